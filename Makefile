@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint docs bench clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+METHOD ?= lab_rbf
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp file for each set of extras: installing again only when the project file changes.
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-plot  ## every method on real data, a table and plots, in under five minutes
+	$(BIN)/python docs/examples/quickstart.py
+
+test: lint  ## linting, the quick tests and the doctests
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
+
+test-all: lint  ## the slow tests too
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: $(VENV)/.installed-test  ## formatting, code rules, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+
+docs: $(VENV)/.installed-docs  ## the documentation, into docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -j auto -b html docs docs/_build/html
+
+bench: $(VENV)/.installed-bench  ## one benchmark, for example: make bench METHOD=lab_rbf
+	$(BIN)/python -m benchmarks $(METHOD) $(ARGS)
+
+clean:  ## what was built, not the environment
+	rm -rf docs/_build docs/generated docs/auto_examples build dist *.egg-info

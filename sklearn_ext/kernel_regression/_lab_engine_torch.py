@@ -1,0 +1,121 @@
+"""LAB kernels on torch tensors: matrix products, so that a GPU is kept busy.
+
+The squared distance is expanded into matrix products. Where that cancels (close points), the
+entry is computed again from the difference itself, so identical rows are at distance zero
+exactly and the exponential kernel's gradient stays finite.
+"""
+
+import torch
+from scipy.linalg import LinAlgError
+
+# Entries below this share of the terms that were subtracted have lost too many digits.
+_CANCELLATION = {torch.float64: 1e-5, torch.float32: 1e-2}
+# Elements of the largest temporary of the laplacian kernel, which has no matrix-product form.
+_TILE = 2**24
+
+
+class TorchEngine:
+    """Arithmetic of :mod:`._lab_kernel` on tensors of one device.
+
+    float64 on the CPU, float32 elsewhere; the linear system is always solved in float64 (on the
+    CPU where the device has no float64).
+    """
+
+    name = "torch"
+
+    def __init__(self, device="cpu", dtype=None):
+        self.device = torch.device(device)
+        if dtype is None:
+            dtype = torch.float64 if self.device.type == "cpu" else torch.float32
+        self.dtype = dtype
+        self.solve_device = torch.device("cpu") if self.device.type == "mps" else self.device
+
+    def asarray(self, x):
+        return torch.as_tensor(x).to(device=self.device, dtype=self.dtype).contiguous()
+
+    def to_numpy(self, x):
+        return x.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+    def vstack(self, a, b):
+        return torch.cat((a, b))
+
+    def norm(self, x):
+        return float(torch.linalg.vector_norm(x))
+
+    def kernel(self, kernel, points, centers, theta):
+        """Return K = exp(-D) and D, both of shape (n_points, n_centers)."""
+        if kernel == "laplacian":
+            D = self._weighted_manhattan(points, centers, theta**2)
+        else:
+            D = self._weighted_sqeuclidean(points, centers, theta**2)
+            if kernel == "exponential":
+                D = D.sqrt_()
+        return torch.exp(-D), D
+
+    def factorize(self, K, alpha):
+        """LU factors of K + alpha I, in float64."""
+        return _LU(K, alpha, self)
+
+    def theta_gradient(self, kernel, points, centers, theta, K, D, left, right):
+        """Gradient in theta of a loss whose sensitivity to K is ``left @ right.T``."""
+        W = -(left @ right.T) * K
+        if kernel == "laplacian":
+            return 2.0 * theta * self._weighted_abs_differences(W, points, centers)
+        if kernel == "exponential":
+            # At distance zero the kernel is one whatever the bandwidths are.
+            W = torch.where(D > 0, W / (2.0 * D.clamp_min(torch.finfo(D.dtype).tiny)), 0.0)
+        squares = W.T @ points**2 - 2.0 * centers * (W.T @ points)
+        squares += centers**2 * W.sum(dim=0)[:, None]
+        return 2.0 * theta * squares
+
+    def predict(self, kernel, X, centers, theta, coef, intercept):
+        """Return ``K @ coef + intercept``."""
+        K, _ = self.kernel(kernel, X, centers, theta)
+        return K @ coef + intercept
+
+    def _weighted_sqeuclidean(self, points, centers, bandwidths):
+        # Only differences count: a common shift takes away what the expansion would cancel.
+        shift = centers.mean(dim=0)
+        points, centers = points - shift, centers - shift
+        terms = points**2 @ bandwidths.T + (bandwidths * centers**2).sum(dim=1)
+        D = terms - 2.0 * points @ (bandwidths * centers).T
+        rows, columns = torch.nonzero(D < _CANCELLATION[D.dtype] * terms, as_tuple=True)
+        step = max(1, _TILE // points.shape[1])
+        for first in range(0, len(rows), step):
+            t, i = rows[first : first + step], columns[first : first + step]
+            D[t, i] = (bandwidths[i] * (points[t] - centers[i]) ** 2).sum(dim=1)
+        return D
+
+    def _weighted_manhattan(self, points, centers, bandwidths):
+        return torch.cat(
+            [
+                (bandwidths * (tile[:, None, :] - centers).abs()).sum(dim=2)
+                for tile in points.split(self._tile_rows(centers))
+            ]
+        )
+
+    def _weighted_abs_differences(self, W, points, centers):
+        out = torch.zeros_like(centers)
+        step = self._tile_rows(centers)
+        for tile, weights in zip(points.split(step), W.split(step), strict=True):
+            out += (weights[:, :, None] * (tile[:, None, :] - centers).abs()).sum(dim=0)
+        return out
+
+    @staticmethod
+    def _tile_rows(centers):
+        return max(1, _TILE // centers.numel())
+
+
+class _LU:
+    def __init__(self, K, alpha, engine):
+        self._engine = engine
+        A = K.to(device=engine.solve_device, dtype=torch.float64, copy=True)
+        A.diagonal().add_(alpha)
+        self._lu, self._pivots, info = torch.linalg.lu_factor_ex(A)
+        if info.item() > 0:
+            raise LinAlgError("the kernel matrix of the support points is singular")
+
+    def solve(self, B, transposed=False):
+        B = B.to(device=self._engine.solve_device, dtype=torch.float64)
+        x = torch.linalg.lu_solve(self._lu, self._pivots, B, adjoint=transposed)
+        return x.to(device=self._engine.device, dtype=self._engine.dtype)

@@ -1,0 +1,26 @@
+# The one table of checks of scikit-learn's common test suite that an estimator is expected to
+# fail: {estimator name: {check name: reason}}. The documentation shows it.
+EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {}
+
+
+def expected_failed_checks(estimator):
+    """Return the checks of `check_estimator` that an estimator is expected to fail.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+
+    Returns
+    -------
+    dict of str to str
+        Names of the checks and the reasons, as the parameter of the same name of
+        :func:`sklearn.utils.estimator_checks.check_estimator` takes them.
+
+    Examples
+    --------
+    >>> from sklearn_ext import LABRidgelessRegressor
+    >>> from sklearn_ext.utils import expected_failed_checks
+    >>> expected_failed_checks(LABRidgelessRegressor())
+    {}
+    """
+    return EXPECTED_FAILED_CHECKS.get(type(estimator).__name__, {})
