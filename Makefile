@@ -11,7 +11,7 @@ help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # leave no half-made environment
 
 # One stamp file for each set of extras: installing again only when the project file changes.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python

@@ -1,0 +1,45 @@
+"""Estimators as the common tests build them, and data that suits each."""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.base import BaseEstimator, is_classifier, is_outlier_detector, is_regressor
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.utils import get_tags
+
+from sklearn_ext.utils import all_estimators
+
+# How to build an estimator that has no default for a required argument: {class name: function of
+# the class}. Everything else is built without arguments, as a user's first try would.
+BUILDERS: dict[str, Callable[[type[BaseEstimator]], BaseEstimator]] = {}
+
+RESPONSES = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
+
+
+def instance(Estimator):
+    """Build an estimator, seeded where it can be."""
+    build = BUILDERS.get(Estimator.__name__, lambda cls: cls())
+    estimator = build(Estimator)
+    if "random_state" in estimator.get_params(deep=False):
+        estimator.set_params(random_state=0)
+    return estimator
+
+
+def instances():
+    return [instance(Estimator) for _, Estimator in all_estimators()]
+
+
+def sample(estimator, n_samples=90):
+    """Return X and y of a real set that suits the estimator's type."""
+    rows = np.random.RandomState(0).permutation(150)[:n_samples]
+    if is_regressor(estimator):
+        X, y = load_diabetes(return_X_y=True)
+        return X[rows, :4], y[rows]
+    X, y = load_iris(return_X_y=True)
+    needs_y = is_classifier(estimator) or is_outlier_detector(estimator)
+    return X[rows], y[rows] if needs_y or get_tags(estimator).target_tags.required else None
+
+
+def responses(estimator, X):
+    """Everything that a fitted estimator says about X, by method."""
+    return {name: getattr(estimator, name)(X) for name in RESPONSES if hasattr(estimator, name)}

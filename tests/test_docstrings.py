@@ -1,0 +1,99 @@
+"""Every public object is documented as it is: its parameters, attributes, example and source."""
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from numpydoc.docscrape import ClassDoc, FunctionDoc
+from sklearn.base import BaseEstimator
+
+import sklearn_ext
+from tests.instances import instances, sample
+
+API_PAGE = Path(__file__).parents[1] / "docs" / "api.rst"
+
+
+def public_objects():
+    """Classes and functions of the package and of its public modules, by their full name."""
+    modules = {"sklearn_ext": sklearn_ext}
+    found = {}
+    for name in sklearn_ext.__all__:
+        if inspect.ismodule(obj := getattr(sklearn_ext, name)):
+            modules[f"sklearn_ext.{name}"] = obj
+    for prefix, module in modules.items():
+        for name in module.__all__:
+            obj = getattr(module, name)
+            if inspect.isclass(obj) or inspect.isfunction(obj):
+                found[f"{prefix}.{name}"] = obj
+    return found
+
+
+def public_callables():
+    """The public objects, and the methods that their classes define with parameters."""
+    for name, obj in public_objects().items():
+        yield pytest.param(obj, id=name)
+        if inspect.isclass(obj):
+            for cls in (c for c in obj.__mro__ if c.__module__.startswith("sklearn_ext.")):
+                for method, member in vars(cls).items():
+                    function = getattr(member, "__func__", member)
+                    function = inspect.unwrap(function) if callable(function) else function
+                    if not method.startswith("_") and inspect.isfunction(function):
+                        yield pytest.param(function, id=f"{name}.{method}")
+
+
+def signature_names(obj):
+    """Parameters as a docstring writes them: self and cls left out, stars kept."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    parameters = inspect.signature(obj).parameters.values()
+    return [stars.get(p.kind, "") + p.name for p in parameters if p.name not in ("self", "cls")]
+
+
+def documented_names(section):
+    return [name.strip() for entry in section for name in entry.name.split(",")]
+
+
+every_object = pytest.mark.parametrize(
+    ("name", "obj"), [pytest.param(name, obj, id=name) for name, obj in public_objects().items()]
+)
+
+
+@every_object
+def test_the_api_page_lists_it(name, obj):
+    listed = re.findall(r"^ +([\w.]+)$", API_PAGE.read_text(), flags=re.MULTILINE)
+    assert name.removeprefix("sklearn_ext.") in listed
+
+
+@every_object
+def test_it_has_an_example_that_runs_as_a_doctest(name, obj):
+    assert doctest.DocTestParser().get_examples(obj.__doc__)
+
+
+@pytest.mark.parametrize("obj", list(public_callables()))
+def test_parameters_are_documented_as_the_signature_has_them(obj):
+    doc = ClassDoc(obj) if inspect.isclass(obj) else FunctionDoc(obj)
+    assert doc["Summary"], "a summary line is missing"
+    names = documented_names(doc["Parameters"] + doc["Other Parameters"])
+    assert names == signature_names(obj)
+
+
+@every_object
+def test_an_estimator_names_its_source(name, obj):
+    if not (inspect.isclass(obj) and issubclass(obj, BaseEstimator)):
+        pytest.skip("not an estimator")
+    doc = ClassDoc(obj)
+    assert doc["References"] or doc["See Also"]
+
+
+@pytest.mark.parametrize(
+    "estimator", [pytest.param(est, id=type(est).__name__) for est in instances()]
+)
+def test_fitted_attributes_are_documented_and_exist(estimator):
+    X, y = sample(estimator)
+    estimator.fit(pd.DataFrame(X, columns=[f"x{k}" for k in range(X.shape[1])]), y)
+    documented = set(documented_names(ClassDoc(type(estimator))["Attributes"]))
+    public = {name for name in vars(estimator) if re.fullmatch(r"[a-zA-Z]\w*[^_]_", name)}
+    assert public <= documented
+    assert {name for name in documented if not hasattr(estimator, name)} == set()

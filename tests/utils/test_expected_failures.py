@@ -1,0 +1,22 @@
+from sklearn.linear_model import Ridge
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from sklearn_ext.utils import expected_failed_checks
+from sklearn_ext.utils._expected_failures import EXPECTED_FAILED_CHECKS
+from tests.instances import instances
+
+
+def test_an_estimator_without_entry_must_pass_everything():
+    assert expected_failed_checks(Ridge()) == {}
+
+
+def test_the_table_names_public_estimators_existing_checks_and_reasons():
+    checks = {
+        type(estimator).__name__: {
+            check.func.__name__ for _, check in estimator_checks_generator(estimator)
+        }
+        for estimator in instances()
+    }
+    for name, expected in EXPECTED_FAILED_CHECKS.items():
+        assert set(expected) <= checks[name]
+        assert all(len(reason.split()) >= 4 for reason in expected.values())
