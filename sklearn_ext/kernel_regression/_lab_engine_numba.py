@@ -33,8 +33,14 @@ class NumbaEngine:
     def to_numpy(self, x):
         return x
 
+    def zeros(self, *shape):
+        return np.zeros(shape)
+
     def vstack(self, a, b):
         return np.concatenate((a, b))
+
+    def repeat_row(self, row, n):
+        return np.repeat(row, n, axis=0)
 
     def norm(self, x):
         return float(np.sqrt(np.vdot(x, x)))

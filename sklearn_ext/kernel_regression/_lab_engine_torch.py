@@ -36,8 +36,14 @@ class TorchEngine:
     def to_numpy(self, x):
         return x.detach().to(device="cpu", dtype=torch.float64).numpy()
 
+    def zeros(self, *shape):
+        return torch.zeros(shape, device=self.device, dtype=self.dtype)
+
     def vstack(self, a, b):
         return torch.cat((a, b))
+
+    def repeat_row(self, row, n):
+        return row.repeat(n, 1)
 
     def norm(self, x):
         return float(torch.linalg.vector_norm(x))
@@ -79,7 +85,8 @@ class TorchEngine:
         points, centers = points - shift, centers - shift
         terms = points**2 @ bandwidths.T + (bandwidths * centers**2).sum(dim=1)
         D = terms - 2.0 * points @ (bandwidths * centers).T
-        rows, columns = torch.nonzero(D < _CANCELLATION[D.dtype] * terms, as_tuple=True)
+        lost = _CANCELLATION[D.dtype]
+        rows, columns = torch.nonzero(lost * terms > D, as_tuple=True)
         step = max(1, _TILE // points.shape[1])
         for first in range(0, len(rows), step):
             t, i = rows[first : first + step], columns[first : first + step]
