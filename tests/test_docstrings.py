@@ -17,18 +17,18 @@ API_PAGE = Path(__file__).parents[1] / "docs" / "api.rst"
 
 
 def public_objects():
-    """Classes and functions of the package and of its public modules, by their full name."""
-    modules = {"sklearn_ext": sklearn_ext}
+    """Classes and functions of the package and its public modules, by their shortest name."""
+    modules = [sklearn_ext]
+    modules += filter(
+        inspect.ismodule, (getattr(sklearn_ext, name) for name in sklearn_ext.__all__)
+    )
     found = {}
-    for name in sklearn_ext.__all__:
-        if inspect.ismodule(obj := getattr(sklearn_ext, name)):
-            modules[f"sklearn_ext.{name}"] = obj
-    for prefix, module in modules.items():
+    for module in modules:
         for name in module.__all__:
             obj = getattr(module, name)
             if inspect.isclass(obj) or inspect.isfunction(obj):
-                found[f"{prefix}.{name}"] = obj
-    return found
+                found.setdefault(obj, f"{module.__name__}.{name}")
+    return {name: obj for obj, name in found.items()}
 
 
 def public_callables():
