@@ -1,0 +1,6 @@
+"""Displays: plots of fitted estimators and of their results."""
+
+from ._lab_bandwidths import LABBandwidthDisplay
+from ._loss_curve import LossCurveDisplay
+
+__all__ = ["LABBandwidthDisplay", "LossCurveDisplay"]

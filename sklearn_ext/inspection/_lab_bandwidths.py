@@ -1,0 +1,146 @@
+"""Heat map of learned bandwidths."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+_DECADES = 4  # range of the colours: what is smaller by more has no visible effect
+
+
+class LABBandwidthDisplay:
+    """Bandwidths of a LAB model: a row a support point, a column a feature, and their mean.
+
+    Make one with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    sensitivities : ndarray of shape (n_support, n_features)
+        Change of the kernel's exponent for one standard deviation of the feature, taken over the
+        support points.
+    importances : ndarray of shape (n_features,)
+        The estimator's ``feature_importances_``.
+    feature_names : list of str
+        Labels of the columns.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        The figure, once plotted.
+    axes_ : ndarray of matplotlib Axes
+        The axes of the bars and of the heat map.
+
+    See Also
+    --------
+    LossCurveDisplay : The training loss.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn_ext import LABBandwidthDisplay, LABRidgelessRegressor
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> model = LABRidgelessRegressor(max_iter=100, random_state=0).fit(X, y)
+    >>> display = LABBandwidthDisplay.from_estimator(model, max_features=5)
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, *, sensitivities, importances, feature_names):
+        self.sensitivities = sensitivities
+        self.importances = importances
+        self.feature_names = feature_names
+
+    @classmethod
+    def from_estimator(cls, estimator, *, feature_names=None, max_features=20, fig=None):
+        """Plot the bandwidths of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : LABRidgelessRegressor or LABRidgelessClassifier
+            A fitted estimator.
+        feature_names : list of str, default=None
+            Names of all features; None takes ``feature_names_in_``, or "x0", "x1", ...
+        max_features : int or None, default=20
+            Show so many features, the most important ones; None shows all.
+        fig : matplotlib Figure, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        LABBandwidthDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If `feature_names` does not name every feature.
+        """
+        check_is_fitted(estimator, "bandwidths_")
+        n_features = estimator.n_features_in_
+        if feature_names is None:
+            feature_names = getattr(
+                estimator, "feature_names_in_", [f"x{k}" for k in range(n_features)]
+            )
+        if len(feature_names) != n_features:
+            raise ValueError(
+                f"feature_names must name all {n_features} features, got {len(feature_names)}."
+            )
+        shown = np.argsort(-estimator.feature_importances_, kind="stable")[:max_features]
+        power = 1 if estimator.kernel == "laplacian" else 2
+        std = estimator.support_vectors_[:, shown].std(axis=0)
+        display = cls(
+            sensitivities=estimator.bandwidths_[:, shown] * std**power,
+            importances=estimator.feature_importances_[shown],
+            feature_names=[str(feature_names[k]) for k in shown],
+        )
+        return display.plot(fig=fig)
+
+    def plot(self, *, fig=None):
+        """Draw the bars and the heat map.
+
+        Parameters
+        ----------
+        fig : matplotlib Figure, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        LABBandwidthDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        n_support, n_features = self.sensitivities.shape
+        if fig is None:
+            fig = plt.figure(figsize=(max(4.5, 1.8 + 0.45 * n_features), 6), layout="constrained")
+        grid = fig.add_gridspec(2, 2, height_ratios=(1, 3), width_ratios=(30, 1))
+        bars = fig.add_subplot(grid[0, 0])
+        heat = fig.add_subplot(grid[1, 0], sharex=bars)
+        positions = np.arange(n_features)
+
+        bars.bar(positions, self.importances, color="0.35")
+        bars.set_ylabel("importance")
+        bars.tick_params(labelbottom=False)
+        bars.spines[["top", "right"]].set_visible(False)
+
+        # Rows that are alike stand together: sorted along the feature that varies most.
+        log_sensitivities = np.log10(np.maximum(self.sensitivities, 1e-12))
+        order = np.argsort(log_sensitivities[:, log_sensitivities.std(axis=0).argmax()])
+        top = log_sensitivities.max()
+        image = heat.imshow(
+            log_sensitivities[order],
+            aspect="auto",
+            cmap="viridis",
+            vmin=top - _DECADES,
+            vmax=top,
+            interpolation="nearest",
+        )
+        heat.set_xticks(positions, self.feature_names, rotation=45, ha="right")
+        heat.set_ylabel(f"support points ({n_support})")
+        heat.set_yticks([])
+        fig.colorbar(
+            image, cax=fig.add_subplot(grid[1, 1]), label="log$_{10}$ bandwidth per std. deviation"
+        )
+        self.figure_ = fig
+        self.axes_ = np.array([bars, heat])
+        return self
