@@ -6,11 +6,12 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.callback import with_callbacks
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from ..utils._atomic import atomic_fit
+from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
 from ._lab_base import BaseLAB, callback_arguments
 from ._temperature import fit_temperature
@@ -238,6 +239,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         )
         self.validation_fraction = validation_fraction
 
+    @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -278,7 +280,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         # With two classes one column says it all: its sign is that of the second class.
         Y = signs[:, 1:] if len(classes) == 2 else signs
 
-        rng = check_random_state(self.random_state)
+        rng = local_random_state(self.random_state)
         rows, weights = merge_duplicate_rows(X, Y, weights)
         labels = signs[rows].argmax(axis=1)
         held_out = _hold_out(labels, self.validation_fraction, rng)
@@ -314,7 +316,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             With two classes, the score of ``classes_[1]``.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "dual_coef_")
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         scores = self._expand(X, vars(self))
         return scores[:, 0] if len(self.classes_) == 2 else scores

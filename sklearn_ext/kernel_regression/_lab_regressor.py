@@ -3,9 +3,10 @@
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.callback import with_callbacks
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from ..utils._atomic import atomic_fit
+from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
 from ._lab_base import BaseLAB, callback_arguments
 
@@ -171,6 +172,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     0
     """
 
+    @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -215,7 +217,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
             Y,
             rows,
             weights,
-            check_random_state(self.random_state),
+            local_random_state(self.random_state),
             scale_targets=True,
             finish=finish,
             callback_data=callback_arguments(X, y, sample_weight),
@@ -235,7 +237,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions, in float32 if X is float32, else in float64.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "dual_coef_")
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         values = self._expand(X, vars(self))
         return values[:, 0] if np.ndim(self.intercept_) == 0 else values

@@ -16,7 +16,7 @@ from ._lab_kernel import dual_coefficients, outer_loss
 
 _MAX_GRADIENT_NORM = 10.0  # of the bandwidths' gradient
 _FINAL_RATE = 0.01  # share of the learning rate that is left at the end
-_MEDIAN_EXPONENT = 2.0
+MEDIAN_EXPONENT = 2.0
 _PREDICTION_CHUNK = 4096
 
 
@@ -74,8 +74,8 @@ def median_theta(X, kernel):
     if exponent == 0.0:
         return 1.0
     if kernel == "exponential":
-        return _MEDIAN_EXPONENT / math.sqrt(exponent)
-    return math.sqrt(_MEDIAN_EXPONENT / exponent)
+        return MEDIAN_EXPONENT / math.sqrt(exponent)
+    return math.sqrt(MEDIAN_EXPONENT / exponent)
 
 
 @dataclass(frozen=True)

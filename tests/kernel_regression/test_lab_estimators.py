@@ -1,0 +1,401 @@
+"""What users see: limits, units, robustness, errors, callbacks."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.ensemble import BaggingRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from threadpoolctl import threadpool_limits
+
+from sklearn_ext import LABRidgelessClassifier, LABRidgelessRegressor
+
+KERNELS = ["exponential", "laplacian", "rbf"]
+QUICK = {"n_warmup": 30, "growth_iter": 10, "max_iter": 100, "random_state": 0}
+UNTRAINED = {"n_warmup": 0, "growth": None, "max_iter": 0, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def wave():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, size=(300, 4))
+    return X, np.sin(3 * X[:, 0]) + X[:, 1] ** 2 + 10
+
+
+@pytest.fixture(scope="module")
+def wave_model(wave):
+    return LABRidgelessRegressor(n_support=60, max_iter=600, random_state=0).fit(*wave)
+
+
+# Limits
+
+
+@pytest.mark.parametrize("kernel", ["laplacian", "rbf"])
+def test_untrained_with_all_rows_is_kernel_ridge(wave, kernel):
+    X, y = wave
+    X = X[:80]
+    model = LABRidgelessRegressor(
+        n_support=80, kernel=kernel, gamma=0.4, alpha=0.05, standardize=False, **UNTRAINED
+    ).fit(X, y[:80])
+    ridge = KernelRidge(kernel=kernel, gamma=0.4, alpha=0.05).fit(X, y[:80] - y[:80].mean())
+    grid = wave[0][80:]
+    np.testing.assert_allclose(model.predict(grid), ridge.predict(grid) + y[:80].mean(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_residual_on_the_support_is_alpha_times_the_coefficients(wave, kernel):
+    model = LABRidgelessRegressor(kernel=kernel, alpha=0.01, **QUICK).fit(*wave)
+    residual = model.support_targets_ - model.predict(model.support_vectors_)
+    np.testing.assert_allclose(residual, 0.01 * model.dual_coef_, atol=1e-9)
+
+
+def test_without_ridge_the_support_is_interpolated(wave):
+    X, y = wave
+    model = LABRidgelessRegressor(alpha=0.0, learn_targets=False, **QUICK).fit(X, y)
+    np.testing.assert_allclose(model.predict(X[model.support_]), y[model.support_], rtol=1e-7)
+
+
+def test_locality_zero_shares_one_row_and_small_locality_comes_near_it(wave):
+    X, y = wave
+    shared = LABRidgelessRegressor(locality=0.0, **QUICK).fit(X, y)
+    near = LABRidgelessRegressor(locality=1e-6, **QUICK).fit(X, y)
+    assert np.ptp(shared.bandwidths_, axis=0).max() < 1e-12
+    assert np.ptp(near.bandwidths_, axis=0).max() < 1e-8
+    assert near.score(X, y) == pytest.approx(shared.score(X, y), abs=0.02)
+
+
+# Units and invariances
+
+
+def test_noise_features_get_the_smallest_bandwidths(wave_model):
+    mean = wave_model.bandwidths_.mean(axis=0)
+    assert set(np.argsort(mean)[:2]) == {2, 3}
+    importances = wave_model.feature_importances_
+    assert importances.sum() == pytest.approx(1.0)
+    assert set(np.argsort(importances)[:2]) == {2, 3}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_units_of_features_do_not_matter(wave, kernel):
+    X, y = wave
+    units = np.array([1000.0, 1.0, 1e-3, 1.0])
+    a = LABRidgelessRegressor(kernel=kernel, **QUICK).fit(X, y)
+    b = LABRidgelessRegressor(kernel=kernel, **QUICK).fit(X * units, y)
+    np.testing.assert_allclose(b.predict(X * units), a.predict(X), rtol=1e-5)
+    power = 1 if kernel == "laplacian" else 2
+    np.testing.assert_allclose(b.bandwidths_ * units**power, a.bandwidths_, rtol=1e-3, atol=1e-6)
+
+
+def test_permuting_features_permutes_bandwidths(wave):
+    X, y = wave
+    order = [2, 0, 3, 1]
+    a = LABRidgelessRegressor(**QUICK).fit(X, y)
+    b = LABRidgelessRegressor(**QUICK).fit(X[:, order], y)
+    np.testing.assert_allclose(b.bandwidths_, a.bandwidths_[:, order], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_huge_and_tiny_targets_give_the_same_model(wave, scale):
+    X, y = wave
+    a = LABRidgelessRegressor(**QUICK).fit(X, y)
+    b = LABRidgelessRegressor(**QUICK).fit(X, y * scale)
+    np.testing.assert_allclose(b.predict(X), a.predict(X) * scale, rtol=1e-5)
+
+
+def test_weights_are_copies_and_order_does_not_matter(wave):
+    X, y = wave
+    weights = np.random.default_rng(1).integers(0, 4, size=len(X))
+    order = np.random.default_rng(2).permutation(len(X))
+    a = LABRidgelessRegressor(**QUICK).fit(X, y, sample_weight=weights)
+    b = LABRidgelessRegressor(**QUICK).fit(np.repeat(X, weights, axis=0), np.repeat(y, weights))
+    c = LABRidgelessRegressor(**QUICK).fit(X[order], y[order], sample_weight=weights[order])
+    np.testing.assert_array_equal(a.predict(X), b.predict(X))
+    np.testing.assert_array_equal(a.predict(X), c.predict(X))
+
+
+def test_same_seed_same_model_on_any_number_of_threads(wave):
+    X, y = wave
+    predictions = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            predictions.append(LABRidgelessRegressor(**QUICK).fit(X, y).predict(X))
+    np.testing.assert_array_equal(*predictions)
+
+
+def test_fit_leaves_the_global_generator_alone(wave):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    LABRidgelessRegressor(n_warmup=5, max_iter=5).fit(*wave)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_float32_is_close_to_float64_and_stays_float32(wave):
+    X, y = wave
+    X = X.astype(np.float32)
+    single = LABRidgelessRegressor(**QUICK).fit(X, y).predict(X)
+    double = LABRidgelessRegressor(**QUICK).fit(X.astype(np.float64), y).predict(X)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, double, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_engines_give_the_same_model(wave, kernel):
+    X, y = wave
+    a, b = (
+        LABRidgelessRegressor(kernel=kernel, engine=engine, **QUICK).fit(X, y)
+        for engine in ("numba", "torch")
+    )
+    np.testing.assert_allclose(b.predict(X), a.predict(X), rtol=1e-5)
+
+
+# Odd data
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (2, 3), (5, 1), (12, 1000), (60, 1)],
+    ids=lambda shape: "x".join(map(str, shape)),
+)
+def test_any_shape_of_data(kernel, shape):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=shape), rng.normal(size=shape[0])
+    model = LABRidgelessRegressor(kernel=kernel, **QUICK).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+    assert model.n_support_ <= shape[0]
+
+
+def test_constant_features_change_nothing_and_have_no_importance(wave):
+    X, y = wave
+    padded = np.column_stack((X, np.full(len(X), 7.0)))
+    model = LABRidgelessRegressor(gamma=0.3, **QUICK).fit(padded, y)
+    plain = LABRidgelessRegressor(gamma=0.3, **QUICK).fit(X, y)
+    np.testing.assert_allclose(model.predict(padded), plain.predict(X), rtol=1e-8)
+    assert model.feature_importances_[-1] == 0.0
+
+
+@pytest.mark.parametrize("X", [np.zeros((30, 2)), np.ones((30, 1))])
+def test_constant_data_predict_the_mean(X):
+    y = np.arange(30.0)
+    model = LABRidgelessRegressor(**QUICK).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_constant_targets_are_predicted(wave):
+    X, _ = wave
+    model = LABRidgelessRegressor(**QUICK).fit(X, np.full(len(X), 3.0))
+    np.testing.assert_allclose(model.predict(X), 3.0)
+
+
+def test_several_outputs_share_one_kernel(wave):
+    X, y = wave
+    Y = np.column_stack((y, 1e6 * X[:, 0], X[:, 1]))
+    model = LABRidgelessRegressor(n_support=60, max_iter=400, random_state=0).fit(X, Y)
+    assert model.predict(X).shape == Y.shape
+    assert model.dual_coef_.shape == (60, 3)
+    assert model.intercept_.shape == (3,)
+    assert model.score(X, Y) > 0.95
+
+
+def test_far_from_the_support_the_mean_is_predicted(wave, wave_model):
+    _, y = wave
+    assert wave_model.predict([[1e6, 0.0, 0.0, 0.0]]) == pytest.approx(y.mean(), rel=1e-12)
+
+
+# Parameters
+
+
+def test_auto_support_is_a_fifth_between_20_and_200():
+    rng = np.random.default_rng(0)
+    quick = {**QUICK, "max_iter": 1, "growth_iter": 1, "n_warmup": 1}
+    for n, expected in ((10, 10), (50, 20), (300, 60), (1500, 200)):
+        X = rng.normal(size=(n, 2))
+        assert LABRidgelessRegressor(**quick).fit(X, X[:, 0]).n_support_ == expected
+    assert LABRidgelessRegressor(n_support=0.5, **quick).fit(X, X[:, 0]).n_support_ == 750
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_support": 0},
+        {"n_support": 1.5},
+        {"kernel": "cosine"},
+        {"gamma": 0.0},
+        {"locality": 1.1},
+        {"support_dropout": 1.0},
+        {"alpha": -1.0},
+        {"growth": "greedy"},
+        {"max_iter": -1},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"engine": "jax"},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_bad_parameters_are_named(wave, params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        LABRidgelessRegressor(**params).fit(*wave)
+
+
+def test_bad_devices_are_named(wave):
+    with pytest.raises(ValueError, match="engine='numba' computes on the CPU only"):
+        LABRidgelessRegressor(engine="numba", device="cuda").fit(*wave)
+    with pytest.raises(ValueError, match="device must be"):
+        LABRidgelessRegressor(device="abacus").fit(*wave)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_failed_fit_leaves_nothing_that_predicts(wave, bad):
+    X, y = wave
+    y = y.copy()
+    y[3] = bad
+    model = LABRidgelessRegressor(**QUICK)
+    with pytest.raises(ValueError, match="Input y contains"):
+        model.fit(X, y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_divergence_is_an_error_that_says_what_to_change(wave):
+    model = LABRidgelessRegressor(learning_rate=1e200, random_state=0)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="learning_rate"):
+        model.fit(*wave)
+    with pytest.raises(NotFittedError):
+        model.predict(wave[0])
+
+
+def test_a_failed_fit_of_a_fitted_model_changes_nothing(wave):
+    X, y = wave
+    model = LABRidgelessRegressor(**QUICK).fit(X, y)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(np.full((20, 2), np.nan), np.arange(20.0))
+    assert model.n_features_in_ == X.shape[1]
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_warm_start_goes_on(wave):
+    X, y = wave
+    model = LABRidgelessRegressor(n_support=40, warm_start=True, **QUICK).fit(X, y)
+    first = model.score(X, y)
+    support = model.support_.copy()
+    model.set_params(max_iter=400, n_support=50).fit(X, y)
+    assert model.n_iter_ == 400
+    assert model.n_support_ == 50
+    np.testing.assert_array_equal(model.support_[:40], support)
+    np.testing.assert_array_equal(X[model.support_], model.support_vectors_)
+    assert model.score(X, y) > first
+
+
+def test_verbose_prints_plainly(wave, capsys):
+    LABRidgelessRegressor(verbose=1, **QUICK).fit(*wave)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("[LABRidgelessRegressor] iteration 180/180, 60 support points")
+
+
+# Classifier
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_wine])
+def test_classifier_is_accurate_and_calibrated(load):
+    X, y = load(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
+    model = LABRidgelessClassifier(max_iter=500, random_state=0).fit(X, y)
+    proba = model.predict_proba(X_test)
+    assert model.score(X_test, y_test) > 0.93
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0)
+    np.testing.assert_array_equal(model.classes_[proba.argmax(axis=1)], model.predict(X_test))
+    assert log_loss(y_test, proba) < 0.25
+
+
+def test_classifier_takes_any_labels_and_two_classes_have_one_score():
+    X, y = load_breast_cancer(return_X_y=True)
+    names = np.array(["malignant", "benign"])[y]
+    model = LABRidgelessClassifier(**QUICK).fit(X, names)
+    scores = model.decision_function(X)
+    assert scores.shape == (len(X),)
+    np.testing.assert_array_equal(model.predict(X), model.classes_[(scores > 0).astype(int)])
+
+
+def test_temperature_is_not_fitted_on_support_points():
+    X, y = load_wine(return_X_y=True)
+    model = LABRidgelessClassifier(n_support=170, **QUICK).fit(X, y)
+    held_out = len(X) - model.n_support_
+    assert held_out == sum(round(0.1 * n) for n in np.bincount(y))
+    without = clone(model).set_params(validation_fraction=0.0).fit(X, y)
+    assert without.temperature_ == 1.0
+    assert model.temperature_ != 1.0
+
+
+# In scikit-learn's company
+
+
+def test_in_a_pipeline_a_grid_search_and_a_bag(wave):
+    X, y = wave
+    pipeline = make_pipeline(MinMaxScaler(), LABRidgelessRegressor(**QUICK))
+    search = GridSearchCV(
+        pipeline,
+        {
+            "labridgelessregressor__kernel": ["exponential", "rbf"],
+            "labridgelessregressor__locality": [0.5, 1.0],
+        },
+        cv=2,
+    ).fit(X, y)
+    assert search.best_score_ > 0.5
+    bag = BaggingRegressor(LABRidgelessRegressor(**QUICK), n_estimators=3, bootstrap=False)
+    assert bag.fit(X, y).score(X, y) > 0.8
+
+
+def test_progress_bar_counts_every_iteration(wave, capsys):
+    model = LABRidgelessRegressor(**QUICK).set_callbacks(ProgressBar())
+    model.fit(*wave)
+    assert "LABRidgelessRegressor - fit" in capsys.readouterr().out
+
+
+def test_progress_bar_inside_pipeline_and_grid_search(wave, capsys):
+    X, y = wave
+    tiny = {**QUICK, "max_iter": 5, "n_warmup": 5, "growth_iter": 1}
+    make_pipeline(StandardScaler(), LABRidgelessRegressor(**tiny)).set_callbacks(ProgressBar()).fit(
+        X, y
+    )
+    search = GridSearchCV(LABRidgelessRegressor(**tiny), {"alpha": [1e-3, 1e-2]}, cv=2)
+    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
+    assert capsys.readouterr().out.count("LABRidgelessRegressor") >= 2
+
+
+def test_scoring_monitor_records_a_curve_that_ends_at_the_fitted_model(wave):
+    X, y = wave
+    monitor = ScoringMonitor(scoring="r2")
+    model = LABRidgelessRegressor(**QUICK).set_callbacks(monitor).fit(X, y)
+    log = [row for row in monitor.get_logs().data if row["task_name"] == "iteration"]
+    curve = np.array([row["r2"] for row in sorted(log, key=lambda row: row["task_id"])])
+    assert len(curve) == model.n_iter_
+    assert curve[-1] == pytest.approx(model.score(X, y))
+    assert curve[-1] > curve[0]
+
+
+class StopAfter:
+    """A callback that ends the fit after some iterations."""
+
+    def __init__(self, n_iter):
+        self.n_iter = n_iter
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context):
+        return context.task_name == "iteration" and context.task_id + 1 == self.n_iter
+
+
+def test_a_callback_can_stop_the_fit(wave):
+    model = LABRidgelessRegressor(**QUICK).set_callbacks(StopAfter(25)).fit(*wave)
+    assert model.n_iter_ == len(model.loss_curve_) == 25
+    assert np.isfinite(model.predict(wave[0])).all()
