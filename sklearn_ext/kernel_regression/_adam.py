@@ -16,7 +16,7 @@ class Adam:
     Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", arXiv:1412.6980.
     """
 
-    def __init__(self, betas=(0.9, 0.999), eps=1e-8):
+    def __init__(self, betas, eps=1e-8):
         self.betas = betas
         self.eps = eps
         self.n_steps = 0

@@ -45,6 +45,8 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "target_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
         "standardize": ["boolean"],
         "engine": [StrOptions({"auto", "numba", "torch"})],
         "device": "no_validation",
@@ -70,6 +72,8 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         max_iter=2000,
         batch_size="auto",
         learning_rate=1e-2,
+        target_learning_rate=1e-3,
+        beta_2=0.98,
         standardize=True,
         engine="auto",
         device=None,
@@ -91,6 +95,8 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.target_learning_rate = target_learning_rate
+        self.beta_2 = beta_2
         self.standardize = standardize
         self.engine = engine
         self.device = device
@@ -181,6 +187,8 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
                 growth=self.growth,
                 batch_size=batch_size,
                 learning_rate=self.learning_rate,
+                target_learning_rate=self.target_learning_rate,
+                beta_2=self.beta_2,
             ),
             theta=np.full((1, data.X.shape[1]), first_theta),
             alpha=_FIRST_LEARNED_ALPHA if self.alpha == "learn" else self.alpha,

@@ -38,12 +38,12 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 
     gamma : float or "median", default="median"
         Bandwidth to begin with, for standardised features. "median" makes the median exponent
-        between random rows equal to 2.
+        between random rows equal to 4.
 
     locality : float in [0, 1], default=1.0
-        How far the bandwidths of one support point may go from the mean over all. 1 leaves them
-        free, 0 ties them into one row that all share; between, they decay to the mean row at
-        ``1 / locality - 1`` times the learning rate.
+        How far the bandwidths of one support point may go from those that all share. 1 leaves
+        them free, 0 ties them together; between, deviations decay at ``1 / locality - 1`` times
+        the learning rate.
 
     support_dropout : float in [0, 1), default=0.1
         Share of the support points that a training step leaves out, drawn anew every time.
@@ -75,7 +75,13 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Rows in a step. "auto" is 128, and 512 above 10,000 rows.
 
     learning_rate : float, default=1e-2
-        Step length of Adam.
+        Step length of Adam on the bandwidths, and on ``log(alpha)`` when that is learned.
+
+    target_learning_rate : float, default=1e-3
+        Step length of Adam on the targets. Slow targets fit less of the noise.
+
+    beta_2 : float in [0, 1), default=0.98
+        Decay of Adam's second moment.
 
     standardize : bool, default=True
         Whether features are brought to mean 0 and variance 1 during training. Fitted attributes
@@ -207,6 +213,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         max_iter=2000,
         batch_size="auto",
         learning_rate=1e-2,
+        target_learning_rate=1e-3,
+        beta_2=0.98,
         standardize=True,
         validation_fraction=0.1,
         engine="auto",
@@ -230,6 +238,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
             max_iter=max_iter,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            target_learning_rate=target_learning_rate,
+            beta_2=beta_2,
             standardize=standardize,
             engine=engine,
             device=device,

@@ -2,6 +2,11 @@ r"""Learning the bandwidths, targets and (on request) the ridge of a LAB model w
 
 The order of events: a warm-up on one bandwidth row shared by all centres, stages that add
 centres, and a long last stage in which the learning rate decays along a cosine to one percent.
+
+Bandwidth rows are written :math:`\theta_i = s + \delta_i`: a shared row and deviations from it,
+which decay by :math:`\delta_i \leftarrow (1 - \eta \rho) \delta_i` in every step. With an
+infinite pull :math:`\rho` the deviations are never made, and one kernel with a bandwidth a
+feature is left.
 """
 
 import math
@@ -15,8 +20,9 @@ from ._adam import Adam
 from ._lab_kernel import dual_coefficients, outer_loss
 
 _MAX_GRADIENT_NORM = 10.0  # of the bandwidths' gradient
+_BETA_1 = 0.9  # decay of Adam's first moment
 _FINAL_RATE = 0.01  # share of the learning rate that is left at the end
-MEDIAN_EXPONENT = 2.0
+MEDIAN_EXPONENT = 4.0
 _PREDICTION_CHUNK = 4096
 
 
@@ -85,8 +91,8 @@ class TrainingOptions:
     Attributes
     ----------
     pull : float
-        Rate at which bandwidth rows decay to their mean row, as a multiple of the learning
-        rate; infinity ties all rows together.
+        Rate at which deviations from the shared bandwidth row decay, as a multiple of the
+        learning rate; infinity ties all rows together.
     """
 
     kernel: str
@@ -97,6 +103,8 @@ class TrainingOptions:
     growth: str | None
     batch_size: int
     learning_rate: float
+    target_learning_rate: float
+    beta_2: float
 
 
 class LABTrainer:
@@ -119,8 +127,10 @@ class LABTrainer:
         Indices of the support points in the data's X.
     vectors : ndarray of shape (m, d)
         The support points as they stand in X.
-    centers, targets, theta : arrays of the engine, of shapes (m, d), (m, q), (m, d)
-        Standardised support points, their learned targets and bandwidths.
+    centers, targets : arrays of the engine, of shapes (m, d), (m, q)
+        Standardised support points and their learned targets.
+    shared, deviations : arrays of the engine, of shapes (1, d), (m, d)
+        The parts of the bandwidth rows.
     """
 
     def __init__(self, engine, data, options, *, theta, alpha, rng):
@@ -129,26 +139,35 @@ class LABTrainer:
         self.options = options
         self.rng = rng
         self.log_alpha = np.log([alpha]) if alpha > 0 else np.array([-np.inf])
-        self._first_theta = engine.asarray(theta)
+        self.shared = engine.asarray(theta)
         self._batches = data.batches(options.batch_size, rng)
-        self._shared_adam, self._theta_adam = Adam(), Adam()
-        self._targets_adam, self._alpha_adam = Adam(), Adam()
-        n_features = data.X.shape[1]
-        self.resume(
+        self._shared_adam, self._deviations_adam, self._targets_adam, self._alpha_adam = (
+            Adam(betas=(_BETA_1, options.beta_2)) for _ in range(4)
+        )
+        self._set_support(
             rows=np.empty(0, dtype=np.intp),
             vectors=data.X[:0],
             targets=data.Y[:0],
-            theta=np.empty((0, n_features)),
+            deviations=np.empty((0, data.X.shape[1])),
         )
 
     def resume(self, *, rows, vectors, targets, theta):
-        """Go on from given support points."""
+        """Go on from given support points and bandwidth rows."""
+        mean_row = theta.mean(axis=0, keepdims=True)
+        self.shared = self.engine.asarray(mean_row)
+        self._set_support(rows, vectors, targets, theta - mean_row)
+
+    def _set_support(self, rows, vectors, targets, deviations):
         self.rows = rows
         self.vectors = vectors
         self.centers = self.engine.asarray(self.data.standardize(vectors))
         self.targets = self.engine.asarray(targets)
-        self.theta = self.engine.asarray(theta)
+        self.deviations = self.engine.asarray(deviations)
         self._known = set(row_keys(vectors))
+
+    @property
+    def theta(self):
+        return self.shared + self.deviations
 
     @property
     def alpha(self):
@@ -165,10 +184,11 @@ class LABTrainer:
         for stage in stages:
             self._grow(stage.n_support - len(self.rows))
             for t in range(stage.n_iter):
-                yield self._step(self.options.learning_rate * stage.rate(t), stage.shared)
+                yield self._step(stage.rate(t), stage.shared)
 
-    def _step(self, rate, shared):
+    def _step(self, decay, shared):
         engine, data, options = self.engine, self.data, self.options
+        rate = decay * options.learning_rate
         batch = next(self._batches)
         kept = self._sample_centers()
         loss = outer_loss(
@@ -186,14 +206,14 @@ class LABTrainer:
             raise FloatingPointError("the outer loss is not finite")
 
         gradient = loss.theta * min(1.0, _MAX_GRADIENT_NORM / max(engine.norm(loss.theta), 1e-300))
-        if shared or math.isinf(options.pull):
-            self.theta -= rate * self._shared_adam.direction(gradient.sum(0)[None, :])
-        else:
-            self.theta -= rate * self._theta_adam.direction(self._scatter(gradient, kept))
-            if options.pull > 0.0:
-                self.theta -= min(1.0, rate * options.pull) * (self.theta - self.theta.mean(0))
+        self.shared -= rate * self._shared_adam.direction(gradient.sum(0)[None, :])
+        if not shared and math.isfinite(options.pull):
+            gradient = self._scatter(gradient, kept)
+            self.deviations -= rate * self._deviations_adam.direction(gradient)
+            self.deviations *= max(0.0, 1.0 - rate * options.pull)
         if options.learn_targets:
-            self.targets -= rate * self._targets_adam.direction(self._scatter(loss.targets, kept))
+            direction = self._targets_adam.direction(self._scatter(loss.targets, kept))
+            self.targets -= decay * options.target_learning_rate * direction
         if options.learn_alpha:
             self.log_alpha -= rate * self._alpha_adam.direction(np.array([loss.alpha * self.alpha]))
         return loss.value
@@ -219,15 +239,17 @@ class LABTrainer:
         if n_new <= 0:
             return
         engine, data = self.engine, self.data
-        first_theta = self.theta.mean(0)[None, :] if len(self.rows) else self._first_theta
         new = self._choose_rows(n_new)
         vectors = data.X[data.rows[new]]
         self.rows = np.concatenate((self.rows, data.rows[new]))
         self.vectors = np.concatenate((self.vectors, vectors))
         self.centers = engine.vstack(self.centers, engine.asarray(data.standardize(vectors)))
         self.targets = engine.vstack(self.targets, engine.asarray(data.Y[new]))
-        self.theta = engine.vstack(self.theta, engine.repeat_row(first_theta, len(new)))
-        self._theta_adam.extend(engine, len(new))
+        added = engine.zeros(len(new), data.X.shape[1])
+        if len(self.deviations):
+            added += self.deviations.mean(0)
+        self.deviations = engine.vstack(self.deviations, added)
+        self._deviations_adam.extend(engine, len(new))
         self._targets_adam.extend(engine, len(new))
 
     def _choose_rows(self, n_new):

@@ -24,6 +24,8 @@ def trainer(X, y, *, seed=0, alpha=1e-3, engine="numba", **changes):
         "growth": "random",
         "batch_size": 32,
         "learning_rate": 1e-2,
+        "target_learning_rate": 1e-2,
+        "beta_2": 0.99,
     }
     rows, weights = np.arange(len(X)), np.ones(len(X))
     data = TrainingRows(
@@ -84,7 +86,7 @@ def test_first_bandwidth_fixes_the_median_exponent(kernel, n_features):
 
 
 def test_adam_takes_the_textbook_steps():
-    adam = Adam()
+    adam = Adam(betas=(0.9, 0.999))
     first = adam.direction(np.array([[2.0, -5.0]]))
     np.testing.assert_allclose(first, [[1.0, -1.0]], rtol=1e-8)
     second = adam.direction(np.array([[0.0, -5.0]]))
