@@ -78,6 +78,7 @@ def lab_as_published(task, seed, n_threads):
         n_support=min(350, n // 3),
         gamma=30.0 / d,
         learn_targets=False,
+        support_dropout=0.0,
         growth="error",
         n_warmup=0,
         n_growth_stages=13,

@@ -24,7 +24,7 @@ def public_objects():
     )
     found = {}
     for module in modules:
-        for name in module.__all__:
+        for name in getattr(module, "__all__", ()):
             obj = getattr(module, name)
             if inspect.isclass(obj) or inspect.isfunction(obj):
                 found.setdefault(obj, f"{module.__name__}.{name}")

@@ -1,0 +1,66 @@
+"""Configuration of Sphinx. The build needs no network and turns warnings into errors."""
+
+import re
+import sys
+from pathlib import Path
+
+import sklearn_ext
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE / "_extensions"))
+
+project = "sklearn_ext"
+author = "The sklearn_ext developers"
+copyright = author
+version = release = sklearn_ext.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+    "numpydoc",
+    "expected_failures",
+]
+exclude_patterns = ["_build", "_extensions", "_templates", "auto_examples/**/*.ipynb"]
+templates_path = ["_templates"]
+add_function_parentheses = False
+# Docstrings that scikit-learn's classes hand down link into its own guide.
+suppress_warnings = ["ref.ref"]
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say shapes too
+numpydoc_show_class_members = False  # the templates list the methods
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"(__init__|quickstart|_figure)\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": "sklearn_ext",
+    "show_memory": False,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sklearn_ext"
+html_static_path = ["_static"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"index": [], "api": []}
+
+
+def quote_attributes(app, what, name, obj, options, lines):
+    """Quote the names in shapes such as (n_features_in_,): no link is meant by the underscore."""
+    lines[:] = [re.sub(r"(?<=[ (])(\w+_)(?=[,)])", r"``\1``", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", quote_attributes, priority=400)  # before numpydoc
