@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from ._contract import Benchmark, Task, score_predictions, warm_up_on_few_rows
-from ._data import load, split_mask
+from ._data import SHIPPED, load, split_mask
 
 TWELVE = (
     *("airfoil", "concrete", "energy", "yacht", "wine", "ccpp"),
@@ -29,7 +29,8 @@ ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def load_task(name, split):
-    arrays = load("parkinsons" if name == BY_SUBJECT else name)
+    file = "parkinsons" if name == BY_SUBJECT else name
+    arrays = load(file if file in SHIPPED else f"regression/{file}")
     X, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.float64)
     test = split_mask(arrays, split, groups=X[:, 0] if name == BY_SUBJECT else None)
     return Task(name, split, X[~test], y[~test], X[test], y[test])
