@@ -1,0 +1,427 @@
+"""Decentralised random-feature classification."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from ._base import CONSENSUS_WEIGHTS, BaseDecentralizedRF
+
+
+class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
+    r"""Classification at nodes that keep their rows and talk to neighbours.
+
+    :class:`DecentralizedRFKRR` on targets of -1 and 1, one a class (one in all for two classes);
+    the largest value wins. Nodes may miss classes.
+
+    Parameters
+    ----------
+    n_components : int or array-like of shape (n_nodes,), default=100
+        Random features of a node. An odd number of ``"energy_pairs"`` has one cosine without its
+        sine.
+    gamma : {"median", "scale"} or float, default="median"
+        Width of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "median" is
+        :math:`1/(2\sigma^2)` with the median distance between a node's rows, averaged over
+        nodes; "scale" is 1 / (n_features * X.var()), likewise.
+    alpha : float, default=1e-6
+        Ridge, times the number of rows of the network and shared out evenly among the nodes.
+    consensus_weight : float or "cv", default=0.5
+        Weight of the disagreement with neighbours. **Too much of it shrinks every function to
+        zero**, because functions of different maps agree only there. "cv" chooses from
+        `consensus_weight_grid`.
+    consensus_weight_grid : array-like of float, default=(0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
+        Candidates of "cv".
+    cv : int, cross-validation splitter or iterable of (train, test), default=5
+        Folds of "cv". All nodes hold out their part of a fold at once, and every row is predicted
+        by its own node. Features are chosen once, on all rows.
+    n_nodes : int, default=10
+        Number of nodes where `node` is None. With `node`, the labels decide.
+    graph : {"circulant", "complete", "grid", "path", "random", "ring", "star"}, array-like, \
+            sparse matrix, list of pairs or networkx graph, default="circulant"
+        Which nodes are joined, see :func:`~sklearn_ext.decentralized.make_graph` and
+        :func:`~sklearn_ext.decentralized.check_graph`. "circulant" joins a node to four others.
+    feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
+        How a node chooses its features on its own rows: pairs of cosine and sine whose
+        frequencies carry most of the targets' energy; the paper's rule, which scores cosines with
+        phases that are then drawn anew; by ridge leverage; or not at all.
+    oversampling : float, default=20
+        Candidates drawn for every feature kept.
+    anchors : {array-like, sparse matrix} of shape (n_anchors, n_features), default=None
+        Public inputs at which neighbours compare their functions. Nothing else is then exchanged.
+        They must be distributed like the rows: off-distribution anchors are worse than no
+        exchange. None compares at the nodes' own rows, which takes an exchange of Gram blocks.
+    solver : {"auto", "direct", "cg", "jacobi", "gauss_seidel", "chebyshev"}, default="auto"
+        "direct" and "cg" are fast in one process and need all blocks in one place; "auto" takes
+        the first up to 6000 features in total. The other three exchange messages between
+        neighbours only; over a network, "auto" is "jacobi".
+    damping : float, default=0.0
+        Weight of a term that holds a node near its last function. Convergence does not need it;
+        5 gives the paper's iteration.
+    max_iter : int, default=500
+        Rounds at most.
+    tol : float, default=1e-6
+        Estimated error at the training rows, relative to the targets, at which rounds end.
+    fit_intercept : bool, default=True
+        Whether the network's mean of the targets is subtracted first.
+    network : InProcessNetwork, TorchDistributedNetwork or None, default=None
+        What carries messages. None computes the network's answer in this process without any.
+    on_failure : {"freeze", "drop"}, default="freeze"
+        What happens to a neighbour that is gone: its last function stays in place, or its terms
+        are taken out.
+    aggregate : {"mean", "neighborhood"}, default="mean"
+        What `predict` averages: all nodes, unless one is named; or a node and its neighbours.
+    engine : {"auto", "numba", "torch"}, default="auto"
+        What does the arithmetic; "auto" is numba on the CPU and torch on any other device.
+    device : str, torch.device or None, default=None
+        Device of the torch engine; None is the CPU.
+    n_jobs : int, default=None
+        Threads for nodes side by side where `network` is None. The result does not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the features and of the dealing of rows. Every process of a network must get the
+        same integer where `graph` is "random".
+    classes : array-like, default=None
+        All classes, where no process sees the rows of all nodes. None takes those of y.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    nodes_ : ndarray of shape (n_nodes,)
+        Labels of the nodes, sorted.
+    local_nodes_ : ndarray
+        Labels of the nodes whose rows this process held.
+    failed_nodes_ : ndarray
+        Labels of nodes that fell silent during the fit.
+    adjacency_ : ndarray of shape (n_nodes, n_nodes)
+        Weights of the edges.
+    node_coef_ : list of ndarray of shape (D_j,) or (D_j, n_classes)
+        Coefficients of every node; None for a node that this process does not know.
+    node_frequencies_ : list of ndarray of shape (n_features, D_j)
+        Frequencies of every node.
+    node_phases_ : list of ndarray of shape (D_j,)
+        Phases: node j's features are ``sqrt(2 / D_j) * cos(x @ node_frequencies_[j] +
+        node_phases_[j])``.
+    gamma_ : float
+        Width of the kernel.
+    intercept_ : float or ndarray of shape (n_classes,)
+        What was subtracted from the targets.
+    consensus_weight_ : float
+        Weight in use.
+    consensus_weight_scores_ : ndarray of shape (n_candidates, n_folds) or None
+        With "cv", the squared error on held-out rows over their variance.
+    consensus_error_ : float
+        Root mean square, over training rows, of the disagreement of a node with its neighbours,
+        in units of the targets. Small also where all functions are shrunk: read it beside the
+        training score.
+    consensus_curve_ : ndarray of shape (n_rounds + 1,)
+        The same before every round and at the end.
+    objective_curve_ : ndarray of shape (n_rounds + 1,)
+        Objective before every round and at the end. A process that holds one node has that
+        node's share of it.
+    n_floats_sent_ : dict
+        Floats that messages take: "setup", "round" and "total" over the network, and
+        "setup_by_edge" and "round_by_edge", arrays of shape (n_nodes, n_nodes) from the row's node
+        to the column's. Without a network, of the messages that it would take; "direct" counts as
+        one round.
+    n_iter_ : int
+        Rounds; 1 for "direct".
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has names.
+
+    See Also
+    --------
+    DecentralizedRFKRR : Regression.
+
+    Notes
+    -----
+    **What a neighbour learns.** Rows and labels stay at their node, which does not make them
+    private: a node's rows can be reconstructed from the Gram blocks that it sends, by plain least
+    squares. With `anchors`, neighbours see the node's function at the anchors and nothing else.
+
+    Inputs must be scaled alike at all nodes, see
+    :func:`~sklearn_ext.decentralized.network_minmax`; a scaler a node makes agreement on values
+    meaningless.
+
+    References
+    ----------
+    R. Yang, F. He, M. He, J. Yang, X. Huang, "Decentralized Kernel Ridge Regression Based on
+    Data-Dependent Random Feature", IEEE Transactions on Neural Networks and Learning Systems
+    36(5), 2025, arXiv:2405.07791.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import DecentralizedRFClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = DecentralizedRFClassifier(n_nodes=5, alpha=1e-3, random_state=0)
+    >>> classifier.fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    __metadata_request__decision_function = {"node": True}
+
+    _parameter_constraints = {
+        **BaseDecentralizedRF._parameter_constraints,
+        "classes": ["array-like", None],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_components=100,
+        gamma="median",
+        alpha=1e-6,
+        consensus_weight=0.5,
+        consensus_weight_grid=CONSENSUS_WEIGHTS,
+        cv=5,
+        n_nodes=10,
+        graph="circulant",
+        feature_selection="energy_pairs",
+        oversampling=20,
+        anchors=None,
+        solver="auto",
+        damping=0.0,
+        max_iter=500,
+        tol=1e-6,
+        fit_intercept=True,
+        network=None,
+        on_failure="freeze",
+        aggregate="mean",
+        engine="auto",
+        device=None,
+        n_jobs=None,
+        random_state=None,
+        classes=None,
+    ):
+        super().__init__(
+            n_components=n_components,
+            gamma=gamma,
+            alpha=alpha,
+            consensus_weight=consensus_weight,
+            consensus_weight_grid=consensus_weight_grid,
+            cv=cv,
+            n_nodes=n_nodes,
+            graph=graph,
+            feature_selection=feature_selection,
+            oversampling=oversampling,
+            anchors=anchors,
+            solver=solver,
+            damping=damping,
+            max_iter=max_iter,
+            tol=tol,
+            fit_intercept=fit_intercept,
+            network=network,
+            on_failure=on_failure,
+            aggregate=aggregate,
+            engine=engine,
+            device=device,
+            n_jobs=n_jobs,
+            random_state=random_state,
+        )
+        self.classes = classes
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, *, node=None, sample_weight=None):
+        """Fit the nodes of the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows of all nodes; with a network of processes, those of this process.
+            Columns should be on scales that are the same at all nodes.
+        y : array-like of shape (n_samples,)
+            Labels.
+        node : array-like of shape (n_samples,), default=None
+            Label of the node that holds the row. None deals the rows to `n_nodes` nodes at
+            random.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight k counts like k copies.
+
+        Returns
+        -------
+        self : DecentralizedRFClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If input is not finite or of the wrong shape, a parameter is out of range, the graph
+            does not fit the nodes, a node has no row, or there are fewer than two classes.
+        """
+        X, y, weights = self._inputs(X, y, sample_weight)
+        classes = self._all_classes(y[weights > 0])
+        fitted = self._fit_nodes(X, _signs(y, classes), weights, node)
+        vars(self).update(_public(fitted), classes_=classes)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, *, node=None, sample_weight=None):
+        """Add rows to the nodes and solve again; their maps stay as they are.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            New rows.
+        y : array-like of shape (n_samples,)
+            Labels.
+        classes : array-like, default=None
+            All classes, for the first call; None takes the parameter of the same name, or the
+            labels in y.
+        node : array-like of shape (n_samples,), default=None
+            Labels of the nodes; after the first call, of known ones. None deals the rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight k counts like k copies.
+
+        Returns
+        -------
+        self : DecentralizedRFClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`, if a label is unknown, or if the estimator was fitted over a network.
+        """
+        first = not hasattr(self, "classes_")
+        X, y, weights = self._inputs(X, y, sample_weight, reset=first)
+        known = self._all_classes(y[weights > 0], classes) if first else self.classes_
+        if not first and classes is not None and not np.array_equal(np.unique(classes), known):
+            raise ValueError(f"classes must be {known.tolist()} as before, got {classes!r}.")
+        update = self._fit_nodes if first else self._update_nodes
+        fitted = update(X, _signs(y, known), weights, node)
+        vars(self).update(_public(fitted), classes_=known)
+        return self
+
+    def _inputs(self, X, y, sample_weight, reset=True):
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
+        )
+        check_classification_targets(y)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return X, y, weights
+
+    def _all_classes(self, y, classes=None):
+        given = self.classes if classes is None else classes
+        if given is None and self.network is not None and not self.network.holds_all:
+            raise ValueError(
+                "classes must be given where no process sees the rows of all nodes, got None."
+            )
+        found = np.unique(y if given is None else given)
+        if len(found) < 2:
+            raise ValueError(
+                f"y must have at least 2 classes, got {len(found)} class: {found.tolist()}."
+            )
+        return found
+
+    def decision_function(self, X, *, node=None):
+        """Values whose largest one decides.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        node : label or array-like of shape (n_samples,), default=None
+            With ``aggregate="mean"``: the node, or the node of each row, whose function is
+            taken; None takes the mean over all nodes. With ``aggregate="neighborhood"``: the
+            node whose function is averaged with those of its neighbours; None is the node whose
+            rows this process held.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes, one value that is positive for the second class.
+
+        Raises
+        ------
+        ValueError
+            If a label is unknown, or a function that is needed is not known to this process.
+        """
+        X = self._validated(X)
+        values = self._values(X, node).astype(X.dtype, copy=False)
+        return values[:, 0] if len(self.classes_) == 2 else values
+
+    def predict(self, X, *, node=None):
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        node : label or array-like of shape (n_samples,), default=None
+            As in `decision_function`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self._winners(self.decision_function(X, node=node))
+
+    def predict_nodes(self, X):
+        """Predict labels with every node's function.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_nodes, n_samples)
+            In the order of `nodes_`.
+
+        Raises
+        ------
+        ValueError
+            If the function of a node is not known to this process.
+        """
+        X = self._validated(X)
+        unknown = [self.nodes_[j].item() for j in range(len(self.nodes_)) if j not in self._known()]
+        if unknown:
+            raise ValueError(f"the functions of nodes {unknown} are not known here.")
+        values = self._values_of_nodes(X)
+        return self._winners(values[..., 0] if len(self.classes_) == 2 else values)
+
+    def _winners(self, values):
+        if len(self.classes_) == 2:
+            return self.classes_[(values > 0).astype(int)]
+        return self.classes_[values.argmax(axis=-1)]
+
+    def score(self, X, y, sample_weight=None, *, node=None):
+        """Share of rows whose label is predicted.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        node : label or array-like of shape (n_samples,), default=None
+            As in `decision_function`.
+
+        Returns
+        -------
+        float
+        """
+        return float(accuracy_score(y, self.predict(X, node=node), sample_weight=sample_weight))
+
+
+def _signs(y, classes):
+    """Targets of 1 for a row's class and -1 for the others; one column for two classes."""
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(f"y has label {unknown.tolist()[0]!r}, not one of {classes.tolist()}.")
+    Y = np.where(y[:, None] == classes, 1.0, -1.0)
+    return Y[:, 1:] if len(classes) == 2 else Y
+
+
+def _public(fitted):
+    """Drop the second dimension of coefficients, and the intercept's, where there is one output."""
+    if len(fitted["intercept_"]) > 1:
+        return fitted
+    coefs = [None if theta is None else theta[:, 0] for theta in fitted["node_coef_"]]
+    return fitted | {"node_coef_": coefs, "intercept_": float(fitted["intercept_"][0])}

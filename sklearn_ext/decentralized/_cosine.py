@@ -1,0 +1,80 @@
+r"""Cosines and sines of many angles, written so that LLVM vectorises them.
+
+The C library's scalar functions take some 25 ns an angle and would be nine tenths of a fit. Here
+an angle is :math:`x = k\pi + r` with :math:`|r| \le \pi/2`, so that
+:math:`\cos x = (-1)^k \cos r` and :math:`\sin x = (-1)^k \sin r`, and one polynomial is enough for
+each: plain arithmetic, twenty times faster, with an absolute error of a few units of 1e-16.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+INVERSE_PI = 1.0 / math.pi
+# Pi in three parts: k * PI_HIGH and k * PI_MIDDLE are exact for |k| < 2**20.
+PI_HIGH = 3.14159265346825122833e00
+PI_MIDDLE = 1.21542010126079319532e-10
+PI_LOW = 4.04453249759190126308e-21
+LARGEST_ANGLE = 3e6  # above, the reduction loses digits, and the C library takes over
+
+# Taylor coefficients in r**2, the last first: the remainders are below 2e-17 up to pi/2.
+_COS = tuple((-1.0) ** (k % 2) / math.factorial(2 * k) for k in range(10, -1, -1))
+_SIN = tuple((-1.0) ** (k % 2) / math.factorial(2 * k + 1) for k in range(10, -1, -1))
+
+
+@njit(inline="always")
+def _polynomial(coefficients, s):
+    value = coefficients[0]
+    for k in range(1, 11):
+        value = value * s + coefficients[k]
+    return value
+
+
+@njit(inline="always")
+def _reduce(x):
+    """Return r and the sign (-1)^k."""
+    k = math.floor(x * INVERSE_PI + 0.5)
+    r = ((x - k * PI_HIGH) - k * PI_MIDDLE) - k * PI_LOW
+    return r, 1.0 - 2.0 * (k - 2.0 * math.floor(0.5 * k))
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def _scaled_cosines(angles, scale):
+    for i in range(angles.size):
+        r, sign = _reduce(angles[i])
+        angles[i] = sign * scale * _polynomial(_COS, r * r)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def _cosines_and_sines(angles, sines):
+    for i in range(angles.size):
+        r, sign = _reduce(angles[i])
+        s = r * r
+        angles[i] = sign * _polynomial(_COS, s)
+        sines[i] = sign * r * _polynomial(_SIN, s)
+
+
+def _is_small(angles):
+    return max(angles.max(), -angles.min()) < LARGEST_ANGLE
+
+
+def scaled_cosines(angles, scale):
+    """Overwrite a contiguous array of angles with ``scale * cos(angles)``."""
+    if _is_small(angles):
+        _scaled_cosines(angles.ravel(), scale)
+    else:
+        np.cos(angles, out=angles)
+        angles *= scale
+    return angles
+
+
+def cosines_and_sines(angles):
+    """Overwrite a contiguous array of angles with their cosines; return them and the sines."""
+    sines = np.empty_like(angles)
+    if _is_small(angles):
+        _cosines_and_sines(angles.ravel(), sines.ravel())
+    else:
+        np.sin(angles, out=sines)
+        np.cos(angles, out=angles)
+    return angles, sines

@@ -1,0 +1,200 @@
+"""Graphs: which nodes are joined."""
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components, shortest_path
+from sklearn.utils import check_random_state
+
+GRAPHS = ("circulant", "complete", "grid", "path", "random", "ring", "star")
+_MAX_DRAWS = 1000
+
+
+def make_graph(
+    kind: str,
+    n_nodes: int,
+    *,
+    degree: int = 4,
+    edge_probability: float | None = None,
+    random_state=None,
+) -> np.ndarray:
+    """Make the adjacency matrix of a graph.
+
+    Parameters
+    ----------
+    kind : {"circulant", "complete", "grid", "path", "random", "ring", "star"}
+        "circulant" joins every node to its `degree` nearest on a circle, "grid" is as square as
+        can be, "random" is Erdos-Renyi, drawn until it is connected, "star" has node 0 in its
+        middle.
+    n_nodes : int
+        Number of nodes.
+    degree : int, default=4
+        Even number of neighbours in a circulant graph. With fewer than degree + 2 nodes the
+        graph is complete.
+    edge_probability : float, default=None
+        Probability of an edge in a random graph; None is 2 log(n) / n, at most 1.
+    random_state : int, RandomState instance or None, default=None
+        Seed of a random graph.
+
+    Returns
+    -------
+    ndarray of shape (n_nodes, n_nodes)
+        Symmetric, of zeros and ones, with a zero diagonal.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or no connected random graph is found.
+
+    Examples
+    --------
+    >>> from sklearn_ext.decentralized import make_graph
+    >>> make_graph("ring", 4).astype(int)
+    array([[0, 1, 0, 1],
+           [1, 0, 1, 0],
+           [0, 1, 0, 1],
+           [1, 0, 1, 0]])
+    """
+    if kind not in GRAPHS:
+        raise ValueError(f"kind must be one of {GRAPHS}, got {kind!r}.")
+    if n_nodes < 1:
+        raise ValueError(f"n_nodes must be at least 1, got {n_nodes!r}.")
+    if degree < 2 or degree % 2:
+        raise ValueError(f"degree must be an even number from 2, got {degree!r}.")
+    if kind == "random":
+        return _random_graph(n_nodes, edge_probability, check_random_state(random_state))
+    i, j = np.triu_indices(n_nodes, 1)
+    distance = np.minimum(j - i, n_nodes - (j - i))  # along the circle
+    if kind == "grid":
+        width = max(w for w in range(1, int(n_nodes**0.5) + 1) if n_nodes % w == 0)
+        apart = abs(j // width - i // width) + abs(j % width - i % width)
+    joined = {
+        "circulant": lambda: distance <= degree // 2,
+        "complete": lambda: distance > 0,
+        "grid": lambda: apart == 1,
+        "path": lambda: j - i == 1,
+        "ring": lambda: distance == 1,
+        "star": lambda: i == 0,
+    }[kind]()
+    return _symmetric(n_nodes, i[joined], j[joined])
+
+
+def _symmetric(n_nodes, i, j):
+    adjacency = np.zeros((n_nodes, n_nodes))
+    adjacency[i, j] = adjacency[j, i] = 1.0
+    return adjacency
+
+
+def _random_graph(n_nodes, probability, rng):
+    if probability is None:
+        probability = min(1.0, 2.0 * np.log(max(n_nodes, 2)) / n_nodes)
+    if not 0 < probability <= 1:
+        raise ValueError(f"edge_probability must be in (0, 1], got {probability!r}.")
+    i, j = np.triu_indices(n_nodes, 1)
+    for _ in range(_MAX_DRAWS):
+        drawn = rng.random_sample(len(i)) < probability
+        adjacency = _symmetric(n_nodes, i[drawn], j[drawn])
+        if n_components(adjacency) == 1:
+            return adjacency
+    raise ValueError(
+        f"no connected graph in {_MAX_DRAWS} draws: edge_probability must be larger, "
+        f"got {probability!r} for {n_nodes} nodes."
+    )
+
+
+def n_components(adjacency):
+    """Count connected components."""
+    return connected_components(sparse.csr_matrix(adjacency), directed=False)[0]
+
+
+def diameter(adjacency):
+    """Largest number of edges between two nodes of one component."""
+    distances = shortest_path(sparse.csr_matrix(adjacency), directed=False, unweighted=True)
+    return int(distances[np.isfinite(distances)].max(initial=0))
+
+
+def check_graph(graph, nodes) -> np.ndarray:
+    """Turn a graph in any form into an adjacency matrix, and check it.
+
+    Parameters
+    ----------
+    graph : array-like, sparse matrix, list of pairs or networkx graph
+        A symmetric matrix with non-negative weights of edges and a zero diagonal, in the order
+        of `nodes`; or pairs of labels, one an edge; or an object with ``nodes`` and ``edges``
+        whose nodes are labels.
+    nodes : array-like of shape (n_nodes,)
+        Labels of the nodes.
+
+    Returns
+    -------
+    ndarray of shape (n_nodes, n_nodes)
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not of that kind, or an edge names an unknown node or joins a node to
+        itself.
+
+    Examples
+    --------
+    >>> from sklearn_ext.decentralized import check_graph
+    >>> edges = [("Oslo", "Rome"), ("Rome", "Bonn"), ("Rome", "Kyiv")]
+    >>> check_graph(edges, ["Bonn", "Kyiv", "Oslo", "Rome"]).astype(int)
+    array([[0, 0, 0, 1],
+           [0, 0, 0, 1],
+           [0, 0, 0, 1],
+           [1, 1, 1, 0]])
+    """
+    nodes = np.asarray(nodes)
+    if hasattr(graph, "edges") and hasattr(graph, "nodes"):
+        edges = [(*pair, weight) for *pair, weight in graph.edges(data="weight", default=1.0)]
+        return _from_edges(edges, nodes)
+    if sparse.issparse(graph):
+        graph = graph.toarray()
+    try:
+        array = np.asarray(graph)
+    except ValueError as error:
+        raise ValueError(f"graph is neither a matrix nor a list of pairs: {error}") from error
+    if array.ndim != 2:
+        raise ValueError(
+            "graph must be a square matrix, a list of pairs or a networkx graph, got an array of "
+            f"shape {array.shape}."
+        )
+    if array.shape[1] == 2 and array.shape[0] != 2:
+        return _from_edges([(i, j, 1.0) for i, j in graph], nodes)
+    return _check_matrix(array, len(nodes))
+
+
+def _from_edges(edges, nodes):
+    place = {label: k for k, label in enumerate(nodes.tolist())}
+    adjacency = np.zeros((len(nodes), len(nodes)))
+    for i, j, weight in edges:
+        for label in (i, j):
+            if label not in place:
+                raise ValueError(
+                    f"graph has an edge of node {label!r}, but the nodes are {list(place)}."
+                )
+        if i == j:
+            raise ValueError(f"graph joins node {i!r} to itself.")
+        adjacency[place[i], place[j]] = adjacency[place[j], place[i]] = weight
+    return _check_matrix(adjacency, len(nodes))
+
+
+def _check_matrix(array, n_nodes):
+    adjacency = array.astype(np.float64)
+    if adjacency.shape != (n_nodes, n_nodes):
+        raise ValueError(
+            f"graph has shape {adjacency.shape}, but there are {n_nodes} nodes: it must be "
+            f"({n_nodes}, {n_nodes})."
+        )
+    if not np.isfinite(adjacency).all() or (adjacency < 0).any():
+        raise ValueError("graph must have finite, non-negative weights.")
+    if not np.array_equal(adjacency, adjacency.T):
+        i, j = np.argwhere(adjacency != adjacency.T)[0]
+        raise ValueError(
+            f"graph must be symmetric, got {adjacency[i, j]} from node {i} to node {j}, and "
+            f"{adjacency[j, i]} back."
+        )
+    if np.diagonal(adjacency).any():
+        node = int(np.flatnonzero(np.diagonal(adjacency))[0])
+        raise ValueError(f"graph must have a zero diagonal, but joins node {node} to itself.")
+    return adjacency

@@ -1,0 +1,98 @@
+"""Every solver finds the same answer; the paper's scheme is followed step by step."""
+
+import numpy as np
+import pytest
+
+from sklearn_ext.decentralized._engine_torch import TorchEngine
+from sklearn_ext.decentralized._solvers import SOLVERS, greedy_colors, solve_direct, solve_jacobi
+from tests.decentralized.problems import make_problem
+
+
+@pytest.mark.parametrize("graph", ["ring", "star", "complete", "random"])
+@pytest.mark.parametrize("c", [0.0, 0.5, 8.0])
+@pytest.mark.parametrize(
+    ("solver", "damping"),
+    [("jacobi", 0.0), ("jacobi", 5.0), ("gauss_seidel", 0.0), ("chebyshev", 0.0), ("cg", 0.0)],
+)
+def test_all_solvers_agree(graph, c, solver, damping):
+    problem = make_problem(graph, c=c, n_outputs=2)
+    X, spread = np.vstack(problem.X), np.vstack(problem.Y).std()
+    expected = problem.predict(solve_direct(problem.system()).coefs, X)
+    solution = SOLVERS[solver](problem.system(), tol=1e-9, max_iter=5000, damping=damping)
+    assert solution.converged
+    actual = problem.predict(solution.coefs, X)
+    np.testing.assert_allclose(actual, expected, atol=1e-6 * spread)
+    assert len(solution.objective_curve) == len(solution.gap_curve) == solution.n_iter + 1
+    best = problem.objective(solve_direct(problem.system()).coefs)
+    assert solution.objective_curve[-1] == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["jacobi", "gauss_seidel", "chebyshev", "cg"])
+def test_too_few_rounds_are_told_and_a_warm_start_goes_on(solver):
+    problem = make_problem(c=4.0)
+    short = SOLVERS[solver](problem.system(), tol=1e-12, max_iter=3)
+    assert (short.n_iter, short.converged) == (3, False)
+    start = solve_direct(problem.system()).coefs
+    warm = SOLVERS[solver](problem.system(), tol=1e-6, start=start)
+    assert warm.converged
+    assert warm.n_iter <= 2
+
+
+def test_targets_of_zero_give_zero():
+    problem = make_problem(n_outputs=2)
+    problem.Y = [Y * [1.0, 0.0] for Y in problem.Y]
+    for solver in SOLVERS.values():
+        thetas = solver(problem.system(), tol=1e-9).coefs
+        assert all((theta[:, 1] == 0.0).all() for theta in thetas)
+        assert all(theta[:, 0].any() for theta in thetas)
+
+
+def test_rounds_follow_the_published_scheme():
+    """The scheme from rows and features, with its inverses, against damping 5."""
+    problem = make_problem("circulant", n_nodes=7, c=1.0)
+    degree, s = 4, 5.0
+    features = [[problem.features(i, X) for i in range(7)] for X in problem.X]
+    thetas = [np.zeros((z.n_components, 1)) for z in problem.maps]
+    trace = []
+    for _ in range(20):
+        new = []
+        for j in range(7):
+            Z, weight = features[j][j], problem.c / degree
+            A = (1.0 + s * weight) * Z.T @ Z + problem.ridge * np.eye(Z.shape[1])
+            b = Z.T @ problem.Y[j] + s * weight * Z.T @ (Z @ thetas[j])
+            for i in np.flatnonzero(problem.adjacency[j]):
+                mine = features[i][j]
+                A += weight * (Z.T @ Z + mine.T @ mine)
+                b += weight * (Z.T @ features[j][i] + mine.T @ features[i][i]) @ thetas[i]
+            new.append(np.linalg.inv(A) @ b)
+        thetas = new
+        own = np.vstack([features[j][j] @ thetas[j] for j in range(7)])
+        trace.append(((own - np.vstack(problem.Y)) ** 2).sum() / np.vstack(problem.Y).var())
+    ours = []
+    for n_rounds in range(1, 21):
+        coefs = solve_jacobi(problem.system(), tol=0.0, max_iter=n_rounds, damping=s).coefs
+        own = np.vstack([features[j][j] @ coefs[j] for j in range(7)])
+        ours.append(((own - np.vstack(problem.Y)) ** 2).sum() / np.vstack(problem.Y).var())
+    np.testing.assert_allclose(ours, trace, rtol=1e-10)
+
+
+def test_neighbours_have_different_colours():
+    problem = make_problem("random", n_nodes=20)
+    neighbours = [np.flatnonzero(row) for row in problem.adjacency]
+    colors = greedy_colors(neighbours)
+    assert all(colors[i] != colors[j] for j in range(20) for i in neighbours[j])
+    assert len(set(colors)) <= max(map(len, neighbours)) + 1
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_torch_computes_what_numba_computes(solver):
+    import torch
+
+    problem = make_problem("star", c=1.5, n_outputs=2)
+    X = np.vstack(problem.X)
+    expected = problem.predict(solve_direct(problem.system()).coefs, X)
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
+        engine = TorchEngine("cpu", dtype)
+        solution = SOLVERS[solver](problem.system(engine), tol=1e-12, max_iter=3000)
+        thetas = [engine.to_numpy(theta) for theta in solution.coefs]
+        np.testing.assert_allclose(problem.predict(thetas, X), expected, atol=tolerance)
