@@ -1,10 +1,11 @@
-from . import decentralized, inspection, kernel_regression, metrics, neural, utils
+from . import decentralized, impute, inspection, kernel_regression, metrics, neural, utils
 from .decentralized import (
     DecentralizedRFClassifier,
     DecentralizedRFKRR,
     InProcessNetwork,
     TorchDistributedNetwork,
 )
+from .impute import SupervisedKernelClassifier, SupervisedKernelImputer
 from .inspection import LABBandwidthDisplay, LossCurveDisplay
 from .kernel_regression import LABRidgelessClassifier, LABRidgelessRegressor
 from .utils import all_estimators

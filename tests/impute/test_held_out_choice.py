@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from sklearn_ext.impute._held_out_choice import SHRINKAGES, choose_shrinkage, hide, hide_entries
+from sklearn_ext.impute._residual_smoothing import (
+    Smoothing,
+    choose_smoothing,
+    make_anchors,
+    smooth,
+)
+from tests.impute.tables import ENGINES, correlated, covariance, with_holes
+
+every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
+
+
+def test_a_fifth_of_the_observed_entries_is_hidden():
+    X = correlated(100, 6, 0)
+    hidden = hide_entries(X, np.random.RandomState(0))
+    assert hidden.sum() == round(0.2 * np.sum(~np.isnan(X)))
+    assert not np.isnan(X[hidden]).any()
+
+
+def test_two_entries_a_column_stay():
+    X = np.full((9, 3), np.nan)
+    X[0, 0] = X[1, 0] = X[:3, 1] = 1.0
+    X[:, 2] = 1.0
+    for seed in range(20):
+        hidden = hide_entries(X, np.random.RandomState(seed))
+        left = np.sum(~np.isnan(X) & ~hidden, axis=0)
+        assert left[0] == 2
+        assert (left[1:] >= 2).all()
+
+
+def test_strong_correlations_ask_for_little_shrinkage_and_none_for_much():
+    rng = np.random.RandomState(0)
+    common = rng.randn(400, 1)
+    related = np.hstack([common + 0.1 * rng.randn(400, 1) for _ in range(5)])
+    unrelated = rng.randn(40, 8)
+    chosen = []
+    for X in (related, unrelated):
+        X, _ = with_holes(X, 0.3, 1)
+        hidden = hide_entries(X, rng)
+        chosen.append(choose_shrinkage(ENGINES[0], X, hidden, max_iter=30, tol=1e-3))
+    assert chosen[0] <= 0.02
+    assert chosen[1] == SHRINKAGES[0]
+
+
+def test_labels_are_not_hidden():
+    X = np.zeros((4, 3))
+    hidden = np.ones((4, 2), dtype=bool)
+    np.testing.assert_array_equal(np.isnan(hide(X, hidden)).all(axis=0), [True, True, False])
+
+
+@every_engine
+def test_smoothing_is_the_kernel_regression_of_residuals(engine):
+    X = correlated(25, 4, 2)
+    mean, cov = covariance(4, 3)
+    unit = np.array([1.0, 2.0, 0.5, 3.0])
+    anchors = make_anchors(engine, X[:15], mean, cov, unit)
+    Z, V = engine.posterior(engine.table(X), mean, cov)
+    holes = np.isnan(X)
+    shift = smooth(engine, Z, V, holes, anchors, Smoothing(0.4, 0.7), unit)
+    z, v = Z / unit, V / unit**2
+    expected = np.zeros(X.shape)
+    for i, p in np.argwhere(holes):
+        total, mass = 0.0, 0.7
+        for j in range(15):
+            if anchors.observed[j, p]:
+                terms = (z[i] - anchors.Z[j]) ** 2 + v[i] + anchors.V[j]
+                k = np.exp(-0.4 * np.delete(terms, p).sum())
+                total += k * anchors.residuals[j, p]
+                mass += k
+        expected[i, p] = unit[p] * total / mass
+    np.testing.assert_allclose(shift, expected, atol=1e-12)
+
+
+def test_residuals_are_those_of_entries_left_out():
+    X = correlated(25, 4, 4)
+    mean, cov = covariance(4, 5)
+    engine = ENGINES[0]
+    anchors = make_anchors(engine, X, mean, cov, np.ones(4))
+    i, p = np.argwhere(~np.isnan(X))[7]
+    hidden = X.copy()
+    hidden[i, p] = np.nan
+    Z, _ = engine.posterior(engine.table(hidden), mean, cov)
+    assert anchors.residuals[i, p] == pytest.approx(X[i, p] - Z[i, p], abs=1e-10)
+    np.testing.assert_array_equal(anchors.residuals[np.isnan(X)], 0.0)
+
+
+def choice_for(X):
+    rng = np.random.RandomState(0)
+    hidden = [hide_entries(X, rng) for _ in range(2)]
+    unit = np.nanmax(X, axis=0) - np.nanmin(X, axis=0)
+    return choose_smoothing(ENGINES[0], X, 0.02, hidden, unit, max_iter=30, tol=1e-3)
+
+
+def test_smoothing_is_on_for_curved_surfaces_and_off_for_gaussian_rows():
+    rng = np.random.RandomState(0)
+    u, v = rng.uniform(-1, 1, (2, 300))
+    surface = np.column_stack((u, v, u * v, u**2 - v**2))
+    surface = (surface - surface.mean(axis=0)) / surface.std(axis=0)
+    assert choice_for(with_holes(surface, 0.1, 0)[0]) is not None
+    gaussian = rng.randn(300, 4) @ rng.randn(4, 4)
+    assert choice_for(with_holes(gaussian / gaussian.std(axis=0), 0.3, 1)[0]) is None

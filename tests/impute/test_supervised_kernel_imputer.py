@@ -1,0 +1,412 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from sklearn_ext import SupervisedKernelImputer
+from tests.impute.tables import nrmse, scaled, with_holes
+
+# Mean errors over four masks, by set and share of holes: column means, KNNImputer and
+# IterativeImputer of scikit-learn; the Gaussian model without labels, with, and with half of them.
+REFERENCE = {
+    ("iris", 0.2): (1.012, 0.559, 0.417, 0.437, 0.345, 0.397),
+    ("iris", 0.5): (1.024, 0.726, 0.662, 0.638, 0.395, 0.551),
+    ("iris", 0.8): (1.028, 1.004, 0.975, 0.944, 0.474, 0.749),
+    ("wine", 0.2): (0.960, 0.709, 0.709, 0.685, 0.645, 0.670),
+    ("wine", 0.5): (0.948, 0.839, 0.814, 0.757, 0.674, 0.724),
+    ("wine", 0.8): (0.952, 0.951, 0.951, 0.877, 0.707, 0.800),
+    ("breast_cancer", 0.2): (0.833, 0.438, 0.297, 0.273, 0.274, 0.273),
+    ("breast_cancer", 0.5): (0.835, 0.575, 0.423, 0.359, 0.359, 0.360),
+    ("breast_cancer", 0.8): (0.837, 0.771, 0.758, 0.532, 0.521, 0.527),
+    ("diabetes", 0.2): (0.956, 0.871, 0.758, 0.761, 0.747, 0.753),
+    ("diabetes", 0.5): (0.958, 0.981, 0.893, 0.835, 0.814, 0.822),
+    ("diabetes", 0.8): (0.967, 0.997, 0.963, 0.910, 0.893, 0.903),
+}
+SLOW = {"breast_cancer", "diabetes"}
+CELLS = [
+    pytest.param(*cell, marks=pytest.mark.slow if cell[0] in SLOW else ()) for cell in REFERENCE
+]
+FIXED = {"shrinkage": 0.2, "residual_smoothing": False}
+
+
+@pytest.fixture
+def wine():
+    X, y = load_wine(return_X_y=True)
+    X, holes = with_holes(X, 0.4, 0)
+    return X, y, holes
+
+
+def half_known(y, seed):
+    y = y.astype(float)
+    y[np.random.RandomState(100 + seed).rand(len(y)) < 0.5] = np.nan
+    return y
+
+
+@pytest.mark.parametrize(("name", "ratio"), CELLS)
+def test_errors_are_those_expected_and_below_scikit_learns(name, ratio):
+    X, y = scaled(name)
+    errors = []
+    for seed in range(4):
+        rows, holes = with_holes(X, ratio, seed)
+        errors.append(
+            [
+                nrmse(SupervisedKernelImputer(random_state=0).fit_transform(rows, t), X, holes)
+                for t in (None, y, half_known(y, seed))
+            ]
+        )
+    *theirs, free, labelled, half = REFERENCE[name, ratio]
+    ours = np.mean(errors, axis=0)
+    assert (ours <= np.array([free, labelled, half]) + 0.03).all()
+    if ratio >= 0.5:
+        assert ours[1] < min(theirs)
+
+
+def test_observed_entries_come_back_bit_by_bit(wine):
+    X, y, holes = wine
+    X[0, np.flatnonzero(~holes[0])[0]] = -0.0
+    for dtype in (np.float64, np.float32):
+        rows = X.astype(dtype)
+        filled = SupervisedKernelImputer(random_state=0).fit_transform(rows, y)
+        assert filled.dtype == dtype
+        assert filled[~holes].tobytes() == rows[~holes].tobytes()
+        assert np.isfinite(filled).all()
+
+
+def test_labels_enter_the_training_rows_only(wine):
+    X, y, _ = wine
+    imputer = SupervisedKernelImputer(random_state=0)
+    with_labels = imputer.fit_transform(X, y)
+    without = imputer.transform(X)
+    assert np.abs(with_labels - without).max() > 0.1
+    same = SupervisedKernelImputer(random_state=0, condition_on_y=False)
+    np.testing.assert_array_equal(same.fit_transform(X, y), without)
+    np.testing.assert_array_equal(
+        SupervisedKernelImputer(random_state=0).fit_transform(X), imputer.fit(X).transform(X)
+    )
+
+
+def test_no_label_of_a_test_fold_leaks(wine):
+    X, y, _ = wine
+    train, test = np.arange(0, 178, 2), np.arange(1, 178, 2)
+    outputs = []
+    for seed in (0, 1):
+        shuffled = y.copy()
+        shuffled[test] = np.random.RandomState(seed).permutation(y[test])
+        pipeline = make_pipeline(SupervisedKernelImputer(random_state=0), StandardScaler(), SVC())
+        pipeline.fit(X[train], shuffled[train])
+        outputs.append((pipeline[:-1].transform(X[test]), pipeline.decision_function(X[test])))
+    for a, b in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_row_alone_is_filled_as_in_a_batch(wine):
+    X, y, _ = wine
+    imputer = SupervisedKernelImputer(random_state=0).fit(X[:100], y[:100])
+    batch = imputer.transform(X[100:])
+    alone = np.vstack([imputer.transform(row[None]) for row in X[100:]])
+    np.testing.assert_allclose(alone, batch, rtol=1e-10)
+
+
+def test_order_of_rows_and_columns_and_units_do_not_matter(wine):
+    X, y, _ = wine
+    rng = np.random.RandomState(0)
+    rows, columns = rng.permutation(len(X)), rng.permutation(X.shape[1])
+    scale = 10.0 ** rng.uniform(-3, 3, X.shape[1])
+    filled = SupervisedKernelImputer(**FIXED).fit_transform(X, y)
+    moved = SupervisedKernelImputer(**FIXED).fit_transform(X[rows][:, columns], y[rows])
+    np.testing.assert_allclose(moved, filled[rows][:, columns], rtol=1e-8)
+    scaled = SupervisedKernelImputer(**FIXED).fit_transform(X * scale, y)
+    np.testing.assert_allclose(scaled, filled * scale, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sample_posterior": True}, {"residual_smoothing": False, "shrinkage": 0.5}],
+)
+def test_engines_and_threads_agree(wine, options):
+    X, y, _ = wine
+    expected = SupervisedKernelImputer(random_state=0, **options).fit_transform(X, y)
+    for more in ({"engine": "torch"}, {"device": "cpu"}, {"n_jobs": 2}):
+        other = SupervisedKernelImputer(random_state=0, **options, **more).fit_transform(X, y)
+        np.testing.assert_allclose(other, expected, rtol=1e-8)
+
+
+def test_labels_may_be_strings_partly_missing_or_several_targets(wine):
+    X, y, holes = wine
+    complete = load_wine().data
+    names = np.array(["red", "white", "rosé"], dtype=object)[y]
+    by_name = SupervisedKernelImputer(random_state=0).fit(X, names)
+    assert by_name.classes_.tolist() == ["red", "rosé", "white"]
+    names[::2] = None
+    partly = SupervisedKernelImputer(random_state=0)
+    filled = partly.fit_transform(X, names)
+    assert partly.classes_.tolist() == ["red", "rosé", "white"]
+    scale = complete.std(axis=0)
+    plain = SupervisedKernelImputer(random_state=0).fit_transform(X)
+    assert nrmse(filled / scale, complete / scale, holes) < nrmse(
+        plain / scale, complete / scale, holes
+    )
+    targets = np.column_stack((complete[:, 0], complete[:, 1] * 2.5 + 0.1))
+    two = SupervisedKernelImputer(random_state=0)
+    told = two.fit_transform(X, targets)
+    assert two.classes_ is None
+    assert two.location_.shape == (15,)
+    assert nrmse(told[:, :1], complete[:, :1], holes[:, :1]) < 0.5
+    pd_labels = pd.Series(y).astype("Int64")
+    pd_labels[::2] = pd.NA
+    np.testing.assert_allclose(
+        SupervisedKernelImputer(random_state=0).fit_transform(X, pd_labels),
+        SupervisedKernelImputer(random_state=0).fit_transform(
+            X, np.where(np.arange(178) % 2, y, np.nan)
+        ),
+    )
+
+
+def test_labels_that_say_nothing_are_ignored(wine):
+    X, _, _ = wine
+    plain = SupervisedKernelImputer(random_state=0).fit_transform(X)
+    for y in (np.zeros(178), ["a"] * 178, np.full(178, np.nan), np.full(178, 2.5)):
+        filled = SupervisedKernelImputer(random_state=0).fit_transform(X, y)
+        np.testing.assert_array_equal(filled, plain)
+
+
+@pytest.mark.parametrize(
+    ("target_type", "n_columns"), [("auto", 1), ("continuous", 1), ("multiclass", 44)]
+)
+def test_whole_numbers_with_few_rows_a_value_are_targets(target_type, n_columns):
+    X, y = np.random.RandomState(0).randn(90, 2), np.arange(90) // 2
+    imputer = SupervisedKernelImputer(target_type=target_type).fit(X, y)
+    assert len(imputer.location_) == 2 + n_columns
+
+
+def test_moments_are_in_the_users_units():
+    rng = np.random.RandomState(0)
+    X = rng.randn(2000, 3) @ rng.randn(3, 3) * [1, 100, 0.01] + [0, 50, 3]
+    X = np.insert(X, 1, 7.0, axis=1)
+    imputer = SupervisedKernelImputer(shrinkage=0.0).fit(X)
+    np.testing.assert_allclose(imputer.location_, X.mean(axis=0))
+    np.testing.assert_allclose(imputer.covariance_, np.cov(X.T, bias=True), rtol=1e-5, atol=1e-12)
+    assert imputer.shrinkage_ == 0.0
+
+
+def test_standard_deviations_are_those_of_the_errors():
+    rng = np.random.RandomState(0)
+    X = rng.randn(3000, 5) @ rng.randn(5, 5)
+    rows, holes = with_holes(X, 0.4, 1)
+    imputer = SupervisedKernelImputer(random_state=0).fit(rows[:2000])
+    filled, std = imputer.transform(rows[2000:], return_std=True)
+    holes, truth = holes[2000:], X[2000:]
+    np.testing.assert_array_equal(std[~holes], 0.0)
+    z = (filled - truth)[holes] / std[holes]
+    assert np.sqrt(np.mean(z**2)) == pytest.approx(1.0, abs=0.05)
+    assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.02)
+
+
+def test_draws_repeat_and_have_the_posterior_spread(wine):
+    X, y, holes = wine
+    imputer = SupervisedKernelImputer(
+        sample_posterior=True, residual_smoothing=False, clip=False, random_state=0
+    ).fit(X, y)
+    np.testing.assert_array_equal(imputer.transform(X), imputer.transform(X))
+    draws = np.array([imputer.set_params(random_state=k).transform(X) for k in range(200)])
+    imputer.set_params(sample_posterior=False)
+    mean, std = imputer.transform(X, return_std=True)
+    np.testing.assert_array_equal(draws[:, ~holes], np.tile(X[~holes], (200, 1)))
+    errors = (draws.mean(axis=0) - mean)[holes] / std[holes]
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(1 / np.sqrt(200), rel=0.1)
+    np.testing.assert_allclose(draws.std(axis=0)[holes], std[holes], rtol=0.25)
+
+
+def test_categories_come_out_as_categories():
+    rng = np.random.RandomState(0)
+    kind = rng.randint(3, size=400)
+    codes = np.array([2.0, 5.0, 11.0])[kind]
+    X = np.column_stack((codes, kind + 0.2 * rng.randn(400), (kind == 1) + 0.2 * rng.randn(400)))
+    rows, holes = with_holes(X, 0.3, 0)
+    frame = pd.DataFrame(rows, columns=["kind", "a", "b"])
+    given = (["kind"], [0], [True, False, False], [-3])
+    results = []
+    for features in given:
+        imputer = SupervisedKernelImputer(categorical_features=features, random_state=0)
+        filled, std = imputer.fit(frame).transform(frame, return_std=True)
+        results.append(filled)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+    at = holes[:, 0]
+    assert set(results[0][at, 0]) <= {2.0, 5.0, 11.0}
+    seen = at & ~holes[:, 1] & ~holes[:, 2]
+    assert np.mean(results[0][seen, 0] == codes[seen]) > 0.9
+    assert (std[at, 0] <= 0.5).all()
+    assert imputer.location_.shape == (4,)
+    unknown = imputer.transform(frame.iloc[:1].assign(kind=3.0, a=np.nan)).copy()
+    assert unknown[0, 0] == 3.0
+    assert np.isfinite(unknown).all()
+
+
+@pytest.mark.parametrize("features", [["c"], [2], [-3], [1.5], [True]])
+def test_unknown_categorical_features_are_named(features):
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, np.nan]})
+    with pytest.raises(ValueError, match="categorical_features"):
+        SupervisedKernelImputer(categorical_features=features).fit(frame)
+
+
+def test_values_are_clipped_where_asked():
+    rng = np.random.RandomState(0)
+    x = rng.randn(200)
+    X = np.column_stack((x, x + 0.01 * rng.randn(200)))
+    row = [[np.nan, 50.0]]
+
+    def filled(clip):
+        imputer = SupervisedKernelImputer(clip=clip, residual_smoothing=False, random_state=0)
+        return imputer.fit(X).transform(row)[0, 0]
+
+    assert filled(True) == x.max()
+    assert filled(False) == pytest.approx(50.0, rel=0.05)
+    assert filled((-1.0, 10.0)) == 10.0
+    assert filled(([-1.0, -1.0], [20.0, 1.0])) == 20.0
+
+
+@pytest.mark.parametrize("clip", [(0.0,), (1.0, 0.0), ([0.0, 0.0, 0.0], 1.0)])
+def test_limits_that_make_no_sense_are_refused(clip):
+    with pytest.raises(ValueError, match="clip must"):
+        SupervisedKernelImputer(clip=clip).fit(np.random.RandomState(0).randn(5, 2))
+
+
+def test_empty_features_are_dropped_or_filled_with_zero():
+    X = pd.DataFrame({"a": [1.0, np.nan, 3.0], "b": [np.nan] * 3, "c": [2.0, 1.0, np.nan]})
+    dropped = SupervisedKernelImputer(random_state=0).fit(X)
+    assert dropped.get_feature_names_out().tolist() == ["a", "c"]
+    kept = SupervisedKernelImputer(keep_empty_features=True, random_state=0).fit(X)
+    out = kept.transform(X)
+    np.testing.assert_array_equal(out[:, 1], 0.0)
+    np.testing.assert_array_equal(out[:, [0, 2]], dropped.transform(X))
+    seen = X.fillna(5.0)
+    np.testing.assert_array_equal(kept.transform(seen)[:, 1], 5.0)
+    assert dropped.transform(seen).shape == (3, 2)
+
+
+def test_indicators_are_appended(wine):
+    X, y, holes = wine
+    imputer = SupervisedKernelImputer(add_indicator=True, random_state=0).fit(X, y)
+    filled, std = imputer.transform(X, return_std=True)
+    np.testing.assert_array_equal(filled[:, 13:], holes)
+    assert filled.shape == std.shape
+    names = imputer.get_feature_names_out()
+    assert names[13:].tolist() == [f"missingindicator_x{k}" for k in range(13)]
+
+
+def test_holes_may_be_marked_by_a_number():
+    X = np.array([[1.0, -1.0], [2.0, 3.0], [-1.0, 4.0], [4.0, 5.0]])
+    marked = SupervisedKernelImputer(missing_values=-1, random_state=0)
+    plain = SupervisedKernelImputer(random_state=0)
+    expected = plain.fit_transform(np.where(X == -1, np.nan, X))
+    np.testing.assert_array_equal(marked.fit_transform(X), expected)
+    with pytest.raises(ValueError, match="NaN"):
+        marked.fit([[1.0, np.nan]])
+
+
+@pytest.mark.parametrize("marker", [np.nan, pd.NA])
+def test_frames_with_pandas_na(marker):
+    frame = pd.DataFrame({"a": [1, 2, pd.NA, 4], "b": [2, pd.NA, 6, 8]}, dtype="Int64")
+    imputer = SupervisedKernelImputer(missing_values=marker, random_state=0)
+    out = imputer.set_output(transform="pandas").fit_transform(frame)
+    assert out.columns.tolist() == ["a", "b"]
+    assert out.notna().all(axis=None)
+    out = imputer.set_output(transform="polars").transform(frame)
+    assert isinstance(out, pl.DataFrame)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        [[1.0, 2.0]],
+        [[np.nan, 2.0]],
+        [[1.0], [np.nan], [3.0]],
+        [[3.0, 1.0], [3.0, np.nan], [np.nan, 1.0]],
+        np.where(np.random.RandomState(0).rand(6, 30) < 0.3, np.nan, np.arange(30.0)),
+        np.where(np.eye(6, 30) == 1, np.nan, np.random.RandomState(0).randn(6, 30)),
+        [[np.nan, np.nan], [1.0, 2.0], [2.0, 4.0], [3.0, 7.0]],
+    ],
+    ids=["one row", "one hole", "one column", "constant", "constants", "wide", "empty row"],
+)
+def test_small_and_degenerate_tables(X):
+    X = np.asarray(X)
+    for y in (None, np.arange(len(X)) % 2):
+        imputer = SupervisedKernelImputer(random_state=0, keep_empty_features=True)
+        filled = imputer.fit_transform(X, y)
+        assert np.isfinite(filled).all()
+        np.testing.assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
+        assert np.isfinite(imputer.transform(np.full((1, X.shape[1]), np.nan))).all()
+    for p, column in enumerate(X.T):
+        values = np.unique(column[~np.isnan(column)])
+        if len(values) == 1:
+            np.testing.assert_array_equal(filled[:, p], values[0])
+
+
+def test_an_empty_row_gets_the_location_and_with_a_label_that_of_its_class(wine):
+    X, y, _ = wine
+    X[0] = np.nan
+    imputer = SupervisedKernelImputer(random_state=0, **FIXED)
+    told = imputer.fit_transform(X, y)[0]
+    np.testing.assert_allclose(imputer.transform(X[:1])[0], imputer.location_[:13])
+    means = np.array([np.nanmean(X[y == c], axis=0) for c in range(3)])
+    distances = np.linalg.norm((means - told) / np.nanstd(X, axis=0), axis=1)
+    assert distances.argmin() == y[0]
+
+
+def test_kernels_are_those_of_the_landmarks(wine):
+    X, y, _ = wine
+    imputer = SupervisedKernelImputer(max_landmarks=60, random_state=0).fit(X, y)
+    assert imputer.kernel_.shape == (60, 60)
+    assert np.linalg.eigvalsh(imputer.kernel_).min() > -1e-10
+    np.testing.assert_allclose(imputer.kernel_, imputer.kernel_initial_ * imputer.kernel_factor_)
+    shares = np.bincount(y[imputer.landmark_indices_]) / 60
+    np.testing.assert_allclose(shares, np.bincount(y) / 178, atol=0.02)
+    assert imputer.dual_coef_.shape == (60, 3)
+    assert SupervisedKernelImputer(random_state=0).fit(X).dual_coef_.shape == (178, 0)
+    targets = SupervisedKernelImputer(random_state=0).fit(X, np.linspace(0, 0.7, 178))
+    assert targets.dual_coef_.shape == (178, 1)
+
+
+def test_many_rows_are_fitted_by_samples(monkeypatch, wine):
+    X, y, holes = wine
+    monkeypatch.setattr("sklearn_ext.impute._gaussian_model._FIT_ROWS", 120)
+    monkeypatch.setattr("sklearn_ext.impute._gaussian_model._CHOICE_ROWS", 90)
+    imputer = SupervisedKernelImputer(max_landmarks=50, random_state=0)
+    filled = imputer.fit_transform(X, y)
+    scale, complete = np.nanstd(X, axis=0), load_wine().data
+    assert nrmse(filled / scale, complete / scale, holes) < 0.2
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
+def test_a_pipeline_is_no_worse_than_with_column_means(load):
+    X, y = load(return_X_y=True)
+    X, _ = with_holes(X, 0.5, 0)
+
+    def accuracy(imputer):
+        return cross_val_score(make_pipeline(imputer, StandardScaler(), SVC()), X, y).mean()
+
+    ours = accuracy(SupervisedKernelImputer(random_state=0))
+    assert ours >= accuracy(SimpleImputer()) - 0.01
+
+
+def test_labels_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="X with 5 rows and y with 4"):
+        SupervisedKernelImputer().fit(np.random.RandomState(0).randn(5, 2), [0, 1, 0, 1])
+
+
+def test_numba_works_on_the_cpu_only():
+    with pytest.raises(ValueError, match="engine='numba' computes on the CPU only"):
+        SupervisedKernelImputer(engine="numba", device="cuda").fit([[1.0], [2.0]])
+
+
+def test_verbose_says_what_was_done(capsys, wine):
+    X, y, _ = wine
+    SupervisedKernelImputer(verbose=1, random_state=0).fit(X, y)
+    assert "entries missing" in capsys.readouterr().out
