@@ -18,7 +18,6 @@ from ._lab_training import LABTrainer, Stage, TrainingOptions, median_theta, pla
 
 _PREDICTION_CHUNK = 4096
 _N_PAIRS = 500  # pairs of rows behind the median exponent
-_LARGE = 10_000  # rows from which batches are larger
 _FIRST_LEARNED_ALPHA = 1e-3
 _VERBOSE_EVERY = 100
 
@@ -35,7 +34,7 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         "kernel": [StrOptions(set(KERNELS))],
         "gamma": [StrOptions({"median"}), Interval(Real, 0, None, closed="neither")],
         "locality": [Interval(Real, 0, 1, closed="both")],
-        "support_dropout": [Interval(Real, 0, 1, closed="left")],
+        "support_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "learn_targets": ["boolean"],
         "alpha": [StrOptions({"learn"}), Interval(Real, 0, None, closed="left")],
         "growth": [StrOptions({"random", "error", "error_sampled"}), None],
@@ -62,7 +61,7 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         kernel="exponential",
         gamma="median",
         locality=1.0,
-        support_dropout=0.1,
+        support_dropout="auto",
         learn_targets=True,
         alpha=1e-3,
         growth="random",
@@ -174,14 +173,17 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         )
         batch_size = self.batch_size
         if batch_size == "auto":
-            batch_size = 512 if len(data) > _LARGE else 128
+            batch_size = min(512, max(128, len(data) // 20))
+        support_dropout = self.support_dropout
+        if support_dropout == "auto":
+            support_dropout = min(0.1, 0.01 * n_support * data.X.shape[1] / len(data))
         trainer = LABTrainer(
             engine,
             data,
             TrainingOptions(
                 kernel=self.kernel,
                 pull=np.inf if self.locality == 0 else 1.0 / self.locality - 1.0,
-                support_dropout=self.support_dropout,
+                support_dropout=support_dropout,
                 learn_targets=self.learn_targets,
                 learn_alpha=self.alpha == "learn",
                 growth=self.growth,

@@ -45,8 +45,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         them free, 0 ties them together; between, deviations decay at ``1 / locality - 1`` times
         the learning rate.
 
-    support_dropout : float in [0, 1), default=0.1
-        Share of the support points that a training step leaves out, drawn anew every time.
+    support_dropout : float in [0, 1) or "auto", default="auto"
+        Share of the support points that a training step leaves out, drawn anew every time. It
+        keeps bandwidths from fitting noise. "auto" is a hundredth of the number of bandwidths
+        per row, at most 0.1.
 
     learn_targets : bool, default=True
         Whether the targets that the support points interpolate are learned, beginning at the
@@ -72,7 +74,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Steps with all support points, while the learning rate decays to one percent.
 
     batch_size : int or "auto", default="auto"
-        Rows in a step. "auto" is 128, and 512 above 10,000 rows.
+        Rows in a step. "auto" is a twentieth of the rows, at least 128 and at most 512.
 
     learning_rate : float, default=1e-2
         Step length of Adam on the bandwidths, and on ``log(alpha)`` when that is learned.
@@ -203,7 +205,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         kernel="exponential",
         gamma="median",
         locality=1.0,
-        support_dropout=0.1,
+        support_dropout="auto",
         learn_targets=True,
         alpha=1e-3,
         growth="random",

@@ -23,9 +23,23 @@ _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
 class NumbaEngine:
-    """Arithmetic of :mod:`._lab_kernel` on NumPy arrays, in float64."""
+    """Arithmetic of :mod:`._lab_kernel` on NumPy arrays, in float64.
+
+    The large matrices of a step live in memory that the engine keeps: what :meth:`kernel` and
+    :meth:`factorize` return is good until they are called again. Fresh memory a step would cost
+    as much in page faults as the arithmetic.
+    """
 
     name = "numba"
+
+    def __init__(self):
+        self._memory = {}
+
+    def _reuse(self, name, shape):
+        size = math.prod(shape)
+        if name not in self._memory or self._memory[name].size < size:
+            self._memory[name] = np.empty(size)
+        return self._memory[name][:size].reshape(shape)
 
     def asarray(self, x):
         return np.ascontiguousarray(x, dtype=np.float64)
@@ -47,14 +61,17 @@ class NumbaEngine:
 
     def kernel(self, kernel, points, centers, theta):
         """Return K = exp(-D) and D, both of shape (n_points, n_centers)."""
-        K = np.empty((points.shape[0], centers.shape[0]))
-        D = np.empty_like(K)
+        shape = (points.shape[0], centers.shape[0])
+        K, D = self._reuse("K", shape), self._reuse("D", shape)
         _kernel(_CODES[kernel], points, _columns(centers), _columns(theta**2), K, D)
         return K, D
 
     def factorize(self, K, alpha):
         """LU factors of K + alpha I."""
-        return _LU(K, alpha)
+        A = self._reuse("A", K.shape)
+        A[:] = K
+        A.flat[:: A.shape[1] + 1] += alpha
+        return _LU(A)
 
     def theta_gradient(self, kernel, points, centers, theta, K, D, left, right):
         """Gradient in theta of a loss whose sensitivity to K is ``left @ right.T``."""
@@ -74,10 +91,8 @@ class NumbaEngine:
 
 
 class _LU:
-    def __init__(self, K, alpha):
-        # The transpose of a C-ordered copy is Fortran-ordered: LAPACK factorises A^T in place.
-        A = np.array(K, order="C")
-        A.flat[:: A.shape[1] + 1] += alpha
+    def __init__(self, A):
+        # The transpose of a C-ordered array is Fortran-ordered: LAPACK factorises A^T in place.
         self._lu, self._pivots, info = lapack.dgetrf(A.T, overwrite_a=True)
         if info > 0:
             raise LinAlgError("the kernel matrix of the support points is singular")

@@ -22,16 +22,34 @@ def merge_duplicate_rows(X, Y, weights):
         Index of the first of each kind of row, sorted by Y, then by X.
     weights : ndarray of shape (n_distinct,)
     """
-    # The last key of lexsort is the primary one; rows of weight zero go to the end.
-    order = np.lexsort((*X.T[::-1], *Y.T[::-1], weights == 0))
-    order = order[: np.count_nonzero(weights)]
-    is_new = np.zeros(len(order), dtype=bool)
-    is_new[:1] = True
-    for column in (*Y.T, *X.T):
-        values = column[order]
-        is_new[1:] |= values[1:] != values[:-1]
-    starts = np.flatnonzero(is_new)
+    kept = np.flatnonzero(weights)
+    order, starts = _sort_by_columns(kept, (*Y.T, *X.T))
     return order[starts], np.add.reduceat(weights[order], starts)
+
+
+def _sort_by_columns(rows, columns):
+    """Sort rows lexicographically; also return where each run of equal rows starts.
+
+    A column is looked at only where all columns before it are tied, so data without ties cost
+    one sort, whatever the number of columns.
+    """
+    order = rows.copy()
+    group = np.zeros(len(rows), dtype=np.intp)  # position where the run of a position starts
+    tied = np.arange(len(rows))
+    for column in columns:
+        values = column[order[tied]]
+        within = np.lexsort((values, group[tied]))  # stable, and no row leaves its run
+        order[tied] = order[tied][within]
+        values = values[within]
+        is_new = np.ones(len(tied), dtype=bool)
+        is_new[1:] = (group[tied][1:] != group[tied][:-1]) | (values[1:] != values[:-1])
+        starts = np.flatnonzero(is_new)
+        lengths = np.diff(starts, append=len(tied))
+        group[tied] = np.repeat(tied[starts], lengths)
+        tied = tied[np.repeat(lengths > 1, lengths)]
+        if len(tied) == 0:
+            break
+    return order, np.unique(group)
 
 
 def row_keys(X):
