@@ -6,6 +6,6 @@ from .decentralized import (
     TorchDistributedNetwork,
 )
 from .impute import SupervisedKernelClassifier, SupervisedKernelImputer
-from .inspection import LABBandwidthDisplay, LossCurveDisplay
+from .inspection import ImputationDisplay, LABBandwidthDisplay, LossCurveDisplay
 from .kernel_regression import LABRidgelessClassifier, LABRidgelessRegressor
 from .utils import all_estimators

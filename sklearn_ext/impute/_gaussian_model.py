@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..utils._hidden_entries import hide_entries
 from ._gaussian_em import fit_gaussian
-from ._held_out_choice import choose_shrinkage, hide_entries
+from ._held_out_choice import HIDDEN_SHARE, choose_shrinkage
 from ._residual_smoothing import Anchors, Smoothing, choose_smoothing, make_anchors, smooth
 
 _FIT_ROWS = 20_000  # covariances of more rows are no better for what follows
@@ -73,14 +74,14 @@ def fit_model(engine, X, labels, strata, unit, rng, *, nu, smoothing, max_landma
     indices = stratified_sample(strata, max_landmarks, rng)
     landmarks = rows[indices]
     fit_rows = rows[uniform_sample(len(rows), _FIT_ROWS, rng)]
-    first = hide_entries(landmarks[:, :d], rng)
-    second = hide_entries(landmarks[:, :d], rng)
+    first = hide_entries(landmarks[:, :d], HIDDEN_SHARE, rng)
+    second = hide_entries(landmarks[:, :d], HIDDEN_SHARE, rng)
     stopping = {"max_iter": max_iter, "tol": tol}
 
     if nu is None:
         if len(rows) > len(landmarks):
             sample = rows[uniform_sample(len(rows), _CHOICE_ROWS, rng)]
-            hidden = hide_entries(sample[:, :d], rng)
+            hidden = hide_entries(sample[:, :d], HIDDEN_SHARE, rng)
         else:
             sample, hidden = landmarks, first
         nu = choose_shrinkage(engine, sample, hidden, **stopping)

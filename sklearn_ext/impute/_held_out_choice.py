@@ -6,31 +6,7 @@ from ._gaussian_em import fit_gaussian
 
 # From strong to weak: each fit starts from the one before it, which is close.
 SHRINKAGES = (1.5, 0.6, 0.2, 0.06, 0.02, 0.005, 0.001)
-_SHARE = 0.2
-
-
-def hide_entries(X, rng):
-    """Hide a fifth of the observed entries, but leave two a column.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Holes are NaN.
-    rng : RandomState
-
-    Returns
-    -------
-    bool ndarray of shape (n, d)
-        The entries to hide.
-    """
-    observed = ~np.isnan(X)
-    rank = np.where(observed, rng.random_sample(X.shape), np.inf)
-    n_hidden = round(_SHARE * observed.sum())
-    hidden = np.zeros(X.shape, dtype=bool)
-    hidden.flat[np.argsort(rank, axis=None)[:n_hidden]] = True
-    keep = np.argsort(-np.where(observed, rank, -np.inf), axis=0)[:2]
-    np.put_along_axis(hidden, keep, False, axis=0)
-    return hidden
+HIDDEN_SHARE = 0.2
 
 
 def hide(X, hidden):

@@ -1,34 +1,17 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.impute._held_out_choice import SHRINKAGES, choose_shrinkage, hide, hide_entries
+from sklearn_ext.impute._held_out_choice import SHRINKAGES, choose_shrinkage, hide
 from sklearn_ext.impute._residual_smoothing import (
     Smoothing,
     choose_smoothing,
     make_anchors,
     smooth,
 )
+from sklearn_ext.utils._hidden_entries import hide_entries
 from tests.impute.tables import ENGINES, correlated, covariance, with_holes
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
-
-
-def test_a_fifth_of_the_observed_entries_is_hidden():
-    X = correlated(100, 6, 0)
-    hidden = hide_entries(X, np.random.RandomState(0))
-    assert hidden.sum() == round(0.2 * np.sum(~np.isnan(X)))
-    assert not np.isnan(X[hidden]).any()
-
-
-def test_two_entries_a_column_stay():
-    X = np.full((9, 3), np.nan)
-    X[0, 0] = X[1, 0] = X[:3, 1] = 1.0
-    X[:, 2] = 1.0
-    for seed in range(20):
-        hidden = hide_entries(X, np.random.RandomState(seed))
-        left = np.sum(~np.isnan(X) & ~hidden, axis=0)
-        assert left[0] == 2
-        assert (left[1:] >= 2).all()
 
 
 def test_strong_correlations_ask_for_little_shrinkage_and_none_for_much():
@@ -39,7 +22,7 @@ def test_strong_correlations_ask_for_little_shrinkage_and_none_for_much():
     chosen = []
     for X in (related, unrelated):
         X, _ = with_holes(X, 0.3, 1)
-        hidden = hide_entries(X, rng)
+        hidden = hide_entries(X, 0.2, rng)
         chosen.append(choose_shrinkage(ENGINES[0], X, hidden, max_iter=30, tol=1e-3))
     assert chosen[0] <= 0.02
     assert chosen[1] == SHRINKAGES[0]
@@ -89,7 +72,7 @@ def test_residuals_are_those_of_entries_left_out():
 
 def choice_for(X):
     rng = np.random.RandomState(0)
-    hidden = [hide_entries(X, rng) for _ in range(2)]
+    hidden = [hide_entries(X, 0.2, rng) for _ in range(2)]
     unit = np.nanmax(X, axis=0) - np.nanmin(X, axis=0)
     return choose_smoothing(ENGINES[0], X, 0.02, hidden, unit, max_iter=30, tol=1e-3)
 

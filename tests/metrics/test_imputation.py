@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from sklearn.impute import KNNImputer, SimpleImputer
+
+from sklearn_ext import SupervisedKernelImputer
+from sklearn_ext.metrics import imputation_score
+from sklearn_ext.utils._hidden_entries import hide_entries
+
+
+@pytest.fixture
+def table():
+    rng = np.random.RandomState(0)
+    X = rng.randn(150, 3) @ rng.randn(3, 5) + 0.1 * rng.randn(150, 5)
+    X[rng.rand(150, 5) < 0.2] = np.nan
+    return X
+
+
+def test_it_is_the_normalised_error_of_each_column(table):
+    hidden = hide_entries(table, 0.3, np.random.RandomState(7))
+    filled = KNNImputer().fit_transform(np.where(hidden, np.nan, table))
+    expected = [
+        np.sqrt(np.mean((filled - table)[hidden[:, p], p] ** 2)) / np.nanstd(table[:, p])
+        for p in range(5)
+    ]
+    scores = imputation_score(KNNImputer(), table, missing_fraction=0.3, random_state=7)
+    np.testing.assert_allclose(scores, expected)
+
+
+def test_column_means_score_about_one_and_a_model_less(table):
+    mean = imputation_score(SimpleImputer(), table, random_state=0)
+    np.testing.assert_allclose(mean, 1.0, atol=0.3)
+    model = imputation_score(SupervisedKernelImputer(random_state=0), table, random_state=0)
+    assert (model < 0.9 * mean).all()
+
+
+def test_labels_reach_the_imputer(table):
+    y = np.nan_to_num(table).sum(axis=1)
+    imputer = SupervisedKernelImputer(random_state=0)
+    with_labels = imputation_score(imputer, table, y, random_state=0)
+    assert not np.allclose(with_labels, imputation_score(imputer, table, random_state=0))
+    assert not hasattr(imputer, "n_iter_")
+
+
+def test_a_column_without_spread_or_hidden_entries_has_no_score(table):
+    table[:, 0] = 4.0
+    table[2:, 1] = np.nan
+    table[:2, 1] = 1.0, 2.0
+    scores = imputation_score(SimpleImputer(), table, random_state=0)
+    np.testing.assert_array_equal(np.isnan(scores), [True, True, False, False, False])
+
+
+def test_wrong_arguments_are_named(table):
+    with pytest.raises(ValueError, match="missing_fraction"):
+        imputation_score(SimpleImputer(), table, missing_fraction=1.5)
+    with pytest.raises(ValueError, match=r"imputer must return the features of X.*\(150, 10\)"):
+        imputation_score(SimpleImputer(add_indicator=True), table)
