@@ -19,6 +19,12 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     ------
     ValueError
         If torch does not know the device, or this machine lacks it.
+
+    Examples
+    --------
+    >>> from sklearn_ext.neural import resolve_device
+    >>> resolve_device(None)
+    device(type='cpu')
     """
     if device is None:
         return torch.device("cpu")
