@@ -21,7 +21,7 @@ from .lab_rbf import TWELVE, load_task
 
 CHANGES = {
     "defaults": {},
-    "kernel laplacian": {"kernel": "laplacian"},
+    "kernel exponential": {"kernel": "exponential"},
     "kernel rbf": {"kernel": "rbf"},
     "locality 0.5": {"locality": 0.5},
     "no support dropout": {"support_dropout": 0.0},

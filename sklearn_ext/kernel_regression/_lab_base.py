@@ -58,7 +58,7 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         self,
         *,
         n_support="auto",
-        kernel="exponential",
+        kernel="laplacian",
         gamma="median",
         locality=1.0,
         support_dropout="auto",
@@ -217,7 +217,7 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _resolve_n_support(self, n_rows):
         if self.n_support == "auto":
-            n_support = min(200, max(20, n_rows // 5))
+            n_support = min(200, max(50, n_rows // 5))
         elif isinstance(self.n_support, Integral):
             n_support = self.n_support
         else:

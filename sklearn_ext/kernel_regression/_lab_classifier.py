@@ -28,9 +28,9 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
         Number of support points, or their share of the distinct training rows. "auto" is a fifth
-        of the rows, at least 20 and at most 200. Never more than there are distinct rows.
+        of the rows, at least 50 and at most 200. Never more than there are distinct rows.
 
-    kernel : {"exponential", "laplacian", "rbf"}, default="exponential"
+    kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
         Form of the kernel. With bandwidths :math:`b_{ik}` (``bandwidths_``) it is
         :math:`\exp(-\sqrt{\sum_k b_{ik} (x_k - c_{ik})^2})`,
         :math:`\exp(-\sum_k b_{ik} |x_k - c_{ik}|)` or
@@ -202,7 +202,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         self,
         *,
         n_support="auto",
-        kernel="exponential",
+        kernel="laplacian",
         gamma="median",
         locality=1.0,
         support_dropout="auto",

@@ -205,16 +205,16 @@ def test_several_outputs_share_one_kernel(wave):
 
 def test_far_from_the_support_the_mean_is_predicted(wave, wave_model):
     _, y = wave
-    assert wave_model.predict([[1e6, 0.0, 0.0, 0.0]]) == pytest.approx(y.mean(), rel=1e-12)
+    assert wave_model.predict([[1e12] * 4]) == pytest.approx(y.mean(), rel=1e-12)
 
 
 # Parameters
 
 
-def test_auto_support_is_a_fifth_between_20_and_200():
+def test_auto_support_is_a_fifth_between_50_and_200():
     rng = np.random.default_rng(0)
     quick = {**QUICK, "max_iter": 1, "growth_iter": 1, "n_warmup": 1}
-    for n, expected in ((10, 10), (50, 20), (300, 60), (1500, 200)):
+    for n, expected in ((10, 10), (100, 50), (300, 60), (1500, 200)):
         X = rng.normal(size=(n, 2))
         assert LABRidgelessRegressor(**quick).fit(X, X[:, 0]).n_support_ == expected
     assert LABRidgelessRegressor(n_support=0.5, **quick).fit(X, X[:, 0]).n_support_ == 750
