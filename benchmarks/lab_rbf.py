@@ -72,6 +72,7 @@ def lab(**parameters):
 
 def lab_bag(task, seed, n_threads):
     from sklearn.ensemble import BaggingRegressor
+
     from sklearn_ext import LABRidgelessRegressor
 
     return BaggingRegressor(
