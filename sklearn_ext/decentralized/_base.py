@@ -144,8 +144,6 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
 
     def _rows_by_node(self, X, Y, weights, node, rng):
         """Labels of all nodes, and by number the rows of those that this process holds."""
-        if not weights.any():
-            raise ValueError("sample_weight must not be zero for every row.")
         if self.network is not None and not self.network.holds_all:
             if node is not None:
                 raise ValueError(

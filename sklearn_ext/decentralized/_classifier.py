@@ -122,8 +122,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     n_floats_sent_ : dict
         Floats that messages take: "setup", "round" and "total" over the network, and
         "setup_by_edge" and "round_by_edge", arrays of shape (n_nodes, n_nodes) from the row's node
-        to the column's. Without a network, of the messages that it would take; "direct" counts as
-        one round.
+        to the column's. A process that holds one node counts what that node sends. Without a
+        network, these are the messages that one would carry; "direct" counts as one round.
     n_iter_ : int
         Rounds; 1 for "direct".
     n_features_in_ : int

@@ -159,7 +159,8 @@ def check_graph(graph, nodes) -> np.ndarray:
             "graph must be a square matrix, a list of pairs or a networkx graph, got an array of "
             f"shape {array.shape}."
         )
-    if array.shape[1] == 2 and array.shape[0] != 2:
+    is_matrix = array.shape == (len(nodes),) * 2 and array.dtype.kind in "buif"
+    if array.shape[1] == 2 and not is_matrix:
         return _from_edges([(i, j, 1.0) for i, j in graph], nodes)
     return _check_matrix(array, len(nodes))
 

@@ -76,6 +76,8 @@ def _put_together(settings, results, n_outputs):
                 maps[i], coefs[i] = result.neighbour_maps[i], theta
         maps[rank], coefs[rank] = result.map, result.coef
         setup[rank], rounds[rank] = result.setup_sent, result.rounds_sent
+    one_round = round_floats(settings, n_outputs)
+    one_round[[j for j in range(settings.n_nodes) if j not in results]] = 0
     any_result = next(iter(results.values()))
     return FitResult(
         maps=maps,
@@ -91,7 +93,7 @@ def _put_together(settings, results, n_outputs):
             _summed([result.disagreement_shares for result in results.values()]).clip(min=0.0)
             / any_result.total_weight
         ),
-        floats=report(setup, round_floats(settings, n_outputs), setup + rounds),
+        floats=report(setup, one_round, setup + rounds),
         failed=tuple(sorted({int(i) for result in results.values() for i in result.failed})),
     )
 

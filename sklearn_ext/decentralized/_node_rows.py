@@ -28,6 +28,8 @@ class NodeRows(NamedTuple):
 
 def distinct_rows(X, Y, weights):
     """Merge identical rows of a table; rows of weight zero are left out."""
+    if not weights.any():
+        return np.empty(0, dtype=np.intp), np.empty(0)
     merge = _merge_sparse_rows if sparse.issparse(X) else merge_duplicate_rows
     return merge(X, Y, weights)
 

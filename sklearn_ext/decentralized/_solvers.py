@@ -134,7 +134,9 @@ def solve_direct(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
     """Factorise A: exact, so that `tol`, `max_iter`, `damping` and `start` have no effect."""
     A, r, blocks = system.dense()
     theta = system.engine.solve(system.engine.cholesky(A), r)
-    return _Monitor(system, tol).solution([theta[rows] for rows in blocks], 1, True)
+    monitor = _Monitor(system, tol)
+    monitor.record_at(system.zeros())
+    return monitor.solution([theta[rows] for rows in blocks], 1, True)
 
 
 def solve_jacobi(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):

@@ -1,0 +1,101 @@
+"""The consensus weight is chosen on held-out rows, as direct cross-validation would."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_friedman1
+from sklearn.model_selection import KFold
+
+from sklearn_ext import DecentralizedRFKRR
+from sklearn_ext.decentralized._consensus import consensus_system
+from sklearn_ext.decentralized._cross_validation import cross_validate
+from sklearn_ext.decentralized._solvers import solve_direct
+from tests.decentralized.problems import ENGINE, make_problem
+
+GRID = (0.0, 0.3, 2.0)
+
+
+def test_subtracted_folds_are_refitted_folds():
+    problem = make_problem(n_outputs=2)
+    rng = np.random.default_rng(0)
+    folds = [rng.permutation(len(X)) % 3 for X in problem.X]
+
+    def part(selected):
+        return replace(
+            problem,
+            **{
+                key: [a[keep] for a, keep in zip(getattr(problem, key), selected, strict=True)]
+                for key in ("X", "Y", "weights")
+            },
+        )
+
+    def assemble(statistics, mean):
+        return consensus_system(
+            ENGINE, statistics, problem.adjacency, mean=mean, ridge=0.02, consensus_weight=1.0
+        )
+
+    held_out = [part([fold == k for fold in folds]) for k in range(3)]
+    errors = cross_validate(
+        [rows.statistics() for rows in held_out], assemble, GRID, fit_intercept=True
+    )
+    for k, test in enumerate(held_out):
+        training = part([fold != k for fold in folds])
+        mean = np.vstack(training.Y).mean(axis=0)
+        total = ((np.vstack(test.Y) - np.vstack(test.Y).mean(axis=0)) ** 2).sum()
+        for c, error in zip(GRID, errors[:, k], strict=True):
+            shifted = replace(training, Y=[Y - mean for Y in training.Y], c=c, ridge=0.02)
+            thetas = solve_direct(shifted.system()).coefs
+            squares = sum(
+                ((test.features(j, X) @ thetas[j] + mean - Y) ** 2).sum()
+                for j, (X, Y) in enumerate(zip(test.X, test.Y, strict=True))
+            )
+            assert error == pytest.approx(squares / total, rel=1e-9)
+
+
+X, Y = make_friedman1(600, noise=0.5, random_state=0)
+NODE = np.arange(600) % 4
+
+
+def fit(**parameters):
+    krr = DecentralizedRFKRR(
+        n_components=20, consensus_weight="cv", graph="ring", alpha=1e-4, random_state=0
+    )
+    return krr.set_params(**parameters).fit(X, Y, node=NODE)
+
+
+def test_the_best_candidate_is_fitted_to_all_rows():
+    krr = fit(consensus_weight_grid=GRID)
+    assert krr.consensus_weight_scores_.shape == (3, 5)
+    assert krr.consensus_weight_ == GRID[krr.consensus_weight_scores_.mean(axis=1).argmin()]
+    chosen = fit(consensus_weight=krr.consensus_weight_)
+    np.testing.assert_allclose(krr.predict(X), chosen.predict(X), rtol=1e-7)
+    assert chosen.consensus_weight_scores_ is None
+
+
+def test_sharing_helps_where_nodes_have_few_rows():
+    assert fit().consensus_weight_ > 0.0
+
+
+def test_a_splitter_sees_the_rows_of_each_node_in_the_order_of_the_table():
+    folds = [np.flatnonzero((np.arange(600) // 120) == k) for k in range(5)]
+    splits = [(np.setdiff1d(np.arange(600), test), test) for test in folds]
+    np.testing.assert_allclose(
+        fit(cv=KFold(5)).consensus_weight_scores_,
+        fit(cv=splits).consensus_weight_scores_,
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"cv": 200}, "number of distinct rows of each node, got cv=200 with a node of 150"),
+        ({"cv": [(np.arange(10), np.arange(10, 600))]}, "hold out every row exactly once"),
+        ({"consensus_weight_grid": [-1.0]}, "sequence of finite numbers from 0"),
+        ({"consensus_weight_grid": []}, "sequence of finite numbers from 0"),
+    ],
+)
+def test_folds_and_candidates_are_checked(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**parameters)

@@ -1,0 +1,268 @@
+"""DecentralizedRFKRR and DecentralizedRFClassifier as a user meets them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn import config_context
+from sklearn.datasets import load_digits, make_friedman1
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, scale
+
+from sklearn_ext import DecentralizedRFClassifier, DecentralizedRFKRR, InProcessNetwork
+
+X, Y = make_friedman1(800, noise=0.5, random_state=0)
+NODE = np.array(["north", "east", "south", "west"])[np.arange(800) % 4]
+TRAIN, TEST = slice(0, 400), slice(400, None)
+
+
+def make(**parameters):
+    defaults = {"n_components": 30, "alpha": 1e-4, "graph": "ring", "random_state": 0}
+    return DecentralizedRFKRR(**defaults | parameters)
+
+
+def fit(y=Y, **parameters):
+    return make(**parameters).fit(X[TRAIN], y[TRAIN], node=NODE[TRAIN])
+
+
+def test_neighbours_make_a_node_better_than_its_rows_alone():
+    alone, together = fit(consensus_weight=0.0), fit(consensus_weight=0.5)
+    for name in np.unique(NODE):
+        rows = np.flatnonzero(NODE[TEST] == name) + 400
+        scores = [krr.score(X[rows], Y[rows], node=name) for krr in (alone, together)]
+        assert scores[0] < scores[1]
+    assert together.consensus_error_ < alone.consensus_error_
+
+
+def test_one_node_is_ridge_regression_on_its_features():
+    krr = make(n_nodes=1, fit_intercept=False).fit(X, Y)
+    (frequencies,), (phases,) = krr.node_frequencies_, krr.node_phases_
+    Z = np.sqrt(2.0 / 30) * np.cos(X @ frequencies + phases)
+    ridge = Ridge(alpha=1e-4 * len(X), fit_intercept=False).fit(Z, Y)
+    np.testing.assert_allclose(krr.predict(X), ridge.predict(Z), rtol=1e-8)
+
+
+def test_predictions_of_nodes_are_averaged_as_asked_for():
+    krr = fit(graph="path")
+    values = krr.predict_nodes(X[TEST])
+    assert krr.nodes_.tolist() == ["east", "north", "south", "west"]
+    np.testing.assert_allclose(krr.predict(X[TEST]), values.mean(axis=0))
+    np.testing.assert_allclose(krr.predict(X[TEST], node="south"), values[2])
+    own = krr.predict(X[TEST], node=NODE[TEST])
+    position = np.searchsorted(krr.nodes_, NODE[TEST])
+    np.testing.assert_allclose(own, values[position, np.arange(400)])
+    krr.set_params(aggregate="neighborhood")
+    np.testing.assert_allclose(krr.predict(X[TEST], node="east"), values[:2].mean(axis=0))
+    np.testing.assert_allclose(krr.predict(X[TEST], node="south"), values[1:].mean(axis=0))
+    with pytest.raises(ValueError, match="whose neighbourhood"):
+        krr.predict(X[TEST])
+
+
+@pytest.mark.parametrize("node", ["nowhere", ["east"] * 399 + ["nowhere"]])
+def test_unknown_nodes_are_refused(node):
+    with pytest.raises(ValueError, match="node 'nowhere' is not one of"):
+        fit().predict(X[TRAIN][:400], node=node)
+
+
+def test_labels_of_nodes_pass_through_pipelines_and_searches():
+    pipeline = make_pipeline(MinMaxScaler(), make())
+    with config_context(enable_metadata_routing=True):
+        scores = cross_val_score(pipeline, X, Y, params={"node": NODE}, cv=3)
+        search = GridSearchCV(pipeline, {"decentralizedrfkrr__consensus_weight": [0.0, 1.0]}, cv=2)
+        search.fit(X, Y, node=NODE)
+        best = search.best_estimator_[-1]
+        own = pipeline.fit(X[TRAIN], Y[TRAIN], node=NODE[TRAIN]).predict(X[TEST], node=NODE[TEST])
+    assert (scores > 0.6).all()
+    assert best.nodes_.tolist() == sorted(set(NODE))
+    assert r2_score(Y[TEST], own) > 0.6
+
+
+@pytest.mark.parametrize("graph", ["ring", [("north", "east"), ("east", "south")]])
+def test_graphs_join_labels(graph):
+    if graph == "ring":
+        krr = fit(graph=graph)
+    else:
+        with pytest.warns(UserWarning, match="graph has 2 components"):
+            krr = fit(graph=graph)
+        assert krr.adjacency_[krr.nodes_ == "west"].sum() == 0.0
+    assert np.isfinite(krr.predict(X)).all()
+
+
+def test_more_nodes_than_rows_are_reduced_with_a_warning():
+    with pytest.warns(UserWarning, match="n_nodes=10 is more"):
+        krr = make(n_nodes=10).fit(X[:6], Y[:6])
+    assert len(krr.nodes_) == 6
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_threads_do_not_change_the_result(n_jobs):
+    np.testing.assert_array_equal(fit(n_jobs=n_jobs).predict(X), fit().predict(X))
+
+
+def test_rows_in_another_order_and_copies_for_weights_give_the_same_model():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 3, 400)
+    weighted = make().fit(X[TRAIN], Y[TRAIN], node=NODE[TRAIN], sample_weight=counts)
+    rows = rng.permutation(np.repeat(np.arange(400), counts))
+    copied = make().fit(X[rows], Y[rows], node=NODE[rows])
+    np.testing.assert_allclose(weighted.predict(X), copied.predict(X), rtol=1e-9)
+
+
+def test_outputs_are_shifted_scaled_and_rotated_together():
+    both = np.column_stack((Y, -2.0 * Y))
+    single, joint = fit(), fit(both)
+    assert joint.predict_nodes(X).shape == (4, 800, 2)
+    np.testing.assert_allclose(joint.predict(X)[:, 0], single.predict(X), rtol=1e-8)
+    np.testing.assert_allclose(joint.predict(X)[:, 1], -2.0 * single.predict(X), rtol=1e-8)
+    np.testing.assert_allclose(fit(Y + 1e4).predict(X) - 1e4, single.predict(X), atol=1e-6)
+    assert fit(Y, fit_intercept=False).intercept_ == 0.0
+
+
+def test_sparse_rows_are_dense_rows():
+    rows = X * (X > 0.5)
+    dense = make(oversampling=3).fit(rows, Y, node=NODE)
+    thin = make(oversampling=3).fit(sparse.csr_array(rows), Y, node=NODE)
+    np.testing.assert_allclose(thin.predict(sparse.csr_array(rows)), dense.predict(rows), rtol=1e-7)
+    for engine in ("torch", "numba"):
+        scaled = make(gamma="scale", engine=engine).fit(rows, Y, node=NODE)
+        again = make(gamma="scale", engine=engine).fit(sparse.csr_array(rows), Y, node=NODE)
+        np.testing.assert_allclose(again.predict(rows), scaled.predict(rows), rtol=1e-7)
+
+
+def test_float32_in_float32_out():
+    krr = make().fit(X[TRAIN].astype(np.float32), Y[TRAIN], node=NODE[TRAIN])
+    predicted = krr.predict(X.astype(np.float32))
+    assert predicted.dtype == np.float32
+    assert abs(predicted - fit().predict(X)).max() < 0.05 * Y.std()
+
+
+def test_the_torch_engine_answers_like_numba():
+    np.testing.assert_allclose(fit(engine="torch").predict(X), fit().predict(X), atol=1e-10)
+
+
+@pytest.mark.parametrize("selection", ["energy_pairs", "energy", "leverage", "plain"])
+@pytest.mark.parametrize("solver", ["direct", "cg", "jacobi", "gauss_seidel", "chebyshev"])
+def test_every_selection_and_solver_learns(selection, solver):
+    krr = fit(feature_selection=selection, solver=solver, oversampling=4)
+    assert krr.score(X[TEST], Y[TEST]) > 0.5
+    assert len(krr.objective_curve_) == krr.n_iter_ + 1
+    assert krr.n_floats_sent_["total"] == (
+        krr.n_floats_sent_["setup"] + krr.n_iter_ * krr.n_floats_sent_["round"]
+    )
+
+
+def test_too_few_rounds_are_told():
+    with pytest.warns(ConvergenceWarning, match="within tol=1e-06 in max_iter=2 rounds"):
+        fit(solver="jacobi", max_iter=2)
+
+
+def test_anchors_off_the_distribution_mislead():
+    good, bad = fit(anchors=X[TEST][:100]), fit(anchors=X[TEST][:100] + 3.0, consensus_weight=4.0)
+    assert good.score(X[TEST], Y[TEST], node=NODE[TEST]) > bad.score(
+        X[TEST], Y[TEST], node=NODE[TEST]
+    )
+
+
+def test_rows_can_come_later():
+    plain = {"feature_selection": "plain", "gamma": 0.5}
+    whole = fit(**plain)
+    rows = np.arange(400)
+    grown = make(**plain).partial_fit(X[:200], Y[:200], node=NODE[:200])
+    grown.partial_fit(X[200:400], Y[200:400], node=NODE[200:400])
+    np.testing.assert_allclose(grown.predict(X), whole.predict(X), rtol=1e-6)
+    assert grown.intercept_ == pytest.approx(Y[rows].mean())
+    only_north = np.flatnonzero(NODE[TEST] == "north") + 400
+    before = grown.predict_nodes(X)
+    grown.partial_fit(X[only_north], Y[only_north], node=NODE[only_north])
+    assert (grown.predict_nodes(X) != before).all(axis=1).any()
+    dealt = grown.partial_fit(X[:2], Y[:2])
+    assert np.isfinite(dealt.predict(X)).all()
+    with pytest.raises(ValueError, match="is not one of"):
+        grown.partial_fit(X[:2], Y[:2], node=["north", "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"graph": "cube"}, "graph must be one of"),
+        ({"graph": np.zeros((3, 3))}, r"graph has shape \(3, 3\)"),
+        ({"n_components": [4, 4]}, "one number or one for each of 4 nodes"),
+        ({"n_components": [4, 4, 4, 0]}, "must be positive integers"),
+        ({"anchors": X[:5, :3]}, "anchors must have 10 columns as X has, got 3"),
+        ({"engine": "numba", "device": "cuda"}, "computes on the CPU only"),
+    ],
+)
+def test_parameters_are_checked(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**parameters)
+
+
+def test_rows_and_labels_are_checked():
+    with pytest.raises(ValueError, match="node has 3 labels, but X has 400 rows"):
+        make().fit(X[TRAIN], Y[TRAIN], node=[0, 1, 2])
+    with pytest.raises(ValueError, match="node 'west' has no row of positive weight"):
+        make().fit(X[TRAIN], Y[TRAIN], node=NODE[TRAIN], sample_weight=NODE[TRAIN] != "west")
+
+
+def test_digits_are_told_apart_although_every_node_misses_some():
+    digits, labels = load_digits(return_X_y=True)
+    digits = scale(digits)
+    node = labels[:900] // 2  # two digits a node
+    parameters = {"graph": "complete", "alpha": 1e-4, "random_state": 0}
+    alone = DecentralizedRFClassifier(consensus_weight=0.0, **parameters)
+    together = DecentralizedRFClassifier(consensus_weight=2.0, **parameters)
+    scores = [
+        classifier.fit(digits[:900], labels[:900], node=node).score(digits[900:], labels[900:])
+        for classifier in (alone, together)
+    ]
+    assert scores[0] < scores[1]
+    assert scores[1] > 0.85
+    assert together.decision_function(digits[:3]).shape == (3, 10)
+    assert together.predict_nodes(digits[:3]).shape == (5, 3)
+
+
+def test_two_classes_have_one_value_and_any_labels():
+    labels = np.where(Y - np.median(Y) > 0, "high", "low")
+    classifier = DecentralizedRFClassifier(n_nodes=4, graph="ring", alpha=1e-3, random_state=0)
+    classifier.partial_fit(X[:100], labels[:100], classes=["low", "high"])
+    classifier.partial_fit(X[TRAIN][100:], labels[TRAIN][100:])
+    assert classifier.classes_.tolist() == ["high", "low"]
+    values = classifier.decision_function(X)
+    np.testing.assert_array_equal(classifier.predict(X) == "low", values > 0)
+    assert classifier.score(X[TEST], labels[TEST]) > 0.8
+    assert set(classifier.predict_nodes(X[:9]).ravel()) <= {"high", "low"}
+    with pytest.raises(ValueError, match="classes must be"):
+        classifier.partial_fit(X[:9], labels[:9], classes=["low"])
+    with pytest.raises(ValueError, match="y has label 'odd'"):
+        classifier.partial_fit(X[:9], ["odd"] * 9)
+
+
+def test_a_classifier_over_a_network_is_the_joint_one():
+    labels = np.digitize(Y, np.quantile(Y, [0.3, 0.6]))
+    parameters = {"n_nodes": 5, "alpha": 1e-3, "n_components": 20, "tol": 1e-9, "random_state": 0}
+    joint = DecentralizedRFClassifier(**parameters).fit(X, labels)
+    talking = DecentralizedRFClassifier(**parameters, network=InProcessNetwork()).fit(X, labels)
+    np.testing.assert_allclose(talking.decision_function(X), joint.decision_function(X), atol=1e-7)
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match="at least 2 classes, got 1 class"):
+        DecentralizedRFClassifier().fit(X[:20], np.zeros(20))
+
+
+def test_torch_is_loaded_only_where_it_is_used():
+    program = (
+        "import sys; from sklearn.datasets import make_friedman1;"
+        "from sklearn_ext import DecentralizedRFKRR, InProcessNetwork, TorchDistributedNetwork;"
+        "X, y = make_friedman1(60, random_state=0);"
+        "DecentralizedRFKRR(n_nodes=3, network=InProcessNetwork()).fit(X, y).predict(X);"
+        "TorchDistributedNetwork(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

@@ -1,0 +1,209 @@
+"""Nodes that talk find what the joint solution finds, whatever the network does to them."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_friedman1
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_ext import DecentralizedRFKRR, InProcessNetwork, TorchDistributedNetwork
+from sklearn_ext.decentralized import network_minmax
+
+X, Y = make_friedman1(700, noise=0.3, random_state=0)
+NODE = np.array(list("abcdefg"))[np.arange(700) % 7]
+PARAMETERS = {
+    "n_components": 20,
+    "alpha": 1e-4,
+    "consensus_weight": 1.0,
+    "graph": "ring",
+    "tol": 1e-10,
+    "random_state": 0,
+}
+
+
+def fit(y=Y, node=NODE, **parameters):
+    return DecentralizedRFKRR(**PARAMETERS | parameters).fit(X, y, node=node)
+
+
+def assert_same_functions(actual, expected, tolerance=1e-8):
+    np.testing.assert_allclose(
+        actual.predict_nodes(X), expected.predict_nodes(X), atol=tolerance * Y.std()
+    )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"solver": "jacobi", "damping": 5.0},
+        {"solver": "chebyshev"},
+        {"solver": "gauss_seidel"},
+        {"graph": "star"},
+        {"graph": "random", "feature_selection": "energy"},
+        {"n_components": [10, 12, 14, 16, 18, 20, 23]},
+        {"graph": [("a", "b"), ("b", "c"), ("c", "d"), ("e", "f"), ("f", "g"), ("g", "d")]},
+        {"consensus_weight": 0.0},
+        {"fit_intercept": False, "gamma": 0.4},
+        {"engine": "torch"},
+    ],
+)
+def test_messages_lead_to_the_joint_solution(parameters):
+    joint = fit(**parameters | {"solver": "direct"})
+    talking = fit(**parameters, network=InProcessNetwork())
+    assert_same_functions(talking, joint)
+    assert talking.gamma_ == joint.gamma_
+    assert talking.intercept_ == joint.intercept_
+    assert talking.consensus_error_ == pytest.approx(joint.consensus_error_, rel=1e-6)
+    assert talking.objective_curve_[-1] == pytest.approx(joint.objective_curve_[-1], rel=1e-8)
+
+
+def test_rounds_in_step_are_the_rounds_of_the_simulation():
+    for solver in ("jacobi", "chebyshev"):
+        simulated = fit(solver=solver)
+        talking = fit(solver=solver, network=InProcessNetwork())
+        n = simulated.n_iter_
+        np.testing.assert_allclose(
+            talking.objective_curve_[:n], simulated.objective_curve_[:n], rtol=1e-10
+        )
+        np.testing.assert_allclose(
+            talking.consensus_curve_[:n], simulated.consensus_curve_[:n], atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("anchors", [None, X[:30]])
+def test_the_ledger_counts_what_is_sent(n_outputs, anchors):
+    y = np.column_stack([Y] * n_outputs)
+    parameters = {"n_components": [10, 12, 14, 16, 18, 20, 23], "anchors": anchors}
+    simulated = fit(y, **parameters)
+    sent = fit(y, **parameters, network=InProcessNetwork()).n_floats_sent_
+    for key in ("setup_by_edge", "round_by_edge"):
+        np.testing.assert_array_equal(sent[key], simulated.n_floats_sent_[key])
+    # Node 0 (10 features) to node 1 (12 features): announcements over 3 hops, then its map of 5
+    # frequencies in 10 dimensions, the triangle of a 12 x 12 block and a 10 x 12 block.
+    announcements = 3 * 7 * (n_outputs + 3)
+    blocks = 0 if anchors is not None else 50 + 78 + 120
+    assert sent["setup_by_edge"][0, 1] == announcements + blocks
+    assert sent["round_by_edge"][0, 1] == (10 if anchors is None else 30) * n_outputs + 1
+    assert sent["setup_by_edge"][0, 2] == sent["round_by_edge"][0, 2] == 0
+
+
+def test_anchors_take_no_exchange_of_maps_and_lead_to_the_joint_solution():
+    joint = fit(anchors=X[:50], solver="direct")
+    talking = fit(anchors=X[:50], network=InProcessNetwork())
+    assert_same_functions(talking, joint, 1e-7)
+    assert abs(joint.predict_nodes(X) - fit(solver="direct").predict_nodes(X)).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"loss_probability": 0.3},
+        {"loss_probability": 0.8},
+        {"asynchronous": True},
+        {"asynchronous": True, "loss_probability": 0.3},
+        {"asynchronous": True, "delays": {2: 0.002}},
+    ],
+)
+def test_lost_and_late_messages_change_the_way_not_the_answer(faults):
+    network = InProcessNetwork(**faults, random_state=0)
+    assert_same_functions(fit(network=network, max_iter=5000), fit(), 1e-7)
+
+
+def test_half_of_the_messages_lost_is_made_up_for_in_120_rounds():
+    network = InProcessNetwork(loss_probability=0.5, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter=120"):
+        lossy = fit(network=network, tol=0.0, max_iter=120)
+    assert_same_functions(lossy, fit(), 1e-6)
+
+
+def test_losses_are_seeded():
+    values = [
+        fit(network=InProcessNetwork(loss_probability=0.5, random_state=seed)).n_floats_sent_
+        for seed in (0, 0, 1)
+    ]
+    assert values[0]["total"] == values[1]["total"] != values[2]["total"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("on_failure", ["freeze", "drop"])
+def test_a_dead_node_is_named_and_the_others_finish(on_failure, asynchronous):
+    network = InProcessNetwork(failures={2: 6}, asynchronous=asynchronous)
+    with pytest.warns(ConvergenceWarning, match="node 'c'"):
+        krr = fit(network=network, on_failure=on_failure, tol=1e-7)
+    assert krr.failed_nodes_.tolist() == ["c"]
+    others = NODE != "c"
+    assert krr.score(X[others], Y[others], node=NODE[others]) > 0.75
+    assert np.isfinite(krr.predict(X)).all()
+
+
+def test_a_dead_node_freezes_at_its_last_function_or_leaves():
+    others = [0, 1, 3, 4, 5, 6]
+    with pytest.warns(ConvergenceWarning):
+        dropped = fit(network=InProcessNetwork(failures={2: 6}), on_failure="drop")
+    with pytest.warns(ConvergenceWarning):
+        never_met = fit(network=InProcessNetwork(failures={2: 0}), on_failure="freeze")
+    np.testing.assert_allclose(
+        dropped.predict_nodes(X)[others], never_met.predict_nodes(X)[others], atol=1e-7
+    )
+    assert np.isnan(never_met.predict_nodes(X)[2]).all()
+    with pytest.raises(ValueError, match="node 'c' is not known here"):
+        never_met.predict(X, node="c")
+    # A node that dies when it has converged leaves the joint solution as it is.
+    with pytest.warns(ConvergenceWarning):
+        late = fit(network=InProcessNetwork(failures={2: 60}), tol=1e-13)
+    assert_same_functions(late, fit(), 1e-6)
+
+
+def test_an_error_in_one_node_ends_all_of_them():
+    def broken(transport):
+        raise ZeroDivisionError
+
+    def waiting(transport):
+        return transport.recv(0, (1,))
+
+    with pytest.raises(ZeroDivisionError):
+        InProcessNetwork().run({0: broken, 1: waiting})
+
+
+def test_too_few_rounds_are_told():
+    with pytest.warns(ConvergenceWarning, match="max_iter=3"):
+        fit(network=InProcessNetwork(), max_iter=3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"solver": "direct", "network": InProcessNetwork()}, "solver must be one of"),
+        ({"solver": "cg", "network": InProcessNetwork()}, "solver must be one of"),
+        ({"consensus_weight": "cv", "network": InProcessNetwork()}, "must be a number with a netw"),
+        ({"solver": "chebyshev", "network": InProcessNetwork(asynchronous=True)}, "in step"),
+        ({"solver": "gauss_seidel", "network": InProcessNetwork(loss_probability=0.1)}, "in step"),
+    ],
+)
+def test_what_messages_cannot_do_is_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**parameters)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: InProcessNetwork(loss_probability=1.0),
+        lambda: InProcessNetwork(timeout=0),
+        lambda: TorchDistributedNetwork(timeout=-1),
+    ],
+)
+def test_networks_check_their_parameters(build):
+    with pytest.raises(ValueError, match="must be"):
+        build()
+
+
+def test_a_fit_over_a_network_takes_no_more_rows():
+    krr = fit(network=InProcessNetwork())
+    with pytest.raises(ValueError, match="partial_fit must be called"):
+        krr.partial_fit(X, Y, node=NODE)
+
+
+def test_the_extremes_of_a_network_are_for_networks_of_processes():
+    with pytest.raises(ValueError, match="one node a process, got InProcessNetwork"):
+        network_minmax(X, network=InProcessNetwork())
