@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from sklearn_ext.kernel_regression._temperature import fit_temperature
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.0])
+def test_finds_the_temperature_that_labels_were_drawn_with(temperature):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(20_000, 4))
+    proba = softmax(scores / temperature, axis=1)
+    y = (proba.cumsum(axis=1) > rng.random((len(scores), 1))).argmax(axis=1)
+    assert fit_temperature(scores, y, np.ones(len(y))) == pytest.approx(temperature, rel=0.05)
+
+
+def test_only_the_ratios_of_weights_count():
+    rng = np.random.default_rng(0)
+    scores, y = rng.normal(size=(30, 3)), rng.integers(3, size=30)
+    weights = np.where(np.arange(30) < 10, 5.0, 1.0)
+    heavy = fit_temperature(scores, y, weights)
+    assert heavy == pytest.approx(fit_temperature(scores, y, 7.0 * weights), rel=1e-4)
+    assert heavy != pytest.approx(fit_temperature(scores, y, np.ones(30)), rel=1e-2)
+
+
+def test_a_few_perfect_rows_do_not_make_certainty():
+    scores = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    T = fit_temperature(scores, np.array([0, 1]), np.ones(2))
+    # The smoothed optimum is exact: with n = 2 the true class has probability 3/4.
+    np.testing.assert_allclose(softmax(scores[0] / T)[0], 0.75, rtol=1e-3)
