@@ -6,6 +6,12 @@ from .decentralized import (
     TorchDistributedNetwork,
 )
 from .impute import SupervisedKernelClassifier, SupervisedKernelImputer
-from .inspection import ImputationDisplay, LABBandwidthDisplay, LossCurveDisplay
+from .inspection import (
+    ConsensusDisplay,
+    ImputationDisplay,
+    LABBandwidthDisplay,
+    LossCurveDisplay,
+    NetworkDisplay,
+)
 from .kernel_regression import LABRidgelessClassifier, LABRidgelessRegressor
 from .utils import all_estimators

@@ -1,7 +1,15 @@
 """Displays: plots of fitted estimators and of their results."""
 
+from ._consensus_curve import ConsensusDisplay
 from ._imputation import ImputationDisplay
 from ._lab_bandwidths import LABBandwidthDisplay
 from ._loss_curve import LossCurveDisplay
+from ._network import NetworkDisplay
 
-__all__ = ["ImputationDisplay", "LABBandwidthDisplay", "LossCurveDisplay"]
+__all__ = [
+    "ConsensusDisplay",
+    "ImputationDisplay",
+    "LABBandwidthDisplay",
+    "LossCurveDisplay",
+    "NetworkDisplay",
+]

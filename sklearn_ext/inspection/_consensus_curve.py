@@ -1,0 +1,115 @@
+"""Objective and consensus of a decentralised fit against what was sent."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+
+class ConsensusDisplay:
+    """Objective and disagreement of neighbours against the floats sent.
+
+    Make one with :meth:`from_estimator`; draw more into ``display.axes_`` to compare solvers.
+
+    Parameters
+    ----------
+    floats : ndarray of shape (n_rounds + 1,)
+        Floats sent before each round, and in all.
+    excess : ndarray of shape (n_rounds + 1,)
+        Objective above `reference`, relative to it.
+    gap : ndarray of shape (n_rounds + 1,)
+        Root mean square disagreement of neighbours.
+    name : str
+        Label of the curves.
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        Objective and disagreement, once plotted.
+    axes_ : ndarray of matplotlib Axes
+        Their panels.
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    NetworkDisplay : Errors of the nodes on the graph.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn_ext import ConsensusDisplay, DecentralizedRFKRR
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> krr = DecentralizedRFKRR(n_nodes=5, alpha=1e-3, solver="jacobi", random_state=0)
+    >>> display = ConsensusDisplay.from_estimator(krr.fit(X, y))
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, *, floats, excess, gap, name):
+        self.floats = floats
+        self.excess = excess
+        self.gap = gap
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, reference=None, name=None, axes=None):
+        """Plot the rounds of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : DecentralizedRFKRR or DecentralizedRFClassifier
+            A fitted estimator, with a solver that works in rounds.
+        reference : float, default=None
+            Objective of the joint solution; None takes the last one of the curve, which is
+            then left out of the plot.
+        name : str, default=None
+            Label of the curves; None takes the name of the solver.
+        axes : sequence of two matplotlib Axes, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        ConsensusDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        check_is_fitted(estimator, "objective_curve_")
+        objective, sent = estimator.objective_curve_, estimator.n_floats_sent_
+        best = objective[-1] if reference is None else reference
+        return cls(
+            floats=sent["setup"] + sent["round"] * np.arange(len(objective)),
+            excess=(objective - best) / abs(best),
+            gap=estimator.consensus_curve_,
+            name=estimator.solver if name is None else name,
+        ).plot(axes=axes)
+
+    def plot(self, *, axes=None):
+        """Draw both curves.
+
+        Parameters
+        ----------
+        axes : sequence of two matplotlib Axes, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        ConsensusDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if axes is None:
+            _, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+        self.axes_ = np.asarray(axes)
+        shown = self.excess > 0  # a logarithmic axis has no place for the best value itself
+        (objective,) = self.axes_[0].plot(self.floats[shown], self.excess[shown], label=self.name)
+        (gap,) = self.axes_[1].plot(self.floats, self.gap, label=self.name)
+        self.lines_ = [objective, gap]
+        self.axes_[0].set(yscale="log", xlabel="floats sent", ylabel="objective above the best")
+        self.axes_[1].set(xlabel="floats sent", ylabel="disagreement of neighbours")
+        self.axes_[0].legend()
+        self.figure_ = self.axes_[0].figure
+        return self

@@ -1,0 +1,164 @@
+"""Errors of the nodes of a network, drawn on its graph."""
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+
+class NetworkDisplay:
+    """The graph, its nodes coloured by their error on their own rows, before and after.
+
+    Make one with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    adjacency : ndarray of shape (n_nodes, n_nodes)
+        Weights of the edges.
+    nodes : ndarray of shape (n_nodes,)
+        Labels.
+    errors : dict of str to ndarray of shape (n_nodes,)
+        Error of every node, by title of the panel; NaN for a node without rows.
+    measure : str
+        Name of the error.
+    positions : ndarray of shape (n_nodes, 2)
+        Where the nodes are drawn.
+
+    Attributes
+    ----------
+    points_ : list of matplotlib PathCollection
+        The nodes of each panel, once plotted.
+    axes_ : ndarray of matplotlib Axes
+        The panels.
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    ConsensusDisplay : Rounds of a fit.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_ext import DecentralizedRFKRR, NetworkDisplay
+    >>> X, y = make_friedman1(600, random_state=0)
+    >>> node = np.arange(600) % 6
+    >>> alone = DecentralizedRFKRR(graph="ring", consensus_weight=0, random_state=0)
+    >>> krr = DecentralizedRFKRR(graph="ring", random_state=0).fit(X, y, node=node)
+    >>> display = NetworkDisplay.from_estimator(
+    ...     krr, X, y, node=node, baseline=alone.fit(X, y, node=node)
+    ... )
+    >>> list(display.errors)
+    ['before', 'after']
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, *, adjacency, nodes, errors, measure, positions):
+        self.adjacency = adjacency
+        self.nodes = nodes
+        self.errors = errors
+        self.measure = measure
+        self.positions = positions
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, node, baseline=None, positions=None, axes=None):
+        """Compute every node's error on its own rows and draw the graph.
+
+        Parameters
+        ----------
+        estimator : DecentralizedRFKRR or DecentralizedRFClassifier
+            A fitted estimator.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows, best such that were not trained on.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Their targets.
+        node : array-like of shape (n_samples,)
+            Their nodes.
+        baseline : estimator, default=None
+            A fitted estimator for the panel "before", such as one with ``consensus_weight=0``;
+            None draws one panel only.
+        positions : array-like of shape (n_nodes, 2), default=None
+            Where the nodes are drawn; None puts them on a circle.
+        axes : sequence of matplotlib Axes, default=None
+            One Axes a panel; None makes a new figure.
+
+        Returns
+        -------
+        NetworkDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If an estimator is not fitted.
+        """
+        check_is_fitted(estimator, "adjacency_")
+        panels = {} if baseline is None else {"before": baseline}
+        panels["after"] = estimator
+        n_nodes = len(estimator.nodes_)
+        if positions is None:
+            angles = 2.0 * np.pi * np.arange(n_nodes) / n_nodes
+            positions = np.column_stack((np.sin(angles), np.cos(angles)))
+        return cls(
+            adjacency=estimator.adjacency_,
+            nodes=estimator.nodes_,
+            errors={
+                title: _own_errors(model, X, y, np.asarray(node), estimator.nodes_)
+                for title, model in panels.items()
+            },
+            measure="error rate" if is_classifier(estimator) else "root mean squared error",
+            positions=np.asarray(positions, dtype=float),
+        ).plot(axes=axes)
+
+    def plot(self, *, axes=None):
+        """Draw one panel for each set of errors, on a common scale of colours.
+
+        Parameters
+        ----------
+        axes : sequence of matplotlib Axes, default=None
+            One Axes a panel; None makes a new figure.
+
+        Returns
+        -------
+        NetworkDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        n_panels = len(self.errors)
+        if axes is None:
+            _, axes = plt.subplots(
+                1, n_panels, figsize=(4 * n_panels + 0.8, 4), layout="constrained"
+            )
+        self.axes_ = np.atleast_1d(axes)
+        values = np.concatenate(list(self.errors.values()))
+        limits = {"vmin": np.nanmin(values), "vmax": np.nanmax(values)}
+        edges = np.argwhere(np.triu(self.adjacency) > 0)
+        self.points_ = []
+        for ax, (title, errors) in zip(self.axes_, self.errors.items(), strict=True):
+            for pair in edges:
+                ax.plot(*self.positions[pair].T, color="0.8", linewidth=1, zorder=1)
+            points = ax.scatter(*self.positions.T, c=errors, s=420, zorder=2, **limits)
+            for label, (x, y) in zip(self.nodes, self.positions, strict=True):
+                ax.annotate(str(label), (x, y), color="white", ha="center", va="center", fontsize=8)
+            ax.set(title=title, aspect="equal")
+            ax.margins(0.15)
+            ax.axis("off")
+            self.points_.append(points)
+        self.figure_ = self.axes_[0].figure
+        self.figure_.colorbar(self.points_[-1], ax=list(self.axes_), label=self.measure)
+        return self
+
+
+def _own_errors(estimator, X, y, node, nodes):
+    predicted = np.asarray(estimator.predict(X, node=node))
+    if is_classifier(estimator):
+        losses = (predicted != np.asarray(y)).astype(float)
+    else:
+        squares = (predicted - np.asarray(y)) ** 2
+        losses = squares.reshape(len(squares), -1).mean(axis=1)
+    errors = np.array(
+        [losses[node == label].mean() if (node == label).any() else np.nan for label in nodes]
+    )
+    return errors if is_classifier(estimator) else np.sqrt(errors)
