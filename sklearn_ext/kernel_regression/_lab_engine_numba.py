@@ -60,9 +60,10 @@ class NumbaEngine:
         return float(np.sqrt(np.vdot(x, x)))
 
     def kernel(self, kernel, points, centers, theta):
-        """Return K = exp(-D) and D, both of shape (n_points, n_centers)."""
+        """Return K = exp(-D), of shape (n_points, n_centers), and D if its gradient needs it."""
         shape = (points.shape[0], centers.shape[0])
-        K, D = self._reuse("K", shape), self._reuse("D", shape)
+        K = self._reuse("K", shape)
+        D = self._reuse("D", shape if kernel == "exponential" else (0, 0))
         _kernel(_CODES[kernel], points, _columns(centers), _columns(theta**2), K, D)
         return K, D
 
@@ -158,8 +159,9 @@ def _kernel(code, points, centers, bandwidths, K, D):
         _exponents(code, points, t, centers, bandwidths, group)
         for s in range(min(_GROUP, n - t)):
             for i in range(m):
-                D[t + s, i] = group[s, i]
                 K[t + s, i] = exp_nonpositive(-group[s, i])
+            if code == _EXPONENTIAL:
+                D[t + s] = group[s]
 
 
 @_jit

@@ -49,7 +49,7 @@ class TorchEngine:
         return float(torch.linalg.vector_norm(x))
 
     def kernel(self, kernel, points, centers, theta):
-        """Return K = exp(-D) and D, both of shape (n_points, n_centers)."""
+        """Return K = exp(-D), of shape (n_points, n_centers), and D, which its gradient needs."""
         if kernel == "laplacian":
             D = self._weighted_manhattan(points, centers, theta**2)
         else:
