@@ -19,6 +19,8 @@ import traceback
 import warnings
 from pathlib import Path
 
+from joblib.externals.loky import get_reusable_executor
+
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -49,6 +51,8 @@ def measure(method, contender, task, seed, n_threads):
 
 def _child(sender, method, contender, task, seed, n_threads):
     sender.send(_row(method, contender, task, seed, n_threads))
+    # Idle workers of joblib would keep this process from ending.
+    get_reusable_executor().shutdown(wait=True)
 
 
 def _row(method, contender, task, seed, n_threads):

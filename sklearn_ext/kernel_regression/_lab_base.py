@@ -173,7 +173,7 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         )
         batch_size = self.batch_size
         if batch_size == "auto":
-            batch_size = min(512, max(128, len(data) // 20))
+            batch_size = min(512, max(128, len(data) // 40))
         support_dropout = self.support_dropout
         if support_dropout == "auto":
             support_dropout = min(0.1, 0.01 * n_support * data.X.shape[1] / len(data))

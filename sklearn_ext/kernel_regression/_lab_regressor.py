@@ -68,7 +68,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         Steps with all support points, while the learning rate decays to one percent.
 
     batch_size : int or "auto", default="auto"
-        Rows in a step. "auto" is a twentieth of the rows, at least 128 and at most 512.
+        Rows in a step. "auto" is a fortieth of the rows, at least 128 and at most 512.
 
     learning_rate : float, default=1e-2
         Step length of Adam on the bandwidths, and on ``log(alpha)`` when that is learned.
