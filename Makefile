@@ -33,6 +33,7 @@ lint: $(VENV)/.installed-test  ## formatting, code rules, spelling
 	$(BIN)/codespell
 
 docs: $(VENV)/.installed-docs  ## the documentation, into docs/_build/html
+	rm -rf docs/generated  # pages of names that are gone would be warnings
 	$(BIN)/python -m sphinx -W --keep-going -j auto -b html docs docs/_build/html
 
 bench: $(VENV)/.installed-bench  ## one benchmark, for example: make bench METHOD=lab_rbf

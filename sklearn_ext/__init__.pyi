@@ -1,17 +1,31 @@
-from . import decentralized, impute, inspection, kernel_regression, metrics, neural, utils
+from . import (
+    decentralized as decentralized,
+    impute as impute,
+    inspection as inspection,
+    kernel_regression as kernel_regression,
+    metrics as metrics,
+    neural as neural,
+    utils as utils,
+)
 from .decentralized import (
-    DecentralizedRFClassifier,
-    DecentralizedRFKRR,
-    InProcessNetwork,
-    TorchDistributedNetwork,
+    DecentralizedRFClassifier as DecentralizedRFClassifier,
+    DecentralizedRFKRR as DecentralizedRFKRR,
+    InProcessNetwork as InProcessNetwork,
+    TorchDistributedNetwork as TorchDistributedNetwork,
 )
-from .impute import SupervisedKernelClassifier, SupervisedKernelImputer
+from .impute import (
+    SupervisedKernelClassifier as SupervisedKernelClassifier,
+    SupervisedKernelImputer as SupervisedKernelImputer,
+)
 from .inspection import (
-    ConsensusDisplay,
-    ImputationDisplay,
-    LABBandwidthDisplay,
-    LossCurveDisplay,
-    NetworkDisplay,
+    ConsensusDisplay as ConsensusDisplay,
+    ImputationDisplay as ImputationDisplay,
+    LABBandwidthDisplay as LABBandwidthDisplay,
+    LossCurveDisplay as LossCurveDisplay,
+    NetworkDisplay as NetworkDisplay,
 )
-from .kernel_regression import LABRidgelessClassifier, LABRidgelessRegressor
-from .utils import all_estimators
+from .kernel_regression import (
+    LABRidgelessClassifier as LABRidgelessClassifier,
+    LABRidgelessRegressor as LABRidgelessRegressor,
+)
+from .utils import all_estimators as all_estimators
