@@ -44,10 +44,10 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         by its own node. Features are chosen once, on all rows.
     n_nodes : int, default=10
         Number of nodes where `node` is None. With `node`, the labels decide.
-    graph : {"circulant", "complete", "grid", "path", "random", "ring", "star"}, array-like, \
-            sparse matrix, list of pairs or networkx graph, default="circulant"
-        Which nodes are joined, see :func:`~sklearn_ext.decentralized.make_graph` and
-        :func:`~sklearn_ext.decentralized.check_graph`. "circulant" joins a node to four others.
+    graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
+        Which nodes are joined: "circulant" (a node to four others), "complete", "grid", "path",
+        "random", "ring" or "star", see :func:`~sklearn_ext.decentralized.make_graph`, or a graph
+        of the nodes' labels, see :func:`~sklearn_ext.decentralized.check_graph`.
     feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
         How a node chooses its features on its own rows: pairs of cosine and sine whose
         frequencies carry most of the targets' energy; the paper's rule, which scores cosines with
