@@ -15,6 +15,8 @@ class TorchEngine:
 
     def __init__(self, device="cpu", dtype=None):
         self.device = torch.device(device)
+        # A GPU wants large temporaries, a CPU such that stay near its cache.
+        self.chunk_elements = 2**19 if self.device.type == "cpu" else 2**25
         has_float64 = self.device.type != "mps"
         if dtype is None:
             dtype = torch.float64 if has_float64 else torch.float32

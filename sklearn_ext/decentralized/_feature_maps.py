@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-_CHUNK_ELEMENTS = 2**19  # elements of the largest temporary: it stays in the second-level cache
-
 
 class FeatureMap(NamedTuple):
     """Frequencies (d, D), phases (D,), and whether they are pairs of cosine and sine."""
@@ -55,9 +53,9 @@ def message_shape(n_features, n_components, paired):
     return (n_features, n_pairs(n_components)) if paired else (n_features + 1, n_components)
 
 
-def row_chunks(n_rows, n_columns):
-    """Slices over rows whose features, `n_columns` wide, fit the cache."""
-    step = max(64, _CHUNK_ELEMENTS // max(1, n_columns))
+def row_chunks(engine, n_rows, n_columns):
+    """Slices over rows whose features, `n_columns` wide, are as large as the engine likes."""
+    step = max(64, engine.chunk_elements // max(1, n_columns))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
@@ -80,7 +78,7 @@ def evaluate(engine, X, maps, coefs):
         (engine.asarray(z.frequencies), engine.asarray(z.phases), engine.asarray(theta))
         for z, theta in zip(maps, coefs, strict=True)
     ]
-    for chunk in row_chunks(X.shape[0], max(z.n_components for z in maps)):
+    for chunk in row_chunks(engine, X.shape[0], max(z.n_components for z in maps)):
         rows = engine.rows(X[chunk])
         for values, (frequencies, phases, theta) in zip(out, native, strict=True):
             Z = engine.features(rows, frequencies, phases)
@@ -91,6 +89,6 @@ def evaluate(engine, X, maps, coefs):
 def mean_values(engine, X, maps, coefs):
     """Mean over nodes of :func:`evaluate`, (n, k), with memory for one chunk of rows."""
     out = np.empty((X.shape[0], coefs[0].shape[1]))
-    for chunk in row_chunks(X.shape[0], sum(z.n_components for z in maps)):
+    for chunk in row_chunks(engine, X.shape[0], sum(z.n_components for z in maps)):
         out[chunk] = evaluate(engine, X[chunk], maps, coefs).mean(axis=0)
     return out

@@ -99,7 +99,7 @@ def _scores(engine, X, weighted, frequencies, phases):
     native = engine.asarray(frequencies)
     shifts = None if phases is None else engine.asarray(phases)
     cosines, sines = engine.zeros(weighted.shape[1], size), engine.zeros(weighted.shape[1], size)
-    for chunk in row_chunks(X.shape[0], size):
+    for chunk in row_chunks(engine, X.shape[0], size):
         rows, targets = engine.rows(X[chunk]), engine.asarray(weighted[chunk])
         cosine_part, sine_part = engine.trigonometric_sums(rows, targets, native, shifts)
         cosines += cosine_part
@@ -114,7 +114,7 @@ def _by_leverage(engine, X, weights, n_components, n_candidates, ridge, draw):
     frequencies, phases = draw.frequencies(n_candidates), draw.phases(n_candidates)
     native = engine.asarray(frequencies), engine.asarray(phases)
     gram = engine.zeros(n_candidates, n_candidates)
-    for chunk in row_chunks(X.shape[0], n_candidates):
+    for chunk in row_chunks(engine, X.shape[0], n_candidates):
         Z = engine.features(engine.rows(X[chunk]), *native)
         Z = engine.asarray(Z) * engine.asarray(np.sqrt(weights[chunk, None]))
         gram += Z.T @ Z

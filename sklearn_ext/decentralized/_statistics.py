@@ -107,7 +107,7 @@ def node_statistics(engine, X, Y, weights, own, neighbours):
     foreign = {i: engine.zeros(z.n_components, z.n_components) for i, z in neighbours.items()}
     cross = {i: engine.zeros(size, z.n_components) for i, z in neighbours.items()}
     unweighted = bool((weights == 1.0).all())
-    for chunk in row_chunks(X.shape[0], size):
+    for chunk in row_chunks(engine, X.shape[0], size):
         rows, targets = engine.rows(X[chunk]), engine.asarray(Y[chunk])
         root = None if unweighted else engine.asarray(weights[chunk, None] ** 0.5)
         Z = engine.features(rows, *native[None])
