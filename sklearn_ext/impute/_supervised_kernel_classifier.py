@@ -4,7 +4,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.svm import LinearSVC
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -17,6 +16,7 @@ from ._engine import make_engine
 from ._gaussian_model import fit_model
 from ._label_columns import encode_labels
 from ._model_columns import ModelColumns
+from ._primal_machine import squared_hinge_machines
 from ._supervised_kernel import expected_rows, landmark_kernel, machine, scale_gamma
 from ._validation import categorical_mask
 
@@ -321,14 +321,13 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         values, vectors = np.linalg.eigh(K)
         kept = values > 1e-10 * values[-1]
         root = vectors[:, kept] / np.sqrt(values[kept])
-        features = np.vstack([batch @ root for batch in self._kernel_batches(engine, rows)])
-        machines = [
-            LinearSVC(C=self.C, dual=False, random_state=0).fit(features, column)
-            for column in signs.T
-        ]
-        weights = np.vstack([machine.coef_[0] for machine in machines])
-        intercept = np.array([machine.intercept_[0] for machine in machines])
-        return root @ weights.T, intercept
+        features = np.empty((len(rows), root.shape[1]))
+        first = 0
+        for batch in self._kernel_batches(engine, rows):
+            features[first : first + len(batch)] = batch @ root
+            first += len(batch)
+        weights, intercept = squared_hinge_machines(features, signs, self.C)
+        return root @ weights, intercept
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "n_iter_")
