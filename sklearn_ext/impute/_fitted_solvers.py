@@ -7,7 +7,7 @@ has, and names what the estimator shows. Engines are arguments: a fitted model d
 import numpy as np
 
 from . import _published_model as published
-from ._gaussian_model import complete, fit_model
+from ._gaussian_model import complete, fit_model, leave_one_out
 from ._supervised_kernel import landmark_kernel, machine, scale_gamma
 
 _DEFAULT_STOPPING = {"regression": (30, 1e-3), "published": (10_000, 1e-4)}
@@ -58,6 +58,11 @@ class RegressionSolver:
     def complete_training(self, engine, rows, labels, noise=None):
         """Do the same for training rows, given their labels too."""
         return complete(engine, self.model, rows, self._standardize(labels), noise)
+
+    def score(self, engine, rows):
+        """Compute one minus the mean squared error of entries left out, in standard deviations."""
+        left_out = leave_one_out(engine, self.model, rows)
+        return 1.0 - float(np.nanmean((rows - left_out) ** 2))
 
     def kernel(self, engine):
         """Compute the landmarks' expected kernel, corrected by their labels."""
@@ -111,8 +116,8 @@ class PublishedSolver:
         X = np.clip((rows - self._low) / self._unit, 0.0, 1.0)
         if params["center"] == "base":
             base_params = {**params, "solver": "regression", "max_iter": None, "tol": None}
-            base = RegressionSolver(engine, base_params, columns, rows, labels, rng)
-            Z, _ = base.complete_training(engine, rows, labels)
+            self._base = RegressionSolver(engine, base_params, columns, rows, labels, rng)
+            Z, _ = self._base.complete_training(engine, rows, labels)
             self.model = published.fit_centered(
                 X,
                 (Z - self._low) / self._unit,
@@ -121,6 +126,7 @@ class PublishedSolver:
                 kappa=params["kappa"],
             )
         else:
+            self._base = None
             max_iter, tol = stopping(params)
             self.model = published.fit_published(
                 X,
@@ -135,7 +141,13 @@ class PublishedSolver:
             )
 
     def complete(self, engine, rows, noise=None):
-        """Complete rows one by one, by their distances to the imputed training rows."""
+        """Complete rows one by one, by their distances to the imputed training rows.
+
+        Labels do not correct the kernel of a new row, so with a base its distances are those of
+        the base's completion, and stage II has nothing to change.
+        """
+        if self._base is not None:
+            return self._base.complete(engine, rows)[0], None
         X = np.clip((rows - self._low) / self._unit, 0.0, 1.0)
         return published.complete_rows(self.model, X) * self._unit + self._low, None
 

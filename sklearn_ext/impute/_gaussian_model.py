@@ -135,6 +135,12 @@ def complete(engine, model, X, labels=None, noise=None):
     return Z + shift, V
 
 
+def leave_one_out(engine, model, X):
+    """Predict each observed entry from the other features of its row; NaN at the holes."""
+    d = X.shape[1]
+    return engine.leave_one_out(engine.table(X), model.mean[:d], model.cov[:d, :d])
+
+
 def uniform_sample(n, size, rng):
     """Draw indices of at most `size` of n rows, in order."""
     return np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))

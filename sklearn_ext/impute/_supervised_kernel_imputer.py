@@ -410,8 +410,8 @@ class SupervisedKernelImputer(_BaseImputer):
             If X has other features than those of fit, or the solver has no standard deviations.
         """
         check_is_fitted(self)
-        if return_std and not self._solver.has_posterior:
-            raise ValueError("return_std=True needs solver='regression', got 'published'.")
+        if return_std:
+            self._require_posterior("return_std=True")
         X, mask = self._validate(X, reset=False)
         with threadpool_limits(limits=1, user_api="blas"):
             raw = np.where(mask, np.nan, X)
@@ -423,6 +423,34 @@ class SupervisedKernelImputer(_BaseImputer):
         std = self._columns.deviations(raw, Z, V)[:, self._kept]
         n_indicators = filled.shape[1] - std.shape[1]
         return filled, np.pad(std, ((0, 0), (0, n_indicators)))
+
+    def score(self, X, y=None):
+        """Predict every observed entry from the others of its row, and compare.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, complete or with holes.
+        y : None
+            Ignored: labels do not take part.
+
+        Returns
+        -------
+        float
+            One minus the mean squared error in units of the training variances, over all observed
+            entries of features that vary: 1 is perfect, and column means have about 0.
+
+        Raises
+        ------
+        ValueError
+            If the solver has no conditional law.
+        """
+        check_is_fitted(self)
+        self._require_posterior("score")
+        X, mask = self._validate(X, reset=False)
+        with threadpool_limits(limits=1, user_api="blas"):
+            rows = self._columns.encode(np.where(mask, np.nan, X))
+            return self._solver.score(self._engine(), rows)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output features.
@@ -476,6 +504,10 @@ class SupervisedKernelImputer(_BaseImputer):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_solver")
+
+    def _require_posterior(self, what):
+        if not self._solver.has_posterior:
+            raise ValueError(f"{what} needs solver='regression', got 'published'.")
 
     def _validate(self, X, *, reset):
         X = validate_data(

@@ -142,6 +142,15 @@ def test_new_rows_are_completed_by_their_distances_to_the_training_rows():
     np.testing.assert_array_equal(imputer.transform(rows[3:4]), filled[3:4])
 
 
+def test_new_rows_are_completed_by_the_base_where_there_is_one(cell):
+    options = {"random_state": 0, "clip": False}
+    centered = SupervisedKernelImputer(solver="published", center="base", **options)
+    base = SupervisedKernelImputer(**options).fit(cell.X, cell.y)
+    rows, _ = with_holes(cell.X_test, 0.3, 0)
+    filled = centered.fit(cell.X, cell.y).transform(rows)
+    np.testing.assert_allclose(filled, base.transform(rows), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("options", "y", "message"),
     [
@@ -167,3 +176,5 @@ def test_there_is_no_standard_deviation(cell):
     imputer = SupervisedKernelImputer(solver="published", center="base").fit(cell.X, cell.y)
     with pytest.raises(ValueError, match="return_std=True needs solver='regression'"):
         imputer.transform(cell.X, return_std=True)
+    with pytest.raises(ValueError, match="score needs solver='regression'"):
+        imputer.score(cell.X)

@@ -208,6 +208,17 @@ def test_standard_deviations_are_those_of_the_errors():
     assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.02)
 
 
+def test_the_score_tells_a_good_model_from_column_means(wine):
+    X, y, _ = wine
+
+    def score(shrinkage):
+        imputer = SupervisedKernelImputer(shrinkage=shrinkage, residual_smoothing=False)
+        return imputer.fit(X[::2], y[::2]).score(X[1::2])
+
+    assert score(0.2) > 0.2
+    assert abs(score(1.0 - 1e-9)) < 0.1
+
+
 def test_draws_repeat_and_have_the_posterior_spread(wine):
     X, y, holes = wine
     imputer = SupervisedKernelImputer(
