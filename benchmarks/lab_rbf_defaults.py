@@ -23,6 +23,7 @@ CHANGES = {
     "defaults": {},
     "kernel exponential": {"kernel": "exponential"},
     "kernel rbf": {"kernel": "rbf"},
+    "free bandwidths": {"locality": 1.0},
     "locality 0.5": {"locality": 0.5},
     "no support dropout": {"support_dropout": 0.0},
     "support dropout 0.1": {"support_dropout": 0.1},
@@ -32,6 +33,7 @@ CHANGES = {
     "beta_2 0.9": {"beta_2": 0.9},
     "learning rate 0.005": {"learning_rate": 5e-3},
     "learning rate 0.02": {"learning_rate": 2e-2},
+    "alpha 0.001": {"alpha": 1e-3},
     "alpha 0.1": {"alpha": 0.1},
     "alpha learned": {"alpha": "learn"},
     "growth by error": {"growth": "error_sampled"},
@@ -42,7 +44,7 @@ CHANGES = {
     "half the steps": {"max_iter": 1000},
     "twice the steps": {"max_iter": 4000},
 }
-SETS = (*TWELVE, "tecator")
+SETS = (*TWELVE, "tecator", "diabetes")
 LARGE = 3000
 
 

@@ -11,6 +11,13 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from threadpoolctl import threadpool_limits
 
+from ._lab_auto import (
+    auto_alpha,
+    auto_batch_size,
+    auto_locality,
+    auto_support_dropout,
+    resolve_n_support,
+)
 from ._lab_data import TrainingRows
 from ._lab_engine import make_engine
 from ._lab_kernel import KERNELS
@@ -33,10 +40,10 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         ],
         "kernel": [StrOptions(set(KERNELS))],
         "gamma": [StrOptions({"median"}), Interval(Real, 0, None, closed="neither")],
-        "locality": [Interval(Real, 0, 1, closed="both")],
+        "locality": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
         "support_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "learn_targets": ["boolean"],
-        "alpha": [StrOptions({"learn"}), Interval(Real, 0, None, closed="left")],
+        "alpha": [StrOptions({"auto", "learn"}), Interval(Real, 0, None, closed="left")],
         "growth": [StrOptions({"random", "error", "error_sampled"}), None],
         "n_warmup": [Interval(Integral, 0, None, closed="left")],
         "n_growth_stages": [Interval(Integral, 1, None, closed="left")],
@@ -60,10 +67,10 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         n_support="auto",
         kernel="laplacian",
         gamma="median",
-        locality=1.0,
+        locality="auto",
         support_dropout="auto",
         learn_targets=True,
-        alpha=1e-3,
+        alpha="auto",
         growth="random",
         n_warmup=300,
         n_growth_stages=5,
@@ -125,18 +132,18 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         data = TrainingRows(
             X, Y, rows, weights, standardize=self.standardize, scale_targets=scale_targets
         )
-        trainer, stages = self._prepare_training(engine, data, rng)
-        n_iter = sum(stage.n_iter for stage in stages)
         losses = []
 
         def attributes():
             return finish(self._expansion_attributes(trainer, losses))
 
-        context = self._init_callback_context(max_subtasks=n_iter)
-        context.call_on_fit_task_begin(estimator=self, **callback_data)
         # Factorising a few hundred rows thousands of times is fastest, and reproducible, on one
         # thread of BLAS; threads are better spent on fits side by side.
         with threadpool_limits(limits=1, user_api="blas"):
+            trainer, stages = self._prepare_training(engine, data, rng)
+            n_iter = sum(stage.n_iter for stage in stages)
+            context = self._init_callback_context(max_subtasks=n_iter)
+            context.call_on_fit_task_begin(estimator=self, **callback_data)
             try:
                 for loss in trainer.run(stages):
                     losses.append(loss)
@@ -164,25 +171,29 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _prepare_training(self, engine, data, rng):
         """Trainer and stages, from scratch or from the fitted state."""
-        n_support = self._resolve_n_support(len(data))
-        pairs = rng.randint(len(data), size=2 * _N_PAIRS)
-        first_theta = (
-            median_theta(data.features(pairs), self.kernel)
-            if self.gamma == "median"
-            else np.sqrt(self.gamma)
-        )
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = min(512, max(128, len(data) // 40))
+        n_rows, n_features = len(data), data.X.shape[1]
+        n_support = resolve_n_support(self.n_support, n_rows)
+        if self.gamma == "median":
+            theta = median_theta(data.features(rng.randint(n_rows, size=2 * _N_PAIRS)), self.kernel)
+        else:
+            theta = np.sqrt(self.gamma)
+        if self.alpha == "auto":
+            alpha = auto_alpha(engine, self.kernel, data, theta, rng)
+        elif self.alpha == "learn":
+            alpha = self.alpha_ if self._goes_on() else _FIRST_LEARNED_ALPHA
+        else:
+            alpha = self.alpha
+        locality = auto_locality(alpha) if self.locality == "auto" else self.locality
+        batch_size = auto_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
         support_dropout = self.support_dropout
         if support_dropout == "auto":
-            support_dropout = min(0.1, 0.01 * n_support * data.X.shape[1] / len(data))
+            support_dropout = auto_support_dropout(n_support, n_features, n_rows)
         trainer = LABTrainer(
             engine,
             data,
             TrainingOptions(
                 kernel=self.kernel,
-                pull=np.inf if self.locality == 0 else 1.0 / self.locality - 1.0,
+                pull=np.inf if locality == 0.0 else 1.0 / locality - 1.0,
                 support_dropout=support_dropout,
                 learn_targets=self.learn_targets,
                 learn_alpha=self.alpha == "learn",
@@ -192,11 +203,11 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
                 target_learning_rate=self.target_learning_rate,
                 beta_2=self.beta_2,
             ),
-            theta=np.full((1, data.X.shape[1]), first_theta),
-            alpha=_FIRST_LEARNED_ALPHA if self.alpha == "learn" else self.alpha,
+            theta=np.full((1, n_features), theta),
+            alpha=alpha,
             rng=rng,
         )
-        if not (self.warm_start and hasattr(self, "support_vectors_")):
+        if not self._goes_on():
             return trainer, plan_stages(
                 n_support,
                 growth=self.growth,
@@ -215,14 +226,8 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         )
         return trainer, [Stage(self.max_iter, n_support, decay=True)]
 
-    def _resolve_n_support(self, n_rows):
-        if self.n_support == "auto":
-            n_support = min(200, max(50, n_rows // 5))
-        elif isinstance(self.n_support, Integral):
-            n_support = self.n_support
-        else:
-            n_support = max(1, round(self.n_support * n_rows))
-        return min(n_support, n_rows)
+    def _goes_on(self):
+        return self.warm_start and hasattr(self, "support_vectors_")
 
     def _expansion_attributes(self, trainer, losses):
         """Fitted attributes in the user's units."""

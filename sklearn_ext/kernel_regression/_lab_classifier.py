@@ -40,10 +40,11 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Bandwidth to begin with, for standardised features. "median" makes the median exponent
         between random rows equal to 4.
 
-    locality : float in [0, 1], default=1.0
+    locality : float in [0, 1] or "auto", default="auto"
         How far the bandwidths of one support point may go from those that all share. 1 leaves
         them free, 0 ties them together; between, deviations decay at ``1 / locality - 1`` times
-        the learning rate.
+        the learning rate. "auto" is 1 up to a ridge of 0.03, and ``0.03 / alpha_`` above: noisy
+        data cannot afford many free bandwidths.
 
     support_dropout : float in [0, 1) or "auto", default="auto"
         Share of the support points that a training step leaves out, drawn anew every time. It
@@ -54,8 +55,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Whether the targets that the support points interpolate are learned, beginning at the
         data. False keeps the data, as in the paper.
 
-    alpha : float or "learn", default=1e-3
-        Ridge of the interpolation. "learn" trains it along, beginning at 1e-3.
+    alpha : float, "auto" or "learn", default="auto"
+        Ridge of the interpolation. "auto" takes the best of kernel ridge regression with the
+        first bandwidths, by the leave-one-out error on at most 500 rows, times the share that
+        these are of all rows, and at least 1e-3. "learn" trains it along, beginning at 1e-3.
 
     growth : {"random", "error", "error_sampled"} or None, default="random"
         How support points are added to the first third: at random, those of largest absolute
@@ -204,10 +207,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         n_support="auto",
         kernel="laplacian",
         gamma="median",
-        locality=1.0,
+        locality="auto",
         support_dropout="auto",
         learn_targets=True,
-        alpha=1e-3,
+        alpha="auto",
         growth="random",
         n_warmup=300,
         n_growth_stages=5,

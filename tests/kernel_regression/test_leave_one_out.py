@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics.pairwise import laplacian_kernel
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+from sklearn_ext.kernel_regression._leave_one_out import ALPHAS, leave_one_out_alpha
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 2.0])
+def test_is_the_best_of_refitting_without_each_row(noise):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, size=(40, 2))
+    Y = np.column_stack((np.sin(2 * X[:, 0]), X[:, 1])) + noise * rng.normal(size=(40, 2))
+    Y -= Y.mean(axis=0)
+    errors = [
+        (
+            cross_val_predict(
+                KernelRidge(alpha=a, kernel="laplacian", gamma=0.7), X, Y, cv=LeaveOneOut()
+            )
+            - Y
+        )
+        for a in ALPHAS
+    ]
+    best = ALPHAS[np.argmin([(e**2).mean() for e in errors])]
+    assert leave_one_out_alpha(laplacian_kernel(X, gamma=0.7), Y) == best
+
+
+def test_noise_asks_for_more_ridge():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, size=(200, 1))
+    K = laplacian_kernel(X, gamma=1.0)
+    y = np.sin(3 * X)
+    assert leave_one_out_alpha(K, y) < 0.01
+    assert leave_one_out_alpha(K, y + rng.normal(size=y.shape)) > 0.3
