@@ -13,7 +13,7 @@ _FREE_ALPHA = 0.03  # ridge up to which bandwidths are free
 
 
 def resolve_n_support(n_support, n_rows):
-    """Take a fifth of the rows between 50 and 200, or what is asked for; never more than the rows."""
+    """Take a fifth of the rows, between 50 and 200, or what is asked for; at most all rows."""
     if n_support == "auto":
         n_support = min(200, max(50, n_rows // 5))
     elif not isinstance(n_support, Integral):
@@ -46,5 +46,5 @@ def auto_alpha(engine, kernel, data, theta, rng):
 
 
 def auto_locality(alpha):
-    """Take free bandwidths for data without much noise, else ever fewer: noise cannot pay for them."""
+    """Leave bandwidths free unless there is noise: noisy rows cannot pay for many of them."""
     return 1.0 if alpha <= _FREE_ALPHA else _FREE_ALPHA / alpha
