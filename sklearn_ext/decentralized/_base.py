@@ -48,7 +48,7 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
         "feature_selection": [StrOptions(set(SELECTIONS))],
         "oversampling": [Interval(Real, 1, None, closed="left")],
         "anchors": ["array-like", "sparse matrix", None],
-        "solver": [StrOptions({"auto", *SOLVERS})],
+        "solver": [StrOptions(set(SOLVERS))],
         "damping": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],

@@ -9,9 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
-from ._solvers import solve_cg, solve_direct
-
-_LARGEST_DIRECT = 6000
+from ._solvers import solve_jointly
 
 
 def fold_numbers(cv, rows, rng):
@@ -83,10 +81,7 @@ def cross_validate(fold_statistics, assemble, candidates, *, fit_intercept):
         system = assemble(training, mean)
         spread = sum(part.energy(network_mean(held_out)) for part in held_out)
         for row, c in zip(errors, candidates, strict=True):
-            weighted = system.with_consensus_weight(c)
-            n_unknowns = sum(len(node.target) for node in weighted.nodes)
-            solve = solve_direct if n_unknowns <= _LARGEST_DIRECT else solve_cg
-            coefs = solve(weighted).coefs
+            coefs = solve_jointly(system.with_consensus_weight(c)).coefs
             error = sum(map(_squared_error, held_out, coefs, [mean] * len(coefs)))
             row[fold] = error / spread if spread > 0 else error
     return errors

@@ -7,7 +7,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from ._consensus import anchored_consensus_system, consensus_system
-from ._cross_validation import _LARGEST_DIRECT, cross_validate, fold_numbers, network_mean
+from ._cross_validation import cross_validate, fold_numbers, network_mean
 from ._feature_selection import select_map
 from ._ledger import report, round_floats, setup_floats
 from ._setup import announcement, summarize
@@ -174,11 +174,7 @@ def solve(engine, settings, maps, statistics, *, gamma, shift, n_features, score
     """Solve for the coefficients, from sums over rows whose targets were shifted."""
     mean = network_mean(statistics) if settings.fit_intercept else 0.0 * statistics[0].y_sum
     system = assemble(engine, settings, maps, statistics, mean)
-    n_unknowns = int(settings.n_components.sum())
-    name = settings.solver
-    if name == "auto":
-        name = "direct" if n_unknowns <= _LARGEST_DIRECT else "cg"
-    solution = SOLVERS[name](
+    solution = SOLVERS[settings.solver](
         system, tol=settings.tol, max_iter=settings.max_iter, damping=settings.damping
     )
     n_outputs = statistics[0].moment.shape[1]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _LARGEST_CONTRACTION = 0.999
+_LARGEST_DIRECT = 6000  # unknowns: the factor takes their square in memory
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,15 @@ def _ratio(numerator, denominator):
     return numerator * ~solved / (denominator + solved)
 
 
+def solve_jointly(system, **parameters):
+    """Factorise A where it is small enough, else take conjugate gradients."""
+    n_unknowns = sum(len(node.target) for node in system.nodes)
+    solve = solve_direct if n_unknowns <= _LARGEST_DIRECT else solve_cg
+    return solve(system, **parameters)
+
+
 SOLVERS = {
+    "auto": solve_jointly,
     "direct": solve_direct,
     "jacobi": solve_jacobi,
     "gauss_seidel": solve_gauss_seidel,

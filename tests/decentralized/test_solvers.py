@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sklearn_ext.decentralized import _solvers
 from sklearn_ext.decentralized._engine_torch import TorchEngine
 from sklearn_ext.decentralized._solvers import SOLVERS, greedy_colors, solve_direct, solve_jacobi
 from tests.decentralized.problems import make_problem
@@ -96,3 +97,10 @@ def test_torch_computes_what_numba_computes(solver):
         solution = SOLVERS[solver](problem.system(engine), tol=1e-12, max_iter=3000)
         thetas = [engine.to_numpy(theta) for theta in solution.coefs]
         np.testing.assert_allclose(problem.predict(thetas, X), expected, atol=tolerance)
+
+
+def test_large_systems_are_solved_by_conjugate_gradients(monkeypatch):
+    problem = make_problem()
+    assert SOLVERS["auto"](problem.system()).n_iter == 1
+    monkeypatch.setattr(_solvers, "_LARGEST_DIRECT", 20)
+    assert SOLVERS["auto"](problem.system()).n_iter > 1
