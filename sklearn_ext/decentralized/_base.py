@@ -145,11 +145,7 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
     def _rows_by_node(self, X, Y, weights, node, rng):
         """Labels of all nodes, and by number the rows of those that this process holds."""
         if self.network is not None and not self.network.holds_all:
-            if node is not None:
-                raise ValueError(
-                    "node must be None where every process holds the rows of one node: they "
-                    "belong to its rank."
-                )
+            self._refuse_labels(node)
             (rank,) = self.network.ranks(self.n_nodes)
             (own,) = rows_by_label(X, Y, weights, np.zeros(len(Y), dtype=int), [rank])
             return np.arange(self.network.size(self.n_nodes)), {rank: own}
@@ -270,43 +266,69 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
             "n_floats_sent_": result.floats,
             "n_iter_": result.n_iter,
             "_statistics": result.statistics,
+            "_memories": result.memories,
             "_shift": result.shift,
         }
 
     def _update_nodes(self, X, Y, weights, node):
         """Add rows to the fitted nodes, whose maps stay, and return the changed attributes."""
-        if self._statistics is None:
+        if (self.network is None) != (self._memories is None):
             raise ValueError(
-                "partial_fit must be called with the network=None of a fit in one process, got "
-                f"network={self.network!r}."
+                f"network must be given to partial_fit as it was to fit, got {self.network!r}."
+            )
+        if len(self.failed_nodes_):
+            raise ValueError(
+                f"partial_fit needs all nodes, but {self.failed_nodes_.tolist()} fell silent "
+                "during the fit; fit anew."
             )
         engine = make_engine(self.engine, self.device)
-        rng = check_random_state(self.random_state)
-        n_nodes = len(self.nodes_)
-        if node is None:
-            rows = deal_rows(X, Y, weights, n_nodes, rng, keep_empty=True)
-        else:
-            codes = encode_nodes(node, len(Y), self.nodes_)
-            rows = rows_by_label(X, Y, weights, codes, self.nodes_.tolist(), keep_empty=True)
+        rows = self._more_rows_by_node(X, Y, weights, node)
         settings = replace(
             self._settings(self.nodes_, X, 0),
             adjacency=self.adjacency_,
             consensus_weight=self.consensus_weight_,
+            gamma=self.gamma_,
         )
         with threadpool_limits(limits=1, user_api="blas"):
-            result = add_rows(
-                engine,
-                settings,
-                rows,
-                maps=self._maps(range(n_nodes)),
-                statistics=self._statistics,
-                gamma=self.gamma_,
-                shift=self._shift,
-                n_jobs=self.n_jobs,
-            )
+            if self.network is None:
+                result = add_rows(
+                    engine,
+                    settings,
+                    list(rows.values()),
+                    maps=self._maps(rows),
+                    statistics=self._statistics,
+                    shift=self._shift,
+                    n_jobs=self.n_jobs,
+                )
+            else:
+                result = fit_over_network(engine, settings, rows, self.network, self._memories)
         self._warn(result, self.nodes_, self.adjacency_)
-        changed = self._attributes(result, self.nodes_, np.arange(n_nodes), settings)
+        changed = self._attributes(result, self.nodes_, list(rows), settings)
         return changed | {"consensus_weight_scores_": self.consensus_weight_scores_}
+
+    def _more_rows_by_node(self, X, Y, weights, node):
+        """By number, the new rows of the nodes that this process holds; some may have none."""
+        if self.network is not None and not self.network.holds_all:
+            self._refuse_labels(node)
+            (rank,) = self.network.ranks(self.n_nodes)
+            codes = np.zeros(len(Y), dtype=int)
+            (own,) = rows_by_label(X, Y, weights, codes, [rank], keep_empty=True)
+            return {rank: own}
+        if node is None:
+            rng = check_random_state(self.random_state)
+            rows = deal_rows(X, Y, weights, len(self.nodes_), rng, keep_empty=True)
+        else:
+            codes = encode_nodes(node, len(Y), self.nodes_)
+            rows = rows_by_label(X, Y, weights, codes, self.nodes_.tolist(), keep_empty=True)
+        return dict(enumerate(rows))
+
+    @staticmethod
+    def _refuse_labels(node):
+        if node is not None:
+            raise ValueError(
+                "node must be None where every process holds the rows of one node: they belong to "
+                "its rank."
+            )
 
     def _maps(self, numbers):
         return [FeatureMap(self.node_frequencies_[j], self.node_phases_[j]) for j in numbers]

@@ -283,7 +283,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            As in `fit`, if a label is unknown, or if the estimator was fitted over a network.
+            As in `fit`, if a label is unknown, or if a node fell silent during the fit.
         """
         first = not hasattr(self, "classes_")
         X, y, weights = self._inputs(X, y, sample_weight, reset=first)

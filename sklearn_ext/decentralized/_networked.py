@@ -13,7 +13,7 @@ from ._simulation import FitResult
 MESSAGE_SOLVERS = ("auto", "chebyshev", "gauss_seidel", "jacobi")
 
 
-def fit_over_network(engine, settings, rows, network):
+def fit_over_network(engine, settings, rows, network, memories=None):
     """Run the nodes that this process holds.
 
     Parameters
@@ -22,6 +22,8 @@ def fit_over_network(engine, settings, rows, network):
     settings : Settings
     rows : dict of NodeRows, by number of the node
     network : InProcessNetwork, TorchDistributedNetwork or an object with their methods
+    memories : dict of NodeMemory, by number of the node, default=None
+        What the nodes kept of an earlier fit, to which the rows are added.
 
     Returns
     -------
@@ -47,14 +49,14 @@ def fit_over_network(engine, settings, rows, network):
             "solver='jacobi' on this network."
         )
     programs = {
-        rank: partial(_run_node, engine, settings, rank, part, network)
+        rank: partial(_run_node, engine, settings, rank, part, network, (memories or {}).get(rank))
         for rank, part in rows.items()
     }
     results = {rank: result for rank, result in network.run(programs).items() if result is not None}
     return _put_together(settings, results, next(iter(rows.values())).Y.shape[1])
 
 
-def _run_node(engine, settings, rank, rows, network, transport):
+def _run_node(engine, settings, rank, rows, network, memory, transport):
     return DecentralizedNode(
         rank,
         settings,
@@ -63,6 +65,7 @@ def _run_node(engine, settings, rank, rows, network, transport):
         transport,
         asynchronous=network.asynchronous,
         timeout=network.timeout,
+        memory=memory,
     ).run()
 
 
@@ -73,8 +76,8 @@ def _put_together(settings, results, n_outputs):
     for rank, result in results.items():
         for i, theta in result.neighbour_coefs.items():
             if i not in results:
-                maps[i], coefs[i] = result.neighbour_maps[i], theta
-        maps[rank], coefs[rank] = result.map, result.coef
+                maps[i], coefs[i] = result.memory.neighbour_maps[i], theta
+        maps[rank], coefs[rank] = result.memory.map, result.coef
         setup[rank], rounds[rank] = result.setup_sent, result.rounds_sent
     one_round = round_floats(settings, n_outputs)
     one_round[[j for j in range(settings.n_nodes) if j not in results]] = 0
@@ -84,7 +87,8 @@ def _put_together(settings, results, n_outputs):
         coefs=coefs,
         gamma=any_result.gamma,
         mean=any_result.mean,
-        shift=any_result.mean,
+        shift=any_result.memory.shift,
+        memories={rank: result.memory for rank, result in results.items()},
         consensus_weight=settings.consensus_weight,
         n_iter=max(result.n_iter for result in results.values()),
         converged=all(result.converged for result in results.values()),

@@ -28,12 +28,33 @@ from ._statistics import node_statistics
 
 
 @dataclass(frozen=True)
+class NodeMemory:
+    """What a node keeps, in numpy arrays, to take in more rows later.
+
+    Attributes
+    ----------
+    map : FeatureMap
+    neighbour_maps : dict of FeatureMap, by neighbour
+    statistics : NodeStatistics
+        Sums over the node's rows, their targets less `shift`.
+    shares : dict of (ndarray, ndarray) or None, by neighbour
+        Sums over the neighbours' rows; None with anchors.
+    shift : ndarray of shape (k,)
+    """
+
+    map: object
+    neighbour_maps: dict
+    statistics: object
+    shares: dict
+    shift: np.ndarray
+
+
+@dataclass(frozen=True)
 class NodeResult:
     """What a node knows when it is done; shares sum to the network's figures over the nodes."""
 
-    map: object
+    memory: NodeMemory
     coef: np.ndarray
-    neighbour_maps: dict
     neighbour_coefs: dict
     gamma: float
     mean: np.ndarray
@@ -63,9 +84,13 @@ class DecentralizedNode:
         Whether the node goes on with whatever it has heard.
     timeout : float
         Seconds after which a silent neighbour is taken for dead.
+    memory : NodeMemory, default=None
+        What the node kept of an earlier fit, to which the rows are added.
     """
 
-    def __init__(self, rank, settings, rows, engine, transport, *, asynchronous, timeout):
+    def __init__(
+        self, rank, settings, rows, engine, transport, *, asynchronous, timeout, memory=None
+    ):
         self.rank = rank
         self.settings = settings
         self.rows = rows
@@ -73,16 +98,44 @@ class DecentralizedNode:
         self.transport = transport
         self.asynchronous = asynchronous
         self.timeout = timeout
+        self.memory = memory
         self.peers = Peers(transport, settings.neighbours(rank), settings.n_nodes)
         self.rng = settings.stream(rank)
 
     def run(self):
         """Run the program and return a NodeResult."""
+        self.n_hops = diameter(self.settings.adjacency)
+        if self.memory is None:
+            self._set_up()
+        else:
+            self._add_rows()
+        if self.settings.anchors is not None:
+            self.anchors = anchor_features(self.engine, self.settings.anchors, self.map)
+        setup_sent = self.peers.sent.copy()
+        rounds = Rounds(self)
+        rounds.run()
+        return NodeResult(
+            memory=self._remember(),
+            coef=self.engine.to_numpy(rounds.theta),
+            neighbour_coefs=rounds.neighbour_coefs(),
+            gamma=self.summary.gamma,
+            mean=self.shift + self.offset,
+            total_weight=self.summary.total_weight,
+            n_iter=rounds.n_iter,
+            converged=rounds.converged,
+            objective_shares=rounds.objective_shares,
+            disagreement_shares=rounds.disagreement_shares,
+            setup_sent=setup_sent,
+            rounds_sent=self.peers.sent - setup_sent,
+            failed=self.peers.failed,
+        )
+
+    def _set_up(self):
         settings, rank = self.settings, self.rank
-        n_hops = diameter(settings.adjacency)
         announced = announcement(settings, self.rows, self.rng)
-        self.summary = summarize(settings, self.peers.flood(rank, announced, n_hops))
-        self.rows = self.rows._replace(Y=self.rows.Y - self.summary.mean)
+        self.summary = summarize(settings, self.peers.flood(rank, announced, self.n_hops))
+        self.shift, self.offset = self.summary.mean, 0.0 * self.summary.mean
+        self.rows = self.rows._replace(Y=self.rows.Y - self.shift)
         self.map = select_map(
             settings.feature_selection,
             self.engine,
@@ -95,70 +148,75 @@ class DecentralizedNode:
             ridge=settings.alpha * self.rows.weights.sum(),
             rng=self.rng,
         )
-        if settings.anchors is None:
-            self._exchange_blocks()
-        else:
-            self._evaluate_anchors()
-        setup_sent = self.peers.sent.copy()
-        rounds = Rounds(self, n_hops)
-        rounds.run()
-        return NodeResult(
-            map=self.map,
-            coef=self.engine.to_numpy(rounds.theta),
-            neighbour_maps=self.neighbour_maps,
-            neighbour_coefs=rounds.neighbour_coefs(),
-            gamma=self.summary.gamma,
-            mean=self.summary.mean,
-            total_weight=self.summary.total_weight,
-            n_iter=rounds.n_iter,
-            converged=rounds.converged,
-            objective_shares=rounds.objective_shares,
-            disagreement_shares=rounds.disagreement_shares,
-            setup_sent=setup_sent,
-            rounds_sent=self.peers.sent - setup_sent,
-            failed=self.peers.failed,
+        self.neighbour_maps = {} if settings.anchors is not None else self._exchange_maps()
+        self.statistics = self._sums()
+        self.shares = self._exchange_blocks(self.statistics)
+
+    def _add_rows(self):
+        memory = self.memory
+        self.map, self.neighbour_maps, self.shift = memory.map, memory.neighbour_maps, memory.shift
+        self.rows = self.rows._replace(Y=self.rows.Y - self.shift)
+        new = self._sums()
+        self.statistics = memory.statistics.convert(self.engine.asarray) + new
+        total = self.statistics
+        y_sum = self.engine.to_numpy(total.y_sum)
+        announced = np.array([total.weight, *y_sum, total.y_square, np.nan])
+        known = self.peers.flood(self.rank, announced, self.n_hops)
+        self.summary = summarize(self.settings, known)
+        self.offset = self.summary.mean
+        self.shares = self._exchange_blocks(new)
+        if self.settings.anchors is None:
+            for i, blocks in self.shares.items():
+                before = map(self.engine.asarray, memory.shares[i])
+                self.shares[i] = tuple(a + b for a, b in zip(before, blocks, strict=True))
+
+    def _remember(self):
+        to_numpy = self.engine.to_numpy
+        shares = {i: blocks and tuple(map(to_numpy, blocks)) for i, blocks in self.shares.items()}
+        statistics = self.statistics.convert(to_numpy)
+        return NodeMemory(self.map, self.neighbour_maps, statistics, shares, self.shift)
+
+    def _sums(self):
+        rows = self.rows
+        return node_statistics(
+            self.engine, rows.X, rows.Y, rows.weights, self.map, self.neighbour_maps
         )
 
-    def _exchange_blocks(self):
-        settings, peers, engine = self.settings, self.peers, self.engine
+    def _exchange_maps(self):
+        settings, peers = self.settings, self.peers
         sizes, n_features = settings.n_components, self.rows.X.shape[1]
         received = peers.exchange(
             dict.fromkeys(peers.open, self.map.to_message()),
             {i: message_shape(n_features, int(sizes[i]), settings.paired) for i in peers.open},
         )
-        self.neighbour_maps = {
+        return {
             i: map_from_message(message, int(sizes[i]), settings.paired)
             for i, message in received.items()
         }
-        self.statistics = node_statistics(
-            engine, self.rows.X, self.rows.Y, self.rows.weights, self.map, self.neighbour_maps
-        )
+
+    def _exchange_blocks(self, statistics):
+        """Send each neighbour its share of some sums; return their shares for this node."""
+        if self.settings.anchors is not None:
+            return dict.fromkeys(self.peers.open)
+        sizes = self.settings.n_components
         mine = int(sizes[self.rank])
-        length = {i: _triangle(mine)[0].size + mine * int(sizes[i]) for i in peers.open}
-        outgoing = {i: self._blocks_for(i) for i in peers.open}
-        received = peers.exchange(outgoing, {i: (n,) for i, n in length.items()})
-        self.shares = {
-            i: _unpack_blocks(engine, message, mine, int(sizes[i]))
-            for i, message in received.items()
+        n_upper = mine * (mine + 1) // 2
+        shapes = {i: (n_upper + mine * int(sizes[i]),) for i in self.peers.open}
+        outgoing = {i: self._blocks_for(i, statistics) for i in self.peers.open}
+        return {
+            i: _unpack_blocks(self.engine, message, mine, int(sizes[i]))
+            for i, message in self.peers.exchange(outgoing, shapes).items()
         }
 
-    def _blocks_for(self, i):
-        foreign = self.engine.to_numpy(self.statistics.foreign[i])
-        cross = self.engine.to_numpy(self.statistics.cross[i])
-        return np.concatenate((foreign[_triangle(len(foreign))], cross.ravel()))
-
-    def _evaluate_anchors(self):
-        self.neighbour_maps = {}
-        self.statistics = node_statistics(
-            self.engine, self.rows.X, self.rows.Y, self.rows.weights, self.map, {}
-        )
-        self.anchors = anchor_features(self.engine, self.settings.anchors, self.map)
-        self.shares = dict.fromkeys(self.peers.open)
+    def _blocks_for(self, i, statistics):
+        foreign = self.engine.to_numpy(statistics.foreign[i])
+        cross = self.engine.to_numpy(statistics.cross[i])
+        return np.concatenate((foreign[np.triu_indices(len(foreign))], cross.ravel()))
 
     def system(self):
         """Assemble this node's part of the quadratic, with the neighbours that it has."""
         parameters = {
-            "mean": self.engine.asarray(np.zeros(self.rows.Y.shape[1])),
+            "mean": self.engine.asarray(self.offset),
             "ridge": self.summary.ridge,
             "consensus_weight": self.settings.consensus_weight,
         }
@@ -181,13 +239,9 @@ class DecentralizedNode:
         return theta if self.settings.anchors is None else self.anchors @ theta
 
 
-def _triangle(size):
-    return np.triu_indices(size)
-
-
 def _unpack_blocks(engine, message, mine, theirs):
     """G_ji (D_j, D_j) and C_ij^T (D_j, D_i) from a neighbour's message."""
-    upper = _triangle(mine)
+    upper = np.triu_indices(mine)
     gram = np.zeros((mine, mine))
     gram[upper] = message[: upper[0].size]
     gram.T[upper] = gram[upper]

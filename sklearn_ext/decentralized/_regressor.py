@@ -227,7 +227,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            As in `fit`, if a label is unknown, or if the estimator was fitted over a network.
+            As in `fit`, if a label is unknown, or if a node fell silent during the fit.
         """
         first = not hasattr(self, "node_coef_")
         inputs = self._inputs(X, y, sample_weight, reset=first)

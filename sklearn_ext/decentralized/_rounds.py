@@ -31,14 +31,11 @@ class Rounds:
     ----------
     node : DecentralizedNode
         A node whose set-up is done.
-    n_hops : int
-        Diameter of the network.
     """
 
-    def __init__(self, node, n_hops):
+    def __init__(self, node):
         settings, peers = node.settings, node.peers
         self.node, self.peers, self.engine = node, peers, node.engine
-        self.n_hops = n_hops
         self.n_outputs = node.rows.Y.shape[1]
         self.length = {
             i: int(settings.n_components[i]) if settings.anchors is None else len(settings.anchors)
@@ -93,7 +90,7 @@ class Rounds:
                 around = [age, *(self.ages[i] for i in self.peers.open)]
                 age = 1 + min(around) if settled else 0
                 moved, fresh = self.theta * 0.0, set()
-            self.converged = age > self.n_hops
+            self.converged = age > self.node.n_hops
             last = self.converged or self.n_iter == self.node.settings.max_iter
             self._tell(listeners, _FINISHED if last else age, last)
             fresh |= self._hear(set(self.peers.open) - self.earlier)

@@ -31,6 +31,7 @@ class FitResult:
     gap_curve: np.ndarray
     floats: dict
     statistics: list | None = None
+    memories: dict | None = None
     scores: np.ndarray | None = None
     failed: tuple = ()
 
@@ -110,7 +111,7 @@ def simulate(engine, settings, rows, *, candidates, cv, n_jobs):
     )
 
 
-def add_rows(engine, settings, rows, *, maps, statistics, gamma, shift, n_jobs):
+def add_rows(engine, settings, rows, *, maps, statistics, shift, n_jobs):
     """Add rows to fitted nodes, whose maps stay, and solve again.
 
     Parameters
@@ -121,7 +122,6 @@ def add_rows(engine, settings, rows, *, maps, statistics, gamma, shift, n_jobs):
     maps : list of FeatureMap
     statistics : list of NodeStatistics
         Sums over the rows that the nodes have had.
-    gamma : float
     shift : ndarray of shape (k,)
         What was subtracted from the targets in `statistics`.
     n_jobs : int or None
@@ -137,7 +137,13 @@ def add_rows(engine, settings, rows, *, maps, statistics, gamma, shift, n_jobs):
         old.convert(engine.asarray) + part for old, part in zip(statistics, new, strict=True)
     ]
     return solve(
-        engine, settings, maps, statistics, gamma=gamma, shift=shift, n_features=rows[0].X.shape[1]
+        engine,
+        settings,
+        maps,
+        statistics,
+        gamma=settings.gamma,
+        shift=shift,
+        n_features=rows[0].X.shape[1],
     )
 
 

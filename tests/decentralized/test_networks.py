@@ -198,9 +198,31 @@ def test_networks_check_their_parameters(build):
         build()
 
 
-def test_a_fit_over_a_network_takes_no_more_rows():
+@pytest.mark.parametrize("anchors", [None, X[:40]])
+@pytest.mark.parametrize("y", [Y, np.column_stack((Y, np.cos(Y)))])
+def test_rows_that_come_later_are_taken_in_over_the_network(anchors, y):
+    first, later = np.arange(300), np.flatnonzero(NODE[300:] < "f") + 300
+    models = []
+    for network in (None, InProcessNetwork()):
+        krr = DecentralizedRFKRR(**PARAMETERS | {"anchors": anchors}, network=network)
+        krr.fit(X[first], y[first], node=NODE[first])
+        before = krr.predict(X)
+        for rows in np.array_split(later, 2):
+            krr.partial_fit(X[rows], y[rows], node=NODE[rows])
+        assert abs(krr.predict(X) - before).max() > 0.01
+        models.append(krr)
+    simulated, talking = models
+    assert_same_functions(talking, simulated, 1e-7)
+    np.testing.assert_allclose(talking.intercept_, simulated.intercept_)
+
+
+def test_more_rows_need_the_network_and_the_nodes_of_the_fit():
     krr = fit(network=InProcessNetwork())
-    with pytest.raises(ValueError, match="partial_fit must be called"):
+    with pytest.raises(ValueError, match="network must be given to partial_fit as it was to fit"):
+        krr.set_params(network=None).partial_fit(X, Y, node=NODE)
+    with pytest.warns(ConvergenceWarning):
+        krr = fit(network=InProcessNetwork(failures={2: 6}))
+    with pytest.raises(ValueError, match=r"\['c'\] fell silent"):
         krr.partial_fit(X, Y, node=NODE)
 
 
