@@ -10,7 +10,7 @@ import torch
 
 from ._missing_patterns import group_rows
 
-_ELEMENTS = 2**24  # of the largest temporary
+_ELEMENTS = 2**22  # of the largest temporary
 
 
 class TorchEngine:
@@ -145,9 +145,9 @@ class _Table:
         # Patterns with like numbers of rows share a chunk, so that little is padded.
         by_count = np.argsort(counts, kind="stable")
         self.chunks = []
-        first = 0
+        first, width = 0, max(1, X.shape[1])
         while first < len(by_count):
-            size = max(1, _ELEMENTS // (X.shape[1] * max(X.shape[1], counts[by_count[first]])))
+            size = max(1, _ELEMENTS // (width * max(width, counts[by_count[first]])))
             groups = by_count[first : first + size]
             while len(groups) > 1 and counts[groups[-1]] > 2 * counts[groups[0]]:
                 groups = groups[: np.searchsorted(counts[groups], 2 * counts[groups[0]], "right")]

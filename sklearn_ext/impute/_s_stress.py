@@ -58,6 +58,8 @@ def stress(X, T, W):
 def fit_by_lbfgs(X, holes, T, W, *, max_iter=200):
     """Minimise the stress over the holes in [0, 1] by L-BFGS-B, from where they are."""
     X = X.copy()
+    if not holes.any():
+        return X
 
     def value_and_gradient(x):
         X[holes] = x

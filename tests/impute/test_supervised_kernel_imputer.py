@@ -334,6 +334,9 @@ def test_frames_with_pandas_na(marker):
 
 
 @pytest.mark.parametrize(
+    "options", [{}, {"engine": "torch"}, {"solver": "published", "center": "base"}], ids=str
+)
+@pytest.mark.parametrize(
     "X",
     [
         [[1.0, 2.0]],
@@ -346,10 +349,10 @@ def test_frames_with_pandas_na(marker):
     ],
     ids=["one row", "one hole", "one column", "constant", "constants", "wide", "empty row"],
 )
-def test_small_and_degenerate_tables(X):
+def test_small_and_degenerate_tables(X, options):
     X = np.asarray(X)
     for y in (None, np.arange(len(X)) % 2):
-        imputer = SupervisedKernelImputer(random_state=0, keep_empty_features=True)
+        imputer = SupervisedKernelImputer(random_state=0, keep_empty_features=True, **options)
         filled = imputer.fit_transform(X, y)
         assert np.isfinite(filled).all()
         np.testing.assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
