@@ -1,0 +1,71 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes
+from sklearn.exceptions import NotFittedError
+
+from sklearn_ext import LABBandwidthDisplay, LABRidgelessRegressor, LossCurveDisplay
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def model():
+    X, y = load_diabetes(return_X_y=True, as_frame=True)
+    return LABRidgelessRegressor(n_support=30, max_iter=50, random_state=0).fit(X, y)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
+
+
+def test_features_stand_in_the_order_of_their_importance(model):
+    display = LABBandwidthDisplay.from_estimator(model, max_features=4)
+    order = np.argsort(-model.feature_importances_)[:4]
+    labels = [label.get_text() for label in display.axes_[1].get_xticklabels()]
+    assert labels == list(model.feature_names_in_[order])
+    heights = [bar.get_height() for bar in display.axes_[0].patches]
+    np.testing.assert_allclose(heights, model.feature_importances_[order])
+    assert display.axes_[1].images[0].get_array().shape == (30, 4)
+
+
+def test_the_heat_map_shows_the_bandwidths(model):
+    display = LABBandwidthDisplay.from_estimator(model, max_features=None)
+    shown = 10.0 ** np.sort(display.axes_[1].images[0].get_array()[:, 0])
+    expected = np.sort(display.sensitivities[:, 0])
+    np.testing.assert_allclose(shown, expected, rtol=1e-6, atol=1e-11)
+    k = model.feature_importances_.argmax()
+    std = model.support_vectors_[:, k].std()
+    np.testing.assert_allclose(expected, np.sort(model.bandwidths_[:, k] * std))
+
+
+def test_a_figure_can_be_given_and_names_must_be_complete(model):
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure()
+    names = [f"f{k}" for k in range(10)]
+    display = LABBandwidthDisplay.from_estimator(model, feature_names=names, fig=figure)
+    assert display.figure_ is figure
+    with pytest.raises(ValueError, match="feature_names must name all 10 features, got 1"):
+        LABBandwidthDisplay.from_estimator(model, feature_names=["f0"])
+
+
+@pytest.mark.parametrize("display", [LABBandwidthDisplay, LossCurveDisplay])
+def test_an_unfitted_estimator_is_refused(display):
+    with pytest.raises(NotFittedError):
+        display.from_estimator(LABRidgelessRegressor())
+
+
+@pytest.mark.parametrize("window", [1, 50, 10_000])
+def test_the_loss_curve_is_a_moving_average(model, window):
+    display = LossCurveDisplay.from_estimator(model, window=window, name="LAB")
+    width = min(window, model.n_iter_)
+    x, y = display.line_.get_data()
+    assert len(y) == model.n_iter_ - width + 1
+    assert x[-1] == model.n_iter_
+    assert y[-1] == pytest.approx(model.loss_curve_[-width:].mean())
+    assert display.ax_.get_yscale() == "log"
