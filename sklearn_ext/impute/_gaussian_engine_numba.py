@@ -193,9 +193,8 @@ def _by_precision(Z, rows, o, m, mean, precision, C, work, factor):
         for j in range(i):
             C[j, i] = C[i, j]
     _gather(precision, m, o, work)
+    rest, pull = np.empty(o.shape[0]), np.empty(n_holes)
     for row in rows:
-        rest = factor[0]
-        pull = factor[1] if n_holes > 1 else work[n_holes]
         for j in range(o.shape[0]):
             rest[j] = Z[row, o[j]] - mean[o[j]]
         for i in range(n_holes):
