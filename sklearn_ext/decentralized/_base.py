@@ -8,11 +8,12 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
+from ..utils._random import local_random_state
 from ._engine import make_engine
 from ._feature_maps import FeatureMap, evaluate, mean_values
 from ._feature_selection import SELECTIONS
@@ -121,7 +122,7 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
     def _fit_nodes(self, X, Y, weights, node):
         """Fit the nodes that this process holds and return the fitted attributes."""
         engine = make_engine(self.engine, self.device)
-        rng = check_random_state(self.random_state)
+        rng = local_random_state(self.random_state)
         entropy = int(rng.randint(_ENTROPY_BOUND))
         nodes, rows = self._rows_by_node(X, Y, weights, node, rng)
         settings = self._settings(nodes, X, entropy)
@@ -315,7 +316,7 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
             (own,) = rows_by_label(X, Y, weights, codes, [rank], keep_empty=True)
             return {rank: own}
         if node is None:
-            rng = check_random_state(self.random_state)
+            rng = local_random_state(self.random_state)
             rows = deal_rows(X, Y, weights, len(self.nodes_), rng, keep_empty=True)
         else:
             codes = encode_nodes(node, len(Y), self.nodes_)

@@ -6,6 +6,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from ..utils._atomic import atomic_fit
 from ._base import CONSENSUS_WEIGHTS, BaseDecentralizedRF
 
 
@@ -223,6 +224,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         )
         self.classes = classes
 
+    @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, *, node=None, sample_weight=None):
         """Fit the nodes of the network.
@@ -257,6 +259,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         vars(self).update(_public(fitted), classes_=classes)
         return self
 
+    @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, *, node=None, sample_weight=None):
         """Add rows to the nodes and solve again; their maps stay as they are.

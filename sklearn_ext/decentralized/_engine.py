@@ -1,27 +1,11 @@
-"""One dispatcher from the parameters `engine` and `device` to an engine."""
+"""From the parameters `engine` and `device` to an engine; what is not used is not imported."""
+
+from ..utils._engines import computes_with_numba
 
 
 def make_engine(engine, device):
-    """Return the engine that does the arithmetic.
-
-    Parameters
-    ----------
-    engine : {"auto", "numba", "torch"}
-        "auto" is numba on the CPU and torch on any other device.
-    device : str, torch.device or None
-
-    Raises
-    ------
-    ValueError
-        If numba is asked for on a device that is not the CPU, or the device is not there.
-    """
-    on_cpu = device is None or str(device) == "cpu"
-    if engine == "numba" or (engine == "auto" and on_cpu):
-        if not on_cpu:
-            raise ValueError(
-                f"engine='numba' computes on the CPU only, got device={device!r}; "
-                "use engine='torch' or device=None."
-            )
+    """Return the engine that builds features, sums statistics and solves."""
+    if computes_with_numba(engine, device):
         from ._engine_numba import NumbaEngine
 
         return NumbaEngine()

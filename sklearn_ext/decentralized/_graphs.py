@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, shortest_path
-from sklearn.utils import check_random_state
+
+from ..utils._random import local_random_state
 
 GRAPHS = ("circulant", "complete", "grid", "path", "random", "ring", "star")
 _MAX_DRAWS = 1000
@@ -61,7 +62,7 @@ def make_graph(
     if degree < 2 or degree % 2:
         raise ValueError(f"degree must be an even number from 2, got {degree!r}.")
     if kind == "random":
-        return _random_graph(n_nodes, edge_probability, check_random_state(random_state))
+        return _random_graph(n_nodes, edge_probability, local_random_state(random_state))
     i, j = np.triu_indices(n_nodes, 1)
     distance = np.minimum(j - i, n_nodes - (j - i))  # along the circle
     if kind == "grid":

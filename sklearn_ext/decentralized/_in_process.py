@@ -5,8 +5,8 @@ import threading
 import time
 
 import numpy as np
-from sklearn.utils import check_random_state
 
+from ..utils._random import local_random_state
 from ._peers import NodeFailureError
 
 _CLOSED = object()
@@ -122,7 +122,7 @@ class InProcessNetwork:
         dict
             From a node's number to what its program returned; None for a node that died.
         """
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=len(programs))
+        seeds = local_random_state(self.random_state).randint(2**31 - 1, size=len(programs))
         queues = {(i, j): queue.SimpleQueue() for i in programs for j in programs if i != j}
         results, errors = {}, []
 

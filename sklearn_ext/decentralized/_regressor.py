@@ -5,6 +5,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from ..utils._atomic import atomic_fit
 from ._base import BaseDecentralizedRF
 
 
@@ -173,6 +174,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     True
     """
 
+    @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, *, node=None, sample_weight=None):
         """Fit the nodes of the network.
@@ -204,6 +206,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         vars(self).update(self._public(self._fit_nodes(*self._inputs(X, y, sample_weight), node)))
         return self
 
+    @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, *, node=None, sample_weight=None):
         """Add rows to the nodes and solve again; their maps stay as they are.
