@@ -1,29 +1,11 @@
-"""One dispatcher from the parameters `engine` and `device` to an engine."""
+"""From the parameters `engine` and `device` to an engine; what is not used is not imported."""
+
+from ..utils._engines import computes_with_numba
 
 
 def make_engine(engine, device, n_jobs=None):
-    """Return the engine that does the arithmetic.
-
-    Parameters
-    ----------
-    engine : {"auto", "numba", "torch"}
-        "auto" is numba on the CPU and torch on any other device.
-    device : str, torch.device or None
-    n_jobs : int or None
-        Threads of the numba engine.
-
-    Raises
-    ------
-    ValueError
-        If numba is asked for on a device that is not the CPU, or the device is not there.
-    """
-    on_cpu = device is None or str(device) == "cpu"
-    if engine == "numba" or (engine == "auto" and on_cpu):
-        if not on_cpu:
-            raise ValueError(
-                f"engine='numba' computes on the CPU only, got device={device!r}; "
-                "use engine='torch' or device=None."
-            )
+    """Return the engine of the Gaussian model; `n_jobs` is the numba engine's threads."""
+    if computes_with_numba(engine, device):
         from ._gaussian_engine_numba import NumbaEngine
 
         return NumbaEngine(n_jobs)
