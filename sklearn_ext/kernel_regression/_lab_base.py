@@ -217,11 +217,17 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
                 max_iter=self.max_iter,
             )
 
+        targets = self.support_targets_.reshape(self.n_support_, -1)
+        fitted_shape = (self.support_vectors_.shape[1], targets.shape[1])
+        if fitted_shape != (n_features, data.Y.shape[1]):
+            raise ValueError(
+                f"warm_start=True needs the {fitted_shape[0]} features and {fitted_shape[1]} "
+                f"outputs of the call before, got {n_features} and {data.Y.shape[1]}."
+            )
         trainer.resume(
             rows=self.support_,
             vectors=self.support_vectors_.astype(data.X.dtype),
-            targets=(self.support_targets_.reshape(self.n_support_, -1) - data.y_mean)
-            / data.y_scale,
+            targets=(targets - data.y_mean) / data.y_scale,
             theta=np.sqrt(self.bandwidths_ * data.x_scale ** _power(self.kernel)),
         )
         return trainer, [Stage(self.max_iter, n_support, decay=True)]

@@ -293,6 +293,16 @@ def test_warm_start_goes_on(wave):
     assert model.score(X, y) > first
 
 
+def test_warm_start_needs_the_same_features_and_outputs(wave):
+    X, y = wave
+    model = LABRidgelessRegressor(warm_start=True, **QUICK).fit(X, y)
+    with pytest.raises(ValueError, match="needs the 4 features and 1 outputs.*got 3 and 1"):
+        model.fit(X[:, :3], y)
+    with pytest.raises(ValueError, match="got 4 and 2"):
+        model.fit(X, np.column_stack((y, y)))
+    assert model.predict(X).shape == y.shape
+
+
 def test_verbose_prints_plainly(wave, capsys):
     LABRidgelessRegressor(verbose=1, **QUICK).fit(*wave)
     lines = capsys.readouterr().out.splitlines()
