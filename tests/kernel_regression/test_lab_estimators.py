@@ -296,7 +296,7 @@ def test_warm_start_goes_on(wave):
 def test_warm_start_needs_the_same_features_and_outputs(wave):
     X, y = wave
     model = LABRidgelessRegressor(warm_start=True, **QUICK).fit(X, y)
-    with pytest.raises(ValueError, match="needs the 4 features and 1 outputs.*got 3 and 1"):
+    with pytest.raises(ValueError, match=r"needs the 4 features and 1 outputs.*got 3 and 1"):
         model.fit(X[:, :3], y)
     with pytest.raises(ValueError, match="got 4 and 2"):
         model.fit(X, np.column_stack((y, y)))
