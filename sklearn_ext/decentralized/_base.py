@@ -161,7 +161,7 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
                     f"n_nodes={self.n_nodes} is more than the number of distinct rows; "
                     f"{len(rows)} nodes are used.",
                     UserWarning,
-                    stacklevel=5,
+                    stacklevel=6,
                 )
         return nodes, dict(enumerate(rows))
 
@@ -230,7 +230,7 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
             warnings.warn(
                 f"graph has {pieces} components that do not hear of each other.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         if result.failed:
             names = ", ".join(repr(nodes[j].item()) for j in result.failed)
@@ -238,13 +238,13 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
                 f"No more was heard of node {names} during the fit (on_failure="
                 f"{self.on_failure!r} applied).",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         if not result.converged:
             warnings.warn(
                 f"No consensus within tol={self.tol} in max_iter={self.max_iter} rounds.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _attributes(self, result, nodes, held, settings):
