@@ -1,5 +1,42 @@
-"""What all torch-based estimators share."""
+"""What all torch-based estimators share; names outside `__all__` are for this package only."""
 
+from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
+from ._checkpoints import LazyTensors, load_tensors, save_tensors
 from ._device import resolve_device
+from ._features import head_of as head_of, outputs_and_features as outputs_and_features
+from ._fitted_nets import (
+    class_codes as class_codes,
+    class_labels as class_labels,
+    fitted_copy as fitted_copy,
+    is_fitted_net as is_fitted_net,
+    log_probabilities as log_probabilities,
+    penultimate as penultimate,
+    predict_logits as predict_logits,
+    to_tensor as to_tensor,
+)
+from ._input import validate_input as validate_input
+from ._modules import MLP, SmallCNN, default_module as default_module
+from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
+from ._parameters import (
+    parameter_dict as parameter_dict,
+    parameter_vector as parameter_vector,
+    set_parameter_vector as set_parameter_vector,
+)
+from ._schedules import cosine_decay as cosine_decay
+from ._seeding import (
+    draw_seed as draw_seed,
+    seeded as seeded,
+    torch_generator as torch_generator,
+)
 
-__all__ = ["resolve_device"]
+__all__ = [
+    "MLP",
+    "LazyTensors",
+    "NetClassifier",
+    "NetRegressor",
+    "SmallCNN",
+    "TensorBatches",
+    "load_tensors",
+    "resolve_device",
+    "save_tensors",
+]

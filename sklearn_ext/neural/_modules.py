@@ -1,0 +1,100 @@
+"""Default networks: small, plain, and with a linear head that returns logits."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+class MLP(nn.Sequential):
+    """A multi-layer perceptron with ReLU units for rows of features.
+
+    Parameters
+    ----------
+    n_features : int
+    n_outputs : int
+    hidden_sizes : sequence of int, default=(128, 128)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.neural import MLP
+    >>> MLP(8, 3, hidden_sizes=(16,))(torch.zeros(5, 8)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, n_features: int, n_outputs: int, hidden_sizes: Sequence[int] = (128, 128)):
+        layers: list[nn.Module] = []
+        for width in hidden_sizes:
+            layers += [nn.Linear(n_features, width), nn.ReLU()]
+            n_features = width
+        super().__init__(nn.Flatten(), *layers, nn.Linear(n_features, n_outputs))
+
+
+class SmallCNN(nn.Module):
+    """A convolutional network for small images of any size.
+
+    Blocks of a 3 x 3 convolution, batch normalisation and a ReLU; the resolution is halved after
+    each block but the last, and the head sees the mean over all positions.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the image. Images without an axis for channels count as one channel.
+    n_outputs : int
+    widths : sequence of int, default=(16, 32, 64)
+        Channels of the blocks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.neural import SmallCNN
+    >>> SmallCNN(1, 10)(torch.zeros(2, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, n_channels: int, n_outputs: int, widths: Sequence[int] = (16, 32, 64)):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for k, width in enumerate(widths):
+            if k > 0:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            convolution = nn.Conv2d(n_channels, width, 3, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+            n_channels = width
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(n_channels, n_outputs)
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the logits.
+
+        Parameters
+        ----------
+        X : tensor of shape (n, height, width) or (n, channels, height, width)
+
+        Returns
+        -------
+        tensor of shape (n, n_outputs)
+        """
+        return self.head(self.body(X.unsqueeze(1) if X.ndim == 3 else X))
+
+
+def default_module(input_shape: Sequence[int], n_outputs: int, **params) -> nn.Module:
+    """Choose a network for inputs of a shape.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        Shape of one row of X: (features,), (height, width) or (channels, height, width).
+    n_outputs : int
+    **params
+        Passed to the network.
+
+    Returns
+    -------
+    MLP or SmallCNN
+    """
+    if len(input_shape) == 1:
+        return MLP(input_shape[0], n_outputs, **params)
+    return SmallCNN(math.prod(input_shape[:-2]), n_outputs, **params)

@@ -1,0 +1,222 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+from sklearn_ext.neural import (
+    MLP,
+    NetClassifier,
+    NetRegressor,
+    SmallCNN,
+    class_codes,
+    class_labels,
+    fitted_copy,
+    is_fitted_net,
+    log_probabilities,
+    penultimate,
+    predict_logits,
+)
+from sklearn_ext.utils import expected_failed_checks
+
+
+@parametrize_with_checks(
+    [NetClassifier(random_state=0), NetRegressor(random_state=0)],
+    expected_failed_checks=expected_failed_checks,
+)
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return scale(X), np.array(["setosa", "versicolor", "virginica"])[y]
+
+
+def test_labels_of_any_kind_come_back(iris):
+    X, y = iris
+    net = NetClassifier(random_state=0).fit(X, y)
+    assert net.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    assert np.mean(net.predict(X) == y) > 0.9
+    np.testing.assert_allclose(net.predict_proba(X).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_the_shape_of_the_data_chooses_the_network():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:200] / 16, y[:200]
+    assert isinstance(NetClassifier(max_epochs=1).fit(X, y).module_, MLP)
+    for images in (X.reshape(-1, 8, 8), X.reshape(-1, 1, 8, 8)):
+        net = NetClassifier(max_epochs=1).fit(images, y)
+        assert isinstance(net.module_, SmallCNN)
+        assert net.predict(images).shape == (200,)
+    colour = np.repeat(X.reshape(-1, 1, 8, 8), 3, axis=1)
+    assert NetClassifier(max_epochs=1).fit(colour, y).module_.body[0].in_channels == 3
+    with pytest.raises(ValueError, match=r"must have shape \(3, 8, 8\)"):
+        NetClassifier(max_epochs=1).fit(colour, y).predict(colour[:, :, :7])
+
+
+def test_a_fit_repeats_under_its_seed_and_leaves_the_global_generator(iris):
+    X, y = iris
+    before = torch.get_rng_state()
+    probabilities = [
+        NetClassifier(random_state=seed, max_epochs=2).fit(X, y).predict_proba(X)
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(probabilities[0], probabilities[1])
+    assert np.abs(probabilities[0] - probabilities[2]).max() > 0.01
+
+
+def test_a_module_of_the_user_and_its_parameters_reach_skorch(iris):
+    X, y = iris
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), NetClassifier(MLP, random_state=0, max_epochs=3)),
+        {"netclassifier__module__hidden_sizes": [(4,), (8, 8)]},
+        cv=2,
+    )
+    search.set_params(
+        estimator__netclassifier__module__n_features=4,
+        estimator__netclassifier__module__n_outputs=3,
+    )
+    search.fit(X, y)
+    widths = search.best_params_["netclassifier__module__hidden_sizes"]
+    module = search.best_estimator_[-1].module_
+    assert [m.out_features for m in module if isinstance(m, nn.Linear)] == [*widths, 3]
+
+
+def test_the_default_network_takes_parameters(iris):
+    net = NetClassifier(module__hidden_sizes=(7,), max_epochs=1).fit(*iris)
+    assert net.module_[1].out_features == 7
+
+
+def test_partial_fit_and_warm_start_go_on(iris):
+    X, y = iris
+    net = NetClassifier(random_state=0, max_epochs=1).partial_fit(
+        X[:10], y[:10], classes=np.unique(y)
+    )
+    assert net.classes_.tolist() == np.unique(y).tolist()
+    before = net.module_[1].weight.detach().clone()
+    net.partial_fit(X, y)
+    moved = (net.module_[1].weight - before).abs().max().item()
+    assert 0 < moved < 0.1
+    assert len(net.history_) == 2
+    warm = NetClassifier(random_state=0, max_epochs=1, warm_start=True).fit(X, y).fit(X, y)
+    assert len(warm.history_) == 2
+    with pytest.raises(ValueError, match="none of the classes"):
+        net.partial_fit(X, np.full(len(X), "rosa"))
+
+
+def test_a_failed_fit_leaves_no_model(iris):
+    X, y = iris
+    net = NetClassifier(max_epochs=1, module__no_such=1)
+    with pytest.raises(TypeError):
+        net.fit(X, y)
+    assert not net.initialized_
+
+
+def test_regression_of_one_and_of_several_targets():
+    X, y = load_diabetes(return_X_y=True)
+    X, y = scale(X), scale(y)
+    one = NetRegressor(random_state=0).fit(X, y)
+    assert one.predict(X).shape == y.shape
+    assert one.score(X, y) > 0.5
+    two = NetRegressor(random_state=0).fit(X, np.column_stack([y, -y]))
+    assert two.predict(X).shape == (len(y), 2)
+    assert two.score(X, np.column_stack([y, -y])) > 0.5
+
+
+def test_a_stored_net_answers_as_before_and_goes_on(iris):
+    X, y = iris
+    net = NetClassifier(random_state=0, max_epochs=2).fit(X, y)
+    for other in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
+        np.testing.assert_array_equal(other.predict_proba(X), net.predict_proba(X))
+        other.partial_fit(X, y)
+        assert np.abs(other.predict_proba(X) - net.predict_proba(X)).max() > 0
+
+
+class ProbabilityNet(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(dim=1))
+
+
+def plain_net(**params):
+    return skorch.NeuralNetClassifier(
+        ProbabilityNet, verbose=0, train_split=None, max_epochs=2, lr=0.1, **params
+    )
+
+
+def test_fitted_copy_never_touches_the_estimator_of_the_user(iris):
+    X, y = iris
+    fitted = NetClassifier(random_state=0, max_epochs=1).fit(X, y)
+    for estimator in (fitted, FrozenEstimator(fitted)):
+        copied = fitted_copy(estimator, X, y)
+        assert is_fitted_net(estimator)
+        np.testing.assert_array_equal(copied.predict_proba(X), fitted.predict_proba(X))
+        with torch.no_grad():
+            copied.module_[1].weight.zero_()
+        assert fitted.module_[1].weight.abs().sum() > 0
+    unfitted = NetClassifier(max_epochs=1)
+    seeds = [fitted_copy(unfitted, X, y, random_state=3).predict_proba(X) for _ in range(2)]
+    np.testing.assert_array_equal(*seeds)
+    assert not unfitted.initialized_
+    assert not is_fitted_net(unfitted)
+    assert isinstance(fitted_copy(None, X, y, random_state=0), NetClassifier)
+
+
+def test_a_plain_skorch_net_is_fitted_under_the_seed(iris):
+    X, y = load_iris(return_X_y=True)
+    X = scale(X).astype(np.float32)
+    before = torch.get_rng_state()
+    twice = [fitted_copy(plain_net(), X, y, random_state=0) for _ in range(2)]
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(*(net.predict_proba(X) for net in twice))
+    np.testing.assert_array_equal(class_labels(twice[0]), [0, 1, 2])
+    with pytest.raises(ValueError, match="takes labels 0, 1"):
+        fitted_copy(plain_net(), X, y + 1)
+
+
+def test_fitted_copy_refuses_what_is_no_net(iris):
+    with pytest.raises(TypeError, match="estimator must be"):
+        fitted_copy(StandardScaler(), *iris)
+    with pytest.raises(ValueError, match="not fitted"):
+        fitted_copy(FrozenEstimator(NetClassifier()), *iris)
+
+
+def test_log_probabilities_of_both_criteria_agree_with_predict_proba(iris):
+    X, labels = iris
+    X = X.astype(np.float32)
+    y = load_iris(return_X_y=True)[1]
+    for net in (NetClassifier(max_epochs=1).fit(X, labels), plain_net().fit(X, y)):
+        outputs = predict_logits(net, X, batch_size=40)
+        np.testing.assert_allclose(
+            log_probabilities(net, outputs).exp().numpy(), net.predict_proba(X), atol=1e-6
+        )
+    with pytest.raises(ValueError, match="got MSELoss"):
+        log_probabilities(NetRegressor(max_epochs=1).fit(X, y.astype(float)), torch.zeros(2, 1))
+
+
+def test_penultimate_features_give_the_outputs_through_the_head(iris):
+    X, y = iris
+    net = NetClassifier(max_epochs=1).fit(X, y)
+    X = X.astype(np.float32)
+    features = penultimate(net, X, batch_size=32)
+    assert features.shape == (150, 128)
+    torch.testing.assert_close(net.module_[-1](features), predict_logits(net, X))
+
+
+def test_class_codes_are_positions_of_labels(iris):
+    X, y = iris
+    net = NetClassifier(max_epochs=1).fit(X, y)
+    np.testing.assert_array_equal(class_labels(net)[class_codes(net, y[::7])], y[::7])
+    assert clone(net).get_params()["max_epochs"] == 1
