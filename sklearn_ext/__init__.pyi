@@ -28,4 +28,8 @@ from .kernel_regression import (
     LABRidgelessClassifier as LABRidgelessClassifier,
     LABRidgelessRegressor as LABRidgelessRegressor,
 )
+from .neural import (
+    NetClassifier as NetClassifier,
+    NetRegressor as NetRegressor,
+)
 from .utils import all_estimators as all_estimators

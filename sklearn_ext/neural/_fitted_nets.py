@@ -51,7 +51,7 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
     if not isinstance(net, skorch.NeuralNetClassifier):
         raise TypeError(
             "estimator must be None, a skorch.NeuralNetClassifier such as "
-            "sklearn_ext.neural.NetClassifier, or a FrozenEstimator around one, "
+            "sklearn_ext.NetClassifier, or a FrozenEstimator around one, "
             f"got {estimator!r}."
         )
     if net.initialized_:
@@ -78,7 +78,7 @@ def _plain_targets(y):
     if not np.array_equal(classes, np.arange(len(classes))):
         raise ValueError(
             "skorch.NeuralNetClassifier takes labels 0, 1, ..., n_classes - 1, got "
-            f"{classes}; sklearn_ext.neural.NetClassifier takes any."
+            f"{classes}; sklearn_ext.NetClassifier takes any."
         )
     return y.astype(np.int64)
 

@@ -158,7 +158,7 @@ class NetClassifier(_ConventionalNet, skorch.NeuralNetClassifier):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn_ext.neural import NetClassifier
+    >>> from sklearn_ext import NetClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> NetClassifier(random_state=0).fit(X, y).score(X, y) > 0.9
     True
@@ -256,6 +256,8 @@ class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
     module_ : torch.nn.Module
         The trained network.
     n_outputs_ : int
+    target_ndim_ : int
+        Dimensions of y in `fit`, and so of predictions.
     input_shape_ : tuple of int
         Shape of one row of X.
     n_features_in_ : int
@@ -271,7 +273,7 @@ class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
     --------
     >>> from sklearn.datasets import load_diabetes
     >>> from sklearn.preprocessing import scale
-    >>> from sklearn_ext.neural import NetRegressor
+    >>> from sklearn_ext import NetRegressor
     >>> X, y = load_diabetes(return_X_y=True)
     >>> NetRegressor(random_state=0).fit(scale(X), scale(y)).score(scale(X), scale(y)) > 0.5
     True
@@ -317,7 +319,7 @@ class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
 
     def _encode(self, y, afresh, classes):
         targets = np.asarray(y, dtype=np.float32)
-        self.y_ndim_ = targets.ndim
+        self.target_ndim_ = targets.ndim
         targets = targets.reshape(len(targets), -1)
         if afresh:
             self.n_outputs_ = targets.shape[1]
@@ -339,7 +341,7 @@ class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
             Of as many dimensions as the targets had in `fit`.
         """
         outputs = self.predict_proba(X).astype(np.float64)
-        return outputs[:, 0] if self.y_ndim_ == 1 else outputs
+        return outputs[:, 0] if self.target_ndim_ == 1 else outputs
 
 
 def encode_labels(y, classes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from sklearn_ext.neural import (
@@ -27,15 +26,6 @@ from sklearn_ext.neural import (
     penultimate,
     predict_logits,
 )
-from sklearn_ext.utils import expected_failed_checks
-
-
-@parametrize_with_checks(
-    [NetClassifier(random_state=0), NetRegressor(random_state=0)],
-    expected_failed_checks=expected_failed_checks,
-)
-def test_scikit_learn_conventions(estimator, check):
-    check(estimator)
 
 
 @pytest.fixture
