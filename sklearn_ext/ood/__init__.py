@@ -1,0 +1,1 @@
+"""Detectors of rows that belong to none of the known classes."""

@@ -1,0 +1,182 @@
+r"""Losses that turn the features of outliers away from the rows of a linear head.
+
+A network has features :math:`z \in R^d`, the input of its last linear layer, and logits
+:math:`l = W z + b` with C rows :math:`w_c`. Unit vectors are :math:`u = z / |z|` and
+:math:`v_c = w_c / |w_c|`; the latter are constants of a step, so no gradient reaches W through
+them. Quantities of outliers carry a tilde in the formulas. Numbers of equations are those of Wu et
+al., "Pursuing Feature Separation based on Neural Collapse for Out-of-Distribution Detection",
+ICLR 2025, arXiv:2405.17816.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Shorter features have no direction: their unit vector is zero, and so is its gradient.
+SHORTEST = 1e-12
+
+
+def unit_rows(Z: Tensor) -> Tensor:
+    """Rows over their norms; a row of zeros stays as it is.
+
+    Parameters
+    ----------
+    Z : tensor of shape (n, d)
+
+    Returns
+    -------
+    tensor of shape (n, d)
+    """
+    norms = torch.linalg.vector_norm(Z, dim=1, keepdim=True)
+    return torch.where(norms > SHORTEST, Z / norms.clamp_min(SHORTEST), torch.zeros_like(Z))
+
+
+def outlier_exposure_loss(logits: Tensor) -> Tensor:
+    r"""Cross-entropy between the uniform law and the prediction, averaged over outliers.
+
+    .. math::
+        L_{OE} = \frac 1 {B'} \sum_j \Big[ \log \sum_c e^{\tilde l_{jc}}
+            - \frac 1 C \sum_c \tilde l_{jc} \Big]
+        = \frac 1 {B'} \sum_j KL(\text{uniform} \,|\, \tilde p_j) + \log C
+
+    Parameters
+    ----------
+    logits : tensor of shape (B', C)
+        Logits of outliers.
+
+    Returns
+    -------
+    tensor of shape ()
+        At least log C.
+    """
+    return (torch.logsumexp(logits, dim=1) - logits.mean(dim=1)).mean()
+
+
+def energy_margin_loss(
+    logits: Tensor, outlier_logits: Tensor, inlier_margin: float, outlier_margin: float
+) -> Tensor:
+    r"""Squared hinges that part the energies of inliers and outliers.
+
+    .. math::
+        L_E = \frac 1 B \sum_i \max(E_i - m_{in}, 0)^2
+            + \frac 1 {B'} \sum_j \max(m_{out} - \tilde E_j, 0)^2, \qquad
+        E = -\log \sum_c e^{l_c}
+
+    Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020, equation 8.
+
+    Parameters
+    ----------
+    logits : tensor of shape (B, C)
+        Logits of inliers.
+    outlier_logits : tensor of shape (B', C)
+    inlier_margin, outlier_margin : float
+        Energies :math:`m_{in} < m_{out}`, in units of the logits of this network.
+
+    Returns
+    -------
+    tensor of shape ()
+    """
+    energy, outlier_energy = -torch.logsumexp(logits, 1), -torch.logsumexp(outlier_logits, 1)
+    above = functional.relu(energy - inlier_margin).square().mean()
+    below = functional.relu(outlier_margin - outlier_energy).square().mean()
+    return above + below
+
+
+def separation_loss(features: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
+    r"""Absolute cosines of outliers with the rows of the head (equation 4).
+
+    .. math::
+        L_{Sep} = \frac s {B'} \sum_j \sum_c |\tilde u_j \cdot v_c|
+
+    Parameters
+    ----------
+    features : tensor of shape (B', d)
+        Features of outliers.
+    weight : tensor of shape (C, d)
+    reduction : {"mean", "sum"}, default="mean"
+        Over classes: :math:`s = 1 / C` as in the paper, or :math:`s = 1` as in its code.
+
+    Returns
+    -------
+    tensor of shape ()
+        0 where every feature is orthogonal to every row.
+    """
+    cosines = (unit_rows(features) @ unit_rows(weight.detach()).T).abs()
+    per_row = cosines.mean(dim=1) if reduction == "mean" else cosines.sum(dim=1)
+    return per_row.mean()
+
+
+def clustering_loss(features: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
+    r"""Cosine of inliers with the row of their own class, with a minus (equation 5).
+
+    .. math::
+        L_{Clu} = -\frac 1 B \sum_i u_i \cdot v_{y_i}
+
+    Parameters
+    ----------
+    features : tensor of shape (B, d)
+        Features of inliers.
+    codes : int64 tensor of shape (B,)
+        Classes :math:`y_i`, as rows of the head.
+    weight : tensor of shape (C, d)
+
+    Returns
+    -------
+    tensor of shape ()
+        From -1, where every feature points along its row, to 1.
+    """
+    return -(unit_rows(features) * unit_rows(weight.detach())[codes]).sum(dim=1).mean()
+
+
+def fine_tuning_loss(
+    logits: Tensor,
+    features: Tensor,
+    codes: Tensor,
+    outlier_logits: Tensor,
+    outlier_features: Tensor,
+    weight: Tensor,
+    *,
+    oe_weight: float,
+    sep_weight: float,
+    clu_weight: float,
+    reduction: str = "mean",
+    energy_margins: tuple[float, float] | None = None,
+) -> Tensor:
+    r"""Return what a step of fine-tuning minimises (equation 3).
+
+    .. math::
+        J = L_{CE} + \lambda L_{OE} + \alpha L_{Clu} + \beta L_{Sep}
+
+    A term of weight zero is not computed, so that it cannot change the rounding of the others.
+
+    Parameters
+    ----------
+    logits, features : tensors of shape (B, C) and (B, d)
+        Of inliers.
+    codes : int64 tensor of shape (B,)
+    outlier_logits, outlier_features : tensors of shape (B', C) and (B', d)
+    weight : tensor of shape (C, d)
+        Rows of the head, as they are at this step.
+    oe_weight, sep_weight, clu_weight : float
+        :math:`\lambda`, :math:`\beta` and :math:`\alpha`.
+    reduction : {"mean", "sum"}, default="mean"
+        See :func:`separation_loss`.
+    energy_margins : (float, float), default=None
+        If given, :math:`L_{OE}` is replaced by :func:`energy_margin_loss` with these margins.
+
+    Returns
+    -------
+    tensor of shape ()
+    """
+    loss = functional.cross_entropy(logits, codes)
+    if oe_weight > 0.0:
+        if energy_margins is None:
+            loss = loss + oe_weight * outlier_exposure_loss(outlier_logits)
+        else:
+            margins = energy_margin_loss(logits, outlier_logits, *energy_margins)
+            loss = loss + oe_weight * margins
+    if clu_weight > 0.0:
+        loss = loss + clu_weight * clustering_loss(features, codes, weight)
+    if sep_weight > 0.0:
+        loss = loss + sep_weight * separation_loss(outlier_features, weight, reduction)
+    return loss

@@ -1,0 +1,118 @@
+"""The contract of all detectors, on one that scores by the distance to the nearest mean."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestCentroid
+from sklearn.utils.estimator_checks import check_estimator
+
+from sklearn_ext.ood._detector import BaseOODDetector
+
+
+class CentroidDetector(BaseOODDetector):
+    def __init__(
+        self,
+        *,
+        outlier_label=-1,
+        id_rejection_rate=0.05,
+        validation_fraction=0.2,
+        random_state=None,
+    ):
+        super().__init__(
+            outlier_label=outlier_label,
+            id_rejection_rate=id_rejection_rate,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+        )
+
+    def _needs_labels(self):
+        return False
+
+    def _fit_detector(self, rows, rng):
+        self.rows_ = rows
+        self.centres_ = rows.X.mean(axis=0, keepdims=True)
+        self.classifier_ = None
+        if rows.y is not None:
+            self.classifier_ = NearestCentroid().fit(rows.X, rows.y)
+            self.classes_ = self.classifier_.classes_
+            self.centres_ = self.classifier_.centroids_
+
+    def _score_rows(self, X):
+        return -((X[:, None] - self.centres_) ** 2).sum(axis=2).min(axis=1)
+
+
+@pytest.fixture
+def blobs():
+    rng = np.random.RandomState(0)
+    y = np.arange(600) % 3
+    return rng.randn(600, 2) + 8.0 * np.eye(3, 2)[y], y
+
+
+def test_the_suite_of_scikit_learn_passes():
+    check_estimator(CentroidDetector(validation_fraction=0.5))
+
+
+def test_rows_are_told_apart_by_their_labels(blobs):
+    X, y = blobs
+    y = y.astype(str)
+    y[::6] = "odd"
+    detector = CentroidDetector(outlier_label="odd", random_state=0).fit(X, y)
+    rows = detector.rows_
+    assert detector.classes_.tolist() == ["0", "1", "2"]
+    assert len(rows.X_outliers) == 100
+    assert (len(rows.X), len(rows.X_held_out)) == (400, 100)
+    np.testing.assert_array_equal(rows.X_outliers, X[::6].astype(np.float32))
+    together = np.concatenate([rows.X, rows.X_held_out])
+    expected = X[y != "odd"].astype(np.float32)
+    np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(expected, axis=0))
+
+
+def test_the_threshold_rejects_the_given_share_of_new_rows(blobs):
+    X, y = blobs
+    rates = []
+    for seed in range(20):
+        rows = np.random.RandomState(seed).permutation(600)
+        detector = CentroidDetector(id_rejection_rate=0.2, random_state=seed)
+        detector.fit(X[rows[:300]], y[rows[:300]])
+        rates.append(np.mean(detector.predict(X[rows[300:]]) == -1))
+    assert np.mean(rates) == pytest.approx(0.2, abs=0.04)
+    decision = detector.decision_function(X)
+    np.testing.assert_array_equal(decision, detector.score_samples(X) - detector.offset_)
+    np.testing.assert_array_equal(detector.predict(X), np.where(decision >= 0, 1, -1))
+    np.testing.assert_array_equal(detector.fit_predict(X, y), detector.fit(X, y).predict(X))
+
+
+def test_without_labels_there_are_no_classes(blobs):
+    X, y = blobs
+    detector = CentroidDetector().fit(X)
+    assert detector.classifier_ is None
+    assert not hasattr(detector, "predict_class")
+    assert not hasattr(detector, "predict_proba")
+    assert detector.score_samples(X).shape == (600,)
+    detector.fit(X, y)
+    assert hasattr(detector, "predict_class")
+
+
+@pytest.mark.parametrize(
+    ("y", "found"), [([-1] * 6, "got none"), ([-1, 5, 5, 5, 5, 5], "got one class: 5")]
+)
+def test_two_classes_are_needed(blobs, y, found):
+    with pytest.raises(ValueError, match=f"outlier_label=-1, {found}"):
+        CentroidDetector().fit(blobs[0][:6], y)
+
+
+def test_scores_that_are_not_finite_are_an_error(blobs):
+    class Broken(CentroidDetector):
+        def _score_rows(self, X):
+            return np.full(len(X), np.nan)
+
+    detector = Broken()
+    with pytest.raises(ValueError, match="not finite"):
+        detector.fit(*blobs)
+    assert not hasattr(detector, "centres_")
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, "auto"])
+@pytest.mark.parametrize("name", ["id_rejection_rate", "validation_fraction"])
+def test_shares_are_between_zero_and_one(blobs, name, value):
+    with pytest.raises(ValueError, match=name):
+        CentroidDetector(**{name: value}).fit(*blobs)

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from sklearn_ext.ood._held_out import held_out_mask, rejection_threshold
+
+
+def mask(codes, fraction, seed=0):
+    return held_out_mask(np.asarray(codes), fraction, np.random.RandomState(seed))
+
+
+def test_every_class_gives_its_share():
+    codes = np.repeat([0, 1, 2], [100, 50, 10])
+    held_out = mask(codes, 0.2)
+    assert held_out.sum() == 32
+    assert np.bincount(codes[held_out]).tolist() == [20, 10, 2]
+
+
+def test_small_classes_give_a_row_in_turn():
+    codes = np.repeat(np.arange(30), 5)
+    counts = [np.bincount(codes[mask(codes, 0.1, seed)], minlength=30) for seed in range(20)]
+    assert {int(c.sum()) for c in counts} == {15}
+    assert max(c.max() for c in counts) == 1
+    assert (np.sum(counts, axis=0) > 0).all()
+
+
+def test_the_last_row_of_a_class_is_kept_for_training():
+    codes = np.array([0, 1, 1, 2])
+    for seed in range(5):
+        assert np.flatnonzero(mask(codes, 0.9, seed)).tolist() in ([1], [2])
+    with pytest.raises(ValueError, match="no class has two rows"):
+        mask([0, 1, 2], 0.5)
+
+
+def test_new_rows_fall_below_the_threshold_at_the_given_rate():
+    rng = np.random.RandomState(0)
+    below = [rng.rand() < rejection_threshold(rng.rand(39), 0.05) for _ in range(20000)]
+    assert np.mean(below) == pytest.approx(0.05, abs=0.005)
+
+
+def test_few_scores_give_the_least_of_them():
+    assert rejection_threshold(np.array([3.0, 1.0, 2.0]), 0.05) == 1.0
