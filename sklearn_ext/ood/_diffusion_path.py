@@ -1,0 +1,169 @@
+r"""From a row to noise and back: the path on which a diffusion model regenerates its input.
+
+At time t in [0, 1] a row x of data has become
+
+.. math:: x_t = \sqrt{a(t)}\, x + \sqrt{1 - a(t)}\, e, \qquad e \sim N(0, I),
+
+with a signal level a that falls from one to zero. A denoiser estimates the noise e from
+:math:`x_t`; this is the same as an estimate of x, since the equation ties the three together.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+_OFFSET = 0.008
+_SMALLEST_LEVEL = 1e-5
+
+
+class Denoiser(Protocol):
+    """What regeneration asks of a diffusion model."""
+
+    def signal_level(self, t: float) -> float:
+        """Return a(t), strictly between 0 and 1 and falling in t."""
+
+    def predict_noise(self, x_t: np.ndarray, t: float, y: np.ndarray | None = None) -> Any:
+        """Estimate the noise in rows at time t.
+
+        Parameters
+        ----------
+        x_t : float32 ndarray of shape (n, ...)
+            Noisy rows, in the units of the path and in the shape of the data.
+        t : float
+        y : int ndarray of shape (n,) or None
+            Codes of the classes to condition on; None for no condition.
+
+        Returns
+        -------
+        array of the shape of x_t
+        """
+
+
+class CallableDenoiser:
+    """A function ``noise = function(x_t, t, y)`` as a denoiser.
+
+    A function that brings its own schedule has it as an attribute ``signal_level``; without it,
+    the schedule is :func:`cosine_signal_level`.
+    """
+
+    def __init__(self, function):
+        self.function = function
+
+    def signal_level(self, t):
+        return getattr(self.function, "signal_level", cosine_signal_level)(t)
+
+    def predict_noise(self, x_t, t, y=None):
+        noise = np.asarray(self.function(x_t, t, y), dtype=x_t.dtype)
+        if noise.shape != x_t.shape:
+            raise ValueError(
+                f"The callable given as diffusion returned shape {noise.shape} for rows of shape "
+                f"{x_t.shape}; it must return one estimate of the noise per entry."
+            )
+        if not np.isfinite(noise).all():
+            raise ValueError(f"The callable given as diffusion returned NaN or infinity at t={t}.")
+        return noise
+
+
+def cosine_signal_level(t: float) -> float:
+    r"""Return the cosine schedule's signal level.
+
+    :math:`a(t) = \cos^2(\tfrac\pi2 \tfrac{t + s}{1 + s}) / \cos^2(\tfrac\pi2 \tfrac{s}{1 + s})`
+    with s = 0.008, kept between 1e-5 and 1 - 1e-5 (Nichol and Dhariwal, 2021, Eq. 17).
+    """
+
+    def squared_cosine(u):
+        return np.cos(np.pi / 2 * (u + _OFFSET) / (1 + _OFFSET)) ** 2
+
+    level = squared_cosine(t) / squared_cosine(0.0)
+    return float(np.clip(level, _SMALLEST_LEVEL, 1 - _SMALLEST_LEVEL))
+
+
+def add_noise(x, noise, level):
+    r"""Return :math:`x_t = \sqrt{a}\, x + \sqrt{1 - a}\, e`."""
+    return np.sqrt(level, dtype=x.dtype) * x + np.sqrt(1 - level, dtype=x.dtype) * noise
+
+
+def clean_from_noise(x_t, noise, level):
+    r"""Return :math:`x_0 = (x_t - \sqrt{1 - a}\, e) / \sqrt{a}`, the row that the noise hides."""
+    return (x_t - np.sqrt(1 - level, dtype=x_t.dtype) * noise) / np.sqrt(level, dtype=x_t.dtype)
+
+
+def noise_from_clean(x_t, clean, level):
+    r"""Return :math:`e = (x_t - \sqrt{a}\, x_0) / \sqrt{1 - a}`, the inverse of the above."""
+    return (x_t - np.sqrt(level, dtype=x_t.dtype) * clean) / np.sqrt(1 - level, dtype=x_t.dtype)
+
+
+def guided_noise(denoiser, x_t, t, y=None, guidance=1.0):
+    r"""Return :math:`e_u + w (e_y - e_u)`, classifier-free guidance (Ho and Salimans, 2022, Eq. 6).
+
+    w = 1 is the conditional estimate, w = 0 the unconditional one; without y there is no other.
+    """
+    if y is None or guidance == 1.0:
+        return denoiser.predict_noise(x_t, t, y)
+    free = denoiser.predict_noise(x_t, t, None)
+    return free + np.asarray(guidance, x_t.dtype) * (denoiser.predict_noise(x_t, t, y) - free)
+
+
+def denoise(denoiser, x_t, start, n_steps, lower, upper, y=None, guidance=1.0):
+    r"""Follow the deterministic path (DDIM) from noisy rows at time `start` down to time 0.
+
+    At times :math:`t_s = \mathrm{start}\,(1 - s/S)`, with a = a(t_s) and a' = a(t_{s+1}),
+
+    .. math::
+        x_0 = \mathrm{clip}\bigl((x_t - \sqrt{1 - a}\,\hat e)/\sqrt{a}\bigr), \quad
+        e = (x_t - \sqrt{a}\,x_0)/\sqrt{1 - a}, \quad
+        x_{t'} = \sqrt{a'}\,x_0 + \sqrt{1 - a'}\,e,
+
+    and the last step returns :math:`x_0` (Song, Meng and Ermon, 2021, Eq. 12 with zero variance).
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    x_t : float32 ndarray of shape (n, ...)
+    start : float in (0, 1]
+    n_steps : int
+        S; one step is the denoiser's estimate itself.
+    lower, upper : float or array that broadcasts against x_t
+        Range of the data, to which every :math:`x_0` is clipped.
+    y : int ndarray of shape (n,) or None
+    guidance : float
+        See :func:`guided_noise`.
+
+    Returns
+    -------
+    float32 ndarray of the shape of x_t
+    """
+    times = start * (1 - np.arange(n_steps + 1) / n_steps)
+    levels = [denoiser.signal_level(t) for t in times[:-1]]
+    for step, level in enumerate(levels):
+        noise = guided_noise(denoiser, x_t, float(times[step]), y, guidance)
+        clean = np.clip(clean_from_noise(x_t, noise, level), lower, upper)
+        if step + 1 < n_steps:
+            x_t = add_noise(clean, noise_from_clean(x_t, clean, level), levels[step + 1])
+    return clean
+
+
+def regenerate(denoiser, x, noise, start, n_steps, lower, upper, y=None, guidance=1.0):
+    """Noise rows up to time `start` and denoise them again, once for every row of noise.
+
+    Every row of data meets the same noise, so that its regenerations depend on nothing else.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    x : float32 ndarray of shape (n, ...)
+    noise : float32 ndarray of shape (n_repeats, ...)
+        Standard normal, a row's shape each.
+    start, n_steps, lower, upper, guidance
+        As in :func:`denoise`.
+    y : int ndarray of shape (n,) or None
+
+    Returns
+    -------
+    float32 ndarray of shape (n_repeats, n, ...)
+    """
+    x_t = add_noise(x[None], noise[:, None], denoiser.signal_level(start))
+    labels = None if y is None else np.tile(y, len(noise))
+    rows = x_t.reshape(-1, *x.shape[1:])
+    clean = denoise(denoiser, rows, start, n_steps, lower, upper, labels, guidance)
+    return clean.reshape(x_t.shape)

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.neighbors import NearestNeighbors
+
+from sklearn_ext.ood._diffusion_path import add_noise, cosine_signal_level, regenerate
+from sklearn_ext.ood._empirical_denoiser import EmpiricalDenoiser, draw_prototypes
+
+
+def normal(seed, *shape):
+    return np.random.RandomState(seed).randn(*shape).astype(np.float32)
+
+
+def direct_noise(x_t, rows, level):
+    """The formula as it stands, in double precision."""
+    x_t, rows = x_t.astype(np.float64), rows.astype(np.float64)
+    squared = ((x_t[:, None] - np.sqrt(level) * rows) ** 2).sum(axis=-1)
+    mean = softmax(-squared / (2 * (1 - level)), axis=1) @ rows
+    return (x_t - np.sqrt(level) * mean) / np.sqrt(1 - level)
+
+
+@pytest.mark.parametrize("t", [0.1, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("offset", [0.0, -1.0])
+def test_noise_is_that_of_the_direct_softmax(t, offset):
+    rows = np.clip(normal(0, 300, 64) / 3, -1, 1) + np.float32(offset)
+    x_t = add_noise(rows[:90], normal(1, 90, 64), cosine_signal_level(t))
+    actual = EmpiricalDenoiser(rows).predict_noise(x_t, t)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, direct_noise(x_t, rows, cosine_signal_level(t)), atol=1e-5)
+
+
+def training_draws(rows, n, seed):
+    """Rows, times and noise as the loss of denoising draws them."""
+    rng = np.random.RandomState(seed)
+    which, noise = rng.randint(len(rows), size=n), rng.randn(n, rows.shape[1])
+    return which, noise.astype(np.float32)
+
+
+@pytest.mark.parametrize("t", [0.3, 0.6])
+def test_it_is_the_minimiser_of_the_denoising_loss(t):
+    rows = normal(0, 40, 4)
+    which, noise = training_draws(rows, 20_000, 1)
+    x_t = add_noise(rows[which], noise, cosine_signal_level(t))
+    estimate = EmpiricalDenoiser(rows).predict_noise(x_t, t)
+    residual = noise - estimate
+    # The residual of a conditional mean is orthogonal to every function of the condition.
+    for function in (np.ones_like(x_t), x_t, np.tanh(x_t), np.sign(x_t), x_t**3, estimate):
+        products = (residual * function).mean(axis=1)
+        error = products.std() / np.sqrt(len(products))
+        assert abs(products.mean()) < 4 * error
+    loss = (residual**2).mean()
+    perturbed = ((residual - 0.1 * normal(2, *noise.shape)) ** 2).mean()
+    assert perturbed - loss == pytest.approx(0.01, abs=2e-3)
+
+
+@pytest.mark.parametrize(("t", "gap"), [(0.0, 0.01), (0.02, 0.1)])
+def test_little_noise_gives_the_nearest_row(t, gap):
+    rows, x = normal(0, 300, 16), normal(1, 50, 16)
+    x_hat = regenerate(EmpiricalDenoiser(rows), x, normal(2, 1, 16), t, 1, -9.0, 9.0)[0]
+    distance = np.linalg.norm(x - x_hat, axis=1)
+    nearest = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(x)[0][:, 0]
+    np.testing.assert_allclose(distance, nearest, rtol=gap)
+
+
+def test_pure_noise_gives_the_mean():
+    rows, x = normal(0, 300, 16), normal(1, 50, 16)
+    x_hat = regenerate(EmpiricalDenoiser(rows), x, normal(2, 3, 16), 0.9999, 1, -9.0, 9.0)
+    np.testing.assert_allclose(x_hat, np.broadcast_to(rows.mean(axis=0), x_hat.shape), atol=0.03)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.2, 0.7, 1.0])
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_of_one_row_there_is_nothing_else_to_return(t, n_steps):
+    row, x = normal(0, 1, 16), normal(1, 10, 16)
+    x_hat = regenerate(EmpiricalDenoiser(row), x, normal(2, 2, 16), t, n_steps, -9.0, 9.0)
+    np.testing.assert_allclose(x_hat, np.broadcast_to(row, x_hat.shape), atol=2e-3)
+
+
+def test_the_conditional_mean_mixes_rows_of_its_class_only():
+    rows, codes = normal(0, 60, 8), np.random.RandomState(1).randint(3, size=60)
+    rows[:, 0] = codes  # a convex combination of a class has the class's first feature
+    x_t, y = normal(2, 200, 8), np.random.RandomState(3).randint(3, size=200)
+    denoiser = EmpiricalDenoiser(rows, codes)
+    mean = denoiser.posterior_mean(x_t, 0.4, y)
+    np.testing.assert_allclose(mean[:, 0], y, atol=1e-5)
+    for code in range(3):
+        alone = EmpiricalDenoiser(rows[codes == code]).posterior_mean(x_t[y == code], 0.4)
+        np.testing.assert_allclose(mean[y == code], alone, atol=1e-5)
+    free = denoiser.posterior_mean(x_t, 0.4)
+    np.testing.assert_allclose(free, EmpiricalDenoiser(rows).posterior_mean(x_t, 0.4), atol=1e-5)
+
+
+def test_the_result_for_a_row_does_not_depend_on_its_company():
+    rows, x_t = normal(0, 3000, 64), normal(1, 500, 64)
+    denoiser = EmpiricalDenoiser(rows, np.random.RandomState(2).randint(40, size=3000))
+    for y in (None, np.random.RandomState(3).randint(40, size=500)):
+        whole = denoiser.posterior_mean(x_t, 0.8, y)
+        order = np.random.RandomState(4).permutation(500)
+        for which in (order, order[:1], order[:17]):
+            labels = None if y is None else y[which]
+            actual = denoiser.posterior_mean(x_t[which], 0.8, labels)
+            np.testing.assert_allclose(actual, whole[which], atol=1e-6)
+
+
+def test_far_queries_stay_finite():
+    rows, x_t = normal(0, 50, 8), 1e4 * normal(1, 20, 8)
+    mean = EmpiricalDenoiser(rows).posterior_mean(x_t, 0.99)
+    assert np.isfinite(mean).all()
+    distances = (np.sqrt(0.99) * rows[None] - x_t[:, None]).astype(np.float64)
+    np.testing.assert_allclose(mean, rows[(distances**2).sum(axis=-1).argmin(axis=1)], atol=1e-5)
+
+
+@pytest.mark.parametrize("n_prototypes", [4, 10, 137, 400, 1000])
+def test_prototypes_are_shared_out_by_class(n_prototypes):
+    codes = np.random.RandomState(0).permutation(np.repeat([0, 1, 2, 3], [1, 50, 149, 200]))
+    chosen = draw_prototypes(codes, n_prototypes, np.random.RandomState(1))
+    assert len(np.unique(chosen)) == len(chosen) == min(n_prototypes, 400)
+    counts = np.bincount(codes[chosen], minlength=4)
+    assert (counts >= 1).all()
+    share = min(n_prototypes / 400, 1)
+    np.testing.assert_allclose(counts, share * np.bincount(codes), atol=2)
