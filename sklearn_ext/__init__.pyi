@@ -5,6 +5,7 @@ from . import (
     kernel_regression as kernel_regression,
     metrics as metrics,
     neural as neural,
+    ood as ood,
     utils as utils,
 )
 from .decentralized import (
@@ -32,4 +33,5 @@ from .neural import (
     NetClassifier as NetClassifier,
     NetRegressor as NetRegressor,
 )
+from .ood import DiffusionOODDetector as DiffusionOODDetector
 from .utils import all_estimators as all_estimators

@@ -71,9 +71,7 @@ class EmpiricalDenoiser:
         self.rows = flat[order] - self.center
         self.half_norms = np.einsum("md,md->m", self.rows, self.rows, dtype=np.float64) / 2
         # Rows stand class by class: those of one class are a view, not a copy.
-        self.class_starts = None
-        if codes is not None:
-            self.class_starts = np.concatenate(([0], np.cumsum(np.bincount(codes))))
+        self.codes = None if codes is None else codes[order]
 
     def signal_level(self, t):
         return cosine_signal_level(t)
@@ -100,11 +98,21 @@ class EmpiricalDenoiser:
         if y is None:
             self._fill(mean, queries, np.arange(len(queries)), level, slice(None))
         else:
+            self.check_classes(y)
             for code in np.unique(y):
-                stored = slice(*self.class_starts[code : code + 2])
+                stored = slice(*np.searchsorted(self.codes, [code, code + 1]))
                 self._fill(mean, queries, np.flatnonzero(y == code), level, stored)
         mean += self.center
         return mean.reshape(x_t.shape)
+
+    def check_classes(self, y):
+        """Raise ValueError unless rows of every class in y are stored."""
+        stored = np.array([], dtype=int) if self.codes is None else self.codes
+        if len(missing := np.setdiff1d(y, stored)):
+            raise ValueError(
+                "No training row is stored of the classes at the positions "
+                f"{missing.tolist()} in classes_; raise n_prototypes, or give y for them."
+            )
 
     def _fill(self, mean, queries, which, level, stored):
         rows, half_norms = self.rows[stored], self.half_norms[stored]

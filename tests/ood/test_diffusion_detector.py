@@ -1,0 +1,436 @@
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Perceptron
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_ext.neural import NetClassifier, penultimate
+from sklearn_ext.ood import DiffusionOODDetector
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    known = y < 8
+    X_train, X_test, y_train, y_test = train_test_split(
+        X[known], y[known], test_size=0.4, stratify=y[known], random_state=0
+    )
+    return X_train, y_train, X_test, y_test, X[~known]
+
+
+@pytest.fixture(scope="module")
+def detector(digits):
+    return DiffusionOODDetector(random_state=0).fit(digits[0], digits[1])
+
+
+@pytest.fixture(scope="module")
+def net(digits):
+    return NetClassifier(max_epochs=10, random_state=0).fit(digits[0] / 16, digits[1])
+
+
+@pytest.fixture(scope="module")
+def logistic(digits):
+    return LogisticRegression(max_iter=2000).fit(digits[0], digits[1])
+
+
+def share_of_pairs_in_order(detector, X_in, X_out):
+    is_in = np.repeat([1, 0], [len(X_in), len(X_out)])
+    return roc_auc_score(is_in, detector.score_samples(np.concatenate([X_in, X_out])))
+
+
+def test_unseen_digits_and_noise_are_told_from_new_rows(digits, detector):
+    _, _, X_test, y_test, X_near = digits
+    noise = np.random.RandomState(0).uniform(0, 16, size=(200, 64))
+    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.975
+    assert share_of_pairs_in_order(detector, X_test, noise) > 0.999
+    assert share_of_pairs_in_order(detector, X_test, 16 - X_test) > 0.999
+    assert (detector.predict_class(X_test) == y_test).mean() > 0.95
+
+
+def test_it_rejects_the_share_of_new_rows_that_was_asked_for(digits):
+    X_train, _, X_test, _, _ = digits
+    for rate in (0.05, 0.2):
+        detectors = [
+            DiffusionOODDetector(id_rejection_rate=rate, random_state=seed).fit(X_train)
+            for seed in range(3)
+        ]
+        rejected = [fitted.predict(X_test) == -1 for fitted in detectors]
+        assert np.mean(rejected) == pytest.approx(rate, abs=0.04)
+
+
+def test_decision_and_prediction_follow_from_the_scores(digits, detector):
+    X = digits[2][:100]
+    scores = detector.score_samples(X)
+    np.testing.assert_array_equal(detector.decision_function(X), scores - detector.offset_)
+    np.testing.assert_array_equal(detector.predict(X), np.where(scores >= detector.offset_, 1, -1))
+
+
+def settings():
+    net = {"classifier": NetClassifier(max_epochs=3, random_state=0)}
+    return [
+        pytest.param(net, (64,), id="net"),
+        pytest.param(net, (8, 8), id="images"),
+        pytest.param({"classifier": LogisticRegression(max_iter=2000)}, (64,), id="logistic"),
+        pytest.param({"conditional": True, "n_steps": 3, **net}, (64,), id="conditional"),
+        pytest.param({"preset": "paper", **net}, (64,), id="paper"),
+    ]
+
+
+@pytest.mark.parametrize(("parameters", "shape"), settings())
+def test_a_score_depends_neither_on_other_rows_nor_on_their_order(digits, parameters, shape):
+    X_train, y_train, X_test, _, _ = digits
+    X_train, X_test = X_train.reshape(-1, *shape) / 16, X_test.reshape(-1, *shape)[:60] / 16
+    detector = DiffusionOODDetector(random_state=0, **parameters).fit(X_train, y_train)
+    scores = detector.score_samples(X_test)
+    order = np.random.RandomState(1).permutation(len(X_test))
+    np.testing.assert_allclose(detector.score_samples(X_test[order]), scores[order], atol=1e-6)
+    one_by_one = np.concatenate([detector.score_samples(X_test[[i]]) for i in range(5)])
+    np.testing.assert_allclose(one_by_one, scores[:5], atol=1e-6)
+    for batch_size in (7, 37, 4096):
+        detector.set_params(batch_size=batch_size)
+        np.testing.assert_allclose(detector.score_samples(X_test), scores, atol=1e-6)
+
+
+def give_noise(detector, noise):
+    detector._regenerator = replace(detector._regenerator, noise=noise)
+
+
+def test_more_repeats_spread_the_scores_less_over_seeds(digits):
+    X_train, _, X_test, _, _ = digits
+
+    def spread(n_repeats):
+        detectors = [
+            DiffusionOODDetector(n_repeats=n_repeats, noise_level=0.4, random_state=0).fit(X_train)
+            for _ in range(6)
+        ]
+        for seed, fitted in enumerate(detectors):
+            rng = np.random.RandomState(seed)
+            give_noise(fitted, rng.standard_normal(fitted.noise_.shape).astype(np.float32))
+        return np.std([fitted.score_samples(X_test[:100]) for fitted in detectors], axis=0).mean()
+
+    assert spread(4) < 0.7 * spread(1)
+
+
+def test_a_row_that_comes_back_as_it_was_has_no_disparity(digits, net):
+    X_train, y_train = digits[0] / 16, digits[1]
+    detector = DiffusionOODDetector(net, diffusion=lambda x_t, t, y: np.zeros_like(x_t))
+    detector.set_params(scale=(0, 1)).fit(X_train, y_train)
+    give_noise(detector, np.zeros_like(detector.noise_))  # and so there is none to estimate
+    disparities = detector.disparities(X_train)
+    assert sorted(disparities) == ["feature", "pixel", "probability"]
+    for values in disparities.values():
+        np.testing.assert_allclose(values, 0, atol=1e-6)
+    assert np.isfinite(detector.score_samples(X_train)).all()
+
+
+def test_rows_that_all_score_alike_are_all_inliers():
+    X = np.ones((20, 3))
+    detector = DiffusionOODDetector(random_state=0).fit(X)
+    np.testing.assert_allclose(detector.score_samples(X), 0, atol=1e-12)
+    assert (detector.predict(X) == 1).all()
+    assert (detector.predict(X + 1) == -1).all()
+
+
+def test_clipping_at_the_largest_feature_of_stored_rows_clips_none_of_them(digits, net):
+    X_train, y_train = digits[0] / 16, digits[1]
+    common = {"classifier": net, "disparity": "feature", "validation_fraction": 0.01}
+    clipped = DiffusionOODDetector(clip_quantile=1.0, random_state=0, **common)
+    plain = DiffusionOODDetector(anomaly_removal="none", random_state=0, **common)
+    clipped.fit(X_train, y_train)
+    plain.fit(X_train, y_train)
+    largest = net_features(net, X_train).max(axis=1)
+    stored = largest <= clipped.clip_value_
+    assert stored.mean() > 0.98
+    np.testing.assert_allclose(
+        clipped.disparities(X_train)["feature"][stored],
+        plain.disparities(X_train)["feature"][stored],
+        atol=1e-5,
+    )
+
+
+def net_features(net, X):
+    return penultimate(net, X.astype(np.float32)).numpy()
+
+
+def test_clipping_both_sides_never_raises_the_distance_of_features(digits, net):
+    X_train, y_train, X_test, _, X_near = digits
+    X = np.concatenate([X_test, X_near]) / 16
+    common = {"classifier": net, "feature_metric": "l2", "random_state": 0}
+    distances = {
+        sides: DiffusionOODDetector(anomaly_removal=sides, **common)
+        .fit(X_train / 16, y_train)
+        .disparities(X)["feature"]
+        for sides in ("none", "both", "generation")
+    }
+    assert (distances["both"] <= distances["none"] + 1e-6).all()
+    assert (distances["generation"] > distances["none"]).any()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_fitted_net_of_the_user_is_copied_and_not_trained(digits, net, frozen):
+    X_train, y_train = digits[0] / 16, digits[1]
+    before = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    given = FrozenEstimator(net) if frozen else net
+    detector = DiffusionOODDetector(given, random_state=0).fit(X_train, y_train)
+    assert detector.disparity_ == ("pixel", "feature")
+    assert detector.classifier_ is not net
+    for state in (net.module_.state_dict(), detector.classifier_.module_.state_dict()):
+        for name, value in state.items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    unlabelled = DiffusionOODDetector(given, conditional=True, random_state=0).fit(X_train)
+    assert unlabelled.disparity_ == ("pixel", "feature")
+
+
+def test_a_plain_skorch_net_with_probabilities_works_without_change(digits):
+    X_train, y_train, X_test, _, X_near = digits
+
+    class Softmax(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU())
+            self.head = torch.nn.Linear(32, 8)
+
+        def forward(self, X):
+            return self.head(self.body(X)).softmax(dim=1)
+
+    torch_net = skorch.NeuralNetClassifier(
+        Softmax, max_epochs=20, lr=0.1, train_split=None, verbose=0
+    )
+    detector = DiffusionOODDetector(torch_net, disparity=("pixel", "probability"), random_state=0)
+    detector.fit(X_train / 16, y_train)
+    logits = detector._reading.logits(detector._reading.read((X_test / 16).astype(np.float32)))
+    np.testing.assert_allclose(
+        np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True),
+        detector.predict_proba(X_test / 16),
+        atol=1e-5,
+    )
+    assert share_of_pairs_in_order(detector, X_test / 16, X_near / 16) > 0.9
+
+
+def test_any_classifier_with_probabilities_does(digits, logistic):
+    X_train, y_train, X_test, y_test, X_near = digits
+    detector = DiffusionOODDetector(logistic, disparity=("pixel", "probability"), random_state=0)
+    detector.fit(X_train, y_train)
+    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
+    assert sorted(detector.disparities(X_near)) == ["pixel", "probability"]
+    np.testing.assert_array_equal(detector.predict_class(X_test), logistic.predict(X_test))
+    names = np.array([f"digit {k}" for k in range(8)])
+    pipeline = make_pipeline(StandardScaler(), RandomForestClassifier(n_estimators=20))
+    global_state = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    forests = [
+        DiffusionOODDetector(pipeline, random_state=0).fit(X_train, names[y_train])
+        for _ in range(2)
+    ]
+    assert forests[0].disparity_ == ("pixel", "probability")
+    assert (forests[0].predict_class(X_test) == names[y_test]).mean() > 0.8
+    np.testing.assert_array_equal(*(forest.score_samples(X_near) for forest in forests))
+    after = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    np.testing.assert_array_equal(after["key"], global_state["key"])
+    assert after["pos"] == global_state["pos"]
+
+
+def test_without_classes_it_is_a_novelty_detector(digits):
+    X_train, _, X_test, _, X_near = digits
+    detector = DiffusionOODDetector(random_state=0).fit(X_train)
+    assert detector.disparity_ == ("pixel",)
+    assert detector.classifier_ is None
+    assert not hasattr(detector, "predict_proba")
+    assert not hasattr(detector, "predict_class")
+    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
+
+
+def test_the_preset_means_its_four_parameters(digits, net):
+    X_train, y_train, X_test = digits[0] / 16, digits[1], digits[2] / 16
+    preset = DiffusionOODDetector(net, preset="paper", random_state=0).fit(X_train, y_train)
+    spelled = DiffusionOODDetector(
+        net,
+        disparity=("feature", "probability"),
+        feature_metric="l2",
+        probability_metric="kl",
+        anomaly_removal="generation",
+        random_state=0,
+    ).fit(X_train, y_train)
+    assert preset.disparity_ == ("feature", "probability")
+    np.testing.assert_array_equal(preset.score_samples(X_test), spelled.score_samples(X_test))
+
+
+@pytest.mark.parametrize("scale", ["minmax", "standard", (0, 16)])
+def test_units_of_the_path_are_undone(digits, scale):
+    X_train, _, X_test, _, _ = digits
+    detector = DiffusionOODDetector(scale=scale, noise_level=1e-3, random_state=0).fit(X_train)
+    # With hardly any noise a stored row comes back as it is.
+    stored = detector.denoiser_.rows + detector.denoiser_.center
+    rows = detector.scale_.from_path(stored)
+    np.testing.assert_allclose(detector.regenerate(rows)[0], rows, atol=1e-3)
+    far = detector.regenerate(10 * X_test)
+    assert far.min() >= X_train.min() - 1e-3
+    assert far.max() <= X_train.max() + 1e-3
+
+
+def test_the_units_of_features_do_not_matter():
+    X = load_iris().data
+    units = np.array([1e3, 1e-3, 1.0, 7.0])
+    plain = DiffusionOODDetector(random_state=0).fit(X)
+    scaled = DiffusionOODDetector(random_state=0).fit(X * units)
+    np.testing.assert_allclose(
+        scaled.score_samples(X * units), plain.score_samples(X), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_constant_feature_is_noticed_when_it_moves():
+    X = np.random.RandomState(0).uniform(size=(200, 3))
+    X[:, 2] = 5.0
+    detector = DiffusionOODDetector(random_state=0).fit(X)
+    moved = X.copy()
+    moved[:, 2] = 8.0
+    assert detector.score_samples(X).min() > detector.score_samples(moved).max()
+
+
+def test_a_callable_gets_rows_times_and_classes(digits, logistic):
+    X_train, y_train, X_test, _, _ = digits
+    calls = []
+
+    def function(x_t, t, y):
+        calls.append((x_t.shape, x_t.dtype, t, y))
+        return x_t
+
+    detector = DiffusionOODDetector(logistic, diffusion=function, conditional=True, guidance=1.0)
+    detector.set_params(n_steps=2, n_repeats=3, noise_level=0.4, random_state=0)
+    detector.fit(X_train, y_train)
+    calls.clear()
+    detector.regenerate(X_test[:20])
+    assert [(shape, dtype, t) for shape, dtype, t, _ in calls] == [
+        ((60, 64), np.float32, 0.4),
+        ((60, 64), np.float32, 0.2),
+    ]
+    np.testing.assert_array_equal(calls[0][3], np.tile(logistic.predict(X_test[:20]), 3))
+
+
+def test_regenerations_are_those_of_the_score(digits, detector):
+    X = digits[2][:30]
+    x_hat = detector.regenerate(X)
+    assert x_hat.shape == (4, 30, 64)
+    assert x_hat.dtype == np.float32
+    np.testing.assert_array_equal(detector.regenerate(X, n_repeats=2), x_hat[:2])
+    moved = (x_hat - X) / detector.scale_.width
+    np.testing.assert_allclose(
+        np.linalg.norm(moved, axis=-1).mean(axis=0), detector.disparities(X)["pixel"], rtol=1e-4
+    )
+    with pytest.raises(ValueError, match="n_repeats must be from 1 to 4"):
+        detector.regenerate(X, n_repeats=5)
+
+
+def test_given_their_class_regenerations_are_mixtures_of_it(digits, logistic):
+    X_train, y_train, X_test, _, _ = digits
+    X_train = np.column_stack([X_train, y_train])  # a mixture of a class shows the class itself
+    X_test = np.column_stack([X_test, np.zeros(len(X_test))])
+    classifier = LogisticRegression(max_iter=2000).fit(X_train * ([1] * 64 + [0]), y_train)
+    detector = DiffusionOODDetector(
+        FrozenEstimator(classifier), conditional=True, guidance=1.0, noise_level=0.75
+    )
+    x_hat = detector.fit(X_train, y_train).regenerate(X_test)
+    seen = classifier.predict(X_test)
+    np.testing.assert_allclose(x_hat[..., 64], np.tile(seen, (4, 1)), atol=1e-4)
+
+
+def test_samples_of_the_empirical_model_are_stored_rows(digits, detector):
+    X_train = digits[0]
+    x = detector.sample(20, np.repeat([3, 7], 10))
+    assert x.shape == (20, 64)
+    nearest = ((x[:, None] - X_train[None]) ** 2).sum(axis=-1)
+    assert np.sqrt(nearest.min(axis=1)).max() < 3.0
+    assert (digits[1][nearest.argmin(axis=1)] == np.repeat([3, 7], 10)).all()
+    np.testing.assert_array_equal(detector.sample(5), detector.sample(5))
+    assert detector.sample(2, 3).shape == (2, 64)
+    with pytest.raises(ValueError, match="none of the classes"):
+        detector.sample(1, 9)
+    with pytest.raises(ValueError, match="fitted without classes"):
+        DiffusionOODDetector(random_state=0).fit(X_train).sample(1, 3)
+
+
+def test_few_prototypes_do_almost_as_well(digits):
+    X_train, _, X_test, _, X_near = digits
+    detector = DiffusionOODDetector(n_prototypes=200, random_state=0).fit(X_train)
+    assert detector.denoiser_.rows.shape == (200, 64)
+    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.9
+
+
+def test_rows_labelled_as_outliers_are_left_out(digits):
+    X_train, y_train, X_test, _, X_near = digits
+    X, y = np.concatenate([X_train, X_near]), np.append(y_train, np.full(len(X_near), -1))
+    order = np.random.RandomState(0).permutation(len(X))
+    detector = DiffusionOODDetector(LogisticRegression(max_iter=2000), random_state=0)
+    detector.fit(X[order], y[order])
+    assert detector.classes_.tolist() == list(range(8))
+    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("parameters", "with_y", "message"),
+    [
+        ({"diffusion": "ddpm"}, True, "diffusion"),
+        ({"disparity": ("pixel", "colour")}, True, "disparity must be"),
+        ({"disparity": ()}, True, "disparity must be"),
+        ({"disparity": "feature"}, False, "need a classifier"),
+        ({"preset": "paper"}, False, "need a classifier"),
+        ({"conditional": True}, False, "needs classes"),
+        ({"classifier": LogisticRegression()}, False, "not fitted"),
+        ({"classifier": LogisticRegression(), "disparity": "feature"}, True, "feature"),
+        (
+            {"classifier": LogisticRegression(), "probability_metric": "logit_l1"},
+            True,
+            "needs the logits",
+        ),
+        ({"scale": (1, 1)}, True, "low < high"),
+        ({"n_prototypes": 2, "conditional": True}, True, "raise n_prototypes"),
+    ],
+)
+def test_what_cannot_be_is_refused(parameters, with_y, message):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=message):
+        DiffusionOODDetector(**parameters).fit(X, y if with_y else None)
+
+
+def test_a_classifier_without_probabilities_is_refused():
+    with pytest.raises(TypeError, match="predict_proba"):
+        DiffusionOODDetector(Perceptron()).fit(*load_iris(return_X_y=True))
+
+
+def test_sparse_rows_are_refused():
+    with pytest.raises(TypeError, match="dense"):
+        DiffusionOODDetector().fit(sparse.csr_array(np.eye(20)))
+
+
+def test_stored_and_cloned_detectors_are_the_same(digits, detector):
+    X = digits[2][:50]
+    stored = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(stored.score_samples(X), detector.score_samples(X))
+    again = clone(detector).fit(digits[0], digits[1])
+    np.testing.assert_array_equal(again.score_samples(X), detector.score_samples(X))
+
+
+def test_it_works_inside_pipelines_and_searches(digits):
+    X_train, y_train, _, _, X_near = digits
+    order = np.random.RandomState(0).permutation(360)
+    X = np.concatenate([X_train[:300], X_near[:60]])[order]
+    y = np.append(y_train[:300], np.full(60, -1))[order]
+
+    def scorer(pipeline, X, y):
+        return roc_auc_score(y != -1, pipeline.score_samples(X))
+
+    pipeline = make_pipeline(
+        StandardScaler(), DiffusionOODDetector(LogisticRegression(max_iter=500), random_state=0)
+    )
+    assert cross_val_score(pipeline, X, y, scoring=scorer, cv=3).min() > 0.8
