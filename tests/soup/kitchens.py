@@ -1,0 +1,80 @@
+"""Small problems for soups: fine-tuned networks, and a linear one with a known optimum."""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from sklearn_ext.neural import MLP, minibatches, seeded
+
+
+def digits_rows():
+    """Training, mixing and test rows of the digits."""
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16.0).astype(np.float32)
+    rows = np.random.RandomState(0).permutation(len(X))
+    return [(X[part], y[part]) for part in (rows[:300], rows[300:600], rows[600:1100])]
+
+
+def train(module, X, y, *, seed, n_epochs=12, lr=3e-3, loss=nn.functional.cross_entropy):
+    """Train a module in place, in plain torch."""
+    X, y = torch.as_tensor(X), torch.as_tensor(y)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+    module.train()
+    for _ in range(n_epochs):
+        for rows in minibatches(len(X), 32, generator):
+            optimizer.zero_grad()
+            loss(module(X[rows]), y[rows]).backward()
+            optimizer.step()
+    return module.eval()
+
+
+def ingredients(make_module, n, *, shared_start=True, n_epochs=12, lrs=(2e-3, 5e-3)):
+    """Train n modules from one start (or each from its own) on the digits' training rows."""
+    (X, y), _, _ = digits_rows()
+    trained = []
+    for k in range(n):
+        with seeded(0 if shared_start else k):
+            module = make_module()
+        trained.append(train(module, X, y, seed=k, n_epochs=n_epochs, lr=lrs[k % len(lrs)]))
+    return trained
+
+
+def small_mlp():
+    return MLP(64, 10, hidden_sizes=(24,))
+
+
+def linear_problem():
+    """Six noisy linear models and rows; the best affine combination is known in closed form."""
+    rng = np.random.default_rng(0)
+    X, w = rng.normal(size=(200, 12)), rng.normal(size=12)
+    y = X @ w + 0.5 * rng.normal(size=200)
+    W = w + 0.6 * rng.normal(size=(6, 12))
+    return X, y, W
+
+
+class BatchNormNet(nn.Module):
+    """A small network with batch normalisation, a counter and a head."""
+
+    def __init__(self, n_features=64, n_outputs=10):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_features, 24), nn.BatchNorm1d(24), nn.ReLU())
+        self.head = nn.Linear(24, n_outputs)
+
+    def forward(self, X):
+        return self.head(self.body(X))
+
+
+class TiedNet(nn.Module):
+    """Encoder and decoder share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.second = nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, X):
+        return self.head(torch.relu(self.second(torch.relu(self.first(X)))))
