@@ -6,6 +6,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..utils._atomic import atomic_fit
+from ..utils._magnitudes import check_magnitude
 from ._base import BaseDecentralizedRF
 
 
@@ -254,6 +255,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
             y_numeric=True,
             reset=reset,
         )
+        check_magnitude(y)
         if reset:
             self._single_output = y.ndim == 1
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

@@ -63,9 +63,12 @@ class ModelColumns:
         seen = ~np.isnan(raw)
         counts = np.maximum(seen.sum(axis=0), 1)
         self.mean = np.where(seen, raw, 0.0).sum(axis=0) / counts
-        variance = (np.where(seen, raw - self.mean, 0.0) ** 2).sum(axis=0) / counts
-        # A range of a few units in the last place can have a variance that rounds to nothing.
-        self.scale = np.sqrt(np.where(variance > 0.0, variance, 1.0))
+        deviations = np.where(seen, raw - self.mean, 0.0)
+        # In units of the largest deviation no square under- or overflows.
+        largest = np.abs(deviations).max(axis=0, initial=0.0)
+        largest[largest == 0.0] = 1.0
+        spread = np.sqrt(((deviations / largest) ** 2).sum(axis=0) / counts)
+        self.scale = largest * np.where(spread > 0.0, spread, 1.0)
         lows, ranges = np.zeros(raw.shape[1]), np.ones(raw.shape[1])
         lows[: len(self.numeric)] = low[self.numeric]
         ranges[: len(self.numeric)] = (high - low)[self.numeric]

@@ -6,6 +6,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..utils._atomic import atomic_fit
+from ..utils._magnitudes import check_magnitude
 from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
 from ._lab_base import BaseLAB, callback_arguments
@@ -213,6 +214,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
             self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True
         )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        check_magnitude(y, X.dtype)
         Y = y.astype(np.float64).reshape(len(y), -1)
 
         def finish(attributes):

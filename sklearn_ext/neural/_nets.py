@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
 
 from ..utils._atomic import atomic_fit
+from ..utils._magnitudes import check_magnitude
 from ._batches import TensorBatches
 from ._input import validate_input
 from ._modules import default_module
@@ -93,6 +94,11 @@ class _ConventionalNet:
             if afresh:
                 self.initialize()
             super().partial_fit(X, y)
+        if not all(parameter.isfinite().all() for parameter in self.module_.parameters()):
+            raise ValueError(
+                "Training has led to weights that are not finite: X or y may need scaling, or "
+                f"lr={self.lr} may be too large."
+            )
         return self
 
     def predict_proba(self, X):
@@ -318,6 +324,7 @@ class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
         return tags
 
     def _encode(self, y, afresh, classes):
+        check_magnitude(y, np.float32)
         targets = np.asarray(y, dtype=np.float32)
         self.target_ndim_ = targets.ndim
         targets = targets.reshape(len(targets), -1)

@@ -1,0 +1,14 @@
+import numpy as np
+import pytest
+
+from sklearn_ext.utils._magnitudes import check_magnitude
+
+
+def test_squares_of_what_passes_are_finite():
+    for dtype in (np.float32, np.float64):
+        limit = np.sqrt(np.finfo(dtype).max) / 1e3
+        check_magnitude(np.array([-limit / 2, 0.0]), dtype)
+        assert np.isfinite(dtype(limit) ** 2)
+        with pytest.raises(ValueError, match=r"y must have absolute values below .*; rescale it"):
+            check_magnitude(np.array([0.0, -2 * limit]), dtype)
+    check_magnitude(np.array([]))
