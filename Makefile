@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint docs bench clean
+.PHONY: help demo test test-all lint docs bench bench-report clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -38,6 +38,9 @@ docs: $(VENV)/.installed-docs  ## the documentation, into docs/_build/html
 
 bench: $(VENV)/.installed-bench  ## one benchmark, for example: make bench METHOD=lab_rbf
 	$(BIN)/python -m benchmarks $(METHOD) $(ARGS)
+
+bench-report: $(VENV)/.installed-bench  ## every benchmark in quick mode, into docs/benchmarks.md
+	$(BIN)/python -m benchmarks._page
 
 clean:  ## what was built, not the environment
 	rm -rf docs/_build docs/generated docs/auto_examples build dist *.egg-info

@@ -90,14 +90,15 @@ def table(summary, ours):
         lines += ["", f"{data:<{width}}" + "".join(f"{head:>20}" if ".." in head else f"{head:>13}"
                                                    for head in heads)]  # fmt: skip
         for name, row in zip(names, block, strict=True):
-            cells = [f"{_number(row['metrics'].get(metric)):>13}" for metric in metrics]
-            cells.append(f"{'..'.join(map(_number, row['range'])):>20}")
-            cells += [f"{_number(row.get(key)):>13}" for key in (*_MEASURED, "fit_ratio")]
+            cells = [f"{number(row['metrics'].get(metric)):>13}" for metric in metrics]
+            cells.append(f"{'..'.join(map(number, row['range'])):>20}")
+            cells += [f"{number(row.get(key)):>13}" for key in (*_MEASURED, "fit_ratio")]
             lines.append(f"{name:<{width}}" + "".join(cells))
     return "\n".join(lines).lstrip("\n")
 
 
-def _number(value):
+def number(value):
+    """Write a figure as the tables have it."""
     if value is None:
         return "-"
     if value == int(value) and abs(value) >= 10:

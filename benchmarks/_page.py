@@ -1,0 +1,109 @@
+"""Every benchmark in quick mode, as one page of the documentation: `make bench-report`."""
+
+import argparse
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from . import _report
+from .__main__ import methods, parse, run
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOTS = ROOT / "docs" / "_static" / "benchmarks"
+HEADER = """# Benchmarks
+
+Every benchmark in quick mode, on data that need no download: `make bench-report` writes this
+page. The full ones run with `make bench METHOD=...`; their figures are in the user guide. Ours
+are marked with a star; the verdict compares each peer with our first row by the first metric.
+
+- date: {date}
+- machine: {cpu}, {n_cores} cores, {n_threads} threads for every library, load average {load}
+- python {python}; {versions}
+"""
+
+
+def verdict(row, reference, higher_is_better):
+    """Say which of a peer and our first contender is better, by the first metric."""
+    name = next(iter(row["metrics"]))
+    difference = row["metrics"][name] - reference["metrics"][name]
+    if not higher_is_better:
+        difference = -difference
+    if abs(difference) < 1e-12:
+        return "equal"
+    return "better than ours" if difference > 0 else "worse than ours"
+
+
+def rows(report):
+    """Cells of a method's table: one row a data set and contender."""
+    for data in dict.fromkeys(row["data"] for row in report["summary"]):
+        block = [row for row in report["summary"] if row["data"] == data]
+        reference = next((row for row in block if row["contender"] in report["ours"]), None)
+        for row in block:
+            own = row["contender"] in report["ours"]
+            says = "" if own or reference is None else verdict(
+                row, reference, report["higher_is_better"]
+            )  # fmt: skip
+            yield (
+                data,
+                ("★ " if own else "") + row["contender"],
+                *(_report.number(value) for value in row["metrics"].values()),
+                _report.number(row["fit_seconds"]),
+                _report.number(row["predict_seconds"]),
+                says,
+            )
+
+
+def section(report, plot):
+    """Return a method's part of the page."""
+    metrics = list(dict.fromkeys(name for row in report["summary"] for name in row["metrics"]))
+    heads = ("data", "contender", *metrics, "fit s", "predict s", "verdict")
+    lines = [f"({anchor(report['method'])})=", f"## {report['method']}", ""]
+    lines += ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads))]
+    lines += ["| " + " | ".join(cells) + " |" for cells in rows(report)]
+    lines += ["", f"![Accuracy against fit time]({plot.relative_to(PAGE.parent)})", ""]
+    lines += [f"- {note}" for note in report["notes"]]
+    lines += [f"- skipped: {name}: {why}" for name, why in report["skipped"].items()]
+    lines += [
+        f"- failed: {row['contender']} on {row['data']}: {row['failed']}"
+        for row in report["failed"]
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def anchor(method):
+    return f"bench-{method.replace('_', '-')}"
+
+
+def header(environment):
+    return HEADER.format(
+        **environment | {
+            "load": f"{environment['load_average'][0]:.1f}",
+            "versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
+        }
+    )  # fmt: skip
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks._page", description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=methods(), choices=methods())
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    parts = [header(_report.environment(arguments.threads))]
+    failed = False
+    for method in arguments.methods:
+        report = run(parse([method, "--quick", "--threads", str(arguments.threads)]))
+        failed |= bool(report["failed"]) or not report["summary"]
+        plot = PLOTS / f"{method}.png"
+        _report.plot(report["summary"], report["ours"], report["higher_is_better"]).savefig(
+            plot, dpi=80, bbox_inches="tight"
+        )
+        parts.append(section(report, plot))
+    PAGE.write_text("\n".join(parts))
+    print(f"written: {PAGE} (sklearn-ext {version('sklearn-ext')})")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from benchmarks import _page
+
+
+def row(data, contender, score):
+    cost = {"fit_seconds": 1.5, "predict_seconds": 0.25, "peak_mib": 1.0}
+    return {"data": data, "contender": contender, "metrics": {"R2": score}} | cost
+
+
+def report(**changes):
+    return {
+        "method": "my_method",
+        "summary": [row("a", "ours", 0.5), row("a", "peer", 0.7), row("a", "other", 0.1)],
+        "ours": ["ours"],
+        "higher_is_better": True,
+        "notes": ["a note"],
+        "skipped": {"third": "not installed"},
+        "failed": [],
+    } | changes
+
+
+def test_a_peer_that_is_better_is_said_to_be():
+    cells = {contender: says for _, contender, *_, says in _page.rows(report())}
+    assert cells == {"★ ours": "", "peer": "better than ours", "other": "worse than ours"}
+    cells = {
+        contender: says for _, contender, *_, says in _page.rows(report(higher_is_better=False))
+    }
+    assert cells["peer"] == "worse than ours"
+
+
+def test_a_section_holds_the_table_the_plot_and_what_is_missing():
+    text = _page.section(report(), _page.PLOTS / "my_method.png")
+    assert "(bench-my-method)=" in text
+    assert "| a | peer | 0.7000 | 1.5000 | 0.2500 | better than ours |" in text
+    assert "(_static/benchmarks/my_method.png)" in text
+    assert "- skipped: third: not installed" in text
+    assert Path(_page.PAGE).parent.name == "docs"
