@@ -3,9 +3,11 @@ from . import (
     impute as impute,
     inspection as inspection,
     kernel_regression as kernel_regression,
+    lora as lora,
     metrics as metrics,
     neural as neural,
     ood as ood,
+    unlearning as unlearning,
     utils as utils,
 )
 from .decentralized import (
@@ -29,9 +31,18 @@ from .kernel_regression import (
     LABRidgelessClassifier as LABRidgelessClassifier,
     LABRidgelessRegressor as LABRidgelessRegressor,
 )
+from .lora import (
+    FlatLoRACallback as FlatLoRACallback,
+    FlatLoRAClassifier as FlatLoRAClassifier,
+    FlatLoRARegressor as FlatLoRARegressor,
+)
 from .neural import (
     NetClassifier as NetClassifier,
     NetRegressor as NetRegressor,
 )
 from .ood import DiffusionOODDetector as DiffusionOODDetector
+from .unlearning import (
+    RandomFeatureClassifier as RandomFeatureClassifier,
+    RandomFeatureRegressor as RandomFeatureRegressor,
+)
 from .utils import all_estimators as all_estimators

@@ -7,11 +7,31 @@ from sklearn.base import BaseEstimator, is_classifier, is_outlier_detector, is_r
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.utils import get_tags
 
+from sklearn_ext.neural import MLP, seeded
 from sklearn_ext.utils import all_estimators
+
+
+def with_adapters(Estimator):
+    """Adapters in the middle of a network whose first layer and head follow the data."""
+    with seeded(0):
+        module = MLP(4, 3, hidden_sizes=(16, 16))
+    return Estimator(
+        MLP,
+        module__hidden_sizes=(16, 16),
+        pretrained={name: tensor.numpy() for name, tensor in module.state_dict().items()},
+        modules_to_save=["1", "5"],
+        r=2,
+        lr=1e-2,
+        max_epochs=10,
+    )
+
 
 # How to build an estimator that has no default for a required argument: {class name: function of
 # the class}. Everything else is built without arguments, as a user's first try would.
-BUILDERS: dict[str, Callable[[type[BaseEstimator]], BaseEstimator]] = {}
+BUILDERS: dict[str, Callable[[type[BaseEstimator]], BaseEstimator]] = {
+    "FlatLoRAClassifier": with_adapters,
+    "FlatLoRARegressor": with_adapters,
+}
 
 RESPONSES = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
 
