@@ -55,6 +55,17 @@ def _cosines_and_sines(angles, sines):
         sines[i] = sign * r * _polynomial(_SIN, s)
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def _scaled_pairs(Z, n_pairs, scale):
+    for row in Z:
+        angles, sines = row[:n_pairs], row[n_pairs : 2 * n_pairs]
+        for i in range(n_pairs):
+            r, sign = _reduce(angles[i])
+            s = r * r
+            angles[i] = sign * scale * _polynomial(_COS, s)
+            sines[i] = sign * scale * r * _polynomial(_SIN, s)
+
+
 def _is_small(angles):
     return max(angles.max(), -angles.min()) < LARGEST_ANGLE
 
@@ -78,3 +89,14 @@ def cosines_and_sines(angles):
         np.sin(angles, out=sines)
         np.cos(angles, out=angles)
     return angles, sines
+
+
+def scaled_pairs(Z, n_pairs, scale):
+    """Overwrite angles in the first columns of Z with scaled cosines, the next with the sines."""
+    angles = Z[:, :n_pairs]
+    if _is_small(angles):
+        _scaled_pairs(Z, n_pairs, scale)
+    else:
+        np.multiply(np.sin(angles), scale, out=Z[:, n_pairs : 2 * n_pairs])
+        np.multiply(np.cos(angles), scale, out=angles)
+    return Z

@@ -1,0 +1,2 @@
+from ._random_feature_classifier import RandomFeatureClassifier as RandomFeatureClassifier
+from ._random_feature_regressor import RandomFeatureRegressor as RandomFeatureRegressor

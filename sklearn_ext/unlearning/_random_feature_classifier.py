@@ -1,0 +1,272 @@
+"""Classification on random features that forgets rows exactly."""
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ..utils._atomic import atomic_fit
+from ._random_feature_base import BaseRandomFeature, checked_magnitude
+from ._training_rows import TrainingRows
+
+
+class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
+    r"""Kernel classification on random features that forgets rows exactly.
+
+    :class:`RandomFeatureRegressor` on targets of 1 for the class of a row and -1 for the others,
+    one column a class; the largest value wins. After :meth:`forget` the model is, up to rounding,
+    that of a fit that never saw the rows; a class of which no row is left disappears.
+
+    Parameters
+    ----------
+    n_components : int, default=1000
+        Number of random frequencies; each gives a cosine and a sine.
+    gamma : float or "auto", default="auto"
+        Width of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "auto" is ``1 /
+        n_features``. A width computed from the rows would remember them; so would a scaler.
+    alpha : float, default=1e-2
+        Ridge, on the *sum* of squared errors; it applies to the intercepts too. 1e-8 is
+        practically the interpolation of least norm.
+    feature_map : transformer, "identity" or None, default=None
+        Features in place of the random ones: a transformer that does not depend on the rows, or
+        the columns of X themselves. A transformer that is not fitted is cloned and fitted to X;
+        one that learns from X voids exactness.
+    fit_intercept : bool, default=True
+        Whether there is a constant feature.
+    solver : {"auto", "dual", "primal"}, default="auto"
+        "dual" works with a matrix between rows, "primal" with one between features; "auto" takes
+        the smaller one. With fewer rows than features and small `alpha`, "primal" loses digits.
+    store : bool or "auto", default="auto"
+        Whether the training rows are kept, so that they can be named by index. "auto" keeps them
+        for the dual solver, which needs them.
+    refresh_fraction : float, default=0.5
+        When more than this share of the rows of the last factorisation has changed, the matrix is
+        factored anew, so that rounding errors cannot pile up.
+    device : str, torch.device or None, default=None
+        None computes with NumPy and SciPy on the CPU; the name of a device with float64, or
+        "auto", computes there with torch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the frequencies.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Classes of the rows in the model.
+    coef_ : ndarray of shape (n_classes, n_features_out)
+        Coefficients of the features, also for two classes a row each.
+    intercept_ : ndarray of shape (n_classes,)
+        Coefficients of the constant feature.
+    dual_coef_ : ndarray of shape (n_retained_, n_classes)
+        Dual coefficients of the retained rows. Exists with the dual solver only.
+    random_weights_ : ndarray of shape (n_features, n_components) or None
+        Frequencies; None with `feature_map`.
+    feature_map_ : transformer or None
+        The fitted `feature_map`.
+    retained_ : ndarray of bool of shape (n_rows,) or None
+        Which of the rows given so far are in the model; rows of weight zero are not. None where
+        no rows are kept.
+    n_retained_ : int
+        Number of rows in the model.
+    solver_ : {"dual", "primal"}
+        Solver in use.
+    refitted_ : bool
+        Whether the last call of `forget` or `learn` factored anew instead of updating, because
+        much had changed or an update would have lost digits.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has names.
+
+    See Also
+    --------
+    RandomFeatureRegressor : The same for numbers; its notes on cost and exactness hold here too.
+
+    References
+    ----------
+    .. [1] R. Yang, M. He, F. He, Y. Zhang, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+       Over-Parameterized Regimes", arXiv:2410.08557, 2024.
+    .. [2] A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.base import clone
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import RandomFeatureClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X[:400] / 16
+    >>> model = RandomFeatureClassifier(300, gamma=0.05, random_state=0).fit(X, y[:400])
+    >>> model.forget(y[:400] == 3).classes_
+    array([0, 1, 2, 4, 5, 6, 7, 8, 9])
+    >>> retrained = clone(model).fit(X[model.retained_], y[:400][model.retained_])
+    >>> bool(np.allclose(model.coef_, retrained.coef_, rtol=1e-9, atol=1e-9))
+    True
+    """
+
+    @atomic_fit
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the coefficients.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Labels. Where all are the same, that one is predicted.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight k counts like k copies, one of weight zero like none.
+
+        Returns
+        -------
+        self : RandomFeatureClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the input is not finite or of the wrong shape, if a parameter is out of range, if
+            `alpha` is too small for the rows, or if the dual solver may not keep them.
+        """
+        X, y = self._validated_pair(X, y, reset=True)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        self.classes_ = np.unique(y[weights > 0])
+        self._class_counts = np.zeros(len(self.classes_), dtype=np.int64)
+        self._fit_rows(X, _signs(y, self.classes_), weights)
+        return self
+
+    @atomic_fit
+    def learn(self, X, y, sample_weight=None):
+        """Learn further rows, as if they had been there from the start.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_rows, n_features)
+            Rows.
+        y : array-like of shape (n_rows,)
+            Labels; new classes are welcome.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : RandomFeatureClassifier
+            The model with the rows; their indices follow those of the rows before.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no model.
+        ValueError
+            If the input is not finite or of the wrong shape.
+        """
+        check_is_fitted(self)
+        X, y = self._validated_pair(X, y, reset=False)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        kept = weights > 0
+        classes = np.union1d(self.classes_, y[kept])
+        # The last column is that of a class without rows, which is what a new class starts from.
+        columns = np.full(len(classes) + 1, len(self.classes_))
+        columns[np.searchsorted(classes, self.classes_)] = np.arange(len(self.classes_))
+        counts = np.append(self._class_counts, 0)[columns[:-1]]
+        rows = self._rows and self._rows.with_targets(self._rows.Y[:, columns])
+        self.classes_, self._class_counts = classes, counts
+        added = TrainingRows(X, _signs(y, classes), weights)[kept]
+        self._learn_rows(added, kept, self._solution.with_columns(columns), rows)
+        return self
+
+    def decision_function(self, X):
+        """Scores of the classes: near 1 for the right one, near -1 for others.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            With two classes, the score of ``classes_[1]``; with one, its score.
+        """
+        scores = self._scores(X)
+        return scores[:, -1] if scores.shape[1] <= 2 else scores
+
+    def predict(self, X):
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        scores = self._scores(X)
+        return self.classes_[scores.argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Probabilities of the classes, the softmax of their scores.
+
+        Least squares is not made for probabilities: their order is right, their values are too
+        even.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return softmax(self._scores(X), axis=1)
+
+    def _scores(self, X):
+        return self._public(self._values(X))
+
+    def _validated_pair(self, X, y, reset):
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64, reset=reset)
+        check_classification_targets(y)
+        return checked_magnitude(X), y
+
+    def _targets(self, X, y):
+        X, y = self._validated_pair(X, y, reset=False)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y has the label {unknown.tolist()[0]!r}, which is none of the model's."
+            )
+        return X, _signs(y, self.classes_)
+
+    def _given(self, X, y, sample_weight):
+        given, kept = super()._given(X, y, sample_weight)
+        missing = _class_counts(given) - self._class_counts
+        if (missing > 0).any():
+            label = self.classes_.tolist()[missing.argmax()]
+            raise ValueError(f"y has the label {label!r} more often than the model has learned it.")
+        return given, kept
+
+    def _commit(self, solution, rows, changed, sign, **attributes):
+        counts = self._class_counts + sign * _class_counts(changed)
+        if (counts == 0).any():
+            columns = np.append(np.flatnonzero(counts), len(counts))
+            solution = solution.with_columns(columns)
+            rows = rows and rows.with_targets(rows.Y[:, columns])
+        attributes |= {"classes_": self.classes_[counts > 0], "_class_counts": counts[counts > 0]}
+        super()._commit(solution, rows, changed, sign, **attributes)
+
+    def _public(self, values):
+        return values[:, :-1]
+
+
+def _signs(y, classes):
+    """Targets of 1 for a row's class and -1 for the others, and a column of -1 for no class."""
+    return np.hstack((np.where(y[:, None] == classes, 1.0, -1.0), np.full((len(y), 1), -1.0)))
+
+
+def _class_counts(rows):
+    return (rows.Y[:, :-1] > 0).sum(axis=0)

@@ -1,0 +1,442 @@
+"""Forgetting equals a fit without the rows, whatever the solver, device and request."""
+
+import copy
+import pickle
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.linalg import LinAlgWarning
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.kernel_approximation import RBFSampler
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import scale
+
+from sklearn_ext import RandomFeatureClassifier, RandomFeatureRegressor
+from sklearn_ext.unlearning._random_feature_base import BaseRandomFeature
+
+SETS = {
+    "digits": (load_digits, RandomFeatureClassifier),
+    "breast_cancer": (load_breast_cancer, RandomFeatureClassifier),
+    "diabetes": (load_diabetes, RandomFeatureRegressor),
+}
+DEVICES = [None, "cpu"]  # SciPy and torch
+
+
+def load(name, n=300):
+    loader, Estimator = SETS[name]
+    X, y = loader(return_X_y=True)
+    return scale(X)[:n], y[:n], Estimator
+
+
+def weights(model):
+    """All coefficients; one class alone has nothing but an intercept of order one."""
+    return np.column_stack((np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)))
+
+
+def assert_same(model, expected, tol=1e-9):
+    assert abs(weights(model) - weights(expected)).max() < tol * abs(weights(expected)).max()
+    assert model.n_retained_ == expected.n_retained_
+    if hasattr(expected, "classes_"):
+        np.testing.assert_array_equal(model.classes_, expected.classes_)
+
+
+def retrained(model, X, y, kept):
+    return clone(model).fit(X[kept], y[kept])
+
+
+@pytest.fixture
+def digits():
+    X, y, _ = load("digits", 250)
+    return X, y
+
+
+def classifier(**parameters):
+    return RandomFeatureClassifier(**{"n_components": 200, "random_state": 0} | parameters)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("alpha", [1.0, 1e-3, 1e-6, 1e-8])
+@pytest.mark.parametrize(("solver", "n_components"), [("dual", 300), ("primal", 40)])
+@pytest.mark.parametrize("name", SETS)
+def test_forgetting_is_a_fit_without_the_rows(name, solver, n_components, alpha, device):
+    X, y, Estimator = load(name)
+    n = len(y)
+    model = Estimator(
+        n_components, alpha=alpha, solver=solver, store=True, device=device, random_state=0
+    ).fit(X, y)
+    assert model.solver_ == solver
+    some = np.random.RandomState(0).permutation(n)
+    one_group = y == y[0] if name != "diabetes" else y > np.quantile(y, 0.8)
+    for request in (some[:1], some[: n // 10], np.flatnonzero(one_group)):
+        forgetful = copy.copy(model).forget(request)
+        expected = retrained(model, X, y, np.setdiff1d(np.arange(n), request))
+        moved = abs(weights(forgetful)).max()  # a lost class takes its row of the matrix along
+        if weights(model).shape == weights(forgetful).shape:
+            moved = abs(weights(forgetful) - weights(model)).max()
+        assert moved > 1e-5 * abs(weights(model)).max()
+        assert_same(forgetful, expected)
+
+
+@pytest.mark.parametrize("solver", ["dual", "primal"])
+def test_requests_add_up_in_any_order(digits, solver):
+    X, y = digits
+    model = classifier(n_components=40, solver=solver, store=True, alpha=1e-3).fit(X, y)
+    a, b = np.arange(12), np.arange(20, 40, 2)
+    joint = copy.copy(model).forget(np.concatenate((b, a)))
+    for first, second in ((a, b), (b, a)):
+        for lazy in (False, True):
+            step = copy.copy(model).forget(first, lazy=lazy).forget(second, lazy=lazy)
+            assert_same(step, joint)
+            assert not step.refitted_
+            np.testing.assert_array_equal(step.retained_, joint.retained_)
+
+
+def test_many_single_requests_keep_their_digits(digits):
+    X, y = digits
+    model = classifier(alpha=1e-4, refresh_fraction=1.0).fit(X, y)
+    for i in range(0, 200, 2):
+        model.forget([i])
+    assert_same(model, retrained(model, X, y, model.retained_))
+    assert not model.refitted_
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("solver", ["dual", "primal"])
+def test_optimal_labels_lead_to_the_forgotten_model(solver, device):
+    X, y, _ = load("diabetes")
+    Y = np.column_stack((y, -2 * y + X[:, 0]))
+    given = RandomFeatureRegressor(
+        60, alpha=1e-3, solver=solver, store=True, device=device, random_state=0
+    )
+    model = given.fit(X, Y)
+    before = weights(model).copy()
+    u = np.array([7, 100, 3, 250])  # labels come in the order of the request
+    labels = model.relabel(u)
+    np.testing.assert_array_equal(weights(model), before)
+    relabelled = Y.copy()
+    relabelled[u] = labels
+    mask = np.zeros(len(Y), dtype=bool)
+    mask[u] = True
+    np.testing.assert_allclose(model.relabel(mask), labels[np.argsort(u)])
+    refit = clone(model).fit(X, relabelled)
+    model.forget(u)
+    np.testing.assert_allclose(labels, model.predict(X[u]), rtol=1e-9)
+    assert abs(weights(refit) - weights(model)).max() < 1e-9 * abs(weights(model)).max()
+
+
+def test_a_classifier_relabels_with_scores(digits):
+    X, y = digits
+    model = classifier(alpha=1e-2).fit(X, y)
+    labels = model.relabel([4, 9])
+    assert labels.shape == (2, 10)
+    np.testing.assert_allclose(labels, model.forget([4, 9]).decision_function(X[[4, 9]]), rtol=1e-9)
+
+
+def test_the_identity_map_is_ridge_regression():
+    X, y, _ = load("diabetes")
+    model = RandomFeatureRegressor(
+        feature_map="identity", fit_intercept=False, alpha=0.5, store=True
+    ).fit(X, y)
+    assert model.solver_ == "primal"
+    model.forget(np.arange(50))
+    expected = Ridge(alpha=0.5, fit_intercept=False).fit(X[50:], y[50:])
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-8)
+    assert model.intercept_ == 0.0
+    np.testing.assert_array_equal(model.transform(X), X)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("solver", ["dual", "primal"])
+def test_learning_then_forgetting_changes_nothing(digits, solver, device):
+    X, y = digits
+    old, new = slice(200), slice(200, None)
+    model = classifier(solver=solver, store=True, alpha=1e-1, device=device)
+    model.fit(X[old], y[old])
+    before = copy.copy(model)
+    model.learn(X[new], y[new])
+    assert model.retained_.shape == (250,)
+    assert_same(model, clone(model).fit(X, y))
+    assert_same(model.forget(np.arange(200, 250)), before)
+
+
+@pytest.mark.parametrize("solver", ["dual", "primal"])
+def test_a_class_comes_and_goes(digits, solver):
+    X, y = digits
+    known = y < 8
+    model = classifier(solver=solver, store=True).fit(X[known], y[known])
+    model.learn(X[~known], y[~known])
+    np.testing.assert_array_equal(model.classes_, range(10))
+    order = np.concatenate((np.flatnonzero(known), np.flatnonzero(~known)))
+    assert_same(model, clone(model).fit(X[order], y[order]))
+    model.forget(np.flatnonzero(y[order] == 3))
+    assert_same(model, retrained(model, X, y, y != 3))
+    assert 3 not in model.predict(X)
+    model.learn(X[y == 3], y[y == 3])
+    assert_same(model, clone(model).fit(X, y))
+
+
+def test_one_class_that_is_left_is_predicted(digits):
+    X, y = digits
+    two = y < 2
+    model = classifier().fit(X[two], y[two])
+    assert model.decision_function(X).shape == (250,)
+    assert model.predict_proba(X).shape == (250, 2)
+    np.testing.assert_array_equal(model.decision_function(X) > 0, model.predict(X) == 1)
+    model.forget(y[two] == 0)
+    assert_same(model, retrained(model, X, y, y == 1))
+    assert set(model.predict(X)) == {1}
+    np.testing.assert_array_equal(model.predict_proba(X), np.ones((250, 1)))
+
+
+def test_labels_may_be_strings(digits):
+    X, y = digits
+    names = np.array([f"class {label}" for label in y])
+    model = classifier().fit(X, names).forget(names == "class 0")
+    assert "class 0" not in model.classes_
+    assert model.score(X[y > 0], names[y > 0]) > 0.99
+
+
+@pytest.mark.parametrize("solver", ["dual", "primal"])
+def test_weights_are_multiplicities(solver):
+    X, y, _ = load("diabetes", 150)
+    counts = np.random.RandomState(0).randint(0, 3, size=150)
+    model = RandomFeatureRegressor(50, solver=solver, store=True, random_state=0)
+    weighted = clone(model).fit(X, y, sample_weight=counts)
+    copied = clone(model).fit(X.repeat(counts, axis=0), y.repeat(counts))
+    np.testing.assert_allclose(weights(weighted), weights(copied), rtol=1e-9)
+    np.testing.assert_array_equal(weighted.retained_, counts > 0)
+    u = np.flatnonzero(counts)[::5]
+    labels = weighted.relabel(u)
+    counts[u] = 0
+    expected = clone(model).fit(X, y, sample_weight=counts)
+    assert_same(weighted.forget(u), expected)
+    np.testing.assert_allclose(labels, expected.predict(X[u]), rtol=1e-9)
+    with pytest.raises(ValueError, match="had weight zero"):
+        weighted.forget(np.flatnonzero(counts == 0)[:1])
+
+
+def test_the_primal_solver_forgets_by_value(digits):
+    X, y = digits
+    sample_weight = np.random.RandomState(0).uniform(0.5, 1.5, size=250)
+    model = classifier(n_components=30).fit(X, y, sample_weight)
+    assert model.solver_ == "primal"
+    assert model.retained_ is None
+    assert model._rows is None
+    u = y == 4
+    labels = model.relabel(X=X[u], y=y[u], sample_weight=sample_weight[u])
+    model.forget(X=X[u], y=y[u], sample_weight=sample_weight[u])
+    assert_same(model, clone(model).fit(X[~u], y[~u], sample_weight[~u]))
+    assert model.n_retained_ == (~u).sum()
+    np.testing.assert_allclose(
+        labels[:, model.classes_], model.decision_function(X[u]), rtol=1e-8, atol=1e-8
+    )
+    model.learn(X[u], y[u], sample_weight[u])
+    assert_same(model, clone(model).fit(X, y, sample_weight))
+
+
+def arrays_of(obj):
+    """Every array that can be reached from an object, by its path."""
+    if isinstance(obj, np.ndarray) or sp.issparse(obj):
+        yield "", obj
+    elif is_dataclass(obj):
+        for field in fields(obj):
+            for path, array in arrays_of(getattr(obj, field.name)):
+                yield f".{field.name}{path}", array
+    elif isinstance(obj, dict):
+        for key, value in obj.items():
+            for path, array in arrays_of(value):
+                yield f"[{key}]{path}", array
+    elif isinstance(obj, BaseRandomFeature):
+        yield from arrays_of(vars(obj))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("solver", ["dual", "primal"])
+def test_no_array_has_a_place_for_a_forgotten_row(digits, solver, sparse, lazy):
+    X, y = digits
+    given = sp.csr_array(X) if sparse else X
+    model = classifier(n_components=20, solver=solver, store=True).fit(given, y)
+    sizes = [len(a) if isinstance(a, np.ndarray) else a.shape[0] for _, a in arrays_of(model)]
+    assert 250 in sizes
+    model.forget(np.arange(17), lazy=lazy)
+    if lazy and solver == "dual":
+        assert model._solution.inverse.shape == (250, 250)
+        model = pickle.loads(pickle.dumps(model))
+    kept = {path for path, array in arrays_of(model) if 250 in array.shape}
+    assert kept == {"[retained_]"}
+    assert 17 not in {size for _, array in arrays_of(model) for size in array.shape}
+    # What is left in memory beside the arrays' own entries would be a leak as well.
+    if not lazy:
+        inverse = model._solution.inverse
+        assert inverse.base is None or inverse.base.size == inverse.size
+
+
+def test_sparse_rows_are_rows(digits):
+    X, y = digits
+    X = np.where(X > 0.5, X, 0.0)
+    dense, sparse = classifier().fit(X, y), classifier().fit(sp.csr_matrix(X), y)
+    for model, more in ((dense, X[:9]), (sparse, X[:9])):
+        model.forget(y == 2).learn(more, y[:9])
+    assert_same(sparse, dense)
+    np.testing.assert_allclose(sparse.predict_proba(sp.csr_array(X)), dense.predict_proba(X))
+
+
+def test_a_pickled_model_goes_on_forgetting(digits):
+    X, y = digits
+    model = classifier().fit(X, y).forget([1, 2], lazy=True)
+    stored = pickle.loads(pickle.dumps(model))
+    assert stored._solution.pending is None
+    assert_same(stored.forget([5]), retrained(model, X, y, stored.retained_))
+
+
+def test_devices_agree(digits):
+    X, y = digits
+    results = []
+    for device in DEVICES:
+        model = classifier(alpha=1e-3, device=device).fit(X, y).forget(y == 1).learn(X[:3], y[:3])
+        results.append((model.coef_, model.transform(X), model.predict_proba(X)))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+def test_a_transformer_may_give_the_features(digits):
+    X, y = digits
+    model = classifier(feature_map=RBFSampler(gamma=0.02, n_components=300, random_state=1))
+    model.fit(X, y).forget(y == 5)
+    assert model.coef_.shape == (9, 300)
+    assert model.random_weights_ is None
+    assert_same(model, retrained(model, X, y, y != 5))
+    np.testing.assert_array_equal(model.transform(X), model.feature_map_.transform(X))
+
+
+def test_a_fitted_transformer_is_used_as_it_is(digits):
+    X, y = digits
+    sampler = RBFSampler(n_components=50, random_state=1).fit(X)
+    model = classifier(feature_map=sampler).fit(X, y)
+    assert model.feature_map_ is sampler
+
+
+def test_much_forgetting_factors_anew(digits):
+    X, y = digits
+    model = classifier(refresh_fraction=0.2).fit(X, y)
+    assert not model.refitted_
+    model.forget(np.arange(40))
+    assert not model.refitted_
+    model.forget(np.arange(40, 60))
+    assert model.refitted_
+    assert_same(model, retrained(model, X, y, model.retained_))
+    assert not model.forget([100]).refitted_
+
+
+def test_the_solver_follows_the_rows_where_it_may(digits):
+    X, y = digits
+    model = classifier(n_components=100, store=True, alpha=1e-8).fit(X, y)
+    assert model.solver_ == "primal"
+    model.forget(np.arange(150))
+    assert model.solver_ == "dual"
+    assert model.refitted_
+    assert_same(model, retrained(model, X, y, model.retained_))
+
+
+def test_a_primal_model_that_ran_out_of_rows_says_so(digits):
+    X, y = digits
+    model = classifier(n_components=100, alpha=1e-8).fit(X, y)
+    with pytest.warns(LinAlgWarning, match="100 rows for 201 features"):
+        model.forget(X=X[:150], y=y[:150])
+    with pytest.warns(LinAlgWarning, match="too small for it to be exact"):
+        classifier(n_components=200, alpha=1e-8, solver="primal").fit(X, y)
+
+
+def test_an_empty_request_is_none(digits):
+    X, y = digits
+    model = classifier().fit(X, y)
+    before = vars(model).copy()
+    for nothing in ([], np.zeros(250, dtype=bool)):
+        assert model.forget(nothing) is model
+        assert model.relabel(nothing).shape == (0, 10)
+    assert vars(model).keys() == before.keys()
+    assert all(vars(model)[key] is before[key] for key in before)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ([3, 250], "holds the index 250"),
+        ([-1], "holds the index -1"),
+        ([4, 4], "the index 4 more than once"),
+        ([7, 8], "row 8 is not in the model"),
+        (np.ones(250, dtype=bool), "selects every row"),
+        (np.setdiff1d(np.arange(250), [8]), "request is for 249 of 249 rows"),
+        (np.ones(3, dtype=bool), "mask of length 3, but X has 250 rows"),
+    ],
+)
+def test_a_wrong_request_is_named_and_changes_nothing(digits, request_, message):
+    X, y = digits
+    model = classifier().fit(X, y).forget([8])
+    before = vars(model).copy()
+    for method in (model.forget, model.relabel):
+        if method == model.relabel and "249 of 249" in message:
+            continue
+        with pytest.raises(ValueError, match=message):
+            method(request_)
+    assert all(vars(model)[key] is before[key] for key in before)
+
+
+def test_rows_are_named_in_one_way_only(digits):
+    X, y = digits
+    stored, bare = classifier().fit(X, y), classifier(n_components=20).fit(X, y)
+    with pytest.raises(ValueError, match="give either indices, or both X and y"):
+        stored.forget()
+    with pytest.raises(ValueError, match="give either indices, or both X and y"):
+        bare.forget(X=X[:3])
+    with pytest.raises(ValueError, match="this one has them"):
+        stored.forget(X=X[:3], y=y[:3])
+    with pytest.raises(ValueError, match="fit with store=True"):
+        bare.forget([3])
+    with pytest.raises(ValueError, match="indices know their weights"):
+        stored.forget([3], sample_weight=[1.0])
+    with pytest.raises(TypeError, match="mask or indices"):
+        stored.forget([0.5])
+    with pytest.raises(NotFittedError):
+        classifier().forget([0])
+
+
+def test_rows_that_were_never_learned_are_noticed(digits):
+    X, y = digits
+    few = y < 5
+    model = classifier(n_components=10, solver="primal", alpha=1e-3).fit(X[few], y[few])
+    before = vars(model).copy()
+    with pytest.raises(ValueError, match="label 7, which is none of the model's"):
+        model.forget(X=X[y == 7], y=y[y == 7])
+    zeros = np.flatnonzero(y == 0)
+    with pytest.raises(ValueError, match="label 0 more often than the model has learned it"):
+        model.forget(X=np.vstack((X[zeros],) * 2), y=np.zeros(2 * len(zeros), dtype=int))
+    stranger = np.vstack((X[few][:1],) * 30) + 3.0
+    with pytest.raises(ValueError, match="cannot be taken out of the model"):
+        model.forget(X=stranger, y=y[few][:30])
+    assert all(vars(model)[key] is before[key] for key in before)
+
+
+def test_parameters_that_contradict_each_other_are_refused(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="store=False needs solver='primal'"):
+        classifier(store=False).fit(X, y)
+    with pytest.raises(ValueError, match="alpha=1e-300 is too small"):
+        classifier(alpha=1e-300).fit(X[[0, 0, 1]], y[[0, 0, 1]])
+    with pytest.raises(ValueError, match="at least one non-zero number"):
+        classifier().fit(X, y, sample_weight=np.zeros(250))
+    model = RandomFeatureRegressor(20, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="y must have 1 outputs as in fit, got 2"):
+        model.learn(X[:2], X[:2, :2])
+
+
+def test_it_classifies(digits):
+    X, y, _ = load("digits", 1000)
+    model = RandomFeatureClassifier(alpha=0.1, gamma=0.01, random_state=0)
+    model.fit(X[:800], y[:800])
+    assert model.score(X[800:], y[800:]) > 0.93
