@@ -1,6 +1,7 @@
 """What the last linear layer of a network sees."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -43,7 +44,14 @@ def head_of(module: nn.Module, name: str | None = None) -> nn.Linear:
 @contextlib.contextmanager
 def _recorded_input(layer: nn.Module) -> Iterator[list[torch.Tensor]]:
     inputs: list[torch.Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    own_thread = threading.get_ident()
+
+    def record(_, args):
+        # Other threads may predict with the same module.
+        if threading.get_ident() == own_thread:
+            inputs.append(args[0])
+
+    hook = layer.register_forward_pre_hook(record)
     try:
         yield inputs
     finally:

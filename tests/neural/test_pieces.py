@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 from torch import nn
 
 from sklearn_ext.neural import (
@@ -141,3 +142,14 @@ def test_bad_files_are_refused_and_nothing_in_them_runs(tmp_path):
     for name in ("malicious.pt", "list.pt", "cut.safetensors", "noise.pt"):
         with pytest.raises(ValueError, match="not a readable file of named tensors"):
             load_tensors(tmp_path / name)
+
+
+def test_features_are_those_of_the_calling_thread():
+    net = MLP(3, 2)
+    batches = [torch.randn(n, 3) for n in range(2, 34)]
+    expected = [outputs_and_features(net, X, head_of(net))[1] for X in batches]
+    features = Parallel(n_jobs=4, backend="threading")(
+        delayed(outputs_and_features)(net, X, head_of(net)) for X in batches
+    )
+    for (_, actual), wanted in zip(features, expected, strict=True):
+        torch.testing.assert_close(actual, wanted)
