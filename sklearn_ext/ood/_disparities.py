@@ -23,7 +23,7 @@ def pixel_disparity(x, x_hat):
     -------
     ndarray of shape (n_repeats, n)
     """
-    return _norm(x_hat - x)
+    return _norm(np.subtract(x_hat, x, dtype=np.float64))
 
 
 def feature_disparity(z, z_hat, metric):
@@ -45,7 +45,7 @@ def feature_disparity(z, z_hat, metric):
     ndarray of shape (n_repeats, n)
     """
     if metric == "l2":
-        return _norm(z_hat - z)
+        return _norm(np.subtract(z_hat, z, dtype=np.float64))
     difference = _unit(z_hat) - _unit(z)
     if metric == "cosine":
         return np.einsum("...d,...d->...", difference, difference) / 2

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Rows farther out than any noise reaches are as far as rows can be; their squares, and products
+# with what is stored, stay within single precision.
+_FARTHEST = 1e12
+
 
 @dataclass(frozen=True)
 class PathScale:
@@ -23,7 +27,9 @@ class PathScale:
     upper: np.ndarray
 
     def to_path(self, X):
-        return (X - self.center) / self.width
+        with np.errstate(over="ignore"):
+            x = (X - self.center) / self.width
+        return np.clip(x, -_FARTHEST, _FARTHEST, out=x)
 
     def from_path(self, x):
         return x * self.width + self.center

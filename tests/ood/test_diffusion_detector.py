@@ -434,3 +434,12 @@ def test_it_works_inside_pipelines_and_searches(digits):
         StandardScaler(), DiffusionOODDetector(LogisticRegression(max_iter=500), random_state=0)
     )
     assert cross_val_score(pipeline, X, y, scoring=scorer, cv=3).min() > 0.8
+
+
+@pytest.mark.parametrize("scale", ["minmax", "standard", (0, 16)])
+def test_rows_however_far_are_scored(digits, scale):
+    detector = DiffusionOODDetector(scale=scale, random_state=0).fit(digits[0])
+    far = digits[2][:18] * 10.0 ** np.arange(0, 36, 2)[:, None]
+    scores = detector.score_samples(far)
+    assert np.isfinite(scores).all()
+    assert (scores[2:] < detector.offset_ - 1).all()
