@@ -26,6 +26,7 @@ from .inspection import (
     LABBandwidthDisplay as LABBandwidthDisplay,
     LossCurveDisplay as LossCurveDisplay,
     NetworkDisplay as NetworkDisplay,
+    UnlearningReportDisplay as UnlearningReportDisplay,
 )
 from .kernel_regression import (
     LABRidgelessClassifier as LABRidgelessClassifier,
@@ -44,5 +45,7 @@ from .ood import DiffusionOODDetector as DiffusionOODDetector
 from .unlearning import (
     RandomFeatureClassifier as RandomFeatureClassifier,
     RandomFeatureRegressor as RandomFeatureRegressor,
+    make_forget_split as make_forget_split,
+    unlearning_report as unlearning_report,
 )
 from .utils import all_estimators as all_estimators

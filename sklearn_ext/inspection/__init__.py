@@ -5,6 +5,7 @@ from ._imputation import ImputationDisplay
 from ._lab_bandwidths import LABBandwidthDisplay
 from ._loss_curve import LossCurveDisplay
 from ._network import NetworkDisplay
+from ._unlearning_report import UnlearningReportDisplay
 
 __all__ = [
     "ConsensusDisplay",
@@ -12,4 +13,5 @@ __all__ = [
     "LABBandwidthDisplay",
     "LossCurveDisplay",
     "NetworkDisplay",
+    "UnlearningReportDisplay",
 ]

@@ -1,0 +1,138 @@
+"""Metrics of forgetting against those of the retrained model."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from ..unlearning._report import RETRAINED
+
+_LABELS = {
+    "FA": "accuracy, forgotten rows (%)",
+    "UA": "errors, forgotten rows (%)",
+    "FA_t": "accuracy, forgotten test rows (%)",
+    "RA": "accuracy, retained rows (%)",
+    "TA": "accuracy, test rows (%)",
+    "MIA": "taken for members (%)",
+    "MIA_efficacy": "taken for non-members (%)",
+    "KL_f": "divergence, forgotten rows",
+    "KL_r": "divergence, retained rows",
+    "KL_t": "divergence, test rows",
+    "gap": "average gap (points)",
+}
+
+
+class UnlearningReportDisplay:
+    """A dot a model and metric, and its distance from the retrained model.
+
+    One panel a metric, one line a model. The retrained model is the vertical line: dots on
+    either side of it are equally bad. Make one with :meth:`from_report`.
+
+    Parameters
+    ----------
+    report : UnlearningReport
+        What to plot.
+    metrics : sequence of str
+        Names of metrics, one panel each.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        The figure, once plotted.
+    axes_ : ndarray of matplotlib Axes
+        One a metric.
+    lines_ : list of matplotlib Line2D
+        The dots of each panel.
+
+    See Also
+    --------
+    unlearning_report : The numbers.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn_ext import UnlearningReportDisplay
+    >>> from sklearn_ext.unlearning import UnlearningReport
+    >>> report = UnlearningReport(
+    ...     {"retrained": {"FA": 90.0, "TA": 91.0}, "original": {"FA": 100.0, "TA": 92.0}}
+    ... )
+    >>> display = UnlearningReportDisplay.from_report(report, metrics=["FA", "TA"])
+    >>> len(display.axes_)
+    2
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(self, *, report, metrics):
+        self.report = report
+        self.metrics = metrics
+
+    @classmethod
+    def from_report(cls, report, *, metrics=("FA", "RA", "TA", "MIA"), axes=None):
+        """Plot a report.
+
+        Parameters
+        ----------
+        report : UnlearningReport
+            From :func:`~sklearn_ext.unlearning_report`.
+        metrics : sequence of str, default=("FA", "RA", "TA", "MIA")
+            Names of metrics, one panel each.
+        axes : sequence of matplotlib Axes, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        UnlearningReportDisplay
+
+        Raises
+        ------
+        ValueError
+            If the report has no such metric, or `axes` are not one a metric.
+        """
+        missing = [name for name in metrics if name not in report.names]
+        if missing:
+            raise ValueError(
+                f"metrics must be among those of the report, {report.names}, got {missing[0]!r}."
+            )
+        return cls(report=report, metrics=tuple(metrics)).plot(axes=axes)
+
+    def plot(self, *, axes=None):
+        """Draw the panels.
+
+        Parameters
+        ----------
+        axes : sequence of matplotlib Axes, default=None
+            Where to plot; None makes a new figure.
+
+        Returns
+        -------
+        UnlearningReportDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        rows = self.report.metrics
+        models = [name for name in rows if name != RETRAINED]
+        if axes is None:
+            n = len(self.metrics)
+            size = (1.2 + 2.3 * n, 1.0 + 0.35 * len(models))
+            _, axes = plt.subplots(1, n, figsize=size, sharey=True, layout="constrained")
+        self.axes_ = np.atleast_1d(axes)
+        if len(self.axes_) != len(self.metrics):
+            raise ValueError(
+                f"axes must be one a metric, {len(self.metrics)}, got {len(self.axes_)}."
+            )
+        places = np.arange(len(models))[::-1]
+        self.lines_ = []
+        for ax, name in zip(self.axes_, self.metrics, strict=True):
+            values = np.array([rows[model].get(name, np.nan) for model in models])
+            if RETRAINED in rows:
+                target = rows[RETRAINED].get(name, np.nan)
+                ax.axvline(target, color="0.3", linewidth=1.2, zorder=1)
+                ax.hlines(places, target, values, color="0.75", linewidth=1.5, zorder=1)
+            self.lines_ += ax.plot(values, places, "o", markersize=7, zorder=2)
+            ax.set_yticks(places, models)
+            ax.set_ylim(-0.6, len(models) - 0.4)
+            ax.set_xlabel(_LABELS[name])
+            ax.set_title(name)
+            ax.margins(x=0.12)
+            ax.spines[["top", "right"]].set_visible(False)
+        self.figure_ = self.axes_[0].figure
+        return self

@@ -1,0 +1,191 @@
+"""Which rows an attacker takes for training rows, from the probabilities that a model gives."""
+
+from numbers import Integral
+
+import numpy as np
+from scipy.special import xlogy
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ..utils._random import local_random_state
+
+_SMALLEST = 1e-12  # probabilities below count as this where their logarithm is taken
+
+
+def prediction_entropy(proba):
+    """Entropy of each row's probabilities (n, C), in nats; terms of probability zero are zero."""
+    return -xlogy(proba, proba).sum(axis=1)
+
+
+def true_class_probability(proba, codes):
+    """Probability of each row's own class; zero where the code is -1, a class without column."""
+    return np.where(codes >= 0, proba[np.arange(len(proba)), codes], 0.0)
+
+
+def modified_entropy(proba, codes):
+    r"""Entropy that knows the label: zero if the label is certain, large if it is excluded.
+
+    .. math:: m(x, y) = -(1 - p_y)\log p_y - \sum_{c \ne y} p_c \log(1 - p_c)
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n, C)
+    codes : ndarray of int of shape (n,)
+        Columns of the labels; -1 for a label without a column, which has probability zero.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    own = true_class_probability(proba, codes)
+    others = proba * np.log(np.clip(1.0 - proba, _SMALLEST, None))
+    total = others.sum(axis=1) - true_class_probability(others, codes)
+    return -(1.0 - own) * np.log(np.clip(own, _SMALLEST, None)) - total
+
+
+def label_codes(y, classes):
+    """Columns of labels among sorted or unsorted classes; -1 for labels that have none."""
+    order = np.argsort(classes)
+    place = np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)
+    codes = order[place]
+    return np.where(np.asarray(classes)[codes] == y, codes, -1)
+
+
+@validate_params(
+    {
+        "proba": ["array-like"],
+        "proba_member": ["array-like"],
+        "proba_nonmember": ["array-like"],
+        "y": ["array-like", None],
+        "y_member": ["array-like", None],
+        "y_nonmember": ["array-like", None],
+        "classes": ["array-like", None],
+        "attack": [StrOptions({"entropy", "confidence", "modified_entropy"})],
+        "max_samples": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def membership_inference_score(
+    proba,
+    proba_member,
+    proba_nonmember,
+    *,
+    y=None,
+    y_member=None,
+    y_nonmember=None,
+    classes=None,
+    attack: str = "entropy",
+    max_samples: int = 2000,
+    random_state=None,
+) -> float:
+    """Share of rows that a membership inference attack takes for training rows.
+
+    The attack learns to tell members (rows that the model was trained on) from others by one
+    number a row, computed from the model's probabilities, and is then asked about the rows in
+    question. Neither a high nor a low share is good by itself: a model that has forgotten rows is
+    as hard to attack as one that was never shown them, not harder.
+
+    Parameters
+    ----------
+    proba : array-like of shape (n_samples, n_classes)
+        Probabilities for the rows in question.
+    proba_member : array-like of shape (n_members, n_classes)
+        Probabilities for rows that the model was trained on.
+    proba_nonmember : array-like of shape (n_nonmembers, n_classes)
+        Probabilities for rows that it has not seen.
+    y, y_member, y_nonmember : array-like, default=None
+        Labels of these rows. The entropy attack does not need them.
+    classes : array-like of shape (n_classes,), default=None
+        Labels of the columns; None is ``0, 1, ...``. A label that is not among them has
+        probability zero.
+    attack : {"entropy", "confidence", "modified_entropy"}, default="entropy"
+        "entropy" is a logistic regression with balanced classes on the entropy of the
+        probabilities [1]_. "modified_entropy" is the same on an entropy that knows the label
+        [2]_. "confidence" is a support vector machine on the probability of the label, with
+        equally many members and others [3]_.
+    max_samples : int, default=2000
+        For "confidence": at most so many members, and others, drawn at random.
+    random_state : int, RandomState instance or None, default=None
+        Seed of that draw.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. One minus this is what [3]_ calls the efficacy of unlearning.
+
+    Raises
+    ------
+    ValueError
+        If probabilities are not those of one set of classes, or labels are missing.
+
+    See Also
+    --------
+    sklearn_ext.unlearning_report : This and all other metrics of forgetting.
+
+    References
+    ----------
+    .. [1] R. Yang, M. He, F. He, Y. Zhang, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+       Over-Parameterized Regimes", arXiv:2410.08557, 2024.
+    .. [2] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models",
+       USENIX Security 2021.
+    .. [3] C. Fan et al., "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency
+       in Both Image Classification and Generation", ICLR 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.metrics import membership_inference_score
+    >>> sure, unsure = np.tile([0.99, 0.01], (50, 1)), np.tile([0.6, 0.4], (50, 1))
+    >>> membership_inference_score(sure[:8], proba_member=sure, proba_nonmember=unsure)
+    1.0
+    >>> membership_inference_score(unsure[:8], proba_member=sure, proba_nonmember=unsure)
+    0.0
+    """
+    groups = [
+        _signal(name, values, labels, classes, attack)
+        for name, values, labels in (
+            ("", proba, y),
+            ("_member", proba_member, y_member),
+            ("_nonmember", proba_nonmember, y_nonmember),
+        )
+    ]
+    widths = {width for _, width in groups}
+    if len(widths) > 1:
+        raise ValueError(
+            f"proba, proba_member and proba_nonmember must have the same columns, got {widths}."
+        )
+    asked, members, others = (signal[:, None] for signal, _ in groups)
+    if attack == "confidence":
+        n = min(len(members), len(others), max_samples)
+        rng = local_random_state(random_state)
+        members, others = (g[rng.permutation(len(g))[:n]] for g in (members, others))
+        attacker = SVC(C=3.0, gamma="auto")
+    else:
+        attacker = LogisticRegression(class_weight="balanced")
+    is_member = np.repeat([1, 0], [len(members), len(others)])
+    attacker.fit(np.vstack((members, others)), is_member)
+    return float(attacker.predict(asked).mean())
+
+
+def _signal(name, proba, y, classes, attack):
+    """One number a row, and the number of classes."""
+    proba = check_array(proba, dtype=np.float64, input_name=f"proba{name}")
+    if (proba < 0).any() or abs(proba.sum(axis=1) - 1.0).max() > 1e-3:
+        raise ValueError(f"proba{name} must have non-negative rows that sum to one.")
+    n_classes = proba.shape[1]
+    if attack == "entropy":
+        return prediction_entropy(proba), n_classes
+    if y is None:
+        raise ValueError(f"attack={attack!r} needs y{name}.")
+    classes = np.arange(n_classes) if classes is None else column_or_1d(classes)
+    if len(classes) != n_classes:
+        raise ValueError(f"classes must name the {n_classes} columns, got {len(classes)} labels.")
+    y = column_or_1d(y)
+    if len(y) != len(proba):
+        raise ValueError(f"y{name} must have {len(proba)} labels, got {len(y)}.")
+    codes = label_codes(y, classes)
+    signal = true_class_probability if attack == "confidence" else modified_entropy
+    return signal(proba, codes), n_classes

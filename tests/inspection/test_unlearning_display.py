@@ -1,0 +1,61 @@
+import matplotlib
+import numpy as np
+import pytest
+
+from sklearn_ext import UnlearningReportDisplay
+from sklearn_ext.unlearning import UnlearningReport
+
+
+@pytest.fixture(autouse=True)
+def no_window():
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def report():
+    return UnlearningReport(
+        {
+            "retrained": {"FA": 90.0, "RA": 99.0, "TA": 91.0, "MIA": 50.0},
+            "original": {"FA": 100.0, "RA": 99.5, "TA": 92.0, "MIA": 80.0},
+            "random label": {"FA": 85.0, "RA": 97.0, "TA": 88.0, "MIA": 5.0},
+        }
+    )
+
+
+def test_dots_stand_beside_the_line_of_the_retrained_model(report):
+    display = report.plot()
+    assert [ax.get_title() for ax in display.axes_] == ["FA", "RA", "TA", "MIA"]
+    labels = [text.get_text() for text in display.axes_[0].get_yticklabels()]
+    assert labels == ["original", "random label"]
+    for ax, dots, name in zip(display.axes_, display.lines_, display.metrics, strict=True):
+        values = [report.metrics[model][name] for model in ("original", "random label")]
+        np.testing.assert_array_equal(dots.get_xdata(), values)
+        target = ax.lines[0].get_xdata()
+        np.testing.assert_array_equal(target, [report.metrics["retrained"][name]] * 2)
+
+
+def test_without_a_retrained_model_there_are_dots_only(report):
+    del report.metrics["retrained"]
+    display = UnlearningReportDisplay.from_report(report, metrics=["FA"])
+    (ax,) = display.axes_
+    assert len(ax.lines) == 1
+    assert not ax.collections
+
+
+def test_it_draws_into_given_axes(report):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots(2)
+    display = report.plot(metrics=["TA", "MIA"], axes=axes)
+    assert display.figure_ is axes[0].figure
+    with pytest.raises(ValueError, match="one a metric, 1, got 2"):
+        report.plot(metrics=["TA"], axes=axes)
+
+
+def test_a_metric_that_the_report_lacks_is_named(report):
+    with pytest.raises(ValueError, match="got 'KL_f'"):
+        report.plot(metrics=["FA", "KL_f"])
