@@ -15,6 +15,8 @@ from ._injection import inject, lora_layers, saved_modules
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
+# With trained biases peft writes those of a saved module once more, under these names.
+_PEFT_COPIES = {"modules_to_save", "original_module"}
 
 
 def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -159,6 +161,7 @@ def load_lora_state_dict(module, tensors):
         If a name or a shape does not fit.
     """
     own = lora_state_dict(module)
+    tensors = {name: tensors[name] for name in tensors if not _PEFT_COPIES & set(name.split("."))}
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
         raise ValueError(

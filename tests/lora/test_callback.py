@@ -1,0 +1,91 @@
+"""The noise alone, as a callback of any net."""
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.datasets import load_digits
+
+from sklearn_ext import FlatLoRACallback, FlatLoRAClassifier, NetClassifier
+from sklearn_ext.lora import inject_lora, lora_layers
+from sklearn_ext.neural import MLP, seeded
+
+X, y = load_digits(return_X_y=True)
+X, y = (X[:160] / 16).astype(np.float32), y[:160]
+
+
+@pytest.fixture
+def module():
+    with seeded(0):
+        return inject_lora(MLP(64, 10, hidden_sizes=(24,)), r=2, random_state=0)
+
+
+def test_any_net_of_skorch_trains_under_noise(module):
+    frozen = module[1].base_layer.weight.clone()
+    net = skorch.NeuralNetClassifier(
+        module,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=0.9,
+        callbacks=[FlatLoRACallback(0.2, random_state=0)],
+        max_epochs=5,
+        batch_size=32,
+        verbose=0,
+        train_split=None,
+    ).fit(X, y)
+    strengths = np.array(net.history[:, "batches", :, "sigma"]).ravel()
+    expected = [0.1 * (1 - np.cos(np.pi * t / 25)) for t in range(25)]
+    np.testing.assert_allclose(strengths, expected, atol=1e-12)
+    assert torch.equal(net.module_[1].base_layer.weight, frozen)
+    assert net.module_[1].lora_B.weight.any()
+    assert all(layer.noise is None for layer in lora_layers(net.module_).values())
+
+
+@pytest.mark.parametrize("params", [{}, {"perturbation": "local"}, {"store_noise": True}])
+def test_noise_is_drawn_from_its_own_seed(module, params):
+    probabilities = []
+    for seed in (0, 0, 1):
+        callback = FlatLoRACallback(0.5, schedule="constant", random_state=seed, **params)
+        net = NetClassifier(module, callbacks=[callback], max_epochs=2, random_state=0)
+        before = torch.get_rng_state()
+        with torch.random.fork_rng():
+            probabilities.append(clone_and_fit(net).predict_proba(X))
+        assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(probabilities[0], probabilities[1])
+    assert np.abs(probabilities[0] - probabilities[2]).max() > 1e-4
+
+
+def clone_and_fit(net):
+    from sklearn.base import clone
+
+    return clone(net).fit(X, y)
+
+
+def test_it_does_what_the_estimator_does():
+    with seeded(0):
+        plain = MLP(64, 10, hidden_sizes=(24,))
+    net = FlatLoRAClassifier(plain, sigma=0.0, r=2, max_epochs=2, random_state=0).fit(X, y)
+    with seeded(0):
+        adapted = inject_lora(MLP(64, 10, hidden_sizes=(24,)), r=2, random_state=0)
+    adapted.load_state_dict(net.module_.state_dict())
+    callback = FlatLoRACallback(0.0)
+    again = NetClassifier(adapted, callbacks=[callback], max_epochs=0, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
+
+
+def test_what_an_interrupted_step_leaves_behind_does_not_reach_predictions(module):
+    class Interrupting(skorch.callbacks.Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            raise KeyboardInterrupt
+
+    callbacks = [FlatLoRACallback(5.0, schedule="constant", random_state=0), Interrupting()]
+    net = NetClassifier(module, callbacks=callbacks, max_epochs=1, random_state=0).fit(X, y)
+    with torch.no_grad():
+        expected = module.eval()(torch.tensor(X)).softmax(dim=1)
+    np.testing.assert_allclose(net.predict_proba(X), expected, atol=1e-6)
+
+
+def test_a_network_without_adapters_is_refused():
+    net = NetClassifier(callbacks=[FlatLoRACallback()], max_epochs=1)
+    with pytest.raises(ValueError, match="MLP has no adapted layer"):
+        net.fit(X, y)

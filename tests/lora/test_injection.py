@@ -1,0 +1,195 @@
+"""Which layers get an update, what is trained, and the way back to plain layers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_ext.lora import inject_lora, lora_layers, merge_lora
+from sklearn_ext.lora._injection import frozen_norms
+from tests.lora.layers import SmallNet, randomize_updates
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return SmallNet()
+
+
+def trained(module):
+    return {name for name, p in module.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, ["first", "second", "body"]),
+        ({"target_modules": "all-linear"}, ["body", "head"]),
+        ({"target_modules": "all"}, ["first", "second", "body", "head"]),
+        ({"target_modules": ["body"]}, ["body"]),
+        ({"target_modules": r"(first|second)"}, ["first", "second"]),
+        ({"target_modules": "all", "exclude_modules": ["second"]}, ["first", "body", "head"]),
+        ({"target_modules": "all", "exclude_modules": "s.*|head"}, ["first", "body"]),
+        ({"target_modules": "all", "modules_to_save": ["head"]}, ["first", "second", "body"]),
+    ],
+)
+def test_targets(net, params, expected):
+    module = inject_lora(net, r=2, random_state=0, **params)
+    assert module is net
+    assert list(lora_layers(module)) == expected
+
+
+def test_suffixes_are_whole_parts_of_names():
+    module = nn.Sequential()
+    module.add_module("a", nn.ModuleDict({"fc": nn.Linear(9, 9), "xfc": nn.Linear(9, 9)}))
+    inject_lora(module, target_modules=["fc"], random_state=0)
+    assert list(lora_layers(module)) == ["a.fc"]
+
+
+def test_no_match_lists_the_candidates(net):
+    with pytest.raises(ValueError, match=r"\['nope'\].*candidates are.*'first', 'second', 'body'"):
+        inject_lora(net, target_modules=["nope"])
+    with pytest.raises(ValueError, match=r"'tail'.*which is no module"):
+        inject_lora(net, modules_to_save=["tail"])
+
+
+def test_parameters_out_of_range_are_refused(net):
+    for params in ({"r": 0}, {"lora_alpha": 0}, {"lora_dropout": 1.0}, {"train_bias": "some"}):
+        (name,) = params
+        with pytest.raises(ValueError, match=name):
+            inject_lora(net, **params)
+
+
+def test_only_updates_are_trained(net):
+    inject_lora(net, r=2, random_state=0)
+    assert trained(net) == {
+        f"{layer}.{factor}.weight"
+        for layer in ("first", "second", "body")
+        for factor in ("lora_A", "lora_B")
+    }
+
+
+def test_saved_modules_and_biases_are_trained_on_request(net):
+    inject_lora(net, r=2, target_modules=["body"], modules_to_save=["head"], random_state=0)
+    factors = {"body.lora_A.weight", "body.lora_B.weight"}
+    assert trained(net) == factors | {"head.weight", "head.bias"}
+    net = inject_lora(SmallNet(), r=2, target_modules=["body"], train_bias="lora_only")
+    assert trained(net) == factors | {"body.base_layer.bias"}
+    net = inject_lora(SmallNet(), r=2, target_modules=["body"], train_bias="all")
+    biases = {"first.bias", "norm.bias", "second.bias", "body.base_layer.bias", "head.bias"}
+    assert trained(net) == factors | biases
+
+
+def test_norms_are_frozen_unless_they_are_trained(net):
+    assert frozen_norms(inject_lora(copy.deepcopy(net), r=2)) != []
+    inject_lora(net, r=2, train_norm=True)
+    assert frozen_norms(net) == []
+    assert {"norm.weight", "norm.bias"} <= trained(net)
+
+
+def test_the_network_computes_what_it_did_bit_for_bit(net):
+    x = torch.randn(5, 8, 8)
+    expected = net.eval()(x)
+    assert torch.equal(inject_lora(net, r=2, random_state=0)(x), expected)
+
+
+def test_factors_repeat_under_a_seed_and_leave_the_global_generator(net):
+    before = torch.get_rng_state()
+    states = [
+        inject_lora(copy.deepcopy(net), r=2, random_state=seed).state_dict() for seed in (0, 0, 1)
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    name = "body.lora_A.weight"
+    assert not torch.equal(states[0][name], states[2][name])
+
+
+def test_ranks_and_alphas_by_pattern(net):
+    inject_lora(
+        net, r=2, lora_alpha=4, rank_pattern={"body": 5, "se.*": 3}, alpha_pattern={"first": 1}
+    )
+    layers = lora_layers(net)
+    assert {name: layer.r for name, layer in layers.items()} == {"first": 2, "second": 3, "body": 5}
+    assert [layer.scaling for layer in layers.values()] == [0.5, 4 / 3, 4 / 5]
+
+
+def test_a_rank_beyond_the_weight_is_lowered_with_a_warning(net):
+    with pytest.warns(UserWarning, match=r"lowered, in \['first'\]") as record:
+        inject_lora(net, r=8)
+    assert record[0].filename == __file__
+    assert lora_layers(net)["first"].r == 6
+
+
+def test_merging_gives_plain_layers_and_the_same_outputs(net):
+    x = torch.randn(5, 8, 8)
+    module = randomize_updates(inject_lora(net, r=2, random_state=0)).eval()
+    expected = module(x)
+    plain = merge_lora(module)
+    assert plain is module
+    assert lora_layers(plain) == {}
+    assert type(plain.second) is nn.Conv2d
+    torch.testing.assert_close(plain(x), expected, rtol=1e-5, atol=1e-5)
+    assert plain.state_dict().keys() == SmallNet().state_dict().keys()
+    assert len(trained(plain)) == len(list(plain.parameters()))
+
+
+def test_merging_writes_no_shared_weight(net):
+    other = copy.deepcopy(net)
+    other.body.weight = net.body.weight
+    before = net.body.weight.detach().clone()
+    merge_lora(randomize_updates(inject_lora(other, r=2, random_state=0)))
+    assert torch.equal(net.body.weight, before)
+
+
+def test_a_network_with_updates_gets_no_second_ones(net):
+    inject_lora(net, r=2)
+    with pytest.raises(ValueError, match="has adapters already"):
+        inject_lora(net, r=2)
+
+
+def test_a_layer_at_two_places_stays_one_layer():
+    layer = nn.Linear(9, 9)
+    module = inject_lora(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(9, 2)), r=2)
+    assert module[0] is module[2]
+    assert list(lora_layers(module)) == ["0"]
+
+
+def test_a_tied_weight_gets_no_noise():
+    module = nn.ModuleDict({"embed": nn.Embedding(9, 5), "out": nn.Linear(5, 9, bias=False)})
+    module["out"].weight = module["embed"].weight
+    with pytest.warns(UserWarning, match=r"'out' is tied.*\['embed', 'out'\]"):
+        inject_lora(module, r=2, target_modules=["out"])
+    assert not lora_layers(module)["out"].takes_noise
+
+
+def test_integer_weights_are_refused(net):
+    net.body.weight = nn.Parameter(torch.ones(16, 72, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(TypeError, match=r"'body' is of type torch\.int8"):
+        inject_lora(net, r=2)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "no_grad"])
+def test_updates_reach_the_fused_paths_of_a_transformer(mode):
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    plain = copy.deepcopy(encoder)
+    targets = ["linear1", "linear2", "out_proj"]
+    module = randomize_updates(inject_lora(encoder, r=2, target_modules=targets))
+    x = torch.randn(3, 5, 16)
+    module.train(mode == "train")
+    with torch.set_grad_enabled(mode != "no_grad"):
+        output = module(x)
+        merged = merge_lora(copy.deepcopy(module))
+        torch.testing.assert_close(output, merged(x), rtol=0, atol=2e-6)
+        assert (output - plain.train(mode == "train")(x)).abs().max() > 0.1
+    if mode != "no_grad":
+        output.square().sum().backward()
+        for layer in lora_layers(module).values():
+            assert layer.lora_A.weight.grad.abs().sum() > 0
+
+
+def test_fused_projections_of_attention_are_named_in_a_warning():
+    encoder = nn.TransformerEncoderLayer(16, 2, 32)
+    with pytest.warns(UserWarning, match=r"one bare parameter.*\['self_attn'\]"):
+        inject_lora(encoder, r=2, target_modules="all")

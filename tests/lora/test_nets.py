@@ -1,0 +1,411 @@
+"""The estimators: what a fit leaves alone, how noise follows the steps, and what comes after."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from sklearn_ext import FlatLoRAClassifier, FlatLoRARegressor, NetClassifier
+from sklearn_ext.lora import lora_layers
+from sklearn_ext.lora._noise import noise_strength
+from sklearn_ext.neural import MLP, save_tensors, seeded
+from tests.lora.layers import SmallNet
+
+X, y = load_digits(return_X_y=True)
+X, y = (X[:160] / 16).astype(np.float32), y[:160]
+IMAGES = X.reshape(-1, 8, 8)
+QUICK = {"r": 2, "lr": 1e-2, "max_epochs": 3, "random_state": 0}
+
+
+@pytest.fixture
+def module():
+    with seeded(0):
+        return MLP(64, 10, hidden_sizes=(24, 24))
+
+
+class HalfMLP(nn.Module):
+    """A network whose body is stored and computed in bfloat16."""
+
+    def __init__(self):
+        super().__init__()
+        with seeded(0):
+            self.body = MLP(64, 10, hidden_sizes=(24, 24)).to(torch.bfloat16)
+
+    def forward(self, x):
+        return self.body(x.to(torch.bfloat16)).float()
+
+
+def frozen_state(module):
+    """Everything but the factors, under the names that it had before adaptation."""
+    return {
+        name.replace("base_layer.", ""): tensor
+        for name, tensor in module.state_dict().items()
+        if "lora_" not in name
+    }
+
+
+def assert_bits_of(module, source):
+    state, expected = frozen_state(module), source.state_dict()
+    assert state.keys() == expected.keys()
+    for name, tensor in state.items():
+        assert tensor.dtype == expected[name].dtype
+        assert torch.equal(tensor, expected[name]), name
+
+
+class Interrupting(skorch.callbacks.Callback):
+    """Keeps the module and raises between the gradients and the step of the fourth batch."""
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        self.n_calls_ = 0
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        self.module_ = net.module_
+        self.n_calls_ += 1
+        if self.n_calls_ == 4:
+            raise RuntimeError("interrupted")
+
+
+@pytest.mark.parametrize("perturbation", ["weight", "local"])
+@pytest.mark.parametrize("Module", [lambda: MLP(64, 10), HalfMLP], ids=["float32", "bfloat16"])
+def test_the_backbone_keeps_its_bits(Module, perturbation):
+    with seeded(0):
+        source = Module()
+    kept = copy.deepcopy(source)
+    params = QUICK | {"perturbation": perturbation, "sigma": 0.3}
+    net = FlatLoRAClassifier(source, **params).fit(X, y)
+    assert_bits_of(net.module_, kept)
+    assert any(layer.lora_B.weight.any() for layer in lora_layers(net.module_).values())
+    interrupting = Interrupting()
+    net = FlatLoRAClassifier(source, **params, sigma_schedule="constant", callbacks=[interrupting])
+    with pytest.raises(RuntimeError, match="interrupted"):
+        net.fit(X, y)
+    assert_bits_of(interrupting.module_, kept)
+    assert all(layer.noise is None for layer in lora_layers(interrupting.module_).values())
+    with pytest.raises(NotFittedError):
+        net.predict(X)
+    assert_bits_of(source, kept)
+
+
+def test_an_exception_in_the_forward_pass_leaves_no_noise(module):
+    net = FlatLoRAClassifier(module, **QUICK, sigma_schedule="constant").fit(X, y)
+    trained = net.module_
+    before = copy.deepcopy(trained.state_dict())
+
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    hook = trained[-1].register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        net.partial_fit(X, y)
+    hook.remove()
+    assert all(layer.noise is None for layer in lora_layers(trained).values())
+    assert all(torch.equal(before[name], t) for name, t in trained.state_dict().items())
+    net.predict(X)
+
+
+def test_weights_of_a_read_only_file_are_trained_on(module, tmp_path):
+    path = tmp_path / "backbone.safetensors"
+    save_tensors(path, module.state_dict())
+    path.chmod(0o400)
+    content = path.read_bytes()
+    from_file, from_memory = (
+        FlatLoRAClassifier(MLP, module__hidden_sizes=(24, 24), pretrained=pretrained, **QUICK)
+        for pretrained in (path, module.state_dict())
+    )
+    expected = from_memory.fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(from_file.fit(X, y).predict_proba(X), expected)
+    assert path.read_bytes() == content
+
+
+def test_pretrained_weights_are_loaded_at_every_fit(module):
+    net = FlatLoRAClassifier(
+        MLP, module__hidden_sizes=(24, 24), pretrained=module.state_dict(), **QUICK
+    )
+    for _ in range(2):
+        net.fit(X, y)
+        assert_bits_of(net.module_, module)
+    clone(net).fit(X, y)
+
+
+def test_a_new_head_is_trained_and_may_have_another_size(module):
+    params = QUICK | {"modules_to_save": ["5"]}
+    rows = y < 4
+    net = FlatLoRAClassifier(
+        MLP, module__hidden_sizes=(24, 24), pretrained=module.state_dict(), **params
+    )
+    net.fit(X[rows], y[rows])
+    assert net.module_[5].weight.shape == (4, 24)
+    assert net.module_[5].weight.requires_grad
+    assert torch.equal(frozen_state(net.module_)["1.weight"], module[1].weight)
+
+
+def test_random_base_weights_are_warned_of_where_the_user_called():
+    net = FlatLoRAClassifier(MLP, module__hidden_sizes=(24,), **QUICK)
+    with pytest.warns(UserWarning, match="base weights are random") as record:
+        net.fit(X, y)
+    assert record[0].filename == __file__
+
+
+def test_the_optimizer_gets_trained_parameters_only(module):
+    net = FlatLoRAClassifier(module, **QUICK, modules_to_save=["5"]).fit(X, y)
+    held = {id(p) for group in net.optimizer_.param_groups for p in group["params"]}
+    assert held == {id(p) for p in net.module_.parameters() if p.requires_grad}
+    assert net.n_trainable_ == 2 * (64 + 24 + 24 + 24) + 250
+    assert net.n_total_ == net.n_trainable_ + 64 * 24 + 24 + 24 * 24 + 24
+    assert net.target_modules_ == ["1", "3"]
+    assert net.lora_layers_["1"] == {"shape": (24, 64), "r": 2}
+
+
+def test_the_schedule_follows_the_steps(module):
+    net = FlatLoRAClassifier(module, **QUICK, sigma=0.2, batch_size=16).fit(X, y)
+    expected = [noise_strength(t / 30, 0.2) for t in range(30)]
+    np.testing.assert_allclose(net.sigma_history_, expected, rtol=1e-12)
+    assert net.history_[-1, "sigma"] == net.sigma_history_[-1]
+
+
+def test_training_on_begins_the_schedule_anew_unless_it_is_a_warm_start(module):
+    net = FlatLoRAClassifier(module, **QUICK, sigma=0.2).fit(X, y)
+    n = len(net.sigma_history_)
+    net.partial_fit(X, y)
+    np.testing.assert_array_equal(net.sigma_history_[n:], net.sigma_history_[:n])
+    net.set_params(warm_start=True).fit(X, y)
+    assert (net.sigma_history_[2 * n :] == 0.2).all()
+
+
+def test_a_data_loader_of_unknown_length_makes_the_schedule_follow_epochs(module):
+    net = FlatLoRAClassifier(module, **QUICK, sigma=0.2)
+    net.set_params(iterator_train=Unsized)
+    net.fit(X, y)
+    assert sorted(set(net.sigma_history_)) == [noise_strength(k / 3, 0.2) for k in range(3)]
+
+
+class Unsized:
+    """Batches that do not tell how many they are."""
+
+    def __init__(self, dataset, batch_size, shuffle):
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __iter__(self):
+        return iter(torch.utils.data.DataLoader(self.dataset, batch_size=self.batch_size))
+
+
+def seeds_of_calls(net):
+    """Fit, and return the seed of the first layer's noise at each forward pass of training."""
+    seeds = []
+
+    class Recording(skorch.callbacks.Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            layer = next(iter(lora_layers(net.module_).values()))
+            layer.register_forward_pre_hook(
+                lambda layer, _: seeds.append(layer.noise.seed) if layer.training else None
+            )
+
+    net.set_params(callbacks=[Recording()], sigma_schedule="constant").fit(X, y)
+    return seeds
+
+
+def test_each_step_has_noise_of_its_own(module):
+    seeds = seeds_of_calls(FlatLoRAClassifier(module, **QUICK))
+    assert len(set(seeds)) == len(seeds) == 15
+
+
+def test_calls_of_a_closure_within_a_step_see_the_same_noise(module):
+    net = FlatLoRAClassifier(
+        module, **QUICK, optimizer=torch.optim.LBFGS, optimizer__max_iter=3, batch_size=80
+    )
+    seeds = seeds_of_calls(net)
+    assert len(seeds) > 6
+    assert len(set(seeds)) == 6
+
+
+class Accumulating(FlatLoRAClassifier):
+    """Makes one step for two batches."""
+
+    def train_step(self, batch, **fit_params):
+        self.n_batches_ = getattr(self, "n_batches_", 0) + 1
+        step = self.train_step_single(batch, **fit_params)
+        if self.n_batches_ % 2 == 0:
+            self.optimizer_.step()
+            self.optimizer_.zero_grad()
+        return step
+
+
+def test_batches_of_one_step_see_the_same_noise(module):
+    seeds = seeds_of_calls(Accumulating(module, **QUICK | {"max_epochs": 2}, batch_size=40))
+    assert seeds[::2] == seeds[1::2]
+    assert len(set(seeds)) == len(seeds) / 2 == 4
+
+
+def test_several_draws_average_their_gradients(module):
+    class OneStep(skorch.callbacks.Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            self.gradients_ = {n: p.grad.clone() for n, p in named_parameters}
+            self.noises_ = net._process._noises
+
+    probe = OneStep()
+    params = QUICK | {"max_epochs": 1, "n_noise": 3, "sigma_schedule": "constant", "lr": 0}
+    net = FlatLoRAClassifier(module, **params, batch_size=200, callbacks=[probe]).fit(X, y)
+    layers = list(lora_layers(net.module_).values())
+    net.module_.train().zero_grad()
+    for noises in probe.noises_:
+        for layer, noise in zip(layers, noises, strict=True):
+            layer.noise = noise
+        loss = nn.functional.cross_entropy(net.module_(torch.tensor(X)), torch.tensor(y))
+        (loss / 3).backward()
+    assert len({noise.seed for noises in probe.noises_ for noise in noises}) == 6
+    for name, p in net.module_.named_parameters():
+        if p.requires_grad:
+            torch.testing.assert_close(p.grad, probe.gradients_[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("params", [{}, {"perturbation": "local"}, {"n_noise": 2}])
+def test_stored_noise_is_the_same_noise(module, params):
+    params = QUICK | params
+    plain = FlatLoRAClassifier(module, **params).fit(X, y)
+    stored = FlatLoRAClassifier(module, **params, store_noise=True).fit(X, y)
+    np.testing.assert_array_equal(stored.predict_proba(X), plain.predict_proba(X))
+
+
+def test_without_noise_it_is_plain_low_rank_adaptation(module):
+    flat, plain = (
+        FlatLoRAClassifier(module, **QUICK, sigma=sigma).fit(X, y) for sigma in (0.3, 0.0)
+    )
+    assert np.abs(flat.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
+    assert not plain.sigma_history_.any()
+    local = FlatLoRAClassifier(module, **QUICK, sigma=0.0, perturbation="local").fit(X, y)
+    np.testing.assert_array_equal(local.predict_proba(X), plain.predict_proba(X))
+
+
+def test_predictions_have_no_noise_and_a_merged_net_repeats_them(module):
+    net = FlatLoRAClassifier(module, **QUICK, sigma=0.3).fit(X, y)
+    before = net.predict_proba(X)
+    np.testing.assert_array_equal(net.predict_proba(X), before)
+    assert net.merge() is net
+    np.testing.assert_allclose(net.predict_proba(X), before, atol=1e-6)
+    np.testing.assert_array_equal(net.unmerge().predict_proba(X), before)
+    assert_bits_of(net.module_, module)
+    plain = net.merged_module()
+    assert lora_layers(plain) == {}
+    assert isinstance(plain, MLP)
+    logits = plain(torch.tensor(X)).softmax(dim=1).detach()
+    np.testing.assert_allclose(logits, before, atol=1e-6)
+    net.merge().partial_fit(X, y)
+    assert np.abs(net.predict_proba(X) - before).max() > 1e-3
+
+
+def test_frozen_statistics_of_batch_norm():
+    with seeded(0):
+        source = SmallNet(n_outputs=10)
+    net = FlatLoRAClassifier(source, **QUICK).fit(IMAGES, y)
+    assert torch.equal(net.module_.norm.running_mean, source.norm.running_mean)
+    assert_bits_of(net.module_, source)
+    net = FlatLoRAClassifier(source, **QUICK, train_norm=True).fit(IMAGES, y)
+    assert not torch.equal(net.module_.norm.running_mean, source.norm.running_mean)
+    assert not torch.equal(net.module_.norm.weight, source.norm.weight)
+    assert not source.norm.running_mean.any()
+
+
+def test_an_adapter_restores_the_estimator(module, tmp_path):
+    labels = np.array([f"digit {k}" for k in y])
+    net = FlatLoRAClassifier(module, **QUICK, modules_to_save=["5"]).fit(X, labels)
+    net.save_adapter(tmp_path)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 8_000
+    loaded = FlatLoRAClassifier(module).load_adapter(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
+    np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+    assert loaded.lora_layers_ == net.lora_layers_
+    assert loaded.n_features_in_ == 64
+    loaded.partial_fit(X, labels)
+
+
+def test_an_adapter_of_a_regressor_keeps_the_dimensions_of_its_targets(module, tmp_path):
+    with seeded(0):
+        module = MLP(64, 1, hidden_sizes=(24,))
+    net = FlatLoRARegressor(module, **QUICK).fit(X, y / 9)
+    net.save_adapter(tmp_path)
+    loaded = FlatLoRARegressor(module).load_adapter(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
+
+
+def test_an_adapter_without_shapes_asks_for_rows(module, tmp_path):
+    from sklearn_ext.lora import save_adapter
+
+    net = FlatLoRAClassifier(module, **QUICK).fit(X, y)
+    save_adapter(net.module_, tmp_path)
+    unfitted = FlatLoRAClassifier(module)
+    with pytest.raises(ValueError, match="pass some rows X and their y"):
+        unfitted.load_adapter(tmp_path)
+    with pytest.raises(NotFittedError):
+        unfitted.predict(X)
+    loaded = unfitted.load_adapter(tmp_path, X[:50], y[:50])
+    np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+
+
+def test_a_search_over_rank_and_strength(module):
+    net = FlatLoRAClassifier(module, **QUICK)
+    search = GridSearchCV(net, {"r": [1, 4], "sigma": [0.0, 0.1]}, cv=2).fit(X, y)
+    assert search.best_estimator_.lora_layers_["1"]["r"] == search.best_params_["r"]
+
+
+def test_parameters_can_be_set_after_a_fit(module):
+    net = FlatLoRAClassifier(module, **QUICK).fit(X, y)
+    net.set_params(modules_to_save=["5"], target_modules=["3"]).fit(X, y)
+    assert net.target_modules_ == ["3"]
+    assert net.module_[5].weight.requires_grad
+
+
+def test_a_stored_net_goes_on(module):
+    net = FlatLoRAClassifier(module, **QUICK).fit(X, y)
+    restored = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(
+        restored.partial_fit(X, y).predict_proba(X), net.partial_fit(X, y).predict_proba(X)
+    )
+
+
+def test_expected_sharpness_grows_with_the_noise(module):
+    net = FlatLoRAClassifier(module, **QUICK | {"max_epochs": 20}).fit(X, y)
+    small, large = (net.expected_sharpness(X, y, sigma=sigma) for sigma in (0.1, 0.3))
+    assert 0 < small < large
+    assert net.expected_sharpness(X, y) == small
+    net.merge()
+    assert net.expected_sharpness(X, y) == pytest.approx(small, rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_is_reported_with_its_step(module):
+    net = FlatLoRAClassifier(module, **QUICK | {"lr": 1e30})
+    with pytest.raises(FloatingPointError, match=r"The loss is nan at step [1-9]"):
+        net.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("r", 0),
+        ("sigma", -0.1),
+        ("sigma_schedule", "square"),
+        ("perturbation", "bias"),
+        ("n_noise", 0),
+        ("lora_dropout", 1.0),
+        ("modules_to_save", "5"),
+    ],
+)
+def test_parameters_out_of_range_are_named(module, name, value):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of FlatLoRAClassifier"):
+        FlatLoRAClassifier(module, **{name: value}).fit(X, y)
+
+
+def test_a_fitted_net_is_a_source(module):
+    source = NetClassifier(module, max_epochs=2, random_state=0).fit(X, y)
+    net = FlatLoRAClassifier(MLP, module__hidden_sizes=(24, 24), pretrained=source, **QUICK).fit(
+        X, y
+    )
+    assert_bits_of(net.module_, source.module_)

@@ -1,0 +1,91 @@
+"""The noise: its strength, its size, and the numbers it is made of."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_ext.lora._noise import (
+    noise_strength,
+    row_std,
+    squared_row_norms,
+    standard_normal_,
+)
+from sklearn_ext.lora._noise_process import merged_row_std
+from sklearn_ext.lora._weight_noise import WeightNoise
+from tests.lora.layers import randomized
+
+
+def factors(m=40, n=60, r=4, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((m, n), (r, n), (m, r))
+    return [torch.randn(*shape, generator=generator, dtype=dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
+def test_row_norms_of_the_merged_weight_need_no_merged_weight(dtype, rtol):
+    W, A, B = factors(dtype=dtype)
+    expected = (W + 0.7 * B @ A).square().sum(dim=1)
+    torch.testing.assert_close(squared_row_norms(W, A, B, 0.7), expected, rtol=rtol, atol=0)
+    known = squared_row_norms(W, A, B, 0.7, W.square().sum(dim=1))
+    torch.testing.assert_close(known, expected, rtol=rtol, atol=0)
+
+
+def test_a_merged_weight_of_zero_has_norms_of_zero():
+    _, A, B = factors(r=4)
+    norms = squared_row_norms(-(B @ A), A, B)
+    assert (norms >= 0).all()
+    assert norms.max() < 1e-3
+
+
+def test_draws_have_the_size_that_sigma_says():
+    layer = randomized(torch.nn.Linear(30, 12))
+    W = layer.weight.detach()
+    sigma = 0.3
+    std = merged_row_std(layer, sigma)
+    draws = torch.stack([WeightNoise(std, seed).sample(W) for seed in range(4000)])
+    expected = sigma * W.norm(dim=1) / math.sqrt(30)
+    torch.testing.assert_close(draws.std(dim=(0, 2)), expected, rtol=0.01, atol=0)
+    relative = draws.square().sum(dim=(1, 2)).mean().sqrt() / (sigma * W.norm())
+    assert abs(relative - 1) < 0.005
+
+
+def test_the_fan_in_of_a_convolution_is_that_of_one_filter():
+    layer = randomized(torch.nn.Conv2d(6, 4, 3, groups=2))
+    expected = 0.1 * layer.weight.detach().flatten(1).norm(dim=1) / math.sqrt(3 * 9)
+    torch.testing.assert_close(merged_row_std(layer, 0.1), expected)
+
+
+@pytest.mark.parametrize("inputs", [32, 1024])
+def test_the_variance_of_outputs_grows_alike_for_any_width(inputs):
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(16, inputs, generator=generator)
+    x = torch.randn(2000, inputs, generator=generator)
+    std = row_std(W.square().sum(dim=1), inputs, 0.3)
+    noisy = torch.cat([x @ (W + WeightNoise(std, seed).sample(W)).T for seed in range(100, 120)])
+    ratio = (noisy.var(dim=0) / (x @ W.T).var(dim=0)).mean()
+    assert ratio == pytest.approx(1 + 0.3**2, abs=0.02)
+
+
+def test_a_seed_gives_its_numbers_and_no_global_generator_is_used():
+    before = torch.get_rng_state()
+    first, second, other = (standard_normal_(torch.empty(50, 3), seed) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_cosine_rises_from_zero_to_sigma():
+    n_steps = 50
+    strengths = [noise_strength(t / n_steps, 0.2) for t in range(n_steps)]
+    assert strengths[0] == 0
+    assert strengths[n_steps // 2] == pytest.approx(0.1)
+    assert strengths[-1] == pytest.approx(0.2, rel=0.01)
+    assert (np.diff(strengths) > 0).all()
+
+
+def test_other_schedules():
+    assert noise_strength(0.25, 2.0, "linear") == 0.5
+    assert noise_strength(0.0, 2.0, "constant") == 2.0
+    assert noise_strength(0.5, 2.0, lambda progress: progress**2) == 0.5

@@ -1,0 +1,105 @@
+"""The weights of a backbone, from wherever a user has them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_ext import NetClassifier
+from sklearn_ext.lora import inject_lora, merge_lora
+from sklearn_ext.lora._pretrained import load_pretrained, pretrained_state
+from sklearn_ext.neural import save_tensors
+from tests.lora.layers import SmallNet, randomize_updates
+
+
+@pytest.fixture
+def source():
+    torch.manual_seed(0)
+    return SmallNet()
+
+
+def assert_same(module, source, *, but=()):
+    expected = source.state_dict()
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, expected[name]) != name.startswith(tuple(but)), name
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "dict", "arrays", "module", "net"])
+def test_every_source_gives_its_weights(source, tmp_path, kind):
+    state = source.state_dict()
+    if kind == "safetensors":
+        pretrained = tmp_path / "weights.safetensors"
+        save_tensors(pretrained, state)
+    elif kind == "pt":
+        pretrained = str(tmp_path / "weights.pt")
+        torch.save(state, pretrained)
+    elif kind == "net":
+        pretrained = NetClassifier(source, max_epochs=0).fit(np.zeros((4, 8, 8)), [0, 1, 2, 3])
+    else:
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        pretrained = {"dict": state, "arrays": arrays, "module": source}[kind]
+    module = SmallNet()
+    load_pretrained(module, pretrained_state(pretrained), ())
+    assert_same(module, source)
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_weights_in_a_file_are_used_where_they_lie(source, tmp_path):
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    tensors = pretrained_state(tmp_path / "weights.pt")
+    module = SmallNet()
+    load_pretrained(module, tensors, ("head",))
+    assert module.body.weight.data_ptr() == tensors["body.weight"].data_ptr()
+    assert module.head.weight.data_ptr() != tensors["head.weight"].data_ptr()
+    half = SmallNet().to(torch.bfloat16)
+    load_pretrained(half, tensors, ())
+    assert half.body.weight.dtype == torch.bfloat16
+
+
+def test_weights_in_memory_are_copied(source):
+    module = SmallNet()
+    load_pretrained(module, pretrained_state(source.state_dict()), ())
+    with torch.no_grad():
+        module.body.weight.zero_()
+    assert source.body.weight.any()
+
+
+def test_updates_of_a_source_are_merged(source):
+    source = randomize_updates(inject_lora(source, r=2, random_state=0))
+    module = SmallNet()
+    load_pretrained(module, pretrained_state(source), ())
+    assert_same(module, merge_lora(copy.deepcopy(source)))
+
+
+def test_only_replaceable_parts_may_differ(source):
+    new_head = SmallNet(n_outputs=7)
+    with pytest.raises(ValueError, match=r"head\.weight \(4, 16\) instead of \(7, 16\)"):
+        load_pretrained(new_head, pretrained_state(source), ())
+    load_pretrained(new_head, pretrained_state(source), ("head",))
+    assert torch.equal(new_head.body.weight, source.body.weight)
+    state = source.state_dict()
+    del state["head.weight"], state["body.bias"]
+    with pytest.raises(ValueError, match=r"missing \['body.bias'\].*modules_to_save"):
+        load_pretrained(SmallNet(), state, ("head",))
+    with pytest.raises(ValueError, match=r"unknown \['tail'\]"):
+        load_pretrained(SmallNet(), source.state_dict() | {"tail": torch.ones(2)}, ())
+
+
+def test_what_is_no_source_is_refused():
+    with pytest.raises(TypeError, match="pretrained must be None, a path"):
+        pretrained_state(3)
+    with pytest.raises(ValueError, match="not fitted"):
+        pretrained_state(NetClassifier())
+    with pytest.raises(FileNotFoundError):
+        pretrained_state("nothing.pt")
+
+
+def test_normalisations_of_old_files_lack_their_counter(source):
+    state = source.state_dict()
+    del state["norm.num_batches_tracked"]
+    module = SmallNet()
+    load_pretrained(module, state, ())
+    assert isinstance(module.norm, nn.BatchNorm2d)
+    assert torch.equal(module.norm.weight, source.norm.weight)
