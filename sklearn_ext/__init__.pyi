@@ -43,8 +43,16 @@ from .neural import (
 )
 from .ood import DiffusionOODDetector as DiffusionOODDetector
 from .unlearning import (
+    BadTeacherUnlearner as BadTeacherUnlearner,
+    FineTuneUnlearner as FineTuneUnlearner,
+    GradientAscentUnlearner as GradientAscentUnlearner,
+    MUSOUnlearner as MUSOUnlearner,
+    NatMUUnlearner as NatMUUnlearner,
     RandomFeatureClassifier as RandomFeatureClassifier,
     RandomFeatureRegressor as RandomFeatureRegressor,
+    RandomLabelUnlearner as RandomLabelUnlearner,
+    SalUnUnlearner as SalUnUnlearner,
+    SFRonUnlearner as SFRonUnlearner,
     make_forget_split as make_forget_split,
     unlearning_report as unlearning_report,
 )

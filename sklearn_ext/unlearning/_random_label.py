@@ -1,0 +1,116 @@
+"""Forgetting by wrong labels."""
+
+import torch
+
+from ..neural import to_tensor
+from ._unlearner_base import BaseFineTuner
+from ._wrong_labels import draw_wrong_labels
+
+
+class RandomLabelUnlearner(BaseFineTuner):
+    """Train on all rows, those to forget with random wrong labels.
+
+    Also known as amnesiac unlearning. A wrong label is drawn once for each row, as often as it is
+    among the retained rows. It tends to forget more than retraining would.
+
+    Parameters
+    ----------
+    estimator : skorch classifier, FrozenEstimator or None, default=None
+        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
+        One that is not fitted is fitted first. None is
+        :class:`~sklearn_ext.neural.NetClassifier`.
+
+    lr : float, default=1e-3
+        Learning rate; decays to 0 along half a cosine.
+
+    weight_decay : float, default=0
+        Decay of the weights.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" is five, fewer when that would be more than 75,000 rows.
+
+    batch_size : int or None, default=None
+        Rows of a step; None is the net's.
+
+    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
+        What makes the steps; "sgd" has a momentum of 0.9.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the original training, if there is any, and of all draws.
+
+    verbose : int, default=0
+        Prints the loss of each epoch when positive.
+
+    Attributes
+    ----------
+    estimator_ : skorch classifier
+        The unlearned model.
+
+    original_estimator_ : skorch classifier
+        The model before.
+
+    classes_ : ndarray of shape (n_classes,)
+        Labels known to the original model.
+
+    forget_idx_ : ndarray of int
+        Rows that were to be forgotten.
+
+    history_ : list of dict
+        What happened in each epoch.
+
+    input_shape_ : tuple of int
+        Shape of one row of X.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when all are strings.
+
+    See Also
+    --------
+    MUSOUnlearner : Trains on the forget rows, too, with labels as if they had never been seen.
+
+    References
+    ----------
+    .. [1] L. Graves, V. Nagisetty, V. Ganesh, "Amnesiac Machine Learning", AAAI, 2021.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import RandomLabelUnlearner
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = RandomLabelUnlearner(random_state=0).fit(X, y, forget=[0, 7, 60])
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        lr=1e-3,
+        weight_decay=0.0,
+        max_epochs="auto",
+        batch_size=None,
+        optimizer="adamw",
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            estimator,
+            lr=lr,
+            weight_decay=weight_decay,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    def _training_rows(self, request):
+        codes = request.codes.cpu().numpy()
+        wrong = draw_wrong_labels(codes[request.forget], codes[request.retain], request.rng)
+        targets = request.codes.clone()
+        targets[request.forget] = to_tensor(wrong, request.net)
+        return torch.arange(len(targets)), targets

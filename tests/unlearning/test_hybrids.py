@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+from sklearn_ext.unlearning._hybrids import (
+    blend,
+    gradual_masks,
+    match_rows,
+    rank_classes,
+    tent,
+    uniform_masks,
+)
+
+
+def test_the_tent_rises_and_falls_with_two_peaks():
+    np.testing.assert_allclose(tent(8), [0, 0.25, 0.5, 0.75, 0.75, 0.5, 0.25, 0])
+
+
+def test_an_odd_tent_is_interpolated():
+    np.testing.assert_allclose(tent(7), np.array([0, 2, 4, 6, 4, 2, 0]) / 9)
+
+
+def test_gradual_masks_of_32_pixels():
+    first, second, third, fourth = gradual_masks(32, 32, 4, 0.0)
+    np.testing.assert_allclose(first + third, 15 / 16)
+    np.testing.assert_allclose(second + fourth, 15 / 16)
+    np.testing.assert_array_equal(second, first.T)
+    for mask in (first, second, third, fourth):
+        assert mask.mean() == pytest.approx(0.46875)
+        assert (mask.min(), mask.max()) == (0.0, 15 / 16)
+
+
+def test_each_axis_has_its_own_profile():
+    masks = gradual_masks(6, 10, 2, 0.0)
+    np.testing.assert_allclose(masks[0], np.repeat(tent(6)[:, None], 10, axis=1))
+    np.testing.assert_allclose(masks[1], np.repeat(tent(10)[None], 6, axis=0))
+
+
+@pytest.mark.parametrize(("delta", "share"), [(1.0, 1.0), (-1.0, 0.0)])
+def test_the_shift_goes_from_pure_retained_rows_to_pure_forget_rows(delta, share):
+    assert (gradual_masks(8, 8, 4, delta) == share).all()
+    assert (uniform_masks(4, delta) == share).all()
+
+
+def test_more_than_four_masks_repeat():
+    masks = gradual_masks(8, 8, 6, -0.1)
+    np.testing.assert_array_equal(masks[4:], masks[:2])
+
+
+def test_uniform_masks_shift_the_mean_share():
+    np.testing.assert_allclose(uniform_masks(2, -0.05), [[0.42], [0.42]])
+
+
+def test_ranking_leaves_out_the_own_class_and_absent_ones():
+    scores = np.array([[9.0, 5.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0]])
+    admissible = np.array([True, True, True, False])
+    ranking = rank_classes(scores, np.array([0, 2]), admissible)
+    assert [classes.tolist() for classes in ranking] == [[2, 1], [1, 0]]
+
+
+def test_saturated_probabilities_cannot_bring_the_own_class_back():
+    log_p = torch.tensor([[200.0, 0.0, 1.0, 2.0]]).log_softmax(dim=1).numpy()
+    assert np.exp(log_p[0, 1:]).max() == 0  # all underflow to one tie
+    (classes,) = rank_classes(log_p, np.array([0]), np.ones(4, dtype=bool))
+    assert classes.tolist() == [3, 2, 1]
+
+
+def test_rows_are_drawn_once_and_follow_the_ranking():
+    retained = np.repeat([0, 1, 2], 10)
+    ranking = [np.array([2, 1]), np.array([1, 0]), np.array([0, 2])]
+    index, exhausted = match_rows(ranking, retained, 2, np.random.RandomState(0))
+    assert not exhausted
+    assert len(set(index[:, 1])) == len(index) == 6
+    assert index[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert index[:, 2].tolist() == [0, 1] * 3
+    assert retained[index[:, 1]].tolist() == [2, 1, 1, 0, 0, 2]
+
+
+def test_an_empty_stock_is_passed_over_for_the_next_class():
+    retained = np.array([1, 2, 2, 2])
+    ranking = [np.array([1, 2])] * 3
+    index, exhausted = match_rows(ranking, retained, 1, np.random.RandomState(0))
+    assert not exhausted
+    assert retained[index[:, 1]].tolist() == [1, 2, 2]
+
+
+def test_exhausted_stock_is_filled_up_and_told():
+    retained = np.array([0, 1, 1])
+    index, exhausted = match_rows([np.array([1])] * 5, retained, 1, np.random.RandomState(0))
+    assert exhausted
+    assert retained[index[:, 1]].tolist() == [1] * 5
+    assert set(index[:4, 1]) == {1, 2}
+
+
+def test_blend_is_a_weighted_mean():
+    forget, retained = np.full((2, 3), 4.0), np.zeros((2, 3))
+    np.testing.assert_array_equal(
+        blend(forget, retained, np.array([[0.25], [1.0]])), [[1.0] * 3, [4.0] * 3]
+    )

@@ -1,0 +1,355 @@
+"""What all unlearners of networks promise."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import skorch
+import torch
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
+
+from sklearn_ext.neural import NetClassifier
+from sklearn_ext.unlearning import (
+    BadTeacherUnlearner,
+    FineTuneUnlearner,
+    GradientAscentUnlearner,
+    MUSOUnlearner,
+    NatMUUnlearner,
+    RandomLabelUnlearner,
+    SalUnUnlearner,
+    SFRonUnlearner,
+)
+
+UNLEARNERS = [
+    BadTeacherUnlearner,
+    FineTuneUnlearner,
+    GradientAscentUnlearner,
+    MUSOUnlearner,
+    NatMUUnlearner,
+    RandomLabelUnlearner,
+    SalUnUnlearner,
+    SFRonUnlearner,
+]
+every_unlearner = pytest.mark.parametrize("Unlearner", UNLEARNERS)
+# As weak as it takes to survive on the networks of this file.
+GENTLE = {GradientAscentUnlearner: {"lr": 1e-3}}
+
+
+def make(Unlearner, estimator=None, **params):
+    return Unlearner(estimator, random_state=0, **GENTLE.get(Unlearner, {}) | params)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:600] / 16, y[:600]
+
+
+@pytest.fixture(scope="module")
+def net(digits):
+    return NetClassifier(module__hidden_sizes=(32,), max_epochs=20, random_state=0).fit(*digits)
+
+
+@pytest.fixture
+def forget(digits):
+    return digits[1] == 3
+
+
+def weights(estimator):
+    return {name: value.clone() for name, value in estimator.module_.state_dict().items()}
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@every_unlearner
+def test_the_estimator_given_is_never_changed(Unlearner, net, digits, forget):
+    before = weights(net)
+    unlearner = make(Unlearner, net).fit(*digits, forget=forget)
+    assert_same_weights(before, weights(net))
+    assert_same_weights(before, weights(unlearner.original_estimator_))
+    changed = weights(unlearner.estimator_)
+    assert any(not torch.equal(before[name], changed[name]) for name in before)
+    assert isinstance(unlearner.estimator_, skorch.NeuralNetClassifier)
+    X, _ = digits
+    np.testing.assert_array_equal(unlearner.predict(X), unlearner.estimator_.predict(X))
+    np.testing.assert_array_equal(unlearner.predict_proba(X), unlearner.estimator_.predict_proba(X))
+    assert unlearner.forget_idx_.tolist() == np.flatnonzero(forget).tolist()
+
+
+@every_unlearner
+def test_the_retained_rows_are_not_forgotten(Unlearner, net, digits, forget):
+    X, y = digits
+    unlearner = make(Unlearner, net).fit(X, y, forget=forget)
+    assert unlearner.score(X[~forget], y[~forget]) > 0.9
+    before = net.predict_proba(X[forget])[:, 3].mean()
+    assert unlearner.predict_proba(X[forget])[:, 3].mean() < before
+
+
+@every_unlearner
+def test_a_seed_repeats_whatever_names_the_rows(Unlearner, net, digits, forget):
+    torch_state = torch.get_rng_state()
+    mask = make(Unlearner, net).fit(*digits, forget=forget)
+    frozen = make(Unlearner, FrozenEstimator(net))
+    index = clone(frozen).fit(*digits, forget=np.flatnonzero(forget).tolist())
+    assert_same_weights(weights(mask.estimator_), weights(index.estimator_))
+    assert torch.equal(torch_state, torch.get_rng_state())
+    other = make(Unlearner, net).set_params(random_state=1).fit(*digits, forget=forget)
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(
+            weights(other.estimator_).values(), weights(mask.estimator_).values(), strict=True
+        )
+    )
+
+
+@every_unlearner
+def test_without_a_request_the_original_comes_back(Unlearner, net, digits):
+    unlearner = make(Unlearner, net).fit(*digits)
+    assert_same_weights(weights(net), weights(unlearner.estimator_))
+    assert len(unlearner.forget_idx_) == 0
+    assert unlearner.history_ == []
+
+
+@every_unlearner
+def test_it_can_be_pickled(Unlearner, net, digits, forget):
+    unlearner = make(Unlearner, net).fit(*digits, forget=forget)
+    restored = pickle.loads(pickle.dumps(unlearner))
+    X, _ = digits
+    np.testing.assert_array_equal(restored.predict_proba(X), unlearner.predict_proba(X))
+
+
+class SoftmaxNet(nn.Module):
+    """skorch's convention for classifiers: probabilities, here with dropout on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
+        )
+
+    def forward(self, X):
+        return self.layers(X).softmax(dim=1)
+
+
+@pytest.fixture(scope="module")
+def plain_skorch(digits):
+    X, y = digits
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = skorch.NeuralNetClassifier(
+            SoftmaxNet, optimizer=torch.optim.Adam, lr=5e-3, max_epochs=15, batch_size=64,
+            train_split=None, verbose=0)  # fmt: skip
+        return net.fit(X.astype(np.float32), y.astype(np.int64))
+
+
+@every_unlearner
+def test_plain_skorch_nets_with_probabilities_and_dropout(Unlearner, plain_skorch, digits, forget):
+    X, y = digits
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = (make(Unlearner, plain_skorch).fit(X, y, forget=forget) for _ in range(2))
+    assert_same_weights(weights(first.estimator_), weights(second.estimator_))
+    assert torch.equal(states[0], torch.get_rng_state())
+    np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
+    assert first.classes_.tolist() == list(range(10))
+    assert first.score(X[~forget], y[~forget]) > 0.8
+
+
+@every_unlearner
+def test_an_estimator_that_is_not_fitted_is_fitted_first(Unlearner, digits, forget):
+    X, y = digits
+    names = np.array([f"digit {k}" for k in range(10)])[y]
+    unfitted = NetClassifier(module__hidden_sizes=(16,), max_epochs=10)
+    unlearner = make(Unlearner, unfitted).fit(X, names, forget=forget)
+    assert not unfitted.initialized_
+    assert unlearner.original_estimator_.score(X, names) > 0.8
+    assert unlearner.classes_.tolist() == sorted(set(names))
+    assert set(unlearner.predict(X)) <= set(names)
+
+
+@every_unlearner
+@pytest.mark.parametrize("shape", [(28, 28), (3, 32, 32)])
+def test_images(Unlearner, shape):
+    rng = np.random.RandomState(0)
+    y = np.repeat(np.arange(4), 16)
+    X = rng.rand(64, *shape)
+    for c in range(4):
+        X[y == c, ..., 7 * c : 7 * (c + 1)] += 1.0
+    estimator = NetClassifier(module__widths=(4, 8), max_epochs=4, batch_size=21)
+    unlearner = make(Unlearner, estimator, batch_size=21).fit(X, y, forget=y == 1)
+    assert unlearner.predict_proba(X).shape == (64, 4)
+    with pytest.raises(ValueError, match="must have shape"):
+        unlearner.predict(X[..., :-1])
+
+
+@every_unlearner
+def test_a_table_through_a_pipeline(Unlearner):
+    X, y = load_breast_cancer(return_X_y=True)
+    X, y = X[:200], np.array(["malignant", "benign"])[y[:200]]
+    mask = np.arange(200) % 10 == 0
+    pipeline = Pipeline(
+        [("scale", StandardScaler()), ("unlearner", make(Unlearner, NetClassifier(max_epochs=3)))]
+    )
+    pipeline.fit(X, y, unlearner__forget=mask)
+    assert pipeline[-1].forget_idx_.tolist() == list(range(0, 200, 10))
+    assert pipeline.score(X, y) > 0.8
+
+
+def mixed_table():
+    rng = np.random.RandomState(0)
+    n = 240
+    frame = pd.DataFrame(
+        {
+            "age": rng.randint(18, 80, n),
+            "hours": rng.randint(10, 60, n),
+            "work": rng.choice(["private", "state", "self"], n),
+        }
+    )
+    rich = frame["age"] / 40 + frame["hours"] / 30 + (frame["work"] == "self") > 3
+    return frame, np.where(rich, ">50K", "<=50K")
+
+
+@every_unlearner
+def test_mixed_columns_and_cross_validation_with_a_mask(Unlearner):
+    frame, y = mixed_table()
+    mask = np.arange(len(y)) % 8 == 0
+    columns = make_column_transformer(
+        (StandardScaler(), ["age", "hours"]), (OneHotEncoder(), ["work"])
+    )
+    with config_context(enable_metadata_routing=True):
+        unlearner = make(Unlearner, NetClassifier(max_epochs=3)).set_fit_request(forget=True)
+        pipeline = Pipeline([("columns", columns), ("unlearner", unlearner)])
+        result = cross_validate(
+            pipeline, frame, y, params={"forget": mask}, cv=3, return_estimator=True,
+            return_indices=True, error_score="raise")  # fmt: skip
+    for fitted, train in zip(result["estimator"], result["indices"]["train"], strict=True):
+        assert fitted[-1].forget_idx_.tolist() == np.flatnonzero(mask[train]).tolist()
+
+
+def test_indices_cannot_be_cross_validated_and_the_error_says_so(digits, net):
+    with config_context(enable_metadata_routing=True):
+        unlearner = FineTuneUnlearner(FrozenEstimator(net)).set_fit_request(forget=True)
+        with pytest.raises(ValueError, match="In cross-validation pass a boolean mask"):
+            cross_validate(
+                unlearner, *digits, params={"forget": [5, 590]}, cv=3, error_score="raise"
+            )
+
+
+def test_a_grid_is_searched_over_a_frozen_net(digits, net, forget):
+    with config_context(enable_metadata_routing=True):
+        unlearner = MUSOUnlearner(FrozenEstimator(net), random_state=0)
+        unlearner.set_fit_request(forget=True)
+        search = GridSearchCV(unlearner, {"lr": [1e-4, 1e-3]}, cv=2)
+        search.fit(*digits, forget=forget)
+    assert search.best_params_["lr"] in (1e-4, 1e-3)
+    assert_same_weights(weights(search.best_estimator_.original_estimator_), weights(net))
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "message"),
+    [
+        ([], ValueError, "selects no row"),
+        (np.zeros(600, dtype=bool), ValueError, "selects no row"),
+        (np.ones(600, dtype=bool), ValueError, "selects every row"),
+        (np.ones(599, dtype=bool), ValueError, "mask of length 599, but X has 600 rows"),
+        ([3, 600], ValueError, "holds the index 600, but the rows of X are 0 to 599"),
+        ([-1], ValueError, "holds the index -1"),
+        ([5, 7, 5], ValueError, "holds the index 5 more than once; a mask must be boolean"),
+        ([[1, 2]], ValueError, r"one dimension, got shape \(1, 2\)"),
+        ([0.5, 1.0], TypeError, "must be a mask or indices, got dtype float64"),
+        (["a"], TypeError, "must be a mask or indices"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(digits, net, request_, error, message):
+    unlearner = FineTuneUnlearner(net)
+    with pytest.raises(error, match=message):
+        unlearner.fit(*digits, forget=request_)
+    with pytest.raises(NotFittedError):
+        unlearner.predict(digits[0])
+
+
+def test_two_classes_must_remain(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="fewer than two classes"):
+        FineTuneUnlearner(NetClassifier(max_epochs=1)).fit(X, y == 3, forget=y == 3)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "error", "message"),
+    [
+        (StandardScaler(), TypeError, "estimator must be None, a skorch.NeuralNetClassifier"),
+        (FrozenEstimator(NetClassifier()), ValueError, "not fitted"),
+    ],
+)
+def test_estimators_that_cannot_be_unlearned_from_are_refused(digits, estimator, error, message):
+    with pytest.raises(error, match=message):
+        FineTuneUnlearner(estimator).fit(*digits, forget=[0])
+
+
+def test_a_net_that_was_fitted_to_other_columns_is_refused(digits, net):
+    X, y = digits
+    with pytest.raises(ValueError, match=r"rows of shape \(64,\), but the rows of X have \(63,\)"):
+        FineTuneUnlearner(net).fit(X[:, 1:], y, forget=[0])
+
+
+def test_labels_that_the_net_does_not_know_are_refused(digits, net):
+    X, y = digits
+    with pytest.raises(ValueError, match="none of the classes"):
+        FineTuneUnlearner(net).fit(X, y + 1, forget=[0])
+
+
+@every_unlearner
+def test_progress_is_printed_on_request(Unlearner, net, digits, forget, capsys):
+    make(Unlearner, net, verbose=1).fit(*digits, forget=forget)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(line.startswith(Unlearner.__name__) and "loss" in line for line in lines)
+
+
+def test_skorch_names_the_whole_set_minus_one(net, digits, forget):
+    whole = copy.deepcopy(net).set_params(batch_size=-1)
+    unlearner = make(FineTuneUnlearner, whole, max_epochs=3).fit(*digits, forget=forget)
+    assert unlearner.history_[-1]["n_steps"] == 3
+
+
+def test_large_sets_are_passed_fewer_times(net, digits, forget, monkeypatch):
+    monkeypatch.setattr("sklearn_ext.unlearning._unlearner_base._MAX_ROW_VISITS", 1300)
+    unlearner = make(RandomLabelUnlearner, net).fit(*digits, forget=forget)
+    assert len(unlearner.history_) == 2
+
+
+def test_gradient_ascent_climbs(net, digits, forget):
+    X, y = digits
+    unlearner = make(GradientAscentUnlearner, net, max_epochs=3).fit(X, y, forget=forget)
+    losses = [record["loss"] for record in unlearner.history_]
+    assert losses == sorted(losses, reverse=True)  # of the negative cross-entropy
+
+
+def test_salun_leaves_the_other_weights_exactly_as_they_are(net, digits, forget):
+    unlearner = make(SalUnUnlearner, net, mask_fraction=0.1, weight_decay=0.1)
+    unlearner.fit(*digits, forget=forget)
+    before, after = weights(net), weights(unlearner.estimator_)
+    changed = sum(int((before[name] != after[name]).sum()) for name in before)
+    total = sum(value.numel() for value in before.values())
+    assert 0.05 * total < changed <= 0.1 * total + 1
+
+
+def test_a_bad_teacher_levels_what_it_should(net, digits, forget):
+    X, _ = digits
+    unlearner = make(BadTeacherUnlearner, net, max_epochs=10).fit(*digits, forget=forget)
+    confidence = unlearner.predict_proba(X).max(axis=1)
+    assert confidence[forget].mean() < 0.5
+    assert confidence[~forget].mean() > 0.8
