@@ -39,7 +39,7 @@ def resident_mib():
 @pytest.mark.skipif(not STATM.exists(), reason="needs the proc file system")
 @every_estimator
 def test_a_hundred_fits_keep_no_memory(estimator):
-    X, y = sample(estimator)
+    X, y = sample(estimator, n_samples=30)
 
     def fit_and_answer(times):
         for _ in range(times):
@@ -49,8 +49,8 @@ def test_a_hundred_fits_keep_no_memory(estimator):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        fit_and_answer(10)  # what is compiled and cached once
-        before = fit_and_answer(20)
+        fit_and_answer(5)  # what is compiled and cached once
+        before = fit_and_answer(5)
         after = fit_and_answer(100)
     # An array of one fit kept each time would be 100 of them; the allocator's slack is a few MiB.
     assert after - before < 10
