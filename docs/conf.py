@@ -15,6 +15,7 @@ copyright = author
 version = release = sklearn_ext.__version__
 
 extensions = [
+    "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",

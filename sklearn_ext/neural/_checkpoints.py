@@ -123,7 +123,8 @@ class LazyTensors(Mapping):
             self._open()
         except Exception as error:
             raise ValueError(
-                f"{str(self.path)!r} is not a readable file of named tensors: {error}"
+                f"{str(self.path)!r} is not a readable file of named tensors; "
+                "nothing in it was executed."
             ) from error
 
     def _open(self):

@@ -1,0 +1,76 @@
+r"""
+===========================
+Saving and loading, safely
+===========================
+
+A pickle can run any code when it is loaded. For one's own files that is fine; for a file that
+somebody else made there are better ways: ``skops`` names every type before anything is built, and
+weights of networks go into safetensors, which hold numbers and nothing else.
+"""
+
+# %%
+# Between your own processes: joblib
+# ----------------------------------
+
+import tempfile
+from pathlib import Path
+
+import joblib
+import numpy as np
+import skops.io
+import torch
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.preprocessing import scale
+
+from sklearn_ext import LABRidgelessRegressor, NetClassifier
+from sklearn_ext.neural import load_tensors, save_tensors
+
+folder = Path(tempfile.mkdtemp())
+X, y = load_diabetes(return_X_y=True)
+model = LABRidgelessRegressor(n_support=20, max_iter=50, random_state=0).fit(X, y)
+joblib.dump(model, folder / "model.joblib")
+print(np.array_equal(joblib.load(folder / "model.joblib").predict(X), model.predict(X)))
+
+# %%
+# To and from others: skops
+# -------------------------
+#
+# The file tells which types it wants to build; the loader says which of them it trusts.
+
+skops.io.dump(model, folder / "model.skops")
+types = skops.io.get_untrusted_types(file=folder / "model.skops")
+print(types)
+restored = skops.io.load(folder / "model.skops", trusted=types)
+print(np.array_equal(restored.predict(X), model.predict(X)))
+
+# %%
+# Weights of a network: safetensors
+# ---------------------------------
+#
+# The architecture comes from your code, the numbers from the file.
+
+X, y = load_iris(return_X_y=True)
+net = NetClassifier(max_epochs=20, random_state=0).fit(scale(X), y)
+save_tensors(folder / "weights.safetensors", net.module_.state_dict())
+
+other = NetClassifier(max_epochs=0, random_state=1).fit(scale(X), y)
+other.module_.load_state_dict(load_tensors(folder / "weights.safetensors"))
+print(np.array_equal(other.predict_proba(scale(X)), net.predict_proba(scale(X))))
+
+# %%
+# A file that would run code is refused
+# -------------------------------------
+#
+# ``load_tensors`` reads files of ``torch.save`` too, but only names and tensors.
+
+
+class Payload:
+    def __reduce__(self):
+        return print, ("this would have run",)
+
+
+torch.save({"weight": Payload()}, folder / "from_a_stranger.pt")
+try:
+    load_tensors(folder / "from_a_stranger.pt")
+except ValueError as error:
+    print(str(error).replace(str(folder), "..."))
