@@ -1,5 +1,6 @@
 from . import (
     decentralized as decentralized,
+    generative as generative,
     impute as impute,
     inspection as inspection,
     kernel_regression as kernel_regression,
@@ -16,6 +17,7 @@ from .decentralized import (
     InProcessNetwork as InProcessNetwork,
     TorchDistributedNetwork as TorchDistributedNetwork,
 )
+from .generative import ConditionalDDPM as ConditionalDDPM
 from .impute import (
     SupervisedKernelClassifier as SupervisedKernelClassifier,
     SupervisedKernelImputer as SupervisedKernelImputer,

@@ -1,0 +1,236 @@
+"""Networks that estimate noise: ``forward(x, t, c)`` with times in [0, 1) and class codes."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from ._stored_module import ModuleStoredByArrays
+
+_N_SINUSOIDS = 64
+_LONGEST_PERIOD = 10_000.0
+_TIME_SCALE = 1000.0
+_GROUP = 8  # channels that share a normalisation
+_PATCHED_FROM = 16  # sides of images that are folded into patches
+
+
+def time_embedding(t: torch.Tensor, n_outputs: int = _N_SINUSOIDS) -> torch.Tensor:
+    r"""Return sines and cosines of 1000 t at frequencies falling from 1 to 1/10000.
+
+    Parameters
+    ----------
+    t : tensor of shape (n,)
+    n_outputs : int, default=64
+
+    Returns
+    -------
+    tensor of shape (n, n_outputs)
+    """
+    half = n_outputs // 2
+    exponents = torch.arange(half, device=t.device, dtype=t.dtype) / half
+    angles = _TIME_SCALE * t[:, None] * torch.exp(-math.log(_LONGEST_PERIOD) * exponents)
+    return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+
+
+class Condition(nn.Module):
+    r"""What a denoiser is told beside the row: :math:`z = s(W_z\, s(W_t\,\tau(t)) + E_c)`.
+
+    s is the SiLU, :math:`\tau` the :func:`time_embedding`, and E has one row a class and a last
+    one for "any class".
+    """
+
+    def __init__(self, n_classes, width):
+        super().__init__()
+        self.time = nn.Linear(_N_SINUSOIDS, width)
+        self.classes = nn.Embedding(n_classes + 1, width)
+        self.both = nn.Linear(width, width)
+
+    def forward(self, t, c):
+        return F.silu(self.both(F.silu(self.time(time_embedding(t))) + self.classes(c)))
+
+
+class _ResidualBlock(nn.Module):
+    r""":math:`u + B\, s(A(\mathrm{LN}(u) + z))`."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width)
+
+    def forward(self, u, z):
+        return u + self.second(F.silu(self.first(self.norm(u) + z)))
+
+
+class MLPDenoiser(ModuleStoredByArrays):
+    """A residual MLP for rows of features, or for the entries of small images.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        Shape of a row.
+    n_classes : int
+        Codes run from 0; `n_classes` itself means "any class".
+    width : int, default=192
+        Units of every layer.
+    n_blocks : int, default=3
+        Number of residual blocks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.generative import MLPDenoiser
+    >>> denoiser = MLPDenoiser((4,), n_classes=2)
+    >>> denoiser(torch.zeros(5, 4), torch.zeros(5), torch.full((5,), 2)).shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(
+        self, input_shape: Sequence[int], n_classes: int, width: int = 192, n_blocks: int = 3
+    ):
+        super().__init__(
+            input_shape=tuple(input_shape), n_classes=n_classes, width=width, n_blocks=n_blocks
+        )
+        n_features = math.prod(input_shape)
+        self.condition = Condition(n_classes, width)
+        self.inner = nn.Linear(n_features, width)
+        self.blocks = nn.ModuleList(_ResidualBlock(width) for _ in range(n_blocks))
+        self.norm = nn.LayerNorm(width)
+        self.outer = nn.Linear(width, n_features)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Estimate the noise in rows.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, ...)
+        t : tensor of shape (n,)
+        c : int64 tensor of shape (n,)
+
+        Returns
+        -------
+        tensor of the shape of x
+        """
+        z = self.condition(t, c)
+        u = self.inner(x.flatten(1))
+        for block in self.blocks:
+            u = block(u, z)
+        return self.outer(F.silu(self.norm(u))).view_as(x)
+
+
+class _ConvBlock(nn.Module):
+    """Two 3 x 3 convolutions around a scale and a shift by z, and a way past them."""
+
+    def __init__(self, n_inputs, n_outputs, width):
+        super().__init__()
+        self.first_norm = nn.GroupNorm(n_inputs // _GROUP, n_inputs)
+        self.first = nn.Conv2d(n_inputs, n_outputs, 3, padding=1)
+        self.modulation = nn.Linear(width, 2 * n_outputs)
+        self.second_norm = nn.GroupNorm(n_outputs // _GROUP, n_outputs)
+        self.second = nn.Conv2d(n_outputs, n_outputs, 3, padding=1)
+        same = n_inputs == n_outputs
+        self.past = nn.Identity() if same else nn.Conv2d(n_inputs, n_outputs, 1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, u, z):
+        h = self.second_norm(self.first(F.silu(self.first_norm(u))))
+        scale, shift = self.modulation(z)[:, :, None, None].chunk(2, dim=1)
+        return self.past(u) + self.second(F.silu(torch.addcmul(shift, h, 1 + scale)))
+
+
+class UNetDenoiser(ModuleStoredByArrays):
+    """A U-Net of two resolutions for images.
+
+    Larger images are folded first: the pixels of a patch become channels, which makes the same
+    network several times faster. Images of any size are padded to what the network can halve.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        Shape of an image, (height, width) or (channels, height, width).
+    n_classes : int
+        Codes run from 0; `n_classes` itself means "any class".
+    width : int, default=32
+        Channels of the fine resolution, a multiple of 8; the coarse one has twice as many.
+    patch_size : int or "auto", default="auto"
+        Side of the patches. "auto" is 2 for images of at least 16 x 16 pixels, else 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.generative import UNetDenoiser
+    >>> denoiser = UNetDenoiser((28, 28), n_classes=10)
+    >>> denoiser(torch.zeros(2, 28, 28), torch.zeros(2), torch.tensor([3, 10])).shape
+    torch.Size([2, 28, 28])
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        n_classes: int,
+        width: int = 32,
+        patch_size: int | str = "auto",
+    ):
+        super().__init__(
+            input_shape=tuple(input_shape),
+            n_classes=n_classes,
+            width=width,
+            patch_size=patch_size,
+        )
+        if len(input_shape) not in (2, 3):
+            raise ValueError(
+                "A U-Net needs images of shape (height, width) or (channels, height, width), "
+                f"got rows of shape {tuple(input_shape)}."
+            )
+        if width % _GROUP:
+            raise ValueError(f"width must be a multiple of {_GROUP}, got {width}.")
+        if patch_size == "auto":
+            patch_size = 2 if min(input_shape[-2:]) >= _PATCHED_FROM else 1
+        self.patch_size = patch_size
+        n_channels = math.prod(input_shape[:-2]) * patch_size**2
+        self.condition = Condition(n_classes, 4 * width)
+        self.inner = nn.Conv2d(n_channels, width, 3, padding=1)
+        self.fine = _ConvBlock(width, width, 4 * width)
+        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.coarse = nn.ModuleList(_ConvBlock(2 * width, 2 * width, 4 * width) for _ in range(2))
+        self.up = nn.Conv2d(2 * width, width, 1)
+        self.merged = _ConvBlock(2 * width, width, 4 * width)
+        self.norm = nn.GroupNorm(width // _GROUP, width)
+        self.outer = nn.Conv2d(width, n_channels, 3, padding=1)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Estimate the noise in images.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, height, width) or (n, channels, height, width)
+        t : tensor of shape (n,)
+        c : int64 tensor of shape (n,)
+
+        Returns
+        -------
+        tensor of the shape of x
+        """
+        z = self.condition(t, c)
+        height, width = x.shape[-2:]
+        multiple = 2 * self.patch_size
+        images = F.pad(
+            x.reshape(len(x), -1, height, width), (0, -width % multiple, 0, -height % multiple)
+        )
+        u = F.pixel_unshuffle(images, self.patch_size)
+        fine = self.fine(self.inner(u.contiguous(memory_format=torch.channels_last)), z)
+        u = self.down(fine)
+        for block in self.coarse:
+            u = block(u, z)
+        u = F.interpolate(self.up(u), scale_factor=2.0)
+        u = self.merged(torch.cat([u, fine], dim=1), z)
+        u = F.pixel_shuffle(self.outer(F.silu(self.norm(u))), self.patch_size)
+        return u[..., :height, :width].reshape(x.shape)

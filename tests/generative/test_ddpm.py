@@ -1,0 +1,329 @@
+import functools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
+from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from sklearn_ext import ConditionalDDPM
+from sklearn_ext.generative import MLPDenoiser
+from sklearn_ext.neural import save_tensors
+
+QUICK = {"n_steps": 20, "width": 16, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    return X, np.array(["setosa", "versicolor", "virginica"], dtype=object)[y]
+
+
+@pytest.fixture(scope="module")
+def trained(iris):
+    return ConditionalDDPM(width=64, n_steps=1000, random_state=0).fit(*iris)
+
+
+@pytest.fixture(scope="module")
+def images():
+    X, y = load_digits(return_X_y=True)
+    return X[:100].reshape(-1, 8, 8), y[:100]
+
+
+def weights(model):
+    return model.diffusion_.module.state_dict()
+
+
+def assert_same_weights(first, second):
+    expected = weights(second)
+    for name, value in weights(first).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_samples_of_a_class_look_like_its_rows(trained, iris):
+    X, y = np.asarray(iris[0]), iris[1]
+    centers = np.array([X[y == label].mean(axis=0) for label in trained.classes_])
+    rows, labels = trained.sample(300, random_state=0)
+    assert rows.shape == (300, 4)
+    nearest = np.square(rows[:, None] - centers).sum(axis=2).argmin(axis=1)
+    assert np.mean(trained.classes_[nearest] == labels) > 0.9
+    for label, center in zip(trained.classes_, centers, strict=True):
+        rows, labels = trained.sample(200, label, guidance=0.0, random_state=1)
+        assert (labels == label).all()
+        np.testing.assert_allclose(rows.mean(axis=0), center, atol=0.2)
+        np.testing.assert_allclose(rows.std(axis=0), X[y == label].std(axis=0), atol=0.3)
+
+
+def test_samples_stay_in_the_range_of_the_data(trained, iris):
+    rows, _ = trained.sample(100, eta=1.0, guidance=2.0, n_steps=10, random_state=0)
+    X = np.asarray(iris[0])
+    assert (rows >= X.min(axis=0) - 1e-5).all()
+    assert (rows <= X.max(axis=0) + 1e-5).all()
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_seed_repeats_samples_and_reconstructions(trained, iris, eta):
+    options = {"n_steps": 5, "eta": eta}
+    for draw in (
+        lambda seed: trained.sample(7, random_state=seed, **options)[0],
+        lambda seed: trained.reconstruct(iris[0], random_state=seed, **options),
+    ):
+        np.testing.assert_array_equal(draw(3), draw(3))
+        assert not np.array_equal(draw(3), draw(4))
+        assert not np.array_equal(draw(None), draw(None))
+
+
+def test_classes_come_by_their_shares(iris):
+    X, y = iris
+    model = ConditionalDDPM(**QUICK).fit(X[:75], y[:75])
+    np.testing.assert_allclose(model.class_prior_, [2 / 3, 1 / 3])
+    _, labels = model.sample(3000, n_steps=1, random_state=0)
+    assert np.mean(labels == "setosa") == pytest.approx(2 / 3, abs=0.03)
+    wanted = np.array(["versicolor", "setosa"])
+    assert (model.sample(2, wanted, random_state=0)[1] == wanted).all()
+
+
+def test_a_model_without_labels_has_no_classes(iris):
+    X, _ = iris
+    model = ConditionalDDPM(**QUICK).fit(X)
+    rows, labels = model.sample(5, random_state=0)
+    assert rows.shape == (5, 4)
+    assert labels is None
+    with pytest.raises(ValueError, match="fitted without labels"):
+        model.sample(5, "setosa")
+    with pytest.raises(ValueError, match="fitted without labels"):
+        model.score_samples(X, np.zeros(len(X)))
+
+
+@pytest.mark.parametrize(("guidance", "rows_a_pass"), [(0.0, 6), (1.5, 12)])
+def test_guidance_costs_a_second_estimate_and_none_costs_nothing(trained, guidance, rows_a_pass):
+    sizes = []
+    module = trained.diffusion_.module
+    hook = module.register_forward_hook(lambda _, args, out: sizes.append(len(args[0])))
+    trained.sample(6, n_steps=9, guidance=guidance, random_state=0)
+    hook.remove()
+    assert sizes == [rows_a_pass] * 9
+
+
+def test_rows_barely_noised_come_back_and_lost_rows_do_not(trained, iris):
+    X = iris[0]
+    spread = X.to_numpy().std()
+    error = [
+        np.abs(trained.reconstruct(X, start=start, random_state=0) - X.to_numpy()).mean() / spread
+        for start in (0.0, 0.2, 1.0)
+    ]
+    assert error[0] < 0.02 < error[1] < error[2]
+
+
+def test_rows_of_the_data_score_above_others_and_right_classes_above_wrong_ones(trained, iris):
+    X, y = iris
+    rng = np.random.default_rng(0)
+    shuffled = X.apply(rng.permutation)
+    assert trained.score(X) > trained.score(shuffled) + 0.3
+    assert trained.score(X, y) > trained.score(X, np.roll(y, 50)) + 0.3
+    scores = trained.score_samples(X, y)
+    assert scores.shape == (150,)
+    assert trained.score(X, y) == pytest.approx(scores.mean())
+    np.testing.assert_allclose(trained.score_samples(X[40:41], y[40:41]), scores[40:41])
+
+
+def test_constant_features_and_single_rows_come_back_as_they_were():
+    X = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
+    rows, _ = ConditionalDDPM(**QUICK).fit(X).sample(5, random_state=0)
+    assert (rows[:, 1] == 7).all()
+    rows, _ = ConditionalDDPM(**QUICK).fit(X[:1]).sample(5, random_state=0)
+    np.testing.assert_array_equal(rows, np.repeat(X[:1], 5, axis=0))
+
+
+def test_images_get_a_u_net_and_a_common_range(images):
+    X, y = images
+    model = ConditionalDDPM(**QUICK).fit(X, y)
+    assert type(model.diffusion_.module).__name__ == "UNetDenoiser"
+    rows, _ = model.sample(3, 5, n_steps=3, random_state=0)
+    assert rows.shape == (3, 8, 8)
+    assert rows.min() >= 0
+    assert rows.max() <= 16
+    flat = clone(model).set_params(image_shape=(8, 8)).fit(X.reshape(-1, 64), y)
+    assert_same_weights(model, flat)
+    np.testing.assert_array_equal(
+        flat.sample(3, 5, n_steps=3, random_state=0)[0], rows.reshape(3, 64)
+    )
+    assert model.reconstruct(X[:2], y[:2], n_steps=2, random_state=0).shape == (2, 8, 8)
+    mlp = clone(model).set_params(module="mlp").fit(X, y)
+    assert mlp.sample(2, n_steps=2, random_state=0)[0].shape == (2, 8, 8)
+
+
+class Linear(nn.Module):
+    def __init__(self, row_shape=(4,), n_classes=3):
+        super().__init__()
+        self.x = nn.Linear(*row_shape, *row_shape)
+        self.c = nn.Embedding(n_classes + 1, *row_shape)
+
+    def forward(self, x, t, c):
+        return self.x(x) * t[:, None] + self.c(c)
+
+
+@pytest.mark.parametrize(
+    "module", [Linear(), Linear, functools.partial(MLPDenoiser, width=8, n_blocks=1)]
+)
+def test_users_bring_their_own_network(iris, module):
+    before = pickle.dumps(module)
+    model = ConditionalDDPM(module=module, n_steps=5, random_state=0).fit(*iris)
+    assert pickle.dumps(module) == before
+    kind = module.func if isinstance(module, functools.partial) else module
+    assert type(model.diffusion_.module) in (kind, type(kind))
+    assert model.sample(2, random_state=0)[0].shape == (2, 4)
+    twin = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(
+        twin.sample(2, random_state=0)[0], model.sample(2, random_state=0)[0]
+    )
+
+
+def test_the_number_of_steps_grows_with_the_rows_up_to_a_limit(iris):
+    X, y = iris
+    model = ConditionalDDPM(width=8, random_state=0)
+    assert model.fit(X[:30], y[:30]).n_iter_ == 120
+    assert len(model.loss_curve_) == 120
+    assert ConditionalDDPM()._recipe(1797, 0).n_steps == 6000
+
+
+def test_a_broken_training_goes_on_from_its_checkpoint(iris, tmp_path):
+    class BreakError(Exception): ...
+
+    class BreakAt:
+        def setup(self, estimator, context): ...
+
+        def teardown(self, estimator, context): ...
+
+        def on_fit_task_begin(self, estimator, context, **data): ...
+
+        def on_fit_task_end(self, estimator, context, **data):
+            if context.task_name == "step" and context.task_id == 13:
+                raise BreakError
+
+    path = tmp_path / "model.safetensors"
+    whole = ConditionalDDPM(**QUICK).fit(*iris)
+    broken = ConditionalDDPM(**QUICK, checkpoint=path, checkpoint_interval=5)
+    with pytest.raises(BreakError):
+        broken.set_callbacks(BreakAt()).fit(*iris)
+    with pytest.raises(NotFittedError):
+        broken.sample()
+    resumed = ConditionalDDPM(**{**QUICK, "random_state": 5}, warm_start=True)
+    assert resumed.load_checkpoint(path).n_iter_ == 10
+    resumed.fit(*iris)
+    assert_same_weights(resumed, whole)
+    np.testing.assert_array_equal(resumed.loss_curve_, whole.loss_curve_)
+
+
+def test_a_file_gives_the_model_back(trained, iris, tmp_path):
+    path = tmp_path / "model.safetensors"
+    trained.save_checkpoint(path)
+    loaded = ConditionalDDPM(width=64).load_checkpoint(path)
+    assert loaded.feature_names_in_.tolist() == list(iris[0].columns)
+    for name in ("classes_", "class_prior_", "loss_curve_", "forgotten_classes_"):
+        expected = getattr(trained, name)
+        assert getattr(loaded, name).dtype == expected.dtype
+        np.testing.assert_array_equal(getattr(loaded, name), expected)
+    rows, labels = trained.sample(5, random_state=0)
+    for actual, expected in zip(loaded.sample(5, random_state=0), (rows, labels), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(loaded.score_samples(*iris), trained.score_samples(*iris))
+
+
+def test_files_of_something_else_are_refused(trained, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_tensors(path, {"weight": torch.zeros(2)})
+    with pytest.raises(ValueError, match="no checkpoint of a ConditionalDDPM"):
+        ConditionalDDPM().load_checkpoint(path)
+    trained.save_checkpoint(path)
+    with pytest.raises(ValueError, match="do not fit the denoiser"):
+        ConditionalDDPM(width=32).load_checkpoint(path)
+    with pytest.raises(ValueError, match=r"must end with '.safetensors'"):
+        trained.save_checkpoint(tmp_path / "model.txt")
+
+
+def test_warm_start_counts_all_steps(iris):
+    X, y = iris
+    model = ConditionalDDPM(**QUICK, warm_start=True).fit(X, y)
+    before = clone(model).fit(X, y)
+    assert_same_weights(model, before)
+    model.set_params(n_steps=30).fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_) == 30
+    with pytest.raises(AssertionError):
+        assert_same_weights(model, before)
+    with pytest.raises(ValueError, match=r"at least n_iter_=30, got 10"):
+        model.set_params(n_steps=10).fit(X, y)
+    with pytest.raises(ValueError, match="warm_start needs labels"):
+        model.set_params(n_steps=40).fit(X)
+
+
+def test_forgotten_classes_are_refused_unless_asked_for(trained):
+    model = pickle.loads(pickle.dumps(trained))
+    model.forgotten_classes_ = np.array(["setosa"], dtype=object)
+    with pytest.raises(ValueError, match=r"forgotten: .'setosa'.; allow_forgotten=True"):
+        model.sample(2, "setosa")
+    _, labels = model.sample(300, n_steps=1, random_state=0)
+    assert set(labels) == {"versicolor", "virginica"}
+    assert (model.sample(2, "setosa", allow_forgotten=True)[1] == "setosa").all()
+    model.forgotten_classes_ = model.classes_
+    with pytest.raises(ValueError, match="All classes are forgotten"):
+        model.sample(2)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"image_shape": (3, 3)}, "asks for 9 entries a row, but rows have 4"),
+        ({"image_shape": (4,)}, r"image_shape must be None, \(height, width\)"),
+        ({"feature_range": (1, 0)}, "feature_range must be 'auto' or a pair"),
+        ({"module": "transformer"}, "'module' parameter"),
+        ({"module": "unet"}, "images of shape"),
+        ({"n_steps": 0}, "'n_steps' parameter"),
+        ({"lr": 1e20, "clip_norm": 1e30, "ema_decay": 0.0}, "Training diverged: .* Lower lr"),
+    ],
+)
+def test_wrong_parameters_are_named(iris, params, message):
+    with pytest.raises(ValueError, match=message):
+        ConditionalDDPM(**{**QUICK, **params}).fit(*iris)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, X, y: m.sample(0), "'n_samples' parameter"),
+        (lambda m, X, y: m.sample(2, eta=1.5), "'eta' parameter"),
+        (lambda m, X, y: m.sample(2, "tulip"), "none of the classes"),
+        (lambda m, X, y: m.sample(2, y[:3]), "n_samples=2 of them, got 3"),
+        (lambda m, X, y: m.reconstruct(X, start=2), "'start' parameter"),
+        (lambda m, X, y: m.score_samples(X, y[:3]), "y must have 150 labels"),
+        (lambda m, X, y: m.score_samples(X, y, n_draws=0), "'n_draws' parameter"),
+    ],
+)
+def test_wrong_requests_are_named(trained, iris, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(trained, *iris)
+
+
+def test_targets_that_are_no_labels_are_refused(iris):
+    X, _ = iris
+    with pytest.raises(ValueError, match="Unknown label type"):
+        ConditionalDDPM(**QUICK).fit(X, np.linspace(0, 1, len(X)))
+
+
+def test_callbacks_follow_training(iris):
+    X, y = iris
+    monitor = ScoringMonitor(scoring={"score": lambda est, X, y: est.score(X, y)})
+    model = ConditionalDDPM(**{**QUICK, "n_steps": 6, "ema_decay": 0.0}).set_callbacks(monitor)
+    model.fit(X, y)
+    rows = [row for row in monitor.get_logs().data if row["task_name"] == "step"]
+    assert len(rows) == 6
+    assert rows[-1]["score"] == pytest.approx(model.score(X, y))
+
+
+def test_progress_is_printed_on_request(iris, capsys):
+    ConditionalDDPM(**QUICK, verbose=1).fit(*iris)
+    assert "ConditionalDDPM: step 20/20, loss" in capsys.readouterr().out
