@@ -1,12 +1,11 @@
 """What random-feature regression and classification share: rows in, rows out, one solution."""
 
-import warnings
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import LinAlgWarning
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -19,15 +18,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..utils._magnitudes import check_magnitude
 from ..utils._random import local_random_state
-from ._dual_solution import DualSolution
-from ._exact_forgetting import IllConditionedError
 from ._forget_rows import check_forget
 from ._linear_engine import make_engine
-from ._primal_solution import PrimalSolution
 from ._random_features import RowFeatures, draw_frequencies
+from ._solution_choice import changed_solution, fit_solution, warn_if_imprecise
 from ._training_rows import TrainingRows
-
-_TRUSTED_CONDITION = 1e6  # up to here, float64 leaves an update with an error below 1e-9
 
 
 class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -40,7 +35,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         "feature_map": [StrOptions({"identity"}), HasMethods(["fit", "transform"]), None],
         "fit_intercept": ["boolean"],
         "solver": [StrOptions({"auto", "dual", "primal"})],
-        "store": [StrOptions({"auto"}), "boolean"],
+        "store": [StrOptions({"auto", "features"}), "boolean"],
         "refresh_fraction": [Interval(Real, 0, None, closed="left")],
         "device": "no_validation",  # the engine knows which devices there are
         "random_state": ["random_state"],
@@ -108,11 +103,10 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             If `indices` is neither a mask nor indices.
         """
         request = self._request(indices, X, y, sample_weight)
-        if request is None:
+        if request is None or len(request[0]) == 0:
             return self
         forgotten, positions, mask = request
-        n_left = self.n_retained_ - len(forgotten)
-        if n_left <= 0:
+        if len(forgotten) >= self.n_retained_:
             raise ValueError(
                 f"the request is for {len(forgotten)} of {self.n_retained_} rows; at least one "
                 "must be left."
@@ -120,13 +114,14 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         retained = None
         if self._rows is not None:
             retained = self._rows[np.setdiff1d(np.arange(len(self._rows)), positions)]
-        features, solution = self._features(), self._solution
+        features, before = self._features_of_kept(), self._solution
 
         def update():
-            return solution.forget(features, forgotten, retained, positions, lazy=bool(lazy))
+            return before.forget(features, forgotten, retained, positions, lazy=bool(lazy))
 
-        solution = self._changed(features, solution, update, forgotten, retained, -1.0)
-        self._warn_if_imprecise(solution, n_left, stacklevel=3)
+        solution, n_left = self._changed(
+            before, update, features, forgotten, retained, -1.0, stacklevel=3
+        )
         self._commit(solution, retained, forgotten, -1, retained_=mask, n_retained_=n_left)
         return self
 
@@ -166,7 +161,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         if request is None:
             return self._public(np.empty((0, self._solution.coef.shape[1])))
         rows, positions, _ = request
-        return self._public(self._solution.labels(self._features(), rows, positions))
+        return self._public(self._solution.labels(self._features_of_kept(), rows, positions))
 
     def transform(self, X):
         """Features of rows, without the constant one.
@@ -187,7 +182,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def __getstate__(self):
         # Nothing that was forgotten goes into a file.
         if "_solution" in vars(self):
-            self._solution = self._solution.settled(self._features())
+            self._solution = self._solution.settled(self._features_of_kept())
         return super().__getstate__()
 
     def __sklearn_tags__(self):
@@ -201,7 +196,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return np.shape(self.coef_)[-1]
 
     def _fit_rows(self, X, Y, weights):
-        """Fit to rows of positive weight and return the attributes that do not depend on y."""
+        """Draw the features and fit to the rows of positive weight."""
         kept = weights > 0
         rows = TrainingRows(X, Y, weights)[kept]
         self.random_weights_ = self.feature_map_ = None
@@ -213,9 +208,11 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             self.feature_map_ = _fitted(self.feature_map, X)
         first = self._transform(make_engine(self.device), rows.X[:1], constant=False)
         self._n_columns = first.shape[1] + bool(self.fit_intercept)
-        features = self._features()
-        solution = self._anew(features, rows)
-        self._warn_if_imprecise(solution, len(rows), stacklevel=6)
+        self._keeps_features = self.store == "features"
+        rows = self._as_kept(rows)
+        features = self._features_of_kept()
+        solution = fit_solution(features, rows, solver=self.solver, alpha=self.alpha)
+        warn_if_imprecise(solution, len(rows), alpha=self.alpha, stacklevel=5)
         if self.store == "auto":
             is_stored = solution.name == "dual"
         else:
@@ -236,64 +233,39 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         )
         self.refitted_ = False
 
-    def _learn_rows(self, added, kept, solution, rows):
+    def _learn_rows(self, added, kept, before, rows):
         """Learn rows, given a solution and rows with columns for all of their targets."""
         mask = None if rows is None else np.concatenate((self.retained_, kept))
         if len(added) == 0:
             self.retained_ = mask
             return
-        features = self._features()
+        added = self._as_kept(added)
+        features = self._features_of_kept()
         extended = None if rows is None else rows.extended(added)
 
         def update():
-            return solution.learn(features, added, rows)
+            return before.learn(features, added, rows)
 
-        solution = self._changed(features, solution, update, added, extended, 1.0)
-        n_rows = self.n_retained_ + len(added)
-        self._warn_if_imprecise(solution, n_rows, stacklevel=4)
+        solution, n_rows = self._changed(
+            before, update, features, added, extended, 1.0, stacklevel=5
+        )
         self._commit(solution, extended, added, 1, retained_=mask, n_retained_=n_rows)
 
-    def _changed(self, features, now, update, changed, rows, sign):
-        """Return the solution after a change: updated or, where that is unsound, anew."""
-        try:
-            if now.n_changed + len(changed) > self.refresh_fraction * now.n_factored:
-                raise IllConditionedError("rounding errors of many updates add up")
-            return update()
-        except IllConditionedError:
-            if rows is not None:
-                return self._anew(features, rows)
-        try:
-            return now.refactored(features, changed, sign)
-        except IllConditionedError as error:
-            raise ValueError(
-                "the rows cannot be taken out of the model; check that X, y and sample_weight "
-                "are those of rows that it has learned and not yet forgotten."
-            ) from error
-
-    def _anew(self, features, rows):
-        solver = self.solver
-        if solver == "auto":
-            solver = "dual" if len(rows) < features.n_columns else "primal"
-        solution = DualSolution if solver == "dual" else PrimalSolution
-        try:
-            return solution.fit(features, rows, self.alpha)
-        except IllConditionedError as error:
-            raise ValueError(
-                f"alpha={self.alpha} is too small for the rows: their matrix is singular in "
-                "float64."
-            ) from error
-
-    def _warn_if_imprecise(self, solution, n_rows, *, stacklevel):
-        if solution.name == "dual" or n_rows >= len(solution.coef):
-            return
-        if solution.condition > _TRUSTED_CONDITION:
-            warnings.warn(
-                f"The primal solver has {n_rows} rows for {len(solution.coef)} features, and "
-                f"alpha={self.alpha} is too small for it to be exact to 1e-9. The dual solver is: "
-                "use solver='auto' and store=True.",
-                LinAlgWarning,
-                stacklevel=stacklevel,
-            )
+    def _changed(self, solution, update, features, changed, rows, sign, *, stacklevel):
+        n_rows = self.n_retained_ + int(sign) * len(changed)
+        solution = changed_solution(
+            solution,
+            update,
+            features,
+            changed,
+            rows,
+            sign,
+            solver=self.solver,
+            alpha=self.alpha,
+            refresh=self.refresh_fraction,
+        )
+        warn_if_imprecise(solution, n_rows, alpha=self.alpha, stacklevel=stacklevel)
+        return solution, n_rows
 
     def _commit(self, solution, rows, changed, sign, **attributes):
         """Replace the model, when nothing can fail any more."""
@@ -366,6 +338,20 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         engine = make_engine(self.device)
         transform = partial(self._transform, engine, constant=bool(self.fit_intercept))
         return RowFeatures(engine, transform, self._n_columns)
+
+    def _as_kept(self, rows):
+        """Return rows as the solution sees them: themselves, or their features."""
+        if not self._keeps_features:
+            return rows
+        features = self._features()
+        return replace(rows, X=features.engine.to_numpy(features.matrix(rows.X)))
+
+    def _features_of_kept(self):
+        """Return the feature map for rows that went through :meth:`_as_kept`."""
+        features = self._features()
+        if not self._keeps_features:
+            return features
+        return replace(features, transform=features.engine.asarray)
 
     def _transform(self, engine, X, *, constant):
         """Features of rows on an engine."""

@@ -36,9 +36,10 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix between rows, "primal" with one between features; "auto" takes
         the smaller one. With fewer rows than features and small `alpha`, "primal" loses digits.
-    store : bool or "auto", default="auto"
+    store : bool, "features" or "auto", default="auto"
         Whether the training rows are kept, so that they can be named by index. "auto" keeps them
-        for the dual solver, which needs them.
+        for the dual solver, which needs them. "features" keeps their features instead, which
+        takes more memory and saves their computation in every request.
     refresh_fraction : float, default=0.5
         When more than this share of the rows of the last factorisation has changed, the matrix is
         factored anew, so that rounding errors cannot pile up.
@@ -142,6 +143,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         self._fit_rows(X, y.reshape(len(y), -1), weights)
         return self
 
+    @atomic_fit
     def learn(self, X, y, sample_weight=None):
         """Learn further rows, as if they had been there from the start.
 

@@ -286,6 +286,19 @@ def test_sparse_rows_are_rows(digits):
     np.testing.assert_allclose(sparse.predict_proba(sp.csr_array(X)), dense.predict_proba(X))
 
 
+@pytest.mark.parametrize("solver", ["dual", "primal"])
+def test_features_may_be_kept_in_place_of_rows(digits, solver):
+    X, y = digits
+    plain = classifier(solver=solver, store=True).fit(X, y)
+    model = classifier(solver=solver, store="features").fit(X, y)
+    assert model._rows.X.shape == (250, 401)
+    np.testing.assert_allclose(model.relabel([3, 1]), plain.relabel([3, 1]), rtol=1e-9)
+    for each in (plain, model):
+        each.forget(y == 2).learn(X[:9], y[:9])
+    assert_same(model, plain, 1e-12)
+    assert model._rows.X.shape == (len(plain._rows), 401)
+
+
 def test_a_pickled_model_goes_on_forgetting(digits):
     X, y = digits
     model = classifier().fit(X, y).forget([1, 2], lazy=True)
@@ -440,3 +453,16 @@ def test_it_classifies(digits):
     model = RandomFeatureClassifier(alpha=0.1, gamma=0.01, random_state=0)
     model.fit(X[:800], y[:800])
     assert model.score(X[800:], y[800:]) > 0.93
+
+
+def test_a_warning_points_at_its_caller(digits):
+    X, y = digits
+    primal = {"alpha": 1e-8, "n_components": 100}
+    given = classifier(**primal).fit(X, y)
+    with pytest.warns(LinAlgWarning) as fit:
+        classifier(**primal, solver="primal").fit(X[:150], y[:150])
+    with pytest.warns(LinAlgWarning) as forget:
+        given.forget(X=X[:150], y=y[:150])
+    with pytest.warns(LinAlgWarning) as learn:
+        given.learn(X[:1], y[:1])
+    assert [warning.filename for warning in (*fit, *forget, *learn)] == [__file__] * 3

@@ -1,0 +1,100 @@
+"""Which solution a fit has, and whether a change of rows updates it or factors anew."""
+
+import warnings
+
+from scipy.linalg import LinAlgWarning
+
+from ._dual_solution import DualSolution
+from ._exact_forgetting import IllConditionedError
+from ._primal_solution import PrimalSolution
+
+_TRUSTED_CONDITION = 1e6  # up to here, float64 leaves an update with an error below 1e-9
+
+
+def fit_solution(features, rows, *, solver, alpha):
+    """Fit the dual or primal solution; "auto" takes that with the smaller matrix.
+
+    Parameters
+    ----------
+    features : RowFeatures
+    rows : TrainingRows
+    solver : {"auto", "dual", "primal"}
+    alpha : float
+
+    Returns
+    -------
+    DualSolution or PrimalSolution
+
+    Raises
+    ------
+    ValueError
+        If alpha is too small for float64.
+    """
+    if solver == "auto":
+        solver = "dual" if len(rows) < features.n_columns else "primal"
+    solution = DualSolution if solver == "dual" else PrimalSolution
+    try:
+        return solution.fit(features, rows, alpha)
+    except IllConditionedError as error:
+        raise ValueError(
+            f"alpha={alpha} is too small for the rows: their matrix is singular in float64."
+        ) from error
+
+
+def changed_solution(now, update, features, changed, rows, sign, *, solver, alpha, refresh):
+    """Update a solution or, where much has changed or digits would be lost, factor anew.
+
+    Parameters
+    ----------
+    now : DualSolution or PrimalSolution
+    update : callable
+        Returns the updated solution, or raises IllConditionedError.
+    features : RowFeatures
+    changed : TrainingRows
+        Rows that come or go.
+    rows : TrainingRows or None
+        Rows after the change, if they are kept.
+    sign : {1.0, -1.0}
+        Whether rows come or go.
+    solver, alpha
+        As for :func:`fit_solution`.
+    refresh : float
+        Share of the rows of the last factorisation that updates may change in all.
+
+    Returns
+    -------
+    DualSolution or PrimalSolution
+
+    Raises
+    ------
+    ValueError
+        If no factorisation is possible.
+    """
+    if now.n_changed + len(changed) <= refresh * now.n_factored:
+        try:
+            return update()
+        except IllConditionedError:
+            pass  # what follows does without the inverse
+    if rows is not None:
+        return fit_solution(features, rows, solver=solver, alpha=alpha)
+    try:
+        return now.refactored(features, changed, sign)
+    except IllConditionedError as error:
+        raise ValueError(
+            "the rows cannot be taken out of the model; check that X, y and sample_weight are "
+            "those of rows that it has learned and not yet forgotten."
+        ) from error
+
+
+def warn_if_imprecise(solution, n_rows, *, alpha, stacklevel):
+    """Warn of the primal form with fewer rows than features and hardly any ridge."""
+    if solution.name == "dual" or n_rows >= len(solution.coef):
+        return
+    if solution.condition > _TRUSTED_CONDITION:
+        warnings.warn(
+            f"The primal solver has {n_rows} rows for {len(solution.coef)} features, and "
+            f"alpha={alpha} is too small for it to be exact to 1e-9. The dual solver is: use "
+            "solver='auto' and store=True.",
+            LinAlgWarning,
+            stacklevel=stacklevel + 1,
+        )
