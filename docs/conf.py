@@ -37,7 +37,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"(__init__|quickstart|_figure)\.py",
+    "ignore_pattern": r"(__init__|quickstart|_figure|_sections/.*)\.py",
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "generated/backreferences",
     "doc_module": "sklearn_ext",

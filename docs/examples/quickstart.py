@@ -1,231 +1,22 @@
 """Every method at work on real data that ships with the dependencies.
 
-``make demo`` runs this: one section a method, a table on the terminal with the method's figures
-beside its baselines', and plots in ``docs/_build/quickstart`` (or ``--out``).
+``make demo`` runs this: one section a method, each a module of ``_sections``, with a table on the
+terminal that has the method's figures beside its baselines'. All plots go on one page,
+``docs/_build/quickstart/page.png`` (or ``--out``).
 """
 
 import argparse
-import functools
+import importlib
 import time
 import warnings
 from pathlib import Path
 
-import numpy as np
-from matplotlib.cbook import get_sample_data
 from matplotlib.figure import Figure
-from sklearn.base import clone
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.datasets import load_breast_cancer, load_sample_image
-from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.experimental import enable_iterative_imputer  # noqa: F401
-from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
-from sklearn.kernel_ridge import KernelRidge
-from sklearn.metrics import r2_score, root_mean_squared_error
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
-from sklearn.multioutput import MultiOutputRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-from sklearn_ext import LABRidgelessRegressor, SupervisedKernelImputer
-
 OUT = Path(__file__).parents[1] / "_build" / "quickstart"
-
-
-# Shared by all sections --------------------------------------------------------------------------
-
-
-def show(title, heads, rows):
-    """Print a table; the first column is text."""
-    cells = [heads, *([format_cell(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    print(f"\n{title}")
-    for name, *numbers in cells:
-        aligned = [n.rjust(width) for n, width in zip(numbers, widths[1:], strict=True)]
-        print("   ".join([name.ljust(widths[0]), *aligned]))
-
-
-def format_cell(cell):
-    if isinstance(cell, str):
-        return cell
-    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}"
-
-
-def save(figure, path):
-    figure.savefig(path, dpi=110)
-    print(f"plot: {path}")
-
-
-# LAB-RBF: kernel regression with learned bandwidths ----------------------------------------------
-
-PATCH = 5  # pixels; a patch of the mosaic predicts the colours that its centre lacks
-N_SUPPORT = 200
-N_KERNEL_ROWS = 5000  # kernel ridge regression keeps every row, and takes their cube in time
-
-
-def lab_rbf(out):
-    """Two regressions: one that learned bandwidths win, one that they lose."""
-    title = "Camera mosaic: green and blue of a photo's red pixels, from the 5 x 5 pixels around"
-    patches = split(*mosaic_patches())
-    models = compare_regressors(title, patches)
-    plot_lab_rbf(models, patches, out / "lab_rbf.png")
-    title = "Terrain: elevation in metres from two coordinates; rough everywhere, so rows decide"
-    compare_regressors(title, split(*terrain()))
-
-
-def mosaic_patches():
-    """A camera's task: its sensor sees one colour a pixel, in a pattern known as Bayer's.
-
-    A row of X holds the 25 values around a red pixel of a photograph, a row of y the true green
-    and blue there.
-    """
-    image = load_sample_image("china.jpg").astype(float)
-    image = image[: image.shape[0] // 2 * 2]
-    mosaic = np.empty(image.shape[:2])
-    for row, column, color in [(0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)]:
-        mosaic[row::2, column::2] = image[row::2, column::2, color]
-    patches = np.lib.stride_tricks.sliding_window_view(mosaic, (PATCH, PATCH))[::2, ::2]
-    margin = PATCH // 2
-    targets = image[margin:-margin, margin:-margin][::2, ::2, 1:]
-    return patches.reshape(-1, PATCH**2), targets.reshape(-1, 2)
-
-
-def terrain():
-    """Elevations around the Jacksboro fault, on a grid."""
-    elevation = get_sample_data("jacksboro_fault_dem.npz")["elevation"].astype(float)
-    return np.stack(np.indices(elevation.shape), axis=-1).reshape(-1, 2), elevation.ravel()
-
-
-def split(X, y):
-    return train_test_split(X, y, train_size=20_000, test_size=20_000, random_state=0)
-
-
-def lab(X, y, n_support):
-    # Neighbouring pixels, like coordinates, act together: hence not the additive laplacian.
-    model = LABRidgelessRegressor(kernel="exponential", n_support=n_support, random_state=0)
-    return model.fit(X, y)
-
-
-def kernel_ridge(kernel, X, y, n_rows):
-    """Kernel ridge regression on so many rows; width and ridge from cross-validation on few."""
-    grid = {
-        "regressor__kernelridge__gamma": np.array([0.03, 0.3, 3, 30, 300]) / X.shape[1],
-        "regressor__kernelridge__alpha": [1e-3, 1e-1],
-    }
-    pipeline = make_pipeline(StandardScaler(), KernelRidge(kernel=kernel))
-    model = TransformedTargetRegressor(pipeline, transformer=StandardScaler())
-    search = GridSearchCV(model, grid, cv=3, refit=False).fit(X[:1000], y[:1000])
-    return model.set_params(**search.best_params_).fit(X[:n_rows], y[:n_rows])
-
-
-def boosting(X, y):
-    model = HistGradientBoostingRegressor(random_state=0)
-    return (model if y.ndim == 1 else MultiOutputRegressor(model)).fit(X, y)
-
-
-def compare_regressors(title, data):
-    """Fit ours and the baselines, print their table, return the models by name."""
-    X, X_test, y, y_test = data
-    fits = {
-        "* LAB-RBF": lambda: lab(X, y, N_SUPPORT),
-        "KernelRidge rbf": lambda: kernel_ridge("rbf", X, y, N_KERNEL_ROWS),
-        "KernelRidge laplacian": lambda: kernel_ridge("laplacian", X, y, N_KERNEL_ROWS),
-        "HistGradientBoosting": lambda: boosting(X, y),
-    }
-    stored = [N_SUPPORT, N_KERNEL_ROWS, N_KERNEL_ROWS, "trees"]
-    models, rows = {}, []
-    for (name, fit), n_stored in zip(fits.items(), stored, strict=True):
-        start = time.perf_counter()
-        models[name] = fit()
-        seconds = time.perf_counter() - start
-        predicted = models[name].predict(X_test)
-        scores = r2_score(y_test, predicted), root_mean_squared_error(y_test, predicted)
-        rows.append((name, n_stored, *scores, seconds))
-    show(title, ["", "rows stored", "R2", "RMSE", "fit seconds"], rows)
-    return models
-
-
-def plot_lab_rbf(models, data, path):
-    """Error against rows stored, and which pixels of the patch the learned kernel looks at."""
-    X, X_test, y, y_test = data
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(5, 4))
-
-    def draw(label, sizes, fit, last, **style):
-        fitted = [*(fit(size) for size in sizes[:-1]), last]
-        errors = [root_mean_squared_error(y_test, model.predict(X_test)) for model in fitted]
-        left.plot(sizes, errors, label=label, **style)
-
-    for kernel, marker in (("rbf", "s"), ("laplacian", "D")):
-        name = f"KernelRidge {kernel}"
-        refit = functools.partial(refit_on_fewer, models[name], X, y)
-        draw(name, [100, 500, 1500, N_KERNEL_ROWS], refit, models[name], marker=marker, ms=4)
-    ours = functools.partial(lab, X, y)
-    draw("LAB-RBF", [50, 100, N_SUPPORT], ours, models["* LAB-RBF"], marker="*", ms=10, color="C3")
-    left.set(xscale="log", xlabel="rows stored", ylabel="test error (RMSE, of 255)")
-    left.legend(frameon=False)
-
-    importances = models["* LAB-RBF"].feature_importances_.reshape(PATCH, PATCH)
-    image = right.imshow(importances, cmap="Greys", vmin=0)
-    for row, column in np.ndindex(PATCH, PATCH):
-        letter, color = [("R", "tab:red"), ("G", "tab:green"), ("B", "tab:blue")][
-            row % 2 + column % 2
-        ]
-        right.text(column, row, letter, color=color, ha="center", va="center", weight="bold")
-    right.set(xticks=[], yticks=[], title="learned relevance of the 25 pixels")
-    figure.colorbar(image, ax=right)
-    save(figure, path)
-
-
-def refit_on_fewer(model, X, y, n_rows):
-    return clone(model).fit(X[:n_rows], y[:n_rows])
-
-
-# Supervised kernel imputation --------------------------------------------------------------------
-
-MISSING = (0.2, 0.5, 0.8)
-
-
-def imputation(out):
-    """Tumours: rows with holes, filled by several imputers, then classified."""
-    X, y = load_breast_cancer(return_X_y=True)
-    X = StandardScaler().fit_transform(X)
-    imputers = {
-        "* joint Gaussian": SupervisedKernelImputer(random_state=0),
-        "column means": SimpleImputer(),
-        "5 nearest neighbours": KNNImputer(),
-        "iterative, Bayesian ridge": IterativeImputer(random_state=0),
-    }
-    errors = {}
-    for share in MISSING:
-        holes = np.random.RandomState(0).rand(*X.shape) < share
-        with_holes = np.where(holes, np.nan, X)
-        rows = []
-        for name, imputer in imputers.items():
-            start = time.perf_counter()
-            filled = imputer.fit_transform(with_holes, y)
-            seconds = time.perf_counter() - start
-            error = root_mean_squared_error(X[holes], filled[holes])
-            accuracy = cross_val_score(make_pipeline(imputer, SVC()), with_holes, y).mean()
-            errors.setdefault(name, []).append(error)
-            rows.append((name, error, accuracy, seconds))
-        title = f"Tumours: 30 features of 569 rows, {share:.0%} of the entries missing in all rows"
-        show(title, ["", "error / std. deviation", "SVM accuracy, 5 folds", "fit seconds"], rows)
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    ax = figure.subplots()
-    for name, values in errors.items():
-        ours = name.startswith("*")
-        ax.plot(MISSING, values, marker="*" if ours else "o", ms=10 if ours else 5, label=name)
-    ax.set(xlabel="share of missing entries", ylabel="error / standard deviation", ylim=(0, None))
-    ax.legend(frameon=False)
-    save(figure, out / "imputation.png")
-
-
-# -------------------------------------------------------------------------------------------------
-
-SECTIONS = {"lab_rbf": lab_rbf, "imputation": imputation}
+SECTIONS = ("lab_rbf", "imputation", "dekrr", "unlearning")
 
 
 def main():
@@ -235,15 +26,19 @@ def main():
     arguments = parser.parse_args()
     if unknown := set(arguments.sections).difference(SECTIONS):
         parser.error(f"unknown sections {sorted(unknown)}; choose from {[*SECTIONS]}")
+    names = arguments.sections or SECTIONS
     arguments.out.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore", ConvergenceWarning)  # of the iterative imputer
+    n_rows = -(-len(names) // 2)
+    page = Figure(figsize=(15, 3.8 * n_rows), layout="constrained")
+    figures = page.subfigures(n_rows, 2, squeeze=False).ravel()
     start = time.perf_counter()
     with threadpool_limits(limits=1):  # fit times then compare like with like
-        for name in arguments.sections or SECTIONS:
-            SECTIONS[name](arguments.out)
-    print(
-        f"\nours are marked *; fits on one thread; {time.perf_counter() - start:.0f} seconds in all"
-    )
+        for name, figure in zip(names, figures, strict=False):
+            importlib.import_module(f"_sections.{name}").run(figure)
+    print(f"\nours are marked *; one thread; {time.perf_counter() - start:.0f} seconds in all")
+    page.savefig(arguments.out / "page.png", dpi=100)
+    print(f"plots: {arguments.out / 'page.png'}")
 
 
 if __name__ == "__main__":
