@@ -43,7 +43,18 @@ from .neural import (
     NetClassifier as NetClassifier,
     NetRegressor as NetRegressor,
 )
-from .ood import DiffusionOODDetector as DiffusionOODDetector
+from .ood import (
+    DiffusionOODDetector as DiffusionOODDetector,
+    EnergyOODDetector as EnergyOODDetector,
+    KNNOODDetector as KNNOODDetector,
+    MahalanobisOODDetector as MahalanobisOODDetector,
+    MaxLogitOODDetector as MaxLogitOODDetector,
+    MSPOODDetector as MSPOODDetector,
+    OrthLossOODDetector as OrthLossOODDetector,
+    ReActOODDetector as ReActOODDetector,
+    SeparationNet as SeparationNet,
+    ViMOODDetector as ViMOODDetector,
+)
 from .unlearning import (
     BadTeacherUnlearner as BadTeacherUnlearner,
     FineTuneUnlearner as FineTuneUnlearner,

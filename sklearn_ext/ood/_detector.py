@@ -15,6 +15,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ._held_out import held_out_mask, rejection_threshold
 from ._network import with_few_more_rows
+from ._outlier_batches import is_outlier
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator):
             X, y = self._check_rows(X, y, reset=True)
             y = column_or_1d(y, warn=True)
             check_classification_targets(y)
-            inside = np.array([label != self.outlier_label for label in y.tolist()])
+            inside = ~is_outlier(y, self.outlier_label)
             classes, codes = np.unique(y[inside], return_inverse=True)
             if len(classes) < 2:
                 found = "none" if len(classes) == 0 else f"one class: {classes.tolist()[0]!r}"
@@ -174,7 +175,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator):
         )
 
     def _finite_scores(self, X):
-        scores = np.asarray(self._score_rows(X), dtype=np.float64)
+        scores = self._score_rows(with_few_more_rows(X))[: len(X)]
+        scores = np.asarray(scores, dtype=np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"Scores of {type(self).__name__} are not finite: outputs of the classifier "

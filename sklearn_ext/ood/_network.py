@@ -65,8 +65,7 @@ def features_of(net, X: np.ndarray, head: str | None = None) -> Tensor:
     -------
     tensor of shape (n, d)
     """
-    rows = with_few_more_rows(X)
-    features = penultimate(net, rows, head=head, batch_size=_BATCH)[: len(X)].cpu().double()
+    features = penultimate(net, X, head=head, batch_size=_BATCH).cpu().double()
     if features.ndim != 2:
         raise ValueError(
             "The head must get one vector a row, got features of shape "

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from ._separation_math import unit_rows
 
+# By the name that users give, each a sum of parts.
+SCORE_NAMES = (
+    *("rowspace", "msp", "energy", "maxlogit", "maxcos"),
+    *("msp+cos", "msp+meancos", "msp+maxcos", "msp+rowspace"),
+)
+
 _RANK_TOLERANCE = 1e-6  # singular values below this share of the largest count as zero
+_ENTRIES = 2**24  # of the largest matrix of cosines, 128 MB
 
 
 def max_probability(logits: Tensor) -> Tensor:
@@ -240,3 +247,68 @@ def virtual_logit_score(logits: Tensor, residuals: Tensor, scale: float) -> Tens
     tensor of shape (n,)
     """
     return negative_energy(logits) - scale * residuals
+
+
+def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    r"""Compute a score by its name, or a sum of scores with a plus between their names.
+
+    "msp", "energy" and "maxlogit" are functions of the logits; "rowspace" is
+    :func:`row_space_share`; "maxcos" is :math:`\max_c u \cdot v_c`, "cos"
+    :math:`\sum_c |u \cdot v_c|` and "meancos" the same over C. "msp+meancos" is equation 6 of Wu et
+    al. (2025), "msp+cos" what their code computes.
+
+    Parameters
+    ----------
+    name : str
+        One of ``SCORE_NAMES``.
+    features : tensor of shape (n, d)
+    weight : tensor of shape (C, d)
+    bias : tensor of shape (C,)
+
+    Returns
+    -------
+    tensor of shape (n,)
+    """
+    parts = {
+        "msp": lambda: max_probability(features @ weight.T + bias),
+        "energy": lambda: negative_energy(features @ weight.T + bias),
+        "maxlogit": lambda: max_logit(features @ weight.T + bias),
+        "rowspace": lambda: row_space_share(features, row_space_basis(weight)),
+        "maxcos": lambda: cosines(features, weight).amax(dim=1),
+        "cos": lambda: cosines(features, weight).abs().sum(dim=1),
+        "meancos": lambda: cosines(features, weight).abs().mean(dim=1),
+    }
+    return torch.stack([parts[part]() for part in name.split("+")]).sum(dim=0)
+
+
+def negative_kth_distance(features: Tensor, bank: Tensor, n_neighbors: int) -> Tensor:
+    r"""Distance of a unit feature to its k-th nearest of a bank, with a minus (Sun et al., 2022).
+
+    :math:`s(z) = -\sqrt{2 - 2 c_{(k)}}` with :math:`c_{(k)}` the k-th largest of the cosines
+    :math:`u \cdot u_i`.
+
+    Parameters
+    ----------
+    features : tensor of shape (n, d)
+    bank : tensor of shape (m, d)
+        Unit vectors :math:`u_i`.
+    n_neighbors : int
+        k, at most m.
+
+    Returns
+    -------
+    tensor of shape (n,)
+    """
+    n_rows = max(1, _ENTRIES // len(bank))
+    kth = [
+        (part @ bank.T).topk(n_neighbors, dim=1, sorted=True).values[:, -1]
+        for part in unit_rows(features).split(n_rows)
+    ]
+    return -(2.0 - 2.0 * torch.cat(kth)).clamp_min(0.0).sqrt()
+
+
+def principal_dimension(n_features: int) -> int:
+    """Dimension of the principal space that the authors of ViM use (Wang et al., 2022)."""
+    if n_features >= 2048:
+        return 1000
+    return 512 if n_features >= 768 else n_features // 2

@@ -147,7 +147,8 @@ def fine_tuning_loss(
     .. math::
         J = L_{CE} + \lambda L_{OE} + \alpha L_{Clu} + \beta L_{Sep}
 
-    A term of weight zero is not computed, so that it cannot change the rounding of the others.
+    A term of weight zero or without rows is not computed, so that it cannot change the rounding of
+    the others.
 
     Parameters
     ----------
@@ -168,15 +169,17 @@ def fine_tuning_loss(
     -------
     tensor of shape ()
     """
-    loss = functional.cross_entropy(logits, codes)
-    if oe_weight > 0.0:
-        if energy_margins is None:
+    loss = logits.new_zeros(())
+    if len(codes):
+        loss = loss + functional.cross_entropy(logits, codes)
+        if clu_weight > 0.0:
+            loss = loss + clu_weight * clustering_loss(features, codes, weight)
+    if len(outlier_logits):
+        if oe_weight > 0.0 and energy_margins is None:
             loss = loss + oe_weight * outlier_exposure_loss(outlier_logits)
-        else:
-            margins = energy_margin_loss(logits, outlier_logits, *energy_margins)
-            loss = loss + oe_weight * margins
-    if clu_weight > 0.0:
-        loss = loss + clu_weight * clustering_loss(features, codes, weight)
-    if sep_weight > 0.0:
-        loss = loss + sep_weight * separation_loss(outlier_features, weight, reduction)
+        if sep_weight > 0.0:
+            loss = loss + sep_weight * separation_loss(outlier_features, weight, reduction)
+    if oe_weight > 0.0 and energy_margins is not None and len(codes) and len(outlier_logits):
+        margins = energy_margin_loss(logits, outlier_logits, *energy_margins)
+        loss = loss + oe_weight * margins
     return loss
