@@ -133,6 +133,9 @@ class UnlearningReportDisplay:
             ax.set_xlabel(_LABELS[name])
             ax.set_title(name)
             ax.margins(x=0.12)
+            if not name.startswith("KL"):  # no room for what is more than all or less than nothing
+                low, high = ax.get_xlim()
+                ax.set_xlim(max(low, -3.0), min(high, 103.0))
             ax.spines[["top", "right"]].set_visible(False)
         self.figure_ = self.axes_[0].figure
         return self
