@@ -97,7 +97,7 @@ class NoiseProcess:
         """Notice the steps of a net's optimisers."""
         for name in net._optimizers:
             optimizer = getattr(net, f"{name}_")
-            self._hooks.append(optimizer.register_step_post_hook(self._on_step))
+            self._hooks.append(optimizer.register_step_post_hook(self.on_step))
 
     def close(self):
         """Take noise and hooks away, and free memory."""
@@ -106,7 +106,8 @@ class NoiseProcess:
         self.silence()
         release_scratch_buffers()
 
-    def _on_step(self, *_):
+    def on_step(self, *_):
+        """Note that an optimizer has made a step."""
         self._stale = True
         self.n_steps += 1
 
