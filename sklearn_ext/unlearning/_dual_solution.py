@@ -22,8 +22,10 @@ class DualSolution:
     coef : ndarray of shape (p, k)
         Primal coefficients.
     ridge : float
+    condition : float
+        Estimate of the condition number of the last matrix that was factored.
     n_factored : int
-        Rows in the last factorisation.
+        Rows in that matrix.
     n_changed : int
         Rows forgotten or learned since.
     pending : ndarray of int or None
@@ -34,6 +36,7 @@ class DualSolution:
     inverse: np.ndarray
     coef: np.ndarray
     ridge: float
+    condition: float
     n_factored: int
     n_changed: int = 0
     pending: np.ndarray | None = None
@@ -56,9 +59,9 @@ class DualSolution:
         """
         engine = features.engine
         Z, Y = features.matrix(rows.X), engine.asarray(rows.Y)
-        alpha, inverse = dual_fit(engine, Z, Y, engine.asarray(ridge / rows.weights))
+        alpha, inverse, condition = dual_fit(engine, Z, Y, engine.asarray(ridge / rows.weights))
         arrays = map(engine.to_numpy, (alpha, inverse, Z.T @ alpha))
-        return cls(*arrays, ridge, n_factored=len(rows))
+        return cls(*arrays, ridge, condition, n_factored=len(rows))
 
     def labels(self, features, rows, positions):
         """Predictions for some rows by the model without them.

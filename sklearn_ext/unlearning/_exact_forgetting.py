@@ -26,7 +26,11 @@ engine. Of the symmetric matrices G, P and :math:`Z^T Z` only the lower triangle
 
 from scipy.linalg import LinAlgError
 
-LARGEST_CONDITION = 1e12  # beyond, an update is left with fewer than four digits
+# Measured on digits and diabetes, an update's relative error is at most 1e-16 times the condition
+# of its small system, and about 1e-18 times that of A and the factor by which forgetting raises it.
+LARGEST_CONDITION = 1e7
+LARGEST_AMPLIFIED_CONDITION = 1e9
+LARGEST_HARMLESS_GROWTH = 100.0  # up to here, factoring anew is no more exact than updating
 SINGULAR_CONDITION = 1e16
 
 
@@ -39,30 +43,32 @@ def condition(A, inverse):
     return float(A.diagonal().sum() * inverse.diagonal().max())
 
 
-def _factor(engine, M, amplification=1.0):
+def _factor(engine, M, condition_before=1.0):
     """Factor a small matrix, unless the step that it decides would lose too many digits."""
     factor = engine.cholesky(M)
     inverse = engine.solve(factor, engine.eye(len(M)))
+    growth = float(inverse.diagonal().max())
     if condition(M, inverse) > LARGEST_CONDITION or (
-        float(inverse.diagonal().max()) * amplification > LARGEST_CONDITION
+        growth > LARGEST_HARMLESS_GROWTH and growth * condition_before > LARGEST_AMPLIFIED_CONDITION
     ):
-        raise IllConditionedError("the rows of the request are too hard to tell from the others")
+        raise IllConditionedError("an update would lose too many digits")
     return factor
 
 
 def _solution_and_inverse(engine, A, B):
-    """Solve A x = B and invert A, which is overwritten."""
+    """Solve A x = B, invert A, which is overwritten, and estimate its condition."""
     trace = float(A.diagonal().sum())
     factor = engine.cholesky(A, overwrite=True)
     solution = engine.solve(factor, B)
     inverse = engine.inverse(factor)
-    if not trace * float(inverse.diagonal().max()) < SINGULAR_CONDITION:
+    number = trace * float(inverse.diagonal().max())
+    if not number < SINGULAR_CONDITION:
         raise IllConditionedError("the matrix is singular in float64")
-    return solution, inverse
+    return solution, inverse, number
 
 
 def dual_fit(engine, Z, Y, ridge):
-    r"""Return :math:`\alpha` and G.
+    r"""Return :math:`\alpha`, G and an estimate of its condition number.
 
     Parameters
     ----------
@@ -76,6 +82,7 @@ def dual_fit(engine, Z, Y, ridge):
     -------
     alpha : array of shape (n, k)
     G : array of shape (n, n)
+    condition : float
 
     Raises
     ------
@@ -154,7 +161,7 @@ def dual_learn(engine, G, alpha, cross, own, Y):
 
 
 def primal_fit(engine, A, B):
-    r"""Return w and P from :math:`A = Z^T Z + \lambda I` and :math:`B = Z^T Y`.
+    r"""Return w, P and its condition from :math:`A = Z^T Z + \lambda I` and :math:`B = Z^T Y`.
 
     Parameters
     ----------
@@ -166,6 +173,7 @@ def primal_fit(engine, A, B):
     -------
     w : array of shape (p, k)
     P : array of shape (p, p)
+    condition : float
 
     Raises
     ------

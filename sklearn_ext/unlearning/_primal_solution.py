@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ._exact_forgetting import condition, primal_elimination, primal_fit, primal_update
+from ._exact_forgetting import primal_elimination, primal_fit, primal_update
 
 _LEAST_BLOCK = 512  # rows: every block passes over the whole of the sums
 
@@ -25,6 +25,8 @@ class PrimalSolution:
         Inverse of `gram`, in the lower triangle.
     coef : ndarray of shape (p, k)
         Coefficients.
+    condition : float
+        Estimate of the condition number of the last `gram` that was factored.
     n_rows : int
         Rows in the model.
     n_factored, n_changed : int
@@ -35,6 +37,7 @@ class PrimalSolution:
     moment: np.ndarray
     inverse: np.ndarray
     coef: np.ndarray
+    condition: float
     n_rows: int
     n_factored: int
     n_changed: int = 0
@@ -53,14 +56,9 @@ class PrimalSolution:
 
     @classmethod
     def _factored(cls, engine, gram, moment, n_rows):
-        coef, inverse = primal_fit(engine, gram, moment)
+        coef, inverse, condition = primal_fit(engine, gram, moment)
         arrays = map(engine.to_numpy, (gram, moment, inverse, coef))
-        return cls(*arrays, n_rows=n_rows, n_factored=n_rows)
-
-    @property
-    def condition(self):
-        """Estimate of the condition number of `gram`."""
-        return condition(self.gram, self.inverse)
+        return cls(*arrays, condition, n_rows=n_rows, n_factored=n_rows)
 
     def labels(self, features, rows, positions):
         """Predictions for some rows by the model without them, as :meth:`DualSolution.labels`."""
@@ -99,6 +97,7 @@ class PrimalSolution:
         gram, moment = self._changed_sums(engine, Z, Y, sign)
         return PrimalSolution(
             *map(engine.to_numpy, (gram, moment, inverse, coef)),
+            condition=self.condition,
             n_rows=self.n_rows + int(sign) * len(rows),
             n_factored=self.n_factored,
             n_changed=self.n_changed + len(rows),

@@ -36,7 +36,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Whether there is a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix between rows, "primal" with one between features; "auto" takes
-        the smaller one. With fewer rows than features and small `alpha`, "primal" loses digits.
+        the smaller one. The other one loses digits where `alpha` is small.
     store : bool, "features" or "auto", default="auto"
         Whether the training rows are kept, so that they can be named by index. "auto" keeps them
         for the dual solver, which needs them. "features" keeps their features instead, which
@@ -230,7 +230,9 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         return self._public(self._values(X))
 
     def _validated_pair(self, X, y, reset):
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64, reset=reset)
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=np.float64, order="C", reset=reset
+        )
         check_classification_targets(y)
         return checked_magnitude(X), y
 

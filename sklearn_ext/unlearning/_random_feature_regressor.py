@@ -35,7 +35,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         Whether there is a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix between rows, "primal" with one between features; "auto" takes
-        the smaller one. With fewer rows than features and small `alpha`, "primal" loses digits.
+        the smaller one. The other one loses digits where `alpha` is small.
     store : bool, "features" or "auto", default="auto"
         Whether the training rows are kept, so that they can be named by index. "auto" keeps them
         for the dual solver, which needs them. "features" keeps their features instead, which
@@ -88,7 +88,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
     :math:`O(n p^2 + p^3)` and forgets in :math:`O(p^2 m)`.
 
     Exact means equal in exact arithmetic; in float64 the coefficients agree with those of a new
-    fit to 1e-11 or better. That is no certificate of deletion: a residue of rounding remains, and
+    fit to about 1e-11. That is no certificate of deletion: a residue of rounding remains, and
     so do copies of the model that were made before.
 
     References
@@ -193,6 +193,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
             y,
             accept_sparse="csr",
             dtype=np.float64,
+            order="C",
             multi_output=True,
             y_numeric=True,
             reset=reset,

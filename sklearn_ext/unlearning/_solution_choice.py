@@ -8,7 +8,7 @@ from ._dual_solution import DualSolution
 from ._exact_forgetting import IllConditionedError
 from ._primal_solution import PrimalSolution
 
-_TRUSTED_CONDITION = 1e6  # up to here, float64 leaves an update with an error below 1e-9
+_TRUSTED_CONDITION = 1e7  # up to here, the form with the larger matrix is exact to 1e-9, too
 
 
 def fit_solution(features, rows, *, solver, alpha):
@@ -72,9 +72,12 @@ def changed_solution(now, update, features, changed, rows, sign, *, solver, alph
     """
     if now.n_changed + len(changed) <= refresh * now.n_factored:
         try:
-            return update()
+            solution = update()
         except IllConditionedError:
             pass  # what follows does without the inverse
+        else:
+            if rows is None or solver != "auto" or is_trusted(solution, len(rows)):
+                return solution
     if rows is not None:
         return fit_solution(features, rows, solver=solver, alpha=alpha)
     try:
@@ -86,14 +89,23 @@ def changed_solution(now, update, features, changed, rows, sign, *, solver, alph
         ) from error
 
 
+def is_trusted(solution, n_rows):
+    """Whether a solution is exact to 1e-9 as far as its form is to blame.
+
+    The form with the larger matrix has eigenvalues that are nothing but ridge, which costs digits
+    as the ridge becomes small.
+    """
+    n_features = len(solution.coef)
+    larger = n_rows > n_features if solution.name == "dual" else n_rows < n_features
+    return not larger or solution.condition < _TRUSTED_CONDITION
+
+
 def warn_if_imprecise(solution, n_rows, *, alpha, stacklevel):
-    """Warn of the primal form with fewer rows than features and hardly any ridge."""
-    if solution.name == "dual" or n_rows >= len(solution.coef):
-        return
-    if solution.condition > _TRUSTED_CONDITION:
+    """Warn of the form with the larger matrix and hardly any ridge."""
+    if not is_trusted(solution, n_rows):
         warnings.warn(
-            f"The primal solver has {n_rows} rows for {len(solution.coef)} features, and "
-            f"alpha={alpha} is too small for it to be exact to 1e-9. The dual solver is: use "
+            f"The {solution.name} solver has {n_rows} rows for {len(solution.coef)} features, and "
+            f"alpha={alpha} is too small for it to be exact to 1e-9. The other solver is: use "
             "solver='auto' and store=True.",
             LinAlgWarning,
             stacklevel=stacklevel + 1,

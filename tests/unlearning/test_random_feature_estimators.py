@@ -346,6 +346,24 @@ def test_much_forgetting_factors_anew(digits):
     assert not model.forget([100]).refitted_
 
 
+def test_a_request_that_would_lose_digits_factors_anew(digits):
+    X, y = digits
+    twice = np.vstack((X, X[:1])), np.append(y, y[0])
+    model = classifier(alpha=1e-10).fit(*twice)
+    assert not copy.copy(model).forget([0]).refitted_
+    model.forget([0, 250])  # the two equal rows at once
+    assert model.refitted_
+    assert_same(model, clone(model).fit(X[1:], y[1:]))
+
+
+def test_the_memory_layout_of_rows_does_not_matter(digits):
+    X, y = digits
+    models = [classifier().fit(rows, y).forget([5]) for rows in (X, np.asfortranarray(X))]
+    np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
+    first, second = (models[0].decision_function(rows) for rows in (X, np.asfortranarray(X)))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_the_solver_follows_the_rows_where_it_may(digits):
     X, y = digits
     model = classifier(n_components=100, store=True, alpha=1e-8).fit(X, y)
@@ -356,6 +374,16 @@ def test_the_solver_follows_the_rows_where_it_may(digits):
     assert_same(model, retrained(model, X, y, model.retained_))
 
 
+def test_the_solver_follows_learned_rows_where_digits_are_at_stake(digits):
+    X, y = digits
+    for alpha, solver in ((1e-8, "primal"), (1.0, "dual")):
+        model = classifier(n_components=100, alpha=alpha).fit(X[:190], y[:190])
+        assert model.solver_ == "dual"
+        model.learn(X[190:], y[190:])
+        assert model.solver_ == solver
+        assert_same(model, clone(model).fit(X, y))
+
+
 def test_a_primal_model_that_ran_out_of_rows_says_so(digits):
     X, y = digits
     model = classifier(n_components=100, alpha=1e-8).fit(X, y)
@@ -363,6 +391,8 @@ def test_a_primal_model_that_ran_out_of_rows_says_so(digits):
         model.forget(X=X[:150], y=y[:150])
     with pytest.warns(LinAlgWarning, match="too small for it to be exact"):
         classifier(n_components=200, alpha=1e-8, solver="primal").fit(X, y)
+    with pytest.warns(LinAlgWarning, match="The dual solver has 250 rows for 61 features"):
+        classifier(n_components=30, alpha=1e-8, solver="dual").fit(X, y)
 
 
 def test_an_empty_request_is_none(digits):
