@@ -24,10 +24,12 @@ from .impute import (
 )
 from .inspection import (
     ConsensusDisplay as ConsensusDisplay,
+    FeatureCosineDisplay as FeatureCosineDisplay,
     ImputationDisplay as ImputationDisplay,
     LABBandwidthDisplay as LABBandwidthDisplay,
     LossCurveDisplay as LossCurveDisplay,
     NetworkDisplay as NetworkDisplay,
+    OODScoreDisplay as OODScoreDisplay,
     UnlearningReportDisplay as UnlearningReportDisplay,
 )
 from .kernel_regression import (

@@ -1,17 +1,21 @@
 """Displays: plots of fitted estimators and of their results."""
 
 from ._consensus_curve import ConsensusDisplay
+from ._feature_cosines import FeatureCosineDisplay
 from ._imputation import ImputationDisplay
 from ._lab_bandwidths import LABBandwidthDisplay
 from ._loss_curve import LossCurveDisplay
 from ._network import NetworkDisplay
+from ._ood_scores import OODScoreDisplay
 from ._unlearning_report import UnlearningReportDisplay
 
 __all__ = [
     "ConsensusDisplay",
+    "FeatureCosineDisplay",
     "ImputationDisplay",
     "LABBandwidthDisplay",
     "LossCurveDisplay",
     "NetworkDisplay",
+    "OODScoreDisplay",
     "UnlearningReportDisplay",
 ]

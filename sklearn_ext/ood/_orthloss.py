@@ -19,16 +19,10 @@ from ..neural._cosine_callback import CosineDecay
 from ._default_net import roomy_module
 from ._detector import BaseOODDetector
 from ._network import check_head, features_of, head_parameters
-from ._scores import (
-    SCORE_NAMES,
-    cosines,
-    max_probability,
-    named_score,
-    row_space_basis,
-    row_space_share,
-)
+from ._scores import SCORE_NAMES, named_score, row_space_basis
 from ._separation_math import unit_rows
 from ._separation_net import SeparationNet
+from ._separation_report import separation_report
 from ._synthetic_outliers import KINDS, synthetic_outliers
 
 # From the call of `fit` to the warning: the decorators of `fit`, `fit`, `_fit_detector`.
@@ -411,27 +405,11 @@ class OrthLossOODDetector(BaseOODDetector):
             )
 
     def _geometry(self, net, X, outliers):
-        """Where features point, on average over rows."""
-        weight, bias = head_parameters(net.module_, self.head)
-        basis = row_space_basis(weight)
-        inside, outside = (features_of(net, part, self.head) for part in (X, outliers))
-        confident = max_probability(outside @ weight.T + bias) > 0.99
-        aligned = cosines(outside, weight).amax(dim=1) > 0.9
-        return {
-            "id_cosine": float(cosines(inside, weight).abs().mean()),
-            "outlier_cosine": float(cosines(outside, weight).abs().mean()),
-            "id_residual": _mean_residual(inside, basis),
-            "outlier_residual": _mean_residual(outside, basis),
-            "outliers_like_id": float((confident & aligned).double().mean()),
-        }
+        features, outlier_features = (features_of(net, part, self.head) for part in (X, outliers))
+        head = head_parameters(net.module_, self.head)
+        return separation_report(features, outlier_features, *head)
 
     def _score_rows(self, X):
         features = features_of(self.classifier_, X, self.head)
-        return named_score(
-            self.ood_score, features, *head_parameters(self.classifier_.module_, self.head)
-        ).numpy()
-
-
-def _mean_residual(features, basis):
-    """Mean length of what of a unit feature is outside of the row space."""
-    return float((1.0 - row_space_share(features, basis).square()).clamp_min(0.0).sqrt().mean())
+        head = head_parameters(self.classifier_.module_, self.head)
+        return named_score(self.ood_score, features, *head).numpy()

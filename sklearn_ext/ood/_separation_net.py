@@ -174,15 +174,18 @@ class SeparationNet(NetClassifier):
         net : skorch.NeuralNetClassifier
             It is not changed.
         **params
-            Parameters of the new net but those of its module.
+            Parameters of the new net but those of its module and criterion. The latter says whether
+            the module returns logits or probabilities; training takes the head's logits always.
 
         Returns
         -------
         SeparationNet
             The next call of `fit` begins with the weights of `net`; its classes must be the same.
         """
-        of_module = {f"module__{k}": v for k, v in net.get_params_for("module").items()}
-        new = cls(net.module, **of_module, **params)
+        kept = {"module": net.module, "criterion": net.criterion}
+        for part in tuple(kept):
+            kept |= {f"{part}__{key}": v for key, v in net.get_params_for(part).items()}
+        new = cls(**kept, **params)
         new._first_weights = copy.deepcopy(net.module_.state_dict())
         return new
 

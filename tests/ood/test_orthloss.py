@@ -1,0 +1,225 @@
+"""The detector around the net: roles of rows, given nets, scores, threshold."""
+
+import warnings
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from sklearn_ext import NetClassifier, OrthLossOODDetector
+from sklearn_ext.ood._network import features_of, head_parameters
+from sklearn_ext.ood._scores import SCORE_NAMES
+from sklearn_ext.ood._synthetic_outliers import permuted_rows
+
+SHORT = {"pretrain_epochs": 8, "max_epochs": 4, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Training rows with outliers, then unseen rows of classes and of none."""
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    rng = np.random.RandomState(0)
+    rows = rng.permutation(np.flatnonzero(y < 8))  # the file is sorted by writer
+    known, labels, strange = X[rows], y[rows], X[y >= 8]
+    outliers = permuted_rows(known[:700], rng)
+    X_train = np.concatenate([known[:700], outliers])
+    y_train = np.concatenate([labels[:700], np.full(700, -1)])
+    return X_train, y_train, known[700:], labels[700:], strange
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return OrthLossOODDetector(**SHORT).fit(digits[0], digits[1])
+
+
+def auroc(detector, X_id, X_ood):
+    y = np.repeat([1, 0], [len(X_id), len(X_ood)])
+    return roc_auc_score(y, detector.score_samples(np.concatenate([X_id, X_ood])))
+
+
+def test_it_knows_the_classes_and_what_belongs_to_none(digits, fitted):
+    _, _, X_known, y_known, X_strange = digits
+    assert fitted.classes_.tolist() == list(range(8))
+    assert np.mean(fitted.predict_class(X_known) == y_known) > 0.95
+    assert fitted.predict_proba(X_known).shape == (len(X_known), 8)
+    assert auroc(fitted, X_known, X_strange) > 0.8
+    assert auroc(fitted, X_known, permuted_rows(X_known, np.random.RandomState(1))) > 0.97
+    assert not fitted.is_synthetic_
+    assert fitted.n_outliers_ == 700
+
+
+def test_the_rejected_share_of_new_rows_is_near_the_nominal_one(digits):
+    X, y, X_known, _, _ = digits
+    detector = OrthLossOODDetector(**SHORT, validation_fraction=0.3, id_rejection_rate=0.1)
+    rejected = np.mean(detector.fit(X, y).predict(X_known) == -1)
+    assert rejected == pytest.approx(0.1, abs=0.06)
+    decision = detector.decision_function(X_known)
+    np.testing.assert_array_equal(decision, detector.score_samples(X_known) - detector.offset_)
+
+
+def test_training_turns_outliers_away(fitted):
+    before, after = fitted.separation_["before"], fitted.separation_["after"]
+    assert after["outlier_cosine"] < 0.6 * before["outlier_cosine"]
+    assert after["outlier_residual"] > before["outlier_residual"]
+    assert after["outliers_like_id"] <= before["outliers_like_id"] < 0.5
+    V, Q = fitted.weight_rows_, fitted.row_basis_
+    np.testing.assert_allclose(np.linalg.norm(V, axis=1), 1.0)
+    np.testing.assert_allclose(V @ Q @ Q.T, V, atol=1e-9)
+
+
+def test_feature_terms_separate_more_than_outlier_exposure(digits, fitted):
+    X, y = digits[:2]
+    exposed = OrthLossOODDetector(**SHORT, sep_weight=0.0, clu_weight=0.0).fit(X, y)
+    separated = OrthLossOODDetector(**SHORT, sep_reduction="sum", clu_weight=0.0).fit(X, y)
+    cosine = {d: d.separation_["after"]["outlier_cosine"] for d in (exposed, separated)}
+    assert cosine[separated] < 0.6 * cosine[exposed]
+
+
+@pytest.mark.parametrize("name", SCORE_NAMES)
+def test_every_score_tells_noise_from_digits(digits, fitted, name):
+    X_known = digits[2]
+    detector = clone(fitted).set_params(ood_score=name)
+    vars(detector).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
+    noise = np.random.RandomState(0).uniform(size=X_known.shape)
+    assert auroc(detector, X_known, noise) > 0.9
+    scores = detector.score_samples(X_known[:40])
+    features = features_of(fitted.classifier_, X_known[:40])
+    weight, bias = head_parameters(fitted.classifier_.module_)
+    U = nn.functional.normalize(features)
+    cosines = U @ nn.functional.normalize(weight).T
+    logits = features @ weight.T + bias
+    parts = {
+        "rowspace": (U @ torch.from_numpy(fitted.row_basis_)).norm(dim=1),
+        "msp": logits.softmax(1).amax(1),
+        "energy": logits.logsumexp(1),
+        "maxlogit": logits.amax(1),
+        "maxcos": cosines.amax(1),
+        "cos": cosines.abs().sum(1),
+        "meancos": cosines.abs().mean(1),
+    }
+    np.testing.assert_allclose(scores, sum(parts[p] for p in name.split("+")), rtol=1e-6)
+
+
+def test_outliers_are_made_where_there_are_none_and_a_warning_says_so(digits):
+    X, y = digits[0][:700], digits[1][:700]
+    detector = OrthLossOODDetector(**SHORT, synthetic_outliers="permute")
+    with pytest.warns(UserWarning, match="outlier_label=-1: training on 189") as record:
+        detector.fit(X[:210], y[:210])
+    assert len(record) == 1
+    assert record[0].filename == __file__
+    assert detector.is_synthetic_
+    assert detector.n_outliers_ == 189
+    with pytest.raises(ValueError, match="synthetic_outliers=None"):
+        detector.set_params(synthetic_outliers=None).fit(X, y)
+
+
+def test_labels_may_be_words(digits):
+    X, y = digits[0], digits[1]
+    words = np.array(["odd" if label < 0 else f"digit {label}" for label in y])
+    worded = OrthLossOODDetector(**SHORT, outlier_label="odd").fit(X, words)
+    numbered = OrthLossOODDetector(**SHORT).fit(X, y)
+    np.testing.assert_array_equal(worded.score_samples(X), numbered.score_samples(X))
+    assert worded.predict_class(X[:1])[0].startswith("digit ")
+    assert "odd" not in worded.classes_
+
+
+class TwoHeads(nn.Module):
+    """Probabilities come out, and the last linear layer is not the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(64, 40), nn.ReLU())
+        self.head = nn.Linear(40, 8)
+        self.other = nn.Linear(40, 3)
+
+    def forward(self, X):
+        Z = self.body(X)
+        return torch.softmax(self.head(Z) + 0.0 * self.other(Z).sum(), dim=1)
+
+
+def test_any_fitted_net_is_fine_tuned_and_left_as_it_was(digits):
+    X, y, X_known, y_known, _ = digits
+    torch.manual_seed(0)
+    net = skorch.NeuralNetClassifier(
+        TwoHeads, optimizer=torch.optim.Adam, lr=0.01, max_epochs=10, verbose=0, train_split=None
+    )
+    net.fit(X[:700], y[:700].astype(np.int64))
+    before = net.predict_proba(X_known)
+    detector = OrthLossOODDetector(FrozenEstimator(net), head="head", **SHORT)
+    detector = clone(detector).fit(X, y)
+    np.testing.assert_array_equal(net.predict_proba(X_known), before)
+    assert np.mean(detector.predict_class(X_known) == y_known) > 0.9
+    np.testing.assert_allclose(detector.predict_proba(X_known).sum(axis=1), 1.0, rtol=1e-5)
+    assert auroc(detector, X_known, permuted_rows(X_known, np.random.RandomState(1))) > 0.9
+    with pytest.raises(ValueError, match="one output for each of the 8 classes"):
+        OrthLossOODDetector(net, **SHORT).fit(X, y)
+
+
+def test_an_unfitted_net_is_trained_by_its_own_settings(digits):
+    X, y = digits[:2]
+    net = NetClassifier(module__hidden_sizes=(50,), max_epochs=3)
+    detector = OrthLossOODDetector(net, **SHORT).fit(X, y)
+    assert detector.weight_rows_.shape == (8, 50)
+    assert not net.initialized_
+
+
+def test_few_features_are_warned_of(digits):
+    X, y = digits[:2]
+    narrow = NetClassifier(module__hidden_sizes=(10,), max_epochs=1)
+    with pytest.warns(UserWarning, match="10 features for 8 classes"):
+        OrthLossOODDetector(narrow, **SHORT).fit(X, y)
+
+
+def test_images_have_a_convolutional_network(digits):
+    X, y = digits[0].reshape(-1, 8, 8), digits[1]
+    short = {"pretrain_epochs": 1, "max_epochs": 1, "random_state": 0}
+    detector = OrthLossOODDetector(**short).fit(X[::5], y[::5])
+    assert any(isinstance(m, nn.Conv2d) for m in detector.classifier_.module_.modules())
+    assert detector.weight_rows_.shape == (8, 128)
+    assert detector.predict(X[:3]).shape == (3,)
+
+
+def test_scores_do_not_depend_on_the_company(digits, fitted):
+    X = digits[2][:50]
+    alone = np.concatenate([fitted.score_samples(row[None]) for row in X])
+    np.testing.assert_allclose(alone, fitted.score_samples(X), rtol=1e-12)
+
+
+def test_it_runs_in_a_pipeline_under_cross_validation(digits):
+    X, y = digits[0][350:1050], digits[1][350:1050]
+
+    def outlier_auroc(model, X, y):
+        return roc_auc_score(y != -1, model.decision_function(X))
+
+    model = make_pipeline(StandardScaler(), OrthLossOODDetector(**SHORT))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = cross_val_score(model, X, y, cv=StratifiedKFold(3), scoring=outlier_auroc)
+    assert scores.min() > 0.95
+
+
+@pytest.mark.parametrize("margins", [(1.0, -1.0), (1.0,), ("a", "b")])
+def test_margins_must_be_two_numbers_in_order(digits, margins):
+    with pytest.raises(ValueError, match="energy_margins must be"):
+        OrthLossOODDetector(**SHORT, energy_margins=margins).fit(*digits[:2])
+
+
+def test_energy_margins_part_the_energies(digits):
+    X, y, X_known, _, _ = digits
+    detector = OrthLossOODDetector(
+        **SHORT, energy_margins=(-9.0, -3.0), oe_weight=0.1, ood_score="energy"
+    )
+    detector.fit(X, y)
+    outliers = permuted_rows(X_known, np.random.RandomState(1))
+    assert np.median(detector.score_samples(X_known)) > 8.0
+    assert np.median(detector.score_samples(outliers)) < 4.0

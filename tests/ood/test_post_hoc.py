@@ -1,0 +1,191 @@
+"""Detectors that read a trained net: the score of each beside its formula, and given nets."""
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp, softmax
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from sklearn_ext import (
+    EnergyOODDetector,
+    KNNOODDetector,
+    MahalanobisOODDetector,
+    MaxLogitOODDetector,
+    MSPOODDetector,
+    NetClassifier,
+    ReActOODDetector,
+    ViMOODDetector,
+)
+
+WITHOUT_STATISTICS = [MSPOODDetector, MaxLogitOODDetector, EnergyOODDetector]
+WITH_STATISTICS = [KNNOODDetector, MahalanobisOODDetector, ReActOODDetector, ViMOODDetector]
+ALL = WITHOUT_STATISTICS + WITH_STATISTICS
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Rows to train the net on, rows to fit detectors on, unseen rows, and rows of no class."""
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    rows = np.random.RandomState(0).permutation(np.flatnonzero(y < 8))
+    train, fit, unseen = np.split(rows, [600, 1000])
+    return (X[train], y[train]), (X[fit], y[fit]), (X[unseen], y[unseen]), X[y >= 8]
+
+
+@pytest.fixture(scope="module")
+def net(digits):
+    return NetClassifier(random_state=0).fit(*digits[0])
+
+
+@pytest.fixture(scope="module")
+def read_off(net):
+    """Features and logits of rows, and the head."""
+    layers = list(net.module_)
+    weight, bias = (p.detach().numpy().astype(float) for p in layers[-1].parameters())
+
+    def read(X):
+        with torch.no_grad():
+            features = nn.Sequential(*layers[:-1])(torch.from_numpy(X)).numpy().astype(float)
+        return features, features @ weight.T + bias
+
+    return read
+
+
+def of_unseen(detector, digits):
+    return detector.score_samples(digits[2][0])
+
+
+@pytest.mark.parametrize("Detector", ALL)
+def test_it_tells_strange_rows_from_known_ones(digits, net, Detector):
+    _, (X, y), (X_unseen, y_unseen), X_strange = digits
+    detector = Detector(FrozenEstimator(net), validation_fraction=0.3, random_state=0).fit(X, y)
+    both = np.concatenate([X_unseen, X_strange])
+    known = np.repeat([1, 0], [len(X_unseen), len(X_strange)])
+    assert roc_auc_score(known, detector.score_samples(both)) > 0.7
+    rejected = np.mean(detector.predict(X_unseen) == -1)
+    assert rejected == pytest.approx(0.05, abs=0.04)
+    np.testing.assert_array_equal(detector.classes_, np.arange(8))
+    assert np.mean(detector.predict_class(X_unseen) == y_unseen) > 0.9
+    decision = detector.decision_function(both)
+    np.testing.assert_array_equal(decision, detector.score_samples(both) - detector.offset_)
+    np.testing.assert_array_equal(detector.predict(both), np.where(decision >= 0, 1, -1))
+
+
+@pytest.mark.parametrize(
+    ("detector", "formula"),
+    [
+        (MSPOODDetector(), lambda L: softmax(L, axis=1).max(axis=1)),
+        (MaxLogitOODDetector(), lambda L: L.max(axis=1)),
+        (EnergyOODDetector(temperature=2.0), lambda L: 2.0 * logsumexp(L / 2.0, axis=1)),
+    ],
+)
+def test_scores_of_logits(digits, net, read_off, detector, formula):
+    detector = clone(detector).set_params(estimator=net).fit(*digits[1])
+    _, logits = read_off(digits[2][0])
+    np.testing.assert_allclose(of_unseen(detector, digits), formula(logits), rtol=1e-5)
+
+
+def test_a_fitted_net_leaves_all_rows_for_the_threshold(digits, net):
+    X, y = digits[1]
+    detector = EnergyOODDetector(net, id_rejection_rate=0.25).fit(X, y)
+    expected = np.quantile(detector.score_samples(X), 0.25, method="weibull")
+    assert detector.offset_ == expected
+    again = EnergyOODDetector(net, id_rejection_rate=0.25).fit(X)
+    assert again.offset_ == expected
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        MahalanobisOODDetector(net).fit(X)
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        EnergyOODDetector().fit(X)
+
+
+def test_nearest_neighbours(digits, net, read_off):
+    X, y = digits[1]
+    detector = KNNOODDetector(net, n_neighbors=3, random_state=0).fit(X, y)
+    assert len(detector.unit_features_) == round(0.9 * len(X))
+    Z, _ = read_off(digits[2][0])
+    U = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+    expected = -np.sort(cdist(U, detector.unit_features_), axis=1)[:, 2]
+    np.testing.assert_allclose(of_unseen(detector, digits), expected, atol=1e-5)
+    many = KNNOODDetector(net, n_neighbors=10**6, random_state=0).fit(X, y)
+    expected = -cdist(U, detector.unit_features_).max(axis=1)
+    np.testing.assert_allclose(of_unseen(many, digits), expected, atol=1e-5)
+
+
+def test_mahalanobis(digits, net, read_off):
+    X, y = digits[1]
+    detector = MahalanobisOODDetector(net, shrinkage=0.5, random_state=0).fit(X, y)
+    Z, _ = read_off(digits[2][0])
+    precision = detector.precision_root_ @ detector.precision_root_.T
+    expected = -(cdist(Z, detector.means_, "mahalanobis", VI=precision).min(axis=1) ** 2)
+    np.testing.assert_allclose(of_unseen(detector, digits), expected, rtol=1e-4)
+
+
+def test_clipped_features(digits, net, read_off):
+    X, y = digits[1]
+    head = net.module_[-1]
+    weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+    detector = ReActOODDetector(net, clip_quantile=0.8, random_state=0).fit(X, y)
+    Z, _ = read_off(digits[2][0])
+    logits = np.minimum(Z, detector.clip_value_) @ weight.T + bias
+    np.testing.assert_allclose(of_unseen(detector, digits), logsumexp(logits, axis=1), rtol=1e-5)
+    share = np.mean(read_off(X)[0] <= detector.clip_value_)
+    assert share == pytest.approx(0.8, abs=0.01)
+
+
+def test_virtual_logit(digits, net, read_off):
+    X, y = digits[1]
+    detector = ViMOODDetector(net, n_components=40, random_state=0).fit(X, y)
+    assert detector.residual_basis_.shape == (128, 88)
+    Z, logits = read_off(digits[2][0])
+    residual = np.linalg.norm((Z - detector.origin_) @ detector.residual_basis_, axis=1)
+    expected = logsumexp(logits, axis=1) - detector.scale_ * residual
+    np.testing.assert_allclose(of_unseen(detector, digits), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="below the number of features of the head, 128"):
+        ViMOODDetector(net, n_components=128).fit(X, y)
+
+
+@pytest.mark.parametrize("Detector", [EnergyOODDetector, KNNOODDetector])
+def test_rows_labelled_as_outliers_are_left_out(digits, net, Detector):
+    X, y = digits[1]
+    more = np.concatenate([X, digits[3][:50]])
+    marked = np.concatenate([y, np.full(50, -1)])
+    without = Detector(net, random_state=0).fit(X, y)
+    detector = Detector(net, random_state=0).fit(more, marked)
+    assert detector.offset_ == without.offset_
+    np.testing.assert_array_equal(of_unseen(detector, digits), of_unseen(without, digits))
+
+
+def test_a_net_of_skorch_that_returns_probabilities(digits):
+    X, y = digits[0]
+    torch.manual_seed(0)
+    net = skorch.NeuralNetClassifier(
+        nn.Sequential(nn.Linear(64, 30), nn.ReLU(), nn.Linear(30, 8), nn.Softmax(dim=1)),
+        optimizer=torch.optim.Adam,
+        lr=0.01,
+        train_split=None,
+        verbose=0,
+    )
+    net.fit(X, y.astype(np.int64))
+    detector = MSPOODDetector(net).fit(*digits[1])
+    X_unseen = digits[2][0]
+    proba = net.predict_proba(X_unseen)
+    np.testing.assert_allclose(detector.score_samples(X_unseen), proba.max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(detector.predict_proba(X_unseen), proba, rtol=1e-5)
+    assert detector.classifier_ is not net
+
+
+def test_images_go_through_a_convolutional_net(digits):
+    X, y = digits[0]
+    images = X.reshape(-1, 1, 8, 8)
+    net = NetClassifier(max_epochs=2, random_state=0).fit(images, y)
+    for Detector in ALL:
+        detector = Detector(net, random_state=0).fit(images, y)
+        assert np.isfinite(detector.score_samples(images[:3])).all()
+        with pytest.raises(ValueError, match=r"must have shape \(1, 8, 8\)"):
+            detector.predict(images[:, :, :4])
