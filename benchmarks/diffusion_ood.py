@@ -90,7 +90,7 @@ BENCHMARK = Benchmark(
         "paper, both clipped": ours(
             disparity=("feature", "probability"), feature_metric="l2", probability_metric="kl"
         ),
-        "conditional": ours(conditional=True, guidance=1.0),
+        "conditional": ours(conditional=True, guidance=0.0),
         "1,000 prototypes": ours(n_prototypes=1000),
         "on logistic regression": on_probabilities,
     },

@@ -7,15 +7,14 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ..generative import ConditionalDDPM
 from ..neural import encode_labels
 from ..utils._random import local_random_state
 from ._classifier_readings import fitted_reading, is_fitted
 from ._comparison import TERMS, Comparison, available_terms, chosen_terms
+from ._denoiser_choice import fit_denoiser
 from ._detector import BaseOODDetector
-from ._diffusion_path import CallableDenoiser
 from ._disparities import calibrate, combine
-from ._empirical_denoiser import EmpiricalDenoiser, draw_prototypes
-from ._path_scale import fit_path_scale
 from ._regenerator import Regenerator
 
 _PRESETS = {
@@ -45,12 +44,15 @@ class DiffusionOODDetector(BaseOODDetector):
         and probabilities, any other classifier of scikit-learn probabilities only. None trains a
         :class:`~sklearn_ext.NetClassifier`, or does without a classifier if `fit` gets no classes.
 
-    diffusion : "empirical" or callable, default="empirical"
+    diffusion : "empirical", "ddpm", ConditionalDDPM or callable, default="empirical"
         The diffusion model. "empirical" is the best denoiser that there is for the training rows,
-        in closed form. A callable ``noise = diffusion(x_t, t, y)`` estimates the noise in rows
-        ``x_t`` (float32, shaped as X, in units of `scale`) at time t in [0, 1]; y holds positions
-        in ``classes_`` or is None. It may bring a schedule as an attribute ``signal_level(t)``, by
-        default the cosine schedule.
+        in closed form. "ddpm" trains a :class:`~sklearn_ext.ConditionalDDPM` with a cosine
+        schedule. One of your own is cloned and trained, or taken as it is if it is fitted; then
+        its schedule is the one that `noise_level` counts on, and its units replace `scale`.
+        A callable ``noise = diffusion(x_t, t, y)`` estimates the noise in rows ``x_t`` (float32,
+        shaped as X, in units of `scale`) at time t in [0, 1]; y holds positions in ``classes_`` or
+        is None. It may bring a schedule as an attribute ``signal_level(t)``, by default the cosine
+        schedule.
 
     noise_level : float in (0, 1], default=0.2
         The time from which a row is regenerated. Near 0 it returns as the nearest training row,
@@ -65,8 +67,8 @@ class DiffusionOODDetector(BaseOODDetector):
     conditional : bool, default=False
         Whether rows are regenerated as members of the class that the classifier sees in them.
 
-    guidance : float, default=2.0
-        How much a condition counts; 1 takes it as it is, more exaggerates it.
+    guidance : float, default=1.0
+        How much the class is exaggerated; 0 takes it as it is.
 
     disparity : "auto", "pixel", "feature", "probability" or tuple of them, default="auto"
         What is compared. The logs of several disparities are standardised and added up. "auto"
@@ -90,7 +92,8 @@ class DiffusionOODDetector(BaseOODDetector):
 
     preset : "paper" or None, default=None
         "paper" compares features (Euclidean) and probabilities (Kullback and Leibler), with
-        anomalies removed from the regeneration, whatever the four parameters say.
+        anomalies removed from the regeneration, whatever the four parameters say, and takes
+        "ddpm" in place of "empirical".
 
     n_prototypes : int or None, default=5000
         Training rows that the empirical denoiser keeps, at random with every class in proportion.
@@ -200,7 +203,7 @@ class DiffusionOODDetector(BaseOODDetector):
     _parameter_constraints: dict = {
         **BaseOODDetector._parameter_constraints,
         "classifier": [HasMethods("fit"), None],
-        "diffusion": [StrOptions({"empirical"}), callable],
+        "diffusion": [StrOptions({"empirical", "ddpm"}), ConditionalDDPM, callable],
         "noise_level": [Interval(Real, 0, 1, closed="right")],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
@@ -227,7 +230,7 @@ class DiffusionOODDetector(BaseOODDetector):
         n_steps=1,
         n_repeats=4,
         conditional=False,
-        guidance=2.0,
+        guidance=1.0,
         disparity="auto",
         feature_metric="cosine",
         probability_metric="jeffreys",
@@ -276,8 +279,7 @@ class DiffusionOODDetector(BaseOODDetector):
     def _fit_detector(self, rows, rng):
         self._reading = self._fit_classifier(rows, rng)
         self.disparity_ = chosen_terms(self._setting("disparity"), self._reading)
-        self.scale_ = self._fit_scale(rows.X)
-        self.denoiser_ = self._fit_denoiser(rows, rng)
+        self.denoiser_, self.scale_ = self._fit_denoiser(rows, rng)
         self.noise_ = rng.standard_normal((self.n_repeats, *rows.X.shape[1:])).astype(np.float32)
         self.clip_value_ = np.inf
         if "feature" in available_terms(self._reading):
@@ -303,29 +305,29 @@ class DiffusionOODDetector(BaseOODDetector):
         self.classifier_, self.classes_ = reading.classifier, reading.classes
         return reading
 
-    def _fit_scale(self, X):
+    def _fit_denoiser(self, rows, rng):
         is_pair = not isinstance(self.scale, str)
         if is_pair and (len(self.scale) != 2 or not self.scale[0] < self.scale[1]):
             raise ValueError(
                 "scale must be 'minmax', 'standard' or a pair (low, high) with low < high, "
                 f"got {self.scale!r}."
             )
-        return fit_path_scale(X, self.scale)
-
-    def _fit_denoiser(self, rows, rng):
-        if callable(self.diffusion):
-            return CallableDenoiser(self.diffusion)
-        if self._reading is None:
-            codes = np.zeros(len(rows.X), dtype=np.intp)
-        elif rows.y is None:
-            codes = self._reading.codes(rows.X)
-        else:
-            codes = encode_labels(rows.y, self.classes_)
-        kept = draw_prototypes(codes, self.n_prototypes or len(codes), rng)
-        denoiser = EmpiricalDenoiser(self.scale_.to_path(rows.X[kept]), codes[kept])
-        if self.conditional:
-            denoiser.check_classes(np.arange(len(self.classes_)))
-        return denoiser
+        diffusion, codes = self.diffusion, None
+        if self.preset == "paper" and isinstance(diffusion, str):
+            diffusion = "ddpm"
+        if self._reading is not None:
+            given = rows.y is not None
+            codes = encode_labels(rows.y, self.classes_) if given else self._reading.codes(rows.X)
+        return fit_denoiser(
+            diffusion,
+            rows.X,
+            codes,
+            None if codes is None else self.classes_,
+            scale=self.scale,
+            conditional=self.conditional,
+            n_prototypes=self.n_prototypes,
+            rng=rng,
+        )
 
     def _fit_comparison(self):
         metric = self._setting("probability_metric")

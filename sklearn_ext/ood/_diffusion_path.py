@@ -93,18 +93,20 @@ def noise_from_clean(x_t, clean, level):
     return (x_t - np.sqrt(level, dtype=x_t.dtype) * clean) / np.sqrt(1 - level, dtype=x_t.dtype)
 
 
-def guided_noise(denoiser, x_t, t, y=None, guidance=1.0):
-    r"""Return :math:`e_u + w (e_y - e_u)`, classifier-free guidance (Ho and Salimans, 2022, Eq. 6).
+def guided_noise(denoiser, x_t, t, y=None, guidance=0.0):
+    r"""Return :math:`(1 + w)\, \hat e(x_t, t, y) - w\, \hat e(x_t, t)`, classifier-free guidance.
 
-    w = 1 is the conditional estimate, w = 0 the unconditional one; without y there is no other.
+    w = 0 is the conditional estimate; without y there is only the unconditional one (Ho and
+    Salimans, 2022, Eq. 6).
     """
-    if y is None or guidance == 1.0:
-        return denoiser.predict_noise(x_t, t, y)
+    conditional = denoiser.predict_noise(x_t, t, y)
+    if y is None or guidance == 0:
+        return conditional
     free = denoiser.predict_noise(x_t, t, None)
-    return free + np.asarray(guidance, x_t.dtype) * (denoiser.predict_noise(x_t, t, y) - free)
+    return conditional + np.asarray(guidance, x_t.dtype) * (conditional - free)
 
 
-def denoise(denoiser, x_t, start, n_steps, lower, upper, y=None, guidance=1.0):
+def denoise(denoiser, x_t, start, n_steps, lower, upper, y=None, guidance=0.0):
     r"""Follow the deterministic path (DDIM) from noisy rows at time `start` down to time 0.
 
     At times :math:`t_s = \mathrm{start}\,(1 - s/S)`, with a = a(t_s) and a' = a(t_{s+1}),
@@ -143,7 +145,7 @@ def denoise(denoiser, x_t, start, n_steps, lower, upper, y=None, guidance=1.0):
     return clean
 
 
-def regenerate(denoiser, x, noise, start, n_steps, lower, upper, y=None, guidance=1.0):
+def regenerate(denoiser, x, noise, start, n_steps, lower, upper, y=None, guidance=0.0):
     """Noise rows up to time `start` and denoise them again, once for every row of noise.
 
     Every row of data meets the same noise, so that its regenerations depend on nothing else.

@@ -16,8 +16,10 @@ from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_ext.generative import ConditionalDDPM
 from sklearn_ext.neural import NetClassifier, penultimate
 from sklearn_ext.ood import DiffusionOODDetector
+from sklearn_ext.ood._ddpm_denoiser import DDPMDenoiser
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,9 @@ def test_decision_and_prediction_follow_from_the_scores(digits, detector):
     np.testing.assert_array_equal(detector.predict(X), np.where(scores >= detector.offset_, 1, -1))
 
 
+PAPER = {"preset": "paper", "diffusion": ConditionalDDPM(n_steps=20, width=16, random_state=0)}
+
+
 def settings():
     net = {"classifier": NetClassifier(max_epochs=3, random_state=0)}
     return [
@@ -84,7 +89,7 @@ def settings():
         pytest.param(net, (8, 8), id="images"),
         pytest.param({"classifier": LogisticRegression(max_iter=2000)}, (64,), id="logistic"),
         pytest.param({"conditional": True, "n_steps": 3, **net}, (64,), id="conditional"),
-        pytest.param({"preset": "paper", **net}, (64,), id="paper"),
+        pytest.param(PAPER | net, (64,), id="paper"),
     ]
 
 
@@ -251,11 +256,13 @@ def test_without_classes_it_is_a_novelty_detector(digits):
     assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
 
 
-def test_the_preset_means_its_four_parameters(digits, net):
+def test_the_preset_means_its_parameters_and_a_trained_model(digits, net, ddpm):
     X_train, y_train, X_test = digits[0] / 16, digits[1], digits[2] / 16
-    preset = DiffusionOODDetector(net, preset="paper", random_state=0).fit(X_train, y_train)
+    preset = DiffusionOODDetector(net, preset="paper", diffusion=ddpm, random_state=0)
+    preset.fit(X_train, y_train)
     spelled = DiffusionOODDetector(
         net,
+        diffusion=ddpm,
         disparity=("feature", "probability"),
         feature_metric="l2",
         probability_metric="kl",
@@ -264,6 +271,71 @@ def test_the_preset_means_its_four_parameters(digits, net):
     ).fit(X_train, y_train)
     assert preset.disparity_ == ("feature", "probability")
     np.testing.assert_array_equal(preset.score_samples(X_test), spelled.score_samples(X_test))
+    X, y = (values[::5] for values in load_iris(return_X_y=True))
+    trained = DiffusionOODDetector(preset="paper", random_state=0).fit(X, y)
+    assert isinstance(trained.denoiser_, DDPMDenoiser)
+
+
+@pytest.fixture(scope="module")
+def ddpm(digits):
+    model = ConditionalDDPM(n_steps=150, width=64, schedule="cosine", random_state=0)
+    return model.fit(digits[0] / 16, digits[1])
+
+
+def test_a_fitted_model_is_taken_as_it_is(digits, ddpm):
+    X_train, _, X_test, _, X_near = digits
+    detector = DiffusionOODDetector(diffusion=ddpm, random_state=0).fit(X_train / 16)
+    unit_range = ddpm.diffusion_.unit_range
+    np.testing.assert_array_equal(detector.scale_.center, unit_range.center)
+    for name, value in ddpm.diffusion_.module.state_dict().items():
+        torch.testing.assert_close(
+            detector.denoiser_.diffusion.module.state_dict()[name], value, rtol=0, atol=0
+        )
+    level = float(ddpm.diffusion_.levels[200])
+    assert detector.denoiser_.signal_level(0.2) == level
+    x = unit_range.forward((X_test[:5] / 16).astype(np.float32))
+    x_t = np.sqrt(level) * torch.from_numpy(x) + np.sqrt(1 - level) * detector.noise_[0]
+    anyone = torch.full((5,), ddpm.diffusion_.null_code)
+    with torch.no_grad():
+        noise = ddpm.diffusion_.module(x_t.float(), torch.full((5,), 0.2), anyone)
+    clean = ((x_t - np.sqrt(1 - level) * noise) / np.sqrt(level)).clip(-1, 1)
+    expected = unit_range.backward(clean.numpy())
+    actual = detector.regenerate(X_test[:5] / 16, n_repeats=1)[0]
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    assert share_of_pairs_in_order(detector, X_test / 16, X_near / 16) > 0.6
+
+
+def test_a_model_of_ones_own_is_trained_in_the_units_of_the_path(digits, logistic):
+    X_train, y_train, X_test, _, X_near = digits
+    own = ConditionalDDPM(n_steps=60, width=32, schedule="cosine")
+    pixels = []
+    for factor, scale in ((1, (0, 16)), (1 / 16, (0, 1))):
+        detector = DiffusionOODDetector(diffusion=own, scale=scale, random_state=0)
+        pixels.append(detector.fit(factor * X_train).disparities(factor * X_test)["pixel"])
+    np.testing.assert_allclose(*pixels, rtol=1e-3)
+    assert not hasattr(own, "diffusion_")
+    conditional = DiffusionOODDetector(logistic, diffusion=own, conditional=True, random_state=0)
+    conditional.fit(X_train, y_train)
+    scores = conditional.score_samples(X_near)
+    stored = pickle.loads(pickle.dumps(conditional))
+    np.testing.assert_array_equal(stored.score_samples(X_near), scores)
+    order = np.random.RandomState(0).permutation(len(X_near))
+    np.testing.assert_allclose(conditional.score_samples(X_near[order]), scores[order], atol=1e-5)
+    assert conditional.sample(3, [1, 2, 3]).shape == (3, 64)
+
+
+def test_a_model_must_suit_the_rows_and_the_classes(digits, ddpm, logistic):
+    X_train, y_train = digits[0], digits[1]
+    with pytest.raises(ValueError, match="rows of shape"):
+        DiffusionOODDetector(diffusion=ddpm).fit(X_train[:, :10])
+    with pytest.raises(ValueError, match=r"knows none of \[10"):
+        DiffusionOODDetector(
+            LogisticRegression(max_iter=100), diffusion=ddpm, conditional=True
+        ).fit(X_train / 16, y_train + 10)
+    few = ConditionalDDPM(n_steps=5, width=8)
+    detector = DiffusionOODDetector(logistic, diffusion=few, random_state=0).fit(X_train, y_train)
+    with pytest.raises(ValueError, match="has learned no classes"):
+        detector.sample(1, 3)
 
 
 @pytest.mark.parametrize("scale", ["minmax", "standard", (0, 16)])
@@ -306,7 +378,7 @@ def test_a_callable_gets_rows_times_and_classes(digits, logistic):
         calls.append((x_t.shape, x_t.dtype, t, y))
         return x_t
 
-    detector = DiffusionOODDetector(logistic, diffusion=function, conditional=True, guidance=1.0)
+    detector = DiffusionOODDetector(logistic, diffusion=function, conditional=True, guidance=0.0)
     detector.set_params(n_steps=2, n_repeats=3, noise_level=0.4, random_state=0)
     detector.fit(X_train, y_train)
     calls.clear()
@@ -338,7 +410,7 @@ def test_given_their_class_regenerations_are_mixtures_of_it(digits, logistic):
     X_test = np.column_stack([X_test, np.zeros(len(X_test))])
     classifier = LogisticRegression(max_iter=2000).fit(X_train * ([1] * 64 + [0]), y_train)
     detector = DiffusionOODDetector(
-        FrozenEstimator(classifier), conditional=True, guidance=1.0, noise_level=0.75
+        FrozenEstimator(classifier), conditional=True, guidance=0.0, noise_level=0.75
     )
     x_hat = detector.fit(X_train, y_train).regenerate(X_test)
     seen = classifier.predict(X_test)
@@ -380,7 +452,7 @@ def test_rows_labelled_as_outliers_are_left_out(digits):
 @pytest.mark.parametrize(
     ("parameters", "with_y", "message"),
     [
-        ({"diffusion": "ddpm"}, True, "diffusion"),
+        ({"diffusion": "ldm"}, True, "diffusion"),
         ({"disparity": ("pixel", "colour")}, True, "disparity must be"),
         ({"disparity": ()}, True, "disparity must be"),
         ({"disparity": "feature"}, False, "need a classifier"),

@@ -80,7 +80,7 @@ def test_steps_agree_with_the_recursion_written_out(rows):
 def test_guidance_goes_from_the_free_through_the_conditional_estimate(rows):
     denoiser = CallableDenoiser(lambda x_t, t, y: x_t if y is None else x_t + 1)
     y = np.zeros(len(rows), dtype=int)
-    for guidance, shift in ((0.0, 0.0), (1.0, 1.0), (2.5, 2.5)):
+    for guidance, shift in ((-1.0, 0.0), (0.0, 1.0), (1.5, 2.5)):
         actual = guided_noise(denoiser, rows, 0.3, y, guidance)
         np.testing.assert_allclose(actual, rows + shift, atol=1e-6)
     np.testing.assert_array_equal(guided_noise(denoiser, rows, 0.3, None, 2.5), rows)
@@ -90,7 +90,7 @@ def test_every_row_meets_the_same_noise(rows):
     noise = np.random.RandomState(1).randn(3, 5).astype(np.float32)
     seen = []
     denoiser = CallableDenoiser(lambda x_t, t, y: seen.append((x_t.copy(), y)) or x_t)
-    out = regenerate(denoiser, rows, noise, 0.2, 1, -1.0, 1.0, y=np.arange(7), guidance=1.0)
+    out = regenerate(denoiser, rows, noise, 0.2, 1, -1.0, 1.0, y=np.arange(7))
     assert out.shape == (3, 7, 5)
     (x_t, y), level = seen[0], cosine_signal_level(0.2)
     for repeat in range(3):
