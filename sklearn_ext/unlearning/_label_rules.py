@@ -18,7 +18,7 @@ from ._relabeling import (
 _N_COMPONENTS = 1000
 _RIDGE = 0.1
 _N_PAIRED_ROWS = 500  # rows whose distances set the width of the kernel
-_MAX_ROWS = 10_000  # the features are the bottleneck long before
+_MAX_ROWS = 5000  # the features are the bottleneck long before
 _SHARPNESS = 2.0  # soft targets are the softmax of so many times the scores
 _FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
 _HEAD_EPS = 1e-3

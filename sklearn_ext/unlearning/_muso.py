@@ -39,7 +39,7 @@ class MUSOUnlearner(BaseFineTuner):
         What estimates the labels of the rows to forget.
 
         - "random_features": a :class:`RandomFeatureClassifier` on the inputs of the retained rows,
-          at most 10,000. It has never seen the rows to forget.
+          at most 5,000. It has never seen the rows to forget.
         - "head": a ridge regression of the retained labels on the features before the last linear
           layer; fitted anew in each epoch, asked anew in each batch. The features have seen the
           rows to forget, so that it changes too few labels unless a whole class goes.
@@ -74,7 +74,7 @@ class MUSOUnlearner(BaseFineTuner):
         Decay of the weights.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" is five, fewer when that would be more than 75,000 rows.
+        Passes over the rows. "auto" is five, fewer when that would be more than 50,000 rows.
 
     batch_size : int or None, default=None
         Rows of a step; None is the net's.

@@ -70,7 +70,7 @@ class NatMUUnlearner(BaseFineTuner):
         Decay of the weights.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" is five, fewer when that would be more than 75,000 rows.
+        Passes over the rows. "auto" is five, fewer when that would be more than 50,000 rows.
 
     batch_size : int or None, default=None
         Rows of a step; None is the net's.

@@ -32,7 +32,7 @@ from ._forget_rows import check_forget
 from ._losses import row_losses
 
 _MAX_EPOCHS = 5
-_MAX_ROW_VISITS = 75_000
+_MAX_ROW_VISITS = 50_000
 
 
 @dataclass(frozen=True)

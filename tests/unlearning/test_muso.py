@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+
+from sklearn_ext import MUSOUnlearner, RandomFeatureClassifier
+from sklearn_ext.neural import NetClassifier, head_of
+from sklearn_ext.unlearning import _label_rules
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:600] / 16).astype(np.float32), np.array([f"digit {k}" for k in range(10)])[y[:600]]
+
+
+@pytest.fixture(scope="module")
+def net(digits):
+    return NetClassifier(module__hidden_sizes=(32,), max_epochs=20, random_state=0).fit(*digits)
+
+
+@pytest.fixture
+def forget(digits):
+    return digits[1] == "digit 3"
+
+
+def test_labels_come_from_random_features_that_never_saw_the_rows(net, digits, forget):
+    X, y = digits
+    unlearner = MUSOUnlearner(net, random_state=0).fit(X, y, forget=forget)
+    assert isinstance(unlearner.label_model_, RandomFeatureClassifier)
+    assert unlearner.label_model_.n_retained_ == (~forget).sum()
+    assert "digit 3" not in unlearner.forget_labels_
+    expected = unlearner.label_model_.predict(X[forget])
+    assert unlearner.forget_labels_.tolist() == [f"digit {k}" for k in expected]
+    assert unlearner.changed_fraction_.tolist() == [1.0] * 5
+    assert (unlearner.predict(X[forget]) == unlearner.forget_labels_).mean() > 0.6
+
+
+def test_the_label_model_sees_at_most_so_many_rows(net, digits, forget, monkeypatch):
+    monkeypatch.setattr(_label_rules, "_MAX_ROWS", 100)
+    unlearner = MUSOUnlearner(net, random_state=0).fit(*digits, forget=forget)
+    assert unlearner.label_model_.n_retained_ == 100
+
+
+@pytest.mark.parametrize("rule", ["head", "projection"])
+def test_labels_from_the_net(net, digits, forget, rule):
+    X, y = digits
+    unlearner = MUSOUnlearner(net, label_model=rule, lr=5e-3, random_state=0)
+    unlearner.fit(X, y, forget=forget)
+    assert unlearner.label_model_ is None
+    assert "digit 3" not in unlearner.forget_labels_  # no retained row has it
+    assert len(unlearner.changed_fraction_) == 5
+    assert unlearner.score(X[~forget], y[~forget]) > 0.95
+
+
+def test_the_head_rule_gives_the_labels_of_its_ridge(net, digits, forget):
+    X, y = digits
+    unlearner = MUSOUnlearner(net, label_model="head", subset_ratio=1.0, lr=1e-12, max_epochs=1)
+    labels = unlearner.fit(X, y, forget=forget).forget_labels_
+    layer = head_of(net.module_)
+    with torch.no_grad():
+        features = torch.nn.Sequential(*list(net.module_)[:-1])(torch.as_tensor(X)).double()
+    Z = torch.cat([features, torch.ones(len(X), 1, dtype=torch.float64)], dim=1)
+    assert Z.shape[1] == layer.in_features + 1
+    T = torch.as_tensor(y[~forget][:, None] == net.classes_).double()
+    S = Z[~forget].T @ Z[~forget]
+    ridge = 1e-3 * S.trace() / len(S) * torch.eye(len(S), dtype=S.dtype)
+    A = torch.linalg.solve(S + ridge, Z[~forget].T @ T)
+    scores = Z[forget] @ A
+    scores[:, 3] = -torch.inf
+    assert labels.tolist() == net.classes_[scores.argmax(dim=1)].tolist()
+
+
+def test_the_published_rule_begins_with_the_true_labels(net, digits):
+    """With more retained rows than features; the reason why it is not the default."""
+    X, y = digits
+    unlearner = MUSOUnlearner(net, label_model="projection", eps=0.0, lr=1e-12, max_epochs=1)
+    rows = np.flatnonzero(net.predict(X) == y)[:20]
+    with pytest.warns(UserWarning, match="nothing was forgotten") as record:
+        unlearner.fit(X, y, forget=rows)
+    assert record[0].filename == __file__
+    assert unlearner.forget_labels_.tolist() == y[rows].tolist()
+
+
+def test_labels_given_in_the_order_of_the_request(net, digits):
+    X, y = digits
+    rows = [9, 4, 200]
+    labels = np.array(["digit 1", "digit 2", "digit 7"])
+    unlearner = MUSOUnlearner(net, label_model=labels, lr=1e-2, random_state=0)
+    unlearner.fit(X, y, forget=rows)
+    assert unlearner.forget_idx_.tolist() == rows
+    assert unlearner.forget_labels_.tolist() == labels.tolist()
+    codes = np.searchsorted(net.classes_, labels)
+    before, after = (model.predict_proba(X[rows])[range(3), codes] for model in (net, unlearner))
+    assert (after > before).all()
+
+
+def test_scores_of_all_classes_mean_their_largest(net, digits):
+    X, y = digits
+    scores = np.eye(10)[[1, 2, 7]] - 5
+    unlearner = MUSOUnlearner(net, label_model=scores).fit(X, y, forget=[9, 4, 200])
+    assert unlearner.forget_labels_.tolist() == ["digit 1", "digit 2", "digit 7"]
+
+
+def test_a_function_gets_rows_and_labels(net, digits, forget):
+    X, y = digits
+
+    def nearest(X_retained, y_retained, X_forget):
+        assert X_retained.shape == ((~forget).sum(), 64)
+        return KNeighborsClassifier(1).fit(X_retained, y_retained).predict(X_forget)
+
+    called = MUSOUnlearner(net, label_model=nearest, random_state=0).fit(X, y, forget=forget)
+    fitted = MUSOUnlearner(net, label_model=KNeighborsClassifier(1), random_state=0)
+    fitted.fit(X, y, forget=forget)
+    assert called.forget_labels_.tolist() == fitted.forget_labels_.tolist()
+    assert isinstance(fitted.label_model_, KNeighborsClassifier)
+    assert called.label_model_ is None
+
+
+@pytest.mark.parametrize(
+    "rule", ["random_features", "head", "projection", KNeighborsClassifier(5)], ids=str
+)
+def test_soft_targets_are_learned(net, digits, forget, rule):
+    X, y = digits
+    unlearner = MUSOUnlearner(net, label_model=rule, soft_targets=True, random_state=0)
+    unlearner.fit(X, y, forget=forget)
+    assert unlearner.predict_proba(X[forget])[:, 3].mean() < 0.1
+    assert unlearner.score(X[~forget], y[~forget]) > 0.9
+
+
+def test_soft_targets_given(net, digits, forget):
+    X, y = digits
+    flat = np.full((forget.sum(), 10), 1 / 9)
+    flat[:, 3] = 0
+    unlearner = MUSOUnlearner(net, label_model=flat, soft_targets=True, random_state=0)
+    unlearner.fit(X, y, forget=forget)
+    assert unlearner.predict_proba(X[forget]).max(axis=1).mean() < 0.5
+    with pytest.raises(ValueError, match="must give probabilities"):
+        unlearner.set_params(label_model=2 * flat).fit(X, y, forget=forget)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["digit 1"], r"one label for each of the 2 rows to forget, or scores of shape \(2, 10\)"),
+        (["digit 1", "letter a"], "labels that the net does not know: {'letter a'}"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(net, digits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        MUSOUnlearner(net, label_model=labels).fit(*digits, forget=[0, 1])
+
+
+def test_an_initial_head_must_fit_the_layer(net, digits):
+    unlearner = MUSOUnlearner(net, label_model="head", initial_head=np.zeros((32, 10)))
+    with pytest.raises(ValueError, match=r"initial_head must have shape \(33, 10\)"):
+        unlearner.fit(*digits, forget=[0, 1])
+    forget = digits[1] == "digit 3"
+    unlearner.set_params(initial_head=np.zeros((33, 10)), head="3").fit(*digits, forget=forget)
+    with pytest.raises(ValueError, match="head='nowhere' is no"):
+        unlearner.set_params(head="nowhere").fit(*digits, forget=[0, 1])

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sklearn_ext import NatMUUnlearner
+from sklearn_ext.neural import NetClassifier, head_of
+from sklearn_ext.unlearning._hybrid_rows import HybridRows
+from sklearn_ext.unlearning._hybrids import gradual_masks
+from sklearn_ext.unlearning._unlearner_base import _make_request
+
+
+@pytest.fixture(scope="module")
+def images():
+    X, y = load_digits(return_X_y=True)
+    return (X[:300] / 16).reshape(-1, 8, 8).astype(np.float32), y[:300]
+
+
+@pytest.fixture(scope="module")
+def net(images):
+    return NetClassifier(module__widths=(8, 16), lr=1e-2, max_epochs=8, random_state=0).fit(*images)
+
+
+@pytest.fixture
+def forget(images):
+    return images[1] == 3
+
+
+def request_of(net, images, forget):
+    X, y = images
+    return _make_request(net, X, y, np.flatnonzero(forget), np.random.RandomState(0))
+
+
+def hybrids(net, images, forget, delta=0.0, **options):
+    """Ten hybrids of the first forget rows, with the first retained rows."""
+    request = request_of(net, images, forget)
+    index = np.column_stack([np.arange(10), np.arange(10), np.arange(10) % 4])
+    masks = torch.as_tensor(gradual_masks(8, 8, 4, delta), dtype=torch.float32)
+    return request, HybridRows(request, index, masks, None, **options)
+
+
+@pytest.mark.parametrize(("delta", "source"), [(-1.0, "retain"), (1.0, "forget")])
+def test_the_limits_of_the_shift_are_pure_rows(net, images, forget, delta, source):
+    request, rows = hybrids(net, images, forget, delta)
+    numbers = torch.arange(len(request.retain), len(rows))
+    X, targets = rows.batch(numbers)
+    assert torch.equal(X, request.X[getattr(request, source)[:10]])
+    assert torch.equal(targets, request.codes[request.retain[:10]])
+
+
+def test_blending_at_once_and_by_batch_gives_the_same_bits(net, images, forget):
+    _, eager = hybrids(net, images, forget, stored=True)
+    _, lazy = hybrids(net, images, forget, stored=False)
+    assert eager.hybrids is not None
+    assert lazy.hybrids is None
+    for index in torch.randperm(len(eager), generator=torch.Generator().manual_seed(0)).split(64):
+        for first, second in zip(eager.batch(index), lazy.batch(index), strict=True):
+            assert torch.equal(first, second)
+
+
+def test_retained_rows_alone_are_augmented(net, images, forget):
+    request, rows = hybrids(net, images, forget, augment=lambda X: X + 100)
+    n_retained = len(request.retain)
+    X, _ = rows.batch(torch.tensor([0, n_retained]))
+    assert X[0].min() >= 100
+    assert X[1].max() <= 1
+
+
+def test_labels_are_those_of_the_injected_rows(net, images, forget):
+    X, y = images
+    unlearner = NatMUUnlearner(net, random_state=0).fit(X, y, forget=forget)
+    u, r, k = unlearner.hybrid_index_.T
+    assert forget[u].all()
+    assert not forget[r].any()
+    assert (y[u] != y[r]).all()
+    assert set(k) == {0, 1, 2, 3}
+    assert len(u) == 4 * forget.sum()
+    assert len(set(r)) == len(r)
+    assert not unlearner.stock_exhausted_
+    # The k-th most likely class goes with the k-th mask.
+    p = net.predict_proba(X[forget])
+    p[:, 3] = -1
+    assert (y[r[k == 0]] == p.argmax(axis=1)).mean() > 0.9
+    assert unlearner.masks_.shape == (4, 8, 8)
+    assert unlearner.n_steps_ == unlearner.history_[-1]["n_steps"]
+
+
+def test_rows_are_used_again_when_there_are_too_few(net, images):
+    X, y = images
+    forget = np.arange(len(y)) >= 60
+    unlearner = NatMUUnlearner(net, max_epochs=1, random_state=0).fit(X, y, forget=forget)
+    assert unlearner.stock_exhausted_
+
+
+def test_tables_get_one_share_for_all_columns(images):
+    X, y = images
+    net = NetClassifier(max_epochs=1)
+    unlearner = NatMUUnlearner(net, delta=0.03, random_state=0)
+    unlearner.fit(X.reshape(len(X), -1), y, forget=[0, 1])
+    np.testing.assert_allclose(unlearner.masks_, np.full((4, 1), 0.5))
+    with pytest.raises(ValueError, match="mask='gradual' needs images"):
+        unlearner.set_params(mask="gradual").fit(X.reshape(len(X), -1), y, forget=[0, 1])
+
+
+def test_images_with_channels_share_their_masks(images):
+    X, y = images
+    colour = np.repeat(X[:, None], 3, axis=1)
+    net = NetClassifier(module__widths=(4,), max_epochs=1)
+    unlearner = NatMUUnlearner(net, random_state=0).fit(colour, y, forget=[0])
+    assert unlearner.masks_.shape == (4, 1, 8, 8)
+
+
+def test_masks_of_ones_own(net, images):
+    X, y = images
+
+    def columns(n_masks, shape):
+        return np.random.RandomState(0).randint(2, size=(n_masks, *shape))
+
+    called = NatMUUnlearner(net, mask=columns, max_epochs=1, random_state=0)
+    given = NatMUUnlearner(net, mask=columns(4, (8, 8)), max_epochs=1, random_state=0)
+    for unlearner in (called, given):
+        unlearner.fit(X, y, forget=[0, 1])
+    np.testing.assert_array_equal(called.masks_, given.masks_)
+    np.testing.assert_array_equal(called.predict_proba(X), given.predict_proba(X))
+    with pytest.raises(ValueError, match=r"shape \(4, 8, 8\) with entries in \[0, 1\]"):
+        NatMUUnlearner(net, mask=np.full((4, 8, 8), 1.5)).fit(X, y, forget=[0])
+    with pytest.raises(ValueError, match=r"got shape \(3, 8, 8\)"):
+        NatMUUnlearner(net, mask=np.ones((3, 8, 8))).fit(X, y, forget=[0])
+
+
+def test_too_many_hybrids_are_reduced_with_a_warning(images):
+    X, y = images
+    two = y < 2
+    net = NetClassifier(module__widths=(4,), max_epochs=2)
+    with pytest.warns(UserWarning, match="n_hybrids=4 is more than .* 1 are used") as record:
+        unlearner = NatMUUnlearner(net, n_hybrids=4).fit(X[two], y[two], forget=[0])
+    assert record[0].filename == __file__
+    assert len(unlearner.hybrid_index_) == 1
+
+
+def test_inputs_stay_in_their_range(net, images, forget):
+    X, y = images
+    unlearner = NatMUUnlearner(net, input_range=(0.2, 0.4), max_epochs=1, random_state=0)
+    narrow = unlearner.fit(X, y, forget=forget).history_
+    wide = unlearner.set_params(input_range=None).fit(X, y, forget=forget).history_
+    auto = unlearner.set_params(input_range="auto").fit(X, y, forget=forget).history_
+    assert wide == auto  # blends of rows in a range are in it
+    assert narrow != wide
+    with pytest.raises(ValueError, match=r"input_range must be \(low, high\)"):
+        unlearner.set_params(input_range=(1, 0)).fit(X, y, forget=forget)
+
+
+def test_rows_can_be_drawn_anew_in_each_epoch(net, images, forget):
+    X, y = images
+    fixed, drawn = (
+        NatMUUnlearner(net, resample=resample, max_epochs=2, random_state=0)
+        .fit(X, y, forget=forget)
+        .hybrid_index_
+        for resample in (False, True)
+    )
+    assert fixed.shape == drawn.shape
+    assert (fixed[:, 1] != drawn[:, 1]).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("reinit", "request_", "anew"),
+    [(True, "row", True), ("auto", "row", False), ("auto", "class", True), (False, "class", False)],
+)
+def test_the_head_begins_anew_where_asked(net, images, forget, reinit, request_, anew):
+    X, y = images
+    unlearner = NatMUUnlearner(net, reinit_head=reinit, max_epochs=0, random_state=0)
+    unlearner.fit(X, y, forget=forget if request_ == "class" else [0])
+    before, after = (head_of(n.module_) for n in (net, unlearner.estimator_))
+    assert torch.equal(before.bias, after.bias)
+    assert torch.equal(before.weight, after.weight) != anew

@@ -1,0 +1,171 @@
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sklearn_ext import SFRonUnlearner
+from sklearn_ext.neural import NetClassifier
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X / 16).astype(np.float32), np.array([f"digit {k}" for k in range(10)])[y]
+
+
+@pytest.fixture(scope="module")
+def net(digits):
+    X, y = digits
+    net = NetClassifier(
+        module__hidden_sizes=(32,), optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=0.05,
+        batch_size=64, max_epochs=15, random_state=0)  # fmt: skip
+    return net.fit(X[:600], y[:600])
+
+
+@pytest.fixture
+def train(digits):
+    return digits[0][:600], digits[1][:600]
+
+
+@pytest.fixture
+def forget(train):
+    return train[1] == "digit 3"
+
+
+def sfron(net, **params):
+    return SFRonUnlearner(net, random_state=0, **params)
+
+
+def same_weights(first, second):
+    pairs = zip(first.module_.parameters(), second.module_.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_class_is_forgotten_and_the_record_tells_how(net, train, forget):
+    X, y = train
+    unlearner = sfron(net).fit(X, y, forget=forget)
+    assert unlearner.score(X[forget], y[forget]) == 0
+    assert unlearner.score(X[~forget], y[~forget]) > 0.99
+    assert unlearner.stop_forget_score_ == 0
+    assert unlearner.stopped_
+    n_iter = -(-5 * (~forget).sum() // 64)
+    assert len(unlearner.history_) == unlearner.n_repair_steps_ == n_iter
+    assert 0 < unlearner.n_forget_steps_ < n_iter
+    made = [r for r in unlearner.history_ if np.isfinite(r["forget_loss"])]
+    assert len(made) == unlearner.n_forget_steps_
+    assert all(r["forget_score"] > 0 for r in made)
+
+
+def test_the_mask_is_told(net, train, forget):
+    unlearner = sfron(net, n_iter=1).fit(*train, forget=forget)
+    names = dict(net.module_.named_parameters())
+    assert {k: v.shape for k, v in unlearner.mask_.items()} == {
+        k: tuple(v.shape) for k, v in names.items()
+    }
+    share = np.concatenate([v.ravel() for v in unlearner.mask_.values()]).mean()
+    assert unlearner.mask_density_ == pytest.approx(share)
+    assert 0.05 < share < 0.95
+    assert sfron(net, n_iter=1, gamma=None).fit(*train, forget=forget).mask_ is None
+    by_row = sfron(net, n_iter=1, fisher="sample").fit(*train, forget=forget)
+    agreement = np.mean(
+        [np.mean(by_row.mask_[k] == unlearner.mask_[k]) for k in ("1.weight", "3.weight")]
+    )
+    assert agreement > 0.75
+
+
+def test_a_threshold_of_zero_selects_all(net, train, forget):
+    everything = sfron(net, gamma=0.0).fit(*train, forget=forget)
+    assert everything.mask_density_ == 1
+
+
+def test_no_iterations_change_nothing(net, train, forget):
+    unlearner = sfron(net, n_iter=0).fit(*train, forget=forget)
+    assert same_weights(unlearner.estimator_, net)
+    assert (unlearner.n_forget_steps_, unlearner.stopped_) == (0, False)
+
+
+def test_frozen_weights_stay_and_are_not_in_the_mask(net, train, forget):
+    partly = copy.deepcopy(net)
+    frozen = partly.module_[1].weight.requires_grad_(False)
+    unlearner = sfron(partly, optimizer="adam", lr=1e-3).fit(*train, forget=forget)
+    assert torch.equal(unlearner.estimator_.module_[1].weight, frozen)
+    assert "1.weight" not in unlearner.mask_
+    assert not same_weights(unlearner.estimator_, partly)
+
+
+def test_the_optimizer_is_the_nets_unless_another_is_named(net, train, forget):
+    like_net = sfron(net, n_iter=5).fit(*train, forget=forget)
+    named = sfron(net, n_iter=5, optimizer="sgd", lr=0.05).fit(*train, forget=forget)
+    assert same_weights(like_net.estimator_, named.estimator_)
+    apart = sfron(net, n_iter=5, shared_optimizer=False).fit(*train, forget=forget)
+    assert not same_weights(like_net.estimator_, apart.estimator_)
+
+
+def test_random_rows_stop_at_what_random_features_know_of_them(net, train):
+    X, y = train
+    rows = np.arange(len(X)) % 10 == 0
+    unlearner = sfron(net).fit(X, y, forget=rows)
+    assert 0.85 < unlearner.stop_forget_score_ < 1
+    assert sfron(net, stop_forget_score=0.5).fit(X, y, forget=rows).stop_forget_score_ == 0.5
+
+
+def test_validation_rows_correct_the_stop_score(net, train, digits):
+    """The score follows the net; labels that are wrong for both models cancel."""
+    X, y = train
+    rows = np.arange(len(X)) % 10 == 0
+    X_val, y_val = digits[0][600:1000], digits[1][600:1000].copy()
+    honest = sfron(net, n_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
+    accuracy = net.score(X_val, y_val)
+    assert honest.stop_forget_score_ == pytest.approx(accuracy, abs=0.06)
+    wrong = net.predict(X_val) != y_val
+    y_val[~wrong & (np.arange(400) % 2 == 0)] = "digit 0"
+    features = sfron(net, n_iter=0).fit(X, y, forget=rows)
+    corrected = sfron(net, n_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
+    assert corrected.stop_forget_score_ == pytest.approx(features.stop_forget_score_, abs=0.1)
+
+
+def test_validation_rows_of_a_forgotten_class_do_not_count(net, train, digits, forget):
+    unlearner = sfron(net, n_iter=0).fit(
+        *train, forget=forget, X_val=digits[0][600:], y_val=digits[1][600:]
+    )
+    assert unlearner.stop_forget_score_ == 0
+    with pytest.raises(ValueError, match="must be given together"):
+        sfron(net).fit(*train, forget=forget, X_val=digits[0])
+    with pytest.raises(ValueError, match="none of the classes"):
+        sfron(net).fit(*train, forget=forget, X_val=digits[0][:1], y_val=["letter"])
+
+
+def test_clipped_steps_are_warned_about(net, train, forget):
+    unlearner = sfron(net, forget_step="clip", forget_alpha=1e6, clip=0.01)
+    with pytest.warns(UserWarning, match="forget steps were clipped to clip=0.01") as record:
+        unlearner.fit(*train, forget=forget)
+    assert record[0].filename == __file__
+
+
+def test_damage_to_retained_rows_is_warned_about(net, train, forget):
+    unlearner = sfron(net, forget_norm=50.0, n_repair=0, stop_forget_score=None, gamma=None)
+    with pytest.warns(UserWarning, match="accuracy on retained rows fell by"):
+        unlearner.fit(*train, forget=forget)
+
+
+def test_the_published_constants_do_no_damage_unheard(net, train, forget):
+    X, y = train
+    unlearner = SFRonUnlearner.reference(net, random_state=0, n_iter=60)
+    assert unlearner.get_params()["forget_alpha"] == 25
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        unlearner.fit(X, y, forget=forget)
+    told = any("accuracy on retained rows fell" in str(each.message) for each in caught)
+    assert told or unlearner.score(X[~forget], y[~forget]) > 0.95
+    assert unlearner.n_repair_steps_ == 300
+
+
+def test_one_row_can_be_forgotten(net, train):
+    X, y = train
+    unlearner = sfron(net, stop_forget_score=0.0, forget_norm=3.0).fit(X, y, forget=[17])
+    known = [m.predict_proba(X[17:18]).max() for m in (net, unlearner)]
+    assert known[1] < known[0]
+    assert unlearner.score(X, y) > 0.95
