@@ -29,7 +29,7 @@ X, X_test, y_true, y_test = train_test_split(X / 16, y_true, random_state=0)
 wrong = make_forget_split(y_true, "random", fraction=0.1, random_state=0)
 y = np.where(wrong, (y_true + 3) % 10, y_true)
 
-model = RandomFeatureClassifier(1500, gamma=0.1, store="features", random_state=0)
+model = RandomFeatureClassifier(1500, gamma=0.1, random_state=0)
 start = perf_counter()
 model.fit(X, y)
 fitted = perf_counter()
@@ -59,7 +59,7 @@ print(f"learned with the right labels: accuracy {model.score(X_test, y_test):.1%
 # retrained model does is the measure.
 
 forget = make_forget_split(y_true, "random", fraction=0.1, random_state=1)
-original = RandomFeatureClassifier(gamma=0.5, alpha=0.1, store=True, random_state=0)
+original = RandomFeatureClassifier(gamma=0.5, alpha=0.1, random_state=0)
 original.fit(X, y_true)
 
 forgotten = deepcopy(original).forget(forget)

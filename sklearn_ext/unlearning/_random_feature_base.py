@@ -18,11 +18,16 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..utils._magnitudes import check_magnitude
 from ..utils._random import local_random_state
-from ._forget_rows import check_forget
 from ._linear_engine import make_engine
-from ._random_features import RowFeatures, draw_frequencies
-from ._solution_choice import changed_solution, fit_solution, warn_if_imprecise
-from ._training_rows import TrainingRows
+from ._random_features import KeptFeatures, RowFeatures, draw_frequencies
+from ._solution_choice import (
+    changed_solution,
+    fit_solution,
+    preferred_solver,
+    warn_if_imprecise,
+    what_to_keep,
+)
+from ._training_rows import TrainingRows, is_empty_request, locate
 
 
 class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -208,29 +213,15 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             self.feature_map_ = _fitted(self.feature_map, X)
         first = self._transform(make_engine(self.device), rows.X[:1], constant=False)
         self._n_columns = first.shape[1] + bool(self.fit_intercept)
-        self._keeps_features = self.store == "features"
+        solver = preferred_solver(self.solver, len(rows), self._n_columns)
+        kind = what_to_keep(self.store, solver, len(rows), self._n_columns)
+        self._keeps_features = kind == "features"
         rows = self._as_kept(rows)
         features = self._features_of_kept()
         solution = fit_solution(features, rows, solver=self.solver, alpha=self.alpha)
         warn_if_imprecise(solution, len(rows), alpha=self.alpha, stacklevel=5)
-        if self.store == "auto":
-            is_stored = solution.name == "dual"
-        else:
-            is_stored = bool(self.store)
-        if solution.name == "dual" and not is_stored:
-            raise ValueError(
-                "store=False needs solver='primal': the dual solver works with the training rows, "
-                f"got solver={self.solver!r} with {len(rows)} rows and {features.n_columns} "
-                "features."
-            )
-        self._commit(
-            solution,
-            rows if is_stored else None,
-            rows,
-            1,
-            retained_=kept if is_stored else None,
-            n_retained_=len(rows),
-        )
+        stored, mask = (rows, kept) if kind else (None, None)
+        self._commit(solution, stored, rows, 1, retained_=mask, n_retained_=len(rows))
         self.refitted_ = False
 
     def _learn_rows(self, added, kept, before, rows):
@@ -303,17 +294,9 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             )
         if sample_weight is not None:
             raise ValueError("sample_weight goes with X and y; indices know their weights.")
-        if np.size(indices) == 0 or (np.asarray(indices).dtype == bool and not np.any(indices)):
+        if is_empty_request(indices):
             return None
-        index = check_forget(indices, len(self.retained_))
-        gone = index[~self.retained_[index]]
-        if len(gone):
-            raise ValueError(
-                f"row {gone[0]} is not in the model: it is forgotten already, or had weight zero."
-            )
-        mask = self.retained_.copy()
-        mask[index] = False
-        positions = (np.cumsum(self.retained_) - 1)[index]
+        positions, mask = locate(indices, self.retained_)
         return self._rows[positions], positions, mask
 
     def _given(self, X, y, sample_weight):
@@ -351,7 +334,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         features = self._features()
         if not self._keeps_features:
             return features
-        return replace(features, transform=features.engine.asarray)
+        return KeptFeatures(features.engine, features.engine.asarray, features.n_columns)
 
     def _transform(self, engine, X, *, constant):
         """Features of rows on an engine."""

@@ -38,9 +38,10 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         "dual" works with a matrix between rows, "primal" with one between features; "auto" takes
         the smaller one. The other one loses digits where `alpha` is small.
     store : bool, "features" or "auto", default="auto"
-        Whether the training rows are kept, so that they can be named by index. "auto" keeps them
-        for the dual solver, which needs them. "features" keeps their features instead, which
-        takes more memory and saves their computation in every request.
+        Whether the training rows are kept, so that they can be named by index. "features" keeps
+        their features instead, which takes more memory and saves their computation in every
+        request. "auto" keeps nothing for the primal solver; for the dual one, which needs rows
+        or features, features if they are at most twice as many as rows.
     refresh_fraction : float, default=0.5
         When more than this share of the rows of the last factorisation has changed, the matrix is
         factored anew, so that rounding errors cannot pile up.

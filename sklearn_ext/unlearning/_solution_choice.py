@@ -11,8 +11,49 @@ from ._primal_solution import PrimalSolution
 _TRUSTED_CONDITION = 1e7  # up to here, the form with the larger matrix is exact to 1e-9, too
 
 
+def preferred_solver(solver, n_rows, n_columns):
+    """Return the solver itself or, for "auto", that with the smaller matrix."""
+    if solver == "auto":
+        return "dual" if n_rows < n_columns else "primal"
+    return solver
+
+
+def what_to_keep(store, solver, n_rows, n_columns):
+    """Whether training rows are kept, or their features.
+
+    Parameters
+    ----------
+    store : bool, "features" or "auto"
+        "auto" keeps what the dual solver needs, and features if they take at most twice the memory
+        of its inverse matrix.
+    solver : {"dual", "primal"}
+    n_rows, n_columns : int
+
+    Returns
+    -------
+    {"rows", "features"} or None
+
+    Raises
+    ------
+    ValueError
+        If the dual solver may keep nothing.
+    """
+    if store == "features":
+        return store
+    if solver == "primal":
+        return "rows" if store is True else None
+    if store == "auto":
+        return "features" if n_columns <= 2 * n_rows else "rows"
+    if not store:
+        raise ValueError(
+            "store=False needs solver='primal': the dual solver works with the training rows; it "
+            f"is the choice for {n_rows} rows and {n_columns} features."
+        )
+    return "rows"
+
+
 def fit_solution(features, rows, *, solver, alpha):
-    """Fit the dual or primal solution; "auto" takes that with the smaller matrix.
+    """Fit the dual or the primal solution.
 
     Parameters
     ----------
@@ -30,8 +71,7 @@ def fit_solution(features, rows, *, solver, alpha):
     ValueError
         If alpha is too small for float64.
     """
-    if solver == "auto":
-        solver = "dual" if len(rows) < features.n_columns else "primal"
+    solver = preferred_solver(solver, len(rows), features.n_columns)
     solution = DualSolution if solver == "dual" else PrimalSolution
     try:
         return solution.fit(features, rows, alpha)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from ._forget_rows import check_forget
+
 
 @dataclass(frozen=True)
 class TrainingRows:
@@ -41,3 +43,44 @@ class TrainingRows:
         return TrainingRows(
             X, np.vstack((self.Y, other.Y)), np.concatenate((self.weights, other.weights))
         )
+
+
+def is_empty_request(indices):
+    """Whether indices, or a mask, name no row."""
+    indices = np.asarray(indices)
+    return indices.size == 0 or (indices.dtype == bool and not indices.any())
+
+
+def locate(indices, retained):
+    """Find rows among those that are kept.
+
+    Parameters
+    ----------
+    indices : array-like of int or bool
+        Numbers of rows, or a mask over all rows there have been.
+    retained : ndarray of bool of shape (n_rows,)
+        Which of these are kept.
+
+    Returns
+    -------
+    positions : ndarray of int
+        Among the kept rows, in the order of the request.
+    retained : ndarray of bool of shape (n_rows,)
+        Which are left without them.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_forget`, or if a row is not kept.
+    TypeError
+        As :func:`check_forget`.
+    """
+    index = check_forget(indices, len(retained))
+    gone = index[~retained[index]]
+    if len(gone):
+        raise ValueError(
+            f"row {gone[0]} is not in the model: it is forgotten already, or had weight zero."
+        )
+    left = retained.copy()
+    left[index] = False
+    return (np.cumsum(retained) - 1)[index], left

@@ -256,11 +256,12 @@ def arrays_of(obj):
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("store", [True, "features"])
 @pytest.mark.parametrize("solver", ["dual", "primal"])
-def test_no_array_has_a_place_for_a_forgotten_row(digits, solver, sparse, lazy):
+def test_no_array_has_a_place_for_a_forgotten_row(digits, solver, store, sparse, lazy):
     X, y = digits
     given = sp.csr_array(X) if sparse else X
-    model = classifier(n_components=20, solver=solver, store=True).fit(given, y)
+    model = classifier(n_components=20, solver=solver, store=store).fit(given, y)
     sizes = [len(a) if isinstance(a, np.ndarray) else a.shape[0] for _, a in arrays_of(model)]
     assert 250 in sizes
     model.forget(np.arange(17), lazy=lazy)
@@ -279,7 +280,8 @@ def test_no_array_has_a_place_for_a_forgotten_row(digits, solver, sparse, lazy):
 def test_sparse_rows_are_rows(digits):
     X, y = digits
     X = np.where(X > 0.5, X, 0.0)
-    dense, sparse = classifier().fit(X, y), classifier().fit(sp.csr_matrix(X), y)
+    dense, sparse = (classifier(store=True).fit(rows, y) for rows in (X, sp.csr_matrix(X)))
+    assert sp.issparse(sparse._rows.X)
     for model, more in ((dense, X[:9]), (sparse, X[:9])):
         model.forget(y == 2).learn(more, y[:9])
     assert_same(sparse, dense)
@@ -297,6 +299,13 @@ def test_features_may_be_kept_in_place_of_rows(digits, solver):
         each.forget(y == 2).learn(X[:9], y[:9])
     assert_same(model, plain, 1e-12)
     assert model._rows.X.shape == (len(plain._rows), 401)
+
+
+def test_what_is_kept_follows_the_memory_that_it_takes(digits):
+    X, y = digits
+    for n_components, n_columns in ((20, None), (249, 499), (251, 64)):
+        rows = classifier(n_components=n_components).fit(X, y)._rows
+        assert (None if rows is None else rows.X.shape[1]) == n_columns
 
 
 def test_a_pickled_model_goes_on_forgetting(digits):
