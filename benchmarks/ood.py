@@ -4,6 +4,9 @@ OrthLoss trains on the known outliers; all others leave them out. Detectors that
 one that was fitted to the rows of the classes, the same for ours and for pytorch-ood's; it is
 ``NetClassifier`` with its defaults unless "as OrthLoss" says that it is the network, and the
 training, that OrthLoss begins with.
+
+pytorch-ood is not in the extra ``bench``: it needs torchvision, and where that was built for CUDA
+beside a torch for the CPU, other packages that find it fail to import. Install it to compare.
 """
 
 import numpy as np
