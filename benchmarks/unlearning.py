@@ -222,9 +222,10 @@ def retrained_again(task, seed, n_threads):
     return Retrained(network(task.extra["data"], 1000 + seed))
 
 
-def metrics(model, output, task):
+def judge(model, task):
+    """Return the metrics of a model of the task, by the task's retrained network."""
     extra = task.extra
-    report = unlearning_report(
+    return unlearning_report(
         {"model": model},
         task.X_train,
         task.y_train,
@@ -235,8 +236,12 @@ def metrics(model, output, task):
         retrained=extra["retrained"],
         random_state=0,
     ).metrics["model"]
+
+
+def metrics(model, output, task):
+    report = judge(model, task)
     scores = {name: report[name] for name in ("gap", "FA", "RA", "TA", "MIA", "KL_f")}
-    return scores | {"time %": 100 * model.seconds_ / extra["seconds"]}
+    return scores | {"time %": 100 * model.seconds_ / task.extra["seconds"]}
 
 
 def warm_up(model, task):

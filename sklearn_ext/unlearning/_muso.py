@@ -130,7 +130,7 @@ class MUSOUnlearner(BaseFineTuner):
 
     References
     ----------
-    .. [1] R. Yang, M. He, F. He, Y. Pang, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+    .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
        Over-Parameterized Regimes", arXiv:2410.08557, 2024.
 
     Examples

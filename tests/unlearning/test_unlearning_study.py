@@ -1,0 +1,113 @@
+"""How close unlearners come to retraining, on whole studies: minutes each."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import train_test_split
+
+from benchmarks import unlearning as study
+from benchmarks._data import MissingDataError
+from sklearn_ext import MUSOUnlearner, SFRonUnlearner, make_forget_split, unlearning_report
+
+pytestmark = pytest.mark.slow
+
+
+@cache
+def fashion(scenario, seed):
+    try:
+        return study.load_task(f"fashion14@{scenario}", seed)
+    except MissingDataError as error:
+        pytest.skip(str(error))
+
+
+@cache
+def mean_gap(name, scenario):
+    gaps = []
+    for seed in range(3):
+        task = fashion(scenario, seed)
+        model = study.BENCHMARK.contenders[name](task, seed, 1)
+        model.fit(task.X_train, task.y_train, **task.fit_params)
+        gaps.append(study.judge(model, task)["gap"])
+    return np.mean(gaps)
+
+
+@pytest.mark.parametrize(("scenario", "bound"), [("class", 4), ("random", 4), ("subclass", 7)])
+def test_the_labels_of_the_retrained_network_are_nearly_enough(scenario, bound):
+    gaps = []
+    for seed in range(3):
+        task = fashion(scenario, seed)
+        labels = task.extra["retrained"].predict(task.X_train[task.extra["forget"]])
+        frozen = FrozenEstimator(task.extra["original"])
+        oracle = MUSOUnlearner(frozen, label_model=labels, random_state=seed)
+        oracle.fit(task.X_train, task.y_train, **task.fit_params)
+        gaps.append(study.judge(oracle, task)["gap"])
+    assert np.mean(gaps) <= bound
+
+
+@pytest.mark.parametrize(("scenario", "bound"), [("class", 4), ("random", 4), ("subclass", 8)])
+def test_muso_with_its_defaults_is_close(scenario, bound):
+    assert mean_gap("MUSO", scenario) <= bound
+
+
+@pytest.mark.parametrize("scenario", ["class", "subclass"])
+def test_natmu_is_closer_than_wrong_labels(scenario):
+    assert mean_gap("NatMU", scenario) < mean_gap("random labels", scenario) - 2
+    assert mean_gap("NatMU", scenario) < mean_gap("SalUn", scenario) - 2
+
+
+def test_natmu_forgets_random_rows():
+    assert mean_gap("NatMU", "random") <= 6.5
+
+
+@pytest.mark.parametrize(("scenario", "least"), [("class", 20), ("random", 5), ("subclass", 18)])
+def test_there_is_something_to_forget(scenario, least):
+    assert mean_gap("untouched", scenario) >= least
+
+
+@cache
+def noisy_digits(kind, seed):
+    """Half of the test rows find out when to stop, the other half judges."""
+    X, y, X_test, y_test = study.digits(seed)
+    halves = train_test_split(X_test, y_test, test_size=0.5, stratify=y_test, random_state=seed)
+    X_val, X_test, y_val, y_test = halves
+    target = {"target": seed} if kind == "class" else {}
+    forget = make_forget_split(y, kind, random_state=seed, **target)
+    net = study.network("digits", seed).fit(X, y)
+    retrained = clone(net).partial_fit(X[~forget], y[~forget], classes=np.unique(y))
+
+    def judge(model):
+        return unlearning_report(
+            {"model": model}, X, y, forget, X_test=X_test, y_test=y_test, retrained=retrained,
+            random_state=0).metrics["model"]  # fmt: skip
+
+    data = {"X": X, "y": y, "forget": forget, "X_val": X_val, "y_val": y_val}
+    return net, data, judge
+
+
+@pytest.mark.parametrize("forget_norm", [0.1, 0.3, 1.0, 3.0])
+@pytest.mark.parametrize("kind", ["random", "class"])
+def test_sfron_is_close_on_digits_whatever_the_length_of_its_steps(kind, forget_norm):
+    found = []
+    for seed in range(5):
+        net, data, judge = noisy_digits(kind, seed)
+        sfron = SFRonUnlearner(FrozenEstimator(net), forget_norm=forget_norm, random_state=seed)
+        found.append(judge(sfron.fit(**data)))
+        assert found[-1]["RA"] >= 99.5
+        assert found[-1]["FA"] == 0 or kind == "random"
+    means = {name: np.mean([row[name] for row in found]) for name in ("gap", "KL_f")}
+    assert means["gap"] <= 3
+    assert means["KL_f"] <= (0.18 if kind == "random" else 0.8)
+
+
+@pytest.mark.parametrize("kind", ["random", "class"])
+def test_sfron_is_close_on_digits_without_held_out_rows(kind):
+    gaps = []
+    for seed in range(5):
+        net, data, judge = noisy_digits(kind, seed)
+        sfron = SFRonUnlearner(FrozenEstimator(net), random_state=seed)
+        sfron.fit(data["X"], data["y"], forget=data["forget"])
+        gaps.append(judge(sfron)["gap"])
+    assert np.mean(gaps) <= 3.5
