@@ -1,0 +1,81 @@
+r"""
+=====================================================
+Outliers at right angles: a classifier that says "none"
+=====================================================
+
+A net for digits 0 to 7 will give a class to anything. :class:`~sklearn_ext.OrthLossOODDetector`
+fine-tunes it with inputs that are of no class, until their features are orthogonal to all rows of
+its last layer. What is met later, and resembles neither the digits nor these inputs, ends up
+there too.
+"""
+
+# %%
+# Digits, and what is surely none of them
+# ---------------------------------------
+#
+# Outliers to train on are rows with the label -1: patches of a photograph, digits with shuffled
+# pixels, and halves of two digits side by side. Eights, nines, inverted digits and uniform noise
+# come later.
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits, load_sample_image
+from sklearn.model_selection import train_test_split
+
+from sklearn_ext import FeatureCosineDisplay, OODScoreDisplay, OrthLossOODDetector
+from sklearn_ext.metrics import ood_report
+
+rng = np.random.RandomState(0)
+X, y = load_digits(return_X_y=True)
+X, known = X / 16, y < 8
+X_train, X_test, y_train, y_test = train_test_split(
+    X[known], y[known], test_size=0.4, stratify=y[known], random_state=0
+)
+
+photo = load_sample_image("china.jpg").mean(axis=2)
+corners = rng.randint(0, 400, size=(len(X_train), 2))
+patches = np.array([photo[i : i + 16 : 2, j : j + 16 : 2].ravel() for i, j in corners])
+patches -= patches.min(axis=1, keepdims=True)
+patches /= patches.max(axis=1, keepdims=True)
+shuffled = np.array([rng.permutation(row) for row in X_train])
+halves = np.hstack([X_train[:, :32], rng.permutation(X_train)[:, 32:]])
+outliers = np.concatenate([patches, shuffled, halves])
+
+strange = {
+    "8 and 9": X[~known],
+    "inverted": 1 - X_test,
+    "noise": rng.uniform(size=(300, 64)),
+}
+
+# %%
+# The same net without and with the outliers
+# ------------------------------------------
+#
+# Without epochs of fine-tuning the detector is a plain classifier, and its largest probability the
+# usual score.
+
+X_all = np.concatenate([X_train, outliers])
+y_all = np.concatenate([y_train, np.full(len(outliers), -1)])
+plain = OrthLossOODDetector(max_epochs=0, ood_score="msp", random_state=0).fit(X_all, y_all)
+detector = OrthLossOODDetector(random_state=0).fit(X_all, y_all)
+
+for name, model in {"largest probability": plain, "OrthLoss": detector}.items():
+    scores = {key: model.score_samples(rows) for key, rows in strange.items()}
+    print(f"{name}; accuracy {np.mean(model.predict_class(X_test) == y_test):.3f}")
+    print(ood_report(model.score_samples(X_test), scores), end="\n\n")
+
+fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+OODScoreDisplay.from_estimator(plain, X_test, strange, name="largest probability", ax=axes[0])
+OODScoreDisplay.from_estimator(detector, X_test, strange, name="OrthLoss", ax=axes[1])
+plt.show()
+
+# %%
+# Where the features point
+# ------------------------
+#
+# Each line is an input, each column a class. Digits of a class stand out before and after; what
+# the others have in common with any class is gone after fine-tuning.
+
+FeatureCosineDisplay.from_estimator(plain, X_test, strange, name="before")
+FeatureCosineDisplay.from_estimator(detector, X_test, strange, name="after")
+plt.show()
