@@ -13,6 +13,7 @@ What a network is trained to approximate is here two matrix products and a softm
 """
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ._diffusion_path import cosine_signal_level, noise_from_clean
 
@@ -95,13 +96,15 @@ class EmpiricalDenoiser:
         """
         queries = x_t.reshape(len(x_t), -1) - np.sqrt(level, dtype=x_t.dtype) * self.center
         mean = np.empty_like(queries)
-        if y is None:
-            self._fill(mean, queries, np.arange(len(queries)), level, slice(None))
-        else:
-            self.check_classes(y)
-            for code in np.unique(y):
-                stored = slice(*np.searchsorted(self.codes, [code, code + 1]))
-                self._fill(mean, queries, np.flatnonzero(y == code), level, stored)
+        # Blocks are small: a second thread would wait for the first, and round differently.
+        with threadpool_limits(limits=1, user_api="blas"):
+            if y is None:
+                self._fill(mean, queries, np.arange(len(queries)), level, slice(None))
+            else:
+                self.check_classes(y)
+                for code in np.unique(y):
+                    stored = slice(*np.searchsorted(self.codes, [code, code + 1]))
+                    self._fill(mean, queries, np.flatnonzero(y == code), level, stored)
         mean += self.center
         return mean.reshape(x_t.shape)
 
