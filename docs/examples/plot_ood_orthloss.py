@@ -1,7 +1,7 @@
 r"""
-=====================================================
+=======================================================
 Outliers at right angles: a classifier that says "none"
-=====================================================
+=======================================================
 
 A net for digits 0 to 7 will give a class to anything. :class:`~sklearn_ext.OrthLossOODDetector`
 fine-tunes it with inputs that are of no class, until their features are orthogonal to all rows of
