@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from ..generative import ConditionalDDPM
 from ..neural import draw_seed, encode_labels
@@ -18,7 +19,7 @@ def fit_denoiser(diffusion, X, codes, classes, *, scale, conditional, n_prototyp
 
     Parameters
     ----------
-    diffusion : {"empirical", "ddpm"}, ConditionalDDPM or callable
+    diffusion : {"empirical", "ddpm"}, ConditionalDDPM, FrozenEstimator or callable
     X : float32 ndarray of shape (n, ...)
         Training rows.
     codes : int ndarray of shape (n,) or None
@@ -41,6 +42,13 @@ def fit_denoiser(diffusion, X, codes, classes, *, scale, conditional, n_prototyp
         If the denoiser must know classes that it has no rows of, or if rows have another shape
         than those of a fitted model.
     """
+    if isinstance(diffusion, FrozenEstimator):
+        diffusion = diffusion.estimator
+        if not hasattr(diffusion, "diffusion_"):
+            raise ValueError(
+                "A FrozenEstimator given as diffusion must hold a fitted ConditionalDDPM, got "
+                f"{diffusion!r}."
+            )
     if hasattr(diffusion, "diffusion_"):
         return _fitted_model(copy.deepcopy(diffusion), X, classes, conditional)
     path_scale = fit_path_scale(X, scale)

@@ -3,8 +3,9 @@
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from ..generative import ConditionalDDPM
@@ -17,6 +18,7 @@ from ._detector import BaseOODDetector
 from ._disparities import calibrate, combine
 from ._regenerator import Regenerator
 
+_POSITIVE = Interval(Integral, 1, None, closed="left")
 _PRESETS = {
     None: {},
     "paper": {
@@ -39,7 +41,8 @@ class DiffusionOODDetector(BaseOODDetector):
     Parameters
     ----------
     classifier : classifier or None, default=None
-        The classifier whose features and probabilities are compared. A fitted one is copied, one
+        The classifier whose features and probabilities are compared. A fitted one is copied (give
+        it in a :class:`~sklearn.frozen.FrozenEstimator` where the detector will be cloned), one
         that is not is cloned and fitted. A net (:class:`skorch.NeuralNetClassifier`) gives features
         and probabilities, any other classifier of scikit-learn probabilities only. None trains a
         :class:`~sklearn_ext.NetClassifier`, or does without a classifier if `fit` gets no classes.
@@ -47,8 +50,9 @@ class DiffusionOODDetector(BaseOODDetector):
     diffusion : "empirical", "ddpm", ConditionalDDPM or callable, default="empirical"
         The diffusion model. "empirical" is the best denoiser that there is for the training rows,
         in closed form. "ddpm" trains a :class:`~sklearn_ext.ConditionalDDPM` with a cosine
-        schedule. One of your own is cloned and trained, or taken as it is if it is fitted; then
-        its schedule is the one that `noise_level` counts on, and its units replace `scale`.
+        schedule. One of your own is cloned and trained, or taken as it is if it is fitted (in a
+        :class:`~sklearn.frozen.FrozenEstimator` where the detector will be cloned); then its
+        schedule is the one that `noise_level` counts on, and its units replace `scale`.
         A callable ``noise = diffusion(x_t, t, y)`` estimates the noise in rows ``x_t`` (float32,
         shaped as X, in units of `scale`) at time t in [0, 1]; y holds positions in ``classes_`` or
         is None. It may bring a schedule as an attribute ``signal_level(t)``, by default the cosine
@@ -203,10 +207,15 @@ class DiffusionOODDetector(BaseOODDetector):
     _parameter_constraints: dict = {
         **BaseOODDetector._parameter_constraints,
         "classifier": [HasMethods("fit"), None],
-        "diffusion": [StrOptions({"empirical", "ddpm"}), ConditionalDDPM, callable],
+        "diffusion": [
+            StrOptions({"empirical", "ddpm"}),
+            ConditionalDDPM,
+            FrozenEstimator,
+            callable,
+        ],
         "noise_level": [Interval(Real, 0, 1, closed="right")],
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "n_steps": [_POSITIVE],
+        "n_repeats": [_POSITIVE],
         "conditional": ["boolean"],
         "guidance": [Interval(Real, 0, None, closed="left")],
         "disparity": [StrOptions({"auto", *TERMS}), tuple, list],
@@ -215,10 +224,10 @@ class DiffusionOODDetector(BaseOODDetector):
         "anomaly_removal": [StrOptions({"both", "generation", "none"})],
         "clip_quantile": [Interval(Real, 0, 1, closed="right")],
         "preset": [StrOptions({"paper"}), None],
-        "n_prototypes": [Interval(Integral, 1, None, closed="left"), None],
+        "n_prototypes": [_POSITIVE, None],
         "scale": [StrOptions({"minmax", "standard"}), tuple, list],
         "head": [str, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [_POSITIVE],
     }
 
     def __init__(
@@ -412,6 +421,10 @@ class DiffusionOODDetector(BaseOODDetector):
         blocks = [rows_hat for _, rows_hat in self._regenerations(X, n_repeats)]
         return np.concatenate(blocks, axis=1)
 
+    @validate_params(
+        {"n_samples": [_POSITIVE], "y": "no_validation", "n_steps": [_POSITIVE]},
+        prefer_skip_nested_validation=True,
+    )
     def sample(self, n_samples=1, y=None, *, n_steps=50):
         """Draw rows from the diffusion model.
 

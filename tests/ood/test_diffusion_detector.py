@@ -303,6 +303,10 @@ def test_a_fitted_model_is_taken_as_it_is(digits, ddpm):
     actual = detector.regenerate(X_test[:5] / 16, n_repeats=1)[0]
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     assert share_of_pairs_in_order(detector, X_test / 16, X_near / 16) > 0.6
+    frozen = DiffusionOODDetector(diffusion=FrozenEstimator(ddpm), random_state=0)
+    np.testing.assert_array_equal(
+        clone(frozen).fit(X_train / 16).score_samples(X_near), detector.score_samples(X_near)
+    )
 
 
 def test_a_model_of_ones_own_is_trained_in_the_units_of_the_path(digits, logistic):
@@ -428,6 +432,8 @@ def test_samples_of_the_empirical_model_are_stored_rows(digits, detector):
     assert detector.sample(2, 3).shape == (2, 64)
     with pytest.raises(ValueError, match="none of the classes"):
         detector.sample(1, 9)
+    with pytest.raises(ValueError, match="n_steps"):
+        detector.sample(1, n_steps=0)
     with pytest.raises(ValueError, match="fitted without classes"):
         DiffusionOODDetector(random_state=0).fit(X_train).sample(1, 3)
 
@@ -466,6 +472,7 @@ def test_rows_labelled_as_outliers_are_left_out(digits):
             "needs the logits",
         ),
         ({"scale": (1, 1)}, True, "low < high"),
+        ({"diffusion": FrozenEstimator(ConditionalDDPM())}, False, "fitted ConditionalDDPM"),
         ({"n_prototypes": 2, "conditional": True}, True, "raise n_prototypes"),
     ],
 )
