@@ -25,6 +25,7 @@ from .impute import (
 from .inspection import (
     ConsensusDisplay as ConsensusDisplay,
     FeatureCosineDisplay as FeatureCosineDisplay,
+    GeneratedSamplesDisplay as GeneratedSamplesDisplay,
     ImputationDisplay as ImputationDisplay,
     LABBandwidthDisplay as LABBandwidthDisplay,
     LossCurveDisplay as LossCurveDisplay,
@@ -67,6 +68,7 @@ from .unlearning import (
     RandomFeatureRegressor as RandomFeatureRegressor,
     RandomLabelUnlearner as RandomLabelUnlearner,
     SalUnUnlearner as SalUnUnlearner,
+    SFRonClassForgetter as SFRonClassForgetter,
     SFRonUnlearner as SFRonUnlearner,
     make_forget_split as make_forget_split,
     unlearning_report as unlearning_report,

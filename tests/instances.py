@@ -26,11 +26,19 @@ def with_adapters(Estimator):
     )
 
 
+def of_a_quickly_trained_model(Estimator):
+    """Forget what few steps of a small diffusion model have learned."""
+    from sklearn_ext import ConditionalDDPM
+
+    return Estimator(ConditionalDDPM(n_steps=20, width=16))
+
+
 # How to build an estimator that has no default for a required argument: {class name: function of
 # the class}. Everything else is built without arguments, as a user's first try would.
 BUILDERS: dict[str, Callable[[type[BaseEstimator]], BaseEstimator]] = {
     "FlatLoRAClassifier": with_adapters,
     "FlatLoRARegressor": with_adapters,
+    "SFRonClassForgetter": of_a_quickly_trained_model,
 }
 
 RESPONSES = ("predict", "predict_proba", "decision_function", "score_samples", "transform")

@@ -28,7 +28,7 @@ def write_checkpoint(path, fitted: dict) -> None:
         "class_prior": torch.from_numpy(fitted["class_prior_"]),
     }
     tensors |= {f"module.{k}": value for k, value in diffusion.module.state_dict().items()}
-    state = fitted["training_state_"]
+    state = fitted["training_state_"] or {}
     tensors |= {f"training.{k}": torch.from_numpy(value) for k, value in state.items()}
     description = {"format": _FORMAT, "row_shape": diffusion.row_shape}
     description |= {name: fitted[name] for name in _PLAIN}
@@ -64,9 +64,8 @@ def read_checkpoint(path, build_module: Callable[[tuple[int, ...], int], nn.Modu
         fitted["input_shape_"] = tuple(fitted["input_shape_"])
         fitted["loss_curve_"] = tensors["loss_curve"].numpy()
         fitted["class_prior_"] = tensors["class_prior"].numpy()
-        fitted["training_state_"] = {
-            k: value.numpy() for k, value in _below(tensors, "training.").items()
-        }
+        state = {k: value.numpy() for k, value in _below(tensors, "training.").items()}
+        fitted["training_state_"] = state or None
         unit_range = UnitRange(tensors["center"].numpy(), tensors["half_width"].numpy())
         row_shape, levels = tuple(description["row_shape"]), tensors["levels"].numpy()
     except (KeyError, TypeError, ValueError) as error:

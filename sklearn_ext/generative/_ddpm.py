@@ -121,8 +121,8 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
     diffusion_ : Diffusion
         The network (``diffusion_.module``) with its schedule and the units in which it works.
 
-    training_state_ : dict of str to ndarray
-        What training goes on from.
+    training_state_ : dict of str to ndarray, or None
+        What training goes on from; None in a model that was made to forget a class.
 
     score_seed_ : int
         Seed of the noise by which :meth:`score_samples` judges.
@@ -186,7 +186,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
         "schedule": [StrOptions(set(SCHEDULES))],
         "cond_drop_prob": [Interval(Real, 0, 1, closed="both")],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither")],
+        "clip_norm": [Interval(Real, 0, None, closed="right")],
         "feature_range": [StrOptions({"auto"}), tuple, list],
         "checkpoint": [str, PathLike, None],
         "checkpoint_interval": [_POSITIVE],
@@ -280,6 +280,11 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
 
     def _check_training_rows(self, X, y, resume):
         """Return float32 rows, and labels or None."""
+        if resume and self.training_state_ is None:
+            raise ValueError(
+                "warm_start has nothing to go on from: the state of the training went when the "
+                f"model forgot {self.forgotten_classes_}."
+            )
         if resume and (y is None) != (self.diffusion_.n_classes == 0):
             raise ValueError("warm_start needs labels if, and only if, the first fit had some.")
         if y is None:

@@ -2,6 +2,7 @@
 
 from ._consensus_curve import ConsensusDisplay
 from ._feature_cosines import FeatureCosineDisplay
+from ._generated_samples import GeneratedSamplesDisplay
 from ._imputation import ImputationDisplay
 from ._lab_bandwidths import LABBandwidthDisplay
 from ._loss_curve import LossCurveDisplay
@@ -12,6 +13,7 @@ from ._unlearning_report import UnlearningReportDisplay
 __all__ = [
     "ConsensusDisplay",
     "FeatureCosineDisplay",
+    "GeneratedSamplesDisplay",
     "ImputationDisplay",
     "LABBandwidthDisplay",
     "LossCurveDisplay",

@@ -1,4 +1,5 @@
 from ._bad_teacher import BadTeacherUnlearner as BadTeacherUnlearner
+from ._class_forgetter import SFRonClassForgetter as SFRonClassForgetter
 from ._fine_tune import FineTuneUnlearner as FineTuneUnlearner
 from ._forget_split import make_forget_split as make_forget_split
 from ._gradient_ascent import GradientAscentUnlearner as GradientAscentUnlearner

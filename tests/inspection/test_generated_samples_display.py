@@ -1,0 +1,65 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from sklearn_ext import ConditionalDDPM, GeneratedSamplesDisplay, SFRonClassForgetter
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def models():
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(size=(30, 6)), np.repeat(["a", "b", "c"], 10)
+    model = ConditionalDDPM(width=8, n_steps=2, random_state=0).fit(X, y)
+    forgetter = SFRonClassForgetter(model, n_iter=1, mask_batches=1, random_state=0)
+    return {"before": model, "after": forgetter.fit(X, y, forget_class="b")}
+
+
+def test_a_panel_a_model_with_a_row_a_class(models):
+    display = GeneratedSamplesDisplay.from_estimator(
+        models, n_samples=4, image_shape=(2, 3), n_steps=2, random_state=0
+    )
+    assert [ax.get_title() for ax in display.axes_] == ["before", "after"]
+    for name, ax in zip(models, display.axes_, strict=True):
+        assert display.images[name].shape == (3, 4, 2, 3)
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b", "c"]
+        colors = [tick.get_color() for tick in ax.get_yticklabels()]
+        assert [color == "C3" for color in colors] == [False, name == "after", False]
+
+
+def test_the_mosaic_holds_every_picture_where_it_belongs():
+    X = np.arange(24, dtype=float).reshape(4, 2, 3)
+    display = GeneratedSamplesDisplay.from_predictions(X, ["x", "y", "x", "y"])
+    shown = display.axes_[0].images[0].get_array()
+    assert shown.shape == (6, 8)
+    for row, column, k in [(0, 0, 0), (0, 1, 2), (1, 0, 1), (1, 1, 3)]:
+        picture = shown[3 * row : 3 * row + 2, 4 * column : 4 * column + 3]
+        np.testing.assert_allclose(picture, X[k] / 23)
+
+
+def test_colours_are_shown_in_colour_and_given_axes_are_used():
+    _, ax = plt.subplots()
+    X = np.random.default_rng(0).uniform(size=(2, 3, 4, 5))
+    display = GeneratedSamplesDisplay.from_predictions(X, [0, 1], axes=[ax])
+    assert display.images["samples"].shape == (2, 1, 4, 5, 3)
+    assert ax.images[0].get_array().shape[-1] == 3
+    assert display.figure_ is ax.figure
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "options", "message"),
+    [
+        ((2, 6), [0, 1], {}, "image_shape must say"),
+        ((2, 6), [0, 1], {"image_shape": (2, 2)}, r"image_shape=\(2, 2\) does not fit rows of 6"),
+        ((3, 2, 2), [0, 0, 1], {}, "equally often"),
+        ((2, 2, 2), [0, 1], {"axes": [None, None]}, "axes must be one a model, 1, got 2"),
+    ],
+)
+def test_what_cannot_be_shown_is_named(shape, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        GeneratedSamplesDisplay.from_predictions(np.ones(shape), labels, **options)

@@ -1,0 +1,272 @@
+import copy
+import functools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.frozen import FrozenEstimator
+from sklearn.neural_network import MLPClassifier
+
+from sklearn_ext import ConditionalDDPM, SFRonClassForgetter
+from sklearn_ext.generative import MLPDenoiser, Noising
+from sklearn_ext.metrics import generation_report
+from sklearn_ext.neural import torch_generator
+from sklearn_ext.unlearning._class_losses import denoising_row_losses, redirection
+
+CENTERS = np.array([[-6.0, 0.0], [6.0, 0.0], [0.0, 9.0]])
+LABELS = np.array(["left", "right", "top"])
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    X, codes = make_blobs([60, 60, 60], centers=CENTERS, cluster_std=1.0, random_state=0)
+    return X, LABELS[codes]
+
+
+@pytest.fixture(scope="module")
+def model(blobs):
+    return ConditionalDDPM(width=48, n_steps=500, random_state=0).fit(*blobs)
+
+
+@pytest.fixture(scope="module")
+def redirected(model, blobs):
+    return SFRonClassForgetter(model, random_state=0).fit(*blobs, forget_class="left")
+
+
+def weights(fitted):
+    return fitted.diffusion_.module.state_dict()
+
+
+def same_weights(first, second):
+    return all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+
+
+def nearest(fitted, label, n=100):
+    rows, _ = fitted.sample(n, label, random_state=0, allow_forgotten=True)
+    codes = np.square(rows[:, None] - CENTERS).sum(axis=2).argmin(axis=1)
+    return np.bincount(codes, minlength=3) / n
+
+
+def test_a_redirected_class_gives_the_next_and_the_others_stay(model, redirected):
+    assert nearest(model, "left")[0] > 0.95
+    assert nearest(redirected, "left")[0] < 0.1
+    assert nearest(redirected, "right")[1] > 0.95
+    assert nearest(redirected, "top")[2] > 0.95
+
+
+def test_a_class_can_be_redirected_to_any_that_is_kept(model, blobs):
+    forgetter = SFRonClassForgetter(model, redirect_to="top", n_iter=100, random_state=0)
+    forgetter.fit(*blobs, forget_class="left")
+    assert nearest(forgetter, "left")[2] > 0.8
+
+
+def test_an_ascent_spoils_the_class_and_spares_the_others(model, blobs):
+    X, y = blobs
+    forgetter = SFRonClassForgetter(model, forget_loss="ascent", random_state=0)
+    forgetter.fit(X, y, forget_class="left")
+    left = y == "left"
+    rise = model.score_samples(X, y) - forgetter.score_samples(X, y)
+    assert rise[left].mean() > 10 * np.abs(rise[~left].mean())
+    assert nearest(forgetter, "right")[1] > 0.95
+
+
+def test_several_classes_go_at_once(model, blobs):
+    forgetter = SFRonClassForgetter(model, random_state=0).fit(*blobs, forget_class=["left", "top"])
+    assert forgetter.estimator_.forgotten_classes_.tolist() == ["left", "top"]
+    assert (np.unique(blobs[1][forgetter.forget_idx_]) == ["left", "top"]).all()
+    assert nearest(forgetter, "left")[0] < 0.2
+    assert nearest(forgetter, "top")[2] < 0.2
+    assert set(forgetter.sample(20, random_state=0)[1]) == {"right"}
+
+
+def test_one_forgets_after_the_other(redirected, blobs):
+    forgetter = SFRonClassForgetter(redirected.estimator_, n_iter=1, random_state=0)
+    forgetter.fit(*blobs, forget_class="right")
+    assert forgetter.estimator_.forgotten_classes_.tolist() == ["left", "right"]
+
+
+def test_what_was_forgotten_is_named_refused_and_cannot_come_back(redirected, blobs, tmp_path):
+    changed = redirected.estimator_
+    assert changed.forgotten_classes_.tolist() == ["left"]
+    with pytest.raises(ValueError, match="forgotten"):
+        redirected.sample(3, "left")
+    assert set(redirected.sample(50, n_steps=2, random_state=0)[1]) == {"right", "top"}
+    path = tmp_path / "model.safetensors"
+    changed.save_checkpoint(path)
+    loaded = ConditionalDDPM(width=48, warm_start=True, n_steps=600).load_checkpoint(path)
+    assert loaded.forgotten_classes_.tolist() == ["left"]
+    assert same_weights(loaded, changed)
+    with pytest.raises(ValueError, match="nothing to go on from"):
+        loaded.fit(*blobs)
+
+
+def test_the_model_given_is_not_changed(model, blobs):
+    before, state = copy.deepcopy(weights(model)), pickle.dumps(model.training_state_)
+    SFRonClassForgetter(model, n_iter=2, random_state=0).fit(*blobs, forget_class="top")
+    assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+    assert pickle.dumps(model.training_state_) == state
+    assert len(model.forgotten_classes_) == 0
+
+
+def test_a_seed_repeats_and_pickles_keep(model, redirected, blobs):
+    again = clone(redirected).set_params(estimator=FrozenEstimator(model))
+    again = clone(again).fit(*blobs, forget_class="left")
+    assert same_weights(again.estimator_, redirected.estimator_)
+    assert again.history_ == redirected.history_
+    stored = pickle.loads(pickle.dumps(redirected))
+    np.testing.assert_array_equal(
+        stored.sample(3, random_state=0)[0], redirected.sample(3, random_state=0)[0]
+    )
+    other = SFRonClassForgetter(model, random_state=1).fit(*blobs, forget_class="left")
+    assert not same_weights(other.estimator_, redirected.estimator_)
+
+
+def test_the_record_tells_what_was_done(redirected):
+    assert [record["iteration"] for record in redirected.history_] == list(range(1, 51))
+    assert redirected.n_forget_steps_ == redirected.n_repair_steps_ == 50
+    assert redirected.history_[0]["forget_scale"] == 10
+    assert redirected.history_[-1]["forget_loss"] > 2 * redirected.history_[0]["forget_loss"]
+    assert 0 < redirected.mask_density_ < 1
+    names = {name for name, _ in redirected.estimator_.diffusion_.module.named_parameters()}
+    assert set(redirected.mask_) == names
+
+
+def test_nothing_to_forget_or_no_iterations_leave_the_model(model, blobs):
+    unasked = SFRonClassForgetter(model, random_state=0).fit(*blobs)
+    assert same_weights(unasked.estimator_, model)
+    assert len(unasked.forget_idx_) == len(unasked.history_) == 0
+    none = SFRonClassForgetter(model, n_iter=0, random_state=0).fit(*blobs, forget_class="left")
+    assert same_weights(none.estimator_, model)
+    assert unasked.score(*blobs) == model.score(*blobs)
+    np.testing.assert_array_equal(
+        unasked.reconstruct(blobs[0], random_state=0), model.reconstruct(blobs[0], random_state=0)
+    )
+
+
+def test_the_mask_holds_between_its_limits(model, blobs):
+    build = functools.partial(SFRonClassForgetter, model, random_state=0, n_iter=3)
+    fit = {"forget_class": "left"}
+    assert build(gamma=0.0).fit(*blobs, **fit).mask_density_ == 1
+    assert build(gamma=None).fit(*blobs, **fit).mask_ is None
+    closed = build(gamma=float("inf"), strict_mask=True, n_repair=0).fit(*blobs, **fit)
+    assert same_weights(closed.estimator_, model)
+
+
+@pytest.mark.parametrize("forget_loss", ["redirect", "ascent"])
+def test_an_unfitted_model_is_fitted_first(blobs, forget_loss):
+    unfitted = ConditionalDDPM(width=16, n_steps=5)
+    forgetter = SFRonClassForgetter(
+        unfitted, n_iter=2, mask_batches=2, forget_loss=forget_loss, random_state=0
+    ).fit(*blobs, forget_class="left")
+    assert not hasattr(unfitted, "diffusion_")
+    assert forgetter.original_estimator_.n_iter_ == 5
+    again = clone(forgetter).fit(*blobs, forget_class="left")
+    assert same_weights(again.estimator_, forgetter.estimator_)
+
+
+def test_redirection_compares_with_the_other_class_and_holds_it_fixed(model, blobs):
+    diffusion = copy.deepcopy(model.diffusion_)
+    x = diffusion.encode(blobs[0].astype(np.float32))[:7]
+    own, other = torch.zeros(7, dtype=torch.int64), torch.ones(7, dtype=torch.int64)
+    rows = torch.arange(7)
+
+    def objective(codes):
+        noising = Noising(diffusion, 0.0, torch_generator(0))
+        return redirection(diffusion.module, noising, x, own, codes)(rows)
+
+    value, loss = objective(other)
+    batch = Noising(diffusion, 0.0, torch_generator(0))(x, own)
+    estimates = [diffusion.module(batch.x, batch.times, codes) for codes in (own, other)]
+    torch.testing.assert_close(value, (estimates[0] - estimates[1]).square().mean())
+    torch.testing.assert_close(loss, batch.losses(diffusion.module).mean())
+    value.backward()
+    embedding = diffusion.module.condition.classes.weight.grad
+    assert embedding[0].abs().sum() > 0
+    assert (embedding[1:] == 0).all()
+    assert objective(own)[0] == 0
+    losses = denoising_row_losses(
+        diffusion.module, Noising(diffusion, 0.0, torch_generator(0)), x, own
+    )(rows)
+    torch.testing.assert_close(losses.mean(), loss)
+
+
+def test_progress_is_printed_on_request(model, blobs, capsys):
+    SFRonClassForgetter(model, n_iter=1, verbose=1).fit(*blobs, forget_class="left")
+    assert "SFRonClassForgetter: iteration 1, forget_loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("params", "fit", "error", "message"),
+    [
+        ({}, {"forget_class": "bottom"}, ValueError, "none of the classes"),
+        ({}, {"forget_class": LABELS}, ValueError, "nothing would be left"),
+        ({"redirect_to": "left"}, {"forget_class": "left"}, ValueError, "must be a class that is"),
+        ({"redirect_to": "up"}, {"forget_class": "left"}, ValueError, "none of the classes"),
+        ({"forget_loss": "random"}, {}, ValueError, "'forget_loss' parameter"),
+        ({"estimator": MLPClassifier()}, {}, TypeError, "estimator must be None, a Conditional"),
+        ({"estimator": FrozenEstimator(ConditionalDDPM())}, {}, ValueError, "not fitted"),
+    ],
+)
+def test_wrong_requests_are_named(model, blobs, params, fit, error, message):
+    with pytest.raises(error, match=message):
+        SFRonClassForgetter(**{"estimator": model, **params}).fit(*blobs, **fit)
+
+
+def test_data_that_are_not_those_of_the_model_are_refused(model, blobs):
+    X, y = blobs
+    with pytest.raises(ValueError, match=r"fitted to rows of shape \(2,\)"):
+        SFRonClassForgetter(model).fit(X[:, :1], y, forget_class="left")
+    with pytest.raises(ValueError, match=r"names \['top'\], of which there are no rows"):
+        SFRonClassForgetter(model).fit(X[y != "top"], y[y != "top"], forget_class="top")
+    unlabelled = ConditionalDDPM(module=functools.partial(MLPDenoiser, width=8), n_steps=2).fit(X)
+    with pytest.raises(ValueError, match="knows no classes to forget"):
+        SFRonClassForgetter(unlabelled).fit(X, y, forget_class="left")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    X = X / 8 - 1
+    classifier = MLPClassifier((256, 128), random_state=0).fit(X, y)
+    return X, y, classifier, ConditionalDDPM(random_state=0).fit(X, y)
+
+
+def judge(digits, forget_class, **params):
+    X, y, classifier, model = digits
+    forgetter = SFRonClassForgetter(model, random_state=0, **params)
+    forgetter.fit(X, y, forget_class=forget_class)
+    models = {"before": model, "after": forgetter}
+    report = generation_report(models, classifier, X, y, forget_class, random_state=0)
+    return report.models["before"], report.models["after"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forget_loss", ["redirect", "ascent"])
+def test_every_digit_can_be_forgotten_in_fifty_steps(digits, forget_loss):
+    pairs = [judge(digits, label, forget_loss=forget_loss) for label in range(10)]
+    assert sum(after.valid_forget_accuracy <= 0.05 for _, after in pairs) >= 9
+    for before, after in pairs:
+        assert before.valid_forget_accuracy > 0.9
+        assert after.other_accuracy >= 0.98
+        assert after.other_frechet_distance <= 2.5 * before.other_frechet_distance
+    assert np.mean([after.other_loss / before.other_loss for before, after in pairs]) < 1.15
+    if forget_loss == "redirect":
+        assert sum(after.forget_accuracy <= 0.1 for _, after in pairs) >= 8
+
+
+@pytest.mark.slow
+def test_ascent_without_repair_ruins_the_other_digits(digits):
+    before, after = judge(digits, 3, forget_loss="ascent", n_repair=0)
+    _, repaired = judge(digits, 3, forget_loss="ascent")
+    assert after.other_frechet_distance > 10 * before.other_frechet_distance
+    assert after.other_frechet_distance > 5 * repaired.other_frechet_distance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forget_loss", ["redirect", "ascent"])
+def test_repair_alone_forgets_nothing(digits, forget_loss):
+    _, after = judge(digits, 3, forget_loss=forget_loss, forget_alpha=0.0)
+    assert after.valid_forget_accuracy > 0.9
