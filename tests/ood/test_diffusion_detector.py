@@ -294,11 +294,11 @@ def test_a_fitted_model_is_taken_as_it_is(digits, ddpm):
     level = float(ddpm.diffusion_.levels[200])
     assert detector.denoiser_.signal_level(0.2) == level
     x = unit_range.forward((X_test[:5] / 16).astype(np.float32))
-    x_t = np.sqrt(level) * torch.from_numpy(x) + np.sqrt(1 - level) * detector.noise_[0]
+    x_t = torch.from_numpy(level**0.5 * x + (1 - level) ** 0.5 * detector.noise_[0])
     anyone = torch.full((5,), ddpm.diffusion_.null_code)
     with torch.no_grad():
         noise = ddpm.diffusion_.module(x_t.float(), torch.full((5,), 0.2), anyone)
-    clean = ((x_t - np.sqrt(1 - level) * noise) / np.sqrt(level)).clip(-1, 1)
+    clean = ((x_t - (1 - level) ** 0.5 * noise) / level**0.5).clip(-1, 1)
     expected = unit_range.backward(clean.numpy())
     actual = detector.regenerate(X_test[:5] / 16, n_repeats=1)[0]
     np.testing.assert_allclose(actual, expected, atol=1e-5)
