@@ -171,7 +171,7 @@ def fast_slow(
     stop_score : float, default=None
         Iterations whose forget score is not above it only repair.
     report : callable, default=None
-        Called with each record.
+        From each record to whether to stop.
 
     Returns
     -------
@@ -218,8 +218,8 @@ def fast_slow(
         if slow is not None:
             _interpolate(trainable, slow, plan.slow_lr)
         history.append(record)
-        if report is not None:
-            report(record)
+        if report is not None and report(record):
+            break
     module.eval()
     return history
 

@@ -126,7 +126,8 @@ def finetune(
     before_epoch : callable, default=None
         Called without arguments.
     after_epoch : callable, default=None
-        From the record of an epoch, a dict with "epoch" and "loss", to nothing; it may add to it.
+        From the record of an epoch, a dict with "epoch" and "loss", to which it may add, to whether
+        to stop.
 
     Returns
     -------
@@ -154,7 +155,7 @@ def finetune(
             total += value.item() * len(index)
             step += 1
         history.append({"epoch": epoch + 1, "loss": total / n_rows, "n_steps": step})
-        if after_epoch is not None:
-            after_epoch(history[-1])
+        if after_epoch is not None and after_epoch(history[-1]):
+            break
     module.eval()
     return history

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import _fit_context
+from sklearn.callback import with_callbacks
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -293,6 +294,7 @@ class SFRonUnlearner(BaseUnlearner):
         return cls(estimator, **published | params)
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, forget=None, X_val=None, y_val=None):
         """Train on all rows unless that has been done, then forget some of them.
@@ -345,7 +347,8 @@ class SFRonUnlearner(BaseUnlearner):
         watched = sample_rows(request.forget, _WATCHED_FORGET_ROWS, request.rng)
         kept = sample_rows(request.retain, _WATCHED_RETAINED_ROWS, request.rng)
         kept_before = accuracy(request, kept)
-        optimizer = self._make_optimizer(request)
+        optimizer, plan = self._make_optimizer(request), self._plan(request, size)
+        request.progress.begin(plan.n_iter)
 
         def losses(rows):
             return request.row_losses(request.module(request.X[rows]), request.codes[rows])
@@ -357,12 +360,12 @@ class SFRonUnlearner(BaseUnlearner):
             endless_batches(request.forget, size, request.generator),
             endless_batches(request.retain, size, request.generator),
             optimizer,
-            self._plan(request, size),
+            plan,
             forget_optimizer=None if self.shared_optimizer else self._plain_steps(request),
             mask=mask,
             forget_score=lambda: accuracy(request, watched),
             stop_score=stop,
-            report=self._report,
+            report=lambda record: self._report(request, record),
         )
         norms = np.array([record["forget_norm"] for record in history])
         made = np.isfinite(norms)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -30,6 +31,7 @@ from ..utils._random import local_random_state
 from ._finetuning import OPTIMIZERS, Recipe, finetune
 from ._forget_rows import check_forget
 from ._losses import row_losses
+from ._progress import Progress
 
 _MAX_EPOCHS = 5
 _MAX_ROW_VISITS = 50_000
@@ -51,6 +53,7 @@ class Request:
         The rows of X to forget, and the others, on the CPU.
     rng : RandomState
     generator : torch.Generator
+    progress : Progress
     """
 
     net: Any
@@ -60,6 +63,7 @@ class Request:
     retain: torch.Tensor
     rng: np.random.RandomState
     generator: torch.Generator
+    progress: Progress
 
     @property
     def module(self):
@@ -87,7 +91,7 @@ class Request:
         return row_losses(log_probabilities(self.net, outputs), targets)
 
 
-class BaseUnlearner(ClassifierMixin, BaseEstimator, ABC):
+class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
     """A classifier that forgets some of its training rows."""
 
     _parameter_constraints = {
@@ -98,6 +102,7 @@ class BaseUnlearner(ClassifierMixin, BaseEstimator, ABC):
     }
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, forget=None):
         """Train on all rows unless that has been done, then forget some of them.
@@ -130,6 +135,7 @@ class BaseUnlearner(ClassifierMixin, BaseEstimator, ABC):
         return self._fit(X, y, forget)
 
     def _fit(self, X, y, forget, **extra):
+        data = {"X": X, "y": y, "metadata": None}  # scorers of callbacks know no "forget"
         X, y = validate_input(self, X, y, reset=True)
         forget = check_forget(forget, len(X))
         rng = local_random_state(self.random_state)
@@ -137,18 +143,22 @@ class BaseUnlearner(ClassifierMixin, BaseEstimator, ABC):
         codes = class_codes(original, y)
         _check_shape(original, X)
         net = copy.deepcopy(original)
+        known = {
+            "classes_": class_labels(original),
+            "forget_idx_": forget,
+            "original_estimator_": original,
+        }
+        progress = Progress(self, net, data, known)
         if len(forget):
-            request = _make_request(net, X, codes, forget, rng)
+            request = _make_request(net, X, codes, forget, rng, progress)
             with seeded(draw_seed(rng), net.device):
                 fitted = self._unlearn(request, **extra)
             net.module_.eval()
         else:
+            progress.begin(0)
             fitted = self._nothing_to_forget(net)
-        self.classes_ = class_labels(original)
-        self.forget_idx_ = forget
-        self.original_estimator_ = original
-        self.estimator_ = net
-        vars(self).update(fitted)
+        progress.end()
+        vars(self).update(known | {"estimator_": net} | fitted)
         return self
 
     @abstractmethod
@@ -191,11 +201,14 @@ class BaseUnlearner(ClassifierMixin, BaseEstimator, ABC):
 
     def _warn(self, message, category=UserWarning):
         """Warn whoever called `fit`; to be called from `_unlearn` itself."""
-        warnings.warn(message, category, stacklevel=7)
+        warnings.warn(message, category, stacklevel=8)
 
-    def _report(self, record):
+    def _report(self, request, record):
+        """Print a record if asked to, and return whether a callback wants no more."""
         if self.verbose:
-            print(f"{type(self).__name__}: " + ", ".join(f"{k} {v:.4g}" for k, v in record.items()))
+            values = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+            print(f"{type(self).__name__}: {values}")
+        return request.progress.step()
 
 
 class BaseFineTuner(BaseUnlearner):
@@ -256,14 +269,16 @@ class BaseFineTuner(BaseUnlearner):
         def finish(record):
             if after_epoch is not None:
                 after_epoch(record)
-            self._report(record)
+            return self._report(request, record)
 
+        recipe = self._recipe(request, n_rows)
+        request.progress.begin(recipe.n_epochs)
         history = finetune(
             request.module,
             n_rows,
             batch,
             lambda outputs, targets: self._loss(request, outputs, targets),
-            self._recipe(request, n_rows),
+            recipe,
             request.generator,
             after_epoch=finish,
             **options,
@@ -283,7 +298,7 @@ class BaseFineTuner(BaseUnlearner):
         )
 
 
-def _make_request(net, X, codes, forget, rng):
+def _make_request(net, X, codes, forget, rng, progress):
     retained = np.ones(len(X), dtype=bool)
     retained[forget] = False
     if len(np.unique(codes[retained])) < 2:
@@ -296,6 +311,7 @@ def _make_request(net, X, codes, forget, rng):
         retain=torch.as_tensor(np.flatnonzero(retained)),
         rng=rng,
         generator=torch_generator(draw_seed(rng)),
+        progress=progress,
     )
 
 

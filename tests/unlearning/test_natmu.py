@@ -28,7 +28,7 @@ def forget(images):
 
 def request_of(net, images, forget):
     X, y = images
-    return _make_request(net, X, y, np.flatnonzero(forget), np.random.RandomState(0))
+    return _make_request(net, X, y, np.flatnonzero(forget), np.random.RandomState(0), None)
 
 
 def hybrids(net, images, forget, delta=0.0, **options):

@@ -10,6 +10,7 @@ import skorch
 import torch
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import NotFittedError
@@ -317,6 +318,41 @@ def test_progress_is_printed_on_request(Unlearner, net, digits, forget, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert all(line.startswith(Unlearner.__name__) and "loss" in line for line in lines)
+
+
+@pytest.mark.parametrize("Unlearner", [RandomLabelUnlearner, SFRonUnlearner])
+def test_callbacks_follow_the_steps(Unlearner, net, digits, forget):
+    monitor = ScoringMonitor(scoring={"accuracy": lambda est, X, y: est.score(X, y)})
+    unlearner = make(Unlearner, net).set_callbacks(monitor).fit(*digits, forget=forget)
+    steps = [row for row in monitor.get_logs().data if row["task_name"] == "step"]
+    assert len(steps) == len(unlearner.history_)
+    assert steps[-1]["accuracy"] == pytest.approx(unlearner.score(*digits))
+
+
+class StopAfterTwo:
+    """A callback that has seen enough."""
+
+    def __init__(self):
+        self.n_steps = 0
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.n_steps += context.task_name == "step"
+        return self.n_steps >= 2
+
+    def teardown(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("Unlearner", [RandomLabelUnlearner, SFRonUnlearner])
+def test_callbacks_can_end_it(Unlearner, net, digits, forget):
+    unlearner = make(Unlearner, net).set_callbacks(StopAfterTwo()).fit(*digits, forget=forget)
+    assert len(unlearner.history_) == 2
 
 
 def test_skorch_names_the_whole_set_minus_one(net, digits, forget):
