@@ -223,6 +223,7 @@ def mixed_table():
     return frame, np.where(rich, ">50K", "<=50K")
 
 
+@pytest.mark.filterwarnings("ignore:label_model gave every row its true label")
 @every_unlearner
 def test_mixed_columns_and_cross_validation_with_a_mask(Unlearner):
     frame, y = mixed_table()
