@@ -8,6 +8,7 @@ from . import (
     metrics as metrics,
     neural as neural,
     ood as ood,
+    soup as soup,
     unlearning as unlearning,
     utils as utils,
 )
@@ -31,6 +32,8 @@ from .inspection import (
     LossCurveDisplay as LossCurveDisplay,
     NetworkDisplay as NetworkDisplay,
     OODScoreDisplay as OODScoreDisplay,
+    SoupCoefficientDisplay as SoupCoefficientDisplay,
+    SoupScoreDisplay as SoupScoreDisplay,
     UnlearningReportDisplay as UnlearningReportDisplay,
 )
 from .kernel_regression import (
@@ -57,6 +60,12 @@ from .ood import (
     ReActOODDetector as ReActOODDetector,
     SeparationNet as SeparationNet,
     ViMOODDetector as ViMOODDetector,
+)
+from .soup import (
+    GreedySoup as GreedySoup,
+    LearnedSoup as LearnedSoup,
+    MEHLSoup as MEHLSoup,
+    UniformSoup as UniformSoup,
 )
 from .unlearning import (
     BadTeacherUnlearner as BadTeacherUnlearner,

@@ -8,6 +8,8 @@ from ._lab_bandwidths import LABBandwidthDisplay
 from ._loss_curve import LossCurveDisplay
 from ._network import NetworkDisplay
 from ._ood_scores import OODScoreDisplay
+from ._soup_coefficients import SoupCoefficientDisplay
+from ._soup_scores import SoupScoreDisplay
 from ._unlearning_report import UnlearningReportDisplay
 
 __all__ = [
@@ -19,5 +21,7 @@ __all__ = [
     "LossCurveDisplay",
     "NetworkDisplay",
     "OODScoreDisplay",
+    "SoupCoefficientDisplay",
+    "SoupScoreDisplay",
     "UnlearningReportDisplay",
 ]

@@ -86,7 +86,8 @@ def learn_on_hyperplane_(
         coef[:, first] = 1.0 / len(first)
     with bench.training_only(groups.names), seeded(draw_seed(rng), bench.net.device):
         for number, (outer, block) in enumerate(blocks):
-            span = open_span(bench, groups, block, directions)
+            span = None  # free the block before, whose directions may be stored
+            span = open_span(bench, groups, block, coef, directions)
             scales = direction_scales(groups.total(span.squared_norms()).sqrt(), scale)
             if not scales.any():
                 continue  # one ingredient that is the origin itself leads nowhere
@@ -121,14 +122,14 @@ def learn_on_simplex_(bench, groups, schedule, rng, *, learn_temperature, direct
     coordinates = SimplexCoordinates((groups.n_groups, n))
     log_factor = torch.zeros((), requires_grad=learn_temperature, device=bench.net.device)
     loss_of = tempered_loss(bench, log_factor) if learn_temperature else bench.loss_of
-    y = coordinates.step(coordinates.start())
+    coef = coordinates.step(coordinates.start())
     history = []
     if groups.names:
         with bench.training_only(groups.names), seeded(draw_seed(rng), bench.net.device):
-            y, history = mix_block(
+            coef, history = mix_block(
                 bench,
                 groups,
-                open_span(bench, groups, range(n), directions),
+                open_span(bench, groups, list(range(n)), coef, directions),
                 coordinates,
                 schedule,
                 seed=draw_seed(rng),
@@ -136,7 +137,7 @@ def learn_on_simplex_(bench, groups, schedule, rng, *, learn_temperature, direct
                 extra=[log_factor] if learn_temperature else [],
             )
         bench.finish_buffers_(range(n))
-    return y, history, float(torch.exp(-log_factor.detach())), loss_of
+    return coef, history, float(torch.exp(-log_factor.detach())), loss_of
 
 
 def tempered_loss(bench, log_factor):

@@ -2,7 +2,7 @@
 
 import torch
 
-CHUNK = 2**18  # entries: a megabyte of float32, which stays in the cache while tensors are added
+CHUNK = 2**20  # entries: four megabytes of float32, which stay in the cache while others stream by
 
 
 def chunks(tensor):
@@ -37,13 +37,22 @@ def weighted_sum_(out, tensors, weights):
     tensor
         `out`.
     """
-    exact = out.dtype in (torch.float32, torch.float64)
-    pieces = [chunks(tensor) for tensor in tensors]
-    for target, *parts in zip(out.view(-1).split(CHUNK), *pieces, strict=True):
-        total = target if exact else torch.empty_like(target, dtype=torch.float32)
-        torch.mul(parts[0].to(total.device, total.dtype), weights[0], out=total)
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            total.add_(part.to(total.device, total.dtype), alpha=weight)
-        if total is not target:
-            target.copy_(total)
+    for target, *parts in zip(chunks(out), *map(chunks, tensors), strict=True):
+        add_parts_(target, parts, weights)
     return out
+
+
+def add_parts_(target, parts, weights):
+    """Do the same as :func:`weighted_sum_`, for one chunk of each tensor."""
+    exact = target.dtype in (torch.float32, torch.float64)
+    total = target if exact else torch.empty_like(target, dtype=torch.float32)
+    torch.mul(like(parts[0], total), weights[0], out=total)
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total.add_(like(part, total), alpha=weight)
+    if not exact:
+        target.copy_(total)
+
+
+def like(tensor, other):
+    """Return a tensor on the device and in the dtype of another; itself where it is so already."""
+    return tensor.to(other.device, other.dtype)

@@ -6,7 +6,7 @@ _PARTS = {
         The network: architecture, loss, optimiser and device. A classifier makes the soup a
         classifier, a regressor a regressor. A fitted one is copied with its classes, and its
         weights are the common start of the ingredients if they are trained here. None is the
-        first ingredient's net, else a :class:`~sklearn_ext.neural.NetClassifier`.
+        first ingredient's net, else a :class:`~sklearn_ext.neural.NetClassifier` of 10 epochs.
 
     ingredients : list, str, path-like or None, default=None
         Trained networks of one architecture that were fine-tuned from the same weights, head
@@ -22,7 +22,7 @@ _PARTS = {
         estimator's own, and ingredients differ in the order of the rows only.
 
     n_ingredients : int or None, default=None
-        Number of ingredients to train. None is all points of a grid of lists, else 4.
+        Number of ingredients to train. None is all points of a grid of lists, else 3.
 """,
     "common": """
     validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2

@@ -14,7 +14,7 @@ from ..neural import load_tensors, save_tensors, seeded
 from ._layout import layout_of
 from ._templates import load_weights_
 
-DEFAULT_N_INGREDIENTS = 4
+DEFAULT_N_INGREDIENTS = 3
 _NOT_IN_THE_RESULT = ("verbose", "random_state")
 
 
@@ -26,7 +26,7 @@ def parameter_points(param_grid, n_ingredients, rng):
     param_grid : dict, list of dicts, or None
         Lists of values, or distributions with a method `rvs`. None leaves all parameters alone.
     n_ingredients : int or None
-        None is all points of a grid, and 4 without one or with distributions. More than there are
+        None is all points of a grid, and 3 without one or with distributions. More than there are
         points uses points again; fewer takes some at random.
     rng : RandomState
 

@@ -80,7 +80,8 @@ def open_ingredient(source, label):
 
     Parameters
     ----------
-    source : skorch.NeuralNet, FrozenEstimator, torch.nn.Module, mapping of str to tensor, or str
+    source : skorch.NeuralNet, FrozenEstimator, torch.nn.Module, mapping of str to tensor, or \
+            path-like
     label : str
         What errors call it; a file is called by its path.
 
@@ -98,8 +99,8 @@ def open_ingredient(source, label):
     FileNotFoundError, ValueError
         If a file cannot be read.
     """
-    if isinstance(source, str):
-        return Ingredient(source, LazyTensors(source))
+    if isinstance(source, (str, os.PathLike)):
+        return Ingredient(os.fspath(source), LazyTensors(source))
     if isinstance(source, FrozenEstimator):
         source = source.estimator
     if isinstance(source, NeuralNet):

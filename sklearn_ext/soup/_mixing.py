@@ -91,10 +91,27 @@ class MixedGroups:
         return sum_by_group(by_tensor, self.group_of, self.n_groups)
 
 
-def open_span(bench, groups, block, directions):
-    """Return what computes inner products and moves for a block; its origin is the network."""
+def open_span(bench, groups, block, coef, directions):
+    """Return what computes inner products and moves for a block.
+
+    Parameters
+    ----------
+    bench : Workbench
+        Its network is the origin.
+    groups : MixedGroups
+    block : sequence of int
+    coef : tensor of shape (G, N)
+        Coefficients of the origin.
+    directions : {"streamed", "stored"}
+
+    Returns
+    -------
+    StreamedSpan or StoredSpan
+    """
     parameters = [bench.parameters[name].detach() for name in groups.names]
-    return _SPANS[directions](parameters, bench.shelf.points(block, groups.names))
+    points = bench.shelf.points(block, groups.names)
+    origin = coef[groups.group_of][:, block] if len(block) == len(bench.shelf) else None
+    return _SPANS[directions](parameters, points, origin)
 
 
 def mix_block(bench, groups, span, coordinates, schedule, *, seed, loss_of=None, extra=()):

@@ -1,41 +1,61 @@
 r"""What the mixing of a block does to full-sized tensors: inner products and combinations.
 
-Two engines of the same four methods. Arrays have one row for each of the T parameter tensors that
-are mixed and one column for each of the b ingredients of the block.
+Two engines of the same methods. Arrays have one row for each of the T parameter tensors that are
+mixed and one column for each of the b ingredients of the block. The network stands at the origin c
+when a span is opened.
 
 - :class:`StreamedSpan` stores no direction. It reads the ingredients where they are, in files
   mapped into memory as a rule, and uses :math:`\langle q, d_i \rangle = \langle q, w_i \rangle -
   \langle q, c \rangle` and :math:`c + \sum_i y_i d_i = (1 - \sum_i y_i) c + \sum_i y_i w_i`.
-  Memory: the origin, whatever b is.
+  Memory: a copy of the origin; nothing where the origin is a combination of the block itself.
 - :class:`StoredSpan` keeps the directions as one (b, size) array a tensor. Memory: b + 1 models.
 """
 
 import torch
 
-from ._combination import chunks, weighted_sum_
+from ._combination import add_parts_, chunks, like
 
 
 class StreamedSpan:
-    """Directions that are formed while the ingredients are read.
+    r"""Directions that are formed while the ingredients are read.
 
     Parameters
     ----------
     parameters : list of T tensors
-        Those of the network, standing at the origin. :meth:`move_` changes them in place.
+        Those of the network. :meth:`move_` changes them in place.
     points : list of b lists of T tensors
         The ingredients of the block. Never changed.
+    origin : tensor of shape (T, b) or None
+        Coefficients of the origin, if it is a combination of the block. Then :math:`\langle q, c
+        \rangle` is that combination of the :math:`\langle q, w_i \rangle`, and no copy is needed.
     """
 
-    def __init__(self, parameters, points):
-        self.parameters = parameters
-        self.points = points
-        self.origin = [parameter.detach().clone() for parameter in parameters]
+    def __init__(self, parameters, points, origin=None):
+        n_tensors, n_points = len(parameters), len(points)
+        copies = [] if origin is not None else [[p.detach().clone() for p in parameters]]
+        sources = [*copies, *points]
+        if origin is None:
+            origin = torch.zeros(n_tensors, n_points + 1, dtype=torch.float64)
+            origin[:, 0] = 1.0
+        self.origin = origin
+        self.n_copies = len(copies)
+        self.pieces = [
+            list(zip(chunks(w), *(chunks(source[t]) for source in sources), strict=True))
+            for t, w in enumerate(parameters)
+        ]
 
     def squared_norms(self):
-        r""":math:`\lVert d_i \rVert^2` of each tensor, float64 of shape (T, b)."""
-        return self._by_tensor(
-            lambda w, c, t: torch.stack([_squared_distance(p[t], c) for p in self.points])
-        )
+        r""":math:`\lVert d_i \rVert^2` of each tensor, float64 of shape (T, b), before any move."""
+        return torch.stack([self._squared_distances(pieces) for pieces in self.pieces])
+
+    def _squared_distances(self, pieces):
+        totals = []
+        for w, *parts in pieces:
+            difference = torch.empty_like(w)  # one for all, lest the allocator keep many
+            for part in parts[self.n_copies :]:
+                torch.sub(like(part, w), w, out=difference)
+                totals.append(torch.dot(difference, difference))
+        return torch.stack(totals).view(len(pieces), -1).double().sum(dim=0).cpu()
 
     def project(self, gradients):
         r""":math:`\langle q, d_i \rangle` of each tensor, float64 of shape (T, b).
@@ -45,16 +65,11 @@ class StreamedSpan:
         gradients : list of T tensors
             q.
         """
-
-        def inner(w, c, t):
-            q = gradients[t]
-            return torch.stack([_inner(q, p[t]) for p in self.points]) - _inner(q, c)
-
-        return self._by_tensor(inner)
-
-    def _by_tensor(self, function):
-        rows = enumerate(zip(self.parameters, self.origin, strict=True))
-        return torch.stack([function(w, c, t) for t, (w, c) in rows])
+        products = torch.stack(
+            [_products(q, pieces) for q, pieces in zip(gradients, self.pieces, strict=True)]
+        )
+        at_origin = (self.origin * products).sum(dim=1, keepdim=True)
+        return products[:, self.n_copies :] - at_origin
 
     @torch.no_grad()
     def move_(self, steps):
@@ -65,25 +80,28 @@ class StreamedSpan:
         steps : tensor of shape (T, b)
             y, one row a tensor.
         """
-        for t, (w, c) in enumerate(zip(self.parameters, self.origin, strict=True)):
-            y = steps[t].tolist()
-            weighted_sum_(w, [c, *(p[t] for p in self.points)], [1.0 - sum(y), *y])
+        weights = (1.0 - steps.sum(dim=1, keepdim=True)) * self.origin
+        weights[:, self.n_copies :] += steps
+        for pieces, row in zip(self.pieces, weights.tolist(), strict=True):
+            for w, *parts in pieces:
+                add_parts_(w, parts, row)
 
 
 class StoredSpan:
     """Directions that are kept; parameters and methods are those of :class:`StreamedSpan`."""
 
-    def __init__(self, parameters, points):
+    def __init__(self, parameters, points, origin=None):
         self.parameters = parameters
         self.origin = [parameter.detach().clone() for parameter in parameters]
         self.directions = [
-            torch.stack([p[t].to(c.device, c.dtype).reshape(-1) for p in points]) - c.reshape(-1)
+            _stacked_differences([point[t] for point in points], c)
             for t, c in enumerate(self.origin)
         ]
 
     def squared_norms(self):
         r""":math:`\lVert d_i \rVert^2` of each tensor, float64 of shape (T, b)."""
-        return torch.stack([D.square().sum(dim=1).double() for D in self.directions]).cpu()
+        norms = [torch.linalg.vector_norm(D, dim=1).double() for D in self.directions]
+        return torch.stack(norms).square().cpu()
 
     def project(self, gradients):
         r""":math:`\langle q, d_i \rangle` of each tensor, float64 of shape (T, b)."""
@@ -95,23 +113,20 @@ class StoredSpan:
         r"""Set the parameters to :math:`c + \sum_i y_i d_i`."""
         for w, c, D, y in zip(self.parameters, self.origin, self.directions, steps, strict=True):
             # y @ D reads the rows as they lie in memory, D.T @ y would jump between them.
-            w.copy_((y.to(D.device, D.dtype) @ D).view_as(w)).add_(c)
+            w.copy_((like(y, D) @ D).view_as(w)).add_(c)
 
 
-def _inner(first, second):
-    return _accumulate(first, second, torch.dot)
+def _products(gradient, pieces):
+    """Inner products with all sources; chunks are added in float64: size costs no digits."""
+    totals = [
+        torch.stack([torch.dot(q, like(part, q)) for part in parts])
+        for q, (_, *parts) in zip(chunks(gradient), pieces, strict=True)
+    ]
+    return torch.stack(totals).double().sum(dim=0).cpu()
 
 
-def _squared_distance(first, second):
-    return _accumulate(first, second, lambda a, b: (a - b).square_().sum())
-
-
-def _accumulate(first, second, function):
-    """Sum a function of chunks of two tensors in float64, so that the length costs no digits."""
-    pieces = [function(a, b) for a, b in zip(*_aligned(first, second), strict=True)]
-    return torch.stack(pieces).double().sum().cpu()
-
-
-def _aligned(first, second):
-    """Chunks of two tensors, on the device of the first and in its dtype."""
-    return chunks(first), (b.to(first.device, first.dtype) for b in chunks(second))
+def _stacked_differences(versions, origin):
+    out = origin.new_empty((len(versions), origin.numel()))
+    for row, version in zip(out, versions, strict=True):
+        row.copy_(version.reshape(-1)).sub_(origin.reshape(-1))
+    return out

@@ -8,10 +8,12 @@ import torch
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 
-from ..neural import NetClassifier, NetRegressor, class_labels, is_fitted_net, seeded
+from ..neural import NetClassifier, NetRegressor, class_codes, class_labels, is_fitted_net, seeded
 from ._layout import check_tensors, layout_of
 from ._rows import n_rows, select_rows
 from ._warnings import warn_caller
+
+_DEFAULT_EPOCHS = 10  # a soup forgives its ingredients some
 
 
 def unfrozen(estimator):
@@ -41,9 +43,9 @@ def architecture(estimator, sources):
     first = sources[0] if isinstance(sources, (list, tuple)) and len(sources) > 0 else None
     net = unfrozen(first if estimator is None else estimator)
     if isinstance(net, torch.nn.Module) and estimator is None:
-        return NetClassifier(net)
+        return NetClassifier(net, max_epochs=_DEFAULT_EPOCHS)
     if estimator is None and not isinstance(net, skorch.NeuralNet):
-        return NetClassifier()
+        return NetClassifier(max_epochs=_DEFAULT_EPOCHS)
     if not isinstance(net, skorch.NeuralNet):
         raise TypeError(
             "estimator must be None, a skorch net such as sklearn_ext.neural.NetClassifier or "
@@ -119,6 +121,7 @@ def _codes(y):
 @torch.no_grad()
 def _check_classes(net, X, y):
     labels = class_labels(net)
+    class_codes(net, y)  # refuses labels that are unknown
     net.module_.eval()
     row = select_rows(X, np.arange(min(1, n_rows(X))))
     n_outputs = np.shape(net.forward(row).numpy())[1]

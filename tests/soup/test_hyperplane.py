@@ -20,6 +20,11 @@ GROUP_OF = torch.tensor([0, 0, 1, 2])
 N_GROUPS = 3
 
 
+def streamed_about_the_mean(parameters, points):
+    """No copy of the origin: it is a known combination of the points."""
+    return StreamedSpan(parameters, points, torch.full((4, 5), 0.2, dtype=torch.float64))
+
+
 def tensors(generator):
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES]
 
@@ -48,7 +53,7 @@ def coordinates():
 
 
 @pytest.mark.parametrize("coordinate", coordinates(), ids=lambda c: type(c).__name__)
-@pytest.mark.parametrize("Span", [StreamedSpan, StoredSpan])
+@pytest.mark.parametrize("Span", [StreamedSpan, streamed_about_the_mean, StoredSpan])
 def test_the_projected_gradient_is_that_of_autograd(points, origin, coordinate, Span):
     generator = torch.Generator().manual_seed(2)
     rows = torch.randn((7, 3), generator=generator, dtype=torch.float64)
@@ -106,7 +111,7 @@ def test_a_step_does_not_change_the_coefficients_that_it_starts_from():
     assert coef.tolist() == [[1 / 3] * 3]
 
 
-@pytest.mark.parametrize("Span", [StreamedSpan, StoredSpan])
+@pytest.mark.parametrize("Span", [StreamedSpan, streamed_about_the_mean, StoredSpan])
 def test_norms_are_those_of_the_directions(points, origin, Span):
     actual = Span([c.clone() for c in origin], points).squared_norms()
     expected = torch.stack(

@@ -1,0 +1,167 @@
+"""Model soups against the best single network, an ensemble, and torch's averaging.
+
+Twelve networks are fine-tuned from one start (see ``_soup_protocol.py``) before anything is
+measured; every contender gets their files and the mixing rows. Test rows are a third part.
+"""
+
+import tempfile
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from ._contract import Benchmark, Task
+from ._soup_protocol import RECIPES, make_problem
+
+_FOLDERS = {}  # temporary folders live as long as the run
+
+
+def load_task(name, split):
+    folder = _FOLDERS.setdefault((name, split), tempfile.TemporaryDirectory())
+    problem = make_problem(name, split, folder.name)
+    return Task(
+        name,
+        split,
+        problem.X_mixing,
+        problem.y_mixing,
+        problem.X_test,
+        problem.y_test,
+        extra={"paths": problem.paths},
+    )
+
+
+def make_net(task):
+    from sklearn_ext.neural import NetClassifier, seeded
+
+    with seeded(0):
+        return NetClassifier(RECIPES[task.data].make_module(), random_state=0)
+
+
+def soup(kind, **parameters):
+    def build(task, seed, n_threads):
+        import sklearn_ext
+
+        Soup = getattr(sklearn_ext, kind)
+        return Soup(
+            make_net(task), ingredients=task.extra["paths"], random_state=seed, **parameters
+        )
+
+    return build
+
+
+class WithNetworks(BaseEstimator):
+    """A peer that has the networks themselves, by their paths."""
+
+    def __init__(self, net, paths):
+        self.net = net
+        self.paths = paths
+
+    def load(self, X, y):
+        """Yield the networks, one at a time."""
+        from sklearn.base import clone
+
+        from sklearn_ext.neural import load_tensors
+
+        net = clone(self.net).set_params(max_epochs=0).fit(X, y)
+        for path in self.paths:
+            net.module_.load_state_dict(load_tensors(path))
+            net.module_.eval()
+            yield net
+
+
+class BestSingle(WithNetworks):
+    """The network of the best accuracy on the mixing rows."""
+
+    def fit(self, X, y):
+        scores = [net.score(X, y) for net in self.load(X, y)]
+        self.paths_ = [self.paths[int(np.argmax(scores))]]
+        self.rows_ = X, y
+        return self
+
+    def predict_proba(self, X):
+        (net,) = WithNetworks(self.net, self.paths_).load(*self.rows_)
+        return net.predict_proba(X)
+
+
+class MeanSingle(WithNetworks):
+    """No method: mean accuracy and loss of the networks, for reference."""
+
+    def fit(self, X, y):
+        self.rows_ = X, y
+        return self
+
+    def predict_proba(self, X):
+        return np.stack([net.predict_proba(X) for net in self.load(*self.rows_)])
+
+
+class Ensemble(MeanSingle):
+    """The mean of all probabilities, at twelve times the cost of a prediction."""
+
+    def predict_proba(self, X):
+        return super().predict_proba(X).mean(axis=0)
+
+
+class TorchAverage(WithNetworks):
+    """``torch.optim.swa_utils``: averaged weights, statistics estimated on the mixing rows."""
+
+    def fit(self, X, y):
+        import torch
+        from torch.optim.swa_utils import AveragedModel, update_bn
+
+        average = None
+        for net in self.load(X, y):
+            average = AveragedModel(net.module_) if average is None else average
+            average.update_parameters(net.module_)
+        update_bn(torch.as_tensor(X).split(128), average)
+        self.net_ = net
+        net.module_.load_state_dict(average.module.state_dict())
+        return self
+
+    def predict_proba(self, X):
+        return self.net_.predict_proba(X)
+
+
+def peer(kind):
+    return lambda task, seed, n_threads: kind(make_net(task), task.extra["paths"])
+
+
+def metrics(model, output, task):
+    """Accuracy, negative log-likelihood and calibration error on the test rows, in percent."""
+    outputs = output if output.ndim == 3 else output[None]
+    rows = np.arange(len(task.y_test))
+    found = {"accuracy %": [], "NLL": []}
+    for p in outputs:
+        found["accuracy %"].append(100 * np.mean(p.argmax(axis=1) == task.y_test))
+        found["NLL"].append(-np.log(np.maximum(p[rows, task.y_test], 1e-12)).mean())
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+BENCHMARK = Benchmark(
+    datasets=tuple(RECIPES),
+    quick=("digits",),
+    load=load_task,
+    splits=(0, 1, 2),
+    response="predict_proba",
+    ours={
+        "MEHL+": soup("MEHLSoup"),
+        "MEHL": soup("MEHLSoup", layerwise=False),
+        "MEHL+, blocks of 4": soup("MEHLSoup", block_size=4),
+        "Learned+": soup("LearnedSoup"),
+        "Learned": soup("LearnedSoup", layerwise=False),
+        "greedy": soup("GreedySoup"),
+        "greedy, with ties": soup("GreedySoup", tie="accept"),
+        "uniform": soup("UniformSoup"),
+    },
+    peers={
+        "mean of the singles": peer(MeanSingle),
+        "best single": peer(BestSingle),
+        "torch AveragedModel": peer(TorchAverage),
+        "ensemble": peer(Ensemble),
+    },
+    metrics=metrics,
+    warm_up=lambda model, task: model.fit(task.X_train, task.y_train),
+    notes=(
+        "seconds and memory are those of mixing; the ingredients were trained before",
+        "the ensemble predicts with all twelve networks, everything else with one",
+        "digits: MLP; digits_cnn: a network with batch normalisation; fashion_mnist: MLP",
+    ),
+)
