@@ -164,6 +164,7 @@ BENCHMARK = Benchmark(
         "Mahalanobis": reading("MahalanobisOODDetector"),
         "ReAct": reading("ReActOODDetector"),
         "ViM": reading("ViMOODDetector"),
+        "regeneration": reading("DiffusionOODDetector"),
     },
     peers={
         "pytorch-ood MaxSoftmax": of_pytorch_ood("MaxSoftmax"),

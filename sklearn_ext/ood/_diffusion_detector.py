@@ -89,7 +89,7 @@ class DiffusionOODDetector(BaseOODDetector):
         only a net has.
 
     anomaly_removal : {"both", "generation", "none"}, default="both"
-        Whose abnormally large features are clipped before they are compared.
+        Whose abnormally large features are clipped before they are compared [2]_.
 
     clip_quantile : float in (0, 1], default=0.9
         They are clipped at this quantile of all features of training rows.
@@ -175,9 +175,9 @@ class DiffusionOODDetector(BaseOODDetector):
     With the empirical denoiser a score costs :math:`4 R S m d` operations for R repeats, S steps,
     m stored rows and d features, as products of matrices, and R + 1 passes of the classifier.
 
-    Noise of the paper's kind and its anomaly removal leave choices open; ``preset="paper"`` is one
-    reading of it. Clipping the regeneration alone moves ordinary rows, too, where their own
-    features exceed the clip value; clipping both sides, the default, cannot.
+    The method [1]_ leaves choices open, and ``preset="paper"`` is one reading of it. Clipping the
+    regeneration alone moves ordinary rows, too, where their own features exceed the clip value;
+    clipping both, the default, never raises a Euclidean distance.
 
     References
     ----------
