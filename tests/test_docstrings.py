@@ -94,6 +94,16 @@ def test_parameters_are_documented_as_the_signature_has_them(obj):
 
 
 @every_object
+def test_a_function_is_typed(name, obj):
+    if inspect.isclass(obj):
+        pytest.skip("not a function")
+    signature = inspect.signature(obj)
+    untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    assert untyped == []
+    assert signature.return_annotation is not signature.empty
+
+
+@every_object
 def test_an_estimator_names_its_source(name, obj):
     if not (inspect.isclass(obj) and issubclass(obj, BaseEstimator)):
         pytest.skip("not an estimator")

@@ -1,6 +1,9 @@
 """Graphs: which nodes are joined."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, shortest_path
 
@@ -16,7 +19,7 @@ def make_graph(
     *,
     degree: int = 4,
     edge_probability: float | None = None,
-    random_state=None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> np.ndarray:
     """Make the adjacency matrix of a graph.
 
@@ -113,7 +116,7 @@ def diameter(adjacency):
     return int(distances[np.isfinite(distances)].max(initial=0))
 
 
-def check_graph(graph, nodes) -> np.ndarray:
+def check_graph(graph: Any, nodes: ArrayLike) -> np.ndarray:
     """Turn a graph in any form into an adjacency matrix, and check it.
 
     Parameters

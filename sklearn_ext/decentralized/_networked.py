@@ -1,8 +1,10 @@
 """Fitting over a network: every node runs its program, and the results are put together."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ._graphs import check_graph, diameter, make_graph
 from ._ledger import report, round_floats
@@ -108,7 +110,9 @@ def _summed(shares):
     return sum(np.pad(share, (0, longest - len(share)), mode="edge") for share in shares)
 
 
-def network_minmax(X, *, network, graph="circulant") -> tuple[np.ndarray, np.ndarray]:
+def network_minmax(
+    X: ArrayLike, *, network: Any, graph: Any = "circulant"
+) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest value of every column over all nodes.
 
     Nodes that scale their inputs must scale them alike: agreement on predicted values means

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _SMALLEST = 1e-12
 
 
-def mean_kl_divergence(proba_reference, proba) -> float:
+def mean_kl_divergence(proba_reference: ArrayLike, proba: ArrayLike) -> float:
     r"""Mean over rows of the Kullback-Leibler divergence of probabilities from reference ones.
 
     .. math:: \frac{1}{n} \sum_i \sum_c r_{ic} \log \frac{r_{ic}}{p_{ic}}

@@ -1,10 +1,12 @@
 """How good generated rows are, and how well a class was forgotten."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from scipy.special import expit
 from sklearn.neighbors import NearestNeighbors
@@ -28,7 +30,7 @@ _SEED_BOUND = 2**31 - 1
     {"A": ["array-like"], "B": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def frechet_distance(A, B) -> float:
+def frechet_distance(A: ArrayLike, B: ArrayLike) -> float:
     r"""Distance between two sets of rows, as that of the normal distributions fitted to them.
 
     .. math::
@@ -198,17 +200,17 @@ class GenerationReport:
     prefer_skip_nested_validation=True,
 )
 def generation_report(
-    model,
-    classifier,
-    X,
-    y,
-    forgotten,
+    model: Any,
+    classifier: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    forgotten: Any,
     *,
     n_samples: int = 100,
     n_steps: int = 25,
     guidance: float = 1.0,
-    features=None,
-    random_state=None,
+    features: Callable | None = None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> GenerationReport:
     """Judge how well classes were forgotten by a generative model, and the others kept.
 

@@ -3,6 +3,7 @@
 from numbers import Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
@@ -22,7 +23,12 @@ from ..utils._random import local_random_state
     prefer_skip_nested_validation=True,
 )
 def imputation_score(
-    imputer: BaseEstimator, X, y=None, *, missing_fraction: float = 0.2, random_state=None
+    imputer: BaseEstimator,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    missing_fraction: float = 0.2,
+    random_state: int | np.random.RandomState | None = None,
 ) -> np.ndarray:
     """Hide observed entries, impute them, and compare.
 

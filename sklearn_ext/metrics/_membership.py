@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import xlogy
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
@@ -69,17 +70,17 @@ def label_codes(y, classes):
     prefer_skip_nested_validation=True,
 )
 def membership_inference_score(
-    proba,
-    proba_member,
-    proba_nonmember,
+    proba: ArrayLike,
+    proba_member: ArrayLike,
+    proba_nonmember: ArrayLike,
     *,
-    y=None,
-    y_member=None,
-    y_nonmember=None,
-    classes=None,
+    y: ArrayLike | None = None,
+    y_member: ArrayLike | None = None,
+    y_nonmember: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
     attack: str = "entropy",
     max_samples: int = 2000,
-    random_state=None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> float:
     """Share of rows that a membership inference attack takes for training rows.
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, validate_params
@@ -19,7 +21,9 @@ from sklearn.utils._param_validation import Interval, validate_params
     },
     prefer_skip_nested_validation=True,
 )
-def fpr_at_tpr_score(y_true, y_score, *, pos_label, tpr: float = 0.95) -> float:
+def fpr_at_tpr_score(
+    y_true: ArrayLike, y_score: ArrayLike, *, pos_label: Any, tpr: float = 0.95
+) -> float:
     """Share of negatives accepted by the strictest threshold that accepts enough positives.
 
     "FPR95" in papers is one of two numbers: some take in-distribution rows as the positive class,
@@ -197,7 +201,9 @@ class OODReport:
     },
     prefer_skip_nested_validation=True,
 )
-def ood_report(s_id, s_ood, *, tpr: float = 0.95) -> OODReport:
+def ood_report(
+    s_id: ArrayLike, s_ood: ArrayLike | Mapping[str, ArrayLike], *, tpr: float = 0.95
+) -> OODReport:
     """Judge scores of in-distribution (ID) and out-of-distribution (OOD) rows.
 
     Scores are higher for ID rows, as ``score_samples`` and ``decision_function`` of scikit-learn's

@@ -1,8 +1,10 @@
 """Which rows to forget in the usual experiments."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -21,7 +23,13 @@ from ..utils._random import local_random_state
     prefer_skip_nested_validation=True,
 )
 def make_forget_split(
-    y, kind: str = "class", *, target=None, y_fine=None, fraction: float = 0.1, random_state=None
+    y: ArrayLike,
+    kind: str = "class",
+    *,
+    target: Any = None,
+    y_fine: ArrayLike | None = None,
+    fraction: float = 0.1,
+    random_state: int | np.random.RandomState | None = None,
 ) -> np.ndarray:
     """Choose rows to forget, as experiments on unlearning do.
 

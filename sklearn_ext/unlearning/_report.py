@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
@@ -115,17 +117,17 @@ def _cell(name, value):
     prefer_skip_nested_validation=True,
 )
 def unlearning_report(
-    models,
-    X,
-    y,
-    forget,
+    models: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    forget: ArrayLike,
     *,
-    X_test,
-    y_test,
-    retrained=None,
-    forget_test=None,
+    X_test: ArrayLike,
+    y_test: ArrayLike,
+    retrained: Any = None,
+    forget_test: ArrayLike | None = None,
     max_samples: int = 2000,
-    random_state=None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> UnlearningReport:
     r"""Judge how well classifiers have forgotten rows.
 

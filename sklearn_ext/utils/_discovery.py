@@ -18,7 +18,7 @@ _TYPES = {
 }
 
 
-def all_estimators(type_filter=None):
+def all_estimators(type_filter: str | None = None) -> list[tuple[str, type]]:
     """List the estimators of the package.
 
     Parameters

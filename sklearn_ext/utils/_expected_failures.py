@@ -1,3 +1,5 @@
+from typing import Any
+
 # The one table of checks of scikit-learn's common test suite that an estimator is expected to
 # fail: {estimator name: {check name: reason}}. The documentation shows it.
 _SKORCH_BOOKS = {
@@ -31,7 +33,7 @@ EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
 }
 
 
-def expected_failed_checks(estimator):
+def expected_failed_checks(estimator: Any) -> dict[str, str]:
     """Return the checks of `check_estimator` that an estimator is expected to fail.
 
     Parameters
