@@ -340,8 +340,7 @@ class DiffusionOODDetector(BaseOODDetector):
 
     def _fit_comparison(self):
         metric = self._setting("probability_metric")
-        has_logits = "feature" in available_terms(self._reading)
-        if "probability" in self.disparity_ and metric == "logit_l1" and not has_logits:
+        if metric == "logit_l1" and available_terms(self._reading) == ("pixel", "probability"):
             raise ValueError(
                 "probability_metric='logit_l1' needs the logits of a skorch.NeuralNetClassifier, "
                 f"got classifier={self.classifier!r}."
