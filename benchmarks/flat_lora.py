@@ -266,6 +266,7 @@ BENCHMARK = Benchmark(
     response="predict_proba",
     ours={
         "Flat-LoRA": flat_lora(),
+        "Flat-LoRA 0.05": flat_lora(sigma=0.05),
         "Flat-LoRA 0.2": flat_lora(sigma=0.2),
         "Flat-LoRA 0.4": flat_lora(sigma=0.4),
         "Flat-LoRA 0.2 local": flat_lora(sigma=0.2, perturbation="local"),
