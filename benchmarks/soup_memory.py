@@ -168,7 +168,8 @@ class PeakMemory:
         self.peak = max(self.peak, anonymous_bytes())
 
 
-def measure(sender, name, folder, n_rows, width, n_parameters, n_blocks):
+def measure(sender, name, folder, n_rows, width, n_parameters, n_blocks, timed=True):
+    """Send the figures of one contender; the target of a fresh process."""
     import warnings
 
     import torch
@@ -188,7 +189,7 @@ def measure(sender, name, folder, n_rows, width, n_parameters, n_blocks):
         "models": (memory.peak - memory.base) / (4 * n_parameters),
         "fit_seconds": seconds,
     }
-    if name not in WITHOUT_STEPS:
+    if timed and name not in WITHOUT_STEPS:
         n_steps = (LONG - SHORT) * (n_rows // BATCH) * n_blocks
         times = []
         for n_epochs in (SHORT, LONG):

@@ -21,7 +21,7 @@ class SoupCoefficientDisplay:
     groups : list of str
         Names of the groups.
     ingredients : list of str
-        Names of the ingredients.
+        Names of the ingredients; :meth:`from_estimator` takes their numbers.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class SoupCoefficientDisplay:
         display = cls(
             coef=estimator.coef_[:, columns],
             groups=list(estimator.groups_),
-            ingredients=[estimator.ingredient_names_[k] for k in columns],
+            ingredients=[str(k) for k in columns],
         )
         return display.plot(ax=ax, cmap=cmap)
 
@@ -122,7 +122,7 @@ class SoupCoefficientDisplay:
             self.image_ = ax.imshow(self.coef, cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
             ax.figure.colorbar(self.image_, ax=ax, label="coefficient")
             ax.set_yticks(range(len(self.groups)), self.groups)
-        ax.set_xticks(columns, self.ingredients, rotation=90)
+        ax.set_xticks(columns, self.ingredients)
         ax.set_xlabel("ingredient")
         self.ax_ = ax
         self.figure_ = ax.figure

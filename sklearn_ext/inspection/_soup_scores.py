@@ -17,7 +17,7 @@ class SoupScoreDisplay:
     ingredient_scores : ndarray of shape (n_ingredients,)
         Scores of the ingredients, in falling order.
     ingredients : list of str
-        Their names.
+        Their names; :meth:`from_estimator` takes their numbers.
     soup_scores : dict of str to float
         Scores of soups, by what the legend calls them.
     selected : ndarray of bool of shape (n_ingredients,)
@@ -78,7 +78,7 @@ class SoupScoreDisplay:
         names = {"uniform": "uniform soup", "soup": type(estimator).__name__}
         display = cls(
             ingredient_scores=estimator.ingredient_scores_[order],
-            ingredients=[estimator.ingredient_names_[k] for k in order],
+            ingredients=[str(k) for k in order],
             soup_scores={name: estimator.soup_scores_[key] for key, name in names.items()},
             selected=(estimator.coef_ != 0.0).any(axis=0)[order],
         )
@@ -110,7 +110,7 @@ class SoupScoreDisplay:
             )
             for k, (name, score) in enumerate(self.soup_scores.items())
         }
-        ax.set_xticks(columns, self.ingredients, rotation=90)
+        ax.set_xticks(columns, self.ingredients)
         ax.set_xlabel("ingredient")
         ax.set_ylabel("score")
         ax.legend()

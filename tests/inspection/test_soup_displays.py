@@ -35,7 +35,7 @@ def test_a_map_of_coefficients_in_the_order_of_the_scores():
     display = SoupCoefficientDisplay.from_estimator(Fitted())
     np.testing.assert_array_equal(display.image_.get_array(), Fitted().coef_[:, [2, 1, 0]])
     assert display.image_.get_clim() == (-1.5, 1.5)
-    assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["c", "b", "a"]
+    assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["2", "1", "0"]
     assert [t.get_text() for t in display.ax_.get_yticklabels()] == ["layer 0", "layer 1"]
 
 
