@@ -19,7 +19,7 @@ from ._saliency import density
 from ._unlearner_base import BaseUnlearner
 
 _EPOCHS = 5
-_MAX_ITER = 300
+_MAX_ITER = 250
 _WATCHED_FORGET_ROWS = 256
 _WATCHED_RETAINED_ROWS = 1000
 _LARGEST_LOSS = 0.05  # of accuracy on retained rows
@@ -44,7 +44,7 @@ class SFRonUnlearner(BaseUnlearner):
         :class:`~sklearn_ext.neural.NetClassifier`.
 
     n_iter : int or "auto", default="auto"
-        Forget steps. "auto" is five passes over the retained rows, at most 300.
+        Forget steps. "auto" is five passes over the retained rows, at most 250.
 
     n_repair : int, default=1
         Repair steps after each forget step.
@@ -109,7 +109,7 @@ class SFRonUnlearner(BaseUnlearner):
     fisher : {"batch", "sample"}, default="batch"
         Whether gradients are squared by batch, as published, or by row.
 
-    mask_max_samples : int or None, default=10000
+    mask_max_samples : int or None, default=5000
         Retained rows behind the mask; None is all.
 
     batch_size : int or None, default=None
@@ -232,7 +232,7 @@ class SFRonUnlearner(BaseUnlearner):
         strict_mask=False,
         freeze_norm="auto",
         fisher="batch",
-        mask_max_samples=10_000,
+        mask_max_samples=5000,
         batch_size=None,
         random_state=None,
         verbose=0,
