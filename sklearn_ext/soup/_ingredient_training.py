@@ -101,6 +101,7 @@ def _train_one(net, start, point, seed, X, y, path):
         if hasattr(net, "random_state"):
             net.set_params(random_state=seed)
         load_weights_(net, load_tensors(start), "the start")
+        net.initialize_optimizer()  # a fitted estimator brings the momentum of its own training
         net.partial_fit(X, y)
         save_tensors(path, layout_of(net.module_).own_tensors())
 

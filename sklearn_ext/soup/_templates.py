@@ -156,8 +156,8 @@ def loaded_net(net, tensors, *, classes, input_shape, target_shape):
     Raises
     ------
     ValueError
-        If the shape of the rows is unknown and the net is not fitted, or if the weights do not
-        fit.
+        If the shape of the rows is unknown and the net is not fitted, or if weights or classes
+        do not fit.
     """
     if not is_fitted_net(net) and input_shape is None:
         raise ValueError(
@@ -167,6 +167,10 @@ def loaded_net(net, tensors, *, classes, input_shape, target_shape):
     X = np.zeros((n, *(input_shape or ())), dtype=np.float32)
     y = np.zeros((n, *target_shape), dtype=np.float32) if classes is None else classes
     copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed=0)
+    if classes is not None and not np.array_equal(class_labels(copied), classes):
+        raise ValueError(
+            f"The estimator knows the classes {class_labels(copied)}, the soup those of {classes}."
+        )
     load_weights_(copied, tensors, "the file")
     copied.module_.eval()
     return copied

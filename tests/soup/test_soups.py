@@ -245,6 +245,10 @@ def test_loading_what_does_not_fit(fitted, tmp_path):
         small.load(tmp_path / "soup.safetensors")
     with pytest.raises(NotFittedError):
         small.predict(np.zeros((1, 64)))
+    X, y = digits_rows()[1]
+    other = NetClassifier(small_mlp(), max_epochs=0).fit(X, y + 1)
+    with pytest.raises(ValueError, match=r"The estimator knows the classes \[ 1"):
+        UniformSoup(other).load(tmp_path / "soup.safetensors")
     with pytest.raises(FileNotFoundError):
         UniformSoup().load(tmp_path / "nothing.safetensors")
     with pytest.raises(ValueError, match=r"must end with '\.safetensors'"):
