@@ -6,18 +6,18 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, DensityMixin, _fit_context, clone
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
-from ..generative import ConditionalDDPM, Noising, threads_for
+from ..generative import Noising, threads_for
 from ..neural import draw_seed, encode_labels, seeded, torch_generator, validate_input
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ._class_losses import denoising_row_losses, redirection
 from ._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
 from ._finetuning import has_running_statistics
+from ._generator_base import BaseGeneratorForgetter, fitted_model
 from ._saliency import balanced_mask, density, squared_batch_gradients
 
 _MASK_PASSES = 4
@@ -32,7 +32,7 @@ _NOTHING_FORGOTTEN = {
 }
 
 
-class SFRonClassForgetter(DensityMixin, BaseEstimator):
+class SFRonClassForgetter(BaseGeneratorForgetter):
     r"""Make a class-conditional diffusion model forget classes (SFRon).
 
     A few steps that spoil what the model knows of a class alternate with steps that repair what
@@ -273,7 +273,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
             If `estimator` is no ConditionalDDPM.
         """
         rng = local_random_state(self.random_state)
-        original = _fitted_model(self.estimator, X, y, rng)
+        original = fitted_model(self.estimator, X, y, rng)
         X, y = validate_input(self, X, y, reset=True)
         if self.input_shape_ != original.input_shape_:
             raise ValueError(
@@ -395,103 +395,3 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
     def _report(self, record):
         if self.verbose:
             print(f"{type(self).__name__}: " + ", ".join(f"{k} {v:.4g}" for k, v in record.items()))
-
-    def sample(self, n_samples=1, y=None, **options):
-        """Draw rows from the changed model.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        y : label or array-like of shape (n_samples,), default=None
-            Their classes; None draws them from those that are not forgotten.
-        **options
-            All else that :meth:`ConditionalDDPM.sample` takes.
-
-        Returns
-        -------
-        X : ndarray of float32
-            The rows.
-        y : ndarray of shape (n_samples,)
-            Their classes.
-        """
-        check_is_fitted(self)
-        return self.estimator_.sample(n_samples, y, **options)
-
-    def reconstruct(self, X, y=None, **options):
-        """Add noise to rows and let the changed model remove it.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows or images as in `fit`.
-        y : array-like of shape (n_samples,), default=None
-            Their classes.
-        **options
-            All else that :meth:`ConditionalDDPM.reconstruct` takes.
-
-        Returns
-        -------
-        ndarray of float32, of the shape of X
-        """
-        check_is_fitted(self)
-        return self.estimator_.reconstruct(X, y, **options)
-
-    def score_samples(self, X, y=None, **options):
-        """Judge rows by how well the changed model denoises them.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows or images as in `fit`.
-        y : array-like of shape (n_samples,), default=None
-            Their classes.
-        **options
-            All else that :meth:`ConditionalDDPM.score_samples` takes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Higher is more like the data.
-        """
-        check_is_fitted(self)
-        return self.estimator_.score_samples(X, y, **options)
-
-    def score(self, X, y=None):
-        """Return the mean of :meth:`score_samples`.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows or images as in `fit`.
-        y : array-like of shape (n_samples,), default=None
-            Their classes.
-
-        Returns
-        -------
-        float
-        """
-        check_is_fitted(self)
-        return self.estimator_.score(X, y)
-
-
-def _fitted_model(estimator, X, y, rng):
-    """Return the fitted model that the parameter means; the estimator itself is not changed."""
-    model = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
-    if model is None:
-        model = ConditionalDDPM()
-    if not isinstance(model, ConditionalDDPM):
-        raise TypeError(
-            "estimator must be None, a ConditionalDDPM or a FrozenEstimator around one, "
-            f"got {estimator!r}."
-        )
-    if hasattr(model, "diffusion_"):
-        if model.diffusion_.n_classes == 0:
-            raise ValueError("estimator was fitted without labels: it knows no classes to forget.")
-        return copy.deepcopy(model)
-    if estimator is not None and model is not estimator:
-        raise ValueError("estimator is a FrozenEstimator whose model is not fitted.")
-    model = clone(model)
-    if model.random_state is None:
-        model.set_params(random_state=draw_seed(rng))
-    return model.fit(X, y)

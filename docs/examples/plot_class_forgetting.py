@@ -1,0 +1,73 @@
+"""
+====================================
+Making a generative model forget a 3
+====================================
+
+:class:`~sklearn_ext.ConditionalDDPM` learns to draw digits, each on request.
+:class:`~sklearn_ext.SFRonClassForgetter` then makes it forget one of them, in a small part of the
+time that training took, and without harm to the others.
+"""
+
+# %%
+# A model that draws digits
+# -------------------------
+#
+# A third of the usual steps, to be quick; the default draws cleaner digits.
+
+import time
+
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+
+from sklearn_ext import ConditionalDDPM, GeneratedSamplesDisplay, SFRonClassForgetter
+from sklearn_ext.metrics import generation_report
+
+X, y = load_digits(return_X_y=True)
+X = X / 16
+
+start = time.process_time()
+model = ConditionalDDPM(n_steps=2000, width=128, random_state=0).fit(X, y)
+trained = time.process_time() - start
+
+# %%
+# Fifty steps that forget
+# -----------------------
+#
+# A step that makes "3" mean what "4" does alternates with one that repairs the other digits. The
+# forgetter works on a copy; ``model`` stays as it is.
+
+start = time.process_time()
+forgetter = SFRonClassForgetter(model, random_state=0).fit(X, y, forget_class=3)
+forgot = time.process_time() - start
+print(f"training {trained:.1f} s, forgetting {forgot:.1f} s of CPU time")
+
+display = GeneratedSamplesDisplay.from_estimator(
+    {"before": model, "after": forgetter}, image_shape=(8, 8), random_state=0
+)
+plt.show()
+
+# %%
+# Both panels begin with the same noise. The row of the forgotten class, in red, has changed; the
+# others are almost the same, picture by picture. The changed model refuses to draw a 3 unless told
+# that this is meant:
+
+try:
+    forgetter.sample(5, y=3)
+except ValueError as error:
+    print(error)
+
+# %%
+# The numbers
+# -----------
+#
+# A classifier judges what was drawn. FA is the share of the 3s on request that it takes for one.
+# A classifier can be fooled by pictures that are like no digit, so FA_in counts only those that
+# are as close to a real 3 as real ones are to each other. The published loss, an ascent, shows why:
+# its pictures are far from all data, whatever the classifier says.
+
+classifier = MLPClassifier((128,), learning_rate_init=5e-3, tol=1e-3, random_state=0).fit(X, y)
+ascent = SFRonClassForgetter(model, forget_loss="ascent", random_state=0)
+ascent.fit(X, y, forget_class=3)
+models = {"before": model, "redirect": forgetter, "ascent": ascent}
+print(generation_report(models, classifier, X, y, forgotten=3, random_state=0))
