@@ -23,7 +23,7 @@ class NormalizedMLP(nn.Sequential):
     ----------
     n_features : int
     n_outputs : int
-    hidden_sizes : sequence of int, default=(128, 128)
+    hidden_sizes : sequence of int, default=(256, 128)
 
     Examples
     --------
@@ -33,7 +33,7 @@ class NormalizedMLP(nn.Sequential):
     torch.Size([5, 3])
     """
 
-    def __init__(self, n_features, n_outputs, hidden_sizes=(128, 128)):
+    def __init__(self, n_features, n_outputs, hidden_sizes=(256, 128)):
         layers = []
         for k, width in enumerate(hidden_sizes, start=1):
             layers.append(nn.Linear(n_features, width))
@@ -59,6 +59,6 @@ def roomy_module(input_shape, n_classes):
     """
     width = max(_FEWEST_FEATURES, _FEATURES_PER_CLASS * n_classes)
     if len(input_shape) == 1:
-        return NormalizedMLP(input_shape[0], n_classes, hidden_sizes=(128, width))
+        return NormalizedMLP(input_shape[0], n_classes, hidden_sizes=(256, width))
     return SmallCNN(math.prod(input_shape[:-2]), n_classes, widths=(16, 32, width))
 

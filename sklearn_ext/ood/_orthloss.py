@@ -13,6 +13,7 @@ from ..neural import (
     draw_seed,
     fitted_copy,
     head_of,
+    n_minibatches,
     resolve_device,
 )
 from ..neural._cosine_callback import CosineDecay
@@ -27,6 +28,12 @@ from ._synthetic_outliers import KINDS, synthetic_outliers
 
 # From the call of `fit` to the warning: the decorators of `fit`, `fit`, `_fit_detector`.
 _FRAMES = 5
+# Of automatic numbers of epochs. More steps fit the classes no better, and features of strange rows
+# come nearer to theirs.
+_STEPS = 550
+_FEWEST_EPOCHS = 5
+_MOST_PRETRAIN_EPOCHS = 40
+_MOST_EPOCHS = 20
 
 
 class OrthLossOODDetector(BaseOODDetector):
@@ -70,15 +77,17 @@ class OrthLossOODDetector(BaseOODDetector):
         below the first number and those of outliers above the second. They are in units of the
         logits of this network, and `oe_weight` should be about 0.1.
 
-    pretrain_epochs : int, default=40
-        Epochs of plain classification before, where `estimator` is None.
+    pretrain_epochs : int or "auto", default="auto"
+        Epochs of plain classification before, where `estimator` is None. "auto" is what takes about
+        550 steps, from 5 to 40: enough for easy classes. For others give a number, or a net that is
+        trained well.
 
     pretrain_lr : float, default=0.1
         Learning rate to begin these with.
 
-    max_epochs : int, default=20
-        Epochs of fine-tuning. An epoch goes once over the rows of the classes, however many
-        outliers there are.
+    max_epochs : int or "auto", default="auto"
+        Epochs of fine-tuning. "auto" is what takes about 550 steps, from 5 to 20. An epoch goes
+        once over the rows of the classes, however many outliers there are.
 
     stage2_start : int or float in [0, 1), default=0
         First epoch with the terms on features, or the share of `max_epochs` before it.
@@ -219,9 +228,9 @@ class OrthLossOODDetector(BaseOODDetector):
         "clu_weight": [Interval(Real, 0, None, closed="left")],
         "sep_reduction": [StrOptions({"mean", "sum"})],
         "energy_margins": [tuple, list, None],
-        "pretrain_epochs": [Interval(Integral, 0, None, closed="left")],
+        "pretrain_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "pretrain_lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "stage2_start": [
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="left"),
@@ -247,9 +256,9 @@ class OrthLossOODDetector(BaseOODDetector):
         clu_weight=1.0,
         sep_reduction="mean",
         energy_margins=None,
-        pretrain_epochs=40,
+        pretrain_epochs="auto",
         pretrain_lr=0.1,
-        max_epochs=20,
+        max_epochs="auto",
         stage2_start=0,
         lr=0.05,
         momentum=0.9,
@@ -351,11 +360,17 @@ class OrthLossOODDetector(BaseOODDetector):
             module__input_shape=self.input_shape_,
             module__n_classes=len(np.unique(rows.y)),
             lr=self.pretrain_lr,
-            max_epochs=self.pretrain_epochs,
+            max_epochs=self._n_epochs(self.pretrain_epochs, len(rows.X), _MOST_PRETRAIN_EPOCHS),
             callbacks=[("learning_rate", CosineDecay())],
             **self._training(rng, resolve_device(self.device)),
         )
         return net.fit(rows.X, rows.y)
+
+    def _n_epochs(self, asked, n_rows, most):
+        if asked != "auto":
+            return asked
+        n_epochs = round(_STEPS / n_minibatches(n_rows, self.batch_size))
+        return min(max(n_epochs, _FEWEST_EPOCHS), most)
 
     def _training(self, rng, device):
         """Return what both trainings have in common."""
@@ -375,7 +390,7 @@ class OrthLossOODDetector(BaseOODDetector):
         tuned = SeparationNet.from_net(
             net,
             lr=self.lr,
-            max_epochs=self.max_epochs,
+            max_epochs=self._n_epochs(self.max_epochs, len(rows.X), _MOST_EPOCHS),
             oe_weight=self.oe_weight,
             sep_weight=self.sep_weight,
             clu_weight=self.clu_weight,

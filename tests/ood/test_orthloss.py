@@ -223,3 +223,13 @@ def test_energy_margins_part_the_energies(digits):
     outliers = permuted_rows(X_known, np.random.RandomState(1))
     assert np.median(detector.score_samples(X_known)) > 8.0
     assert np.median(detector.score_samples(outliers)) < 4.0
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_epochs"), [(40, (40, 20)), (64 * 20, (28, 20)), (64 * 400, (5, 5))]
+)
+def test_automatic_epochs_follow_the_number_of_steps(n_rows, n_epochs):
+    detector = OrthLossOODDetector()
+    assert detector._n_epochs("auto", n_rows, 40) == n_epochs[0]
+    assert detector._n_epochs("auto", n_rows, 20) == n_epochs[1]
+    assert detector._n_epochs(3, n_rows, 20) == 3
