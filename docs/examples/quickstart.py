@@ -16,7 +16,16 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 OUT = Path(__file__).parents[1] / "_build" / "quickstart"
-SECTIONS = ("lab_rbf", "imputation", "dekrr", "unlearning", "ood", "soup", "flat_lora")
+SECTIONS = (
+    "lab_rbf",
+    "imputation",
+    "dekrr",
+    "unlearning",
+    "class_forgetting",
+    "ood",
+    "soup",
+    "flat_lora",
+)
 
 
 def main():
