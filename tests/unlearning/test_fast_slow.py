@@ -320,7 +320,7 @@ def softmax_regression(kind):
     def minimise(rows):
         W = torch.zeros(64, 10, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS(
-            [W], max_iter=100, history_size=50,
+            [W], max_iter=60, history_size=50,
             line_search_fn="strong_wolfe")  # fmt: skip
 
         def closure():
@@ -331,7 +331,7 @@ def softmax_regression(kind):
 
         optimizer.step(closure)
         W = W.detach()
-        for _ in range(4):  # Newton's last digits
+        for _ in range(3):  # Newton's last digits
             gradient = torch.func.grad(lambda W: total(W, rows) + ridge(W))(W)
             W = W - torch.linalg.solve(hessian(W, rows), gradient.reshape(-1)).view(64, 10)
         return W

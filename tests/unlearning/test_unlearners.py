@@ -321,13 +321,16 @@ def test_progress_is_printed_on_request(Unlearner, net, digits, forget, capsys):
     assert all(line.startswith(Unlearner.__name__) and "loss" in line for line in lines)
 
 
-@pytest.mark.parametrize("Unlearner", [RandomLabelUnlearner, SFRonUnlearner])
-def test_callbacks_follow_the_steps(Unlearner, net, digits, forget):
+@pytest.mark.parametrize(
+    ("Unlearner", "steps"),
+    [(RandomLabelUnlearner, {"max_epochs": 3}), (SFRonUnlearner, {"n_iter": 3})],
+)
+def test_callbacks_follow_the_steps(Unlearner, steps, net, digits, forget):
     monitor = ScoringMonitor(scoring={"accuracy": lambda est, X, y: est.score(X, y)})
-    unlearner = make(Unlearner, net).set_callbacks(monitor).fit(*digits, forget=forget)
-    steps = [row for row in monitor.get_logs().data if row["task_name"] == "step"]
-    assert len(steps) == len(unlearner.history_)
-    assert steps[-1]["accuracy"] == pytest.approx(unlearner.score(*digits))
+    unlearner = make(Unlearner, net, **steps).set_callbacks(monitor).fit(*digits, forget=forget)
+    rows = [row for row in monitor.get_logs().data if row["task_name"] == "step"]
+    assert len(rows) == len(unlearner.history_) == 3
+    assert rows[-1]["accuracy"] == pytest.approx(unlearner.score(*digits))
 
 
 class StopAfterTwo:
