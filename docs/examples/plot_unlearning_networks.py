@@ -69,7 +69,7 @@ print(f"retraining: {perf_counter() - start:.1f} s")
 # How close do they come?
 # -----------------------
 #
-# The lines are the retrained network. It takes threes for other digits (FA), and so do all four.
+# The lines are the retrained network. It takes threes for other digits (FA), as nearly all four do.
 # The attacker (MIA) finds some threes that look like training images to it even there, by chance.
 # With random labels it finds none: images that the network is taught to be wrong about look like
 # nothing else, which gives them away as well.
