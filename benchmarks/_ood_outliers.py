@@ -5,7 +5,7 @@ patches, mixtures of two classes, and for digits also shuffled pixels and halves
 side by side; one of each kind for every training row. Training rows come shuffled, outliers have
 the label -1.
 
-``cifar``: CIFAR-10 (32 by 32 pixels, JPEG, 4,000 rows); strange are textures, Fashion-MNIST,
+``cifar``: CIFAR-10 (32 by 32 pixels, JPEG, 2,000 rows); strange are textures, Fashion-MNIST,
 uniform noise and pictures with their pixels inverted.
 """
 
@@ -21,7 +21,7 @@ from ._data import MissingDataError, load_npz
 CIFAR = "cifar"
 DATASETS = ("digits", "digits_rows", "fashion_rows", CIFAR)
 QUICK = ("digits_rows",)
-N_CIFAR_TRAIN, N_CIFAR_TEST = 4000, 2000
+N_CIFAR_TRAIN, N_CIFAR_TEST = 2000, 1000
 
 
 def load_task(name, split):
@@ -81,7 +81,7 @@ def _cifar(seed):
         _ood_sets.patches(getattr(photos, name)(), 500, 32, rng)
         for name in ("brick", "grass", "gravel")
     ]
-    padded = np.pad(clothes["X_test"][:2000] / 255, ((0, 0), (2, 2), (2, 2)))
+    padded = np.pad(clothes["X_test"][:1000] / 255, ((0, 0), (2, 2), (2, 2)))
     parts = {
         "known": X_test,
         "textures": _grey(np.concatenate(textures)),
