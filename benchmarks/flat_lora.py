@@ -194,7 +194,7 @@ def sam_class():
         """LoRA whose gradient is taken a step of length rho uphill, in the space of (A, B)."""
 
         def __init__(self, module, *, rho, **params):
-            super().__init__(module, sigma=0.0, **params)
+            super().__init__(module, **params)
             self.rho = rho
 
         def train_step(self, batch, **fit_params):
@@ -273,7 +273,7 @@ BENCHMARK = Benchmark(
     },
     peers={
         "LoRA": flat_lora(sigma=0.0),
-        "SAM on (A, B), 0.05": flat_lora(sam_class, rho=0.05),
+        "SAM on (A, B), 0.05": flat_lora(sam_class, rho=0.05, sigma=0.0),
         "full fine-tuning": fine_tuning,
         "linear probe": linear_probe,
     },
