@@ -61,4 +61,3 @@ def roomy_module(input_shape, n_classes):
     if len(input_shape) == 1:
         return NormalizedMLP(input_shape[0], n_classes, hidden_sizes=(256, width))
     return SmallCNN(math.prod(input_shape[:-2]), n_classes, widths=(16, 32, width))
-
