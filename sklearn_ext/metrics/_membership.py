@@ -128,7 +128,7 @@ def membership_inference_score(
 
     References
     ----------
-    .. [1] R. Yang, M. He, F. He, Y. Zhang, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+    .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
        Over-Parameterized Regimes", arXiv:2410.08557, 2024.
     .. [2] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models",
        USENIX Security 2021.

@@ -86,7 +86,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
 
     References
     ----------
-    .. [1] R. Yang, M. He, F. He, Y. Zhang, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+    .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
        Over-Parameterized Regimes", arXiv:2410.08557, 2024.
     .. [2] A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 2007.
 

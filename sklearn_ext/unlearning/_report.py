@@ -190,7 +190,7 @@ def unlearning_report(
 
     References
     ----------
-    .. [1] R. Yang, M. He, F. He, Y. Zhang, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+    .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
        Over-Parameterized Regimes", arXiv:2410.08557, 2024.
     .. [2] C. Fan et al., "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency
        in Both Image Classification and Generation", ICLR 2024.
