@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from sklearn_ext import GreedySoup, LearnedSoup, MEHLSoup, UniformSoup
 from sklearn_ext.neural import MLP, NetClassifier, NetRegressor, parameter_dict, save_tensors
-from tests.soup.kitchens import BatchNormNet, digits_rows, ingredients, small_mlp
+from tests.soup.kitchens import BatchNormNet, SmallViT, digits_rows, ingredients, small_mlp
 
 ALL = [UniformSoup, GreedySoup, LearnedSoup, MEHLSoup]
 
@@ -337,3 +337,22 @@ def test_an_image_network():
     assert soup.predict(X).shape == (300,)
     with pytest.raises(ValueError, match=r"must have shape \(8, 8\)"):
         soup.predict(X[:, :, :4])
+
+
+def test_a_small_vision_transformer(rows):
+    modules = ingredients(SmallViT, 3, n_epochs=25)
+    X, y = rows[1]
+    soup = MEHLSoup(NetClassifier(SmallViT, random_state=0), ingredients=modules, random_state=0)
+    soup.fit(X, y)
+    names = [name for name, _ in SmallViT().named_parameters()]
+    assert soup.coef_.shape == (len(names), 3)
+    np.testing.assert_allclose(soup.coef_.sum(axis=1), 1)
+    mixed = parameter_dict(soup.estimator_.module_)
+    for g, name in enumerate(names):
+        expected = sum(
+            soup.coef_[g, i] * parameter_dict(module)[name].double()
+            for i, module in enumerate(modules)
+        )
+        torch.testing.assert_close(mixed[name].double(), expected, rtol=1e-5, atol=1e-5)
+    single = [accuracy(module, *rows[2]) for module in modules]
+    assert soup.score(*rows[2]) >= np.mean(single)
