@@ -5,6 +5,7 @@ import skorch
 import torch
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
+from skorch.utils import is_dataset
 from torch import nn
 
 from ..utils._atomic import atomic_fit
@@ -113,6 +114,8 @@ class _ConventionalNet:
         -------
         ndarray of shape (n_samples, n_outputs)
         """
+        if is_dataset(X):  # skorch scores its own, validated rows while it trains
+            return super().predict_proba(X)
         check_is_fitted(self)
         return super().predict_proba(validate_input(self, X, reset=False))
 
@@ -230,7 +233,7 @@ class NetClassifier(_ConventionalNet, skorch.NeuralNetClassifier):
         ndarray of shape (n_samples,)
         """
         codes = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[codes]
+        return codes if is_dataset(X) else self.classes_[codes]
 
 
 class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
@@ -348,7 +351,7 @@ class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
             Of as many dimensions as the targets had in `fit`.
         """
         outputs = self.predict_proba(X).astype(np.float64)
-        return outputs[:, 0] if self.target_ndim_ == 1 else outputs
+        return outputs[:, 0] if self.target_ndim_ == 1 and not is_dataset(X) else outputs
 
 
 def encode_labels(y, classes: np.ndarray) -> np.ndarray:

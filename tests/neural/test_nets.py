@@ -11,6 +11,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from sklearn_ext.neural import (
@@ -210,3 +212,14 @@ def test_class_codes_are_positions_of_labels(iris):
     net = NetClassifier(max_epochs=1).fit(X, y)
     np.testing.assert_array_equal(class_labels(net)[class_codes(net, y[::7])], y[::7])
     assert clone(net).get_params()["max_epochs"] == 1
+
+
+def test_rows_held_out_by_skorch_are_scored_by_their_labels(iris):
+    X, y = iris
+    stop = EarlyStopping(monitor="valid_acc", lower_is_better=False, patience=30)
+    net = NetClassifier(train_split=ValidSplit(5), callbacks=[stop], random_state=0).fit(X, y)
+    assert net.history_[-1, "valid_acc"] > 0.8
+    targets = np.column_stack([X[:, 0], -X[:, 0]])
+    for target in (X[:, 0], targets):
+        net = NetRegressor(train_split=ValidSplit(5), random_state=0).fit(X, target)
+        assert net.history_[-1, "valid_loss"] < 0.2
