@@ -115,9 +115,9 @@ class OrthLossOODDetector(BaseOODDetector):
         mixtures of two classes, uniform draws from the bounding box, or all of these. A warning
         says so. None makes it an error.
 
-    ood_score : {"rowspace", "msp", "energy", "maxlogit", "maxcos", "msp+cos", "msp+meancos", \
-            "msp+maxcos", "msp+rowspace"}, default="rowspace"
-        What `score_samples` returns: the length of the unit feature's projection onto the row
+    ood_score : str, default="rowspace"
+        What `score_samples` returns, one of "rowspace", "msp", "energy", "maxlogit", "maxcos",
+        "msp+cos", "msp+meancos", "msp+maxcos" and "msp+rowspace": the length of the unit feature's projection onto the row
         space, the largest probability, the soft maximum of the logits, the largest logit, the
         largest cosine, the sum or the mean of all absolute cosines, or a sum of two of these.
 

@@ -34,8 +34,7 @@ class MUSOUnlearner(BaseFineTuner):
         One that is not fitted is fitted first. None is
         :class:`~sklearn_ext.neural.NetClassifier`.
 
-    label_model : {"random_features", "head", "projection"}, classifier, array-like of shape \
-            (n_forget,) or (n_forget, n_classes), or callable, default="random_features"
+    label_model : str, classifier, array-like or callable, default="random_features"
         What estimates the labels of the rows to forget.
 
         - "random_features": a :class:`RandomFeatureClassifier` on the inputs of the retained rows,
@@ -46,7 +45,8 @@ class MUSOUnlearner(BaseFineTuner):
         - "projection": the published rule. With more retained rows than features it begins with
           the true labels, and what follows depends on chance.
         - A classifier is cloned and fitted to the flattened retained rows.
-        - Labels, or scores of all classes, in the order of `forget`.
+        - Labels, an array of shape (n_forget,), or scores of all classes, one of shape
+          (n_forget, n_classes), in the order of `forget`.
         - A callable gets the retained rows, their labels and the rows to forget, and returns such
           an array.
 

@@ -39,10 +39,10 @@ class NatMUUnlearner(BaseFineTuner):
         Blends of each forget row, each with a row of another class. "auto" is four, or as many as
         there are other classes.
 
-    mask : {"auto", "gradual", "uniform"}, array-like of shape (n_hybrids, \*row_shape) or \
-            callable, default="auto"
-        Shares of the forget row. "gradual" varies across an image, "uniform" is one share for all
-        features, "auto" is the former for images and the latter for tables. A callable takes the
+    mask : {"auto", "gradual", "uniform"}, array-like or callable, default="auto"
+        Shares of the forget row; an array has shape ``(n_hybrids, *row_shape)``. "gradual" varies
+        across an image, "uniform" is one share for all features, "auto" is the former for images
+        and the latter for tables. A callable takes the
         number of masks and the shape of a row, and returns an array. Only named masks are shifted
         by `delta`.
 
