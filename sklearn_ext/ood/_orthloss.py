@@ -117,9 +117,10 @@ class OrthLossOODDetector(BaseOODDetector):
 
     ood_score : str, default="rowspace"
         What `score_samples` returns, one of "rowspace", "msp", "energy", "maxlogit", "maxcos",
-        "msp+cos", "msp+meancos", "msp+maxcos" and "msp+rowspace": the length of the unit feature's projection onto the row
-        space, the largest probability, the soft maximum of the logits, the largest logit, the
-        largest cosine, the sum or the mean of all absolute cosines, or a sum of two of these.
+        "msp+cos", "msp+meancos", "msp+maxcos" and "msp+rowspace": the length of the unit feature's
+        projection onto the row space, the largest probability, the soft maximum of the logits, the
+        largest logit, the largest cosine, the sum or the mean of all absolute cosines, or a sum of
+        two of these.
 
     id_rejection_rate : float in (0, 1), default=0.05
         Share of new rows of the classes that `predict` may call outliers.
