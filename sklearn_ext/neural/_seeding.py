@@ -46,9 +46,23 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
     device : torch.device, str or None
         Device whose generator is seeded beside the one of the CPU.
     """
-    device = torch.device("cpu" if device is None else device)
-    devices = [] if device.type == "cpu" else [device.index or 0]
-    kind = "cuda" if device.type == "cpu" else device.type
-    with torch.random.fork_rng(devices=devices, device_type=kind):
-        torch.manual_seed(seed)
+    generators = _global_generators(torch.device("cpu" if device is None else device))
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _global_generators(device):
+    """Return what modules on a device draw from: the CPU's generator, and the device's own."""
+    if device.type == "cuda":
+        torch.cuda.init()
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return [torch.default_generator, torch.cuda.default_generators[index]]
+    if device.type == "mps":
+        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    return [torch.default_generator]
