@@ -1,4 +1,4 @@
-r"""The formulas of denoising diffusion, on tensors of any shape.
+r"""The formulas of denoising diffusion, on tensors of any shape; the first ones on arrays, too.
 
 Throughout, a is the signal level :math:`\bar\alpha_t` of a row's time, a number or a tensor that
 broadcasts against the rows; e is standard normal noise; and :math:`\hat e` an estimate of it.

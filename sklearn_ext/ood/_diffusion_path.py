@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..generative import add_noise, clean_from_noise, guided, noise_from_clean
+
 _OFFSET = 0.008
 _SMALLEST_LEVEL = 1e-5
 
@@ -50,7 +52,8 @@ class CallableDenoiser:
         self.function = function
 
     def signal_level(self, t):
-        return getattr(self.function, "signal_level", cosine_signal_level)(t)
+        # A Python float, unlike one of numpy, leaves float32 rows in their precision.
+        return float(getattr(self.function, "signal_level", cosine_signal_level)(t))
 
     def predict_noise(self, x_t, t, y=None):
         noise = np.asarray(self.function(x_t, t, y), dtype=x_t.dtype)
@@ -78,21 +81,6 @@ def cosine_signal_level(t: float) -> float:
     return float(np.clip(level, _SMALLEST_LEVEL, 1 - _SMALLEST_LEVEL))
 
 
-def add_noise(x, noise, level):
-    r"""Return :math:`x_t = \sqrt{a}\, x + \sqrt{1 - a}\, e`."""
-    return np.sqrt(level, dtype=x.dtype) * x + np.sqrt(1 - level, dtype=x.dtype) * noise
-
-
-def clean_from_noise(x_t, noise, level):
-    r"""Return :math:`x_0 = (x_t - \sqrt{1 - a}\, e) / \sqrt{a}`, the row that the noise hides."""
-    return (x_t - np.sqrt(1 - level, dtype=x_t.dtype) * noise) / np.sqrt(level, dtype=x_t.dtype)
-
-
-def noise_from_clean(x_t, clean, level):
-    r"""Return :math:`e = (x_t - \sqrt{a}\, x_0) / \sqrt{1 - a}`, the inverse of the above."""
-    return (x_t - np.sqrt(level, dtype=x_t.dtype) * clean) / np.sqrt(1 - level, dtype=x_t.dtype)
-
-
 def guided_noise(denoiser, x_t, t, y=None, guidance=0.0):
     r"""Return :math:`(1 + w)\, \hat e(x_t, t, y) - w\, \hat e(x_t, t)`, classifier-free guidance.
 
@@ -103,7 +91,7 @@ def guided_noise(denoiser, x_t, t, y=None, guidance=0.0):
     if y is None or guidance == 0:
         return conditional
     free = denoiser.predict_noise(x_t, t, None)
-    return conditional + np.asarray(guidance, x_t.dtype) * (conditional - free)
+    return guided(conditional, free, guidance)
 
 
 def denoise(denoiser, x_t, start, n_steps, lower, upper, y=None, guidance=0.0):

@@ -15,7 +15,8 @@ What a network is trained to approximate is here two matrix products and a softm
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ._diffusion_path import cosine_signal_level, noise_from_clean
+from ..generative import noise_from_clean
+from ._diffusion_path import cosine_signal_level
 
 # Logits of a block of queries against all rows stay in the cache between the two products.
 _BLOCK_ENTRIES = 2**18

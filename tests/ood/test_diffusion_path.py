@@ -1,14 +1,12 @@
 import numpy as np
 import pytest
 
+from sklearn_ext.generative import add_noise, clean_from_noise, noise_from_clean
 from sklearn_ext.ood._diffusion_path import (
     CallableDenoiser,
-    add_noise,
-    clean_from_noise,
     cosine_signal_level,
     denoise,
     guided_noise,
-    noise_from_clean,
     regenerate,
 )
 

@@ -3,7 +3,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.neighbors import NearestNeighbors
 
-from sklearn_ext.ood._diffusion_path import add_noise, cosine_signal_level, regenerate
+from sklearn_ext.generative import add_noise
+from sklearn_ext.ood._diffusion_path import cosine_signal_level, regenerate
 from sklearn_ext.ood._empirical_denoiser import EmpiricalDenoiser, draw_prototypes
 
 
