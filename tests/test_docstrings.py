@@ -74,6 +74,14 @@ every_object = pytest.mark.parametrize(
 )
 
 
+def public(condition):
+    return [pytest.param(o, id=name) for name, o in public_objects().items() if condition(o)]
+
+
+def is_estimator(obj):
+    return inspect.isclass(obj) and issubclass(obj, BaseEstimator)
+
+
 @every_object
 def test_the_api_page_lists_it(name, obj):
     listed = re.findall(r"^ +([\w.]+)$", API_PAGE.read_text(), flags=re.MULTILINE)
@@ -93,20 +101,16 @@ def test_parameters_are_documented_as_the_signature_has_them(obj):
     assert names == signature_names(obj)
 
 
-@every_object
-def test_a_function_is_typed(name, obj):
-    if inspect.isclass(obj):
-        pytest.skip("not a function")
+@pytest.mark.parametrize("obj", public(inspect.isfunction))
+def test_a_function_is_typed(obj):
     signature = inspect.signature(obj)
     untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
     assert untyped == []
     assert signature.return_annotation is not signature.empty
 
 
-@every_object
-def test_an_estimator_names_its_source(name, obj):
-    if not (inspect.isclass(obj) and issubclass(obj, BaseEstimator)):
-        pytest.skip("not an estimator")
+@pytest.mark.parametrize("obj", public(is_estimator))
+def test_an_estimator_names_its_source(obj):
     doc = ClassDoc(obj)
     assert doc["References"] or doc["See Also"]
 
