@@ -7,6 +7,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._post_hoc import BasePostHocDetector
+from ._post_hoc_docs import with_post_hoc_docs
 from ._scores import (
     clipped_logits,
     logit_origin,
@@ -19,6 +20,7 @@ from ._scores import (
 _SMALLEST_RESIDUAL = 1e-12  # features that fill no more than the principal space have none
 
 
+@with_post_hoc_docs
 class ReActOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the energy after clipping features.
 
@@ -28,53 +30,25 @@ class ReActOODDetector(BasePostHocDetector):
 
     Parameters
     ----------
-    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted one is copied; one
-        that is not is cloned and fitted, and None is a :class:`NetClassifier`. Cloning the
-        detector, as searches and cross-validation do, forgets what a bare net has learned: put a
-        fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+    {estimator}
 
     clip_quantile : float in (0, 1], default=0.9
         Where to clip: the quantile of all features of all training rows.
 
-    head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+    {rows}
 
-    outlier_label : int or str, default=-1
-        Label in y that means "of no class". Such rows are left out.
+    {learned_held_out}
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may call outliers.
-
-    validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that is kept from fitting and sets the threshold.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows, and of the training of `estimator` where it is not
-        fitted.
+    {seed}
 
     Attributes
     ----------
-    classifier_ : skorch.NeuralNetClassifier
-        The fitted classifier.
-
-    classes_ : ndarray of shape (n_classes,)
-        Its labels.
-
-    offset_ : float
-        Threshold of the scores.
+    {classifier}
 
     clip_value_ : float
         Features are clipped here.
 
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------
@@ -131,6 +105,7 @@ class ReActOODDetector(BasePostHocDetector):
         return negative_energy(clipped_logits(features, weight, bias, self.clip_value_))
 
 
+@with_post_hoc_docs
 class ViMOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by a virtual logit for what no class explains.
 
@@ -140,42 +115,21 @@ class ViMOODDetector(BasePostHocDetector):
 
     Parameters
     ----------
-    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted one is copied; one
-        that is not is cloned and fitted, and None is a :class:`NetClassifier`. Cloning the
-        detector, as searches and cross-validation do, forgets what a bare net has learned: put a
-        fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+    {estimator}
 
     n_components : int or "auto", default="auto"
         Dimension of the principal space. "auto" is half the number of features; 512 from 768
         features on, and 1,000 from 2,048 on.
 
-    head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+    {rows}
 
-    outlier_label : int or str, default=-1
-        Label in y that means "of no class". Such rows are left out.
+    {learned_held_out}
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may call outliers.
-
-    validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that is kept from fitting and sets the threshold.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows, and of the training of `estimator` where it is not
-        fitted.
+    {seed}
 
     Attributes
     ----------
-    classifier_ : skorch.NeuralNetClassifier
-        The fitted classifier.
-
-    classes_ : ndarray of shape (n_classes,)
-        Its labels.
-
-    offset_ : float
-        Threshold of the scores.
+    {classifier}
 
     origin_ : ndarray of shape (n_penultimate,)
         Where features are measured from: the shortest one whose logits are nearest to zero.
@@ -186,14 +140,7 @@ class ViMOODDetector(BasePostHocDetector):
     scale_ : float
         Mean largest logit of the training rows over their mean residual.
 
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

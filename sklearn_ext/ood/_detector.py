@@ -1,5 +1,6 @@
 """What all detectors of out-of-distribution rows share."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Real
 
@@ -46,7 +47,7 @@ def _knows_classes(detector):
     return vars(detector).get("classifier_", True) is not None
 
 
-class BaseOODDetector(OutlierMixin, BaseEstimator):
+class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
     """Contract of the detectors: scikit-learn's outlier detectors that also know classes.
 
     A subclass defines ``_fit_detector`` and ``_score_rows``; it sets ``classifier_`` (and
@@ -66,6 +67,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
+    @abstractmethod
     def _fit_detector(self, rows, rng):
         """Learn from the rows.
 
@@ -75,8 +77,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator):
         rng : RandomState
             Source of all randomness of the fit.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _score_rows(self, X):
         """Score checked rows: higher is more in-distribution.
 
@@ -88,7 +90,6 @@ class BaseOODDetector(OutlierMixin, BaseEstimator):
         -------
         ndarray of shape (n,)
         """
-        raise NotImplementedError
 
     def _needs_labels(self):
         """Whether `fit` must be given y."""

@@ -6,6 +6,7 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from ._post_hoc import BasePostHocDetector
+from ._post_hoc_docs import with_post_hoc_docs
 from ._scores import (
     class_means,
     negative_kth_distance,
@@ -15,6 +16,7 @@ from ._scores import (
 from ._separation_math import unit_rows
 
 
+@with_post_hoc_docs
 class KNNOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the distance to the k-th nearest training row.
 
@@ -23,53 +25,25 @@ class KNNOODDetector(BasePostHocDetector):
 
     Parameters
     ----------
-    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted one is copied; one
-        that is not is cloned and fitted, and None is a :class:`NetClassifier`. Cloning the
-        detector, as searches and cross-validation do, forgets what a bare net has learned: put a
-        fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+    {estimator}
 
     n_neighbors : int, default=5
         k, at most the number of training rows.
 
-    head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+    {rows}
 
-    outlier_label : int or str, default=-1
-        Label in y that means "of no class". Such rows are left out.
+    {learned_held_out}
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may call outliers.
-
-    validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that is kept from fitting and sets the threshold.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows, and of the training of `estimator` where it is not
-        fitted.
+    {seed}
 
     Attributes
     ----------
-    classifier_ : skorch.NeuralNetClassifier
-        The fitted classifier.
-
-    classes_ : ndarray of shape (n_classes,)
-        Its labels.
-
-    offset_ : float
-        Threshold of the scores.
+    {classifier}
 
     unit_features_ : ndarray of shape (n_rows, n_penultimate)
         Unit features of the training rows.
 
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------
@@ -127,6 +101,7 @@ class KNNOODDetector(BasePostHocDetector):
         return negative_kth_distance(features, bank, min(self.n_neighbors, len(bank)))
 
 
+@with_post_hoc_docs
 class MahalanobisOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the Mahalanobis distance to the nearest class.
 
@@ -135,42 +110,21 @@ class MahalanobisOODDetector(BasePostHocDetector):
 
     Parameters
     ----------
-    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted one is copied; one
-        that is not is cloned and fitted, and None is a :class:`NetClassifier`. Cloning the
-        detector, as searches and cross-validation do, forgets what a bare net has learned: put a
-        fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+    {estimator}
 
     shrinkage : float in [0, 1], default=1e-3
         Share of the covariance that is replaced by the multiple of the identity with the same
         trace. Features that never vary in training count for nothing without it.
 
-    head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+    {rows}
 
-    outlier_label : int or str, default=-1
-        Label in y that means "of no class". Such rows are left out.
+    {learned_held_out}
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may call outliers.
-
-    validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that is kept from fitting and sets the threshold.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows, and of the training of `estimator` where it is not
-        fitted.
+    {seed}
 
     Attributes
     ----------
-    classifier_ : skorch.NeuralNetClassifier
-        The fitted classifier.
-
-    classes_ : ndarray of shape (n_classes,)
-        Its labels.
-
-    offset_ : float
-        Threshold of the scores.
+    {classifier}
 
     means_ : ndarray of shape (n_classes, n_penultimate)
         Mean feature of each class.
@@ -178,14 +132,7 @@ class MahalanobisOODDetector(BasePostHocDetector):
     precision_root_ : ndarray of shape (n_penultimate, n_penultimate)
         R with :math:`R R^T` the inverse of the shared covariance.
 
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

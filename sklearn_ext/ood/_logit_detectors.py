@@ -5,9 +5,11 @@ from numbers import Real
 from sklearn.utils._param_validation import Interval
 
 from ._post_hoc import BasePostHocDetector
+from ._post_hoc_docs import with_post_hoc_docs
 from ._scores import max_logit, max_probability, negative_energy
 
 
+@with_post_hoc_docs
 class MSPOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the largest softmax probability.
 
@@ -16,49 +18,19 @@ class MSPOODDetector(BasePostHocDetector):
 
     Parameters
     ----------
-    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted one is copied; one
-        that is not is cloned and fitted, and None is a :class:`NetClassifier`. Cloning the
-        detector, as searches and cross-validation do, forgets what a bare net has learned: put a
-        fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+    {estimator}
 
-    head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+    {rows}
 
-    outlier_label : int or str, default=-1
-        Label in y that means "of no class". Such rows are left out.
+    {held_out}
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may call outliers.
-
-    validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that is kept from fitting and sets the threshold. With a fitted
-        `estimator` there is nothing else to fit, and all rows set it: pass rows that the net was
-        not trained on, or too many new ones will be rejected.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows, and of the training of `estimator` where it is not
-        fitted.
+    {seed}
 
     Attributes
     ----------
-    classifier_ : skorch.NeuralNetClassifier
-        The fitted classifier.
+    {classifier}
 
-    classes_ : ndarray of shape (n_classes,)
-        Its labels.
-
-    offset_ : float
-        Threshold of the scores.
-
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------
@@ -86,6 +58,7 @@ class MSPOODDetector(BasePostHocDetector):
         return max_probability(features @ weight.T + bias)
 
 
+@with_post_hoc_docs
 class MaxLogitOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the largest logit.
 
@@ -94,49 +67,19 @@ class MaxLogitOODDetector(BasePostHocDetector):
 
     Parameters
     ----------
-    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted one is copied; one
-        that is not is cloned and fitted, and None is a :class:`NetClassifier`. Cloning the
-        detector, as searches and cross-validation do, forgets what a bare net has learned: put a
-        fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+    {estimator}
 
-    head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+    {rows}
 
-    outlier_label : int or str, default=-1
-        Label in y that means "of no class". Such rows are left out.
+    {held_out}
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may call outliers.
-
-    validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that is kept from fitting and sets the threshold. With a fitted
-        `estimator` there is nothing else to fit, and all rows set it: pass rows that the net was
-        not trained on, or too many new ones will be rejected.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows, and of the training of `estimator` where it is not
-        fitted.
+    {seed}
 
     Attributes
     ----------
-    classifier_ : skorch.NeuralNetClassifier
-        The fitted classifier.
+    {classifier}
 
-    classes_ : ndarray of shape (n_classes,)
-        Its labels.
-
-    offset_ : float
-        Threshold of the scores.
-
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------
@@ -163,6 +106,7 @@ class MaxLogitOODDetector(BasePostHocDetector):
         return max_logit(features @ weight.T + bias)
 
 
+@with_post_hoc_docs
 class EnergyOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the energy of the logits.
 
@@ -171,52 +115,22 @@ class EnergyOODDetector(BasePostHocDetector):
 
     Parameters
     ----------
-    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted one is copied; one
-        that is not is cloned and fitted, and None is a :class:`NetClassifier`. Cloning the
-        detector, as searches and cross-validation do, forgets what a bare net has learned: put a
-        fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+    {estimator}
 
     temperature : float, default=1.0
         T. Small values approach the largest logit.
 
-    head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+    {rows}
 
-    outlier_label : int or str, default=-1
-        Label in y that means "of no class". Such rows are left out.
+    {held_out}
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may call outliers.
-
-    validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that is kept from fitting and sets the threshold. With a fitted
-        `estimator` there is nothing else to fit, and all rows set it: pass rows that the net was
-        not trained on, or too many new ones will be rejected.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows, and of the training of `estimator` where it is not
-        fitted.
+    {seed}
 
     Attributes
     ----------
-    classifier_ : skorch.NeuralNetClassifier
-        The fitted classifier.
+    {classifier}
 
-    classes_ : ndarray of shape (n_classes,)
-        Its labels.
-
-    offset_ : float
-        Threshold of the scores.
-
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

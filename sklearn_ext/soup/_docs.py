@@ -1,5 +1,7 @@
 """Parts that the docstrings of all soups have in common."""
 
+from ..utils._shared_docs import with_shared_docs
+
 _PARTS = {
     "sources": """
     estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
@@ -100,11 +102,4 @@ _PARTS = {
 """,
 }
 
-
-def with_common_parts(cls):
-    """Decorate a class whose docstring has ``{sources}``, ``{common}`` and ``{attributes}``."""
-    doc = cls.__doc__
-    for name, part in _PARTS.items():
-        doc = doc.replace(f"{{{name}}}", part.strip())
-    cls.__doc__ = doc
-    return cls
+with_common_parts = with_shared_docs(_PARTS)

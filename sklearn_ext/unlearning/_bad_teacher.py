@@ -7,11 +7,13 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from ..neural import log_probabilities, predict_logits
+from ._fixed_targets import BaseFixedTargets
 from ._losses import distillation
-from ._unlearner_base import BaseFineTuner
+from ._unlearner_docs import with_unlearner_docs
 
 
-class BadTeacherUnlearner(BaseFineTuner):
+@with_unlearner_docs
+class BadTeacherUnlearner(BaseFixedTargets):
     """Learn the retained rows from the original model, the others from a random one.
 
     The targets are probabilities: those of the original model for retained rows, those of the same
@@ -19,10 +21,7 @@ class BadTeacherUnlearner(BaseFineTuner):
 
     Parameters
     ----------
-    estimator : skorch classifier, FrozenEstimator or None, default=None
-        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
-        One that is not fitted is fitted first. None is
-        :class:`~sklearn_ext.neural.NetClassifier`.
+    {estimator}
 
     temperature : float, default=1
         Divides the logits of both teachers and of the student.
@@ -30,49 +29,18 @@ class BadTeacherUnlearner(BaseFineTuner):
     lr : float, default=1e-3
         Learning rate; decays to 0 along half a cosine.
 
-    weight_decay : float, default=0
-        Decay of the weights.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" is five, fewer when that would be more than 50,000 rows.
-
-    batch_size : int or None, default=None
-        Rows of a step; None is the net's.
+    {passes}
 
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         What makes the steps; "sgd" has a momentum of 0.9.
 
-    random_state : int, RandomState instance or None, default=None
-        Seed of the original training, if there is any, and of all draws.
-
-    verbose : int, default=0
-        Prints the loss of each epoch when positive.
+    {seed}
 
     Attributes
     ----------
-    estimator_ : skorch classifier
-        The unlearned model.
+    {models}
 
-    original_estimator_ : skorch classifier
-        The model before.
-
-    classes_ : ndarray of shape (n_classes,)
-        Labels known to the original model.
-
-    forget_idx_ : ndarray of int
-        Rows that were to be forgotten.
-
-    history_ : list of dict
-        What happened in each epoch.
-
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------
@@ -94,7 +62,7 @@ class BadTeacherUnlearner(BaseFineTuner):
     """
 
     _parameter_constraints = {
-        **BaseFineTuner._parameter_constraints,
+        **BaseFixedTargets._parameter_constraints,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 

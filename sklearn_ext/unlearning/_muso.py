@@ -18,8 +18,10 @@ from ._label_rules import (
     labels_of_model,
 )
 from ._unlearner_base import BaseFineTuner
+from ._unlearner_docs import with_unlearner_docs
 
 
+@with_unlearner_docs
 class MUSOUnlearner(BaseFineTuner):
     r"""Unlearning by relabelling (MUSO): train on with the labels a retrained model would give.
 
@@ -29,10 +31,7 @@ class MUSOUnlearner(BaseFineTuner):
 
     Parameters
     ----------
-    estimator : skorch classifier, FrozenEstimator or None, default=None
-        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
-        One that is not fitted is fitted first. None is
-        :class:`~sklearn_ext.neural.NetClassifier`.
+    {estimator}
 
     label_model : str, classifier, array-like or callable, default="random_features"
         What estimates the labels of the rows to forget.
@@ -70,37 +69,16 @@ class MUSOUnlearner(BaseFineTuner):
     lr : float, default=2e-3
         Learning rate; decays to 0 along half a cosine.
 
-    weight_decay : float, default=0
-        Decay of the weights.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" is five, fewer when that would be more than 50,000 rows.
-
-    batch_size : int or None, default=None
-        Rows of a step; None is the net's.
+    {passes}
 
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         What makes the steps; "sgd" has a momentum of 0.9.
 
-    random_state : int, RandomState instance or None, default=None
-        Seed of the original training, if there is any, and of all draws.
-
-    verbose : int, default=0
-        Prints the loss of each epoch when positive.
+    {seed}
 
     Attributes
     ----------
-    estimator_ : skorch classifier
-        The unlearned model.
-
-    original_estimator_ : skorch classifier
-        The model before.
-
-    classes_ : ndarray of shape (n_classes,)
-        Labels known to the original model.
-
-    forget_idx_ : ndarray of int
-        Rows that were to be forgotten.
+    {models}
 
     forget_labels_ : ndarray of shape (n_forget,)
         The labels that the rows to forget had in the end.
@@ -111,17 +89,7 @@ class MUSOUnlearner(BaseFineTuner):
     label_model_ : estimator or None
         The fitted label model, if there is one.
 
-    history_ : list of dict
-        What happened in each epoch.
-
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

@@ -11,10 +11,12 @@ from ..neural import head_of, log_probabilities, predict_logits, to_tensor
 from ._hybrid_rows import HybridRows
 from ._hybrids import gradual_masks, match_rows, rank_classes, uniform_masks
 from ._unlearner_base import BaseFineTuner
+from ._unlearner_docs import with_unlearner_docs
 
 _N_HYBRIDS = 4
 
 
+@with_unlearner_docs
 class NatMUUnlearner(BaseFineTuner):
     r"""Natural machine unlearning (NatMU): blend retained content into the rows to forget.
 
@@ -25,10 +27,7 @@ class NatMUUnlearner(BaseFineTuner):
 
     Parameters
     ----------
-    estimator : skorch classifier, FrozenEstimator or None, default=None
-        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
-        One that is not fitted is fitted first. None is
-        :class:`~sklearn_ext.neural.NetClassifier`.
+    {estimator}
 
     delta : float, default=-0.05
         Added to the share of the forget row at every position, 47 % on average. -1 leaves nothing
@@ -66,37 +65,16 @@ class NatMUUnlearner(BaseFineTuner):
         Learning rate; decays to 0 along half a cosine. Large networks want about 1e-3. With too
         small a rate, too little is forgotten.
 
-    weight_decay : float, default=0
-        Decay of the weights.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" is five, fewer when that would be more than 50,000 rows.
-
-    batch_size : int or None, default=None
-        Rows of a step; None is the net's.
+    {passes}
 
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         What makes the steps; "sgd" has a momentum of 0.9.
 
-    random_state : int, RandomState instance or None, default=None
-        Seed of the original training, if there is any, and of all draws.
-
-    verbose : int, default=0
-        Prints the loss of each epoch when positive.
+    {seed}
 
     Attributes
     ----------
-    estimator_ : skorch classifier
-        The unlearned model.
-
-    original_estimator_ : skorch classifier
-        The model before.
-
-    classes_ : ndarray of shape (n_classes,)
-        Labels known to the original model.
-
-    forget_idx_ : ndarray of int
-        Rows that were to be forgotten.
+    {models}
 
     hybrid_index_ : ndarray of shape (n_blends, 3)
         Forget row, retained row and number of the mask of each blend, the rows as indices into X.
@@ -110,17 +88,7 @@ class NatMUUnlearner(BaseFineTuner):
     n_steps_ : int
         Steps of the optimizer.
 
-    history_ : list of dict
-        What happened in each epoch.
-
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

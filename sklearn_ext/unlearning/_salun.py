@@ -6,8 +6,10 @@ from sklearn.utils._param_validation import Interval
 
 from ._random_label import RandomLabelUnlearner
 from ._saliency import summed_gradients, top_fraction_mask
+from ._unlearner_docs import with_unlearner_docs
 
 
+@with_unlearner_docs
 class SalUnUnlearner(RandomLabelUnlearner):
     """Train with random wrong labels, but only the weights that matter for the rows to forget.
 
@@ -16,10 +18,7 @@ class SalUnUnlearner(RandomLabelUnlearner):
 
     Parameters
     ----------
-    estimator : skorch classifier, FrozenEstimator or None, default=None
-        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
-        One that is not fitted is fitted first. None is
-        :class:`~sklearn_ext.neural.NetClassifier`.
+    {estimator}
 
     mask_fraction : float in [0, 1], default=0.5
         Share of the weights that may change.
@@ -27,49 +26,18 @@ class SalUnUnlearner(RandomLabelUnlearner):
     lr : float, default=1e-3
         Learning rate; decays to 0 along half a cosine.
 
-    weight_decay : float, default=0
-        Decay of the weights.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the rows. "auto" is five, fewer when that would be more than 50,000 rows.
-
-    batch_size : int or None, default=None
-        Rows of a step; None is the net's.
+    {passes}
 
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         What makes the steps; "sgd" has a momentum of 0.9.
 
-    random_state : int, RandomState instance or None, default=None
-        Seed of the original training, if there is any, and of all draws.
-
-    verbose : int, default=0
-        Prints the loss of each epoch when positive.
+    {seed}
 
     Attributes
     ----------
-    estimator_ : skorch classifier
-        The unlearned model.
+    {models}
 
-    original_estimator_ : skorch classifier
-        The model before.
-
-    classes_ : ndarray of shape (n_classes,)
-        Labels known to the original model.
-
-    forget_idx_ : ndarray of int
-        Rows that were to be forgotten.
-
-    history_ : list of dict
-        What happened in each epoch.
-
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

@@ -17,6 +17,7 @@ from ._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_as
 from ._finetuning import OPTIMIZERS, has_running_statistics, make_optimizer
 from ._saliency import density
 from ._unlearner_base import BaseUnlearner
+from ._unlearner_docs import with_unlearner_docs
 
 _EPOCHS = 5
 _MAX_ITER = 250
@@ -26,6 +27,7 @@ _LARGEST_LOSS = 0.05  # of accuracy on retained rows
 _CLIPPED_SHARE = 0.9
 
 
+@with_unlearner_docs
 class SFRonUnlearner(BaseUnlearner):
     r"""Saliency forgetting in the remain-preserving manifold, online (SFRon).
 
@@ -38,10 +40,7 @@ class SFRonUnlearner(BaseUnlearner):
 
     Parameters
     ----------
-    estimator : skorch classifier, FrozenEstimator or None, default=None
-        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
-        One that is not fitted is fitted first. None is
-        :class:`~sklearn_ext.neural.NetClassifier`.
+    {estimator}
 
     n_iter : int or "auto", default="auto"
         Forget steps. "auto" is five passes over the retained rows, at most 250.
@@ -123,17 +122,7 @@ class SFRonUnlearner(BaseUnlearner):
 
     Attributes
     ----------
-    estimator_ : skorch classifier
-        The unlearned model.
-
-    original_estimator_ : skorch classifier
-        The model before.
-
-    classes_ : ndarray of shape (n_classes,)
-        Labels known to the original model.
-
-    forget_idx_ : ndarray of int
-        Rows that were to be forgotten.
+    {models}
 
     mask_ : dict of str to ndarray of bool, or None
         The weights that forget steps may change, by parameter.

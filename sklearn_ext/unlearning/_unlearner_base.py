@@ -243,23 +243,6 @@ class BaseFineTuner(BaseUnlearner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _unlearn(self, request):
-        rows, targets = self._training_rows(request)
-        return self._train(
-            request,
-            len(rows),
-            lambda index: (request.X[rows[index]], targets[index]),
-            **self._options(request),
-        )
-
-    def _training_rows(self, request):
-        """Return the rows to train on, as an index into X, and their targets."""
-        raise NotImplementedError
-
-    def _options(self, request):
-        """Return further arguments of the training loop."""
-        return {}
-
     def _loss(self, request, outputs, targets):
         return request.row_losses(outputs, targets).mean()
 
