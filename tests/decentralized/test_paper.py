@@ -5,18 +5,15 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks import dekrr
-from benchmarks._data import MissingDataError
 from sklearn_ext import DecentralizedRFKRR, InProcessNetwork
+from tests.real_data import loaded_or_skipped
 
 pytestmark = pytest.mark.slow
 SEEDS = range(4)
 
 
 def task(name):
-    try:
-        return dekrr.load_task(name, 0)
-    except MissingDataError as error:
-        pytest.skip(str(error))
+    return loaded_or_skipped(dekrr.load_task, name, 0)
 
 
 def error(build, data, seed=0):

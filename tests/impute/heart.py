@@ -7,9 +7,9 @@ The data are not part of the package; tests that need them are skipped where the
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 
-from benchmarks._data import MissingDataError, load
+from benchmarks._data import load
+from tests.real_data import loaded_or_skipped
 
 
 class Cell(NamedTuple):
@@ -23,10 +23,7 @@ class Cell(NamedTuple):
 
 
 def load_cell(ratio):
-    try:
-        stored = load("imputation/heart")
-    except MissingDataError as error:
-        pytest.skip(str(error))
+    stored = loaded_or_skipped(load, "imputation/heart")
     k = int(np.flatnonzero(np.isclose(stored["ratio"], ratio) & (stored["rep"] == 1))[0])
     order = stored["perm"][k].astype(int)
     X, y = stored["X"][order], stored["y"][order].astype(float)

@@ -6,10 +6,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from benchmarks import _ood_outliers
-from benchmarks._data import MissingDataError
 from benchmarks._ood_sets import metrics
 from sklearn_ext import MSPOODDetector, OrthLossOODDetector
 from sklearn_ext.neural import NetClassifier
+from tests.real_data import loaded_or_skipped
 
 pytestmark = pytest.mark.slow
 SPLITS = (0, 1, 2)
@@ -36,10 +36,7 @@ def averages(judged):
 
 
 def tasks(name):
-    try:
-        return [_ood_outliers.load_task(name, split) for split in SPLITS]
-    except MissingDataError as error:
-        pytest.skip(str(error))
+    return [loaded_or_skipped(_ood_outliers.load_task, name, split) for split in SPLITS]
 
 
 def accuracy(detector, task):

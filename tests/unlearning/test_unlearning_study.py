@@ -9,18 +9,15 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 
 from benchmarks import unlearning as study
-from benchmarks._data import MissingDataError
 from sklearn_ext import MUSOUnlearner, SFRonUnlearner, make_forget_split, unlearning_report
+from tests.real_data import loaded_or_skipped
 
 pytestmark = pytest.mark.slow
 
 
 @cache
 def fashion(scenario, seed):
-    try:
-        return study.load_task(f"fashion14@{scenario}", seed)
-    except MissingDataError as error:
-        pytest.skip(str(error))
+    return loaded_or_skipped(study.load_task, f"fashion14@{scenario}", seed)
 
 
 @cache
