@@ -13,7 +13,6 @@ the fit of the model that forgets. All ratios are in the column ``fit/ours``:
 - ``Ridge``: scikit-learn's, which cannot forget, on the same features.
 """
 
-import copy
 from functools import partial
 
 import numpy as np
@@ -56,14 +55,14 @@ def model(seed, **parameters):
 
 
 class Forgetting(BaseEstimator):
-    """A fitted model whose `fit` is a request to forget."""
+    """A fitted model whose `fit` is a request to forget, which can be made once."""
 
     def __init__(self, fitted, lazy=False):
         self.fitted = fitted
         self.lazy = lazy
 
     def fit(self, X, y, forget):
-        self.model_ = copy.copy(self.fitted.estimator).forget(forget, lazy=self.lazy)
+        self.model_ = self.fitted.estimator.forget(forget, lazy=self.lazy)
         return self
 
     def predict(self, X):
@@ -119,7 +118,7 @@ class Rest(Forgetting):
 
     def fit(self, X, y, forget):
         left = forget & self.fitted.estimator.retained_
-        self.model_ = copy.copy(self.fitted.estimator).forget(left)
+        self.model_ = self.fitted.estimator.forget(left)
         return self
 
 

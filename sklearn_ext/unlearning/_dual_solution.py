@@ -78,20 +78,19 @@ class DualSolution:
         -------
         ndarray of shape (m, k)
         """
-        *_, S = self.settled(features)._elimination(features.engine, positions)
+        *_, S = self._elimination(features.engine, positions)
         return rows.Y - features.engine.to_numpy(S)
 
-    def forget(self, features, forgotten, retained, positions, *, lazy):
-        """Forget rows.
+    def forget(self, features, forgotten, rows, positions):
+        """Forget rows, which stay pending in the inverse.
 
         Parameters
         ----------
         features : RowFeatures
-        forgotten, retained : TrainingRows
+        forgotten, rows : TrainingRows
+            The rows to forget, and all rows with them.
         positions : ndarray of int of shape (m,)
-            Positions of the forgotten rows among all rows.
-        lazy : bool
-            Whether to leave the rows in `inverse` until it is needed.
+            Positions of the former among the latter.
 
         Returns
         -------
@@ -101,24 +100,24 @@ class DualSolution:
         ------
         IllConditionedError
         """
-        engine, now = features.engine, self.settled(features)
-        V, c, _ = now._elimination(engine, positions)
-        keep = _others(positions, len(now.alpha))
-        alpha = (engine.asarray(now.alpha) - V @ c)[keep]
-        changed = replace(
-            now,
-            alpha=engine.to_numpy(alpha),
-            coef=engine.to_numpy(features.expansion(retained.X, alpha)),
-            n_changed=now.n_changed + len(positions),
+        engine = features.engine
+        V, c, _ = self._elimination(engine, positions)
+        alpha = engine.asarray(self.alpha) - V @ c
+        alpha[positions] = 0.0
+        return replace(
+            self,
+            alpha=engine.to_numpy(alpha[_others(positions, len(alpha))]),
+            coef=engine.to_numpy(features.expansion(rows.X, alpha)),
+            n_changed=self.n_changed + len(positions),
+            pending=positions,
         )
-        if lazy:
-            return replace(changed, pending=positions)
-        inverse = dual_downdate(engine, engine.asarray(now.inverse), V, keep)
-        return replace(changed, inverse=engine.to_numpy(inverse))
 
     def learn(self, features, added, rows):
         """Learn the rows `added` to `rows`; parameters and errors as for `forget`."""
-        engine, now = features.engine, self.settled(features)
+        engine = features.engine
+        if self.pending is not None:  # what fails here leaves this solution as it is
+            copy = replace(self, inverse=self.inverse.copy()).settled(engine)
+            return copy.learn(features, added, rows)
         Z = features.matrix(added.X)
         cross = engine.zeros(len(rows), len(added))
         for block in features.blocks(len(rows)):
@@ -126,25 +125,32 @@ class DualSolution:
         own = Z @ Z.T
         own.reshape(-1)[:: len(own) + 1] += engine.asarray(self.ridge / added.weights)
         alpha, inverse = dual_learn(
-            engine, *now._arrays(engine), cross, own, engine.asarray(added.Y)
+            engine, *self._arrays(engine), cross, own, engine.asarray(added.Y)
         )
         return replace(
-            now,
+            self,
             alpha=engine.to_numpy(alpha),
             inverse=engine.to_numpy(inverse),
             coef=engine.to_numpy(features.expansion(rows.extended(added).X, alpha)),
-            n_changed=now.n_changed + len(added),
+            n_changed=self.n_changed + len(added),
         )
 
     def with_columns(self, columns):
         """Return the solution for some columns of the targets, which may be repeated."""
         return replace(self, alpha=self.alpha[:, columns], coef=self.coef[:, columns])
 
-    def settled(self, features):
-        """Return the solution with an inverse that has no forgotten row."""
-        if self.pending is None:
+    @property
+    def is_settled(self):
+        """Whether the inverse has no row that is forgotten."""
+        return self.pending is None
+
+    def settled(self, engine):
+        """Return the solution with an inverse that has no forgotten row, made from this one's.
+
+        It is the memory of this solution's inverse, which must not be used again.
+        """
+        if self.is_settled:
             return self
-        engine = features.engine
         inverse = engine.asarray(self.inverse)
         V, *_ = dual_elimination(engine, inverse, inverse[:, :0], self.pending)
         inverse = dual_downdate(engine, inverse, V, _others(self.pending, len(inverse)))

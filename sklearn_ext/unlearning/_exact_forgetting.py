@@ -121,7 +121,7 @@ def dual_elimination(engine, G, alpha, u):
 
 
 def dual_downdate(engine, G, V, r):
-    """Return the inverse of the rows r, :math:`G_{rr} - V_r V_r^T`."""
+    """Return the inverse of the rows r, :math:`G_{rr} - V_r V_r^T`; G may be overwritten."""
     return engine.add_square(engine.select(G, r), V[r], -1.0)
 
 

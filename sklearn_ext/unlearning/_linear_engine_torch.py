@@ -83,7 +83,7 @@ class TorchEngine:
         return A.tril() @ B + A.tril(-1).T @ B
 
     def select(self, A, index):
-        """Copy the rows and columns `index`, ascending, of a symmetric matrix."""
+        """Rows and columns `index`, ascending, of a symmetric matrix."""
         index = torch.as_tensor(index, device=self.device)
         return A[index][:, index]
 

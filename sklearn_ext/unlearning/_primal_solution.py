@@ -43,6 +43,7 @@ class PrimalSolution:
     n_changed: int = 0
 
     name: ClassVar[str] = "primal"
+    is_settled: ClassVar[bool] = True  # nothing is ever postponed here
 
     @classmethod
     def fit(cls, features, rows, ridge):
@@ -65,7 +66,7 @@ class PrimalSolution:
         _, coef = self._elimination(features, *_weighted(features, rows), -1.0)
         return features.engine.to_numpy(features(rows.X) @ coef)
 
-    def forget(self, features, forgotten, retained, positions, *, lazy):
+    def forget(self, features, forgotten, rows, positions):
         """Forget rows; parameters as for :meth:`DualSolution.forget`, few of which matter here."""
         return self._changed(features, forgotten, -1.0)
 
@@ -83,8 +84,8 @@ class PrimalSolution:
         """Return the solution for some columns of the targets, which may be repeated."""
         return replace(self, moment=self.moment[:, columns], coef=self.coef[:, columns])
 
-    def settled(self, features):
-        """Nothing is ever postponed here."""
+    def settled(self, engine):
+        """Return the solution as it is."""
         return self
 
     def _changed(self, features, rows, sign):

@@ -1,5 +1,6 @@
 """What random-feature regression and classification share: rows in, rows out, one solution."""
 
+import copy
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
@@ -116,18 +117,22 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 f"the request is for {len(forgotten)} of {self.n_retained_} rows; at least one "
                 "must be left."
             )
-        retained = None
-        if self._rows is not None:
-            retained = self._rows[np.setdiff1d(np.arange(len(self._rows)), positions)]
-        features, before = self._features_of_kept(), self._solution
+        features, before, rows = self._features_of_kept(), self._solution, self._rows
 
         def update():
-            return before.forget(features, forgotten, retained, positions, lazy=bool(lazy))
+            return before.forget(features, forgotten, rows, positions)
+
+        def retained():
+            return rows[np.setdiff1d(np.arange(len(rows)), positions)]
 
         solution, n_left = self._changed(
-            before, update, features, forgotten, retained, -1.0, stacklevel=3
+            before, update, features, forgotten, rows and retained, -1.0, stacklevel=3
         )
-        self._commit(solution, retained, forgotten, -1, retained_=mask, n_retained_=n_left)
+        del self._solution  # interrupted from here on, there is no model instead of half of one
+        rows = rows and rows.erased(positions)
+        if not lazy:
+            solution = solution.settled(features.engine)
+        self._commit(solution, rows, forgotten, -1, retained_=mask, n_retained_=n_left)
         return self
 
     def relabel(self, indices=None, *, X=None, y=None, sample_weight=None):
@@ -185,10 +190,16 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return engine.to_numpy(self._transform(engine, X, constant=False))
 
     def __getstate__(self):
-        # Nothing that was forgotten goes into a file.
         if "_solution" in vars(self):
-            self._solution = self._solution.settled(self._features_of_kept())
+            self._settle()  # nothing that was forgotten goes into a file
         return super().__getstate__()
+
+    def __copy__(self):
+        # Forgetting overwrites memory, which two models must not share.
+        return copy.deepcopy(self)
+
+    def __sklearn_is_fitted__(self):
+        return "_solution" in vars(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -238,7 +249,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             return before.learn(features, added, rows)
 
         solution, n_rows = self._changed(
-            before, update, features, added, extended, 1.0, stacklevel=5
+            before, update, features, added, extended and (lambda: extended), 1.0, stacklevel=5
         )
         self._commit(solution, extended, added, 1, retained_=mask, n_retained_=n_rows)
 
@@ -251,6 +262,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             changed,
             rows,
             sign,
+            n_rows=n_rows,
             solver=self.solver,
             alpha=self.alpha,
             refresh=self.refresh_fraction,
@@ -277,9 +289,17 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             refitted_=solution.n_changed == 0,
         )
 
+    def _settle(self):
+        """Take the rows of lazy requests out of the inverse, in its memory."""
+        if self._solution.is_settled:
+            return
+        solution = vars(self).pop("_solution")
+        self._solution = solution.settled(make_engine(self.device))
+
     def _request(self, indices, X, y, sample_weight):
         """Rows that a call names, their positions among the stored ones, and the mask after it."""
         check_is_fitted(self)
+        self._settle()
         if (indices is None) == (X is None) or (X is None) != (y is None):
             raise ValueError("give either indices, or both X and y.")
         if X is not None:

@@ -81,7 +81,7 @@ def fit_solution(features, rows, *, solver, alpha):
         ) from error
 
 
-def changed_solution(now, update, features, changed, rows, sign, *, solver, alpha, refresh):
+def changed_solution(now, update, features, changed, rows, sign, *, n_rows, solver, alpha, refresh):
     """Update a solution or, where much has changed or digits would be lost, factor anew.
 
     Parameters
@@ -92,10 +92,12 @@ def changed_solution(now, update, features, changed, rows, sign, *, solver, alph
     features : RowFeatures
     changed : TrainingRows
         Rows that come or go.
-    rows : TrainingRows or None
-        Rows after the change, if they are kept.
+    rows : callable or None
+        Returns the TrainingRows after the change, if they are kept.
     sign : {1.0, -1.0}
         Whether rows come or go.
+    n_rows : int
+        Rows after the change.
     solver, alpha
         As for :func:`fit_solution`.
     refresh : float
@@ -116,10 +118,10 @@ def changed_solution(now, update, features, changed, rows, sign, *, solver, alph
         except IllConditionedError:
             pass  # what follows does without the inverse
         else:
-            if rows is None or solver != "auto" or is_trusted(solution, len(rows)):
+            if rows is None or solver != "auto" or is_trusted(solution, n_rows):
                 return solution
     if rows is not None:
-        return fit_solution(features, rows, solver=solver, alpha=alpha)
+        return fit_solution(features, rows(), solver=solver, alpha=alpha)
     try:
         return now.refactored(features, changed, sign)
     except IllConditionedError as error:

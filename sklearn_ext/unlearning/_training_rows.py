@@ -30,6 +30,22 @@ class TrainingRows:
         """Return the rows of a slice or of an array of positions."""
         return TrainingRows(self.X[index], self.Y[index], self.weights[index])
 
+    def erased(self, positions):
+        """Return the rows but those at some positions, in the memory of these.
+
+        The memory of what is erased is overwritten; these rows must not be used again.
+
+        Parameters
+        ----------
+        positions : ndarray of int
+
+        Returns
+        -------
+        TrainingRows
+        """
+        gone = np.sort(positions)
+        return TrainingRows(*(_closed(A, gone) for A in (self.X, self.Y, self.weights)))
+
     def with_targets(self, Y):
         """Return the same rows with other targets."""
         return TrainingRows(self.X, Y, self.weights)
@@ -43,6 +59,22 @@ class TrainingRows:
         return TrainingRows(
             X, np.vstack((self.Y, other.Y)), np.concatenate((self.weights, other.weights))
         )
+
+
+def _closed(A, gone):
+    """Move the rows of an array up into the gaps of those that are gone, ascending."""
+    if sp.issparse(A):
+        return A[np.setdiff1d(np.arange(A.shape[0]), gone, assume_unique=True)]
+    # In one dimension numpy moves overlapping memory without a copy.
+    A = np.require(A, requirements="CW")  # a copy, if the memory may not be written
+    memory, width = A.reshape(-1), A[:1].size
+    starts, stops = width * (gone + 1), width * np.append(gone[1:], len(A))
+    end = width * gone[0]
+    for start, stop in zip(starts, stops, strict=True):
+        memory[end : end + stop - start] = memory[start:stop]
+        end += stop - start
+    memory[end:] = 0.0
+    return memory[:end].reshape(-1, *A.shape[1:])
 
 
 def is_empty_request(indices):
