@@ -405,8 +405,9 @@ class OrthLossOODDetector(BaseOODDetector):
             **self._training(rng, device),
         )
         X = np.concatenate([rows.X, outliers])
-        marks = np.full(len(outliers), self.outlier_label)
-        y = np.concatenate([rows.y, marks.astype(rows.y.dtype, copy=False)])
+        # As objects: the type of the labels need not have a place for the mark.
+        marks = np.full(len(outliers), self.outlier_label, dtype=object)
+        y = np.concatenate([rows.y.astype(object), marks])
         return tuned.partial_fit(X, y, classes=labels)
 
     def _warn_of_few_features(self, net, n_classes):

@@ -21,7 +21,9 @@ def is_outlier(y, outlier_label) -> np.ndarray:
     -------
     bool ndarray of shape (n,)
     """
-    return np.asarray(y == outlier_label) & np.ones(len(y), dtype=bool)
+    # Where labels are words numpy has made one of the number, too.
+    mark = str(outlier_label) if y.dtype.kind in "US" else outlier_label
+    return np.asarray(y == mark) & np.ones(len(y), dtype=bool)
 
 
 class OutlierBatches:

@@ -207,8 +207,11 @@ class SeparationNet(NetClassifier):
             raise ValueError(
                 f"All rows are labelled outlier_label={self.outlier_label!r}, no classes are left."
             )
+        labels = y[~outlying]
+        if labels.dtype == object:  # they stood beside a mark of another type
+            labels = np.array(labels.tolist())
         codes = np.full(len(y), OUTLIER, dtype=np.int64)
-        codes[~outlying] = super()._encode(y[~outlying], afresh, classes)
+        codes[~outlying] = super()._encode(labels, afresh, classes)
         return codes
 
     def get_iterator(self, dataset, training=False):

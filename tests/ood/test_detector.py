@@ -66,6 +66,13 @@ def test_rows_are_told_apart_by_their_labels(blobs):
     np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(expected, axis=0))
 
 
+def test_numbers_among_words_mark_outliers_as_well(blobs):
+    X, y = blobs
+    words = np.concatenate([np.array(["one", "two", "three"])[y[:500]], np.full(100, -1)])
+    rows = CentroidDetector(random_state=0).fit(X, words).rows_
+    np.testing.assert_array_equal(rows.X_outliers, X[500:].astype(np.float32))
+
+
 def test_the_threshold_rejects_the_given_share_of_new_rows(blobs):
     X, y = blobs
     rates = []

@@ -133,6 +133,28 @@ def test_labels_may_be_words(digits):
     assert "odd" not in worded.classes_
 
 
+@pytest.mark.filterwarnings("ignore:No row is labelled")
+@pytest.mark.parametrize(
+    ("labels_of", "outlier_label"),
+    [
+        (lambda y: y.astype(str), -1),
+        (lambda y: np.array([f"digit {label}" for label in y], dtype=object), -1),
+        (lambda y: y.astype(np.uint8), -1),
+        (lambda y: y > 3, -1),
+        (lambda y: y, "odd"),
+    ],
+    ids=["words", "objects", "unsigned", "truth values", "a word for numbers"],
+)
+def test_made_outliers_are_of_no_class_whatever_the_type_of_labels(
+    digits, labels_of, outlier_label
+):
+    X, y = digits[0][:210], labels_of(digits[1][:210])
+    detector = OrthLossOODDetector(**SHORT, outlier_label=outlier_label).fit(X, y)
+    np.testing.assert_array_equal(detector.classes_, np.unique(y))
+    assert np.mean(detector.predict_class(X) == y) > 0.8
+    assert detector.separation_["after"]["outlier_cosine"] < 0.15
+
+
 class TwoHeads(nn.Module):
     """Probabilities come out, and the last linear layer is not the head."""
 
