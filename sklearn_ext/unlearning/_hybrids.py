@@ -98,16 +98,17 @@ def match_rows(ranking, retained_codes, n_hybrids, rng):
 
     Every class keeps a shuffled stock of its retained rows. A forget row walks down its ranking
     and takes one row of each class that has stock left, until it has enough; the k-th goes with
-    the k-th mask. When no class of a ranking has stock left its classes are filled up again.
+    the k-th mask. When too few classes of a ranking have stock left, the empty ones are filled up
+    again.
 
     Parameters
     ----------
     ranking : list of ndarray
-        Classes for each forget row, best first.
+        Classes for each forget row, best first; all have retained rows.
     retained_codes : ndarray of shape (n_retained,)
         Classes of the retained rows.
     n_hybrids : int
-        Hybrids of each forget row.
+        Hybrids of each forget row; no ranking is shorter.
     rng : RandomState
 
     Returns
@@ -121,15 +122,12 @@ def match_rows(ranking, retained_codes, n_hybrids, rng):
     stock = {c: list(rng.permutation(rows)) for c, rows in rows_of.items()}
     index, exhausted = [], False
     for forget_row, classes in enumerate(ranking):
-        taken = 0
-        while taken < n_hybrids:
-            stocked = [c for c in classes if stock[c]][: n_hybrids - taken]
-            for c in stocked:
-                index.append((forget_row, stock[c].pop(), taken))
-                taken += 1
-            if taken < n_hybrids:
-                exhausted = True
-                stock.update((c, list(rng.permutation(rows_of[c]))) for c in classes)
+        chosen = [c for c in classes if stock[c]][:n_hybrids]
+        if len(chosen) < n_hybrids:
+            exhausted = True
+            stock.update((c, list(rng.permutation(rows_of[c]))) for c in classes if not stock[c])
+            chosen = classes[:n_hybrids]
+        index.extend((forget_row, stock[c].pop(), k) for k, c in enumerate(chosen))
     return np.asarray(index, dtype=np.int64).reshape(-1, 3), exhausted
 
 

@@ -92,6 +92,14 @@ def test_exhausted_stock_is_filled_up_and_told():
     assert set(index[:4, 1]) == {1, 2}
 
 
+def test_only_empty_stock_is_filled_up_and_each_hybrid_has_a_class_of_its_own():
+    retained = np.array([0] * 6 + [1])
+    index, exhausted = match_rows([np.array([0, 1])] * 3, retained, 2, np.random.RandomState(0))
+    assert exhausted
+    assert retained[index[:, 1]].tolist() == [0, 1] * 3
+    assert len(set(index[::2, 1])) == 3  # there were enough of them
+
+
 def test_blend_is_a_weighted_mean():
     forget, retained = np.full((2, 3), 4.0), np.zeros((2, 3))
     np.testing.assert_array_equal(
