@@ -121,8 +121,8 @@ def calibrate(disparity):
     Without any spread the standard deviation is one: all rows score alike, and finitely.
     """
     logs = log_disparity(disparity)
-    spread = float(logs.std())
-    return float(logs.mean()), spread if spread > 0 else 1.0
+    # The mean of equal numbers need not be exactly their value.
+    return float(logs.mean()), float(logs.std()) if np.ptp(logs) > 0 else 1.0
 
 
 def combine(disparities, calibration):

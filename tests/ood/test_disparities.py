@@ -151,3 +151,9 @@ def test_ties_are_not_divided_by_zero():
     tied = np.zeros(10)
     calibration = {"pixel": calibrate(tied)}
     np.testing.assert_array_equal(combine({"pixel": tied}, calibration), np.zeros(10))
+
+
+@pytest.mark.parametrize(("value", "n"), [(0.0, 100), (0.3, 37)])
+def test_nor_by_what_rounding_makes_of_it(value, n):
+    calibration = {"pixel": calibrate(np.full(n, value))}
+    assert calibration["pixel"] == (pytest.approx(np.log(value + 1e-6)), 1.0)
