@@ -95,6 +95,8 @@ def expected_forget_score(request, X_val=None, codes_val=None):
     if X_val is None:
         return score
     known = request.present[codes_val]  # classes without retained rows say nothing about the others
+    if not known.any():
+        return score
     X_val, codes_val = X_val[known], codes_val[known]
     of_net = predict_logits(request.net, X_val).argmax(dim=1) == codes_val
     predicted = model.predict(X_val.flatten(start_dim=1).cpu().numpy())

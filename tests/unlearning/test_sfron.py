@@ -132,6 +132,9 @@ def test_validation_rows_of_a_forgotten_class_do_not_count(net, train, digits, f
         *train, forget=forget, X_val=digits[0][600:], y_val=digits[1][600:]
     )
     assert unlearner.stop_forget_score_ == 0
+    gone = digits[1][600:] == "digit 3"
+    unlearner.fit(*train, forget=forget, X_val=digits[0][600:][gone], y_val=digits[1][600:][gone])
+    assert unlearner.stop_forget_score_ == 0
     with pytest.raises(ValueError, match="must be given together"):
         sfron(net).fit(*train, forget=forget, X_val=digits[0])
     with pytest.raises(ValueError, match="none of the classes"):
