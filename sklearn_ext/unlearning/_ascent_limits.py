@@ -7,6 +7,8 @@ from ._label_rules import fit_random_features, flat_rows
 from ._saliency import balanced_mask, squared_batch_gradients, squared_row_gradients
 
 _N_COMPONENTS = 500  # a score needs fewer than labels do
+_MASK_ROWS = 5000
+_MASK_ROWS_PER_FORGET_ROW = 200
 
 
 def sample_rows(rows, n_rows, rng):
@@ -38,8 +40,9 @@ def forget_remain_mask(request, *, gamma, batch_size, by_row, max_samples):
     batch_size : int
     by_row : bool
         Whether gradients are squared by row instead of by batch.
-    max_samples : int or None
-        Retained rows that take part.
+    max_samples : int, "auto" or None
+        Retained rows that take part. "auto" is 5,000, or 200 for each row to forget if that is
+        less: more would not make up for how few these are.
 
     Returns
     -------
@@ -47,6 +50,8 @@ def forget_remain_mask(request, *, gamma, batch_size, by_row, max_samples):
     """
     module, rng = request.module.eval(), request.rng
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if max_samples == "auto":
+        max_samples = min(_MASK_ROWS, _MASK_ROWS_PER_FORGET_ROW * len(request.forget))
     retained = sample_rows(request.retain, max_samples or len(request.retain), rng)
     # Squares of batch means compare for one batch size only.
     size = min(batch_size, len(request.forget), len(retained))

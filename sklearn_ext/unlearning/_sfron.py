@@ -108,8 +108,9 @@ class SFRonUnlearner(BaseUnlearner):
     fisher : {"batch", "sample"}, default="batch"
         Whether gradients are squared by batch, as published, or by row.
 
-    mask_max_samples : int or None, default=5000
-        Retained rows behind the mask; None is all.
+    mask_max_samples : int, "auto" or None, default="auto"
+        Retained rows behind the mask. "auto" is 5,000, or 200 for each row to forget if that is
+        less. None is all.
 
     batch_size : int or None, default=None
         Rows of a step; None is the net's.
@@ -195,7 +196,11 @@ class SFRonUnlearner(BaseUnlearner):
         "strict_mask": ["boolean"],
         "freeze_norm": ["boolean", StrOptions({"auto"})],
         "fisher": [StrOptions({"batch", "sample"})],
-        "mask_max_samples": [Interval(Integral, 1, None, closed="left"), None],
+        "mask_max_samples": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
     }
 
     def __init__(
@@ -221,7 +226,7 @@ class SFRonUnlearner(BaseUnlearner):
         strict_mask=False,
         freeze_norm="auto",
         fisher="batch",
-        mask_max_samples=5000,
+        mask_max_samples="auto",
         batch_size=None,
         random_state=None,
         verbose=0,

@@ -81,6 +81,17 @@ def test_a_threshold_of_zero_selects_all(net, train, forget):
     assert everything.mask_density_ == 1
 
 
+def test_few_rows_to_forget_are_weighed_against_few_others(net, train):
+    def mask(rows, **params):
+        unlearner = sfron(net, n_iter=0, stop_forget_score=0.5, **params)
+        return unlearner.fit(*train, forget=rows).mask_["1.weight"]
+
+    assert (mask([17]) == mask([17], mask_max_samples=200)).all()
+    assert (mask([17]) != mask([17], mask_max_samples=None)).any()
+    ten = range(0, 600, 60)
+    assert (mask(ten) == mask(ten, mask_max_samples=None)).all()
+
+
 def test_no_iterations_change_nothing(net, train, forget):
     unlearner = sfron(net, n_iter=0).fit(*train, forget=forget)
     assert same_weights(unlearner.estimator_, net)
