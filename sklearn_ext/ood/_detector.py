@@ -95,6 +95,10 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """Whether `fit` must be given y."""
         return True
 
+    def _fewest_classes(self):
+        """How many classes y must have, if it is given."""
+        return 2
+
     def _needs_training_rows(self):
         """Whether there is anything to learn but the threshold."""
         return True
@@ -130,8 +134,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the input is not finite or of a wrong shape, labels are missing or of one class
-            only, or a parameter is out of range.
+            If the input is not finite or of a wrong shape, labels are missing or of too few
+            classes, or a parameter is out of range.
         """
         if y is None:
             if self._needs_labels():
@@ -146,10 +150,11 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             check_classification_targets(y)
             inside = ~is_outlier(y, self.outlier_label)
             classes, codes = np.unique(y[inside], return_inverse=True)
-            if len(classes) < 2:
+            fewest = self._fewest_classes()
+            if len(classes) < fewest:
                 found = "none" if len(classes) == 0 else f"one class: {classes.tolist()[0]!r}"
                 raise ValueError(
-                    f"{type(self).__name__} needs rows of at least 2 classes beside those "
+                    f"{type(self).__name__} needs rows of at least {fewest} classes beside those "
                     f"labelled outlier_label={self.outlier_label!r}, got {found}."
                 )
         rng = local_random_state(self.random_state)

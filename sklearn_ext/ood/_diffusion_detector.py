@@ -45,7 +45,8 @@ class DiffusionOODDetector(BaseOODDetector):
         it in a :class:`~sklearn.frozen.FrozenEstimator` where the detector will be cloned), one
         that is not is cloned and fitted. A net (:class:`skorch.NeuralNetClassifier`) gives features
         and probabilities, any other classifier of scikit-learn probabilities only. None trains a
-        :class:`~sklearn_ext.NetClassifier`, or does without a classifier if `fit` gets no classes.
+        :class:`~sklearn_ext.NetClassifier`, or does without a classifier if `fit` gets no classes
+        or only one.
 
     diffusion : "empirical", "ddpm", ConditionalDDPM or callable, default="empirical"
         The diffusion model. "empirical" is the best denoiser that there is for the training rows,
@@ -282,6 +283,9 @@ class DiffusionOODDetector(BaseOODDetector):
     def _needs_labels(self):
         return False
 
+    def _fewest_classes(self):
+        return 1
+
     def _setting(self, name):
         return _PRESETS[self.preset].get(name, getattr(self, name))
 
@@ -304,11 +308,13 @@ class DiffusionOODDetector(BaseOODDetector):
 
     def _fit_classifier(self, rows, rng):
         self.classifier_ = None
-        if rows.y is None and not is_fitted(self.classifier):
+        n_classes = 0 if rows.y is None else len(np.unique(rows.y))
+        if n_classes < 2 and not is_fitted(self.classifier):
+            found = "y has one class" if n_classes else "y is None"
             if self.classifier is not None:
-                raise ValueError(f"classifier={self.classifier!r} is not fitted, and y is None.")
+                raise ValueError(f"classifier={self.classifier!r} is not fitted, and {found}.")
             if self.conditional:
-                raise ValueError("conditional=True needs classes, but y and classifier are None.")
+                raise ValueError(f"conditional=True needs classes: classifier is None, {found}.")
             return None
         reading = fitted_reading(self.classifier, rows.X, rows.y, head=self.head, rng=rng)
         self.classifier_, self.classes_ = reading.classifier, reading.classes

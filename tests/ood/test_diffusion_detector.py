@@ -256,6 +256,24 @@ def test_without_classes_it_is_a_novelty_detector(digits):
     assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
 
 
+def test_one_class_is_a_novelty_detector_too_and_outliers_stay_outside(digits):
+    X_train, y_train, _, _, X_near = digits
+    plain = DiffusionOODDetector(random_state=0).fit(X_train)
+    y = np.append(np.full(len(X_train), "digit"), np.full(len(X_near), "odd"))
+    alike = DiffusionOODDetector(outlier_label="odd", random_state=0)
+    alike.fit(np.concatenate([X_train, X_near]), y)
+    assert alike.disparity_ == ("pixel",)
+    np.testing.assert_array_equal(alike.score_samples(X_near), plain.score_samples(X_near))
+    with pytest.raises(ValueError, match="not fitted, and y has one class"):
+        DiffusionOODDetector(LogisticRegression()).fit(X_train, np.zeros(len(X_train)))
+    with pytest.raises(ValueError, match="got none"):
+        DiffusionOODDetector().fit(X_train, np.full(len(X_train), -1))
+    logistic = LogisticRegression(max_iter=2000).fit(X_train, y_train)
+    few = DiffusionOODDetector(logistic, random_state=0)
+    few.fit(X_train[y_train == 3], y_train[y_train == 3])
+    assert few.disparity_ == ("pixel", "probability")
+
+
 def test_the_preset_means_its_parameters_and_a_trained_model(digits, net, ddpm):
     X_train, y_train, X_test = digits[0] / 16, digits[1], digits[2] / 16
     preset = DiffusionOODDetector(net, preset="paper", diffusion=ddpm, random_state=0)
