@@ -188,8 +188,10 @@ def negative_mahalanobis(features: Tensor, means: Tensor, root: Tensor) -> Tenso
     -------
     tensor of shape (n,)
     """
-    distances = [((features - mean) @ root).square().sum(dim=1) for mean in means]
-    return -torch.stack(distances).amin(dim=0)
+    origin = means.mean(dim=0)  # products are taken of small numbers, and once for all classes
+    whitened, centres = (features - origin) @ root, (means - origin) @ root
+    distances = torch.cdist(whitened, centres, compute_mode="donot_use_mm_for_euclid_dist")
+    return -distances.amin(dim=1).square()
 
 
 def logit_origin(weight: Tensor, bias: Tensor) -> Tensor:
