@@ -2,6 +2,7 @@
 
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
@@ -184,6 +185,12 @@ class MahalanobisOODDetector(BasePostHocDetector):
         self.shrinkage = shrinkage
 
     def _learn(self, features, codes, weight, bias):
+        missing = np.delete(self.classes_, codes.unique().numpy())
+        if len(missing):
+            raise ValueError(
+                f"MahalanobisOODDetector needs rows of all classes of its estimator, y has none of "
+                f"{missing.tolist()}."
+            )
         means = class_means(features, codes, len(weight))
         self.means_ = means.numpy()
         self.precision_root_ = shrunk_precision_root(

@@ -126,6 +126,12 @@ def test_mahalanobis(digits, net, read_off):
     np.testing.assert_allclose(of_unseen(detector, digits), expected, rtol=1e-4)
 
 
+def test_a_class_without_rows_has_no_mean(digits, net):
+    X, y = digits[1]
+    with pytest.raises(ValueError, match=r"y has none of \[3, 7\]"):
+        MahalanobisOODDetector(net).fit(X[(y != 3) & (y != 7)], y[(y != 3) & (y != 7)])
+
+
 def test_clipped_features(digits, net, read_off):
     X, y = digits[1]
     head = net.module_[-1]
