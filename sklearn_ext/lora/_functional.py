@@ -5,13 +5,13 @@ forms it again from the seed of the noise. What is kept is the weight by referen
 deviations of its rows, and the seed.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.func import functional_call
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,13 @@ def dense(weight):
 
 
 def call_with_weight(layer, weight, x, **others):
-    """Output of a layer as if it had another weight."""
-    return functional_call(layer, {"weight": weight, **others}, (x,))
+    """Output of a layer as if it had another weight.
+
+    A copy of the layer is called, because other threads may be calling the layer itself.
+    """
+    stand_in = copy.copy(layer)
+    stand_in._parameters = {**layer._parameters, "weight": weight, **others}
+    return stand_in(x)
 
 
 def conv_geometry(layer, x):

@@ -1,6 +1,7 @@
 """Adapted layers compute with W + s B A, plus the noise while there is some."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -133,6 +134,19 @@ def test_merging_keeps_the_frozen_weight_bit_for_bit(case):
     assert torch.equal(layer.base_layer.weight, W)
     layer.unmerge()
     assert torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_threads_may_call_one_layer(merged):
+    layer = randomized(nn.Conv1d(32, 32, 3, groups=32))
+    if merged:
+        layer.merge()
+    W, x = layer.base_layer.weight.clone(), torch.randn(4, 32, 50)
+    expected = layer(x)
+    with ThreadPoolExecutor(4) as threads:
+        outputs = list(threads.map(lambda _: layer(x), range(400)))
+    assert all(torch.equal(output, expected) for output in outputs)
+    assert torch.equal(layer.base_layer.weight, W)
 
 
 def test_local_noise_has_the_distribution_of_weight_noise_for_one_row():
