@@ -6,7 +6,13 @@ import numpy as np
 import torch
 
 from ._noise import noise_strength, row_std, squared_row_norms
-from ._weight_noise import WeightNoise, full_precision, release_scratch_buffers, scratch_buffer
+from ._weight_noise import (
+    WeightNoise,
+    full_precision,
+    noise_buffer,
+    release_scratch_buffers,
+    scratch_buffer,
+)
 
 
 def full_weight(layer):
@@ -88,10 +94,7 @@ class NoiseProcess:
 
     def _make_buffers(self):
         weights = [layer.frozen_weight for layer in self.layers]
-        return [
-            [torch.empty_like(W, dtype=full_precision(W)) for W in weights]
-            for _ in range(self.n_noise)
-        ]
+        return [[noise_buffer(W) for W in weights] for _ in range(self.n_noise)]
 
     def watch(self, net):
         """Notice the steps of a net's optimisers."""

@@ -31,6 +31,14 @@ def release_scratch_buffers():
     vars(_scratch).pop("buffers", None)
 
 
+def noise_buffer(weight):
+    """Return an empty tensor for noise on a weight, filter by filter whatever the weight's layout.
+
+    A weight in torch.channels_last would pass its own on, and its rows would be no views.
+    """
+    return torch.empty(weight.shape, dtype=full_precision(weight), device=weight.device)
+
+
 class WeightNoise:
     """The noise of one weight in one training step.
 
@@ -70,7 +78,7 @@ class WeightNoise:
 
     def sample(self, weight):
         """Return the noise alone as a new tensor, in at least float32."""
-        out = torch.empty(weight.shape, dtype=full_precision(weight), device=weight.device)
+        out = noise_buffer(weight)
         standard_normal_(out, self.seed).flatten(1).mul_(self.std[:, None])
         return out
 

@@ -18,6 +18,10 @@ LAYERS = {
     "same": (lambda: nn.Conv1d(4, 6, 4, padding="same"), (2, 4, 9)),
     "grouped": (lambda: nn.Conv2d(4, 6, 3, groups=2, stride=2, dilation=2), (2, 4, 9, 8)),
     "depthwise": (lambda: nn.Conv1d(4, 8, 3, groups=4, bias=False), (2, 4, 9)),
+    "channels last": (
+        lambda: nn.Conv2d(4, 6, 3, padding=1).to(memory_format=torch.channels_last),
+        (2, 4, 7, 8),
+    ),
     "padded by itself": (lambda: PaddedConv2d(4, 6, 3), (2, 4, 7, 8)),
 }
 

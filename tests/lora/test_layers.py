@@ -9,7 +9,7 @@ from torch import nn
 
 from sklearn_ext.lora._functional import noisy_output
 from sklearn_ext.lora._layers import LoRALinear, adapted
-from sklearn_ext.lora._weight_noise import WeightNoise
+from sklearn_ext.lora._weight_noise import WeightNoise, noise_buffer
 from tests.lora.layers import LAYERS, randomized
 
 
@@ -67,7 +67,7 @@ def test_functional_noise_is_noise_in_place(case, stored):
     layer = randomized(copy.deepcopy(base))
     W = layer.frozen_weight
     kept = W.clone()
-    noise = noise_for(layer, buffer=torch.empty_like(W) if stored else None)
+    noise = noise_for(layer, buffer=noise_buffer(W) if stored else None)
     results = []
     for in_place in (False, True):
         leaf = x.clone().requires_grad_()

@@ -70,6 +70,18 @@ def test_progress_counts_batches_of_all_epochs(module):
     assert strengths == [t / 8 for t in range(8)]
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_stored_noise_is_that_of_its_seed_in_any_layout(layout):
+    layer = randomized(nn.Conv2d(6, 8, 3).to(memory_format=layout))
+    process = NoiseProcess(
+        [layer], sigma=0.2, schedule="constant", store_noise=True, seed=0, n_epochs=1
+    )
+    process.refresh()
+    W, noise = layer.frozen_weight, process._noises[0][0]
+    for _ in range(2):
+        assert torch.equal(noise.added_to(W, W.dtype), noise.sample(W) + W)
+
+
 def test_layers_that_take_no_noise_get_none(module):
     module[0].takes_noise = False
     process = process_of(module, schedule="constant")
