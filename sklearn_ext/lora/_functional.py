@@ -25,7 +25,7 @@ class LinearProduct:
         return gradient @ weight
 
     def bias_gradient(self, gradient):
-        return gradient.flatten(0, -2).sum(dim=0)
+        return gradient.sum_to_size(gradient.shape[-1])
 
 
 _CONVOLUTIONS = {
@@ -156,4 +156,6 @@ def noisy_output(layer, x, noise):
         return noisy_product(x, W, layer.bias, noise, LinearProduct())
     x, padding = conv_geometry(layer, x)
     product = ConvolutionProduct(tuple(layer.stride), padding, tuple(layer.dilation), layer.groups)
+    if x.ndim < W.ndim:  # one map, without an axis for rows
+        return noisy_product(x[None], W, layer.bias, noise, product)[0]
     return noisy_product(x, W, layer.bias, noise, product)

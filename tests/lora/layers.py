@@ -22,6 +22,8 @@ LAYERS = {
         lambda: nn.Conv2d(4, 6, 3, padding=1).to(memory_format=torch.channels_last),
         (2, 4, 7, 8),
     ),
+    "one row": (lambda: nn.Linear(7, 5), (7,)),
+    "one map": (lambda: nn.Conv1d(4, 6, 3, padding=1), (4, 9)),
     "padded by itself": (lambda: PaddedConv2d(4, 6, 3), (2, 4, 7, 8)),
 }
 
