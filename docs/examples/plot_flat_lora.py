@@ -62,7 +62,8 @@ print(f"{some.n_trainable_} of {some.n_total_} parameters are trained")
 # -------------------------------------
 #
 # ``expected_sharpness`` measures how much noise on the merged weights adds to the loss. The more
-# noise there was in training, the flatter the loss around the weights that were found.
+# noise there was in training, the flatter the loss around the weights that were found. A flat loss
+# shows under a further shift, on the right: the same test digits with noise on their pixels.
 
 strengths = (0.05, 0.1, 0.2, 0.3)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -75,9 +76,6 @@ for sigma, net in adapted.items():
 left.set_xlabel("size of the noise, relative to the weights")
 left.set_ylabel("rise of the training loss")
 left.legend(frameon=False)
-
-# %%
-# A flat loss shows under a further shift: the same test digits with noise on their pixels.
 
 noise = rng.randn(*turned[test].shape)
 levels = (0.0, 0.1, 0.2, 0.3, 0.4)

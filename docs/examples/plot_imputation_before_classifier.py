@@ -51,6 +51,33 @@ imputers = {
 }
 
 # %%
+# The idea, in two features
+# -------------------------
+#
+# Half of the flavanoids are missing. A bar is a filled value, a dot a complete row, a colour a
+# cultivar. The column mean is one value for all. The other feature moves it along a line. The
+# label, known for training rows, gives each cultivar a line of its own.
+
+rng = np.random.RandomState(0)
+pair = X[["total_phenols", "flavanoids"]].to_numpy()
+lost = rng.rand(len(pair)) < 0.5
+with_lost = pair.copy()
+with_lost[lost, 1] = np.nan
+joint = SupervisedKernelImputer(residual_smoothing=False, random_state=0)
+fills = {"column mean": SimpleImputer().fit_transform(with_lost)}
+labelled = joint.fit_transform(with_lost, y)
+fills |= {"the other feature": joint.transform(with_lost), "and the label": labelled}
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
+for ax, (name, filled) in zip(axes, fills.items(), strict=True):
+    ax.scatter(*pair[~lost].T, c=y[~lost], cmap="tab10", vmax=9, s=8, alpha=0.4)
+    ax.scatter(*filled[lost].T, c=y[lost], cmap="tab10", vmax=9, s=30, marker="_")
+    error = np.sqrt(np.mean((filled - pair)[lost, 1] ** 2))
+    ax.set(title=f"{name}: error {error:.2f}", xlabel="total phenols")
+axes[0].set_ylabel("flavanoids")
+plt.show()
+
+# %%
 # Error and accuracy
 # ------------------
 #

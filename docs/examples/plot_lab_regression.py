@@ -9,11 +9,12 @@ features matter in different regions, and measurements of patients.
 """
 
 # %%
-# A function whose features matter in different regions
-# -----------------------------------------------------
+# The idea, in one dimension
+# --------------------------
 #
-# The first feature switches between two regimes: on the left the target follows the second
-# feature, on the right the third. Three more features are noise.
+# A wave is slow on the left and fast on the right. Both fits store twenty rows. With ``locality=0``
+# all of them share one bandwidth, a compromise. With bandwidths of their own, kernels widen where
+# the wave is slow or stored rows are far apart, and the others stay narrow.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +24,40 @@ from sklearn.model_selection import GridSearchCV
 from sklearn_ext import LABBandwidthDisplay, LABRidgelessRegressor, LossCurveDisplay
 
 rng = np.random.default_rng(0)
+
+
+def wave(x):
+    return np.sin(4 * np.exp(1.5 * x))
+
+
+rows = rng.uniform(-1, 1.2, size=(800, 1))
+noisy = wave(rows[:, 0]) + rng.normal(scale=0.1, size=len(rows))
+x = np.linspace(-1, 1.2, 400)[:, None]
+
+fig, axes = plt.subplots(
+    2, 2, figsize=(9, 4), sharex=True, sharey="row", height_ratios=(2, 1), layout="constrained"
+)
+for (top, bottom), locality in zip(axes.T, (0.0, 1.0), strict=True):
+    lab = LABRidgelessRegressor(kernel="rbf", n_support=20, locality=locality, random_state=0)
+    lab.fit(rows, noisy)
+    error = np.sqrt(np.mean((lab.predict(x) - wave(x[:, 0])) ** 2))
+    top.plot(rows, noisy, ".", color="0.8", ms=3)
+    top.plot(x, lab.predict(x), color="C3")
+    top.plot(lab.support_vectors_, lab.predict(lab.support_vectors_), "*", color="C3", ms=9)
+    kernels = np.exp(-lab.bandwidths_.T * (x - lab.support_vectors_.T) ** 2)
+    bottom.plot(x, kernels, color="C3", lw=0.8)
+    name = "one bandwidth for all" if locality == 0 else "a bandwidth for each"
+    top.set_title(f"{name}: error {error:.2f}")
+axes[0, 0].set_ylabel("prediction")
+axes[1, 0].set_ylabel("kernels")
+plt.show()
+
+# %%
+# A function whose features matter in different regions
+# -----------------------------------------------------
+#
+# The first feature switches between two regimes: on the left the target follows the second
+# feature, on the right the third. Three more features are noise.
 
 
 def switching(X):

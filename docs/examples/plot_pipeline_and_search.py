@@ -80,6 +80,7 @@ ax.set(
     ylabel="support points",
 )
 for (i, j), score in np.ndenumerate(scores):
-    ax.text(j, i, f"{score:.3f}", ha="center", va="center", color="white")
+    color = "black" if score > scores.mean() else "white"
+    ax.text(j, i, f"{score:.3f}", ha="center", va="center", color=color)
 fig.colorbar(image, label="mean accuracy of 4 folds")
 plt.show()

@@ -25,7 +25,8 @@ from sklearn.preprocessing import scale
 from sklearn_ext import LABRidgelessRegressor, NetClassifier
 from sklearn_ext.neural import load_tensors, save_tensors
 
-folder = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()
+folder = Path(temporary.name)
 X, y = load_diabetes(return_X_y=True)
 model = LABRidgelessRegressor(n_support=20, max_iter=50, random_state=0).fit(X, y)
 joblib.dump(model, folder / "model.joblib")
@@ -35,19 +36,22 @@ print(np.array_equal(joblib.load(folder / "model.joblib").predict(X), model.pred
 # To and from others: skops
 # -------------------------
 #
-# The file tells which types it wants to build; the loader says which of them it trusts.
+# The file tells which types it wants to build; the loader says which of them it trusts, here those
+# of this package. A file that asks for another one is refused.
 
 skops.io.dump(model, folder / "model.skops")
 types = skops.io.get_untrusted_types(file=folder / "model.skops")
 print(types)
-restored = skops.io.load(folder / "model.skops", trusted=types)
+trusted = [name for name in types if name.startswith("sklearn_ext.")]
+restored = skops.io.load(folder / "model.skops", trusted=trusted)
 print(np.array_equal(restored.predict(X), model.predict(X)))
 
 # %%
 # Weights of a network: safetensors
 # ---------------------------------
 #
-# The architecture comes from your code, the numbers from the file.
+# The architecture comes from your code, the numbers from the file. Soups (``save``), low-rank
+# adapters (``save_adapter``) and diffusion models (``save_checkpoint``) write such files themselves.
 
 X, y = load_iris(return_X_y=True)
 net = NetClassifier(max_epochs=20, random_state=0).fit(scale(X), y)
@@ -74,3 +78,4 @@ try:
     load_tensors(folder / "from_a_stranger.pt")
 except ValueError as error:
     print(str(error).replace(str(folder), "..."))
+temporary.cleanup()

@@ -34,8 +34,9 @@ from sklearn_ext import (
 )
 
 X, y = load_digits(return_X_y=True)
-X = X.reshape(-1, 8, 8) / 16 + 0.3 * np.random.RandomState(0).randn(len(X), 8, 8)
-X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, random_state=0)
+clean = X.reshape(-1, 8, 8) / 16
+X = clean + 0.3 * np.random.RandomState(0).randn(len(X), 8, 8)
+X, X_test, clean, _, y, y_test = train_test_split(X, clean, y, test_size=0.4, random_state=0)
 
 
 def network():
@@ -51,7 +52,6 @@ def network():
 
 original = network().fit(X, y)
 
-
 threes = make_forget_split(y, "class", target=3)
 models = {"original": original}
 for Unlearner in (MUSOUnlearner, NatMUUnlearner, SFRonUnlearner, RandomLabelUnlearner):
@@ -64,6 +64,28 @@ for Unlearner in (MUSOUnlearner, NatMUUnlearner, SFRonUnlearner, RandomLabelUnle
 start = perf_counter()
 retrained = network().partial_fit(X[~threes], y[~threes], classes=original.classes_)
 print(f"retraining: {perf_counter() - start:.1f} s")
+
+# %%
+# What they train on
+# ------------------
+#
+# MUSO keeps the image, and gives it the label that a model of the other digits finds: that of the
+# digit which it resembles most. NatMU keeps labels true: it blends the image with other digits,
+# each in another part of it, and a blend has the label of the digit that was blended in. SFRon
+# changes neither; it is shown at work below. The images are drawn here without their noise.
+
+muso, natmu = models["MUSO"], models["NatMU"]
+figure, axes = plt.subplots(2, 5, figsize=(8, 3.6), layout="constrained")
+for number, (row, three) in enumerate(zip(axes, muso.forget_idx_[:2], strict=True)):
+    shown = [(clean[three], f"MUSO: a {muso.forget_labels_[number]}")]
+    for _, other, mask in natmu.hybrid_index_[natmu.hybrid_index_[:, 0] == three]:
+        share = natmu.masks_[mask]
+        shown.append((share * clean[three] + (1 - share) * clean[other], f"NatMU: a {y[other]}"))
+    for ax, (image, title) in zip(row, shown, strict=True):
+        ax.imshow(image, cmap="gray_r")
+        ax.set_axis_off()
+        ax.set_title(title, fontsize=10)
+plt.show()
 
 # %%
 # How close do they come?
