@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ..neural import class_labels, draw_seed, fitted_copy
+from ..neural import class_labels, draw_seed, fitted_copy, is_fitted_net
 from ._network import check_head, features_of, head_parameters
 
 _SMALLEST_PROBABILITY = 1e-8
@@ -82,8 +82,10 @@ def fitted_reading(classifier, X, y, *, head, rng):
     ------
     TypeError
         If the classifier has no probabilities.
+    ValueError
+        If a frozen classifier is not fitted.
     """
-    bare = classifier.estimator if isinstance(classifier, FrozenEstimator) else classifier
+    bare = _unfrozen(classifier)
     if bare is None or isinstance(bare, skorch.NeuralNetClassifier):
         return NetReading(fitted_copy(classifier, X, y, random_state=rng), head)
     if not hasattr(bare, "predict_proba"):
@@ -93,20 +95,26 @@ def fitted_reading(classifier, X, y, *, head, rng):
         )
     if is_fitted(classifier):
         return ProbabilityReading(copy.deepcopy(bare))
+    if bare is not classifier:
+        raise ValueError("classifier is a FrozenEstimator around one that is not fitted.")
     return ProbabilityReading(_seeded_clone(bare, rng).fit(X.astype(np.float64), y))
 
 
 def is_fitted(classifier):
-    """Whether a classifier is fitted; a FrozenEstimator always counts as such."""
+    """Whether a classifier is fitted, bare or in a FrozenEstimator; None is not."""
     if classifier is None:
         return False
-    if isinstance(classifier, skorch.NeuralNet):
-        return classifier.initialized_
+    if isinstance(_unfrozen(classifier), skorch.NeuralNet):
+        return is_fitted_net(classifier)
     try:
         check_is_fitted(classifier)
     except NotFittedError:
         return False
     return True
+
+
+def _unfrozen(classifier):
+    return classifier.estimator if isinstance(classifier, FrozenEstimator) else classifier
 
 
 def _seeded_clone(classifier, rng):

@@ -483,6 +483,9 @@ def test_rows_labelled_as_outliers_are_left_out(digits):
         ({"preset": "paper"}, False, "need a classifier"),
         ({"conditional": True}, False, "needs classes"),
         ({"classifier": LogisticRegression()}, False, "not fitted"),
+        ({"classifier": NetClassifier()}, False, "not fitted"),
+        ({"classifier": FrozenEstimator(LogisticRegression())}, True, "not fitted"),
+        ({"classifier": FrozenEstimator(NetClassifier())}, True, "not fitted"),
         ({"classifier": LogisticRegression(), "disparity": "feature"}, True, "feature"),
         (
             {"classifier": LogisticRegression(), "probability_metric": "logit_l1"},
