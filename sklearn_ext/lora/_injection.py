@@ -276,6 +276,11 @@ def target_layers(module, config, saved):
             f"{list(candidates)}."
         )
     for name, layer in layers.items():
+        if not isinstance(layer.weight, nn.Parameter):
+            raise TypeError(
+                f"The weight of {name!r} is computed by a parametrisation and is no parameter "
+                "itself; remove that first, or leave the layer out with exclude_modules."
+            )
         if not dense(layer.weight).is_floating_point():
             raise TypeError(
                 f"The weight of {name!r} is of type {layer.weight.dtype}; it must be of a "

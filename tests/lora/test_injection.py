@@ -169,6 +169,14 @@ def test_integer_weights_are_refused(net):
         inject_lora(net, r=2)
 
 
+def test_a_computed_weight_is_refused(net):
+    net.body = nn.utils.parametrizations.weight_norm(net.body)
+    with pytest.raises(TypeError, match="'body' is computed by a parametrisation"):
+        inject_lora(net, r=2)
+    assert trained(net) > {"first.weight", "second.weight"}
+    inject_lora(net, r=2, exclude_modules=["body"])
+
+
 @pytest.mark.parametrize("mode", ["train", "eval", "no_grad"])
 def test_updates_reach_the_fused_paths_of_a_transformer(mode):
     torch.manual_seed(0)
