@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ._noise_process import applied, merged_row_std
-from ._weight_noise import WeightNoise
+from ._weight_noise import WeightNoise, release_scratch_buffers
 
 
 @torch.no_grad()
@@ -33,12 +33,15 @@ def expected_sharpness(loss, layers, *, sigma, n_draws, seed):
     stds = [merged_row_std(layer, sigma) for layer in layers]
     seeds = np.random.RandomState(seed).randint(2**31 - 1, size=(-(-n_draws // 2), len(layers)))
     losses = []
-    for k in range(n_draws):
-        sign = 1 - 2 * (k % 2)
-        noises = [
-            WeightNoise(sign * std, int(s), training=False)
-            for std, s in zip(stds, seeds[k // 2], strict=True)
-        ]
-        with applied(layers, noises):
-            losses.append(loss())
+    try:
+        for k in range(n_draws):
+            sign = 1 - 2 * (k % 2)
+            noises = [
+                WeightNoise(sign * std, int(s), training=False)
+                for std, s in zip(stds, seeds[k // 2], strict=True)
+            ]
+            with applied(layers, noises):
+                losses.append(loss())
+    finally:
+        release_scratch_buffers()
     return float(np.mean(losses) - loss())

@@ -17,8 +17,12 @@ def full_precision(tensor):
 def scratch_buffer(shape, dtype, device):
     """Return this thread's buffer of a shape; its contents last until the next call.
 
-    Fresh temporaries of that size cost as much in page faults as the numbers that fill them.
+    Fresh temporaries of that size cost as much in page faults as the numbers that fill them. On
+    other devices torch reuses memory itself, and backward passes run in threads of its own, whose
+    buffers nobody would free.
     """
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
     buffers = vars(_scratch).setdefault("buffers", {})
     key = (tuple(shape), dtype, device)
     if key not in buffers:

@@ -113,3 +113,8 @@ def test_threads_share_a_weight_but_no_buffer():
     assert wrong == []
     mine = scratch_buffer((3,), torch.float32, torch.device("cpu"))
     assert scratch_buffer((3,), torch.float32, torch.device("cpu")) is mine
+
+
+def test_buffers_are_kept_on_the_cpu_only():
+    first, second = (scratch_buffer((3,), torch.float32, torch.device("meta")) for _ in range(2))
+    assert first is not second

@@ -7,6 +7,7 @@ from torch import nn
 from sklearn_ext.lora import inject_lora, lora_layers
 from sklearn_ext.lora._noise_process import merged_row_std
 from sklearn_ext.lora._sharpness import expected_sharpness
+from sklearn_ext.lora._weight_noise import _scratch
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_small_noise_costs_the_weighted_trace_of_the_hessian(problem, n_draws):
     measured = expected_sharpness(loss, layers, sigma=0.1, n_draws=n_draws, seed=0)
     assert measured == pytest.approx(second_order(module, x, y, 0.1), rel=0.05)
     assert all(layer.noise is None for layer in layers)
+    assert not hasattr(_scratch, "buffers")
 
 
 def test_no_noise_costs_nothing(problem):
