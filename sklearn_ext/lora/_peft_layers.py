@@ -28,7 +28,9 @@ class PeftLayer:
     def __init__(self, layer):
         self.layer = layer
         base = layer.base_layer
-        self.takes_noise = layer_type(base) is not None and is_plain(base)
+        # The merged weight of DoRA is another than W + s B A.
+        is_dora = len(getattr(layer, "lora_magnitude_vector", ())) > 0
+        self.takes_noise = layer_type(base) is not None and is_plain(base) and not is_dora
 
     @property
     def frozen_weight(self):

@@ -143,6 +143,15 @@ def test_layers_that_take_no_noise_are_named(plain):
         assert len(noisy_layers(peft.get_peft_model(module, config))) == 2
 
 
+def test_layers_of_dora_take_no_noise(plain):
+    theirs = peft.get_peft_model(plain, peft.LoraConfig(**PARAMS, use_dora=True))
+    with (
+        pytest.warns(UserWarning, match=r"no noise: \['base_model.model.second'"),
+        pytest.raises(ValueError, match="no adapted layer that takes noise"),
+    ):
+        noisy_layers(theirs)
+
+
 def test_a_configuration_of_peft_is_taken(plain):
     config = peft.LoraConfig(**PARAMS, rank_pattern={"body": 3})
     net = FlatLoRAClassifier(plain, lora_config=config, max_epochs=1, random_state=0)
