@@ -14,11 +14,11 @@ from sklearn.utils._param_validation import (
 from torch import nn
 
 from ..utils._random import local_random_state
+from ..utils._warnings import warn_caller
 from ._config import AdapterConfig, from_lora_config
 from ._injection import inject, lora_layers, norm_layers, saved_modules
 from ._noise import SCHEDULES
 from ._pretrained import load_pretrained, pretrained_state
-from ._warnings import warn_caller
 
 _SEED_BOUND = 2**31 - 1
 

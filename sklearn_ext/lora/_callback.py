@@ -3,10 +3,10 @@
 from skorch.callbacks import Callback
 
 from ..neural import draw_seed
+from ..utils._warnings import warn_caller
 from ._injection import lora_layers
 from ._noise_process import NoiseProcess, n_batches
 from ._peft_layers import PeftLayer, is_peft_layer
-from ._warnings import warn_caller
 
 
 class FlatLoRACallback(Callback):

@@ -1,6 +1,5 @@
 """Detection by features of outliers that are orthogonal to all classes."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..neural import (
     resolve_device,
 )
 from ..neural._cosine_callback import CosineDecay
+from ..utils._warnings import warn_caller
 from ._default_net import roomy_module
 from ._detector import BaseOODDetector
 from ._network import check_head, features_of, head_parameters
@@ -26,8 +26,6 @@ from ._separation_net import SeparationNet
 from ._separation_report import separation_report
 from ._synthetic_outliers import KINDS, synthetic_outliers
 
-# From the call of `fit` to the warning: the decorators of `fit`, `fit`, `_fit_detector`.
-_FRAMES = 5
 # Of automatic numbers of epochs. More steps fit the classes no better, and features of strange rows
 # come nearer to theirs.
 _STEPS = 550
@@ -344,12 +342,10 @@ class OrthLossOODDetector(BaseOODDetector):
                 "synthetic_outliers=None makes none."
             )
         made = synthetic_outliers(rows.X, rows.y, self.synthetic_outliers, rng)
-        warnings.warn(
+        warn_caller(
             f"No row is labelled outlier_label={self.outlier_label!r}: training on {len(made)} "
             f"outliers made from the rows (synthetic_outliers={self.synthetic_outliers!r}). "
-            "Rows that are known to be of no class are better.",
-            UserWarning,
-            stacklevel=_FRAMES + 1,
+            "Rows that are known to be of no class are better."
         )
         return made
 
@@ -413,12 +409,10 @@ class OrthLossOODDetector(BaseOODDetector):
     def _warn_of_few_features(self, net, n_classes):
         n_features = head_of(net.module_, self.head).in_features
         if n_features < 2 * n_classes:
-            warnings.warn(
+            warn_caller(
                 f"The head has {n_features} features for {n_classes} classes. Outliers need "
                 "features that are orthogonal to all classes; with fewer than two features a class "
-                "there may be none.",
-                UserWarning,
-                stacklevel=_FRAMES + 1,
+                "there may be none."
             )
 
     def _geometry(self, net, X, outliers):

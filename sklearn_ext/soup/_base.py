@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..neural import class_labels, validate_input
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
+from ..utils._warnings import warn_caller
 from ._batch_norm import estimate_running_statistics
 from ._ingredients import open_ingredient
 from ._layout import check_tensors, layout_of
@@ -29,7 +30,6 @@ from ._recipe import read_soup, save_soup
 from ._rows import Rows, is_opaque, n_rows
 from ._shelf import Shelf, weights_by_tensor
 from ._templates import architecture, loaded_net
-from ._warnings import warn_caller
 
 _BASIN_FACTOR = 2.0
 _SUM_TOLERANCE = 1e-6

@@ -3,6 +3,7 @@
 import torch
 
 from ..neural import draw_seed, log_probabilities, seeded
+from ..utils._warnings import warn_caller
 from ._groups import parameter_groups
 from ._hyperplane import (
     HyperplaneCoordinates,
@@ -11,7 +12,6 @@ from ._hyperplane import (
     recombine,
 )
 from ._mixing import MixedGroups, mix_block, open_span, permuted_blocks
-from ._warnings import warn_caller
 
 
 def learning_groups(bench, layerwise):

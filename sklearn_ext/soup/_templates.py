@@ -9,9 +9,9 @@ from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 
 from ..neural import NetClassifier, NetRegressor, class_codes, class_labels, is_fitted_net, seeded
+from ..utils._warnings import warn_caller
 from ._layout import check_tensors, layout_of
 from ._rows import n_rows, select_rows
-from ._warnings import warn_caller
 
 _DEFAULT_EPOCHS = 10  # a soup forgives its ingredients some
 

@@ -119,6 +119,9 @@ def test_outliers_are_made_where_there_are_none_and_a_warning_says_so(digits):
     assert record[0].filename == __file__
     assert detector.is_synthetic_
     assert detector.n_outliers_ == 189
+    with pytest.warns(UserWarning, match="outlier_label=-1") as record:
+        make_pipeline(StandardScaler(), clone(detector)).fit_predict(X[:210], y[:210])
+    assert record[0].filename == __file__
     with pytest.raises(ValueError, match="synthetic_outliers=None"):
         detector.set_params(synthetic_outliers=None).fit(X, y)
 

@@ -1,7 +1,9 @@
+"""Warnings that point at the code of the user."""
+
 import sys
 import warnings
 
-_INSIDE = ("sklearn_ext.", "sklearn.")
+_PASSED_THROUGH = ("sklearn_ext.", "sklearn.", "skorch.", "joblib.")
 
 
 def warn_caller(message, category=UserWarning):
@@ -13,6 +15,10 @@ def warn_caller(message, category=UserWarning):
     category : type, default=UserWarning
     """
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INSIDE):
+    while frame.f_back is not None and _is_passed_through(frame):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def _is_passed_through(frame):
+    return frame.f_globals.get("__name__", "").startswith(_PASSED_THROUGH)
