@@ -329,10 +329,10 @@ class NetRegressor(_ConventionalNet, skorch.NeuralNetRegressor):
     def _encode(self, y, afresh, classes):
         check_magnitude(y, np.float32)
         targets = np.asarray(y, dtype=np.float32)
-        self.target_ndim_ = targets.ndim
+        ndim = targets.ndim
         targets = targets.reshape(len(targets), -1)
         if afresh:
-            self.n_outputs_ = targets.shape[1]
+            self.target_ndim_, self.n_outputs_ = ndim, targets.shape[1]
         elif targets.shape[1] != self.n_outputs_:
             raise ValueError(f"y must have {self.n_outputs_} outputs, got {targets.shape[1]}.")
         return targets

@@ -126,6 +126,7 @@ def test_regression_of_one_and_of_several_targets():
     two = NetRegressor(random_state=0).fit(X, np.column_stack([y, -y]))
     assert two.predict(X).shape == (len(y), 2)
     assert two.score(X, np.column_stack([y, -y])) > 0.5
+    assert one.partial_fit(X, y[:, None]).predict(X).shape == y.shape
 
 
 def test_a_stored_net_answers_as_before_and_goes_on(iris):
