@@ -2,10 +2,12 @@
 
 import copy
 import json
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 from skorch.dataset import get_len
 
@@ -17,6 +19,10 @@ from ._injection import lora_layers, merge_lora
 from ._sharpness import expected_sharpness
 
 _METADATA = "sklearn_ext"
+_SHARPNESS_CONSTRAINTS = {
+    "sigma": [Interval(Real, 0, None, closed="left")],
+    "n_draws": [Interval(Integral, 1, None, closed="left")],
+}
 
 
 class TrainedAdapters:
@@ -76,8 +82,18 @@ class TrainedAdapters:
         Returns
         -------
         float
+
+        Raises
+        ------
+        ValueError
+            If `sigma` is negative or there are no draws.
         """
         check_is_fitted(self)
+        validate_parameter_constraints(
+            _SHARPNESS_CONSTRAINTS,
+            {"sigma": sigma, "n_draws": n_draws},
+            caller_name=f"{type(self).__name__}.expected_sharpness",
+        )
         X, y = validate_input(self, X, y, reset=False)
         dataset = self.get_dataset(X, self._encode(y, False, None))
         layers = lora_layers(self.module_).values()

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from sklearn_ext import FlatLoRACallback, FlatLoRAClassifier, NetClassifier
 from sklearn_ext.lora import inject_lora, lora_layers
-from sklearn_ext.neural import MLP, seeded
+from sklearn_ext.neural import MLP, draw_seed, seeded
 
 X, y = load_digits(return_X_y=True)
 X, y = (X[:160] / 16).astype(np.float32), y[:160]
@@ -64,13 +64,15 @@ def clone_and_fit(net):
 def test_it_does_what_the_estimator_does():
     with seeded(0):
         plain = MLP(64, 10, hidden_sizes=(24,))
-    net = FlatLoRAClassifier(plain, sigma=0.0, r=2, max_epochs=2, random_state=0).fit(X, y)
-    with seeded(0):
-        adapted = inject_lora(MLP(64, 10, hidden_sizes=(24,)), r=2, random_state=0)
-    adapted.load_state_dict(net.module_.state_dict())
-    callback = FlatLoRACallback(0.0)
-    again = NetClassifier(adapted, callbacks=[callback], max_epochs=0, random_state=0).fit(X, y)
+    common = {"optimizer": torch.optim.Adam, "lr": 1e-2, "max_epochs": 3, "random_state": 0}
+    net = FlatLoRAClassifier(plain, sigma=0.3, r=2, **common).fit(X, y)
+    seeds = np.random.RandomState(0)
+    draw_seed(seeds)  # the estimator's first one is for new weights
+    adapted = inject_lora(plain, r=2, random_state=draw_seed(seeds))
+    callback = FlatLoRACallback(0.3, random_state=seeds)
+    again = NetClassifier(adapted, callbacks=[callback], **common).fit(X, y)
     np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
+    assert np.abs(again.history_[:, "sigma"]).max() > 0.2
 
 
 def test_what_an_interrupted_step_leaves_behind_does_not_reach_predictions(module):
