@@ -6,9 +6,9 @@ import numpy as np
 import skorch
 import torch
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from torch import nn
 
+from ..utils._frozen import unfrozen
 from ._features import head_of, outputs_and_features
 from ._nets import NetClassifier, encode_labels
 from ._seeding import draw_seed, seeded
@@ -18,7 +18,7 @@ _PREDICTION_BATCH = 1024
 
 def is_fitted_net(estimator) -> bool:
     """Whether `estimator` is a fitted net, perhaps inside a FrozenEstimator."""
-    return getattr(_unfrozen(estimator), "initialized_", False) is True
+    return getattr(unfrozen(estimator), "initialized_", False) is True
 
 
 def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassifier:
@@ -45,7 +45,7 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
     ValueError
         If a frozen net is not fitted, or labels are not what skorch's own class can take.
     """
-    net = _unfrozen(estimator)
+    net = unfrozen(estimator)
     if net is None:
         net = NetClassifier()
     if not isinstance(net, skorch.NeuralNetClassifier):
@@ -66,10 +66,6 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
         return net.fit(X, y)
     with seeded(seed, net.device):
         return net.fit(X, _plain_targets(y))
-
-
-def _unfrozen(estimator):
-    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
 def _plain_targets(y):

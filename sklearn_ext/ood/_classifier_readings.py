@@ -6,10 +6,10 @@ import numpy as np
 import skorch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..neural import class_labels, draw_seed, fitted_copy, is_fitted_net
+from ..utils._frozen import unfrozen
 from ._network import check_head, features_of, head_parameters
 
 _SMALLEST_PROBABILITY = 1e-8
@@ -85,7 +85,7 @@ def fitted_reading(classifier, X, y, *, head, rng):
     ValueError
         If a frozen classifier is not fitted.
     """
-    bare = _unfrozen(classifier)
+    bare = unfrozen(classifier)
     if bare is None or isinstance(bare, skorch.NeuralNetClassifier):
         return NetReading(fitted_copy(classifier, X, y, random_state=rng), head)
     if not hasattr(bare, "predict_proba"):
@@ -104,17 +104,13 @@ def is_fitted(classifier):
     """Whether a classifier is fitted, bare or in a FrozenEstimator; None is not."""
     if classifier is None:
         return False
-    if isinstance(_unfrozen(classifier), skorch.NeuralNet):
+    if isinstance(unfrozen(classifier), skorch.NeuralNet):
         return is_fitted_net(classifier)
     try:
         check_is_fitted(classifier)
     except NotFittedError:
         return False
     return True
-
-
-def _unfrozen(classifier):
-    return classifier.estimator if isinstance(classifier, FrozenEstimator) else classifier
 
 
 def _seeded_clone(classifier, rng):

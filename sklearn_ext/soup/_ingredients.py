@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 
 from ..neural import LazyTensors
+from ..utils._frozen import unfrozen
 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -101,8 +101,7 @@ def open_ingredient(source, label):
     """
     if isinstance(source, (str, os.PathLike)):
         return Ingredient(os.fspath(source), LazyTensors(source))
-    if isinstance(source, FrozenEstimator):
-        source = source.estimator
+    source = unfrozen(source)
     if isinstance(source, NeuralNet):
         if not source.initialized_:
             raise NotFittedError(

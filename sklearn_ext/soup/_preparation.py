@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 
 from ..neural import class_labels, draw_seed, is_fitted_net
+from ..utils._frozen import unfrozen
 from ._holdout import holdout_rows
 from ._ingredient_training import parameter_points, run_seeds, train_ingredients
 from ._ingredients import list_sources, open_ingredient
 from ._layout import check_tensors, layout_of
 from ._rows import Rows, n_rows, select_rows, targets_of
 from ._shelf import Shelf
-from ._templates import architecture, load_weights_, prepared_copy, targets_for_fit, unfrozen
+from ._templates import architecture, load_weights_, prepared_copy, targets_for_fit
 from ._workbench import Workbench
 
 
@@ -142,13 +142,9 @@ def _check_same_classes(sources, net):
 
 def _names_of(sources):
     return [
-        source if isinstance(source, str) else f"{k}: {_type_name(source)}"
+        source if isinstance(source, str) else f"{k}: {type(unfrozen(source)).__name__}"
         for k, source in enumerate(sources)
     ]
-
-
-def _type_name(source):
-    return type(source.estimator if isinstance(source, FrozenEstimator) else source).__name__
 
 
 def _name_of_run(k, point):

@@ -6,19 +6,14 @@ import numpy as np
 import skorch
 import torch
 from sklearn.base import clone, is_classifier
-from sklearn.frozen import FrozenEstimator
 
 from ..neural import NetClassifier, NetRegressor, class_codes, class_labels, is_fitted_net, seeded
+from ..utils._frozen import unfrozen
 from ..utils._warnings import warn_caller
 from ._layout import check_tensors, layout_of
 from ._rows import n_rows, select_rows
 
 _DEFAULT_EPOCHS = 10  # a soup forgives its ingredients some
-
-
-def unfrozen(estimator):
-    """Return the estimator inside a FrozenEstimator, or the estimator itself."""
-    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
 def architecture(estimator, sources):

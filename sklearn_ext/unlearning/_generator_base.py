@@ -3,11 +3,11 @@
 import copy
 
 from sklearn.base import BaseEstimator, DensityMixin, clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..generative import ConditionalDDPM
 from ..neural import draw_seed
+from ..utils._frozen import unfrozen
 
 
 class BaseGeneratorForgetter(DensityMixin, BaseEstimator):
@@ -113,7 +113,7 @@ def fitted_model(estimator, X, y, rng):
     ValueError
         If a frozen model is not fitted, or the model knows no classes.
     """
-    model = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+    model = unfrozen(estimator)
     if model is None:
         model = ConditionalDDPM()
     if not isinstance(model, ConditionalDDPM):
