@@ -54,7 +54,7 @@ def select_greedily_(bench, order, best_score, tie):
             pair = [average[name], bench.shelf.tensor(k, name)]
             weighted_sum_(own.detach(), pair, [1.0 - share, share])
         bench.finish_buffers_([*members, k])
-        score = bench.evaluate().score
+        score = bench.score()
         if score > best_score or (tie == "accept" and score == best_score):
             best_score = score
             members.append(k)

@@ -71,8 +71,11 @@ class Workbench:
         total = 0.0
         for inputs, targets in self.mixing.in_order(self.batch_size()):
             total += float(loss_of(inputs, targets)) * len(targets)
-        score = float(self.scorer(self.net, self.X, self.y))
-        return Evaluation(score, total / len(self.mixing))
+        return Evaluation(self.score(), total / len(self.mixing))
+
+    def score(self):
+        """Score of the network as it stands, at the cost of half an evaluation."""
+        return float(self.scorer(self.net, self.X, self.y))
 
     def evaluate_ingredient_(self, k):
         """Score and loss of an ingredient; NaN where its weights are not finite."""
