@@ -28,6 +28,7 @@ from ._prediction import DelegatedPrediction
 from ._preparation import prepared_ingredients
 from ._recipe import read_soup, save_soup
 from ._rows import Rows, is_opaque, n_rows
+from ._selection import by_quality
 from ._shelf import Shelf, weights_by_tensor
 from ._templates import architecture, loaded_net
 
@@ -190,7 +191,7 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         uniform = bench.evaluate()
         _warn_of_many_basins(uniform.loss, losses.mean())
         mixed = self._mix(bench, evaluations, rng)
-        best = evaluations[np.lexsort((losses, -scores))[0]]
+        best = evaluations[by_quality(evaluations)[0]]
         judged = {"best_single": best, "uniform": uniform, "soup": bench.evaluate(mixed.loss_of)}
         for name, evaluation in judged.items():
             self._print(name, *evaluation)
