@@ -378,7 +378,7 @@ def test_expected_sharpness_grows_with_the_noise(module):
     assert net.expected_sharpness(X, y) == small
     net.merge()
     assert net.expected_sharpness(X, y) == pytest.approx(small, rel=1e-4)
-    with pytest.raises(ValueError, match="The 'n_draws' parameter of FlatLoRAClassifier.expected"):
+    with pytest.raises(ValueError, match="The 'n_draws' parameter of FlatLoRAClassifier"):
         net.expected_sharpness(X, y, n_draws=0)
     with pytest.raises(ValueError, match="The 'sigma' parameter"):
         net.expected_sharpness(X, y, sigma=-0.1)
