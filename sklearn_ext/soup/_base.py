@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import column_or_1d, get_tags
@@ -240,7 +241,7 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
                 "The ingredients were not kept. Fit with `cache_dir` to be able to combine anew."
             )
         coef = np.broadcast_to(np.asarray(coef, dtype=np.float64), self.coef_.shape)
-        if np.abs(coef.sum(axis=1) - 1.0).max() > _SUM_TOLERANCE:
+        if not np.abs(coef.sum(axis=1) - 1.0).max() <= _SUM_TOLERANCE:
             raise ValueError(f"coef must sum to 1 in each group, got sums {coef.sum(axis=1)}.")
         net = copy.deepcopy(self.estimator_)
         layout = layout_of(net.module_)
@@ -254,7 +255,8 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         shelf.combine_(weights_by_tensor(coef, self.groups_), range(len(shelf)))
         shelf.average_buffers_(range(len(shelf)))
         if X is not None:
-            rows = Rows(self._checked(X), np.zeros(n_rows(X)))
+            X = self._checked(X)
+            rows = Rows(X, torch.zeros(n_rows(X)))
             batches = rows.inputs_for_statistics(128)
             estimate_running_statistics(net.module_, net.infer, batches)
         return net

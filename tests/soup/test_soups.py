@@ -274,7 +274,18 @@ def test_combining_by_hand(fitted, modules, rows):
     before = soup.predict_proba(X)
     with pytest.raises(ValueError, match=r"coef must sum to 1"):
         soup.combine([0.5, 0, 0, 0, 0])
+    with pytest.raises(ValueError, match=r"coef must sum to 1"):
+        soup.combine([np.nan, 0, 0, 0, 1])
     np.testing.assert_array_equal(soup.predict_proba(X), before)
+
+
+def test_statistics_of_a_combination_are_estimated_on_rows_in_a_list(rows):
+    X, y = rows[1]
+    nets = ingredients(BatchNormNet, 2, n_epochs=2)
+    soup = UniformSoup(NetClassifier(BatchNormNet), ingredients=nets).fit(X, y)
+    few, listed = (soup.combine([2.0, -1.0], X=part) for part in (X[:50], X[:50].tolist()))
+    statistics = (net.module_.body[1].running_mean for net in (few, listed))
+    torch.testing.assert_close(*statistics, rtol=0, atol=0)
 
 
 def test_combining_needs_ingredients(rows, net):
