@@ -4,6 +4,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from benchmarks import soup_memory
 from benchmarks._soup_protocol import make_problem
@@ -57,6 +58,20 @@ def test_soups_on_the_digits(tmp_path):
         assert abs(accuracy - best) <= 2.0, name
     for name in ("MEHL", "MEHL+"):
         assert averages[name][1] <= 0.9 * averages["uniform"][1], name
+
+
+def test_networks_of_one_start_share_a_basin_and_those_of_others_do_not():
+    X, y = load_digits(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(X))
+    X, y = X[order] / 16, y[order]
+    nets = [NetClassifier(random_state=seed).fit(X[:800], y[:800]) for seed in range(4)]
+    assert min(net.score(X[1100:], y[1100:]) for net in nets) > 0.95
+    with pytest.warns(UserWarning, match="SHARE NO BASIN"):
+        strangers = UniformSoup(ingredients=nets).fit(X[800:1100], y[800:1100])
+    kin = UniformSoup(NetClassifier(), n_ingredients=4, random_state=0).fit(X[:1100], y[:1100])
+    assert kin.ingredient_scores_.min() > 0.95
+    assert kin.score(X[1100:], y[1100:]) > 0.95
+    assert strangers.score(X[1100:], y[1100:]) < 0.6
 
 
 @pytest.mark.parametrize(
