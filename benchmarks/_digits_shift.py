@@ -92,4 +92,4 @@ def pretrained(kind, X, y, seed):
 
     with seeded(seed):
         module = network(kind)
-    return NetClassifier(module, max_epochs=60, lr=2e-3, random_state=seed).fit(X, y).module_
+    return NetClassifier(module, max_epochs=20, lr=2e-3, random_state=seed).fit(X, y).module_

@@ -34,7 +34,7 @@ from sklearn.model_selection import train_test_split
 from skorch.callbacks import LRScheduler
 
 from sklearn_ext import make_forget_split, unlearning_report
-from sklearn_ext.neural import NetClassifier, cosine_decay
+from sklearn_ext.neural import MLP, NetClassifier, cosine_decay
 
 from ._contract import Benchmark, Task
 from ._data import load
@@ -55,7 +55,7 @@ def digits(seed):
     return X, y, X_test, y_test
 
 
-def fashion(seed, *, n_train, n_test, pooled=False, flat=True):
+def fashion(seed, *, n_train, n_test, pooled=False):
     arrays = load("fashion_mnist")
     rng = np.random.RandomState(seed)
 
@@ -67,7 +67,7 @@ def fashion(seed, *, n_train, n_test, pooled=False, flat=True):
         X = images[rows].astype(np.float32) / 255
         if pooled:
             X = X.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4))
-        return X.reshape(len(X), -1) if flat else X, labels[rows]
+        return X, labels[rows]
 
     return *draw("train", n_train), *draw("test", n_test)
 
@@ -76,7 +76,7 @@ DATA = {
     "digits": digits,
     "fashion14": partial(fashion, n_train=3000, n_test=4000, pooled=True),
     "fashion28": partial(fashion, n_train=30_000, n_test=10_000),
-    "fashion28cnn": partial(fashion, n_train=6000, n_test=4000, flat=False),
+    "fashion28cnn": partial(fashion, n_train=6000, n_test=4000),
 }
 
 
@@ -90,11 +90,13 @@ NETWORKS = {
         "max_epochs": 60, "callbacks": [scheduled(60)],
     },
     "fashion14": {
-        "module__hidden_sizes": (256, 64), "lr": 0.12, "max_epochs": 120,
+        "module": MLP, "module__n_features": 14 * 14, "module__hidden_sizes": (256, 64),
+        "lr": 0.12, "max_epochs": 120,
         "callbacks": [scheduled(120, warmup=2)],
     },
     "fashion28": {
-        "module__hidden_sizes": (256, 64), "lr": 0.12, "max_epochs": 30,
+        "module": MLP, "module__n_features": 28 * 28, "module__hidden_sizes": (256, 64),
+        "lr": 0.12, "max_epochs": 30,
         "callbacks": [scheduled(30, warmup=2)],
     },
     "fashion28cnn": {
@@ -104,13 +106,15 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def network(data, seed):
+def network(data, seed, n_outputs):
+    sizes = {"module__n_outputs": n_outputs} if "module" in NETWORKS[data] else {}
     return NetClassifier(
         optimizer=torch.optim.SGD,
         optimizer__momentum=0.9,
         batch_size=64,
         random_state=seed,
         **NETWORKS[data],
+        **sizes,
     )
 
 
@@ -118,7 +122,8 @@ def network(data, seed):
 def original(data, seed, grouped):
     """Train the original network; class and random scenarios share one."""
     X, y, _, _ = DATA[data](seed)
-    return network(data, seed).fit(X, GROUPS[family(data)][y] if grouped else y)
+    y = GROUPS[family(data)][y] if grouped else y
+    return network(data, seed, len(np.unique(y))).fit(X, y)
 
 
 def family(data):
@@ -139,9 +144,9 @@ def load_task(name, split):
         forget = fine == target
     torch.set_num_threads(1)
     net = original(data, split, scenario == "subclass")
-    retrained, seconds = timed(
-        network(data, split).partial_fit, X[~forget], y[~forget], classes=np.unique(y)
-    )
+    classes = np.unique(y)
+    anew = network(data, split, len(classes))
+    retrained, seconds = timed(anew.partial_fit, X[~forget], y[~forget], classes=classes)
     extra = {"original": net, "retrained": retrained, "seconds": seconds, "forget": forget,
              "forget_test": forget_test, "scenario": scenario, "data": data}  # fmt: skip
     return Task(name, split, X, y, X_test, y_test, {"forget": forget}, extra)
@@ -219,7 +224,7 @@ def untouched(task, seed, n_threads):
 
 
 def retrained_again(task, seed, n_threads):
-    return Retrained(network(task.extra["data"], 1000 + seed))
+    return Retrained(network(task.extra["data"], 1000 + seed, len(np.unique(task.y_train))))
 
 
 def judge(model, task):

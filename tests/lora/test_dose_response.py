@@ -27,9 +27,7 @@ def responses():
 @pytest.mark.slow
 def test_sharpness_falls_and_the_training_loss_rises(responses):
     assert (np.diff(responses["sharpness"]) < 0).all()
-    loss = responses["training loss"]
-    # At the smallest strength the training loss cannot be told from that of LoRA.
-    assert loss[3] > loss[2] > max(loss[0], loss[1])
+    assert (np.diff(responses["training loss"]) > 0).all()
 
 
 @pytest.mark.slow
