@@ -423,4 +423,5 @@ class OrthLossOODDetector(BaseOODDetector):
     def _score_rows(self, X):
         features = features_of(self.classifier_, X, self.head)
         head = head_parameters(self.classifier_.module_, self.head)
-        return named_score(self.ood_score, features, *head).numpy()
+        basis = torch.from_numpy(self.row_basis_)
+        return named_score(self.ood_score, features, *head, basis).numpy()

@@ -251,7 +251,7 @@ def virtual_logit_score(logits: Tensor, residuals: Tensor, scale: float) -> Tens
     return negative_energy(logits) - scale * residuals
 
 
-def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor, basis: Tensor) -> Tensor:
     r"""Compute a score by its name, or a sum of scores with a plus between their names.
 
     "msp", "energy" and "maxlogit" are functions of the logits; "rowspace" is
@@ -266,6 +266,8 @@ def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor) -> Te
     features : tensor of shape (n, d)
     weight : tensor of shape (C, d)
     bias : tensor of shape (C,)
+    basis : tensor of shape (d, rank)
+        See :func:`row_space_basis`.
 
     Returns
     -------
@@ -275,7 +277,7 @@ def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor) -> Te
         "msp": lambda: max_probability(features @ weight.T + bias),
         "energy": lambda: negative_energy(features @ weight.T + bias),
         "maxlogit": lambda: max_logit(features @ weight.T + bias),
-        "rowspace": lambda: row_space_share(features, row_space_basis(weight)),
+        "rowspace": lambda: row_space_share(features, basis),
         "maxcos": lambda: cosines(features, weight).amax(dim=1),
         "cos": lambda: cosines(features, weight).abs().sum(dim=1),
         "meancos": lambda: cosines(features, weight).abs().mean(dim=1),
