@@ -4,7 +4,7 @@ import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -21,9 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..neural import class_labels, validate_input
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ..utils._warnings import warn_caller
 from ._batch_norm import estimate_running_statistics
 from ._ingredients import open_ingredient
+from ._judgement import warn_of_many_basins, without_diverged
 from ._layout import check_tensors, layout_of
 from ._prediction import DelegatedPrediction
 from ._preparation import prepared_ingredients
@@ -33,7 +33,6 @@ from ._selection import by_quality
 from ._shelf import Shelf, weights_by_tensor
 from ._templates import architecture, loaded_net
 
-_BASIN_FACTOR = 2.0
 _SUM_TOLERANCE = 1e-6
 
 
@@ -182,7 +181,7 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         evaluations = [
             prepared.bench.evaluate_ingredient_(k) for k in range(len(prepared.bench.shelf))
         ]
-        prepared, evaluations = _without_diverged(prepared, evaluations)
+        prepared, evaluations = without_diverged(prepared, evaluations)
         bench = prepared.bench
         scores = np.array([evaluation.score for evaluation in evaluations])
         losses = np.array([evaluation.loss for evaluation in evaluations])
@@ -190,7 +189,7 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
             self._print(name, score, loss)
         bench.average_(range(len(scores)))
         uniform = bench.evaluate()
-        _warn_of_many_basins(uniform.loss, losses.mean())
+        warn_of_many_basins(uniform.loss, losses.mean())
         mixed = self._mix(bench, evaluations, rng)
         best = evaluations[by_quality(evaluations)[0]]
         judged = {"best_single": best, "uniform": uniform, "soup": bench.evaluate(mixed.loss_of)}
@@ -329,34 +328,3 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
             target_shape=self._target_shape,
         )
         return self
-
-
-def _without_diverged(prepared, evaluations):
-    """Leave out ingredients that are not finite, and warn of it."""
-    kept = [k for k, evaluation in enumerate(evaluations) if np.isfinite(evaluation.loss)]
-    if len(kept) == len(evaluations):
-        return prepared, evaluations
-    names = [name for k, name in enumerate(prepared.names) if k not in kept]
-    if not kept:
-        raise ValueError(f"No ingredient is finite in weights and loss: {', '.join(names)}.")
-    rest = "One is left, which is the soup." if len(kept) == 1 else f"{len(kept)} are left."
-    warn_caller(
-        f"Ingredients with weights or a loss that is not finite are left out: {', '.join(names)}. "
-        + rest
-    )
-    shelf = prepared.bench.shelf
-    shelf = replace(shelf, ingredients=[shelf.ingredients[k] for k in kept])
-    chosen = {
-        name: [getattr(prepared, name)[k] for k in kept] for name in ("sources", "names", "params")
-    }
-    bench = replace(prepared.bench, shelf=shelf)
-    return replace(prepared, bench=bench, **chosen), [evaluations[k] for k in kept]
-
-
-def _warn_of_many_basins(uniform_loss, mean_loss):
-    if not uniform_loss <= _BASIN_FACTOR * abs(mean_loss):
-        warn_caller(
-            f"The mean of the weights has a loss of {uniform_loss:.4g}, the ingredients one of "
-            f"{mean_loss:.4g} on average: THE INGREDIENTS SHARE NO BASIN, and averaging them "
-            "makes little sense. All must be fine-tuned from the same weights, head included."
-        )
