@@ -12,22 +12,14 @@ from ..generative import ConditionalDDPM
 from ..neural import encode_labels
 from ..utils._random import local_random_state
 from ._classifier_readings import fitted_reading, is_fitted
-from ._comparison import TERMS, Comparison, available_terms, chosen_terms
+from ._comparison import TERMS, Comparison, available_terms
 from ._denoiser_choice import fit_denoiser
 from ._detector import BaseOODDetector
+from ._diffusion_settings import settings_of
 from ._disparities import calibrate, combine
 from ._regenerator import Regenerator
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
-_PRESETS = {
-    None: {},
-    "paper": {
-        "disparity": ("feature", "probability"),
-        "feature_metric": "l2",
-        "probability_metric": "kl",
-        "anomaly_removal": "generation",
-    },
-}
 
 
 class DiffusionOODDetector(BaseOODDetector):
@@ -286,13 +278,11 @@ class DiffusionOODDetector(BaseOODDetector):
     def _fewest_classes(self):
         return 1
 
-    def _setting(self, name):
-        return _PRESETS[self.preset].get(name, getattr(self, name))
-
     def _fit_detector(self, rows, rng):
         self._reading = self._fit_classifier(rows, rng)
-        self.disparity_ = chosen_terms(self._setting("disparity"), self._reading)
-        self.denoiser_, self.scale_ = self._fit_denoiser(rows, rng)
+        settings = settings_of(self, self._reading)
+        self.disparity_ = settings.terms
+        self.denoiser_, self.scale_ = self._fit_denoiser(settings.diffusion, rows, rng)
         self.noise_ = rng.standard_normal((self.n_repeats, *rows.X.shape[1:])).astype(np.float32)
         self.clip_value_ = np.inf
         if "feature" in available_terms(self._reading):
@@ -301,7 +291,14 @@ class DiffusionOODDetector(BaseOODDetector):
         self._regenerator = Regenerator(
             self.denoiser_, self.scale_, self.noise_, self.noise_level, self.n_steps, self.guidance
         )
-        self._comparison = self._fit_comparison()
+        self._comparison = Comparison(
+            self.scale_,
+            self._reading,
+            settings.feature_metric,
+            settings.probability_metric,
+            settings.anomaly_removal,
+            self.clip_value_,
+        )
         self._is_conditional = self.conditional
         held_out = self._disparities_of(rows.X_held_out, self.disparity_)
         self.calibration_ = {term: calibrate(values) for term, values in held_out.items()}
@@ -320,16 +317,8 @@ class DiffusionOODDetector(BaseOODDetector):
         self.classifier_, self.classes_ = reading.classifier, reading.classes
         return reading
 
-    def _fit_denoiser(self, rows, rng):
-        is_pair = not isinstance(self.scale, str)
-        if is_pair and (len(self.scale) != 2 or not self.scale[0] < self.scale[1]):
-            raise ValueError(
-                "scale must be 'minmax', 'standard' or a pair (low, high) with low < high, "
-                f"got {self.scale!r}."
-            )
-        diffusion, codes = self.diffusion, None
-        if self.preset == "paper" and isinstance(diffusion, str):
-            diffusion = "ddpm"
+    def _fit_denoiser(self, diffusion, rows, rng):
+        codes = None
         if self._reading is not None:
             given = rows.y is not None
             codes = encode_labels(rows.y, self.classes_) if given else self._reading.codes(rows.X)
@@ -342,22 +331,6 @@ class DiffusionOODDetector(BaseOODDetector):
             conditional=self.conditional,
             n_prototypes=self.n_prototypes,
             rng=rng,
-        )
-
-    def _fit_comparison(self):
-        metric = self._setting("probability_metric")
-        if metric == "logit_l1" and available_terms(self._reading) == ("pixel", "probability"):
-            raise ValueError(
-                "probability_metric='logit_l1' needs the logits of a skorch.NeuralNetClassifier, "
-                f"got classifier={self.classifier!r}."
-            )
-        return Comparison(
-            scale=self.scale_,
-            reading=self._reading,
-            feature_metric=self._setting("feature_metric"),
-            probability_metric=metric,
-            sides=self._setting("anomaly_removal"),
-            clip_value=self.clip_value_,
         )
 
     def _regenerations(self, X, n_repeats=None):
