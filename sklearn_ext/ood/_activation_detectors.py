@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._docs import with_common_parts
 from ._post_hoc import BasePostHocDetector
-from ._post_hoc_docs import with_post_hoc_docs
 from ._scores import (
     clipped_logits,
     logit_origin,
@@ -20,7 +20,7 @@ from ._scores import (
 _SMALLEST_RESIDUAL = 1e-12  # features that fill no more than the principal space have none
 
 
-@with_post_hoc_docs
+@with_common_parts
 class ReActOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the energy after clipping features.
 
@@ -36,6 +36,8 @@ class ReActOODDetector(BasePostHocDetector):
         Where to clip: the quantile of all features of all training rows.
 
     {rows}
+
+    {rejection}
 
     {learned_held_out}
 
@@ -105,7 +107,7 @@ class ReActOODDetector(BasePostHocDetector):
         return negative_energy(clipped_logits(features, weight, bias, self.clip_value_))
 
 
-@with_post_hoc_docs
+@with_common_parts
 class ViMOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by a virtual logit for what no class explains.
 
@@ -122,6 +124,8 @@ class ViMOODDetector(BasePostHocDetector):
         features on, and 1,000 from 2,048 on.
 
     {rows}
+
+    {rejection}
 
     {learned_held_out}
 

@@ -17,11 +17,13 @@ from ._denoiser_choice import fit_denoiser
 from ._detector import BaseOODDetector
 from ._diffusion_settings import settings_of
 from ._disparities import calibrate, combine
+from ._docs import with_common_parts
 from ._regenerator import Regenerator
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
+@with_common_parts
 class DiffusionOODDetector(BaseOODDetector):
     r"""Out-of-distribution detector that holds a row against its regeneration (DDoS).
 
@@ -107,8 +109,7 @@ class DiffusionOODDetector(BaseOODDetector):
     outlier_label : object, default=-1
         Rows with this label are left out; the detector does not learn from outliers.
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new in-distribution rows that `predict` may take for outliers.
+    {rejection}
 
     validation_fraction : float in (0, 1), default=0.2
         Share of the rows that the denoiser never sees. They standardise the disparities and set
@@ -150,14 +151,7 @@ class DiffusionOODDetector(BaseOODDetector):
     offset_ : float
         Threshold of `predict` on the scores.
 
-    input_shape_ : tuple of int
-        Shape of one row.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
+from ._docs import with_common_parts
 from ._post_hoc import BasePostHocDetector
-from ._post_hoc_docs import with_post_hoc_docs
 from ._scores import (
     class_means,
     negative_kth_distance,
@@ -17,7 +17,7 @@ from ._scores import (
 from ._separation_math import unit_rows
 
 
-@with_post_hoc_docs
+@with_common_parts
 class KNNOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the distance to the k-th nearest training row.
 
@@ -32,6 +32,8 @@ class KNNOODDetector(BasePostHocDetector):
         k, at most the number of training rows.
 
     {rows}
+
+    {rejection}
 
     {learned_held_out}
 
@@ -102,7 +104,7 @@ class KNNOODDetector(BasePostHocDetector):
         return negative_kth_distance(features, bank, min(self.n_neighbors, len(bank)))
 
 
-@with_post_hoc_docs
+@with_common_parts
 class MahalanobisOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the Mahalanobis distance to the nearest class.
 
@@ -118,6 +120,8 @@ class MahalanobisOODDetector(BasePostHocDetector):
         trace. Features that never vary in training count for nothing without it.
 
     {rows}
+
+    {rejection}
 
     {learned_held_out}
 

@@ -4,12 +4,12 @@ from numbers import Real
 
 from sklearn.utils._param_validation import Interval
 
+from ._docs import with_common_parts
 from ._post_hoc import BasePostHocDetector
-from ._post_hoc_docs import with_post_hoc_docs
 from ._scores import max_logit, max_probability, negative_energy
 
 
-@with_post_hoc_docs
+@with_common_parts
 class MSPOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the largest softmax probability.
 
@@ -21,6 +21,8 @@ class MSPOODDetector(BasePostHocDetector):
     {estimator}
 
     {rows}
+
+    {rejection}
 
     {held_out}
 
@@ -58,7 +60,7 @@ class MSPOODDetector(BasePostHocDetector):
         return max_probability(features @ weight.T + bias)
 
 
-@with_post_hoc_docs
+@with_common_parts
 class MaxLogitOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the largest logit.
 
@@ -70,6 +72,8 @@ class MaxLogitOODDetector(BasePostHocDetector):
     {estimator}
 
     {rows}
+
+    {rejection}
 
     {held_out}
 
@@ -106,7 +110,7 @@ class MaxLogitOODDetector(BasePostHocDetector):
         return max_logit(features @ weight.T + bias)
 
 
-@with_post_hoc_docs
+@with_common_parts
 class EnergyOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the energy of the logits.
 
@@ -121,6 +125,8 @@ class EnergyOODDetector(BasePostHocDetector):
         T. Small values approach the largest logit.
 
     {rows}
+
+    {rejection}
 
     {held_out}
 

@@ -19,6 +19,7 @@ from ..neural._cosine_callback import CosineDecay
 from ..utils._warnings import warn_caller
 from ._default_net import roomy_module
 from ._detector import BaseOODDetector
+from ._docs import with_common_parts
 from ._network import check_head, features_of, head_parameters
 from ._scores import SCORE_NAMES, named_score, row_space_basis
 from ._separation_math import unit_rows
@@ -34,6 +35,7 @@ _MOST_PRETRAIN_EPOCHS = 40
 _MOST_EPOCHS = 20
 
 
+@with_common_parts
 class OrthLossOODDetector(BaseOODDetector):
     r"""Detect unknown classes by features that are orthogonal to all known ones (OrthLoss).
 
@@ -120,8 +122,7 @@ class OrthLossOODDetector(BaseOODDetector):
         largest logit, the largest cosine, the sum or the mean of all absolute cosines, or a sum of
         two of these.
 
-    id_rejection_rate : float in (0, 1), default=0.05
-        Share of new rows of the classes that `predict` may call outliers.
+    {rejection}
 
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows of the classes that is kept from training and sets the threshold.
@@ -176,14 +177,7 @@ class OrthLossOODDetector(BaseOODDetector):
     history_ : skorch.history.History
         Of fine-tuning.
 
-    input_shape_ : tuple of int
-        Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------

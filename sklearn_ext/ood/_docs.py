@@ -1,8 +1,8 @@
-"""Parts that the docstrings of the detectors on a trained classifier have in common."""
+"""Parts that the docstrings of detectors have in common."""
 
 from ..utils._shared_docs import with_shared_docs
 
-with_post_hoc_docs = with_shared_docs(
+with_common_parts = with_shared_docs(
     {
         "estimator": """
     estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
@@ -17,7 +17,8 @@ with_post_hoc_docs = with_shared_docs(
 
     outlier_label : int or str, default=-1
         Label in y that means "of no class". Such rows are left out.
-
+""",
+        "rejection": """
     id_rejection_rate : float in (0, 1), default=0.05
         Share of new in-distribution rows that `predict` may call outliers.
 """,
