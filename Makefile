@@ -6,6 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 METHOD ?= lab_rbf
+# A worker of pytest for each core, and one thread for each worker: threads that outnumber the
+# cores wait for each other, which makes some tests a hundred times slower.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -22,10 +25,10 @@ demo: $(VENV)/.installed-plot  ## every method on real data, a table and plots, 
 	$(BIN)/python docs/examples/quickstart.py
 
 test: lint  ## linting, the quick tests and the doctests
-	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: lint  ## the slow tests too
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(PYTEST)
 
 lint: $(VENV)/.installed-test  ## formatting, code rules, spelling
 	$(BIN)/ruff format --check .
