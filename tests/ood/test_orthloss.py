@@ -158,6 +158,23 @@ def test_made_outliers_are_of_no_class_whatever_the_type_of_labels(
     assert detector.separation_["after"]["outlier_cosine"] < 0.15
 
 
+def test_both_trainings_take_the_steps_that_were_asked_for(digits):
+    X, y = digits[0][::7], digits[1][::7]
+    detector = OrthLossOODDetector(
+        momentum=0.5, weight_decay=0.01, lr=0.02, pretrain_epochs=1, max_epochs=0, random_state=0
+    ).fit(X, y)
+    net = detector.classifier_
+    (group,) = net.optimizer_.param_groups
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.5, True, 0.01)
+    assert (net.lr, net.batch_size, net.max_epochs) == (0.02, 64, 0)
+    decayed, free = (
+        clone(detector).set_params(weight_decay=decay, pretrain_epochs=8).fit(X, y).classifier_
+        for decay in (0.1, 0.0)
+    )
+    norms = [sum(float(p.detach().norm()) for p in n.module_.parameters()) for n in (decayed, free)]
+    assert norms[0] < 0.9 * norms[1]
+
+
 class TwoHeads(nn.Module):
     """Probabilities come out, and the last linear layer is not the head."""
 

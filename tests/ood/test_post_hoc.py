@@ -152,6 +152,11 @@ def test_virtual_logit(digits, net, read_off):
     residual = np.linalg.norm((Z - detector.origin_) @ detector.residual_basis_, axis=1)
     expected = logsumexp(logits, axis=1) - detector.scale_ * residual
     np.testing.assert_allclose(of_unseen(detector, digits), expected, rtol=1e-4, atol=1e-5)
+    nearly_all = clone(detector).set_params(estimator=net, validation_fraction=1e-6).fit(X, y)
+    Z, logits = read_off(X)
+    residual = np.linalg.norm((Z - nearly_all.origin_) @ nearly_all.residual_basis_, axis=1)
+    scale = logits.max(axis=1).mean() / residual.mean()
+    assert nearly_all.scale_ == pytest.approx(scale, rel=0.01)
     with pytest.raises(ValueError, match="below the number of features of the head, 128"):
         ViMOODDetector(net, n_components=128).fit(X, y)
 

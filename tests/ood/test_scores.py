@@ -112,3 +112,10 @@ def test_virtual_logit(draw):
     score = scores.virtual_logit_score(L, residuals, 0.7)
     virtual = torch.softmax(torch.cat([0.7 * residuals[:, None], L], dim=1), dim=1)[:, 0]
     assert_close(score, torch.log1p(-virtual) - torch.log(virtual))
+
+
+@pytest.mark.parametrize(
+    ("n_features", "expected"), [(10, 5), (767, 383), (768, 512), (2047, 512), (2048, 1000)]
+)
+def test_the_principal_space_has_the_published_dimension(n_features, expected):
+    assert scores.principal_dimension(n_features) == expected

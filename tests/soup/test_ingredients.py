@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn_ext import MEHLSoup, UniformSoup
 from sklearn_ext.neural import MLP, NetClassifier, NetRegressor, load_tensors, save_tensors
 from sklearn_ext.soup._holdout import holdout_rows
 from sklearn_ext.soup._ingredient_training import parameter_points
+from sklearn_ext.soup._judgement import warn_of_many_basins
 from tests.soup.kitchens import digits_rows, ingredients, small_mlp
 
 
@@ -398,3 +400,22 @@ def test_saved_start_is_the_one_that_was_drawn(net, tmp_path):
     UniformSoup(net, n_ingredients=1, cache_dir=tmp_path, random_state=0).fit(X, y)
     (start,) = tmp_path.glob("start-*.safetensors")
     assert torch.equal(load_tensors(start)["3.bias"], net.module[-1].bias)
+
+
+def test_a_fitted_estimator_gives_its_weights_and_not_its_momentum():
+    X, y = digits_rows()[0]
+    fitted = NetClassifier(small_mlp, max_epochs=3, random_state=0).fit(X, y)
+    start = {name: tensor.clone() for name, tensor in fitted.module_.state_dict().items()}
+    once = {"n_ingredients": 1, "random_state": 0}
+    soup = UniformSoup(fitted, **once).fit(X, y)
+    afresh = UniformSoup(clone(fitted), init_params=start, **once).fit(X, y)
+    for name, tensor in soup.estimator_.module_.state_dict().items():
+        assert torch.equal(tensor, afresh.estimator_.module_.state_dict()[name])
+        assert not torch.equal(tensor, start[name])
+
+
+def test_twice_the_loss_of_the_ingredients_is_another_basin():
+    with warnings.catch_warnings(action="error"):
+        warn_of_many_basins(1.9, 1.0)
+    with pytest.warns(UserWarning, match="SHARE NO BASIN"):
+        warn_of_many_basins(2.1, 1.0)

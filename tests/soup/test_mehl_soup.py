@@ -304,3 +304,15 @@ def test_other_optimisers(mlps, net, mixing):
         net, ingredients=mlps, optimizer=torch.optim.SGD, lr=0.1, clip=None, random_state=0
     ).fit(*mixing)
     assert soup.soup_losses_["soup"] < soup.soup_losses_["uniform"]
+
+
+def test_the_gradient_is_clipped_before_it_is_projected(mlps, net, mixing):
+    one_step = {"max_epochs": 1, "min_steps": 1, "batch_size": 300, "warmup": None}
+    plain = {"optimizer": torch.optim.SGD, "lr": 1.0, "layerwise": False, "random_state": 0}
+    small, double, free, never = (
+        MEHLSoup(net, ingredients=mlps, clip=clip, **one_step, **plain).fit(*mixing).coef_ - 0.2
+        for clip in (1e-3, 2e-3, None, 1e6)
+    )
+    np.testing.assert_allclose(double, 2 * small, rtol=1e-5)
+    np.testing.assert_array_equal(free, never)
+    assert np.abs(free).max() > 2 * np.abs(double).max()
