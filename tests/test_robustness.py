@@ -1,15 +1,22 @@
-"""Threads that predict at once, and memory that comes back after many fits."""
+"""Threads that work at once, workers that die, and memory that comes back after many fits."""
 
 import gc
 import os
+import signal
 import warnings
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 
+from sklearn_ext import NetClassifier, UniformSoup
+from sklearn_ext.neural import MLP
 from tests.instances import instances, responses, sample
 
 STATM = Path("/proc/self/statm")
@@ -29,6 +36,38 @@ def test_threads_that_predict_at_once_get_what_one_gets(estimator):
     for answer in answers:
         for name in expected:
             np.testing.assert_array_equal(answer[name], expected[name], err_msg=name)
+
+
+@every_estimator
+def test_threads_that_fit_at_once_get_what_one_gets(estimator):
+    X, y = sample(estimator)
+    expected = responses(clone(estimator).fit(X, y), X)
+    fitted = Parallel(n_jobs=3, backend="threading")(
+        delayed(clone(estimator).fit)(X, y) for _ in range(3)
+    )
+    for each in fitted:
+        answer = responses(each, X)
+        for name in expected:
+            np.testing.assert_array_equal(answer[name], expected[name], err_msg=name)
+
+
+class DeadlyMLP(MLP):
+    """Kills the worker process that trains it."""
+
+    def forward(self, X):
+        if self.training and parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(X)
+
+
+def test_a_killed_worker_is_an_error_and_no_soup():
+    X, y = load_digits(return_X_y=True)
+    net = NetClassifier(DeadlyMLP(64, 10, (8,)), max_epochs=1, random_state=0)
+    soup = UniformSoup(net, n_ingredients=2, n_jobs=2, random_state=0)
+    with pytest.raises(TerminatedWorkerError):
+        soup.fit(X[:100], y[:100])
+    with pytest.raises(NotFittedError):
+        soup.predict(X[:3])
 
 
 def resident_mib():

@@ -1,6 +1,7 @@
 """Randomness for torch that leaves its global generators as they were."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from ..utils._random import local_random_state
 
 _SEED_BOUND = 2**31 - 1
+_one_at_a_time = threading.RLock()  # the threads of a process share torch's global generators
 
 
 def draw_seed(random_state: int | np.random.RandomState | None) -> int:
@@ -38,7 +40,7 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
     """Seed torch inside a ``with`` block, and restore its global generators after it.
 
     For what can draw from the global generators only: the initialisation of modules, dropout,
-    the shuffling of a user's data loader.
+    the shuffling of a user's data loader. Other threads wait before a block of their own.
 
     Parameters
     ----------
@@ -47,14 +49,15 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
         Device whose generator is seeded beside the one of the CPU.
     """
     generators = _global_generators(torch.device("cpu" if device is None else device))
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    with _one_at_a_time:
+        states = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
 
 def _global_generators(device):
