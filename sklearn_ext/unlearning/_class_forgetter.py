@@ -21,7 +21,7 @@ from ._generator_base import BaseGeneratorForgetter, fitted_model
 from ._saliency import balanced_mask, density, squared_batch_gradients
 
 _MASK_PASSES = 4
-_MOST_MASK_BATCHES = 100
+_MOST_MASK_BATCHES = 64
 _NEXT = "next"
 _NOTHING_FORGOTTEN = {
     "history_": [],
@@ -89,7 +89,7 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
 
     mask_batches : int or "auto", default="auto"
         Batches of each kind from which these gradients are known. "auto" makes four passes over
-        the remaining rows, but 100 batches at most.
+        the remaining rows, but 64 batches at most.
 
     slow_lr : float in (0, 1], default=1
         Share of each iteration's change that is kept.
