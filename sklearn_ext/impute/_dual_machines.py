@@ -12,7 +12,8 @@ def svm_duals(K, signs, C, tol=1e-3):
     ----------
     K : ndarray of shape (n, n)
     signs : ndarray of shape (n, c)
-        Targets +1 and -1; rows of zeros have no label and get no weight.
+        Targets +1 and -1; rows of zeros have no label and get no weight. A column of one sign,
+        of a class that is rare, gets the machine that always says so.
     C : float
     tol : float
 
@@ -25,6 +26,9 @@ def svm_duals(K, signs, C, tol=1e-3):
     dual_coef, intercept = np.zeros(signs.shape), np.zeros(signs.shape[1])
     for k, column in enumerate(signs.T):
         rows = np.flatnonzero(column)
+        if len(np.unique(column[rows])) < 2:
+            intercept[k] = np.sign(column.sum())
+            continue
         machine = SVC(C=C, kernel="precomputed", tol=tol, random_state=0)
         machine.fit(K[np.ix_(rows, rows)], column[rows])
         dual_coef[rows[machine.support_], k] = machine.dual_coef_[0]

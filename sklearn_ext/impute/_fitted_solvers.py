@@ -32,7 +32,6 @@ class RegressionSolver:
 
     def __init__(self, engine, params, columns, rows, labels, rng):
         self._label_mean, self._label_scale = _label_moments(labels.values)
-        shrinkage = params["shrinkage"]
         max_iter, tol = stopping(params)
         self.model = fit_model(
             engine,
@@ -41,7 +40,7 @@ class RegressionSolver:
             labels.codes,
             columns.unit,
             rng,
-            nu=None if shrinkage == "auto" else shrinkage / (1.0 - shrinkage),
+            shrinkage=params["shrinkage"],
             smoothing=params["residual_smoothing"],
             max_landmarks=params["max_landmarks"],
             max_iter=max_iter,
@@ -84,7 +83,7 @@ class RegressionSolver:
         return {
             "location_": location,
             "covariance_": covariance,
-            "shrinkage_": model.nu / (1.0 + model.nu),
+            "shrinkage_": model.shrinkage,
             "smoothing_": model.smoothing,
             "landmark_indices_": model.landmark_indices,
             "gamma_": self._gamma,

@@ -44,8 +44,15 @@ class GaussianModel(NamedTuple):
     anchors: Anchors | None
     labelled_anchors: Anchors | None
 
+    @property
+    def shrinkage(self):
+        """Share by which covariances are shrunk."""
+        return self.nu / (1.0 + self.nu)
 
-def fit_model(engine, X, labels, strata, unit, rng, *, nu, smoothing, max_landmarks, max_iter, tol):
+
+def fit_model(
+    engine, X, labels, strata, unit, rng, *, shrinkage, smoothing, max_landmarks, max_iter, tol
+):
     """Fit the joint Gaussian, choosing what is not given by hidden entries.
 
     Parameters
@@ -58,8 +65,8 @@ def fit_model(engine, X, labels, strata, unit, rng, *, nu, smoothing, max_landma
         Classes by which landmarks are stratified.
     unit : ndarray of shape (d,)
     rng : RandomState
-    nu : float or None
-        None chooses it.
+    shrinkage : float in [0, 1) or "auto"
+        Share by which covariances are shrunk; "auto" chooses it.
     smoothing : bool
         Whether residual smoothing may be used.
     max_landmarks, max_iter : int
@@ -78,13 +85,15 @@ def fit_model(engine, X, labels, strata, unit, rng, *, nu, smoothing, max_landma
     second = hide_entries(landmarks[:, :d], HIDDEN_SHARE, rng)
     stopping = {"max_iter": max_iter, "tol": tol}
 
-    if nu is None:
+    if shrinkage == "auto":
         if len(rows) > len(landmarks):
             sample = rows[uniform_sample(len(rows), _CHOICE_ROWS, rng)]
             hidden = hide_entries(sample[:, :d], HIDDEN_SHARE, rng)
         else:
             sample, hidden = landmarks, first
         nu = choose_shrinkage(engine, sample, hidden, **stopping)
+    else:
+        nu = shrinkage / (1.0 - shrinkage)
     fit = fit_gaussian(engine, fit_rows, nu, **stopping)
 
     chosen = anchors = labelled = None

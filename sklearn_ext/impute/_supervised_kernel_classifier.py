@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
+from ._docs import with_common_docs
 from ._engine import make_engine
 from ._gaussian_model import fit_model
 from ._label_columns import encode_labels
@@ -23,6 +24,7 @@ from ._validation import categorical_mask
 _BATCH = 4096  # rows whose kernel is held at once
 
 
+@with_common_docs
 class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     r"""Support vector machine on the expected kernel of rows with holes.
 
@@ -38,21 +40,15 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     C : float, default=1.0
         Penalty of the support vector machine.
 
-    gamma : float or "scale", default="scale"
-        Coefficient of squared distances in the kernel, every feature in units of its range.
-        "scale" is one over the number of columns times their mean variance.
+    {gamma}
 
     kappa : float in [0, 1], default=0.1
         Largest relative change of an entry of the kernel by the labels; 0 leaves the expected
         kernel as it is. Only where all training rows are landmarks.
 
-    perturbation : float, default=0.0
-        Radius of the worst-case perturbation of the kernel that the machine is trained against,
-        per row and share of missing entries.
+    {perturbation}
 
-    shrinkage : float in [0, 1) or "auto", default="auto"
-        Share by which covariances of the Gaussian model are shrunk. "auto" chooses by predicting
-        observed entries that are hidden from the fit.
+    {shrinkage}
 
     max_iter : int, default=30
         Largest number of iterations of the Gaussian model.
@@ -64,18 +60,9 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         With more training rows than that, the machine is linear on Nyström features of so many
         of them, with squared hinge loss, in time linear in the number of rows.
 
-    categorical_features : array-like of bool, int or str, default=None
-        Features whose values, coded as numbers, are names: a mask, indices or feature names.
+    {categorical}
 
-    engine : {"auto", "numba", "torch"}, default="auto"
-        What does the arithmetic. "auto" is numba on the CPU, else torch.
-
-    device : str, torch.device or None, default=None
-        Where the torch engine works: "cpu", "cuda", or "auto" for the best there is. None is the
-        CPU. The arithmetic is in float64, which "mps" lacks.
-
-    n_jobs : int or None, default=None
-        Threads of the numba engine. Results do not depend on it.
+    {computing}
 
     random_state : int, RandomState instance or None, default=None
         Seed of the hidden entries and of samples of rows.
@@ -100,20 +87,14 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     landmark_variances_ : ndarray of shape (n_landmarks, n_columns)
         Their conditional variances; 0 where observed.
 
-    gamma_ : float
-        Coefficient of squared distances in the kernel.
+    {chosen_gamma}
 
-    shrinkage_ : float
-        Share by which covariances are shrunk.
+    {chosen_shrinkage}
 
     n_iter_ : int
         Number of iterations of the Gaussian model.
 
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------
@@ -128,8 +109,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] R. Yang, F. He, M. He, K. Wang, X. Huang, "Data Imputation by Pursuing Better
-       Classification: A Supervised Kernel-Based Method", arXiv:2405.07800, 2024.
+    {paper}
 
     Examples
     --------
@@ -235,7 +215,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
                 labels.codes,
                 columns.unit,
                 rng,
-                nu=None if self.shrinkage == "auto" else self.shrinkage / (1.0 - self.shrinkage),
+                shrinkage=self.shrinkage,
                 smoothing=False,
                 max_landmarks=self.max_landmarks,
                 max_iter=self.max_iter,
@@ -258,7 +238,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
                 self.dual_coef_, self.intercept_ = self._fit_nystrom(engine, rows, labels.signs())
         self.classes_ = labels.classes
         self.landmark_indices_ = model.landmark_indices
-        self.shrinkage_ = model.nu / (1.0 + model.nu)
+        self.shrinkage_ = model.shrinkage
         self.n_iter_ = len(model.changes)
         return self
 

@@ -18,14 +18,17 @@ from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
+from ._docs import with_common_docs
 from ._engine import make_engine
 from ._fitted_solvers import SOLVERS
+from ._kernel_views import KernelViews
 from ._label_columns import encode_labels
 from ._model_columns import ModelColumns
 from ._validation import allows_nan, categorical_mask, clip_limits
 
 
-class SupervisedKernelImputer(_BaseImputer):
+@with_common_docs
+class SupervisedKernelImputer(KernelViews, _BaseImputer):
     r"""Fill holes from a joint Gaussian model of features and labels.
 
     The default solver fits mean and covariance of features and labels together, by expectation
@@ -55,9 +58,7 @@ class SupervisedKernelImputer(_BaseImputer):
         For ``solver="published"``: lower bounds of the kernel's correction, as the authors'
         program has them, or what values in the features' ranges allow.
 
-    gamma : float or "scale", default="scale"
-        Coefficient of squared distances in the kernel, every feature in units of its range.
-        "scale" is one over the number of columns times their mean variance.
+    {gamma}
 
     C : float, default=1.0
         Penalty of the machine that corrects the kernel.
@@ -70,13 +71,9 @@ class SupervisedKernelImputer(_BaseImputer):
         Largest relative change of an entry of the kernel by the labels (not used by
         ``center="observed"``).
 
-    perturbation : float, default=0.0
-        Radius of the worst-case perturbation of the kernel, per row and share of missing
-        entries. The paper has 0.2.
+    {perturbation}
 
-    shrinkage : float in [0, 1) or "auto", default="auto"
-        Share by which covariances are shrunk: 0 is maximum likelihood, near 1 imputes column
-        means. "auto" chooses by predicting observed entries that are hidden from the fit.
+    {shrinkage}
 
     residual_smoothing : bool, default=True
         Whether residuals of similar rows may be added to the conditional means. They are where
@@ -109,8 +106,7 @@ class SupervisedKernelImputer(_BaseImputer):
     max_landmarks : int, default=1000
         Number of training rows that kernels and residual smoothing use.
 
-    categorical_features : array-like of bool, int or str, default=None
-        Features whose values, coded as numbers, are names: a mask, indices or feature names.
+    {categorical}
         A hole gets the category of largest posterior mean. All others may come out fractional.
 
     keep_empty_features : bool, default=False
@@ -119,15 +115,7 @@ class SupervisedKernelImputer(_BaseImputer):
     add_indicator : bool, default=False
         Whether to append a :class:`~sklearn.impute.MissingIndicator`.
 
-    engine : {"auto", "numba", "torch"}, default="auto"
-        What does the arithmetic of ``solver="regression"``. "auto" is numba on the CPU, else torch.
-
-    device : str, torch.device or None, default=None
-        Where the torch engine works: "cpu", "cuda", or "auto" for the best there is. None is the
-        CPU. The arithmetic is in float64, which "mps" lacks.
-
-    n_jobs : int or None, default=None
-        Threads of the numba engine. Results do not depend on it.
+    {computing}
 
     random_state : int, RandomState instance or None, default=None
         Seed of the hidden entries, of landmarks and other samples of rows, and of posterior draws.
@@ -144,15 +132,13 @@ class SupervisedKernelImputer(_BaseImputer):
     covariance_ : ndarray of shape (n_columns, n_columns)
         Covariance of the Gaussian model. With ``solver="regression"`` only.
 
-    shrinkage_ : float
-        Share by which covariances are shrunk. With ``solver="regression"`` only.
+    {chosen_shrinkage} With ``solver="regression"`` only.
 
     smoothing_ : Smoothing or None
         Bandwidth and prior mass of the residual smoothing; None where it is off. With
         ``solver="regression"`` only.
 
-    gamma_ : float
-        Coefficient of squared distances in the kernel.
+    {chosen_gamma}
 
     kernel_ : ndarray of shape (n_landmarks, n_landmarks)
         Kernel between landmarks, corrected by labels. This and the next four attributes are
@@ -189,11 +175,7 @@ class SupervisedKernelImputer(_BaseImputer):
     indicator_ : MissingIndicator or None
         The indicator, if `add_indicator`.
 
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {facts}
 
     See Also
     --------
@@ -211,8 +193,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
     References
     ----------
-    .. [1] R. Yang, F. He, M. He, K. Wang, X. Huang, "Data Imputation by Pursuing Better
-       Classification: A Supervised Kernel-Based Method", arXiv:2405.07800, 2024.
+    {paper}
     .. [2] A. P. Dempster, N. M. Laird, D. B. Rubin, "Maximum Likelihood from Incomplete Data via
        the EM Algorithm", Journal of the Royal Statistical Society B 39, 1977.
 
@@ -377,13 +358,13 @@ class SupervisedKernelImputer(_BaseImputer):
             As in `fit`.
         """
         with threadpool_limits(limits=1, user_api="blas"):
-            X, mask, rows, labels = self._fit(X, y)
+            X, raw, rows, labels = self._fit(X, y)
             engine, noise = self._engine(), self._noise(rows)
             if self.condition_on_y:
                 Z, _ = self._solver.complete_training(engine, rows, labels, noise)
             else:
                 Z, _ = self._solver.complete(engine, rows, noise)
-        return self._output(X, mask, Z)
+        return self._output(raw, Z, X.dtype)
 
     def transform(self, X, return_std=False):
         """Fill the holes of rows from what is observed in them.
@@ -412,12 +393,11 @@ class SupervisedKernelImputer(_BaseImputer):
         check_is_fitted(self)
         if return_std:
             self._require_posterior("return_std=True")
-        X, mask = self._validate(X, reset=False)
+        X, raw = self._validate(X, reset=False)
         with threadpool_limits(limits=1, user_api="blas"):
-            raw = np.where(mask, np.nan, X)
             rows = self._columns.encode(raw)
             Z, V = self._solver.complete(self._engine(), rows, self._noise(rows))
-        filled = self._output(X, mask, Z)
+        filled = self._output(raw, Z, X.dtype)
         if not return_std:
             return filled
         std = self._columns.deviations(raw, Z, V)[:, self._kept]
@@ -447,10 +427,9 @@ class SupervisedKernelImputer(_BaseImputer):
         """
         check_is_fitted(self)
         self._require_posterior("score")
-        X, mask = self._validate(X, reset=False)
+        _, raw = self._validate(X, reset=False)
         with threadpool_limits(limits=1, user_api="blas"):
-            rows = self._columns.encode(np.where(mask, np.nan, X))
-            return self._solver.score(self._engine(), rows)
+            return self._solver.score(self._engine(), self._columns.encode(raw))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output features.
@@ -471,37 +450,6 @@ class SupervisedKernelImputer(_BaseImputer):
             input_features[self._kept], input_features
         )
 
-    @property
-    def kernel_initial_(self):
-        """Kernel between landmarks (training rows), before labels correct it."""
-        return self._kernel().initial
-
-    @property
-    def kernel_factor_(self):
-        """Entrywise correction of the kernel by the labels."""
-        return self._kernel().factor
-
-    @property
-    def kernel_(self):
-        """The corrected kernel, ``kernel_initial_ * kernel_factor_``."""
-        kernel = self._kernel()
-        return kernel.initial * kernel.factor
-
-    @property
-    def dual_coef_(self):
-        """Dual coefficients of the machine on the corrected kernel."""
-        return self._kernel().dual_coef
-
-    @property
-    def intercept_(self):
-        """Intercepts of the machine on the corrected kernel."""
-        return self._kernel().intercept
-
-    def _kernel(self):
-        check_is_fitted(self)
-        with threadpool_limits(limits=1, user_api="blas"):
-            return self._solver.kernel(self._engine())
-
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_solver")
 
@@ -510,6 +458,7 @@ class SupervisedKernelImputer(_BaseImputer):
             raise ValueError(f"{what} needs solver='regression', got 'published'.")
 
     def _validate(self, X, *, reset):
+        """Return the rows, and the same in float64 with NaN for holes."""
         X = validate_data(
             self,
             X,
@@ -518,12 +467,12 @@ class SupervisedKernelImputer(_BaseImputer):
             reset=reset,
         )
         marker = np.nan if allows_nan(self.missing_values) else self.missing_values
-        return X, _get_mask(X, marker)
+        return X, np.where(_get_mask(X, marker), np.nan, X).astype(np.float64, copy=False)
 
     def _fit(self, X, y):
-        X, mask = self._validate(X, reset=True)
+        X, raw = self._validate(X, reset=True)
+        mask = np.isnan(raw)
         labels = encode_labels(y, len(X), self.target_type)
-        raw = np.where(mask, np.nan, X).astype(np.float64)
         names = getattr(self, "feature_names_in_", None)
         columns = ModelColumns(raw, categorical_mask(self.categorical_features, X.shape[1], names))
         limits = clip_limits(self.clip, columns.feature_range)
@@ -548,7 +497,7 @@ class SupervisedKernelImputer(_BaseImputer):
                 f"[SupervisedKernelImputer] {self.n_iter_} iterations, "
                 f"{mask.mean():.1%} of {mask.size} entries missing"
             )
-        return X, mask, rows, labels
+        return X, raw, rows, labels
 
     def _engine(self):
         return make_engine(self.engine, self.device, self.n_jobs)
@@ -560,9 +509,8 @@ class SupervisedKernelImputer(_BaseImputer):
         rng = local_random_state(self.random_state)
         return rng.standard_normal((len(rows), len(self._columns) + self._solver.n_labels))
 
-    def _output(self, X, mask, Z):
-        """X with its holes filled from model columns, indicators appended."""
-        raw = np.where(mask, np.nan, X).astype(np.float64)
-        filled = self._columns.fill(raw, Z, *self._limits)
-        out = np.where(mask, filled.astype(X.dtype), X)[:, self._kept]
-        return self._concatenate_indicator(out, self._transform_indicator(mask))
+    def _output(self, raw, Z, dtype):
+        """Fill holes from model columns and append indicators."""
+        filled = self._columns.fill(raw, Z, *self._limits).astype(dtype, copy=False)
+        indicators = self._transform_indicator(np.isnan(raw))
+        return self._concatenate_indicator(filled[:, self._kept], indicators)

@@ -114,3 +114,11 @@ def test_ridge_duals_solve_their_system(problem):
     np.testing.assert_allclose(
         (base[np.ix_(known, known)] + 0.25 * np.eye(known.sum())) @ a[known] + b, targets[known]
     )
+
+
+def test_a_class_without_rows_gets_a_machine_that_says_so(problem):
+    base, y = problem
+    a, b = svm_duals(base, np.hstack((y, -np.ones((50, 1)))), 1.0)
+    expected, b_expected = svm_duals(base, y, 1.0)
+    np.testing.assert_array_equal(a, np.hstack((expected, np.zeros((50, 1)))))
+    np.testing.assert_array_equal(b, [*b_expected, -1.0])
