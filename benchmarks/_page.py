@@ -1,6 +1,7 @@
 """Every benchmark in quick mode, as one page of the documentation: `make bench-report`."""
 
 import argparse
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +12,15 @@ from .__main__ import methods, parse, run
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "_static" / "benchmarks"
-HEADER = """# Benchmarks
+# Modules that measure what a method costs, and print it; with their arguments on this page.
+COSTS = {"lab_rbf_cost": (), "flat_lora_cost": (), "soup_memory": ("--n", "16")}
+HEADER = """(benchmarks)=
+# Benchmarks
 
 Every benchmark in quick mode, on data that need no download: `make bench-report` writes this
 page. The full ones run with `make bench METHOD=...`; their figures are in the user guide. Ours
 are marked with a star; the verdict compares each peer with our first row by the first metric.
+At the end are the figures of what methods cost.
 
 - date: {date}
 - machine: {cpu}, {n_cores} cores, {n_threads} threads for every library, load average {load}
@@ -71,6 +76,16 @@ def section(report, plot):
     return "\n".join(lines).rstrip() + "\n"
 
 
+def cost_section(name):
+    """Run a module that measures costs; return its part of the page."""
+    command = ["python", "-m", f"benchmarks.{name}", *COSTS[name]]
+    run = subprocess.run(
+        [sys.executable, *command[1:]], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    lines = [f"({anchor(name)})=", f"## {name}", "", f"`{' '.join(command)}`", ""]
+    return "\n".join([*lines, "```text", run.stdout.strip(), "```"]) + "\n"
+
+
 def anchor(method):
     return f"bench-{method.replace('_', '-')}"
 
@@ -87,6 +102,7 @@ def header(environment):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks._page", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=methods(), choices=methods())
+    parser.add_argument("--costs", nargs="*", default=list(COSTS), choices=COSTS)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     PLOTS.mkdir(parents=True, exist_ok=True)
@@ -100,6 +116,7 @@ def main(argv=None):
             plot, dpi=80, bbox_inches="tight"
         )
         parts.append(section(report, plot))
+    parts += [cost_section(name) for name in arguments.costs]
     PAGE.write_text("\n".join(parts))
     print(f"written: {PAGE} (sklearn-ext {version('sklearn-ext')})")
     return 1 if failed else 0

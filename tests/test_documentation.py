@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import _page
+from benchmarks.__main__ import methods
+from sklearn_ext import all_estimators
+
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / "index.rst", *sorted((ROOT / "docs" / "user_guide").glob("*.rst"))]
+DOCS = ROOT / "docs"
+GUIDE = sorted((DOCS / "user_guide").glob("*.rst"))
+PAGES = [DOCS / "index.rst", *GUIDE]
+OF_GUIDE = [pytest.param(page, id=page.stem) for page in GUIDE]
 
 
 def test_the_example_of_the_readme_runs(capsys):
@@ -28,3 +35,43 @@ def test_files_that_the_readme_shows_exist():
     paths = re.findall(r"\]\((?!https?:)([^)]+)\)", (ROOT / "README.md").read_text())
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", OF_GUIDE)
+def test_a_page_of_the_guide_has_its_parts(page):
+    text = page.read_text()
+    for heading in ("Parameters that matter", "Cost", "References"):
+        assert re.search(rf"^{heading}.*\n[=-]+$", text, re.MULTILINE), heading
+    assert ">>> " in text
+    assert ".. math::" in text
+
+
+@pytest.mark.parametrize("page", OF_GUIDE)
+def test_the_pictures_of_the_guide_have_a_source(page):
+    """They stand in docs, or an example draws at least so many."""
+    paths = re.findall(r"^\.\. (?:figure|image):: (.*)$", page.read_text(), re.MULTILINE)
+    assert paths
+    for path in paths:
+        if (drawn := re.fullmatch(r".*/images/sphx_glr_(plot_\w+)_(\d{3})\.png", path)) is None:
+            assert (page.parent / path).exists()
+        else:
+            source = (DOCS / "examples" / f"{drawn[1]}.py").read_text()
+            assert source.count("plt.show()") >= 1, path
+
+
+@pytest.mark.parametrize("page", OF_GUIDE)
+def test_measured_figures_link_to_the_benchmark_page(page):
+    written = {_page.anchor(name) for name in (*methods(), *_page.COSTS)}
+    links = set(re.findall(r"<(bench-[\w-]+)>", page.read_text()))
+    assert links
+    assert links <= written
+
+
+def test_every_benchmark_is_linked_from_the_guide():
+    text = "".join(page.read_text() for page in GUIDE)
+    assert [name for name in methods() if f"<{_page.anchor(name)}>" not in text] == []
+
+
+def test_every_estimator_is_in_the_reference():
+    listed = (DOCS / "api.rst").read_text().split()
+    assert [name for name, _ in all_estimators() if name not in listed] == []

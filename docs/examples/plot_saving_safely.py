@@ -51,7 +51,8 @@ print(np.array_equal(restored.predict(X), model.predict(X)))
 # ---------------------------------
 #
 # The architecture comes from your code, the numbers from the file. Soups (``save``), low-rank
-# adapters (``save_adapter``) and diffusion models (``save_checkpoint``) write such files themselves.
+# adapters (``save_adapter``) and diffusion models (``save_checkpoint``) write such files
+# themselves.
 
 X, y = load_iris(return_X_y=True)
 net = NetClassifier(max_epochs=20, random_state=0).fit(scale(X), y)
