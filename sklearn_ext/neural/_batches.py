@@ -25,7 +25,8 @@ def minibatches(
     ------
     tensor of int64
     """
-    order = torch.randperm(n_samples, generator=generator)
+    device = "cpu" if generator is None else generator.device  # a generator draws on its own device
+    order = torch.randperm(n_samples, generator=generator, device=device).cpu()
     yield from _pieces(order, batch_size)
 
 
