@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas can be read without a network
     "sphinx_gallery.gen_gallery",
     "numpydoc",
     "expected_failures",
