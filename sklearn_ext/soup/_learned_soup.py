@@ -161,7 +161,7 @@ class LearnedSoup(BaseSoup):
             lr=self.lr,
             optimizer=self.optimizer,
             warmup=None,
-            clip=None,
+            clip_norm=None,
         )
         has_probabilities = isinstance(bench.net, skorch.NeuralNetClassifier) and isinstance(
             bench.net.criterion_, _WITH_PROBABILITIES

@@ -54,7 +54,7 @@ class MEHLSoup(BaseSoup):
         Share of the steps of a block in which the step length rises, before it falls to 0 along
         a cosine. None keeps it constant.
 
-    clip : float or None, default=1.0
+    clip_norm : float or None, default=1.0
         Largest norm of the gradient with respect to the weights.
 
     scale : {"mean", "unit", "raw"}, default="mean"
@@ -112,7 +112,7 @@ class MEHLSoup(BaseSoup):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "optimizer": [callable],
         "warmup": [Interval(Real, 0, 1, closed="both"), None],
-        "clip": [Interval(Real, 0, None, closed="neither"), None],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
         "scale": [StrOptions({"mean", "unit", "raw"})],
         "start": [StrOptions({"mean", "first_block"})],
         "directions": [StrOptions({"auto", "streamed", "stored"})],
@@ -134,7 +134,7 @@ class MEHLSoup(BaseSoup):
         batch_size=64,
         optimizer=torch.optim.AdamW,
         warmup=0.2,
-        clip=1.0,
+        clip_norm=1.0,
         scale="mean",
         start="mean",
         directions="auto",
@@ -170,7 +170,7 @@ class MEHLSoup(BaseSoup):
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.warmup = warmup
-        self.clip = clip
+        self.clip_norm = clip_norm
         self.scale = scale
         self.start = start
         self.directions = directions
@@ -184,7 +184,7 @@ class MEHLSoup(BaseSoup):
             lr=self.lr,
             optimizer=self.optimizer,
             warmup=self.warmup,
-            clip=self.clip,
+            clip_norm=self.clip_norm,
         )
         coef, history = learn_on_hyperplane_(
             bench,

@@ -36,7 +36,7 @@ class Schedule:
     warmup : float or None
         Share of the steps in which the rate rises, before it falls along a cosine. None keeps
         the rate constant.
-    clip : float or None
+    clip_norm : float or None
         Largest norm of the gradient with respect to all weights.
     """
 
@@ -46,7 +46,7 @@ class Schedule:
     lr: float
     optimizer: Callable
     warmup: float | None
-    clip: float | None
+    clip_norm: float | None
 
     def n_epochs(self, n_rows):
         """Return the number of passes over so many rows."""
@@ -163,7 +163,7 @@ def mix_block(bench, groups, span, coordinates, schedule, *, seed, loss_of=None,
                     f"{schedule.lr!r}."
                 )
             gradients = torch.autograd.grad(loss, [*weights, *extra], materialize_grads=True)
-            pull = _pull(gradients[: len(weights)], span, groups, schedule.clip)
+            pull = _pull(gradients[: len(weights)], span, groups, schedule.clip_norm)
             z.grad = coordinates.pull_back(z.detach(), pull)
             for variable, gradient in zip(extra, gradients[len(weights) :], strict=True):
                 variable.grad = gradient
@@ -178,13 +178,13 @@ def mix_block(bench, groups, span, coordinates, schedule, *, seed, loss_of=None,
     return y, history
 
 
-def _pull(gradients, span, groups, clip):
+def _pull(gradients, span, groups, clip_norm):
     """Gradient with respect to y, that with respect to the weights clipped before."""
     pull = groups.total(span.project(gradients))
-    if clip is None:
+    if clip_norm is None:
         return pull
     norms = torch.stack([gradient.norm().double().cpu() for gradient in gradients])
-    return pull * (clip / max(float(norms.norm()), clip))
+    return pull * (clip_norm / max(float(norms.norm()), clip_norm))
 
 
 def permuted_blocks(n_ingredients, block_size, rng):

@@ -301,7 +301,7 @@ def test_a_step_that_is_too_long_is_an_error(mlps, net, mixing):
 
 def test_other_optimisers(mlps, net, mixing):
     soup = MEHLSoup(
-        net, ingredients=mlps, optimizer=torch.optim.SGD, lr=0.1, clip=None, random_state=0
+        net, ingredients=mlps, optimizer=torch.optim.SGD, lr=0.1, clip_norm=None, random_state=0
     ).fit(*mixing)
     assert soup.soup_losses_["soup"] < soup.soup_losses_["uniform"]
 
@@ -310,8 +310,9 @@ def test_the_gradient_is_clipped_before_it_is_projected(mlps, net, mixing):
     one_step = {"max_epochs": 1, "min_steps": 1, "batch_size": 300, "warmup": None}
     plain = {"optimizer": torch.optim.SGD, "lr": 1.0, "layerwise": False, "random_state": 0}
     small, double, free, never = (
-        MEHLSoup(net, ingredients=mlps, clip=clip, **one_step, **plain).fit(*mixing).coef_ - 0.2
-        for clip in (1e-3, 2e-3, None, 1e6)
+        MEHLSoup(net, ingredients=mlps, clip_norm=clip_norm, **one_step, **plain).fit(*mixing).coef_
+        - 0.2
+        for clip_norm in (1e-3, 2e-3, None, 1e6)
     )
     np.testing.assert_allclose(double, 2 * small, rtol=1e-5)
     np.testing.assert_array_equal(free, never)
