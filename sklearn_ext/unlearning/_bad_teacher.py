@@ -17,7 +17,8 @@ class BadTeacherUnlearner(BaseFixedTargets):
     """Learn the retained rows from the original model, the others from a random one.
 
     The targets are probabilities: those of the original model for retained rows, those of the same
-    network with new random weights for the rows to forget.
+    network with new random weights for the rows to forget. Layers get new weights by their
+    ``reset_parameters``; one that has no such method stays as it is.
 
     Parameters
     ----------
