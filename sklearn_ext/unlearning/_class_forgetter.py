@@ -70,7 +70,7 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         Scale of the first forget step's gradient, before it is clipped. It has no effect on steps
         that are clipped, which are most.
 
-    clip : float, default=1
+    clip_norm : float, default=1
         Largest length of the gradient of both kinds of steps.
 
     forget_schedule : {"cosine", "linear", "quadratic", "constant"}, default="cosine"
@@ -182,7 +182,7 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         "forget_loss": [StrOptions({"redirect", "ascent"})],
         "redirect_to": "no_validation",
         "forget_alpha": [Interval(Real, 0, None, closed="left")],
-        "clip": [Interval(Real, 0, None, closed="right")],
+        "clip_norm": [Interval(Real, 0, None, closed="right")],
         "forget_schedule": [StrOptions(set(SCHEDULES))],
         "lambd": [Interval(Real, 0, None, closed="left")],
         "loss_floor": [Interval(Real, 0, None, closed="neither")],
@@ -206,7 +206,7 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         forget_loss="redirect",
         redirect_to="next",
         forget_alpha=10.0,
-        clip=1.0,
+        clip_norm=1.0,
         forget_schedule="cosine",
         lambd=0.5,
         loss_floor=1e-4,
@@ -226,7 +226,7 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         self.forget_loss = forget_loss
         self.redirect_to = redirect_to
         self.forget_alpha = forget_alpha
-        self.clip = clip
+        self.clip_norm = clip_norm
         self.forget_schedule = forget_schedule
         self.lambd = lambd
         self.loss_floor = loss_floor
@@ -383,13 +383,13 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
             n_repair=self.n_repair,
             normalize=False,
             forget_alpha=self.forget_alpha,
-            clip=self.clip,
+            clip_norm=self.clip_norm,
             schedule=self.forget_schedule,
             slow_lr=self.slow_lr,
             strict_mask=self.strict_mask,
             freeze_norm=has_running_statistics(module),
             decay_rate=False,
-            repair_clip=self.clip,
+            repair_clip=self.clip_norm,
         )
 
     def _report(self, record):

@@ -46,7 +46,7 @@ class Plan:
         :math:`\rho_0`.
     forget_alpha : float
         :math:`a_0`.
-    clip : float
+    clip_norm : float
         Largest length of the forget gradient if it is not normalised.
     schedule : str
         Name in SCHEDULES of how :math:`\rho_k` and :math:`a_k` decay.
@@ -67,7 +67,7 @@ class Plan:
     normalize: bool = True
     forget_norm: float = 0.3
     forget_alpha: float = 10.0
-    clip: float = 1.0
+    clip_norm: float = 1.0
     schedule: str = "cosine"
     slow_lr: float = 1.0
     strict_mask: bool = False
@@ -226,7 +226,7 @@ def fast_slow(
 
 def _set_length(weights, plan, scale):
     """Normalise or clip the gradients in place, and return their norm before."""
-    norm = nn.utils.clip_grad_norm_(weights, math.inf if plan.normalize else plan.clip).item()
+    norm = nn.utils.clip_grad_norm_(weights, math.inf if plan.normalize else plan.clip_norm).item()
     if plan.normalize and norm > 0:
         torch._foreach_mul_([w.grad for w in weights if w.grad is not None], scale / norm)
     return norm

@@ -58,7 +58,7 @@ class NatMUUnlearner(BaseFineTuner):
     augment : callable or None, default=None
         Applied to the retained rows of each batch, a tensor. Blends are never augmented.
 
-    input_range : "auto", pair of float or None, default="auto"
+    feature_range : "auto", pair of float or None, default="auto"
         Range to which blends are clipped. "auto" is that of the retained rows, None does not clip.
 
     lr : float, default=5e-3
@@ -118,7 +118,7 @@ class NatMUUnlearner(BaseFineTuner):
         "head": [str, None],
         "resample": ["boolean"],
         "augment": [callable, None],
-        "input_range": [StrOptions({"auto"}), list, tuple, None],
+        "feature_range": [StrOptions({"auto"}), list, tuple, None],
     }
 
     def __init__(
@@ -132,7 +132,7 @@ class NatMUUnlearner(BaseFineTuner):
         head=None,
         resample=False,
         augment=None,
-        input_range="auto",
+        feature_range="auto",
         lr=5e-3,
         weight_decay=0.0,
         max_epochs="auto",
@@ -158,7 +158,7 @@ class NatMUUnlearner(BaseFineTuner):
         self.head = head
         self.resample = resample
         self.augment = augment
-        self.input_range = input_range
+        self.feature_range = feature_range
 
     def _unlearn(self, request):
         ranking = self._rank(request)
@@ -243,14 +243,14 @@ class NatMUUnlearner(BaseFineTuner):
         return masks
 
     def _limits(self, request):
-        if self.input_range is None:
+        if self.feature_range is None:
             return None
-        if isinstance(self.input_range, str):
+        if isinstance(self.feature_range, str):
             low, high = request.X[request.retain].aminmax()
             return low.item(), high.item()
-        low, high = self.input_range
+        low, high = self.feature_range
         if not low < high:
-            raise ValueError(f"input_range must be (low, high), got {self.input_range!r}.")
+            raise ValueError(f"feature_range must be (low, high), got {self.feature_range!r}.")
         return low, high
 
     def _begins_head_anew(self, request):

@@ -62,7 +62,7 @@ class SFRonUnlearner(BaseUnlearner):
     forget_alpha : float, default=10
         Scale of the first forget gradient that is clipped. It has no effect while all are.
 
-    clip : float, default=1
+    clip_norm : float, default=1
         Largest length of the latter.
 
     forget_schedule : {"cosine", "linear", "quadratic", "constant"}, default="cosine"
@@ -183,7 +183,7 @@ class SFRonUnlearner(BaseUnlearner):
         "forget_step": [StrOptions({"normalize", "clip"})],
         "forget_norm": [Interval(Real, 0, None, closed="left")],
         "forget_alpha": [Interval(Real, 0, None, closed="left")],
-        "clip": [Interval(Real, 0, None, closed="right")],
+        "clip_norm": [Interval(Real, 0, None, closed="right")],
         "forget_schedule": [StrOptions(set(SCHEDULES))],
         "lambd": [Interval(Real, 0, None, closed="left")],
         "loss_floor": [Interval(Real, 0, None, closed="neither")],
@@ -213,7 +213,7 @@ class SFRonUnlearner(BaseUnlearner):
         forget_step="normalize",
         forget_norm=0.3,
         forget_alpha=10.0,
-        clip=1.0,
+        clip_norm=1.0,
         forget_schedule="cosine",
         lambd=0.5,
         loss_floor=1e-4,
@@ -238,7 +238,7 @@ class SFRonUnlearner(BaseUnlearner):
         self.forget_step = forget_step
         self.forget_norm = forget_norm
         self.forget_alpha = forget_alpha
-        self.clip = clip
+        self.clip_norm = clip_norm
         self.forget_schedule = forget_schedule
         self.lambd = lambd
         self.loss_floor = loss_floor
@@ -279,7 +279,7 @@ class SFRonUnlearner(BaseUnlearner):
             "lr": 0.01,
             "forget_step": "clip",
             "forget_alpha": 25.0,
-            "clip": 7.0,
+            "clip_norm": 7.0,
             "optimizer": "sgd",
             "weight_decay": 5e-4,
             "stop_forget_score": None,
@@ -364,10 +364,10 @@ class SFRonUnlearner(BaseUnlearner):
         norms = np.array([record["forget_norm"] for record in history])
         made = np.isfinite(norms)
         if self.forget_step == "clip" and made.any():
-            share = (norms[made] > self.clip).mean()
+            share = (norms[made] > self.clip_norm).mean()
             if share > _CLIPPED_SHARE:
                 self._warn(
-                    f"{share:.0%} of the forget steps were clipped to clip={self.clip}; "
+                    f"{share:.0%} of the forget steps were clipped to clip_norm={self.clip_norm}; "
                     f"forget_alpha={self.forget_alpha} has no effect on them."
                 )
         lost = kept_before - accuracy(request, kept)
@@ -420,7 +420,7 @@ class SFRonUnlearner(BaseUnlearner):
             normalize=self.forget_step == "normalize",
             forget_norm=self.forget_norm,
             forget_alpha=self.forget_alpha,
-            clip=self.clip,
+            clip_norm=self.clip_norm,
             schedule=self.forget_schedule,
             slow_lr=self.slow_lr,
             strict_mask=self.strict_mask,

@@ -48,7 +48,7 @@ def run_quadratic(n_iter, n_repair, slow_lr=1.0, rate=0.05):
         repeat(None),
         repeat(None),
         torch.optim.SGD(point.parameters(), lr=rate),
-        Plan(n_iter, n_repair, normalize=False, forget_alpha=1.0, clip=math.inf,
+        Plan(n_iter, n_repair, normalize=False, forget_alpha=1.0, clip_norm=math.inf,
              slow_lr=slow_lr, **CONSTANT),
     )  # fmt: skip
     return point.weight.detach(), values, basis, g
@@ -192,7 +192,7 @@ def decayed(k, n):
 
 def test_without_repair_mask_and_weights_it_is_gradient_ascent():
     ours, theirs = Classification(), Classification()
-    ours.run(lambd=0.0, n_iter=12, n_repair=0, normalize=False, forget_alpha=1.0, clip=math.inf,
+    ours.run(lambd=0.0, n_iter=12, n_repair=0, normalize=False, forget_alpha=1.0, clip_norm=math.inf,
              schedule="constant")  # fmt: skip
     stream, _ = theirs.streams()
     for k in range(12):
@@ -263,7 +263,7 @@ def test_the_normalised_step_has_the_length_it_should():
 def test_the_clipped_step_is_no_longer_than_allowed():
     problem = Classification()
     before = torch.cat([w.flatten() for w in problem.weights()])
-    (record,) = problem.run(n_iter=1, n_repair=0, normalize=False, forget_alpha=1e4, clip=2.0)
+    (record,) = problem.run(n_iter=1, n_repair=0, normalize=False, forget_alpha=1e4, clip_norm=2.0)
     after = torch.cat([w.flatten() for w in problem.weights()])
     assert (after - before).norm().item() == pytest.approx(0.1 * 2.0, rel=1e-5)
     assert record["forget_norm"] > 2.0
@@ -357,7 +357,7 @@ def test_on_softmax_regression_it_ends_at_the_retrained_model(kind, newton_cosin
         repeat(None),
         repeat(None),
         torch.optim.SGD(point.parameters(), lr=0.5),
-        Plan(400, 5, normalize=False, forget_alpha=0.05, clip=math.inf),
+        Plan(400, 5, normalize=False, forget_alpha=0.05, clip_norm=math.inf),
     )
     found = point.weight.detach()
     assert (found - retrained).norm() < 0.08 * (trained - retrained).norm()

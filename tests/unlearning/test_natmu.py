@@ -140,14 +140,14 @@ def test_too_many_hybrids_are_reduced_with_a_warning(images):
 
 def test_inputs_stay_in_their_range(net, images, forget):
     X, y = images
-    unlearner = NatMUUnlearner(net, input_range=(0.2, 0.4), max_epochs=1, random_state=0)
+    unlearner = NatMUUnlearner(net, feature_range=(0.2, 0.4), max_epochs=1, random_state=0)
     narrow = unlearner.fit(X, y, forget=forget).history_
-    wide = unlearner.set_params(input_range=None).fit(X, y, forget=forget).history_
-    auto = unlearner.set_params(input_range="auto").fit(X, y, forget=forget).history_
+    wide = unlearner.set_params(feature_range=None).fit(X, y, forget=forget).history_
+    auto = unlearner.set_params(feature_range="auto").fit(X, y, forget=forget).history_
     assert wide == auto  # blends of rows in a range are in it
     assert narrow != wide
-    with pytest.raises(ValueError, match=r"input_range must be \(low, high\)"):
-        unlearner.set_params(input_range=(1, 0)).fit(X, y, forget=forget)
+    with pytest.raises(ValueError, match=r"feature_range must be \(low, high\)"):
+        unlearner.set_params(feature_range=(1, 0)).fit(X, y, forget=forget)
 
 
 def test_rows_can_be_drawn_anew_in_each_epoch(net, images, forget):

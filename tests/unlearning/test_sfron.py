@@ -153,8 +153,8 @@ def test_validation_rows_of_a_forgotten_class_do_not_count(net, train, digits, f
 
 
 def test_clipped_steps_are_warned_about(net, train, forget):
-    unlearner = sfron(net, forget_step="clip", forget_alpha=1e6, clip=0.01)
-    with pytest.warns(UserWarning, match="forget steps were clipped to clip=0.01") as record:
+    unlearner = sfron(net, forget_step="clip", forget_alpha=1e6, clip_norm=0.01)
+    with pytest.warns(UserWarning, match="forget steps were clipped to clip_norm=0.01") as record:
         unlearner.fit(*train, forget=forget)
     assert record[0].filename == __file__
 
