@@ -1,0 +1,569 @@
+"""Every parameter of the unlearners of networks changes what it is there to change."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from sklearn_ext import (
+    BadTeacherUnlearner,
+    ConditionalDDPM,
+    FineTuneUnlearner,
+    GradientAscentUnlearner,
+    MUSOUnlearner,
+    NatMUUnlearner,
+    RandomLabelUnlearner,
+    SalUnUnlearner,
+    SFRonClassForgetter,
+    SFRonUnlearner,
+    unlearning_report,
+)
+from sklearn_ext.metrics import membership_inference_score
+from sklearn_ext.neural import NetClassifier, head_of, outputs_and_features
+from sklearn_ext.unlearning import _label_rules
+from sklearn_ext.unlearning._fast_slow import Plan, fast_slow
+from sklearn_ext.unlearning._relabeling import leave_out_head, with_ones
+from sklearn_ext.unlearning._unlearner_base import _make_request
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The accuracy on retained rows fell"),
+    pytest.mark.filterwarnings("ignore:.*forget steps were clipped"),
+]
+
+FINE_TUNERS = [
+    FineTuneUnlearner,
+    GradientAscentUnlearner,
+    RandomLabelUnlearner,
+    SalUnUnlearner,
+    BadTeacherUnlearner,
+    NatMUUnlearner,
+    MUSOUnlearner,
+]
+
+FINE_TUNING = {"lr": 5e-3, "max_epochs": 2, "batch_size": 16, "random_state": 0}
+BASE = {
+    **dict.fromkeys(FINE_TUNERS, FINE_TUNING),
+    GradientAscentUnlearner: FINE_TUNING | {"batch_size": 5},
+    SFRonUnlearner: {
+        "n_iter": 3, "lr": 0.05, "forget_norm": 1.0, "optimizer": "sgd", "batch_size": 8,
+        "stop_forget_score": None, "random_state": 0,
+    },
+    SFRonClassForgetter: {"n_iter": 3, "lr": 0.01, "batch_size": 8, "random_state": 0},
+}  # fmt: skip
+
+# Another value of each parameter, and what has to differ from BASE for it to matter.
+_TRAINED = {
+    "lr": (1e-2, {}),
+    "weight_decay": (0.1, {}),
+    "max_epochs": (3, {}),
+    "batch_size": (17, {}),
+    "optimizer": (torch.optim.RMSprop, {}),
+    "random_state": (1, {}),
+}
+_CLIPPED = {"forget_step": "clip", "forget_alpha": 1.0, "clip_norm": 1e3}
+CASES = {
+    FineTuneUnlearner: _TRAINED,
+    GradientAscentUnlearner: _TRAINED,
+    RandomLabelUnlearner: _TRAINED,
+    SalUnUnlearner: _TRAINED | {"mask_fraction": (0.2, {})},
+    BadTeacherUnlearner: _TRAINED | {"temperature": (3.0, {})},
+    NatMUUnlearner: _TRAINED
+    | {
+        "delta": (0.2, {}),
+        "n_hybrids": (1, {}),
+        "mask": (lambda n_masks, shape: np.full((n_masks, *shape), 0.1), {}),
+        "reinit_head": (True, {}),
+        "head": ("1", {"reinit_head": True}),
+        "resample": (True, {}),
+        "augment": (lambda rows: rows + 0.5, {}),
+        "feature_range": ((-0.1, 0.1), {}),
+    },
+    MUSOUnlearner: _TRAINED
+    | {
+        "label_model": ("head", {}),
+        "soft_targets": (True, {}),
+        "subset_ratio": (0.5, {"label_model": "head", "soft_targets": True}),
+        "eps": (10.0, {"label_model": "head", "soft_targets": True}),
+        "head": (
+            "first",
+            {"estimator": "branches", "label_model": "head", "soft_targets": True},
+        ),
+        "initial_head": (np.eye(9, 3), {"label_model": "projection", "soft_targets": True}),
+    },
+    SFRonUnlearner: {
+        "n_iter": (4, {}),
+        "n_repair": (2, {}),
+        "lr": (0.1, {}),
+        "forget_step": ("clip", {}),
+        "forget_norm": (0.5, {}),
+        "forget_alpha": (2.0, _CLIPPED),
+        "clip_norm": (0.01, _CLIPPED),
+        "forget_schedule": ("constant", {}),
+        "lambd": (2.0, {}),
+        "loss_floor": (0.5, {}),
+        "gamma": (None, {}),
+        "slow_lr": (0.5, {}),
+        "stop_forget_score": (1.0, {}),
+        "optimizer": ("adam", {}),
+        "weight_decay": (0.1, {}),
+        "shared_optimizer": (False, {}),
+        "strict_mask": (True, {}),
+        "freeze_norm": (False, {"estimator": "normed"}),
+        "fisher": ("sample", {}),
+        "mask_max_samples": (12, {}),
+        "batch_size": (9, {}),
+        "random_state": (1, {}),
+    },
+    SFRonClassForgetter: {
+        "n_iter": (4, {}),
+        "n_repair": (2, {}),
+        "lr": (0.02, {}),
+        "forget_loss": ("ascent", {}),
+        "redirect_to": (2, {}),
+        "forget_alpha": (1.0, {"clip_norm": 1e3}),
+        "clip_norm": (0.1, {}),
+        "forget_schedule": ("constant", {"clip_norm": 1e3}),
+        "lambd": (2.0, {"forget_loss": "ascent"}),
+        "loss_floor": (1e3, {"forget_loss": "ascent"}),
+        "gamma": (None, {}),
+        "mask_batches": (1, {}),
+        "slow_lr": (0.5, {}),
+        "strict_mask": (True, {}),
+        "cond_drop_prob": (0.9, {}),
+        "batch_size": (9, {}),
+        "random_state": (1, {}),
+    },
+}
+
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+class Branches(nn.Module):
+    """Two linear layers that see the same number of features, for parameters that choose one."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(5, 8)
+        self.first = nn.Linear(8, 3)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, X):
+        features = torch.relu(self.inner(X))
+        return self.first(features) + self.last(torch.tanh(features))
+
+
+class Raw(nn.Module):
+    """A network whose weights nothing can draw anew, so that it is its own bad teacher."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 3))
+
+    def forward(self, X):
+        return X @ self.weight
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    X, y = make_blobs([20, 20, 20], n_features=5, cluster_std=4.0, random_state=0)
+    return (X / 5).astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def forget():
+    return np.arange(60) % 5 == 0
+
+
+@pytest.fixture(scope="module")
+def nets(blobs):
+    modules = {
+        "usual": {"module__hidden_sizes": (8,)},
+        "normed": {"module": Normed},
+        "branches": {"module": Branches},
+        "raw": {"module": Raw},
+    }
+    return {
+        name: NetClassifier(**module, lr=0.1, batch_size=16, max_epochs=5, random_state=0).fit(
+            *blobs
+        )
+        for name, module in modules.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def model(blobs):
+    return ConditionalDDPM(width=8, n_steps=60, n_timesteps=50, random_state=0).fit(*blobs)
+
+
+@pytest.fixture
+def run(blobs, forget, nets, model):
+    """From an unlearner class and parameters to what it makes of the model of its kind."""
+
+    def fit(unlearner, estimator="usual", **params):
+        params = BASE[unlearner] | params
+        if unlearner is SFRonClassForgetter:
+            return unlearner(model, **params).fit(*blobs, forget_class=0)
+        return unlearner(nets[estimator], **params).fit(*blobs, forget=forget)
+
+    return fit
+
+
+def module_of(estimator):
+    if isinstance(estimator, ConditionalDDPM):
+        return estimator.diffusion_.module
+    return estimator.module_
+
+
+def weights(estimator):
+    state = module_of(estimator).named_parameters()
+    return {name: value.detach().clone() for name, value in state}
+
+
+def vector(estimator):
+    return torch.cat([value.flatten() for value in weights(estimator).values()])
+
+
+def before(fitted):
+    return vector(fitted.original_estimator_)
+
+
+def after(fitted):
+    return vector(fitted.estimator_)
+
+
+def inside(fitted):
+    """The mask of an unlearner as one vector."""
+    return torch.cat(
+        [torch.as_tensor(fitted.mask_[k]).flatten() for k in weights(fitted.estimator_)]
+    )
+
+
+@pytest.mark.parametrize("unlearner", CASES, ids=lambda unlearner: unlearner.__name__)
+def test_every_parameter_is_tried(unlearner):
+    assert CASES[unlearner].keys() == unlearner().get_params().keys() - {"estimator", "verbose"}
+
+
+@pytest.mark.parametrize(
+    ("unlearner", "name"),
+    [
+        pytest.param(unlearner, name, id=f"{unlearner.__name__}-{name}")
+        for unlearner, cases in CASES.items()
+        for name in cases
+    ],
+)
+def test_parameters_change_the_weights(run, unlearner, name):
+    value, where = CASES[unlearner][name]
+    usual = run(unlearner, **where)
+    assert torch.equal(before(usual), before(run(unlearner, **where)))
+    assert torch.equal(after(usual), after(run(unlearner, **where)))
+    changed = run(unlearner, **where | {name: value})
+    assert torch.equal(before(usual), before(changed))
+    assert (after(usual) - after(changed)).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("unlearner", FINE_TUNERS, ids=lambda unlearner: unlearner.__name__)
+def test_decay_takes_its_share_of_the_weights_in_a_step(run, unlearner):
+    """AdamW takes ``lr * weight_decay`` of the weights apart from the gradient."""
+    params = {"optimizer": "adamw", "max_epochs": 1, "batch_size": 10_000, "lr": 0.01}
+    plain = run(unlearner, **params)
+    decayed = run(unlearner, weight_decay=0.5, **params)
+    share = after(plain) - after(decayed)
+    expected = 0.01 * 0.5 * before(plain)
+    if unlearner is SalUnUnlearner:
+        expected *= after(plain) != before(plain)
+    torch.testing.assert_close(share, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_sfron_decays_by_its_share_if_there_is_nothing_else_to_do(run):
+    quiet = {"n_iter": 1, "n_repair": 0, "forget_norm": 0.0, "lr": 0.1}
+    assert torch.equal(after(run(SFRonUnlearner, **quiet)), before(run(SFRonUnlearner, **quiet)))
+    decayed = run(SFRonUnlearner, weight_decay=0.5, **quiet)
+    torch.testing.assert_close(after(decayed), (1 - 0.1 * 0.5) * before(decayed))
+
+
+@pytest.mark.parametrize("length", [0.3, 2.0])
+def test_a_normalised_forget_step_has_the_length_asked_for(run, length):
+    fitted = run(SFRonUnlearner, n_iter=1, n_repair=0, forget_norm=length, lr=0.1)
+    step = (after(fitted) - before(fitted)).norm().item()
+    assert step == pytest.approx(0.1 * length, rel=1e-3)
+
+
+@pytest.mark.parametrize("clip_norm", [0.01, 0.1])
+def test_a_clipped_forget_step_is_no_longer_than_the_bound(run, clip_norm):
+    params = {"forget_step": "clip", "forget_alpha": 1e3, "n_iter": 1, "n_repair": 0, "lr": 0.1}
+    fitted = run(SFRonUnlearner, clip_norm=clip_norm, **params)
+    step = (after(fitted) - before(fitted)).norm().item()
+    assert step == pytest.approx(0.1 * clip_norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("unlearner", [SFRonUnlearner, SFRonClassForgetter])
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("linear", [1, 0.75, 0.5, 0.25]),
+        ("quadratic", [1, 0.5625, 0.25, 0.0625]),
+        ("cosine", [(1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)]),
+    ],
+)
+def test_forget_steps_fade_as_scheduled(run, unlearner, schedule, shares):
+    fitted = run(unlearner, forget_schedule=schedule, n_iter=4)
+    scales = np.array([record["forget_scale"] for record in fitted.history_])
+    np.testing.assert_allclose(scales / scales[0], shares, atol=1e-12)
+
+
+def test_each_repair_lowers_the_loss_of_retained_rows(run, blobs, forget):
+    X, y = (values[~forget] for values in blobs)
+    found = []
+    for n_repair in (0, 1, 3):
+        fitted = run(SFRonUnlearner, n_repair=n_repair, forget_norm=0.0)
+        assert fitted.n_repair_steps_ == 3 * n_repair
+        proba = fitted.predict_proba(X)
+        found.append(-np.log(proba[np.arange(len(y)), y]).mean())
+    assert found[0] > found[1] > found[2]
+
+
+@pytest.mark.parametrize("unlearner", [SFRonUnlearner, SFRonClassForgetter])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_an_iteration_keeps_its_share_of_the_change(run, unlearner, share):
+    fast = run(unlearner, n_iter=1)
+    slow = run(unlearner, n_iter=1, slow_lr=share)
+    expected = before(fast) + share * (after(fast) - before(fast))
+    torch.testing.assert_close(after(slow), expected)
+
+
+@pytest.mark.parametrize(
+    ("unlearner", "params"),
+    [(SFRonUnlearner, {}), (SFRonClassForgetter, {"forget_loss": "ascent"})],
+)
+def test_rows_count_alike_if_all_losses_are_below_the_floor(run, unlearner, params):
+    floored = run(unlearner, loss_floor=1e6, **params)
+    alike = run(unlearner, lambd=0.0, **params)
+    torch.testing.assert_close(after(floored), after(alike), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_strict_mask_keeps_the_bits_of_other_weights(run, strict):
+    fitted = run(SFRonUnlearner, strict_mask=strict, weight_decay=0.1, n_repair=0)
+    selected = inside(fitted)
+    assert 0 < selected.float().mean() < 1
+    kept = after(fitted)[~selected] == before(fitted)[~selected]
+    assert kept.all() if strict else kept.float().mean() < 0.5
+    assert not torch.equal(after(fitted)[selected], before(fitted)[selected])
+
+
+@pytest.mark.parametrize(("freeze_norm", "kept"), [("auto", True), (True, True), (False, False)])
+def test_forget_steps_leave_frozen_statistics_alone(run, freeze_norm, kept):
+    fitted = run(SFRonUnlearner, estimator="normed", freeze_norm=freeze_norm, n_repair=0)
+    statistics = [
+        net.module_[1].running_mean for net in (fitted.original_estimator_, fitted.estimator_)
+    ]
+    assert torch.equal(*statistics) is kept
+
+
+def test_a_bound_of_all_gradients_all_but_stops_the_class_forgetter(run):
+    """Repairs are bounded like forget steps; Adam sees gradients far below its 1e-8."""
+    free, bounded = run(SFRonClassForgetter), run(SFRonClassForgetter, clip_norm=1e-13)
+    assert (after(bounded) - before(bounded)).abs().max() < 1e-5
+    assert (after(free) - before(free)).abs().max() > 1e-3
+
+
+def test_the_class_forgetter_hides_classes_as_often_as_asked(run):
+    """With an ascent on hidden classes alone, no class but "any class" has a gradient."""
+    params = {"forget_loss": "ascent", "gamma": None}
+
+    def moved(share):
+        fitted = run(SFRonClassForgetter, cond_drop_prob=share, **params)
+        old, new = (
+            module_of(each).condition.classes.weight
+            for each in (fitted.original_estimator_, fitted.estimator_)
+        )
+        return [not torch.equal(*rows) for rows in zip(old, new, strict=True)]
+
+    assert moved(0.0) == [True, True, True, False]
+    assert moved(0.5) == [True, True, True, True]
+    assert moved(1.0) == [False, False, False, True]
+
+
+class Point(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+
+
+def walk(plan, rate=0.1, forget_rate=None):
+    """Return how far steps on gradients of length five went, along one axis for each kind."""
+    point = Point()
+    history = fast_slow(
+        point,
+        lambda _: (5 * point.weight[0], torch.tensor(0.0)),
+        lambda _: 5 * point.weight[1:2],
+        itertools.repeat(None),
+        itertools.repeat(None),
+        torch.optim.SGD([point.weight], lr=rate),
+        plan,
+        forget_optimizer=forget_rate and torch.optim.SGD([point.weight], lr=forget_rate),
+    )
+    assert len(history) == plan.n_iter
+    return -point.weight.detach()
+
+
+@pytest.mark.parametrize(("bound", "length"), [(math.inf, 5.0), (7.0, 5.0), (2.0, 2.0)])
+def test_repair_steps_are_no_longer_than_their_bound(bound, length):
+    plan = Plan(4, n_repair=3, forget_norm=0.5, schedule="constant", decay_rate=False,
+                repair_clip=bound)  # fmt: skip
+    forgotten, repaired = walk(plan)[:2]
+    assert forgotten.item() == pytest.approx(0.1 * 4 * 0.5)
+    assert repaired.item() == pytest.approx(0.1 * 4 * 3 * length, rel=1e-5)
+
+
+@pytest.mark.parametrize(("decay_rate", "total"), [(False, 4.0), (True, 2.5)])
+@pytest.mark.parametrize("forget_rate", [None, 0.3])
+def test_the_rates_of_both_optimizers_fall(decay_rate, total, forget_rate):
+    """Half a cosine over four steps sums to two and a half."""
+    plan = Plan(4, forget_norm=1.0, schedule="constant", decay_rate=decay_rate)
+    forgotten, repaired = walk(plan, forget_rate=forget_rate)[:2]
+    assert forgotten.item() == pytest.approx((forget_rate or 0.1) * total)
+    assert repaired.item() == pytest.approx(0.1 * total * 5)
+
+
+def test_salun_changes_what_matters_for_the_rows_to_forget(run, nets, blobs, forget):
+    fraction = 0.25
+    fitted = run(SalUnUnlearner, mask_fraction=fraction, batch_size=100, optimizer="adam")
+
+    def salient(rows):
+        module = nets["usual"].module_.eval()
+        X, y = (torch.as_tensor(values[rows]) for values in blobs)
+        loss = nn.functional.cross_entropy(module(X), y)
+        found = torch.autograd.grad(loss, list(module.parameters()))
+        size = torch.cat([gradient.abs().flatten() for gradient in found])
+        return size >= size.sort(descending=True).values[round(fraction * len(size)) - 1]
+
+    moved = after(fitted) != before(fitted)
+    assert torch.equal(moved, salient(forget))
+    assert not torch.equal(moved, salient(~forget))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_who_is_its_own_teacher_has_nothing_to_learn(run, temperature):
+    """Teachers and student are softened alike."""
+    fitted = run(
+        BadTeacherUnlearner, estimator="raw", temperature=temperature, optimizer="sgd", lr=0.1
+    )
+    torch.testing.assert_close(after(fitted), before(fitted), rtol=1e-4, atol=1e-5)
+
+
+def test_each_retained_row_is_augmented_in_each_epoch(run, forget):
+    seen = []
+
+    def record(rows):
+        seen.append(len(rows))
+        return rows
+
+    same = run(NatMUUnlearner, augment=record, max_epochs=3)
+    assert torch.equal(after(same), after(run(NatMUUnlearner, max_epochs=3)))
+    assert sum(seen) == 3 * (~forget).sum()
+
+
+@pytest.mark.parametrize(("head", "anew"), [(None, "last"), ("last", "last"), ("first", "first")])
+def test_the_head_named_begins_anew(run, head, anew):
+    fitted = run(NatMUUnlearner, estimator="branches", head=head, reinit_head=True, max_epochs=0)
+    old, new = weights(fitted.original_estimator_), weights(fitted.estimator_)
+    assert [name for name in old if not torch.equal(old[name], new[name])] == [f"{anew}.weight"]
+
+
+def test_a_new_head_has_the_gain_of_rectified_units(blobs, forget):
+    net = NetClassifier(module__hidden_sizes=(1000,), max_epochs=1, random_state=0).fit(*blobs)
+    fitted = NatMUUnlearner(net, reinit_head=True, max_epochs=0, random_state=0)
+    fitted.fit(*blobs, forget=forget)
+    spread = head_of(fitted.estimator_.module_).weight.std().item()
+    assert spread == pytest.approx(math.sqrt(2) * math.sqrt(2 / (1000 + 3)), rel=0.1)
+
+
+def rule_of(rule, nets, blobs, forget, **options):
+    X, y = blobs
+    request = _make_request(
+        nets["usual"], X, y, np.flatnonzero(forget), np.random.RandomState(0), None
+    )
+    defaults = {"head": None, "subset_ratio": 1.0, "eps": None, "initial_head": None}
+    return request, rule(request, **defaults | options)
+
+
+@pytest.mark.parametrize("eps", [None, 1e-3, 5.0])
+def test_soft_labels_of_the_head_are_as_sharp_as_those_of_random_features(nets, blobs, forget, eps):
+    """The softmax of twice the scores of a ridge head fitted to -1 and 1."""
+    request, rule = rule_of(
+        _label_rules.HeadLabels, nets, blobs, forget, eps=eps, soft=True, n_epochs=1
+    )
+    rule.refresh(0)
+    found = rule.targets(torch.arange(5))
+
+    def features(rows):
+        head = head_of(request.module)
+        with torch.no_grad():
+            return with_ones(outputs_and_features(request.module, request.X[rows], head)[1])
+
+    T = 2 * nn.functional.one_hot(request.codes[request.retain], 3).double() - 1
+    ridge = leave_out_head(
+        features(request.retain), T, torch.zeros(9, 3, dtype=torch.float64), eps or 1e-3
+    )
+    scores = features(request.forget[:5]) @ ridge
+    torch.testing.assert_close(found, (2 * scores).softmax(dim=1).float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("eps", "expected"),
+    [
+        (None, [1e-6 + (1e-2 - 1e-6) * (1 - math.cos(math.pi * k / 4)) / 2 for k in range(5)]),
+        (0.3, [0.3] * 5),
+    ],
+)
+def test_the_ridge_of_projections_rises_unless_it_is_given(run, monkeypatch, eps, expected):
+    used = []
+    projected_head = _label_rules.projected_head
+
+    def watched(Z, W_0, W_p, eps):
+        used.append(eps)
+        return projected_head(Z, W_0, W_p, eps)
+
+    monkeypatch.setattr(_label_rules, "projected_head", watched)
+    run(MUSOUnlearner, label_model="projection", eps=eps, max_epochs=5)
+    np.testing.assert_allclose(used, expected)
+
+
+def test_a_given_ridge_of_projections_changes_the_weights(run):
+    params = {"label_model": "projection", "soft_targets": True}
+    fitted = [after(run(MUSOUnlearner, eps=eps, **params)) for eps in (None, 10.0)]
+    assert not torch.allclose(*fitted, atol=1e-6)
+
+
+@pytest.mark.parametrize("max_samples", [5, 2000])
+def test_reports_attack_so_many_rows(blobs, forget, max_samples):
+    X, y = blobs
+    X_test, y_test = X[::3] + 0.5, y[::3]
+    classifier = LogisticRegression().fit(X, y)
+    metrics = unlearning_report(
+        {"model": classifier}, X, y, forget, X_test=X_test, y_test=y_test,
+        max_samples=max_samples, random_state=0,
+    ).metrics["model"]  # fmt: skip
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    groups = [(X[forget], y[forget]), (X[~forget], y[~forget]), (X_test, y_test)]
+    (_, y_f), (_, y_r), (_, y_t) = groups
+
+    def attacked(attack, n_rows):
+        return 100 * membership_inference_score(
+            *(classifier.predict_proba(rows) for rows, _ in groups),
+            y=y_f, y_member=y_r, y_nonmember=y_t, classes=classifier.classes_, attack=attack,
+            max_samples=n_rows, random_state=seed,
+        )  # fmt: skip
+
+    assert metrics["MIA_efficacy"] == 100 - attacked("confidence", max_samples)
+    assert attacked("confidence", 5) != attacked("confidence", 2000)
