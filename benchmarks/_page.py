@@ -108,6 +108,11 @@ def main(argv=None):
     PLOTS.mkdir(parents=True, exist_ok=True)
     parts = [header(_report.environment(arguments.threads))]
     failed = False
+
+    def add(part):
+        parts.append(part)
+        PAGE.write_text("\n".join(parts))  # a run that is broken off leaves what it has measured
+
     for method in arguments.methods:
         report = run(parse([method, "--quick", "--threads", str(arguments.threads)]))
         failed |= bool(report["failed"]) or not report["summary"]
@@ -115,9 +120,9 @@ def main(argv=None):
         _report.plot(report["summary"], report["ours"], report["higher_is_better"]).savefig(
             plot, dpi=80, bbox_inches="tight"
         )
-        parts.append(section(report, plot))
-    parts += [cost_section(name) for name in arguments.costs]
-    PAGE.write_text("\n".join(parts))
+        add(section(report, plot))
+    for name in arguments.costs:
+        add(cost_section(name))
     print(f"written: {PAGE} (sklearn-ext {version('sklearn-ext')})")
     return 1 if failed else 0
 
