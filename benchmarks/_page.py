@@ -28,10 +28,13 @@ At the end are the figures of what methods cost.
 """
 
 
-def verdict(row, reference, higher_is_better):
-    """Say which of a peer and our first contender is better, by the first metric."""
+def verdict(row, ours, higher_is_better):
+    """Say which of a peer and our first contender is better, by the peer's first metric."""
     name = next(iter(row["metrics"]))
-    difference = row["metrics"][name] - reference["metrics"][name]
+    reference = next((own["metrics"][name] for own in ours if name in own["metrics"]), None)
+    if row in ours or reference is None:
+        return ""
+    difference = row["metrics"][name] - reference
     if not higher_is_better:
         difference = -difference
     if abs(difference) < 1e-12:
@@ -39,30 +42,32 @@ def verdict(row, reference, higher_is_better):
     return "better than ours" if difference > 0 else "worse than ours"
 
 
+def metric_names(report):
+    """Names of all metrics; not every contender has each."""
+    return list(dict.fromkeys(name for row in report["summary"] for name in row["metrics"]))
+
+
 def rows(report):
     """Cells of a method's table: one row a data set and contender."""
+    names = metric_names(report)
     for data in dict.fromkeys(row["data"] for row in report["summary"]):
         block = [row for row in report["summary"] if row["data"] == data]
-        reference = next((row for row in block if row["contender"] in report["ours"]), None)
+        ours = [row for row in block if row["contender"] in report["ours"]]
         for row in block:
-            own = row["contender"] in report["ours"]
-            says = "" if own or reference is None else verdict(
-                row, reference, report["higher_is_better"]
-            )  # fmt: skip
+            found = row["metrics"]
             yield (
                 data,
-                ("★ " if own else "") + row["contender"],
-                *(_report.number(value) for value in row["metrics"].values()),
+                ("★ " if row in ours else "") + row["contender"],
+                *(_report.number(found[name]) if name in found else "" for name in names),
                 _report.number(row["fit_seconds"]),
                 _report.number(row["predict_seconds"]),
-                says,
+                verdict(row, ours, report["higher_is_better"]),
             )
 
 
 def section(report, plot):
     """Return a method's part of the page."""
-    metrics = list(dict.fromkeys(name for row in report["summary"] for name in row["metrics"]))
-    heads = ("data", "contender", *metrics, "fit s", "predict s", "verdict")
+    heads = ("data", "contender", *metric_names(report), "fit s", "predict s", "verdict")
     lines = [f"({anchor(report['method'])})=", f"## {report['method']}", ""]
     lines += ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads))]
     lines += ["| " + " | ".join(cells) + " |" for cells in rows(report)]

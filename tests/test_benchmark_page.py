@@ -29,6 +29,19 @@ def test_a_peer_that_is_better_is_said_to_be():
     assert cells["peer"] == "worse than ours"
 
 
+def test_contenders_may_have_metrics_of_their_own():
+    summary = [row("a", "ours", 0.5), row("a", "peer", 0.7)]
+    first = {**row("a", "first", 0.0), "metrics": {"error": 0.1}}
+    last = {**row("a", "last", 0.0), "metrics": {"error": 0.2, "R2": 0.3}}
+    cells = list(_page.rows(report(summary=[first, *summary, last], ours=["first", "ours"])))
+    assert [row[2:4] + row[-1:] for row in cells] == [
+        ("0.1000", "", ""),
+        ("", "0.5000", ""),
+        ("", "0.7000", "better than ours"),
+        ("0.2000", "0.3000", "better than ours"),
+    ]
+
+
 def test_a_section_holds_the_table_the_plot_and_what_is_missing():
     text = _page.section(report(), _page.PLOTS / "my_method.png")
     assert "(bench-my-method)=" in text

@@ -192,8 +192,8 @@ def decayed(k, n):
 
 def test_without_repair_mask_and_weights_it_is_gradient_ascent():
     ours, theirs = Classification(), Classification()
-    ours.run(lambd=0.0, n_iter=12, n_repair=0, normalize=False, forget_alpha=1.0, clip_norm=math.inf,
-             schedule="constant")  # fmt: skip
+    ours.run(lambd=0.0, n_iter=12, n_repair=0, normalize=False, forget_alpha=1.0,
+             clip_norm=math.inf, schedule="constant")  # fmt: skip
     stream, _ = theirs.streams()
     for k in range(12):
         losses = theirs.losses(next(stream))
