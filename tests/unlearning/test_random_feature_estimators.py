@@ -419,6 +419,18 @@ def test_a_copy_keeps_what_its_original_forgets(digits, store):
         model = twin
 
 
+@pytest.mark.parametrize("store", [True, "features"])
+@pytest.mark.parametrize("feature_map", [None, "identity"])
+def test_the_rows_of_the_caller_are_left_alone(digits, feature_map, store):
+    X, y = digits
+    X, s = np.ascontiguousarray(X), np.ones(len(X))
+    before = X.copy(), y.copy(), s.copy()
+    model = classifier(feature_map=feature_map, store=store, solver="dual")
+    model.fit(X, y, s).forget([3, 4]).learn(X[:9], y[:9], s[:9]).forget([5, 255])
+    for array, copied in zip((X, y, s), before, strict=True):
+        np.testing.assert_array_equal(array, copied)
+
+
 def test_memory_that_may_not_be_written_is_left_alone(digits, tmp_path):
     X, y = digits
     model = classifier().fit(X, y)
