@@ -12,15 +12,20 @@ from .__main__ import methods, parse, run
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "_static" / "benchmarks"
-# Modules that measure what a method costs, and print it; with their arguments on this page.
-COSTS = {"lab_rbf_cost": (), "flat_lora_cost": (), "soup_memory": ("--n", "16")}
+# Programs that print their figures, and what python is called with.
+PROGRAMS = {
+    "demo": ("docs/examples/quickstart.py",),
+    "lab_rbf_cost": ("-m", "benchmarks.lab_rbf_cost"),
+    "flat_lora_cost": ("-m", "benchmarks.flat_lora_cost"),
+    "soup_memory": ("-m", "benchmarks.soup_memory", "--n", "16"),
+}
 HEADER = """(benchmarks)=
 # Benchmarks
 
 Every benchmark in quick mode, on data that need no download: `make bench-report` writes this
 page. The full ones run with `make bench METHOD=...`; their figures are in the user guide. Ours
 are marked with a star; the verdict compares each peer with our first row by the first metric.
-At the end are the figures of what methods cost.
+At the end are the output of `make demo` and the figures of what methods cost.
 
 - date: {date}
 - machine: {cpu}, {n_cores} cores, {n_threads} threads for every library, load average {load}
@@ -81,13 +86,13 @@ def section(report, plot):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def cost_section(name):
-    """Run a module that measures costs; return its part of the page."""
-    command = ["python", "-m", f"benchmarks.{name}", *COSTS[name]]
+def program_section(name):
+    """Run a program that prints its figures; return its part of the page."""
+    arguments = PROGRAMS[name]
     run = subprocess.run(
-        [sys.executable, *command[1:]], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
     )
-    lines = [f"({anchor(name)})=", f"## {name}", "", f"`{' '.join(command)}`", ""]
+    lines = [f"({anchor(name)})=", f"## {name}", "", f"`python {' '.join(arguments)}`", ""]
     return "\n".join([*lines, "```text", run.stdout.strip(), "```"]) + "\n"
 
 
@@ -107,7 +112,7 @@ def header(environment):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks._page", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=methods(), choices=methods())
-    parser.add_argument("--costs", nargs="*", default=list(COSTS), choices=COSTS)
+    parser.add_argument("--programs", nargs="*", default=list(PROGRAMS), choices=PROGRAMS)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     PLOTS.mkdir(parents=True, exist_ok=True)
@@ -126,8 +131,8 @@ def main(argv=None):
             plot, dpi=80, bbox_inches="tight"
         )
         add(section(report, plot))
-    for name in arguments.costs:
-        add(cost_section(name))
+    for name in arguments.programs:
+        add(program_section(name))
     print(f"written: {PAGE} (sklearn-ext {version('sklearn-ext')})")
     return 1 if failed else 0
 

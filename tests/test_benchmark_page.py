@@ -51,9 +51,10 @@ def test_a_section_holds_the_table_the_plot_and_what_is_missing():
     assert Path(_page.PAGE).parent.name == "docs"
 
 
-def test_what_a_cost_module_prints_is_on_the_page(monkeypatch):
-    monkeypatch.setitem(_page.COSTS, "lab_rbf_defaults", ("--help",))
-    text = _page.cost_section("lab_rbf_defaults")
+def test_what_a_program_prints_is_on_the_page(monkeypatch):
+    command = ("-m", "benchmarks.lab_rbf_defaults", "--help")
+    monkeypatch.setitem(_page.PROGRAMS, "lab_rbf_defaults", command)
+    text = _page.program_section("lab_rbf_defaults")
     assert text.startswith("(bench-lab-rbf-defaults)=\n## lab_rbf_defaults\n")
     assert "`python -m benchmarks.lab_rbf_defaults --help`" in text
     assert "```text\nusage: " in text
