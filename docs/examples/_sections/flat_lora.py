@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
+from skorch.callbacks import LRScheduler
 
 from sklearn_ext import FlatLoRAClassifier, NetClassifier
 
@@ -17,12 +18,13 @@ def run(figure):
     X = X.reshape(-1, 8, 8) / 16
     turned = np.rot90(X, axes=(1, 2))
     few, test = slice(900, 1100), slice(1100, None)
-    network = NetClassifier(max_epochs=10, random_state=0).fit(X[:900], y[:900])
+    network = NetClassifier(max_epochs=20, random_state=0).fit(X[:900], y[:900])
     noisy = turned[test] + NOISE * np.random.RandomState(0).randn(*turned[test].shape)
     lora = {"r": 4, "modules_to_save": ["head"], "lr": 5e-3, "max_epochs": 50, "random_state": 0}
+    lora["callbacks"] = [LRScheduler("CosineAnnealingLR", T_max=50)]  # falls as the noise rises
     nets = {
+        "* Flat-LoRA, sigma 0.4": FlatLoRAClassifier(network.module_, sigma=0.4, **lora),
         "* Flat-LoRA, sigma 0.2": FlatLoRAClassifier(network.module_, sigma=0.2, **lora),
-        "* Flat-LoRA, sigma 0.1": FlatLoRAClassifier(network.module_, sigma=0.1, **lora),
         "LoRA (sigma 0)": FlatLoRAClassifier(network.module_, sigma=0.0, **lora),
     }
     rows, sharpness = [("not adapted", *judge(network, turned[test], noisy, y[test]), "-", "-")], {}
