@@ -63,16 +63,16 @@ def rows(report):
             yield (
                 data,
                 ("★ " if row in ours else "") + row["contender"],
+                verdict(row, ours, report["higher_is_better"]),
                 *(_report.number(found[name]) if name in found else "" for name in names),
                 _report.number(row["fit_seconds"]),
                 _report.number(row["predict_seconds"]),
-                verdict(row, ours, report["higher_is_better"]),
             )
 
 
 def section(report, plot):
     """Return a method's part of the page."""
-    heads = ("data", "contender", *metric_names(report), "fit s", "predict s", "verdict")
+    heads = ("data", "contender", "verdict", *metric_names(report), "fit s", "predict s")
     lines = [f"({anchor(report['method'])})=", f"## {report['method']}", ""]
     lines += ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads))]
     lines += ["| " + " | ".join(cells) + " |" for cells in rows(report)]

@@ -19,7 +19,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
-    "sphinx-mathjax-offline",  # formulas can be read without a network
     "sphinx_gallery.gen_gallery",
     "numpydoc",
     "expected_failures",
@@ -56,7 +55,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "api": []}
+html_sidebars = {"index": [], "api": [], "benchmarks": []}
 
 
 def quote_attributes(app, what, name, obj, options, lines):
@@ -65,4 +64,6 @@ def quote_attributes(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    app.setup_extension("sphinx-mathjax-offline")  # formulas can be read without a network
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True  # it only copies files
     app.connect("autodoc-process-docstring", quote_attributes, priority=400)  # before numpydoc

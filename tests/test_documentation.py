@@ -32,7 +32,7 @@ def test_the_examples_of_the_guide_run(page):
 
 
 def test_files_that_the_readme_shows_exist():
-    paths = re.findall(r"\]\((?!https?:)([^)]+)\)", (ROOT / "README.md").read_text())
+    paths = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
