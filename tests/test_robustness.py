@@ -88,7 +88,7 @@ def test_a_hundred_fits_keep_no_memory(estimator):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        fit_and_answer(5)  # what is compiled and cached once
+        fit_and_answer(60)  # what is compiled and cached once, and the allocator's first arenas
         before = fit_and_answer(5)
         after = fit_and_answer(100)
     # An array of one fit kept each time would be 100 of them; the allocator's slack is a few MiB.
