@@ -1,6 +1,6 @@
 """Parts that the docstrings of the imputer and of the classifier have in common."""
 
-from ..utils._shared_docs import with_shared_docs
+from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 
 with_common_docs = with_shared_docs(
     {
@@ -44,13 +44,7 @@ with_common_docs = with_shared_docs(
     shrinkage_ : float
         Share by which covariances are shrunk.
 """,
-        "facts": """
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
-""",
+        "facts": INPUT_FACTS,
         "paper": """
     .. [1] R. Yang, F. He, M. He, K. Wang, X. Huang, "Data Imputation by Pursuing Better
        Classification: A Supervised Kernel-Based Method", arXiv:2405.07800, 2024.

@@ -1,6 +1,6 @@
 """Parts that the docstrings of detectors have in common."""
 
-from ..utils._shared_docs import with_shared_docs
+from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 
 with_common_parts = with_shared_docs(
     {
@@ -50,12 +50,7 @@ with_common_parts = with_shared_docs(
         "facts": """
     input_shape_ : tuple of int
         Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
-""",
+"""
+        + INPUT_FACTS,
     }
 )

@@ -1,6 +1,6 @@
 """Parts that the docstrings of all soups have in common."""
 
-from ..utils._shared_docs import with_shared_docs
+from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 
 _PARTS = {
     "sources": """
@@ -93,13 +93,8 @@ _PARTS = {
 
     input_shape_ : tuple of int or None
         Shape of a row of X, None if X was no array.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
-""",
+"""
+    + INPUT_FACTS,
 }
 
 with_common_parts = with_shared_docs(_PARTS)

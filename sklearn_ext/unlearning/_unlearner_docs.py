@@ -1,6 +1,6 @@
 """Parts that the docstrings of the unlearners of networks have in common."""
 
-from ..utils._shared_docs import with_shared_docs
+from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 
 with_unlearner_docs = with_shared_docs(
     {
@@ -46,12 +46,7 @@ with_unlearner_docs = with_shared_docs(
 
     input_shape_ : tuple of int
         Shape of one row of X.
-
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
-""",
+"""
+        + INPUT_FACTS,
     }
 )

@@ -1,5 +1,13 @@
 from collections.abc import Mapping
 
+INPUT_FACTS = """
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when all are strings.
+"""  # for the attributes of a class
+
 
 def with_shared_docs(parts: Mapping[str, str]):
     """Decorate a class whose docstring names parts that it has in common with others.
