@@ -22,6 +22,7 @@ from ..neural import (
 )
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
+from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 from ._base import BaseDDPM
 from ._checkpoint import write_checkpoint
 from ._diffusion import Diffusion
@@ -34,6 +35,7 @@ _VERBOSE_EVERY = 100
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
+@with_shared_docs({"input_facts": INPUT_FACTS})
 class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
     r"""Denoising diffusion model of the rows of a table, or of small images.
 
@@ -136,11 +138,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
     input_shape_ : tuple of int
         Shape of one row of X.
 
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {input_facts}
 
     See Also
     --------

@@ -1,6 +1,7 @@
 """Flat-LoRA as skorch nets: an estimator around a pretrained network."""
 
 from ..neural import NetClassifier, NetRegressor
+from ..utils._shared_docs import INPUT_FACTS
 from ._adapted_net import AdaptedNet
 
 _DOC = r"""{summary}
@@ -118,11 +119,7 @@ _DOC = r"""{summary}
     input_shape_ : tuple of int
         Shape of one row of X.
 
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {input_facts}
 
     See Also
     --------
@@ -184,6 +181,7 @@ class FlatLoRAClassifier(AdaptedNet, NetClassifier):
         summary="Low-rank adaptation of a pretrained network, over a flat part of the loss.",
         parent="~sklearn_ext.NetClassifier",
         attributes=_CLASSES,
+        input_facts=INPUT_FACTS.strip(),
         other="FlatLoRARegressor",
         other_summary="The same for targets.",
         example=_CLASSIFIER_EXAMPLE,
@@ -196,6 +194,7 @@ class FlatLoRARegressor(AdaptedNet, NetRegressor):
         summary="Low-rank adaptation of a pretrained network for regression.",
         parent="~sklearn_ext.NetRegressor",
         attributes=_TARGETS,
+        input_facts=INPUT_FACTS.strip(),
         other="FlatLoRAClassifier",
         other_summary="The same for labels.",
         example=_REGRESSOR_EXAMPLE,

@@ -14,6 +14,7 @@ from ..generative import Noising, threads_for
 from ..neural import draw_seed, encode_labels, seeded, torch_generator, validate_input
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
+from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 from ._class_losses import denoising_row_losses, redirection
 from ._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
 from ._finetuning import has_running_statistics
@@ -32,6 +33,7 @@ _NOTHING_FORGOTTEN = {
 }
 
 
+@with_shared_docs({"input_facts": INPUT_FACTS})
 class SFRonClassForgetter(BaseGeneratorForgetter):
     r"""Make a class-conditional diffusion model forget classes (SFRon).
 
@@ -144,11 +146,7 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
     input_shape_ : tuple of int
         Shape of one row of X.
 
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {input_facts}
 
     See Also
     --------

@@ -149,11 +149,7 @@ class SFRonUnlearner(BaseUnlearner):
     input_shape_ : tuple of int
         Shape of one row of X.
 
-    n_features_in_ : int
-        Number of features seen during fit.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+    {input_facts}
 
     See Also
     --------

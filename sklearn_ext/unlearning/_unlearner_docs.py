@@ -40,6 +40,7 @@ with_unlearner_docs = with_shared_docs(
     forget_idx_ : ndarray of int
         Rows that were to be forgotten.
 """,
+        "input_facts": INPUT_FACTS,
         "facts": """
     history_ : list of dict
         What happened in each epoch.
