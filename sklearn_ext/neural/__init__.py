@@ -18,6 +18,7 @@ from ._input import validate_input as validate_input
 from ._modules import MLP, SmallCNN, default_module as default_module
 from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
 from ._parameters import (
+    has_finite_parameters as has_finite_parameters,
     parameter_dict as parameter_dict,
     parameter_vector as parameter_vector,
     set_parameter_vector as set_parameter_vector,

@@ -13,6 +13,7 @@ from ..utils._magnitudes import check_magnitude
 from ._batches import TensorBatches
 from ._input import validate_input
 from ._modules import default_module
+from ._parameters import has_finite_parameters
 from ._seeding import draw_seed, seeded
 
 _AUTO = "auto"
@@ -95,7 +96,7 @@ class _ConventionalNet:
             if afresh:
                 self.initialize()
             super().partial_fit(X, y)
-        if not all(parameter.isfinite().all() for parameter in self.module_.parameters()):
+        if not has_finite_parameters(self.module_):
             raise ValueError(
                 "Training has led to weights that are not finite: X or y may need scaling, or "
                 f"lr={self.lr} may be too large."

@@ -32,3 +32,8 @@ def set_parameter_vector(module: nn.Module, vector: torch.Tensor) -> None:
         )
     for parameter, piece in zip(parameters, vector.split(sizes), strict=True):
         parameter.copy_(piece.view_as(parameter))
+
+
+def has_finite_parameters(module):
+    """Whether training has left every weight of a module a number."""
+    return all(bool(parameter.isfinite().all()) for parameter in module.parameters())

@@ -20,6 +20,7 @@ from ..neural import (
     class_labels,
     draw_seed,
     fitted_copy,
+    has_finite_parameters,
     log_probabilities,
     seeded,
     to_tensor,
@@ -153,6 +154,11 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
             request = _make_request(net, X, codes, forget, rng, progress)
             with seeded(draw_seed(rng), net.device):
                 fitted = self._unlearn(request, **extra)
+            if not has_finite_parameters(net.module_):
+                raise ValueError(
+                    f"{type(self).__name__} has led to weights that are not finite: its steps may "
+                    "be too large."
+                )
             net.module_.eval()
         else:
             progress.begin(0)

@@ -371,6 +371,15 @@ def test_large_sets_are_passed_fewer_times(net, digits, forget, monkeypatch):
     assert len(unlearner.history_) == 2
 
 
+@every_unlearner
+def test_weights_that_are_not_finite_are_refused(Unlearner, net, digits, forget):
+    unlearner = make(Unlearner, FrozenEstimator(net), lr=1e30, optimizer=torch.optim.SGD)
+    with pytest.raises(ValueError, match="weights that are not finite"):
+        unlearner.fit(*digits, forget=forget)
+    with pytest.raises(NotFittedError):
+        unlearner.predict(digits[0])
+
+
 def test_gradient_ascent_climbs(net, digits, forget):
     X, y = digits
     unlearner = make(GradientAscentUnlearner, net, max_epochs=3).fit(X, y, forget=forget)
