@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..neural import validate_input
 from ..utils._atomic import atomic_fit
+from ..utils._held_out import held_out_mask
 from ..utils._random import local_random_state
-from ._held_out import held_out_mask, rejection_threshold
 from ._network import with_few_more_rows
 from ._outlier_batches import is_outlier
+from ._threshold import rejection_threshold
 
 
 @dataclass(frozen=True)

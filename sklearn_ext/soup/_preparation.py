@@ -11,7 +11,7 @@ from sklearn.metrics import check_scoring
 
 from ..neural import class_labels, draw_seed, is_fitted_net
 from ..utils._frozen import unfrozen
-from ._holdout import holdout_rows
+from ..utils._held_out import held_out_mask
 from ._ingredient_training import parameter_points, run_seeds, train_ingredients
 from ._ingredients import list_sources, open_ingredient
 from ._layout import check_tensors, layout_of
@@ -123,7 +123,8 @@ def _split(net, X, y, validation_fraction, rng):
     if hasattr(validation_fraction, "split"):
         return next(iter(validation_fraction.split(np.zeros((n_rows(X), 1)), y)))
     strata = targets_of(net, y).numpy() if is_classifier(net) else np.zeros(n_rows(X), dtype=int)
-    return holdout_rows(strata, validation_fraction, rng)
+    held_out = held_out_mask(strata, validation_fraction, rng)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def _check_same_classes(sources, net):

@@ -17,7 +17,6 @@ from torch import nn
 
 from sklearn_ext import MEHLSoup, UniformSoup
 from sklearn_ext.neural import MLP, NetClassifier, NetRegressor, load_tensors, save_tensors
-from sklearn_ext.soup._holdout import holdout_rows
 from sklearn_ext.soup._ingredient_training import parameter_points
 from sklearn_ext.soup._judgement import warn_of_many_basins
 from tests.soup.kitchens import digits_rows, ingredients, small_mlp
@@ -315,21 +314,11 @@ def test_the_split_keeps_classes_and_uses_splitters(net):
     assert soup.soup_scores_["soup"] == np.mean(soup.predict(X[:60]) == y[:60])
 
 
-@pytest.mark.parametrize(("n", "fraction"), [(100, 0.2), (31, 0.5), (12, 0.1)])
-def test_held_out_rows(n, fraction):
-    strata = np.random.RandomState(0).randint(3, size=n)
-    training, mixing = holdout_rows(strata, fraction, np.random.RandomState(1))
-    assert sorted([*training, *mixing]) == list(range(n))
-    assert len(mixing) == round(fraction * n)
-    for label in range(3):
-        expected = fraction * (strata == label).sum()
-        assert abs((strata[mixing] == label).sum() - expected) < 2
-        assert label in strata[training]
-
-
-def test_no_row_for_mixing():
-    with pytest.raises(ValueError, match="n_samples=1 leaves no row"):
-        holdout_rows(np.zeros(1), 0.5, np.random.RandomState(0))
+def test_a_row_must_be_left_for_mixing(net):
+    X, y = digits_rows()[0]
+    first = np.unique(y, return_index=True)[1]
+    with pytest.raises(ValueError, match="held out of training, but no class has two"):
+        UniformSoup(net, n_ingredients=2, random_state=0).fit(X[first], y[first])
 
 
 def test_points_of_a_grid():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.ood._held_out import held_out_mask, rejection_threshold
+from sklearn_ext.utils._held_out import held_out_mask
 
 
 def mask(codes, fraction, seed=0):
@@ -27,15 +27,16 @@ def test_the_last_row_of_a_class_is_kept_for_training():
     codes = np.array([0, 1, 1, 2])
     for seed in range(5):
         assert np.flatnonzero(mask(codes, 0.9, seed)).tolist() in ([1], [2])
-    with pytest.raises(ValueError, match="no class has two rows"):
+    with pytest.raises(ValueError, match="no class has two"):
         mask([0, 1, 2], 0.5)
 
 
-def test_new_rows_fall_below_the_threshold_at_the_given_rate():
-    rng = np.random.RandomState(0)
-    below = [rng.rand() < rejection_threshold(rng.rand(39), 0.05) for _ in range(20000)]
-    assert np.mean(below) == pytest.approx(0.05, abs=0.005)
-
-
-def test_few_scores_give_the_least_of_them():
-    assert rejection_threshold(np.array([3.0, 1.0, 2.0]), 0.05) == 1.0
+@pytest.mark.parametrize(("n", "fraction"), [(100, 0.2), (31, 0.5), (12, 0.1)])
+def test_the_number_is_the_fraction_and_classes_are_in_both_parts(n, fraction):
+    codes = np.random.RandomState(0).randint(3, size=n)
+    held_out = mask(codes, fraction, seed=1)
+    assert held_out.sum() == round(fraction * n)
+    for label in range(3):
+        expected = fraction * (codes == label).sum()
+        assert abs((codes[held_out] == label).sum() - expected) < 2
+        assert label in codes[~held_out]

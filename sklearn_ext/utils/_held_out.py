@@ -1,4 +1,4 @@
-"""Rows kept from training, and the threshold that they set."""
+"""Rows kept from training."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def held_out_mask(codes, fraction, rng):
     Parameters
     ----------
     codes : int ndarray of shape (n,)
-        Classes of the rows.
+        Classes of the rows; all equal where there are none.
     fraction : float in (0, 1)
     rng : RandomState
 
@@ -34,31 +34,9 @@ def held_out_mask(codes, fraction, rng):
     available = int(np.isfinite(position).sum())
     if available == 0:
         raise ValueError(
-            "A row must be held out to set the threshold, but no class has two rows "
-            f"(n_samples={len(codes)})."
+            f"A row must be held out of training, but no class has two (n_samples={len(codes)})."
         )
     n_held_out = min(max(1, round(fraction * len(codes))), available)
     held_out = np.zeros(len(codes), dtype=bool)
     held_out[np.argsort(position, kind="stable")[:n_held_out]] = True
     return held_out
-
-
-def rejection_threshold(scores, rate):
-    r"""Threshold below which new in-distribution rows fall with a given probability.
-
-    The :math:`k`-th smallest of n exchangeable scores exceeds the next one with probability
-    :math:`k / (n + 1)`, so the quantile is taken at :math:`k = \rho (n + 1)`, linear in between
-    and never outside of the scores seen.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-        Scores of in-distribution rows that the detector was not fitted on.
-    rate : float in (0, 1)
-        :math:`\rho`.
-
-    Returns
-    -------
-    float
-    """
-    return float(np.quantile(scores, rate, method="weibull"))
