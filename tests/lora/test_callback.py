@@ -1,5 +1,7 @@
 """The noise alone, as a callback of any net."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import skorch
@@ -75,15 +77,21 @@ def test_it_does_what_the_estimator_does():
     assert np.abs(again.history_[:, "sigma"]).max() > 0.2
 
 
-def test_what_an_interrupted_step_leaves_behind_does_not_reach_predictions(module):
-    class Interrupting(skorch.callbacks.Callback):
-        def on_grad_computed(self, net, named_parameters, **kwargs):
-            raise KeyboardInterrupt
-
-    callbacks = [FlatLoRACallback(5.0, schedule="constant", random_state=0), Interrupting()]
-    net = NetClassifier(module, callbacks=callbacks, max_epochs=1, random_state=0).fit(X, y)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_an_interrupted_step_leaves_behind_does_not_reach_predictions(module, error):
     with torch.no_grad():
         expected = module.eval()(torch.tensor(X)).softmax(dim=1)
+
+    class Interrupting(skorch.callbacks.Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            raise error
+
+    callbacks = [FlatLoRACallback(5.0, schedule="constant", random_state=0), Interrupting()]
+    net = skorch.NeuralNetClassifier(
+        module, criterion=torch.nn.CrossEntropyLoss, callbacks=callbacks, max_epochs=1, verbose=0
+    )
+    with contextlib.suppress(RuntimeError):
+        net.fit(X, y)
     np.testing.assert_allclose(net.predict_proba(X), expected, atol=1e-6)
 
 
