@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ..neural import class_labels, draw_seed, fitted_copy, is_fitted_net
+from ..utils._feature_names import named_as_in_fit
 from ..utils._frozen import unfrozen
 from ._network import check_head, features_of, head_parameters
 
@@ -49,7 +50,8 @@ class ProbabilityReading:
 
     def read(self, X):
         """Return log-probabilities of rows, of shape (n, n_classes)."""
-        probabilities = self.classifier.predict_proba(X.astype(np.float64))
+        X = named_as_in_fit(self.classifier, X.astype(np.float64))
+        probabilities = self.classifier.predict_proba(X)
         return np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
 
     def logits(self, log_probabilities):

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..neural import validate_input
 from ..utils._atomic import atomic_fit
+from ..utils._feature_names import named_as_in_fit
 from ..utils._held_out import held_out_mask
 from ..utils._random import local_random_state
 from ._network import with_few_more_rows
@@ -286,4 +287,5 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
-        return self.classifier_.predict_proba(with_few_more_rows(X))[: len(X)]
+        rows = named_as_in_fit(self.classifier_, with_few_more_rows(X))
+        return self.classifier_.predict_proba(rows)[: len(X)]

@@ -1,4 +1,5 @@
 import pickle
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import skorch
 import torch
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
@@ -543,3 +545,14 @@ def test_rows_however_far_are_scored(digits, scale):
     scores = detector.score_samples(far)
     assert np.isfinite(scores).all()
     assert (scores[2:] < detector.offset_ - 1).all()
+
+
+def test_a_classifier_that_knows_columns_by_name_gets_them_by_name():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    named = make_column_transformer((StandardScaler(), list(X.columns)))
+    classifier = make_pipeline(named, LogisticRegression()).fit(X, y)
+    detector = DiffusionOODDetector(FrozenEstimator(classifier), random_state=0).fit(X, y)
+    with warnings.catch_warnings(action="error"):
+        assert (detector.predict(X) == 1).mean() > 0.8
+        expected = classifier.predict_proba(X)
+        np.testing.assert_allclose(detector.predict_proba(X), expected, atol=1e-5)
