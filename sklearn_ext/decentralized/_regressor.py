@@ -59,9 +59,9 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
 
     References
     ----------
-    R. Yang, F. He, M. He, J. Yang, X. Huang, "Decentralized Kernel Ridge Regression Based on
-    Data-Dependent Random Feature", IEEE Transactions on Neural Networks and Learning Systems
-    36(5), 2025, arXiv:2405.07791.
+    .. [1] R. Yang, F. He, M. He, J. Yang, X. Huang, "Decentralized Kernel Ridge Regression Based on
+       Data-Dependent Random Feature", IEEE Transactions on Neural Networks and Learning Systems
+       36(5), 2025, arXiv:2405.07791.
 
     Examples
     --------

@@ -36,8 +36,8 @@ class FlatLoRACallback(Callback):
 
     References
     ----------
-    Tao Li, Zhengbao He, Yujun Li, Yasheng Wang, Lifeng Shang and Xiaolin Huang (2025), "Flat-LoRA:
-    Low-Rank Adaptation over a Flat Loss Landscape", ICML, PMLR 267, 34549-34563.
+    .. [1] T. Li, Z. He, Y. Li, Y. Wang, L. Shang, X. Huang, "Flat-LoRA: Low-Rank Adaptation over a
+       Flat Loss Landscape", ICML 2025, arXiv:2409.14396.
 
     Examples
     --------

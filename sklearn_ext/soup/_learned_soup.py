@@ -80,8 +80,8 @@ class LearnedSoup(BaseSoup):
 
     References
     ----------
-    .. [1] M. Wortsman et al. "Model soups: averaging weights of multiple fine-tuned models
-       improves accuracy without increasing inference time". ICML, 2022.
+    .. [1] M. Wortsman et al., "Model Soups: Averaging Weights of Multiple Fine-tuned Models
+       Improves Accuracy without Increasing Inference Time", ICML 2022, arXiv:2203.05482.
 
     Examples
     --------

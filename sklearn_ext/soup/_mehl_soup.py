@@ -86,8 +86,8 @@ class MEHLSoup(BaseSoup):
 
     References
     ----------
-    .. [1] T. Li, W. Jiang, F. Liu, X. Huang, J. T. Kwok. "Learning scalable model soup on a single
-       GPU: an efficient subspace training strategy". ECCV, 2024.
+    .. [1] T. Li, W. Jiang, F. Liu, X. Huang, J. T. Kwok, "Learning Scalable Model Soup on a Single
+       GPU: An Efficient Subspace Training Strategy", ECCV 2024, arXiv:2407.03641.
 
     Examples
     --------
