@@ -95,6 +95,7 @@ class _ConventionalNet:
         with seeded(draw_seed(self.random_state), self.device):
             if afresh:
                 self.initialize()
+                self._check_outputs(X[:1])
             super().partial_fit(X, y)
         if not has_finite_parameters(self.module_):
             raise ValueError(
@@ -102,6 +103,17 @@ class _ConventionalNet:
                 f"lr={self.lr} may be too large."
             )
         return self
+
+    def _check_outputs(self, row):
+        """Refuse a module whose outputs the criterion could only broadcast, or predict not name."""
+        outputs = self.forward(row)
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+        if tuple(outputs.shape) != (1, self.n_outputs_):
+            name, shape = type(self.module_).__name__, tuple(outputs.shape)
+            raise ValueError(
+                f"{name} returns outputs of shape {shape} for one row, but y asks for "
+                f"(1, {self.n_outputs_}): one for each class or target."
+            )
 
     def predict_proba(self, X):
         """Return the outputs, through the non-linearity that the criterion implies.

@@ -7,6 +7,7 @@ import skorch
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -224,3 +225,19 @@ def test_rows_held_out_by_skorch_are_scored_by_their_labels(iris):
     for target in (X[:, 0], targets):
         net = NetRegressor(train_split=ValidSplit(5), random_state=0).fit(X, target)
         assert net.history_[-1, "valid_loss"] < 0.2
+
+
+@pytest.mark.parametrize("n_outputs", [2, 5])
+def test_a_classifier_with_another_number_of_outputs_is_refused(n_outputs, iris):
+    net = NetClassifier(nn.Linear(4, n_outputs), max_epochs=1)
+    with pytest.raises(ValueError, match=rf"\(1, {n_outputs}\) for one row.*asks for \(1, 3\)"):
+        net.fit(*iris)
+    with pytest.raises(NotFittedError):
+        net.predict(iris[0])
+
+
+@pytest.mark.parametrize("module", [nn.Linear(4, 3), nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))])
+def test_outputs_that_a_loss_would_broadcast_are_refused(module, iris):
+    X = iris[0]
+    with pytest.raises(ValueError, match=r"for one row, but y asks for \(1, 1\)"):
+        NetRegressor(module, max_epochs=1).fit(X[:, :4], X[:, 0])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from scipy.stats import loguniform
 from sklearn.base import clone
@@ -200,7 +201,10 @@ def test_unknown_and_missing_labels(modules, mixing):
         UniformSoup(fitted, ingredients=modules).fit(X, y + 1)
     with pytest.warns(UserWarning, match=r"no row of the classes \[9\]"):
         UniformSoup(fitted, ingredients=modules).fit(X[y < 9], y[y < 9])
+    plain = skorch.NeuralNetClassifier(small_mlp(), criterion=nn.CrossEntropyLoss)
     with pytest.raises(ValueError, match="10 outputs, but y has 9 classes"):
+        UniformSoup(plain, ingredients=modules).fit(X[y < 9], y[y < 9])
+    with pytest.raises(ValueError, match=r"\(1, 10\) for one row, but y asks for \(1, 9\)"):
         UniformSoup(NetClassifier(small_mlp()), ingredients=modules).fit(X[y < 9], y[y < 9])
 
 
