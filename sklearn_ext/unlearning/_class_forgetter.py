@@ -11,7 +11,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from ..generative import Noising, threads_for
-from ..neural import draw_seed, encode_labels, seeded, torch_generator, validate_input
+from ..neural import (
+    draw_seed,
+    encode_labels,
+    has_finite_parameters,
+    seeded,
+    torch_generator,
+    validate_input,
+)
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
@@ -266,7 +273,8 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         ------
         ValueError
             If a parameter is out of range, the data are not those of the model, a class is
-            unknown, no row of it is in the data, or no class would be left.
+            unknown, no row of it is in the data, no class would be left, or `lr` is so large
+            that weights are no longer finite.
         TypeError
             If `estimator` is no ConditionalDDPM.
         """
@@ -335,6 +343,10 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
             mask=mask,
             report=self._report,
         )
+        if not has_finite_parameters(module):
+            raise ValueError(
+                f"Forgetting has led to weights that are not finite: lower lr, got {self.lr!r}."
+            )
         self.mask_ = mask if mask is None else {k: m.cpu().numpy() for k, m in mask.items()}
         self.mask_density_ = 1.0 if mask is None else density(mask)
         self.n_forget_steps_ = len(self.history_)

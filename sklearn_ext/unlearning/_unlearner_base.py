@@ -128,8 +128,8 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
         ------
         ValueError
             If a parameter is out of range, the data are not finite or of the wrong shape, the
-            request is empty, selects all rows or one that is not there, or fewer than two classes
-            would be left.
+            request is empty, selects all rows or one that is not there, fewer than two classes
+            would be left, or steps are so large that weights are no longer finite.
         TypeError
             If `estimator` is no skorch classifier, or `forget` neither a mask nor indices.
         """

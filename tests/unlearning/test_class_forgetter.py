@@ -215,6 +215,13 @@ def test_wrong_requests_are_named(model, blobs, params, fit, error, message):
         SFRonClassForgetter(**{"estimator": model, **params}).fit(*blobs, **fit)
 
 
+def test_weights_that_are_not_finite_are_refused(model, blobs):
+    forgetter = SFRonClassForgetter(model, lr=1e38)
+    with pytest.raises(ValueError, match=r"not finite: lower lr, got 1e\+38"):
+        forgetter.fit(*blobs, forget_class="left")
+    assert not hasattr(forgetter, "estimator_")
+
+
 def test_data_that_are_not_those_of_the_model_are_refused(model, blobs):
     X, y = blobs
     with pytest.raises(ValueError, match=r"fitted to rows of shape \(2,\)"):
