@@ -215,5 +215,5 @@ def primal_elimination(engine, A, P, w, Z, Y, sign):
 
 
 def primal_update(engine, P, V, sign):
-    r"""Return the inverse after the change, :math:`P \mp V V^T`."""
-    return engine.add_square(engine.copy(P), V, -sign)
+    r"""Return the inverse after the change, :math:`P \mp V V^T`; P may be overwritten."""
+    return engine.add_square(P, V, -sign)

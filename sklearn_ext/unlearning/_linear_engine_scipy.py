@@ -92,7 +92,8 @@ class ScipyEngine:
         return out
 
     def add_square(self, A, V, sign):
-        """Overwrite a symmetric matrix with ``A + sign * V @ V.T``."""
+        """Return ``A + sign * V @ V.T`` of a symmetric matrix A, in its memory."""
+        A = np.require(A, requirements="CW")  # a copy, if the memory may not be written
         V, transposed = (V, 0) if V.flags.f_contiguous else (V.T, 1)
         dsyrk(sign, V, trans=transposed, beta=1.0, c=A.T, lower=0, overwrite_c=1)
         return A

@@ -88,7 +88,7 @@ class TorchEngine:
         return A[index][:, index]
 
     def add_square(self, A, V, sign):
-        """Overwrite a symmetric matrix with ``A + sign * V @ V.T``."""
+        """Return ``A + sign * V @ V.T`` of a symmetric matrix A, in its memory."""
         return A.addmm_(V, V.T, alpha=sign)
 
     def bordered(self, A, B, C):

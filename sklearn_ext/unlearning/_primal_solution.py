@@ -11,6 +11,24 @@ _LEAST_BLOCK = 512  # rows: every block passes over the whole of the sums
 
 
 @dataclass(frozen=True)
+class PrimalUpdate:
+    """What the large matrices lack after rows have come (sign 1) or gone (sign -1).
+
+    Attributes
+    ----------
+    Z : ndarray of shape (m, p)
+        Features of the rows, times the roots of their weights: `gram` lacks their square.
+    V : ndarray of shape (p, m)
+        `inverse` lacks its square, with the other sign.
+    sign : {1.0, -1.0}
+    """
+
+    Z: np.ndarray
+    V: np.ndarray
+    sign: float
+
+
+@dataclass(frozen=True)
 class PrimalSolution:
     """Coefficients and what changes of the rows need, as numpy arrays. No row is kept.
 
@@ -31,6 +49,8 @@ class PrimalSolution:
         Rows in the model.
     n_factored, n_changed : int
         Rows in the last factorisation, and rows forgotten or learned since.
+    pending : PrimalUpdate or None
+        What is still to be added to `gram` and `inverse`.
     """
 
     gram: np.ndarray
@@ -41,9 +61,9 @@ class PrimalSolution:
     n_rows: int
     n_factored: int
     n_changed: int = 0
+    pending: PrimalUpdate | None = None
 
     name: ClassVar[str] = "primal"
-    is_settled: ClassVar[bool] = True  # nothing is ever postponed here
 
     @classmethod
     def fit(cls, features, rows, ridge):
@@ -72,21 +92,47 @@ class PrimalSolution:
 
     def learn(self, features, added, rows):
         """Learn rows; parameters as for :meth:`DualSolution.learn`."""
-        return self._changed(features, added, 1.0)
+        engine = features.engine  # what fails here leaves this solution as it is
+        return self._settled_copy(engine)._changed(features, added, 1.0)._settled_copy(engine)
 
     def refactored(self, features, rows, sign):
         """Learn (sign 1) or forget (-1) rows, and factor the sums anew."""
         engine = features.engine
-        sums = self._changed_sums(engine, *_weighted(features, rows), sign)
+        gram = engine.copy(engine.asarray(self._settled_copy(engine).gram))
+        moment = engine.asarray(self.moment)
+        sums = _sums(engine, gram, moment, *_weighted(features, rows), sign)
         return self._factored(engine, *sums, self.n_rows + int(sign) * len(rows))
 
     def with_columns(self, columns):
         """Return the solution for some columns of the targets, which may be repeated."""
         return replace(self, moment=self.moment[:, columns], coef=self.coef[:, columns])
 
+    @property
+    def is_settled(self):
+        """Whether the large matrices are up to date."""
+        return self.pending is None
+
     def settled(self, engine):
-        """Return the solution as it is."""
-        return self
+        """Return the solution with large matrices that are up to date, made from this one's.
+
+        They are the memory of this solution's, which must not be used again.
+        """
+        if self.is_settled:
+            return self
+        gram, inverse, Z, V = map(
+            engine.asarray, (self.gram, self.inverse, self.pending.Z, self.pending.V)
+        )
+        gram = engine.add_square(gram, Z.T, self.pending.sign)
+        inverse = primal_update(engine, inverse, V, self.pending.sign)
+        return replace(
+            self, gram=engine.to_numpy(gram), inverse=engine.to_numpy(inverse), pending=None
+        )
+
+    def _settled_copy(self, engine):
+        if self.is_settled:
+            return self
+        copies = {"gram": self.gram.copy(), "inverse": self.inverse.copy()}
+        return replace(self, **copies).settled(engine)
 
     def _changed(self, features, rows, sign):
         if 3 * len(rows) > len(self.gram):
@@ -94,23 +140,19 @@ class PrimalSolution:
         engine = features.engine
         Z, Y = _weighted(features, rows)
         V, coef = self._elimination(features, Z, Y, sign)
-        inverse = primal_update(engine, engine.asarray(self.inverse), V, sign)
-        gram, moment = self._changed_sums(engine, Z, Y, sign)
-        return PrimalSolution(
-            *map(engine.to_numpy, (gram, moment, inverse, coef)),
-            condition=self.condition,
+        moment = engine.asarray(self.moment) + sign * (Z.T @ Y)
+        return replace(
+            self,
+            moment=engine.to_numpy(moment),
+            coef=engine.to_numpy(coef),
             n_rows=self.n_rows + int(sign) * len(rows),
-            n_factored=self.n_factored,
             n_changed=self.n_changed + len(rows),
+            pending=PrimalUpdate(engine.to_numpy(Z), engine.to_numpy(V), sign),
         )
 
     def _elimination(self, features, Z, Y, sign):
         state = map(features.engine.asarray, (self.gram, self.inverse, self.coef))
         return primal_elimination(features.engine, *state, Z, Y, sign)
-
-    def _changed_sums(self, engine, Z, Y, sign):
-        gram = engine.copy(engine.asarray(self.gram))
-        return _sums(engine, gram, engine.asarray(self.moment), Z, Y, sign)
 
 
 def _weighted(features, rows):

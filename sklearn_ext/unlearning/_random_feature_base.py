@@ -88,9 +88,9 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         sample_weight : array-like of shape (n_rows,), default=None
             The weights with which they were learned.
         lazy : bool, default=False
-            Whether the dual solver may leave the rows' columns in its inverse matrix until the
-            next request, or until the model is pickled. The coefficients are the same, sooner;
-            the rows are not erased before that.
+            Whether the matrix between rows or features, and its inverse, may be left as they are
+            until the next request, or until the model is pickled. The coefficients are the same,
+            sooner; the rows are not erased before that.
 
         Returns
         -------
@@ -290,7 +290,7 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         )
 
     def _settle(self):
-        """Take the rows of lazy requests out of the inverse, in its memory."""
+        """Make up for lazy requests, in the memory of the solution's matrices."""
         if self._solution.is_settled:
             return
         solution = vars(self).pop("_solution")

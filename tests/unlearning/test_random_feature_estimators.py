@@ -263,12 +263,16 @@ def arrays_of(obj):
 def test_no_array_has_a_place_for_a_forgotten_row(digits, solver, store, sparse, lazy):
     X, y = digits
     given = sp.csr_array(X) if sparse else X
-    model = classifier(n_components=20, solver=solver, store=store).fit(given, y)
+    model = classifier(n_components=30, solver=solver, store=store).fit(given, y)
     sizes = [len(a) if isinstance(a, np.ndarray) else a.shape[0] for _, a in arrays_of(model)]
     assert 250 in sizes
     model.forget(np.arange(17), lazy=lazy)
-    if lazy and solver == "dual":
-        assert model._solution.inverse.shape == (250, 250)
+    assert not model.refitted_
+    if lazy:
+        if solver == "dual":
+            assert model._solution.inverse.shape == (250, 250)
+        else:
+            assert model._solution.pending.Z.shape == (17, 61)
         model = pickle.loads(pickle.dumps(model))
     kept = {path for path, array in arrays_of(model) if 250 in array.shape}
     assert kept == {"[retained_]"}
@@ -407,10 +411,14 @@ def test_a_primal_model_that_ran_out_of_rows_says_so(digits):
         classifier(n_components=30, alpha=1e-8, solver="dual").fit(X, y)
 
 
+SOLVERS = [("dual", 200), ("primal", 90)]
+
+
+@pytest.mark.parametrize(("solver", "n_components"), SOLVERS)
 @pytest.mark.parametrize("store", [True, "features"])
-def test_a_copy_keeps_what_its_original_forgets(digits, store):
+def test_a_copy_keeps_what_its_original_forgets(digits, store, solver, n_components):
     X, y = digits
-    model = classifier(store=store).fit(X, y)
+    model = classifier(n_components=n_components, solver=solver, store=store).fit(X, y)
     for lazy in (False, True):
         twin = copy.copy(model)
         expected = model.relabel([7, 8])
@@ -431,9 +439,28 @@ def test_the_rows_of_the_caller_are_left_alone(digits, feature_map, store):
         np.testing.assert_array_equal(array, copied)
 
 
-def test_memory_that_may_not_be_written_is_left_alone(digits, tmp_path):
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("solver", "n_components"), SOLVERS)
+def test_a_request_works_in_the_memory_of_the_model(digits, solver, n_components, device):
     X, y = digits
-    model = classifier().fit(X, y)
+    model = classifier(n_components=n_components, solver=solver, store=True, device=device)
+    model.fit(X, y)
+    for lazy in (False, True):
+        before = model._solution
+        model.forget(np.flatnonzero(model.retained_)[:3], lazy=lazy)
+        pickle.dumps(model)  # which catches up
+        after = model._solution
+        assert not model.refitted_
+        if solver == "primal":
+            assert np.shares_memory(after.gram, before.gram)
+        if solver == "primal" or device is None:
+            assert np.shares_memory(after.inverse, before.inverse)
+
+
+@pytest.mark.parametrize(("solver", "n_components"), SOLVERS)
+def test_memory_that_may_not_be_written_is_left_alone(digits, tmp_path, solver, n_components):
+    X, y = digits
+    model = classifier(n_components=n_components, solver=solver, store=True).fit(X, y)
     joblib.dump(model, tmp_path / "model")
     mapped = joblib.load(tmp_path / "model", mmap_mode="r")
     assert not mapped._solution.inverse.flags.writeable
@@ -441,30 +468,49 @@ def test_memory_that_may_not_be_written_is_left_alone(digits, tmp_path):
     assert_same(joblib.load(tmp_path / "model").forget([3, 4]), model)
 
 
-def test_an_interrupted_request_leaves_no_model(digits, monkeypatch):
-    def interrupted(*_):
+def interrupt_after(patch, name):
+    """Let a method of the engine do its work, and raise then."""
+    method = getattr(ScipyEngine, name)
+
+    def interrupted(*args):
+        method(*args)
         raise KeyboardInterrupt
 
+    patch.setattr(ScipyEngine, name, interrupted)
+
+
+@pytest.mark.parametrize(("solver", "step"), [("dual", "select"), ("primal", "add_square")])
+def test_an_interrupted_request_leaves_no_model(digits, monkeypatch, solver, step):
     X, y = digits
-    model = classifier().fit(X, y)
-    monkeypatch.setattr(ScipyEngine, "select", interrupted)
+    model = classifier(n_components=90, solver=solver, store=True).fit(X, y)
+    interrupt_after(monkeypatch, step)
     with pytest.raises(KeyboardInterrupt):
         model.forget([3, 4])
     with pytest.raises(NotFittedError):
         model.predict(X)
 
 
-def test_a_failed_lesson_leaves_a_lazy_request_pending(digits, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize(("solver", "step"), [("dual", "bordered"), ("primal", "add_square")])
+def test_a_failed_lesson_leaves_a_lazy_request_pending(digits, monkeypatch, solver, step):
     X, y = digits
-    model = classifier().fit(X, y).forget([3, 4], lazy=True)
+    model = classifier(n_components=90, solver=solver, store=True).fit(X, y)
+    model.forget([3, 4], lazy=True)
     with monkeypatch.context() as patch:
-        patch.setattr(ScipyEngine, "bordered", interrupted)
+        interrupt_after(patch, step)
         with pytest.raises(KeyboardInterrupt):
             model.learn(X[:9], y[:9])
     assert_same(model.forget([200]), retrained(model, X, y, model.retained_))
+    assert not model.refitted_
+
+
+@pytest.mark.parametrize("n_learned", [5, 60])
+@pytest.mark.parametrize("refresh_fraction", [0.0, 1.0])
+def test_what_is_learned_after_a_lazy_request_adds_to_it(digits, n_learned, refresh_fraction):
+    X, y = digits
+    model = classifier(n_components=60, solver="primal", refresh_fraction=1.0).fit(X[:180], y[:180])
+    model.forget(X=X[:9], y=y[:9], lazy=True).set_params(refresh_fraction=refresh_fraction)
+    model.learn(X[180:][:n_learned], y[180:][:n_learned])
+    assert_same(model, retrained(model, X, y, slice(9, 180 + n_learned)))
 
 
 def test_an_empty_request_is_none(digits):
