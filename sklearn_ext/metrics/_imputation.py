@@ -92,4 +92,5 @@ def imputation_score(
         mean = np.where(observed, X, 0.0).sum(axis=0) / counts
         variance = np.where(observed, (X - mean) ** 2, 0.0).sum(axis=0) / counts
         score = np.sqrt(squares / hidden.sum(axis=0) / variance)
-    return np.where(np.isfinite(score), score, np.nan)
+    varies = np.fmax.reduce(X) > np.fmin.reduce(X)  # rounding alone gives a variance above zero
+    return np.where(varies & np.isfinite(score), score, np.nan)

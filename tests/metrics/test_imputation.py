@@ -41,8 +41,9 @@ def test_labels_reach_the_imputer(table):
     assert not hasattr(imputer, "n_iter_")
 
 
-def test_a_column_without_spread_or_hidden_entries_has_no_score(table):
-    table[:, 0] = 4.0
+@pytest.mark.parametrize("constant", [4.0, 0.1])
+def test_a_column_without_spread_or_hidden_entries_has_no_score(table, constant):
+    table[:, 0] = constant
     table[2:, 1] = np.nan
     table[:2, 1] = 1.0, 2.0
     scores = imputation_score(SimpleImputer(), table, random_state=0)
