@@ -249,7 +249,8 @@ def generation_report(
     Raises
     ------
     ValueError
-        If a parameter is out of range, or `forgotten` names no class of y, or all.
+        If a parameter is out of range, `forgotten` names what is no class of y, no class at all
+        or all of them, or there are too few real rows to compare with.
 
     See Also
     --------
@@ -275,10 +276,16 @@ def generation_report(
     X = check_array(X, dtype=None, allow_nd=True)
     y = np.asarray(y)
     check_consistent_length(X, y)
-    is_forgotten = np.isin(y, forgotten)
-    if is_forgotten.all() or not is_forgotten.any():
+    classes, counts = np.unique(y, return_counts=True)
+    is_forgotten, gone = np.isin(y, forgotten), np.isin(classes, forgotten)
+    if len(np.setdiff1d(forgotten, classes)) or gone.all() or not gone.any():
         raise ValueError(
-            f"forgotten={forgotten!r} must name some, but not all, of the classes {np.unique(y)}."
+            f"forgotten={forgotten!r} must name some, but not all, of the classes {classes}."
+        )
+    if min(*counts[gone], counts[~gone].sum()) < 2:
+        raise ValueError(
+            "X must hold two rows of each forgotten class and two of the others, to know how far "
+            f"real rows lie apart, got {counts} of the classes {classes}."
         )
     sampler = {"n_steps": n_steps, "guidance": guidance, "allow_forgotten": True}
     seed = int(local_random_state(random_state).randint(_SEED_BOUND))

@@ -109,8 +109,16 @@ def test_features_of_an_mlp_are_what_its_last_layer_sees(digits, activation):
     np.testing.assert_allclose(probabilities, mlp.predict_proba(X))
 
 
-@pytest.mark.parametrize("forgotten", [9, [0, 1, 2, 3]])
+@pytest.mark.parametrize("forgotten", [9, [0, 9], [], [0, 1, 2, 3]])
 def test_something_must_be_forgotten_and_something_kept(digits, forgotten):
     X, y, classifier = digits
     with pytest.raises(ValueError, match="some, but not all"):
         generation_report(Resampling(X, y), classifier, X, y, forgotten)
+
+
+@pytest.mark.parametrize("n_rows", [(1, 5), (5, 1)])
+def test_two_real_rows_must_be_there_to_compare_with(digits, n_rows):
+    X, y, classifier = digits
+    rows = np.concatenate([np.flatnonzero(y == k)[:n] for k, n in enumerate(n_rows)])
+    with pytest.raises(ValueError, match="two rows of each forgotten class"):
+        generation_report(Resampling(X, y), classifier, X[rows], y[rows], 0)
