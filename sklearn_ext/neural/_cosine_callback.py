@@ -34,8 +34,11 @@ class CosineDecay(Callback):
         """Remember the learning rates to start from."""
         self.step_, self.n_steps_ = 0, None
         groups = net.optimizer_.param_groups
-        # The optimizer of a net that trains on holds the last rate, and the first one here.
-        self.rates_ = [group.setdefault("initial_lr", group["lr"]) for group in groups]
+        # The optimizer of a net that trains on holds the last rate, unless a user has set another.
+        for group in groups:
+            if group["lr"] != group.get("decayed_lr"):
+                group["initial_lr"] = group["lr"]
+        self.rates_ = [group["initial_lr"] for group in groups]
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         """Count the steps to come, once."""
@@ -49,5 +52,6 @@ class CosineDecay(Callback):
             return
         for rate, group in zip(self.rates_, net.optimizer_.param_groups, strict=True):
             share = self.floor / rate
-            group["lr"] = rate * cosine_decay(self.step_, self.n_steps_, floor=share)
+            lr = rate * cosine_decay(self.step_, self.n_steps_, floor=share)
+            group["lr"] = group["decayed_lr"] = lr
         self.step_ += 1

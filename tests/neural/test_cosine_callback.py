@@ -33,3 +33,5 @@ def test_the_rate_follows_the_cosine_and_begins_anew():
     net.partial_fit(X, y)
     assert rates[9] == pytest.approx(0.01)
     np.testing.assert_allclose(rates, expected * 2)
+    net.set_params(lr=0.02).partial_fit(X, y)
+    assert rates[18] == pytest.approx(0.02)
