@@ -72,7 +72,7 @@ def noisy_digits(kind, seed):
     X_val, X_test, y_val, y_test = halves
     target = {"target": seed} if kind == "class" else {}
     forget = make_forget_split(y, kind, random_state=seed, **target)
-    net = study.network("digits", seed).fit(X, y)
+    net = study.network("digits", seed, len(np.unique(y))).fit(X, y)
     retrained = clone(net).partial_fit(X[~forget], y[~forget], classes=np.unique(y))
 
     def judge(model):
