@@ -43,7 +43,8 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
     TypeError
         If `estimator` is none of these.
     ValueError
-        If a frozen net is not fitted, or labels are not what skorch's own class can take.
+        If a frozen net is not fitted, labels are not what skorch's own class can take, or a net
+        has another number of outputs than of classes.
     """
     net = unfrozen(estimator)
     if net is None:
@@ -55,7 +56,7 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
             f"got {estimator!r}."
         )
     if net.initialized_:
-        return copy.deepcopy(net)
+        return _with_an_output_a_class(copy.deepcopy(net), X)
     if net is not estimator and estimator is not None:
         raise ValueError("estimator is a FrozenEstimator whose net is not fitted.")
     net = clone(net)
@@ -65,7 +66,7 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
             net.set_params(random_state=seed)
         return net.fit(X, y)
     with seeded(seed, net.device):
-        return net.fit(X, _plain_targets(y))
+        return _with_an_output_a_class(net.fit(X, _plain_targets(y)), X)
 
 
 def _plain_targets(y):
@@ -77,6 +78,18 @@ def _plain_targets(y):
             f"{classes}; sklearn_ext.NetClassifier takes any."
         )
     return y.astype(np.int64)
+
+
+def _with_an_output_a_class(net, X):
+    if isinstance(net, NetClassifier):  # has looked in its own fit
+        return net
+    n_outputs, n_classes = predict_logits(net, X[:1]).shape[1], len(class_labels(net))
+    if n_outputs != n_classes:
+        raise ValueError(
+            f"The module of the estimator has {n_outputs} outputs, but {n_classes} classes are "
+            "known. If y lacks some, name all of them in skorch's parameter `classes`."
+        )
+    return net
 
 
 def class_labels(net: skorch.NeuralNetClassifier) -> np.ndarray:

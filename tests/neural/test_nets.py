@@ -180,6 +180,22 @@ def test_a_plain_skorch_net_is_fitted_under_the_seed(iris):
         fitted_copy(plain_net(), X, y + 1)
 
 
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_plain_skorch_net_has_an_output_for_each_class_it_knows(fitted):
+    X, y = load_iris(return_X_y=True)
+    X = scale(X).astype(np.float32)
+    X, y = X[y < 2], y[y < 2]
+
+    def net(**params):
+        net = plain_net(**params)
+        return net.fit(X, y) if fitted else net
+
+    with pytest.raises(ValueError, match="3 outputs, but 2 classes are known"):
+        fitted_copy(net(), X, y)
+    copied = fitted_copy(net(classes=[0, 1, 2]), X, y)
+    np.testing.assert_array_equal(class_labels(copied), [0, 1, 2])
+
+
 def test_fitted_copy_refuses_what_is_no_net(iris):
     with pytest.raises(TypeError, match="estimator must be"):
         fitted_copy(StandardScaler(), *iris)
