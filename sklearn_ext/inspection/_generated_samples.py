@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from ..utils._random import local_random_state
+from ..utils._random import draw_seed
 
-_SEED_BOUND = 2**31 - 1
 _GAP = 1  # pixels between two pictures
 _CHANNELS_OF_COLOR = 3
 
@@ -106,7 +105,7 @@ class GeneratedSamplesDisplay:
         models = model if isinstance(model, Mapping) else {type(model).__name__: model}
         first = next(iter(models.values()))
         classes = first.classes_ if classes is None else np.asarray(classes)
-        seed = int(local_random_state(random_state).randint(_SEED_BOUND))
+        seed = draw_seed(random_state)
         wanted = np.repeat(classes, n_samples)
         rows, forgotten = {}, {}
         for name, each in models.items():

@@ -14,7 +14,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ..utils._random import local_random_state
+from ..utils._random import draw_seed
 
 _SMALLEST_PROBABILITY = 1e-12
 _ACTIVATIONS = {
@@ -23,7 +23,6 @@ _ACTIVATIONS = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
 }
-_SEED_BOUND = 2**31 - 1
 
 
 @validate_params(
@@ -288,7 +287,7 @@ def generation_report(
             f"real rows lie apart, got {counts} of the classes {classes}."
         )
     sampler = {"n_steps": n_steps, "guidance": guidance, "allow_forgotten": True}
-    seed = int(local_random_state(random_state).randint(_SEED_BOUND))
+    seed = draw_seed(random_state)
     features = features or (lambda rows: classifier_features(classifier, rows))
     models = model if isinstance(model, Mapping) else {"model": model}
     return GenerationReport(

@@ -1,5 +1,6 @@
 """What all torch-based estimators share; names outside `__all__` are for this package only."""
 
+from ..utils._random import draw_seed as draw_seed
 from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
 from ._checkpoints import LazyTensors, load_tensors, save_tensors
 from ._device import resolve_device
@@ -24,11 +25,7 @@ from ._parameters import (
     set_parameter_vector as set_parameter_vector,
 )
 from ._schedules import cosine_decay as cosine_decay
-from ._seeding import (
-    draw_seed as draw_seed,
-    seeded as seeded,
-    torch_generator as torch_generator,
-)
+from ._seeding import seeded as seeded, torch_generator as torch_generator
 
 __all__ = [
     "MLP",

@@ -9,9 +9,10 @@ from sklearn.base import clone
 from torch import nn
 
 from ..utils._frozen import unfrozen
+from ..utils._random import draw_seed
 from ._features import head_of, outputs_and_features
 from ._nets import NetClassifier, encode_labels
-from ._seeding import draw_seed, seeded
+from ._seeding import seeded
 
 _PREDICTION_BATCH = 1024
 

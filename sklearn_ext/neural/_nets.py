@@ -10,11 +10,12 @@ from torch import nn
 
 from ..utils._atomic import atomic_fit
 from ..utils._magnitudes import check_magnitude
+from ..utils._random import draw_seed
 from ._batches import TensorBatches
 from ._input import validate_input
 from ._modules import default_module
 from ._parameters import has_finite_parameters
-from ._seeding import draw_seed, seeded
+from ._seeding import seeded
 
 _AUTO = "auto"
 

@@ -4,28 +4,9 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 
-from ..utils._random import local_random_state
-
-_SEED_BOUND = 2**31 - 1
 _one_at_a_time = threading.RLock()  # the threads of a process share torch's global generators
-
-
-def draw_seed(random_state: int | np.random.RandomState | None) -> int:
-    """Draw an integer seed, never from the global state of ``np.random``.
-
-    Parameters
-    ----------
-    random_state : int, RandomState instance or None
-        An integer gives the same seed each time, None another one each time.
-
-    Returns
-    -------
-    int
-    """
-    return int(local_random_state(random_state).randint(_SEED_BOUND))
 
 
 def torch_generator(seed: int, device: torch.device | str | None = None) -> torch.Generator:

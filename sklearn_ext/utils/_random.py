@@ -1,6 +1,8 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
+_SEED_BOUND = 2**31 - 1
+
 
 def local_random_state(random_state):
     """Return a RandomState that is not the global one.
@@ -9,3 +11,18 @@ def local_random_state(random_state):
     by the operating system: nothing in this package changes the state of ``np.random``.
     """
     return np.random.RandomState() if random_state is None else check_random_state(random_state)
+
+
+def draw_seed(random_state: int | np.random.RandomState | None) -> int:
+    """Draw an integer seed, never from the global state of ``np.random``.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+        An integer gives the same seed each time, None another one each time.
+
+    Returns
+    -------
+    int
+    """
+    return int(local_random_state(random_state).randint(_SEED_BOUND))
