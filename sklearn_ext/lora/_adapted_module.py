@@ -1,6 +1,5 @@
 """The network of a net: pretrained weights, frozen, with adapters."""
 
-import copy
 import dataclasses
 import inspect
 import math
@@ -88,8 +87,8 @@ class AdaptedModule:
         """Build the module, load the pretrained weights, freeze them, and put adapters in."""
         self._validate_own_params()
         super().initialize_module()
-        given = self.module_ is self.module
-        module = copy.deepcopy(self.module_) if given else self.module_
+        given = isinstance(self.module, nn.Module) and not self.get_params_for("module")
+        module = self.module_
         config = self._adapter_config()
         if self.pretrained is not None:
             replaceable = list(saved_modules(module, config))
@@ -101,7 +100,6 @@ class AdaptedModule:
         seed, _ = derived_seeds(self.random_state)
         for message in inject(module, config, train_norm=self.train_norm, random_state=seed):
             warn_caller(message)
-        self.module_ = module
         self._describe(module)
         return self
 

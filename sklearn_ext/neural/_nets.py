@@ -1,5 +1,7 @@
 """skorch nets that keep scikit-learn's conventions."""
 
+import copy
+
 import numpy as np
 import skorch
 import torch
@@ -40,16 +42,21 @@ class _ConventionalNet:
         """
 
     def initialize_module(self):
-        """Build the module, or the default one for the shape of the data."""
+        """Build the module or copy a given one, or build the default for the shape of the data."""
         if not (isinstance(self.module, str) and self.module == _AUTO):
-            return super().initialize_module()
+            super().initialize_module()
+            if self.module_ is self.module:  # skorch would train a parameter of the constructor
+                self.module_ = copy.deepcopy(self.module)
+            return self
         params = self.get_params_for("module")
         self.module_ = default_module(self.input_shape_, self.n_outputs_, **params)
         return self
 
     @atomic_fit
     def fit(self, X, y):
-        """Train the network from new weights, or from where it stands if `warm_start` is set.
+        """Train the network anew, or from where it stands if `warm_start` is set.
+
+        Anew means from random weights, or from those of a `module` that is an instance.
 
         Parameters
         ----------
@@ -138,9 +145,10 @@ class NetClassifier(_ConventionalNet, skorch.NeuralNetClassifier):
     """A skorch classifier that takes any labels and any dtype, and repeats under a seed.
 
     Whatever can be passed to :class:`skorch.NeuralNetClassifier` can be passed here. Different
-    from it: labels may be of any kind, X is cast to float32, a network that suits the data is
-    built when none is given, batches are shuffled and cut without a data loader, no rows are
-    held out, nothing is printed, and torch's global generators are never changed.
+    from it: labels may be of any kind, X is cast to float32, a network that suits the data is built
+    when none is given, an instance of a module is copied before it is trained, batches are shuffled
+    and cut without a data loader, no rows are held out, nothing is printed, and torch's global
+    generators are never changed.
 
     Parameters
     ----------

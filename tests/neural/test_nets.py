@@ -71,6 +71,19 @@ def test_a_fit_repeats_under_its_seed_and_leaves_the_global_generator(iris):
     assert np.abs(probabilities[0] - probabilities[2]).max() > 0.01
 
 
+def test_a_given_module_is_where_every_fit_starts_and_stays_as_it_is(iris):
+    X, y = iris
+    module = nn.Linear(4, 3)
+    before = copy.deepcopy(module.state_dict())
+    net = NetClassifier(module, random_state=0, max_epochs=2)
+    first, second = (net.fit(X, y).predict_proba(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    hardly_moved = NetClassifier(module, lr=1e-9, max_epochs=1).fit(X, y).module_
+    torch.testing.assert_close(hardly_moved.weight, module.weight)
+
+
 def test_a_module_of_the_user_and_its_parameters_reach_skorch(iris):
     X, y = iris
     search = GridSearchCV(
