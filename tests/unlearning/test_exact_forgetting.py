@@ -156,6 +156,20 @@ def test_an_update_without_digits_left_is_refused(engine):
         primal_elimination(engine, A, P, w, *native(engine, Z[:3], Y[:3]), -1.0)
 
 
+def test_forgetting_that_makes_an_ill_conditioned_matrix_worse_is_refused(engine):
+    # The first row alone holds its direction: without it, the inverse grows by 10,000 there.
+    Z = np.diag([1.0, 30.0, 0.0])
+    for n_columns, sign, refused in ((2, -1.0, False), (3, 1.0, False), (3, -1.0, True)):
+        A = Z[:, :n_columns].T @ Z[:, :n_columns] + 1e-4 * np.eye(n_columns)
+        A, row, Y = native(engine, A, Z[:1, :n_columns], np.ones((1, 1)))
+        w, P, _ = primal_fit(engine, A, row.T)
+        if refused:
+            with pytest.raises(IllConditionedError):
+                primal_elimination(engine, A, P, w, row, Y, sign)
+        else:
+            primal_elimination(engine, A, P, w, row, Y, sign)
+
+
 def test_gradient_descent_with_optimal_labels_ends_in_the_retrained_weights():
     engine = ScipyEngine()
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn_ext import MUSOUnlearner, RandomFeatureClassifier
 from sklearn_ext.neural import NetClassifier, head_of
 from sklearn_ext.unlearning import _label_rules
+from sklearn_ext.unlearning._relabeling import projected_head, projected_scores
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,17 @@ def test_labels_come_from_random_features_that_never_saw_the_rows(net, digits, f
     assert unlearner.forget_labels_.tolist() == [f"digit {k}" for k in expected]
     assert unlearner.changed_fraction_.tolist() == [1.0] * 5
     assert (unlearner.predict(X[forget]) == unlearner.forget_labels_).mean() > 0.6
+
+
+def test_the_label_model_does_not_depend_on_the_rows_to_forget(net, digits, forget):
+    X, y = digits
+    strange = np.where(forget[:, None], 5 * X, X)
+    models = [
+        MUSOUnlearner(net, max_epochs=0, random_state=0).fit(rows, y, forget=forget).label_model_
+        for rows in (X, strange)
+    ]
+    assert models[0].gamma == models[1].gamma
+    np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
 
 
 def test_the_label_model_sees_at_most_so_many_rows(net, digits, forget, monkeypatch):
@@ -81,6 +93,28 @@ def test_the_published_rule_begins_with_the_true_labels(net, digits):
         unlearner.fit(X, y, forget=rows)
     assert record[0].filename == __file__
     assert unlearner.forget_labels_.tolist() == y[rows].tolist()
+
+
+def test_the_published_rule_has_a_rising_ridge_and_sees_features_drift(
+    net, digits, forget, monkeypatch
+):
+    X, y = digits
+    ridges, drifts = [], []
+
+    def head(Z, W_0, W_p, eps):
+        ridges.append(eps)
+        return projected_head(Z, W_0, W_p, eps)
+
+    def scores(Z_u, Z_u_original, R, W_p):
+        drifts.append((Z_u - Z_u_original).abs().max().item())
+        return projected_scores(Z_u, Z_u_original, R, W_p)
+
+    monkeypatch.setattr(_label_rules, "projected_head", head)
+    monkeypatch.setattr(_label_rules, "projected_scores", scores)
+    unlearner = MUSOUnlearner(net, label_model="projection", max_epochs=3, random_state=0)
+    unlearner.fit(X, y, forget=forget)
+    assert ridges == pytest.approx([1e-6, (1e-6 + 1e-2) / 2, 1e-2])
+    assert drifts[0] < 1e-5 < 1e-3 < drifts[-1]
 
 
 def test_labels_given_in_the_order_of_the_request(net, digits):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -146,6 +148,12 @@ def test_inputs_stay_in_their_range(net, images, forget):
     auto = unlearner.set_params(feature_range="auto").fit(X, y, forget=forget).history_
     assert wide == auto  # blends of rows in a range are in it
     assert narrow != wide
+    bright = np.where(forget[:, None, None], X + 5, X)  # the range is that of retained rows
+    auto, given, wide = (
+        unlearner.set_params(feature_range=limits).fit(bright, y, forget=forget).history_
+        for limits in ("auto", (X[~forget].min(), X[~forget].max()), None)
+    )
+    assert auto == given != wide
     with pytest.raises(ValueError, match=r"feature_range must be \(low, high\)"):
         unlearner.set_params(feature_range=(1, 0)).fit(X, y, forget=forget)
 
@@ -173,3 +181,6 @@ def test_the_head_begins_anew_where_asked(net, images, forget, reinit, request_,
     before, after = (head_of(n.module_) for n in (net, unlearner.estimator_))
     assert torch.equal(before.bias, after.bias)
     assert torch.equal(before.weight, after.weight) != anew
+    if anew:  # normal, after Xavier, times the root of two
+        expected = math.sqrt(2) * math.sqrt(2 / sum(after.weight.shape))
+        assert after.weight.std().item() == pytest.approx(expected, rel=0.2)

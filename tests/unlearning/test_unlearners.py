@@ -387,6 +387,14 @@ def test_gradient_ascent_climbs(net, digits, forget):
     assert losses == sorted(losses, reverse=True)  # of the negative cross-entropy
 
 
+def test_gradient_ascent_leaves_running_statistics_alone(plain_skorch, digits, forget):
+    unlearner = make(GradientAscentUnlearner, plain_skorch).fit(*digits, forget=forget)
+    before, after = weights(plain_skorch), weights(unlearner.estimator_)
+    for name in ("layers.1.running_mean", "layers.1.running_var"):
+        assert torch.equal(before[name], after[name])
+    assert not torch.equal(before["layers.0.weight"], after["layers.0.weight"])
+
+
 def test_salun_leaves_the_other_weights_exactly_as_they_are(net, digits, forget):
     unlearner = make(SalUnUnlearner, net, mask_fraction=0.1, weight_decay=0.1)
     unlearner.fit(*digits, forget=forget)
@@ -396,9 +404,29 @@ def test_salun_leaves_the_other_weights_exactly_as_they_are(net, digits, forget)
     assert 0.05 * total < changed <= 0.1 * total + 1
 
 
+def test_salun_ranks_weights_by_gradients_without_dropout(plain_skorch, digits, forget):
+    X, y = (torch.as_tensor(part[forget]) for part in digits)
+    module = copy.deepcopy(plain_skorch.module_).eval()
+    nn.functional.nll_loss(module(X.float()).log(), y).backward()
+    gradients = torch.cat([weight.grad.abs().flatten() for weight in module.parameters()])
+    unlearner = make(SalUnUnlearner, plain_skorch, mask_fraction=0.1, batch_size=100)
+    unlearner.fit(*digits, forget=forget)
+    pairs = zip(unlearner.estimator_.module_.parameters(), module.parameters(), strict=True)
+    changed = torch.cat([(after != before).flatten() for after, before in pairs])
+    assert changed.double().mean() > 0.09
+    assert gradients[changed].min() >= 0.99 * gradients.quantile(0.9)
+
+
 def test_a_bad_teacher_levels_what_it_should(net, digits, forget):
     X, _ = digits
     unlearner = make(BadTeacherUnlearner, net, max_epochs=10).fit(*digits, forget=forget)
     confidence = unlearner.predict_proba(X).max(axis=1)
     assert confidence[forget].mean() < 0.5
     assert confidence[~forget].mean() > 0.8
+
+
+def test_a_bad_teacher_has_the_temperature_of_its_student(net, digits):
+    """Then the original model has nothing to learn about the rows that it retains."""
+    unlearner = make(BadTeacherUnlearner, net, temperature=3.0, lr=1e-12, max_epochs=1)
+    unlearner.fit(*digits, forget=[0])
+    assert unlearner.history_[0]["loss"] < 0.02  # all of it from one row of 600
