@@ -19,9 +19,9 @@ _N_COMPONENTS = 750  # 1,000 give the same gaps at 1.3 to 1.5 times the cost of 
 _RIDGE = 0.1
 _N_PAIRED_ROWS = 500  # rows whose distances set the width of the kernel
 _MAX_ROWS = 5000  # the features are the bottleneck long before
-_SHARPNESS = 2.0  # soft targets are the softmax of so many times the scores
 _FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
 _HEAD_EPS = 1e-3
+_HEAD_SHARPNESS = 4.0  # soft targets are the softmax of so many times scores between 0 and 1
 _CHUNK = 1024
 
 
@@ -139,8 +139,7 @@ class HeadLabels(_NetLabels):
     def targets(self, positions):
         """Return the targets of forget rows by position."""
         scores = self._features(self.request.forget[positions]) @ self.fitted_head
-        # Targets of 0 and 1 are half as far apart as the -1 and 1 of random features.
-        return self._choose(2 * _SHARPNESS * scores)
+        return self._choose(_HEAD_SHARPNESS * scores)
 
 
 class ProjectionLabels(_NetLabels):
