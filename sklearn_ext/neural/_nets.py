@@ -1,5 +1,6 @@
 """skorch nets that keep scikit-learn's conventions."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -100,17 +101,33 @@ class _ConventionalNet:
     def _train(self, X, y, *, afresh, classes=None):
         X, y = validate_input(self, X, y, reset=afresh)
         y = self._encode(y, afresh, classes)
-        with seeded(draw_seed(self.random_state), self.device):
+        undone = contextlib.nullcontext() if afresh else self._undone_if_it_fails()
+        with undone, seeded(draw_seed(self.random_state), self.device):
             if afresh:
                 self.initialize()
                 self._check_outputs(X[:1])
             super().partial_fit(X, y)
-        if not has_finite_parameters(self.module_):
-            raise ValueError(
-                "Training has led to weights that are not finite: X or y may need scaling, or "
-                f"lr={self.lr} may be too large."
-            )
+            if not has_finite_parameters(self.module_):
+                raise ValueError(
+                    "Training has led to weights that are not finite: X or y may need scaling, or "
+                    f"lr={self.lr} may be too large."
+                )
         return self
+
+    @contextlib.contextmanager
+    def _undone_if_it_fails(self):
+        """Restore what training on changes in place, which `atomic_fit` does not see."""
+        names = (*self._modules, *self._criteria, *self._optimizers)
+        parts = [getattr(self, f"{name}_") for name in names]
+        states = copy.deepcopy([part.state_dict() for part in parts])
+        n_epochs = len(self.history_)
+        try:
+            yield
+        except BaseException:
+            for part, state in zip(parts, states, strict=True):
+                part.load_state_dict(state)
+            del self.history_[n_epochs:]
+            raise
 
     def _check_outputs(self, row):
         """Refuse a module whose outputs the criterion could only broadcast, or predict not name."""

@@ -131,6 +131,22 @@ def test_a_failed_fit_leaves_no_model(iris):
     assert not net.initialized_
 
 
+@pytest.mark.parametrize("params", [{}, {"warm_start": True}])
+def test_training_on_that_fails_changes_nothing(params, iris):
+    X, y = iris
+    net, twin = (NetClassifier(random_state=0, max_epochs=2, **params).fit(X, y) for _ in range(2))
+    go_on = "fit" if params else "partial_fit"
+    before = net.predict_proba(X)
+    net.set_params(lr=1e38)
+    with pytest.raises(ValueError, match="weights that are not finite"):
+        getattr(net, go_on)(X, y)
+    np.testing.assert_array_equal(net.predict_proba(X), before)
+    assert len(net.history_) == 2
+    net.set_params(lr=twin.lr)
+    after, expected = (getattr(each, go_on)(X, y).predict_proba(X) for each in (net, twin))
+    np.testing.assert_array_equal(after, expected)
+
+
 def test_regression_of_one_and_of_several_targets():
     X, y = load_diabetes(return_X_y=True)
     X, y = scale(X), scale(y)
