@@ -39,12 +39,10 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
             f"device must be None, 'auto', or a device known to torch such as 'cpu', 'cuda', "
             f"'cuda:1' or 'mps', got {device!r}."
         ) from error
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(resolved.type, False):
-        present = [name for name, there in available.items() if there]
+    present = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    is_cuda = resolved.type == "cuda"
+    if (f"cuda:{resolved.index or 0}" if is_cuda else resolved.type) not in present:
         raise ValueError(f"device={device!r} is not available here; available: {present}.")
     return resolved

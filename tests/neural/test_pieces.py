@@ -20,6 +20,7 @@ from sklearn_ext.neural import (
     outputs_and_features,
     parameter_dict,
     parameter_vector,
+    resolve_device,
     save_tensors,
     seeded,
     set_parameter_vector,
@@ -153,3 +154,18 @@ def test_features_are_those_of_the_calling_thread():
     )
     for (_, actual), wanted in zip(features, expected, strict=True):
         torch.testing.assert_close(actual, wanted)
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cpu", "cuda", "cuda:1", torch.device("cuda", 0)):
+        assert resolve_device(device) == torch.device(device)
+    with pytest.raises(ValueError, match=r"device='cuda:2' is not available.*'cuda:0', 'cuda:1'"):
+        resolve_device("cuda:2")
+    with pytest.raises(ValueError, match="'meta' is not available"):
+        resolve_device("meta")
+    with pytest.raises(ValueError, match=r"known to torch .* got 'gpu'"):
+        resolve_device("gpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="device='cuda' is not available"):
+        resolve_device("cuda")
