@@ -118,12 +118,18 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         NotFittedError
             If there is no model.
         ValueError
-            If the input is not finite or of the wrong shape.
+            If the input is not finite or of the wrong shape, or if numbers are given to a model of
+            names or the other way round.
         """
         check_is_fitted(self)
         X, y = self._validated_pair(X, y, reset=False)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
+        if _are_names(y) != _are_names(self.classes_):
+            raise ValueError(
+                f"y must hold labels like those of the model, such as {self.classes_.tolist()[0]!r}"
+                f", got {y.tolist()[0]!r}."
+            )
         classes = np.union1d(self.classes_, y[kept])
         # The last column is that of a class without rows, which is what a new class starts from.
         columns = np.full(len(classes) + 1, len(self.classes_))
@@ -222,6 +228,10 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
 
     def _public(self, values):
         return values[:, :-1]
+
+
+def _are_names(labels):
+    return labels.dtype.kind in "OUS"
 
 
 def _signs(y, classes):

@@ -1,6 +1,7 @@
 """Forgetting equals a fit without the rows, whatever the solver, device and request."""
 
 import copy
+import itertools
 import pickle
 from dataclasses import fields, is_dataclass
 
@@ -200,6 +201,16 @@ def test_labels_may_be_strings(digits):
     model = classifier().fit(X, names).forget(names == "class 0")
     assert "class 0" not in model.classes_
     assert model.score(X[y > 0], names[y > 0]) > 0.99
+
+
+def test_labels_of_another_kind_are_refused(digits):
+    X, y = digits
+    numbers, names = classifier().fit(X, y), classifier().fit(X, y.astype(str))
+    for model, labels in ((numbers, y[:2].astype(str)), (names, y[:2])):
+        before = model.decision_function(X[:3])
+        with pytest.raises(ValueError, match="y must hold labels like those of the model"):
+            model.learn(X[:2], labels)
+        np.testing.assert_array_equal(model.decision_function(X[:3]), before)
 
 
 @pytest.mark.parametrize("solver", ["dual", "primal"])
@@ -468,13 +479,15 @@ def test_memory_that_may_not_be_written_is_left_alone(digits, tmp_path, solver, 
     assert_same(joblib.load(tmp_path / "model").forget([3, 4]), model)
 
 
-def interrupt_after(patch, name):
-    """Let a method of the engine do its work, and raise then."""
-    method = getattr(ScipyEngine, name)
+def interrupt_after(patch, name, n_calls=1):
+    """Let a method of the engine do its work so many times, and raise then."""
+    method, calls = getattr(ScipyEngine, name), itertools.count(1)
 
     def interrupted(*args):
-        method(*args)
-        raise KeyboardInterrupt
+        result = method(*args)
+        if next(calls) == n_calls:
+            raise KeyboardInterrupt
+        return result
 
     patch.setattr(ScipyEngine, name, interrupted)
 
@@ -490,13 +503,24 @@ def test_an_interrupted_request_leaves_no_model(digits, monkeypatch, solver, ste
         model.predict(X)
 
 
-@pytest.mark.parametrize(("solver", "step"), [("dual", "bordered"), ("primal", "add_square")])
-def test_a_failed_lesson_leaves_a_lazy_request_pending(digits, monkeypatch, solver, step):
+@pytest.mark.parametrize(
+    ("solver", "lazy", "step", "n_calls"),
+    [
+        ("dual", True, "bordered", 1),
+        ("dual", False, "bordered", 1),
+        ("primal", True, "add_square", 2),  # of the request
+        ("primal", True, "add_square", 4),  # of the lesson
+        ("primal", False, "add_square", 2),
+    ],
+)
+def test_a_failed_lesson_leaves_the_model_and_its_lazy_request(
+    digits, monkeypatch, solver, lazy, step, n_calls
+):
     X, y = digits
     model = classifier(n_components=90, solver=solver, store=True).fit(X, y)
-    model.forget([3, 4], lazy=True)
+    model.forget([3, 4], lazy=lazy)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, step)
+        interrupt_after(patch, step, n_calls)
         with pytest.raises(KeyboardInterrupt):
             model.learn(X[:9], y[:9])
     assert_same(model.forget([200]), retrained(model, X, y, model.retained_))
