@@ -258,7 +258,8 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            The rows that the original model was trained on, or will be.
+            The rows that the original model was trained on, or will be. Rows of classes that it
+            has forgotten before are left out.
         y : array-like of shape (n_samples,)
             Their classes.
         forget_class : label or array-like of labels, default=None
@@ -295,37 +296,41 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
             vars(self).update(copy.deepcopy(_NOTHING_FORGOTTEN))
             return self
         labels = np.unique(forget_class)
+        if len(labels) == 0:
+            raise ValueError("forget_class names no class; None asks for nothing.")
         forgotten = encode_labels(labels, self.classes_)
         to_forget = np.isin(codes, forgotten)
-        self._check_request(labels, codes, forgotten, to_forget)
+        to_retain = ~to_forget & ~np.isin(self.classes_, original.forgotten_classes_)[codes]
+        self._check_request(labels, codes, forgotten, to_retain)
         self.forget_idx_ = np.flatnonzero(to_forget)
         device = original.diffusion_.device
         with seeded(draw_seed(rng), device), threads_for(original.diffusion_.row_shape):
-            self._forget(X, codes, forgotten, to_forget, torch_generator(draw_seed(rng), device))
+            generator = torch_generator(draw_seed(rng), device)
+            self._forget(X, codes, forgotten, to_forget, to_retain, generator)
         known = np.isin(self.classes_, [*original.forgotten_classes_, *labels])
         self.estimator_.forgotten_classes_ = self.classes_[known]
         self.estimator_.training_state_ = None
         return self
 
-    def _check_request(self, labels, codes, forgotten, to_forget):
+    def _check_request(self, labels, codes, forgotten, to_retain):
         missing = labels[~np.isin(forgotten, codes)]
         if len(missing):
             raise ValueError(f"forget_class names {missing}, of which there are no rows in X.")
-        if to_forget.all():
+        if not to_retain.any():
             raise ValueError("forget_class names the classes of all rows: nothing would be left.")
 
-    def _forget(self, X, codes, forgotten, to_forget, generator):
+    def _forget(self, X, codes, forgotten, to_forget, to_retain, generator):
         """Change `estimator_`, and set what is known of how that went."""
         diffusion = self.estimator_.diffusion_
         module = diffusion.module
         x, c = diffusion.encode(X), diffusion.code_tensor(codes)
-        forget, retain = (torch.as_tensor(np.flatnonzero(k)) for k in (to_forget, ~to_forget))
+        forget, retain = (torch.as_tensor(np.flatnonzero(k)) for k in (to_forget, to_retain))
         noising = Noising(diffusion, self.cond_drop_prob, generator)
         losses = denoising_row_losses(module, noising, x, c)
         if self.forget_loss == "ascent":
             objective = weighted_ascent(losses, self.lambd, self.loss_floor)
         else:
-            others = self._redirected(codes, forgotten)
+            others = self._redirected(codes, forgotten, np.unique(codes[to_retain]))
             plain = Noising(diffusion, 0.0, generator)
             objective = redirection(module, plain, x, c, diffusion.code_tensor(others))
         mask = None
@@ -352,9 +357,8 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         self.n_forget_steps_ = len(self.history_)
         self.n_repair_steps_ = len(self.history_) * self.n_repair
 
-    def _redirected(self, codes, forgotten):
+    def _redirected(self, codes, forgotten, kept):
         """Return the class that each row is to be taken for; kept classes are what they are."""
-        kept = np.setdiff1d(np.unique(codes), forgotten)
         codes = codes.copy()
         for code in forgotten:
             if isinstance(self.redirect_to, str) and self.redirect_to == _NEXT:

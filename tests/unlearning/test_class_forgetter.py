@@ -88,6 +88,16 @@ def test_one_forgets_after_the_other(redirected, blobs):
     assert forgetter.estimator_.forgotten_classes_.tolist() == ["left", "right"]
 
 
+def test_a_further_request_does_not_bring_back_what_was_forgotten(redirected, blobs):
+    forgetter = SFRonClassForgetter(redirected.estimator_, random_state=0)
+    again = forgetter.fit(*blobs, forget_class="top")
+    assert nearest(again, "left")[0] < 0.1  # repair steps see no row of it
+    assert nearest(again, "top")[1] > 0.8  # nor is it the next of the classes that are kept
+    assert nearest(again, "right")[1] > 0.95
+    with pytest.raises(ValueError, match="nothing would be left"):
+        SFRonClassForgetter(again.estimator_).fit(*blobs, forget_class="right")
+
+
 def test_what_was_forgotten_is_named_refused_and_cannot_come_back(redirected, blobs, tmp_path):
     changed = redirected.estimator_
     assert changed.forgotten_classes_.tolist() == ["left"]
@@ -203,6 +213,7 @@ def test_progress_is_printed_on_request(model, blobs, capsys):
     [
         ({}, {"forget_class": "bottom"}, ValueError, "none of the classes"),
         ({}, {"forget_class": LABELS}, ValueError, "nothing would be left"),
+        ({}, {"forget_class": []}, ValueError, "names no class"),
         ({"redirect_to": "left"}, {"forget_class": "left"}, ValueError, "must be a class that is"),
         ({"redirect_to": "up"}, {"forget_class": "left"}, ValueError, "none of the classes"),
         ({"forget_loss": "random"}, {}, ValueError, "'forget_loss' parameter"),
