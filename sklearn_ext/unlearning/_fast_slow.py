@@ -91,8 +91,8 @@ def ascent_weights(losses, lambd, floor):
     -------
     tensor of shape (n,), detached
     """
-    weights = losses.detach().clamp_min(floor) ** -lambd
-    return weights / weights.sum()
+    # The powers themselves overflow where lambd is large.
+    return torch.softmax(-lambd * losses.detach().clamp_min(floor).log(), dim=0)
 
 
 def weighted_ascent(row_losses, lambd=0.5, floor=1e-4):

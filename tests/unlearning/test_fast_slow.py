@@ -100,6 +100,8 @@ def test_weights_of_the_ascent():
         found = ascent_weights(losses, lambd, 1e-4)
         np.testing.assert_allclose(5 * found, weights, rtol=1e-3)
         assert float((found * losses).sum()) == pytest.approx(loss, rel=2e-2)
+    alone = ascent_weights(losses.float(), 100.0, 1e-4)
+    np.testing.assert_allclose(alone, [1, 0, 0, 0, 0], atol=1e-6)
 
 
 def forget_gradient(floor):
