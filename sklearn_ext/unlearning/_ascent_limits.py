@@ -18,10 +18,15 @@ def sample_rows(rows, n_rows, rng):
     return rows[torch.as_tensor(rng.choice(len(rows), n_rows, replace=False))]
 
 
-def accuracy(request, rows):
-    """Return the accuracy of the module, as it is, on rows of the request."""
-    outputs = predict_logits(request.net, request.X[rows])
-    return (outputs.argmax(dim=1) == request.codes[rows]).double().mean().item()
+def accuracy_on(request, rows):
+    """Return a function without arguments: the accuracy of the module, as it is, on some rows."""
+    X, codes = request.X[rows], request.codes[rows]  # gathered once, for many calls
+
+    def accuracy():
+        outputs = predict_logits(request.net, X)
+        return (outputs.argmax(dim=1) == codes).double().mean().item()
+
+    return accuracy
 
 
 def _full_batches(rows, batch_size, rng):

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..neural import class_codes, to_tensor, validate_input
 from ..utils._atomic import atomic_fit
-from ._ascent_limits import accuracy, expected_forget_score, forget_remain_mask, sample_rows
+from ._ascent_limits import accuracy_on, expected_forget_score, forget_remain_mask, sample_rows
 from ._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
 from ._finetuning import OPTIMIZERS, has_running_statistics, make_optimizer
 from ._saliency import density
@@ -20,7 +20,7 @@ from ._unlearner_base import BaseUnlearner
 from ._unlearner_docs import with_unlearner_docs
 
 _EPOCHS = 5
-_MAX_ITER = 250
+_MAX_ITER = 200
 _WATCHED_FORGET_ROWS = 256
 _WATCHED_RETAINED_ROWS = 1000
 _LARGEST_LOSS = 0.05  # of accuracy on retained rows
@@ -43,7 +43,7 @@ class SFRonUnlearner(BaseUnlearner):
     {estimator}
 
     n_iter : int or "auto", default="auto"
-        Forget steps. "auto" is five passes over the retained rows, at most 250.
+        Forget steps. "auto" is five passes over the retained rows, at most 200.
 
     n_repair : int, default=1
         Repair steps after each forget step.
@@ -336,7 +336,8 @@ class SFRonUnlearner(BaseUnlearner):
             )
         watched = sample_rows(request.forget, _WATCHED_FORGET_ROWS, request.rng)
         kept = sample_rows(request.retain, _WATCHED_RETAINED_ROWS, request.rng)
-        kept_before = accuracy(request, kept)
+        forget_score, kept_score = accuracy_on(request, watched), accuracy_on(request, kept)
+        kept_before = kept_score()
         optimizer, plan = self._make_optimizer(request), self._plan(request, size)
         request.progress.begin(plan.n_iter)
 
@@ -353,7 +354,7 @@ class SFRonUnlearner(BaseUnlearner):
             plan,
             forget_optimizer=None if self.shared_optimizer else self._plain_steps(request),
             mask=mask,
-            forget_score=lambda: accuracy(request, watched),
+            forget_score=forget_score,
             stop_score=stop,
             report=lambda record: self._report(request, record),
         )
@@ -366,7 +367,7 @@ class SFRonUnlearner(BaseUnlearner):
                     f"{share:.0%} of the forget steps were clipped to clip_norm={self.clip_norm}; "
                     f"forget_alpha={self.forget_alpha} has no effect on them."
                 )
-        lost = kept_before - accuracy(request, kept)
+        lost = kept_before - kept_score()
         if lost > _LARGEST_LOSS:
             self._warn(
                 f"The accuracy on retained rows fell by {100 * lost:.1f} points; forget with "

@@ -61,6 +61,11 @@ def test_a_class_is_forgotten_and_the_record_tells_how(net, train, forget):
     assert all(r["forget_score"] > 0 for r in made)
 
 
+def test_many_rows_take_two_hundred_iterations(net, train, forget):
+    unlearner = sfron(net, batch_size=4, gamma=None).fit(*train, forget=forget)
+    assert len(unlearner.history_) == 200
+
+
 def test_the_mask_is_told(net, train, forget):
     unlearner = sfron(net, n_iter=1).fit(*train, forget=forget)
     names = dict(net.module_.named_parameters())
