@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.preprocessing import normalize
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 
 class FeatureCosineDisplay:
@@ -83,6 +83,10 @@ class FeatureCosineDisplay:
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If rows are sparse.
+        ValueError
+            If an entry is missing or infinite.
         """
         check_is_fitted(estimator)
         from ..neural import class_labels, head_of, penultimate
@@ -93,7 +97,7 @@ class FeatureCosineDisplay:
         sets = X_ood if isinstance(X_ood, dict) else {"OOD": X_ood}
         cosines = {}
         for key, X in {"ID": X_id, **sets}.items():
-            X = np.ascontiguousarray(X, dtype=np.float32)
+            X = check_array(X, dtype=np.float32, order="C", allow_nd=True, input_name=str(key))
             cosines[str(key)] = normalize(penultimate(net, X, head=head).cpu().numpy()) @ weight.T
         title = type(estimator).__name__ if name is None else name
         return cls(cosines=cosines, classes=class_labels(net), name=title).plot(

@@ -78,7 +78,7 @@ class GeneratedSamplesDisplay:
         model : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
             One, or several by name, such as the model before and after.
         classes : array-like of labels, default=None
-            The rows; None is all classes.
+            The rows of the plot, from above; None is all classes.
         n_samples : int, default=8
             Images of each class.
         image_shape : tuple of int, default=None
@@ -119,11 +119,16 @@ class GeneratedSamplesDisplay:
             )
             forgotten[name] = getattr(each, "estimator_", each).forgotten_classes_.tolist()
         return cls.from_predictions(
-            rows, wanted, image_shape=image_shape, forgotten=forgotten, axes=axes
+            rows,
+            wanted,
+            classes=classes,
+            image_shape=image_shape,
+            forgotten=forgotten,
+            axes=axes,
         )
 
     @classmethod
-    def from_predictions(cls, X, y, *, image_shape=None, forgotten=None, axes=None):
+    def from_predictions(cls, X, y, *, classes=None, image_shape=None, forgotten=None, axes=None):
         """Plot samples.
 
         Parameters
@@ -132,6 +137,8 @@ class GeneratedSamplesDisplay:
             The samples, of one model or of several by name.
         y : array-like of shape (n,)
             What they should be; every class as often as the others.
+        classes : array-like of labels, default=None
+            The rows of the plot, from above; None is all classes, sorted.
         image_shape : tuple of int, default=None
             Shape of an image, if rows are flat.
         forgotten : dict of str to collection of labels, default=None
@@ -151,10 +158,12 @@ class GeneratedSamplesDisplay:
         """
         named = X if isinstance(X, Mapping) else {"samples": X}
         y = np.asarray(y)
-        classes, counts = np.unique(y, return_counts=True)
-        if len(set(counts.tolist())) > 1:
+        classes = np.unique(y) if classes is None else np.asarray(classes)
+        of_class = [np.flatnonzero(y == label) for label in classes]
+        counts = [len(rows) for rows in of_class]
+        if len(set(counts)) > 1:
             raise ValueError(f"y must hold every class equally often, got {counts} of {classes}.")
-        order = np.argsort(y, kind="stable")
+        order = np.concatenate(of_class)
         images = {}
         for name, rows in named.items():
             pictures = _as_pictures(np.asarray(rows)[order], image_shape)

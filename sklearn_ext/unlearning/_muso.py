@@ -227,6 +227,10 @@ class MUSOUnlearner(BaseFineTuner):
                 n_epochs=self._recipe(request, n_rows).n_epochs,
             ), None
         elif hasattr(chosen, "fit"):
+            if soft and not hasattr(chosen, "predict_proba"):
+                raise TypeError(
+                    f"soft_targets=True needs a label_model with predict_proba, got {chosen!r}."
+                )
             codes = request.codes[request.retain].cpu().numpy()
             model = clone(chosen).fit(flat_rows(request, request.retain), codes)
         else:

@@ -248,10 +248,9 @@ class NatMUUnlearner(BaseFineTuner):
         if isinstance(self.feature_range, str):
             low, high = request.X[request.retain].aminmax()
             return low.item(), high.item()
-        low, high = self.feature_range
-        if not low < high:
+        if len(self.feature_range) != 2 or not self.feature_range[0] < self.feature_range[1]:
             raise ValueError(f"feature_range must be (low, high), got {self.feature_range!r}.")
-        return low, high
+        return self.feature_range
 
     def _begins_head_anew(self, request):
         if self.reinit_head == "auto":

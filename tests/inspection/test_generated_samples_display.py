@@ -42,6 +42,16 @@ def test_the_mosaic_holds_every_picture_where_it_belongs():
         np.testing.assert_allclose(picture, X[k] / 23)
 
 
+def test_rows_come_in_the_order_asked_for(models):
+    display = GeneratedSamplesDisplay.from_estimator(
+        models["before"], classes=["c", "a"], n_samples=2, image_shape=(2, 3), random_state=0
+    )
+    assert [tick.get_text() for tick in display.axes_[0].get_yticklabels()] == ["c", "a"]
+    X = np.arange(24, dtype=float).reshape(4, 2, 3)
+    display = GeneratedSamplesDisplay.from_predictions(X, ["c", "a", "c", "a"], classes=["c", "a"])
+    np.testing.assert_array_equal(display.images["samples"].reshape(4, 2, 3), X[[0, 2, 1, 3]])
+
+
 def test_colours_are_shown_in_colour_and_given_axes_are_used():
     _, ax = plt.subplots()
     X = np.random.default_rng(0).uniform(size=(2, 3, 4, 5))

@@ -1,6 +1,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
@@ -78,3 +79,11 @@ def test_a_detector_must_be_fitted(digits):
         OODScoreDisplay.from_estimator(KNNOODDetector(), digits[0], digits[0])
     with pytest.raises(NotFittedError):
         FeatureCosineDisplay.from_estimator(KNNOODDetector(), digits[0], digits[0])
+
+
+def test_rows_that_no_net_takes_are_refused(digits, detector):
+    X, _ = digits
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        FeatureCosineDisplay.from_estimator(detector, sparse.csr_array(X[:5]), X[5:9])
+    with pytest.raises(ValueError, match="a contains NaN"):
+        FeatureCosineDisplay.from_estimator(detector, X[:5], {"a": np.full((2, 64), np.nan)})

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.linear_model import Perceptron
 from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_ext import MUSOUnlearner, RandomFeatureClassifier
@@ -135,6 +136,12 @@ def test_scores_of_all_classes_mean_their_largest(net, digits):
     scores = np.eye(10)[[1, 2, 7]] - 5
     unlearner = MUSOUnlearner(net, label_model=scores).fit(X, y, forget=[9, 4, 200])
     assert unlearner.forget_labels_.tolist() == ["digit 1", "digit 2", "digit 7"]
+
+
+def test_soft_targets_need_a_label_model_with_probabilities(net, digits, forget):
+    unlearner = MUSOUnlearner(net, label_model=Perceptron(), soft_targets=True)
+    with pytest.raises(TypeError, match=r"needs a label_model with predict_proba, got Perceptron"):
+        unlearner.fit(*digits, forget=forget)
 
 
 def test_a_function_gets_rows_and_labels(net, digits, forget):

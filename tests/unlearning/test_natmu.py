@@ -154,8 +154,9 @@ def test_inputs_stay_in_their_range(net, images, forget):
         for limits in ("auto", (X[~forget].min(), X[~forget].max()), None)
     )
     assert auto == given != wide
-    with pytest.raises(ValueError, match=r"feature_range must be \(low, high\)"):
-        unlearner.set_params(feature_range=(1, 0)).fit(X, y, forget=forget)
+    for limits in ((1, 0), (0, 1, 2)):
+        with pytest.raises(ValueError, match=r"feature_range must be \(low, high\)"):
+            unlearner.set_params(feature_range=limits).fit(X, y, forget=forget)
 
 
 def test_rows_can_be_drawn_anew_in_each_epoch(net, images, forget):
