@@ -120,7 +120,7 @@ class NoisyTraining:
 
         Raises
         ------
-        FloatingPointError
+        ValueError
             If the loss is not finite.
         """
         self._process.refresh()
@@ -132,9 +132,10 @@ class NoisyTraining:
                 y_pred = self.infer(Xi, **fit_params)
                 loss = self.get_loss(y_pred, yi, X=Xi, training=True) / self.n_noise
                 if not torch.isfinite(loss):
-                    raise FloatingPointError(
+                    raise ValueError(
                         f"The loss is {loss.item()} at step {self._process.n_steps} (noise "
-                        f"{self._process.strength:.3g}); try a smaller lr or sigma."
+                        f"{self._process.strength:.3g}): X or y may need scaling, or lr or sigma "
+                        "may be too large."
                     )
                 loss.backward()
             losses.append(loss.detach())

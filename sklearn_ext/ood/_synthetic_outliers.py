@@ -58,7 +58,7 @@ def uniform_rows(X, rng):
     -------
     ndarray of shape (n, ...)
     """
-    low, high = X.min(axis=0), X.max(axis=0)
+    low, high = X.min(axis=0).astype(np.float64), X.max(axis=0)  # their difference may overflow
     return (low + (high - low) * rng.random_sample(X.shape)).astype(X.dtype)
 
 
