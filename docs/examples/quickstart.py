@@ -7,6 +7,7 @@ terminal that has the method's figures beside its baselines'. All plots go on on
 
 import argparse
 import importlib
+import os
 import time
 import warnings
 from pathlib import Path
@@ -47,7 +48,7 @@ def main():
             importlib.import_module(f"_sections.{name}").run(figure)
     print(f"\nours are marked *; one thread; {time.perf_counter() - start:.0f} seconds in all")
     page.savefig(arguments.out / "page.png", dpi=100)
-    print(f"plots: {arguments.out / 'page.png'}")
+    print(f"plots: {os.path.relpath(arguments.out / 'page.png')}")
 
 
 if __name__ == "__main__":
