@@ -69,7 +69,7 @@ def run(arguments):
     ours = list(benchmark.ours)
     return {
         "method": arguments.method,
-        "arguments": {key: str(value) for key, value in vars(arguments).items()},
+        "arguments": {key: str(value) for key, value in vars(arguments).items() if key != "out"},
         "environment": _report.environment(arguments.threads),
         "notes": list(benchmark.notes),
         "ours": ours,

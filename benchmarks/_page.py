@@ -1,34 +1,28 @@
-"""Every benchmark in quick mode, as one page of the documentation: `make bench-report`."""
+"""The page of figures in the documentation, from benchmarks/records: `make bench-report`."""
 
 import argparse
-import subprocess
+import json
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
-from . import _report
+from . import _records, _report
 from .__main__ import methods, parse, run
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
-PLOTS = ROOT / "docs" / "_static" / "benchmarks"
-# Programs that print their figures, and what python is called with.
-PROGRAMS = {
-    "demo": ("docs/examples/quickstart.py",),
-    "lab_rbf_cost": ("-m", "benchmarks.lab_rbf_cost"),
-    "flat_lora_cost": ("-m", "benchmarks.flat_lora_cost"),
-    "soup_memory": ("-m", "benchmarks.soup_memory", "--n", "16"),
-}
+PAGE = _report.ROOT / "docs" / "benchmarks.md"
+PLOTS = _report.ROOT / "docs" / "_static" / "benchmarks"
 HEADER = """(benchmarks)=
 # Benchmarks
 
-Every benchmark in quick mode, on data that need no download: `make bench-report` writes this
-page. The full ones run with `make bench METHOD=...`; their figures are in the user guide. Ours
-are marked with a star; the verdict compares each peer with our first row by the first metric.
-At the end are the output of `make demo` and the figures of what methods cost.
-
+Every figure of the guide and the README stands here, beside those of the peers. `make bench-report`
+measures every benchmark in quick mode, on data that need no download, and writes this page. Tables
+on larger data, the full runs, hold the latest figure of each contender, with its day; `python -m
+benchmarks METHOD --out benchmarks/records/full` adds to them. Ours are marked with a star; the
+verdict compares each peer with our first row by the first metric. Figures are means over splits and
+seeds, seconds are medians. At the end are the output of `make demo` and the figures of what methods
+cost.
+"""
+ENVIRONMENT = """
 - date: {date}
-- machine: {cpu}, {n_cores} cores, {n_threads} threads for every library, load average {load}
+- machine: {cpu}, {n_cores} cores, threads of every library: {n_threads}, load average {load}
 - python {python}; {versions}
 """
 
@@ -67,73 +61,128 @@ def rows(report):
                 *(_report.number(found[name]) if name in found else "" for name in names),
                 _report.number(row["fit_seconds"]),
                 _report.number(row["predict_seconds"]),
+                *([f"{row['n_fits']}", row["date"]] if "date" in row else []),
             )
 
 
-def section(report, plot):
+def table(report):
+    """Lay a report out as lines of Markdown."""
+    heads = ["data", "contender", "verdict", *metric_names(report), "fit s", "predict s"]
+    if "date" in report["summary"][0]:
+        heads += ["fits", "day"]
+    cells = [heads, ["---"] * len(heads), *rows(report)]
+    return ["| " + " | ".join(line) + " |" for line in cells]
+
+
+def section(report):
     """Return a method's part of the page."""
-    heads = ("data", "contender", "verdict", *metric_names(report), "fit s", "predict s")
-    lines = [f"({anchor(report['method'])})=", f"## {report['method']}", ""]
-    lines += ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads))]
-    lines += ["| " + " | ".join(cells) + " |" for cells in rows(report)]
-    lines += ["", f"![Accuracy against fit time]({plot.relative_to(PAGE.parent)})", ""]
+    lines = [f"({anchor(report['method'])})=", f"## {report['method']}", "", *table(report), ""]
+    lines += [picture(report["method"]), ""]
     lines += [f"- {note}" for note in report["notes"]]
     lines += [f"- skipped: {name}: {why}" for name, why in report["skipped"].items()]
+    return "\n".join(lines + failures(report)).rstrip() + "\n"
+
+
+def full_section(reports):
+    """Return what larger data say of a method, from one report or more."""
+    report = _records.merged(reports)
+    name = f"{report['method']}_full"
+    lines = [f"({anchor(name)})=", f"### {report['method']}, larger data", "", *table(report), ""]
+    lines += [picture(name), ""]
     lines += [
+        f"- measured {one['environment']['date'][:10]}: {one['environment']['cpu']}, threads: "
+        f"{one['environment']['n_threads']}, load average {load(one['environment'])}"
+        for one in reports
+    ]
+    return "\n".join(lines + failures(report)).rstrip() + "\n"
+
+
+def failures(report):
+    return [
         f"- failed: {row['contender']} on {row['data']}: {row['failed']}"
         for row in report["failed"]
     ]
-    return "\n".join(lines).rstrip() + "\n"
 
 
-def program_section(name):
-    """Run a program that prints its figures; return its part of the page."""
-    arguments = PROGRAMS[name]
-    run = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    )
-    lines = [f"({anchor(name)})=", f"## {name}", "", f"`python {' '.join(arguments)}`", ""]
-    return "\n".join([*lines, "```text", run.stdout.strip(), "```"]) + "\n"
+def picture(name):
+    return f"![Accuracy against fit time]({(PLOTS / name).relative_to(PAGE.parent)}.png)"
+
+
+def program_section(name, output):
+    """Return the part of the page for a program that prints its figures."""
+    command = f"`python {' '.join(_records.PROGRAMS[name])}`"
+    lines = [f"({anchor(name)})=", f"## {name}", "", command, "", "```text", output, "```"]
+    return "\n".join(lines) + "\n"
 
 
 def anchor(method):
     return f"bench-{method.replace('_', '-')}"
 
 
+def load(environment):
+    return f"{environment['load_average'][0]:.1f}"
+
+
 def header(environment):
-    return HEADER.format(
-        **environment | {
-            "load": f"{environment['load_average'][0]:.1f}",
-            "versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
-        }
-    )  # fmt: skip
+    versions = ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
+    return HEADER + ENVIRONMENT.format(
+        **environment | {"load": load(environment), "versions": versions}
+    )
+
+
+def text():
+    """Return the page as the records have it."""
+    quick = {method: _records.quick_report(method) for method in methods()}
+    parts = [header(next(iter(quick.values()))["environment"])]
+    for method, report in quick.items():
+        parts.append(section(report))
+        if reports := _records.full_reports(method):
+            parts.append(full_section(reports))
+    parts += [program_section(name, _records.quick_output(name)) for name in _records.PROGRAMS]
+    return "\n".join(parts)
+
+
+def draw():
+    """Draw the plots of all records."""
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    for method in methods():
+        reports = {method: _records.quick_report(method)}
+        if full := _records.full_reports(method):
+            reports[f"{method}_full"] = _records.merged(full)
+        for name, report in reports.items():
+            _report.plot(report["summary"], report["ours"], report["higher_is_better"]).savefig(
+                PLOTS / f"{name}.png", dpi=80, bbox_inches="tight"
+            )
+
+
+def measure(names, n_threads):
+    """Record benchmarks and programs in quick mode; return those in which something failed."""
+    _records.QUICK.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for name in names:
+        if name in _records.PROGRAMS:
+            (_records.QUICK / f"{name}.txt").write_text(_records.output(name))
+            continue
+        report = run(parse([name, "--quick", "--threads", str(n_threads)]))
+        (_records.QUICK / f"{name}.json").write_text(json.dumps(report, indent=1))
+        if report["failed"] or not report["summary"]:
+            failed.append(name)
+    return failed
 
 
 def main(argv=None):
+    known = [*methods(), *_records.PROGRAMS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks._page", description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=methods(), choices=methods())
-    parser.add_argument("--programs", nargs="*", default=list(PROGRAMS), choices=PROGRAMS)
+    parser.add_argument("--measure", nargs="*", default=known, choices=known, metavar="NAME",
+                        help="what is measured anew (default: everything)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
-    PLOTS.mkdir(parents=True, exist_ok=True)
-    parts = [header(_report.environment(arguments.threads))]
-    failed = False
-
-    def add(part):
-        parts.append(part)
-        PAGE.write_text("\n".join(parts))  # a run that is broken off leaves what it has measured
-
-    for method in arguments.methods:
-        report = run(parse([method, "--quick", "--threads", str(arguments.threads)]))
-        failed |= bool(report["failed"]) or not report["summary"]
-        plot = PLOTS / f"{method}.png"
-        _report.plot(report["summary"], report["ours"], report["higher_is_better"]).savefig(
-            plot, dpi=80, bbox_inches="tight"
-        )
-        add(section(report, plot))
-    for name in arguments.programs:
-        add(program_section(name))
-    print(f"written: {PAGE} (sklearn-ext {version('sklearn-ext')})")
+    failed = measure(arguments.measure, arguments.threads)
+    draw()
+    PAGE.write_text(text())
+    print(f"written: {PAGE}")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 

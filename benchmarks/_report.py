@@ -7,9 +7,11 @@ import platform
 import statistics
 from datetime import UTC, datetime
 from importlib.metadata import distributions
+from pathlib import Path
 
 from threadpoolctl import threadpool_info
 
+ROOT = Path(__file__).parents[1]
 _RELEVANT = (
     *("numpy", "scipy", "scikit-learn", "numba", "torch", "skorch", "sklearn-ext"),
     *("xrfm", "xgboost", "catboost", "lightgbm"),

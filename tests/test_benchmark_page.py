@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from benchmarks import _page
+from benchmarks import _page, _records
 
 
 def row(data, contender, score):
@@ -43,7 +43,7 @@ def test_contenders_may_have_metrics_of_their_own():
 
 
 def test_a_section_holds_the_table_the_plot_and_what_is_missing():
-    text = _page.section(report(), _page.PLOTS / "my_method.png")
+    text = _page.section(report())
     assert "(bench-my-method)=" in text
     assert "| a | peer | better than ours | 0.7000 | 1.5000 | 0.2500 |" in text
     assert "(_static/benchmarks/my_method.png)" in text
@@ -51,10 +51,31 @@ def test_a_section_holds_the_table_the_plot_and_what_is_missing():
     assert Path(_page.PAGE).parent.name == "docs"
 
 
+def measured(day, **scores):
+    found = [row("a", name, score) | {"split": 0, "seed": 0} for name, score in scores.items()]
+    environment = {"date": f"{day}T12:00:00", "cpu": "a", "n_threads": 1, "load_average": [0.5]}
+    return report(rows=found, environment=environment)
+
+
+def test_the_latest_figure_of_a_contender_counts():
+    reports = [measured("2026-01-01", peer=0.7, ours=0.5), measured("2026-01-02", ours=0.8)]
+    text = _page.full_section(reports)
+    assert "(bench-my-method-full)=" in text
+    found = [line for line in text.splitlines() if line.startswith("| a")]
+    assert found == [
+        "| a | ★ ours |  | 0.8000 | 1.5000 | 0.2500 | 1 | 2026-01-02 |",
+        "| a | peer | worse than ours | 0.7000 | 1.5000 | 0.2500 | 1 | 2026-01-01 |",
+    ]
+
+
 def test_what_a_program_prints_is_on_the_page(monkeypatch):
     command = ("-m", "benchmarks.lab_rbf_defaults", "--help")
-    monkeypatch.setitem(_page.PROGRAMS, "lab_rbf_defaults", command)
-    text = _page.program_section("lab_rbf_defaults")
+    monkeypatch.setitem(_records.PROGRAMS, "lab_rbf_defaults", command)
+    text = _page.program_section("lab_rbf_defaults", _records.output("lab_rbf_defaults").rstrip())
     assert text.startswith("(bench-lab-rbf-defaults)=\n## lab_rbf_defaults\n")
     assert "`python -m benchmarks.lab_rbf_defaults --help`" in text
     assert "```text\nusage: " in text
+
+
+def test_the_page_is_what_the_records_say():
+    assert _page.PAGE.read_text() == _page.text()
