@@ -12,13 +12,13 @@ PLOTS = _report.ROOT / "docs" / "_static" / "benchmarks"
 HEADER = """(benchmarks)=
 # Benchmarks
 
-Every figure of the guide and the README stands here, beside those of the peers. `make bench-report`
+What the tables of the guide and the README rest on, beside the peers' figures. `make bench-report`
 measures every benchmark in quick mode, on data that need no download, and writes this page. Tables
 on larger data, the full runs, hold the latest figure of each contender, with its day; `python -m
 benchmarks METHOD --out benchmarks/records/full` adds to them. Ours are marked with a star; the
 verdict compares each peer with our first row by the first metric. Figures are means over splits and
-seeds, seconds are medians. At the end are the output of `make demo` and the figures of what methods
-cost.
+seeds; seconds, and the memory that a fit adds at its peak, are medians. At the end are the output
+of `make demo` and the figures of what methods cost.
 """
 ENVIRONMENT = """
 - date: {date}
@@ -61,13 +61,22 @@ def rows(report):
                 *(_report.number(found[name]) if name in found else "" for name in names),
                 _report.number(row["fit_seconds"]),
                 _report.number(row["predict_seconds"]),
+                _report.number(row["peak_mib"]),
                 *([f"{row['n_fits']}", row["date"]] if "date" in row else []),
             )
 
 
 def table(report):
     """Lay a report out as lines of Markdown."""
-    heads = ["data", "contender", "verdict", *metric_names(report), "fit s", "predict s"]
+    heads = [
+        "data",
+        "contender",
+        "verdict",
+        *metric_names(report),
+        "fit s",
+        "predict s",
+        "peak MiB",
+    ]
     if "date" in report["summary"][0]:
         heads += ["fits", "day"]
     cells = [heads, ["---"] * len(heads), *rows(report)]

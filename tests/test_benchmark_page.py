@@ -45,7 +45,7 @@ def test_contenders_may_have_metrics_of_their_own():
 def test_a_section_holds_the_table_the_plot_and_what_is_missing():
     text = _page.section(report())
     assert "(bench-my-method)=" in text
-    assert "| a | peer | better than ours | 0.7000 | 1.5000 | 0.2500 |" in text
+    assert "| a | peer | better than ours | 0.7000 | 1.5000 | 0.2500 | 1.0000 |" in text
     assert "(_static/benchmarks/my_method.png)" in text
     assert "- skipped: third: not installed" in text
     assert Path(_page.PAGE).parent.name == "docs"
@@ -63,8 +63,8 @@ def test_the_latest_figure_of_a_contender_counts():
     assert "(bench-my-method-full)=" in text
     found = [line for line in text.splitlines() if line.startswith("| a")]
     assert found == [
-        "| a | ★ ours |  | 0.8000 | 1.5000 | 0.2500 | 1 | 2026-01-02 |",
-        "| a | peer | worse than ours | 0.7000 | 1.5000 | 0.2500 | 1 | 2026-01-01 |",
+        "| a | ★ ours |  | 0.8000 | 1.5000 | 0.2500 | 1.0000 | 1 | 2026-01-02 |",
+        "| a | peer | worse than ours | 0.7000 | 1.5000 | 0.2500 | 1.0000 | 1 | 2026-01-01 |",
     ]
 
 
