@@ -45,6 +45,7 @@ from .lora import (
     FlatLoRAClassifier as FlatLoRAClassifier,
     FlatLoRARegressor as FlatLoRARegressor,
 )
+from .metrics import unlearning_report as unlearning_report
 from .neural import (
     NetClassifier as NetClassifier,
     NetRegressor as NetRegressor,
@@ -80,6 +81,5 @@ from .unlearning import (
     SFRonClassForgetter as SFRonClassForgetter,
     SFRonUnlearner as SFRonUnlearner,
     make_forget_split as make_forget_split,
-    unlearning_report as unlearning_report,
 )
 from .utils import all_estimators as all_estimators

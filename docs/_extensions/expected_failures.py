@@ -4,7 +4,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from sklearn_ext.utils._expected_failures import EXPECTED_FAILED_CHECKS
+from sklearn_ext.utils._estimators import EXPECTED_FAILED_CHECKS
 
 
 def lines():

@@ -22,7 +22,12 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sklearn_ext import RandomFeatureClassifier, make_forget_split, unlearning_report
+from sklearn_ext import (
+    RandomFeatureClassifier,
+    UnlearningReportDisplay,
+    make_forget_split,
+    unlearning_report,
+)
 
 X, y_true = load_digits(return_X_y=True)
 X, X_test, y_true, y_test = train_test_split(X / 16, y_true, random_state=0)
@@ -88,7 +93,7 @@ print(report)
 # all of them, as it does other rows that it has not seen. That stands out as much, and costs
 # accuracy elsewhere (TA).
 
-report.plot()
+UnlearningReportDisplay.from_report(report)
 plt.show()
 
 # %%

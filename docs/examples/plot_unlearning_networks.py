@@ -29,6 +29,7 @@ from sklearn_ext import (
     NetClassifier,
     RandomLabelUnlearner,
     SFRonUnlearner,
+    UnlearningReportDisplay,
     make_forget_split,
     unlearning_report,
 )
@@ -100,7 +101,7 @@ report = unlearning_report(
     models, X, y, threes, X_test=X_test, y_test=y_test, retrained=retrained, random_state=0
 )
 print(report)
-report.plot()
+UnlearningReportDisplay.from_report(report)
 plt.show()
 
 # %%

@@ -6,7 +6,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..utils._atomic import atomic_fit
-from ..utils._magnitudes import check_magnitude
+from ..utils._validation import check_magnitude
 from ._base import BaseDecentralizedRF
 from ._docs import with_common_docs
 

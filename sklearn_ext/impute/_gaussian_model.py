@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..utils._hidden_entries import hide_entries
+from ..utils._held_out import hide_entries
 from ._gaussian_em import fit_gaussian
 from ._held_out_choice import HIDDEN_SHARE, choose_shrinkage
 from ._residual_smoothing import Anchors, Smoothing, choose_smoothing, make_anchors, smooth

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from ..utils._hidden_entries import hide_entries
+from ..utils._held_out import hide_entries
 from ..utils._random import local_random_state
 
 _COLUMNS = 4

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from ..unlearning._report import RETRAINED
+from ..metrics._unlearning import RETRAINED
 
 _LABELS = {
     "FA": "accuracy, forgotten rows (%)",
@@ -50,7 +50,7 @@ class UnlearningReportDisplay:
     --------
     >>> import matplotlib.pyplot as plt
     >>> from sklearn_ext import UnlearningReportDisplay
-    >>> from sklearn_ext.unlearning import UnlearningReport
+    >>> from sklearn_ext.metrics import UnlearningReport
     >>> report = UnlearningReport(
     ...     {"retrained": {"FA": 90.0, "TA": 91.0}, "original": {"FA": 100.0, "TA": 92.0}}
     ... )

@@ -1,6 +1,6 @@
 """From the parameters `engine` and `device` to an engine; what is not used is not imported."""
 
-from ..utils._engines import computes_with_numba
+from ..utils._validation import computes_with_numba
 
 
 def make_engine(engine, device):

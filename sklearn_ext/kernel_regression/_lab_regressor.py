@@ -6,9 +6,9 @@ from sklearn.callback import with_callbacks
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..utils._atomic import atomic_fit
-from ..utils._magnitudes import check_magnitude
 from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
+from ..utils._validation import check_magnitude
 from ._lab_base import BaseLAB, callback_arguments
 from ._lab_docs import with_common_docs
 

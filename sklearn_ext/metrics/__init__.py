@@ -10,12 +10,14 @@ from ._generation import (
 from ._imputation import imputation_score
 from ._membership import membership_inference_score
 from ._ood import OODReport, OODScores, fpr_at_tpr_score, ood_report
+from ._unlearning import UnlearningReport, unlearning_report
 
 __all__ = [
     "GenerationReport",
     "GenerationScores",
     "OODReport",
     "OODScores",
+    "UnlearningReport",
     "fpr_at_tpr_score",
     "frechet_distance",
     "generation_report",
@@ -24,4 +26,5 @@ __all__ = [
     "membership_inference_score",
     "ood_report",
     "unlearning_gap",
+    "unlearning_report",
 ]

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
-from ..utils._hidden_entries import hide_entries
+from ..utils._held_out import hide_entries
 from ..utils._random import local_random_state
 
 

@@ -3,7 +3,7 @@
 from ..utils._random import draw_seed as draw_seed
 from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
 from ._checkpoints import LazyTensors, load_tensors, save_tensors
-from ._device import resolve_device
+from ._device import resolve_device, seeded as seeded, torch_generator as torch_generator
 from ._features import head_of as head_of, outputs_and_features as outputs_and_features
 from ._fitted_nets import (
     class_codes as class_codes,
@@ -16,16 +16,17 @@ from ._fitted_nets import (
     to_tensor as to_tensor,
 )
 from ._input import validate_input as validate_input
-from ._modules import MLP, SmallCNN, default_module as default_module
-from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
-from ._parameters import (
+from ._modules import (
+    MLP,
+    SmallCNN,
+    default_module as default_module,
     has_finite_parameters as has_finite_parameters,
     parameter_dict as parameter_dict,
     parameter_vector as parameter_vector,
     set_parameter_vector as set_parameter_vector,
 )
+from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
 from ._schedules import cosine_decay as cosine_decay
-from ._seeding import seeded as seeded, torch_generator as torch_generator
 
 __all__ = [
     "MLP",

@@ -8,10 +8,9 @@ from skorch.utils import is_dataset
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import draw_seed
+from ._device import seeded
 from ._input import validate_input
-from ._modules import default_module
-from ._parameters import has_finite_parameters
-from ._seeding import seeded
+from ._modules import default_module, has_finite_parameters
 
 AUTO = "auto"
 

@@ -8,11 +8,11 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from ..utils._frozen import unfrozen
+from ..utils._nested import unfrozen
 from ..utils._random import draw_seed
+from ._device import seeded
 from ._features import head_of, outputs_and_features
 from ._nets import NetClassifier, encode_labels
-from ._seeding import seeded
 
 _PREDICTION_BATCH = 1024
 

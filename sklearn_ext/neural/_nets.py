@@ -8,7 +8,7 @@ from sklearn.utils.validation import column_or_1d
 from skorch.utils import is_dataset
 from torch import nn
 
-from ..utils._magnitudes import check_magnitude
+from ..utils._validation import check_magnitude
 from ._batches import TensorBatches
 from ._conventional_net import AUTO, ConventionalNet
 

@@ -9,8 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from ..neural import class_labels, draw_seed, fitted_copy, is_fitted_net
-from ..utils._feature_names import named_as_in_fit
-from ..utils._frozen import unfrozen
+from ..utils._nested import named_as_in_fit, unfrozen
 from ._network import check_head, features_of, head_parameters
 
 _SMALLEST_PROBABILITY = 1e-8

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..neural import validate_input
 from ..utils._atomic import atomic_fit
-from ..utils._feature_names import named_as_in_fit
 from ..utils._held_out import held_out_mask
+from ..utils._nested import named_as_in_fit
 from ..utils._random import local_random_state
 from ._network import with_few_more_rows
 from ._outlier_batches import is_outlier

@@ -15,7 +15,7 @@ from ..neural import (
     n_minibatches,
     resolve_device,
 )
-from ..neural._cosine_callback import CosineDecay
+from ..neural._schedules import CosineDecay
 from ..utils._warnings import warn_caller
 from ._default_net import roomy_module
 from ._detector import BaseOODDetector

@@ -10,7 +10,7 @@ from skorch.utils import data_from_dataset, to_numpy, to_tensor
 from torch.utils.data import Subset
 
 from ..neural import NetClassifier, head_of, outputs_and_features
-from ..neural._cosine_callback import CosineDecay
+from ..neural._schedules import CosineDecay
 from ._outlier_batches import OUTLIER, OutlierBatches, is_outlier
 from ._separation_math import fine_tuning_loss
 

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 
 from ..neural import LazyTensors
-from ..utils._frozen import unfrozen
+from ..utils._nested import unfrozen
 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 

@@ -10,8 +10,8 @@ from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 
 from ..neural import class_labels, draw_seed, is_fitted_net
-from ..utils._frozen import unfrozen
 from ..utils._held_out import held_out_mask
+from ..utils._nested import unfrozen
 from ._ingredient_training import parameter_points, run_seeds, train_ingredients
 from ._ingredients import list_sources, open_ingredient
 from ._layout import check_tensors, layout_of

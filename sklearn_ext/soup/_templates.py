@@ -8,7 +8,7 @@ import torch
 from sklearn.base import clone, is_classifier
 
 from ..neural import NetClassifier, NetRegressor, class_codes, class_labels, is_fitted_net, seeded
-from ..utils._frozen import unfrozen
+from ..utils._nested import unfrozen
 from ..utils._warnings import warn_caller
 from ._layout import check_tensors, layout_of
 from ._rows import n_rows, select_rows

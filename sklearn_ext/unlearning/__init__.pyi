@@ -8,9 +8,5 @@ from ._natmu import NatMUUnlearner as NatMUUnlearner
 from ._random_feature_classifier import RandomFeatureClassifier as RandomFeatureClassifier
 from ._random_feature_regressor import RandomFeatureRegressor as RandomFeatureRegressor
 from ._random_label import RandomLabelUnlearner as RandomLabelUnlearner
-from ._report import (
-    UnlearningReport as UnlearningReport,
-    unlearning_report as unlearning_report,
-)
 from ._salun import SalUnUnlearner as SalUnUnlearner
 from ._sfron import SFRonUnlearner as SFRonUnlearner

@@ -17,8 +17,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..utils._magnitudes import check_magnitude
 from ..utils._random import local_random_state
+from ..utils._validation import check_magnitude
 from ._linear_engine import make_engine
 from ._random_features import KeptFeatures, RowFeatures, draw_frequencies
 from ._solution_choice import (

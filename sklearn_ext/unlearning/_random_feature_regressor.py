@@ -5,7 +5,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..utils._atomic import atomic_fit
-from ..utils._magnitudes import check_magnitude
+from ..utils._validation import check_magnitude
 from ._random_feature_base import BaseRandomFeature, checked_magnitude
 from ._random_feature_docs import with_random_feature_docs
 

@@ -29,8 +29,8 @@ from ..neural import (
 )
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
+from ..utils._rows import check_forget
 from ._finetuning import OPTIMIZERS, Recipe, finetune
-from ._forget_rows import check_forget
 from ._losses import row_losses
 from ._progress import Progress
 

@@ -13,7 +13,7 @@ from sklearn_ext.decentralized._feature_maps import (
     message_shape,
 )
 from sklearn_ext.decentralized._feature_selection import SELECTIONS, select_map
-from sklearn_ext.utils._cosine import cosines_and_sines, scaled_cosines
+from sklearn_ext.utils._trigonometry import cosines_and_sines, scaled_cosines
 from tests.decentralized.problems import ENGINE, random_map
 
 ENGINES = [ENGINE, TorchEngine("cpu")]

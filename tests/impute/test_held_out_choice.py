@@ -8,7 +8,7 @@ from sklearn_ext.impute._residual_smoothing import (
     make_anchors,
     smooth,
 )
-from sklearn_ext.utils._hidden_entries import hide_entries
+from sklearn_ext.utils._held_out import hide_entries
 from tests.impute.tables import ENGINES, correlated, covariance, with_holes
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)

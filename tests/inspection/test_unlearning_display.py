@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from sklearn_ext import UnlearningReportDisplay
-from sklearn_ext.unlearning import UnlearningReport
+from sklearn_ext.metrics import UnlearningReport
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def report():
 
 
 def test_dots_stand_beside_the_line_of_the_retrained_model(report):
-    display = report.plot()
+    display = UnlearningReportDisplay.from_report(report)
     assert [ax.get_title() for ax in display.axes_] == ["FA", "RA", "TA", "MIA"]
     labels = [text.get_text() for text in display.axes_[0].get_yticklabels()]
     assert labels == ["original", "random label"]
@@ -50,12 +50,12 @@ def test_it_draws_into_given_axes(report):
     from matplotlib.figure import Figure
 
     axes = Figure().subplots(2)
-    display = report.plot(metrics=["TA", "MIA"], axes=axes)
+    display = UnlearningReportDisplay.from_report(report, metrics=["TA", "MIA"], axes=axes)
     assert display.figure_ is axes[0].figure
     with pytest.raises(ValueError, match="one a metric, 1, got 2"):
-        report.plot(metrics=["TA"], axes=axes)
+        UnlearningReportDisplay.from_report(report, metrics=["TA"], axes=axes)
 
 
 def test_a_metric_that_the_report_lacks_is_named(report):
     with pytest.raises(ValueError, match="got 'KL_f'"):
-        report.plot(metrics=["FA", "KL_f"])
+        UnlearningReportDisplay.from_report(report, metrics=["FA", "KL_f"])

@@ -4,7 +4,7 @@ from sklearn.impute import KNNImputer, SimpleImputer
 
 from sklearn_ext import SupervisedKernelImputer
 from sklearn_ext.metrics import imputation_score
-from sklearn_ext.utils._hidden_entries import hide_entries
+from sklearn_ext.utils._held_out import hide_entries
 
 
 @pytest.fixture

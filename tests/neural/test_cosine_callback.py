@@ -6,7 +6,7 @@ from sklearn.datasets import load_iris
 from skorch.callbacks import Callback
 
 from sklearn_ext.neural import NetClassifier
-from sklearn_ext.neural._cosine_callback import CosineDecay
+from sklearn_ext.neural._schedules import CosineDecay
 
 
 class Recorder(Callback):

@@ -1,6 +1,6 @@
 import pytest
 
-from sklearn_ext.utils._engines import computes_with_numba
+from sklearn_ext.utils._validation import computes_with_numba
 
 
 @pytest.mark.parametrize("device", [None, "cpu"])

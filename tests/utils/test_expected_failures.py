@@ -2,7 +2,7 @@ from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from sklearn_ext.utils import expected_failed_checks
-from sklearn_ext.utils._expected_failures import EXPECTED_FAILED_CHECKS
+from sklearn_ext.utils._estimators import EXPECTED_FAILED_CHECKS
 from tests.instances import instances
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.utils._magnitudes import check_magnitude
+from sklearn_ext.utils._validation import check_magnitude
 
 
 def test_squares_of_what_passes_are_finite():

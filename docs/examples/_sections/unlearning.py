@@ -14,6 +14,7 @@ from sklearn_ext import (
     RandomFeatureClassifier,
     RandomLabelUnlearner,
     SFRonUnlearner,
+    UnlearningReportDisplay,
     unlearning_report,
 )
 
@@ -74,5 +75,7 @@ def approximately(figure, X, y, X_test, y_test):
         ["", *METRICS, "gap", "seconds"],
         rows,
     )
-    report.plot(metrics=("FA", "MIA"), axes=figure.subplots(1, 2, sharey=True))
+    UnlearningReportDisplay.from_report(
+        report, metrics=("FA", "MIA"), axes=figure.subplots(1, 2, sharey=True)
+    )
     figure.suptitle(f"Unlearning the {FORGOTTEN}; the line is the retrained model")

@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
-from ..metrics import mean_kl_divergence, membership_inference_score, unlearning_gap
 from ..utils._random import local_random_state
-from ._forget_rows import check_forget
+from ..utils._rows import check_forget
+from ._closeness import mean_kl_divergence, unlearning_gap
+from ._membership import membership_inference_score
 
 METRICS = ("FA", "UA", "FA_t", "RA", "TA", "MIA", "MIA_efficacy", "KL_f", "KL_r", "KL_t", "gap")
 RETRAINED = "retrained"
@@ -28,7 +29,7 @@ class UnlearningReport:
 
     Examples
     --------
-    >>> from sklearn_ext.unlearning import UnlearningReport
+    >>> from sklearn_ext.metrics import UnlearningReport
     >>> report = UnlearningReport({"mine": {"FA": 12.0, "RA": 99.0}})
     >>> report.metrics["mine"]["RA"]
     99.0
@@ -62,25 +63,6 @@ class UnlearningReport:
         import pandas as pd
 
         return pd.DataFrame.from_dict(self.metrics, orient="index", columns=self.names)
-
-    def plot(self, *, metrics=("FA", "RA", "TA", "MIA"), axes=None):
-        """Plot metrics of all models against those of the retrained model.
-
-        Parameters
-        ----------
-        metrics : sequence of str, default=("FA", "RA", "TA", "MIA")
-            One panel each.
-        axes : sequence of matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
-
-        Returns
-        -------
-        UnlearningReportDisplay
-        """
-        # Displays know the reports, not the other way round; only this convenience looks up.
-        from ..inspection import UnlearningReportDisplay
-
-        return UnlearningReportDisplay.from_report(self, metrics=metrics, axes=axes)
 
     def __str__(self):
         width = max(map(len, self.metrics))
@@ -201,7 +183,8 @@ def unlearning_report(
     >>> from sklearn.base import clone
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.model_selection import train_test_split
-    >>> from sklearn_ext import RandomFeatureClassifier, make_forget_split, unlearning_report
+    >>> from sklearn_ext import RandomFeatureClassifier, make_forget_split
+    >>> from sklearn_ext.metrics import unlearning_report
     >>> X, y = load_digits(return_X_y=True)
     >>> X, X_test, y, y_test = train_test_split(X / 16, y, random_state=0)
     >>> forget = make_forget_split(y, "random", fraction=0.1, random_state=0)

@@ -1,4 +1,11 @@
-"""Names of columns, for estimators within estimators."""
+"""Estimators inside other estimators."""
+
+from sklearn.frozen import FrozenEstimator
+
+
+def unfrozen(estimator):
+    """Return the estimator inside a FrozenEstimator, or the estimator itself."""
+    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
 def named_as_in_fit(estimator, X):

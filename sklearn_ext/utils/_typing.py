@@ -1,0 +1,12 @@
+"""Types of arguments and results, named once."""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.generic]
+FloatArray: TypeAlias = npt.NDArray[np.floating]
+IntArray: TypeAlias = npt.NDArray[np.integer]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+RandomState: TypeAlias = int | np.random.RandomState | None  # what a `random_state` may be
