@@ -5,8 +5,10 @@ from ._forget_split import make_forget_split as make_forget_split
 from ._gradient_ascent import GradientAscentUnlearner as GradientAscentUnlearner
 from ._muso import MUSOUnlearner as MUSOUnlearner
 from ._natmu import NatMUUnlearner as NatMUUnlearner
-from ._random_feature_classifier import RandomFeatureClassifier as RandomFeatureClassifier
-from ._random_feature_regressor import RandomFeatureRegressor as RandomFeatureRegressor
 from ._random_label import RandomLabelUnlearner as RandomLabelUnlearner
 from ._salun import SalUnUnlearner as SalUnUnlearner
 from ._sfron import SFRonUnlearner as SFRonUnlearner
+from .exact import (
+    RandomFeatureClassifier as RandomFeatureClassifier,
+    RandomFeatureRegressor as RandomFeatureRegressor,
+)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ._exact_forgetting import dual_downdate, dual_elimination, dual_fit, dual_learn
+from ._ridge import dual_downdate, dual_elimination, dual_fit, dual_learn
 
 
 @dataclass(frozen=True)

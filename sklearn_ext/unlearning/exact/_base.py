@@ -17,18 +17,18 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..utils._random import local_random_state
-from ..utils._validation import check_magnitude
-from ._linear_engine import make_engine
-from ._random_features import KeptFeatures, RowFeatures, draw_frequencies
-from ._solution_choice import (
+from ...utils._random import local_random_state
+from ...utils._validation import check_magnitude
+from ._feature_map import KeptFeatures, RowFeatures, draw_frequencies
+from ._make_engine import make_engine
+from ._solver import (
     changed_solution,
     fit_solution,
     preferred_solver,
     warn_if_imprecise,
     what_to_keep,
 )
-from ._training_rows import TrainingRows, is_empty_request, locate
+from ._training_samples import TrainingRows, is_empty_request, locate
 
 
 class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -6,7 +6,7 @@ Of a symmetric matrix only the lower triangle counts, as in the engine for the C
 import numpy as np
 import torch
 
-from ._exact_forgetting import IllConditionedError
+from ._ridge import IllConditionedError
 
 
 class TorchEngine:

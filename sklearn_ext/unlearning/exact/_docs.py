@@ -1,6 +1,6 @@
 """Parts that the docstrings of the regressor and of the classifier have in common."""
 
-from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
+from ...utils._shared_docs import INPUT_FACTS, with_shared_docs
 
 with_random_feature_docs = with_shared_docs(
     {

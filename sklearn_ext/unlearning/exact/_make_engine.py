@@ -14,11 +14,11 @@ def make_engine(device):
     ScipyEngine or TorchEngine
     """
     if device is None:
-        from ._linear_engine_scipy import ScipyEngine
+        from ._engine import ScipyEngine
 
         return ScipyEngine()
 
-    from ..neural import resolve_device
-    from ._linear_engine_torch import TorchEngine
+    from ...neural import resolve_device
+    from ._engine_torch import TorchEngine
 
     return TorchEngine(resolve_device(device))

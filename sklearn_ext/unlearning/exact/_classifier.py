@@ -6,10 +6,10 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..utils._atomic import atomic_fit
-from ._random_feature_base import BaseRandomFeature, checked_magnitude
-from ._random_feature_docs import with_random_feature_docs
-from ._training_rows import TrainingRows
+from ...utils._atomic import atomic_fit
+from ._base import BaseRandomFeature, checked_magnitude
+from ._docs import with_random_feature_docs
+from ._training_samples import TrainingRows
 
 
 @with_random_feature_docs

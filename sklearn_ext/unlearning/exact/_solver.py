@@ -4,9 +4,9 @@ import warnings
 
 from scipy.linalg import LinAlgWarning
 
-from ._dual_solution import DualSolution
-from ._exact_forgetting import IllConditionedError
 from ._primal_solution import PrimalSolution
+from ._ridge import IllConditionedError
+from ._solutions import DualSolution
 
 _TRUSTED_CONDITION = 1e7  # up to here, the form with the larger matrix is exact to 1e-9, too
 

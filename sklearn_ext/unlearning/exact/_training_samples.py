@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from ..utils._rows import check_forget
+from ...utils._rows import check_forget
 
 
 @dataclass(frozen=True)

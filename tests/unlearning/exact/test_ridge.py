@@ -7,7 +7,10 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from sklearn_ext.unlearning._exact_forgetting import (
+from sklearn_ext.unlearning.exact._engine import ScipyEngine
+from sklearn_ext.unlearning.exact._engine_torch import TorchEngine
+from sklearn_ext.unlearning.exact._feature_map import RowFeatures, draw_frequencies
+from sklearn_ext.unlearning.exact._ridge import (
     IllConditionedError,
     condition,
     dual_downdate,
@@ -18,9 +21,6 @@ from sklearn_ext.unlearning._exact_forgetting import (
     primal_fit,
     primal_update,
 )
-from sklearn_ext.unlearning._linear_engine_scipy import ScipyEngine
-from sklearn_ext.unlearning._linear_engine_torch import TorchEngine
-from sklearn_ext.unlearning._random_features import RowFeatures, draw_frequencies
 
 LAMBDA = 0.03
 

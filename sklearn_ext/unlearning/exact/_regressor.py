@@ -4,10 +4,10 @@ import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from ..utils._atomic import atomic_fit
-from ..utils._validation import check_magnitude
-from ._random_feature_base import BaseRandomFeature, checked_magnitude
-from ._random_feature_docs import with_random_feature_docs
+from ...utils._atomic import atomic_fit
+from ...utils._validation import check_magnitude
+from ._base import BaseRandomFeature, checked_magnitude
+from ._docs import with_random_feature_docs
 
 
 @with_random_feature_docs

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ._exact_forgetting import primal_elimination, primal_fit, primal_update
+from ._ridge import primal_elimination, primal_fit, primal_update
 
 _LEAST_BLOCK = 512  # rows: every block passes over the whole of the sums
 

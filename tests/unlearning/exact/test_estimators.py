@@ -18,8 +18,8 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import scale
 
 from sklearn_ext import RandomFeatureClassifier, RandomFeatureRegressor
-from sklearn_ext.unlearning._linear_engine_scipy import ScipyEngine
-from sklearn_ext.unlearning._random_feature_base import BaseRandomFeature
+from sklearn_ext.unlearning.exact._base import BaseRandomFeature
+from sklearn_ext.unlearning.exact._engine import ScipyEngine
 
 SETS = {
     "digits": (load_digits, RandomFeatureClassifier),

@@ -8,8 +8,8 @@ from scipy.linalg import cho_solve, solve_triangular
 from scipy.linalg.blas import dsymm, dsyrk
 from scipy.linalg.lapack import dpotrf, dpotri
 
-from ..utils._trigonometry import scaled_pairs
-from ._exact_forgetting import IllConditionedError
+from ...utils._trigonometry import scaled_pairs
+from ._ridge import IllConditionedError
 
 
 class ScipyEngine:
