@@ -1,11 +1,16 @@
-"""Detectors of rows that belong to none of the known classes."""
+"""Detectors of inputs that belong to none of the known classes."""
 
-from ._activation_detectors import ReActOODDetector, ViMOODDetector
 from ._diffusion_detector import DiffusionOODDetector
-from ._distance_detectors import KNNOODDetector, MahalanobisOODDetector
-from ._logit_detectors import EnergyOODDetector, MaxLogitOODDetector, MSPOODDetector
-from ._orthloss import OrthLossOODDetector
-from ._separation_net import SeparationNet
+from .orthloss import OrthLossOODDetector, SeparationNet
+from .post_hoc import (
+    EnergyOODDetector,
+    KNNOODDetector,
+    MahalanobisOODDetector,
+    MaxLogitOODDetector,
+    MSPOODDetector,
+    ReActOODDetector,
+    ViMOODDetector,
+)
 
 __all__ = [
     "DiffusionOODDetector",

@@ -22,7 +22,7 @@ class Comparison:
     ----------
     scale : PathScale
         Its units are those of the pixel disparity.
-    reading : NetReading, ProbabilityReading or None
+    reading : NetOutputs, ProbabilityOutputs or None
         What the classifier thinks of rows.
     feature_metric, probability_metric : str
     sides : str
@@ -57,8 +57,8 @@ class Comparison:
             x = self.scale.to_path(X).reshape(len(X), -1)
             values["pixel"] = pixel_disparity(x, self.scale.to_path(X_hat).reshape(*leading, -1))
         if set(terms) - {"pixel"}:
-            seen = self.reading.read(X)
-            seen_hat = self.reading.read(X_hat.reshape(-1, *X.shape[1:])).reshape(*leading, -1)
+            seen = self.reading.compute(X)
+            seen_hat = self.reading.compute(X_hat.reshape(-1, *X.shape[1:])).reshape(*leading, -1)
             if self.reading.has_features:
                 seen, seen_hat = remove_anomalies(seen, seen_hat, self.clip_value, self.sides)
         if "feature" in terms:

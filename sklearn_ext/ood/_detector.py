@@ -1,11 +1,14 @@
-"""What all detectors of out-of-distribution rows share."""
+"""Common base of the out-of-distribution detectors, and their threshold."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -16,62 +19,71 @@ from ..utils._atomic import atomic_fit
 from ..utils._held_out import held_out_mask
 from ..utils._nested import named_as_in_fit
 from ..utils._random import local_random_state
-from ._network import with_few_more_rows
-from ._outlier_batches import is_outlier
-from ._threshold import rejection_threshold
+from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
+from ._classifier_outputs import pad_last_batch
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows of a fit by their roles; labels are None where the user gave none.
+    """The samples of a fit by their roles. Labels are None if the user gave none.
 
     Attributes
     ----------
     X : ndarray of shape (n, ...)
-        In-distribution rows to learn from.
+        In-distribution samples to learn from.
     y : ndarray of shape (n,) or None
     X_held_out : ndarray of shape (n_held_out, ...)
-        In-distribution rows kept for the threshold, and for what else must not see its training
-        rows.
+        In-distribution samples for the threshold and for everything else that must not see its
+        training samples.
     y_held_out : ndarray of shape (n_held_out,) or None
     X_outliers : ndarray of shape (n_outliers, ...)
-        Rows that were labelled as outliers, perhaps none.
+        Samples labeled as outliers; may be empty.
     """
 
-    X: np.ndarray
-    y: np.ndarray | None
-    X_held_out: np.ndarray
-    y_held_out: np.ndarray | None
-    X_outliers: np.ndarray
+    X: FloatArray
+    y: Array | None
+    X_held_out: FloatArray
+    y_held_out: Array | None
+    X_outliers: FloatArray
 
 
-def _knows_classes(detector):
+def _has_classes(detector: "BaseOODDetector") -> bool:
     return vars(detector).get("classifier_", True) is not None
 
 
 class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
-    """Contract of the detectors: scikit-learn's outlier detectors that also know classes.
+    """Base of the detectors: outlier detectors as in scikit-learn that also predict classes.
 
-    A subclass defines ``_fit_detector`` and ``_score_rows``; it sets ``classifier_`` (and
-    ``classes_`` with it), or sets it to None where there are no classes.
+    A subclass defines ``_fit_detector`` and ``_score_rows``. It sets ``classifier_`` and
+    ``classes_``, or sets ``classifier_`` to None if there are no classes. A subclass that overrides
+    ``fit`` instead of defining ``_fit_detector`` calls ``_start_fit`` first and ``_set_offset``
+    last.
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "outlier_label": "no_validation",
         "id_rejection_rate": [Interval(Real, 0, 1, closed="neither")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
     }
+    classifier_: Any
+    classes_: Array
 
-    def __init__(self, *, outlier_label, id_rejection_rate, validation_fraction, random_state):
+    def __init__(
+        self,
+        *,
+        outlier_label: Any,
+        id_rejection_rate: float,
+        validation_fraction: float,
+        random_state: RandomState,
+    ) -> None:
         self.outlier_label = outlier_label
         self.id_rejection_rate = id_rejection_rate
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
-    @abstractmethod
-    def _fit_detector(self, rows, rng):
-        """Learn from the rows.
+    def _fit_detector(self, rows: TrainingRows, rng: np.random.RandomState) -> None:
+        """Learn from the samples; called by `fit` between validation and threshold.
 
         Parameters
         ----------
@@ -79,10 +91,11 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         rng : RandomState
             Source of all randomness of the fit.
         """
+        raise NotImplementedError
 
     @abstractmethod
-    def _score_rows(self, X):
-        """Score checked rows: higher is more in-distribution.
+    def _score_rows(self, X: FloatArray) -> FloatArray:
+        """Score validated samples: higher is more in-distribution.
 
         Parameters
         ----------
@@ -93,40 +106,40 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         ndarray of shape (n,)
         """
 
-    def _needs_labels(self):
+    def _needs_labels(self) -> bool:
         """Whether `fit` must be given y."""
         return True
 
-    def _fewest_classes(self):
+    def _fewest_classes(self) -> int:
         """How many classes y must have, if it is given."""
         return 2
 
-    def _needs_training_rows(self):
-        """Whether there is anything to learn but the threshold."""
+    def _needs_training_rows(self) -> bool:
+        """Whether there is anything to learn besides the threshold."""
         return True
 
-    def _check_rows(self, X, y="no_validation", *, reset):
-        """Check X (and y), remember the shape of X in a fit."""
+    def _check_rows(self, X: ArrayLike, y: Any = "no_validation", *, reset: bool) -> Any:
+        """Validate X (and y); in a fit, store the shape of X."""
         return validate_input(self, X, y, reset=reset)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self._needs_labels()
         return tags
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
-        """Learn what in-distribution rows are like, and the threshold.
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Learn what in-distribution samples are like, and set the threshold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            Training rows.
+            Training samples.
         y : array-like of shape (n_samples,), default=None
-            Classes. Rows labelled `outlier_label` are known outliers. None only where the detector
-            needs no classes.
+            Class labels. Samples labeled `outlier_label` are known outliers. May be None only if
+            the detector needs no classes.
 
         Returns
         -------
@@ -136,38 +149,49 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the input is not finite or of a wrong shape, labels are missing or of too few
+            If the input isn't finite or has a wrong shape, labels are missing or name too few
             classes, or a parameter is out of range.
         """
+        rows, rng = self._start_fit(X, y)
+        self._fit_detector(rows, rng)
+        return self._set_offset(rows)
+
+    def _start_fit(
+        self, X: ArrayLike, y: ArrayLike | None
+    ) -> tuple[TrainingRows, np.random.RandomState]:
+        """Validate the input of `fit`, and divide the samples by their roles."""
         if y is None:
             if self._needs_labels():
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None."
                 )
-            X, codes = self._check_rows(X, reset=True), np.zeros(len(X), dtype=np.intp)
+            X = self._check_rows(X, reset=True)
+            labels, codes = None, np.zeros(len(X), dtype=np.intp)
             inside = np.ones(len(X), dtype=bool)
         else:
-            X, y = self._check_rows(X, y, reset=True)
-            y = column_or_1d(y, warn=True)
-            check_classification_targets(y)
-            inside = ~is_outlier(y, self.outlier_label)
-            classes, codes = np.unique(y[inside], return_inverse=True)
+            X, labels = self._check_rows(X, y, reset=True)
+            labels = column_or_1d(labels, warn=True)
+            check_classification_targets(labels)
+            inside = ~is_outlier(labels, self.outlier_label)
+            classes, codes = np.unique(labels[inside], return_inverse=True)
             fewest = self._fewest_classes()
             if len(classes) < fewest:
                 found = "none" if len(classes) == 0 else f"one class: {classes.tolist()[0]!r}"
                 raise ValueError(
-                    f"{type(self).__name__} needs rows of at least {fewest} classes beside those "
-                    f"labelled outlier_label={self.outlier_label!r}, got {found}."
+                    f"{type(self).__name__} needs samples of at least {fewest} classes besides "
+                    f"those labeled outlier_label={self.outlier_label!r}, got {found}."
                 )
         rng = local_random_state(self.random_state)
-        rows = self._split(X, y, inside, codes, rng)
-        self._fit_detector(rows, rng)
-        self.offset_ = rejection_threshold(
-            self._finite_scores(rows.X_held_out), self.id_rejection_rate
-        )
-        return self
+        return self._split(X, labels, inside, codes, rng), rng
 
-    def _split(self, X, y, inside, codes, rng):
+    def _split(
+        self,
+        X: FloatArray,
+        y: Array | None,
+        inside: BoolArray,
+        codes: IntArray,
+        rng: np.random.RandomState,
+    ) -> TrainingRows:
         (inliers,) = np.nonzero(inside)
         if self._needs_training_rows():
             held_out = held_out_mask(codes, self.validation_fraction, rng)
@@ -182,23 +206,29 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             X_outliers=X[~inside],
         )
 
-    def _finite_scores(self, X):
-        scores = self._score_rows(with_few_more_rows(X))[: len(X)]
+    def _set_offset(self, rows: TrainingRows) -> Self:
+        """Set the threshold from the scores of the held-out samples."""
+        scores = self._finite_scores(rows.X_held_out)
+        self.offset_ = rejection_threshold(scores, self.id_rejection_rate)
+        return self
+
+    def _finite_scores(self, X: FloatArray) -> FloatArray:
+        scores = self._score_rows(pad_last_batch(X))[: len(X)]
         scores = np.asarray(scores, dtype=np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(
-                f"Scores of {type(self).__name__} are not finite: outputs of the classifier "
-                "overflow on these rows, or its training has diverged."
+                f"Scores of {type(self).__name__} are not finite. Either outputs of the classifier "
+                "overflow on these samples, or its training has diverged."
             )
         return scores
 
-    def score_samples(self, X):
-        """Score rows: higher is more in-distribution.
+    def score_samples(self, X: ArrayLike) -> FloatArray:
+        """Score samples: higher is more in-distribution.
 
         Parameters
         ----------
         X : array-like
-            Rows shaped as in `fit`.
+            Samples of the same shape as in `fit`.
 
         Returns
         -------
@@ -207,13 +237,13 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         return self._finite_scores(self._check_rows(X, reset=False))
 
-    def decision_function(self, X):
-        """Scores less the threshold: negative for outliers.
+    def decision_function(self, X: ArrayLike) -> FloatArray:
+        """Return the scores minus the threshold: negative for outliers.
 
         Parameters
         ----------
         X : array-like
-            Rows shaped as in `fit`.
+            Samples of the same shape as in `fit`.
 
         Returns
         -------
@@ -222,24 +252,24 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> IntArray:
         """Tell inliers from outliers.
 
         Parameters
         ----------
         X : array-like
-            Rows shaped as in `fit`.
+            Samples of the same shape as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            1 for inliers, -1 for outliers. About `id_rejection_rate` of new in-distribution rows
-            get -1.
+            1 for inliers, -1 for outliers. About a fraction `id_rejection_rate` of new
+            in-distribution samples gets -1.
         """
         return np.where(self.decision_function(X) >= 0.0, 1, -1)
 
-    def fit_predict(self, X, y=None):
-        """Fit, and tell inliers from outliers among the same rows.
+    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> IntArray:
+        """Fit the detector, and tell inliers from outliers among the same samples.
 
         Parameters
         ----------
@@ -255,37 +285,75 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """
         return self.fit(X, y).predict(X)
 
-    @available_if(_knows_classes)
-    def predict_class(self, X):
-        """Most probable class of each row, whether it is an inlier or not.
+    @available_if(_has_classes)
+    def predict_class(self, X: ArrayLike) -> Array:
+        """Predict the most probable class of each sample, whether it is an inlier or not.
 
         Parameters
         ----------
         X : array-like
-            Rows shaped as in `fit`.
+            Samples of the same shape as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels out of ``classes_``.
+            Labels from ``classes_``.
         """
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    @available_if(_knows_classes)
-    def predict_proba(self, X):
-        """Probabilities of the classes, given that a row is an inlier.
+    @available_if(_has_classes)
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """Predict the probabilities of the classes, given that a sample is an inlier.
 
         Parameters
         ----------
         X : array-like
-            Rows shaped as in `fit`.
+            Samples of the same shape as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            Columns are in the order of ``classes_``.
         """
         check_is_fitted(self)
-        X = self._check_rows(X, reset=False)
-        rows = named_as_in_fit(self.classifier_, with_few_more_rows(X))
-        return self.classifier_.predict_proba(rows)[: len(X)]
+        samples = self._check_rows(X, reset=False)
+        padded = named_as_in_fit(self.classifier_, pad_last_batch(samples))
+        return self.classifier_.predict_proba(padded)[: len(samples)]
+
+
+def is_outlier(y: Array, outlier_label: Any) -> BoolArray:
+    """Return the mask of labels that mark outliers.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+    outlier_label : int or str
+
+    Returns
+    -------
+    bool ndarray of shape (n,)
+    """
+    # Among strings, numpy has turned a number into a string as well.
+    mark = str(outlier_label) if y.dtype.kind in "US" else outlier_label
+    return np.asarray(y == mark) & np.ones(len(y), dtype=bool)
+
+
+def rejection_threshold(scores: FloatArray, rate: float) -> float:
+    r"""Return the threshold below which new in-distribution samples fall at a given rate.
+
+    The :math:`k`-th smallest of n exchangeable scores exceeds the next one with probability
+    :math:`k / (n + 1)`. The quantile is therefore taken at :math:`k = \rho (n + 1)`, with linear
+    interpolation, and never lies outside of the observed scores.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Scores of in-distribution samples that the detector was not fitted on.
+    rate : float in (0, 1)
+        :math:`\rho`.
+
+    Returns
+    -------
+    float
+    """
+    return float(np.quantile(scores, rate, method="weibull"))

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..generative import ConditionalDDPM
 from ..neural import encode_labels
 from ..utils._random import local_random_state
-from ._classifier_readings import fitted_reading, is_fitted
+from ._classifier_outputs import fitted_outputs, is_fitted
 from ._comparison import TERMS, Comparison, available_terms
 from ._denoiser_choice import fit_denoiser
 from ._detector import BaseOODDetector
@@ -280,7 +280,7 @@ class DiffusionOODDetector(BaseOODDetector):
         self.noise_ = rng.standard_normal((self.n_repeats, *rows.X.shape[1:])).astype(np.float32)
         self.clip_value_ = np.inf
         if "feature" in available_terms(self._reading):
-            features = self._reading.read(rows.X)
+            features = self._reading.compute(rows.X)
             self.clip_value_ = float(np.quantile(features, self.clip_quantile))
         self._regenerator = Regenerator(
             self.denoiser_, self.scale_, self.noise_, self.noise_level, self.n_steps, self.guidance
@@ -307,7 +307,7 @@ class DiffusionOODDetector(BaseOODDetector):
             if self.conditional:
                 raise ValueError(f"conditional=True needs classes: classifier is None, {found}.")
             return None
-        reading = fitted_reading(self.classifier, rows.X, rows.y, head=self.head, rng=rng)
+        reading = fitted_outputs(self.classifier, rows.X, rows.y, head=self.head, rng=rng)
         self.classifier_, self.classes_ = reading.classifier, reading.classes
         return reading
 

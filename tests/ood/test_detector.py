@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklearn_ext.ood._detector import BaseOODDetector
+from sklearn_ext.ood._detector import BaseOODDetector, rejection_threshold
 
 
 class CentroidDetector(BaseOODDetector):
@@ -123,3 +123,13 @@ def test_scores_that_are_not_finite_are_an_error(blobs):
 def test_shares_are_between_zero_and_one(blobs, name, value):
     with pytest.raises(ValueError, match=name):
         CentroidDetector(**{name: value}).fit(*blobs)
+
+
+def test_new_samples_fall_below_the_threshold_at_the_given_rate():
+    rng = np.random.RandomState(0)
+    below = [rng.rand() < rejection_threshold(rng.rand(39), 0.05) for _ in range(20000)]
+    assert np.mean(below) == pytest.approx(0.05, abs=0.005)
+
+
+def test_the_threshold_of_few_scores_is_the_smallest_one():
+    assert rejection_threshold(np.array([3.0, 1.0, 2.0]), 0.05) == 1.0

@@ -217,7 +217,7 @@ def test_a_plain_skorch_net_with_probabilities_works_without_change(digits):
     )
     detector = DiffusionOODDetector(torch_net, disparity=("pixel", "probability"), random_state=0)
     detector.fit(X_train / 16, y_train)
-    logits = detector._reading.logits(detector._reading.read((X_test / 16).astype(np.float32)))
+    logits = detector._reading.logits(detector._reading.compute((X_test / 16).astype(np.float32)))
     np.testing.assert_allclose(
         np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True),
         detector.predict_proba(X_test / 16),

@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_ext import NetClassifier, OrthLossOODDetector
-from sklearn_ext.ood._network import features_of, head_parameters
-from sklearn_ext.ood._scores import SCORE_NAMES
-from sklearn_ext.ood._synthetic_outliers import permuted_rows
+from sklearn_ext.ood._classifier_outputs import features_of, head_parameters
+from sklearn_ext.ood.orthloss._feature_geometry import SCORE_NAMES
+from sklearn_ext.ood.orthloss._synthetic_outliers import permuted_rows
 
 SHORT = {"pretrain_epochs": 8, "max_epochs": 4, "random_state": 0}
 

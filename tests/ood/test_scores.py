@@ -6,7 +6,8 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp, softmax
 
-from sklearn_ext.ood import _scores as scores
+from sklearn_ext.ood.orthloss import _feature_geometry as geometry
+from sklearn_ext.ood.post_hoc import _scores as scores
 
 
 @pytest.fixture
@@ -34,17 +35,17 @@ def test_scores_of_logits(draw):
 
 def test_row_space_share_depends_on_the_row_space_only(draw):
     W, Z = draw(5, 12), draw(20, 12)
-    share = scores.row_space_share(Z, scores.row_space_basis(W))
-    mixed = scores.row_space_share(Z, scores.row_space_basis(draw(5, 5) @ W))
+    share = geometry.row_space_share(Z, geometry.row_space_basis(W))
+    mixed = geometry.row_space_share(Z, geometry.row_space_basis(draw(5, 5) @ W))
     assert_close(mixed, share)
     assert ((share > 0.0) & (share < 1.0)).all()
-    inside = scores.row_space_share(draw(20, 5) @ W, scores.row_space_basis(W))
+    inside = geometry.row_space_share(draw(20, 5) @ W, geometry.row_space_basis(W))
     assert_close(inside, np.ones(20))
 
 
 def test_row_space_of_a_head_of_lower_rank(draw):
     W = draw(5, 2) @ draw(2, 12)
-    basis = scores.row_space_basis(W)
+    basis = geometry.row_space_basis(W)
     assert basis.shape == (12, 2)
     assert_close(basis.T @ basis, np.eye(2))
     assert_close(W @ basis @ basis.T, W)
@@ -52,9 +53,9 @@ def test_row_space_of_a_head_of_lower_rank(draw):
 
 def test_scores_of_unit_features_ignore_the_length(draw):
     W, Z = draw(5, 12), draw(20, 12)
-    basis = scores.row_space_basis(W)
-    assert_close(scores.cosines(7.0 * Z, W), scores.cosines(Z, W))
-    assert_close(scores.row_space_share(7.0 * Z, basis), scores.row_space_share(Z, basis))
+    basis = geometry.row_space_basis(W)
+    assert_close(geometry.cosines(7.0 * Z, W), geometry.cosines(Z, W))
+    assert_close(geometry.row_space_share(7.0 * Z, basis), geometry.row_space_share(Z, basis))
 
 
 def test_clipping_above_every_feature_changes_no_logit(draw):

@@ -9,8 +9,8 @@ from torch import nn
 
 from sklearn_ext.neural import NetClassifier, draw_seed, seeded
 from sklearn_ext.ood import SeparationNet
-from sklearn_ext.ood._outlier_batches import OutlierBatches
-from sklearn_ext.ood._separation_math import outlier_exposure_loss
+from sklearn_ext.ood.orthloss._outlier_batches import OutlierBatches
+from sklearn_ext.ood.orthloss._separation_losses import outlier_exposure_loss
 
 
 @pytest.fixture(scope="module")

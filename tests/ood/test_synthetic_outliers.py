@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.ood._synthetic_outliers import (
+from sklearn_ext.ood.orthloss._synthetic_outliers import (
     mixed_rows,
     permuted_rows,
     synthetic_outliers,

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._docs import with_common_parts
-from ._post_hoc import BasePostHocDetector
+from .._docs import with_common_parts
+from ._base import BasePostHocDetector
 from ._scores import (
     clipped_logits,
     logit_origin,

@@ -2,9 +2,9 @@
 
 import torch
 
-from ..neural import class_codes, class_labels, draw_seed, fitted_copy, is_fitted_net
-from ._detector import BaseOODDetector
-from ._network import check_head, features_of, head_parameters
+from ...neural import class_codes, class_labels, draw_seed, fitted_copy, is_fitted_net
+from .._classifier_outputs import check_head, features_of, head_parameters
+from .._detector import BaseOODDetector
 
 
 class BasePostHocDetector(BaseOODDetector):

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from ..neural import SmallCNN
+from ...neural import SmallCNN
 
 # Features need directions that the head does not see, and a network that ends in a ReLU needs
 # many: with three a class there are some for all but certain.
@@ -28,7 +28,7 @@ class NormalizedMLP(nn.Sequential):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_ext.ood._default_net import NormalizedMLP
+    >>> from sklearn_ext.ood.orthloss._pretraining import NormalizedMLP
     >>> NormalizedMLP(8, 3)(torch.randn(5, 8)).shape
     torch.Size([5, 3])
     """

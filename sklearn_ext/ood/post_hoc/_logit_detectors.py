@@ -4,8 +4,8 @@ from numbers import Real
 
 from sklearn.utils._param_validation import Interval
 
-from ._docs import with_common_parts
-from ._post_hoc import BasePostHocDetector
+from .._docs import with_common_parts
+from ._base import BasePostHocDetector
 from ._scores import max_logit, max_probability, negative_energy
 
 

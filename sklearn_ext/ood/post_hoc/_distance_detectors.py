@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
-from ._docs import with_common_parts
-from ._post_hoc import BasePostHocDetector
+from .._docs import with_common_parts
+from ._base import BasePostHocDetector
 from ._scores import (
     class_means,
     negative_kth_distance,
     negative_mahalanobis,
     shrunk_precision_root,
+    unit_rows,
 )
-from ._separation_math import unit_rows
 
 
 @with_common_parts

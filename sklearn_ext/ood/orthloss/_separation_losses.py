@@ -12,23 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Shorter features have no direction: their unit vector is zero, and so is its gradient.
-SHORTEST = 1e-12
-
-
-def unit_rows(Z: Tensor) -> Tensor:
-    """Rows over their norms; a row of zeros stays as it is.
-
-    Parameters
-    ----------
-    Z : tensor of shape (n, d)
-
-    Returns
-    -------
-    tensor of shape (n, d)
-    """
-    norms = torch.linalg.vector_norm(Z, dim=1, keepdim=True)
-    return torch.where(norms > SHORTEST, Z / norms.clamp_min(SHORTEST), torch.zeros_like(Z))
+from ..post_hoc._scores import unit_rows
 
 
 def outlier_exposure_loss(logits: Tensor) -> Tensor:

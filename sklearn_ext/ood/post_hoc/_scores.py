@@ -7,16 +7,24 @@ Features :math:`z \in R^d` are the input of the last linear layer, logits are
 import torch
 from torch import Tensor
 
-from ._separation_math import unit_rows
-
-# By the name that users give, each a sum of parts.
-SCORE_NAMES = (
-    *("rowspace", "msp", "energy", "maxlogit", "maxcos"),
-    *("msp+cos", "msp+meancos", "msp+maxcos", "msp+rowspace"),
-)
-
-_RANK_TOLERANCE = 1e-6  # singular values below this share of the largest count as zero
+# Shorter features have no direction: their unit vector is zero, and so is its gradient.
+SHORTEST = 1e-12
 _ENTRIES = 2**24  # of the largest matrix of cosines, 128 MB
+
+
+def unit_rows(Z: Tensor) -> Tensor:
+    """Rows over their norms; a row of zeros stays as it is.
+
+    Parameters
+    ----------
+    Z : tensor of shape (n, d)
+
+    Returns
+    -------
+    tensor of shape (n, d)
+    """
+    norms = torch.linalg.vector_norm(Z, dim=1, keepdim=True)
+    return torch.where(norms > SHORTEST, Z / norms.clamp_min(SHORTEST), torch.zeros_like(Z))
 
 
 def max_probability(logits: Tensor) -> Tensor:
@@ -60,55 +68,6 @@ def negative_energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     tensor of shape (n,)
     """
     return temperature * torch.logsumexp(logits / temperature, dim=1)
-
-
-def cosines(features: Tensor, weight: Tensor) -> Tensor:
-    r"""Cosines :math:`u \cdot v_c` of features with the rows of the head.
-
-    Parameters
-    ----------
-    features : tensor of shape (n, d)
-    weight : tensor of shape (C, d)
-
-    Returns
-    -------
-    tensor of shape (n, C)
-        Zero for a feature of length zero.
-    """
-    return unit_rows(features) @ unit_rows(weight).T
-
-
-def row_space_basis(weight: Tensor) -> Tensor:
-    """Orthonormal basis of the row space of a head.
-
-    Parameters
-    ----------
-    weight : tensor of shape (C, d)
-
-    Returns
-    -------
-    tensor of shape (d, rank)
-        Columns are right singular vectors.
-    """
-    _, values, right = torch.linalg.svd(weight, full_matrices=False)
-    return right[values > _RANK_TOLERANCE * values[0]].T
-
-
-def row_space_share(features: Tensor, basis: Tensor) -> Tensor:
-    r"""Length :math:`|Q^T u|` of the part of a unit feature that the head can see.
-
-    Parameters
-    ----------
-    features : tensor of shape (n, d)
-    basis : tensor of shape (d, rank)
-        See :func:`row_space_basis`.
-
-    Returns
-    -------
-    tensor of shape (n,)
-        From 0 (orthogonal to every row, so that logits are the bias) to 1.
-    """
-    return torch.linalg.vector_norm(unit_rows(features) @ basis, dim=1)
 
 
 def clipped_logits(features: Tensor, weight: Tensor, bias: Tensor, ceiling: float) -> Tensor:
@@ -249,40 +208,6 @@ def virtual_logit_score(logits: Tensor, residuals: Tensor, scale: float) -> Tens
     tensor of shape (n,)
     """
     return negative_energy(logits) - scale * residuals
-
-
-def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor, basis: Tensor) -> Tensor:
-    r"""Compute a score by its name, or a sum of scores with a plus between their names.
-
-    "msp", "energy" and "maxlogit" are functions of the logits; "rowspace" is
-    :func:`row_space_share`; "maxcos" is :math:`\max_c u \cdot v_c`, "cos"
-    :math:`\sum_c |u \cdot v_c|` and "meancos" the same over C. "msp+meancos" is equation 6 of Wu et
-    al. (2025), "msp+cos" what their code computes.
-
-    Parameters
-    ----------
-    name : str
-        One of ``SCORE_NAMES``.
-    features : tensor of shape (n, d)
-    weight : tensor of shape (C, d)
-    bias : tensor of shape (C,)
-    basis : tensor of shape (d, rank)
-        See :func:`row_space_basis`.
-
-    Returns
-    -------
-    tensor of shape (n,)
-    """
-    parts = {
-        "msp": lambda: max_probability(features @ weight.T + bias),
-        "energy": lambda: negative_energy(features @ weight.T + bias),
-        "maxlogit": lambda: max_logit(features @ weight.T + bias),
-        "rowspace": lambda: row_space_share(features, basis),
-        "maxcos": lambda: cosines(features, weight).amax(dim=1),
-        "cos": lambda: cosines(features, weight).abs().sum(dim=1),
-        "meancos": lambda: cosines(features, weight).abs().mean(dim=1),
-    }
-    return torch.stack([parts[part]() for part in name.split("+")]).sum(dim=0)
 
 
 def negative_kth_distance(features: Tensor, bank: Tensor, n_neighbors: int) -> Tensor:

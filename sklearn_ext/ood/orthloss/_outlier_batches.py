@@ -1,29 +1,11 @@
 """Mini-batches of in-distribution rows that bring outliers along."""
 
-import numpy as np
 import torch
 from skorch.utils import data_from_dataset, to_tensor
 
-from ..neural import minibatches, n_minibatches, torch_generator
+from ...neural import minibatches, n_minibatches, torch_generator
 
 OUTLIER = -1  # code of an outlier beside the codes 0, 1, ... of the classes
-
-
-def is_outlier(y, outlier_label) -> np.ndarray:
-    """Mask of the labels that mark outliers.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,)
-    outlier_label : int or str
-
-    Returns
-    -------
-    bool ndarray of shape (n,)
-    """
-    # Where labels are words numpy has made one of the number, too.
-    mark = str(outlier_label) if y.dtype.kind in "US" else outlier_label
-    return np.asarray(y == mark) & np.ones(len(y), dtype=bool)
 
 
 class OutlierBatches:

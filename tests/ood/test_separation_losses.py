@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sklearn_ext.ood import _scores, _separation_math as sep
+from sklearn_ext.ood.orthloss import _feature_geometry as geometry, _separation_losses as sep
+from sklearn_ext.ood.post_hoc import _scores
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_feature_of_length_zero_gives_neither_loss_nor_gradient(draw):
     grad = gradient(lambda Z: sep.separation_loss(Z, W), Z)
     assert torch.isfinite(grad).all()
     assert_close(grad[1], torch.zeros(9, dtype=Z.dtype))
-    assert_close(_scores.cosines(Z, W)[1], torch.zeros(5, dtype=Z.dtype))
+    assert_close(geometry.cosines(Z, W)[1], torch.zeros(5, dtype=Z.dtype))
 
 
 def test_a_cosine_of_zero_is_not_pushed(draw):
@@ -136,13 +137,13 @@ def test_objective_adds_the_weighted_terms(draw):
 
 def test_orthogonal_features_give_uniform_predictions(draw):
     W, b = draw(5, 9), draw(5)
-    basis = _scores.row_space_basis(W)
+    basis = geometry.row_space_basis(W)
     Z = draw(7, 9)
     Z = Z - Z @ basis @ basis.T
     logits = Z @ W.T + b
     assert_close(logits, b.expand(7, 5))
     assert_close(sep.separation_loss(Z, W), torch.zeros((), dtype=Z.dtype))
-    assert_close(_scores.row_space_share(Z, basis), torch.zeros(7, dtype=Z.dtype))
+    assert_close(geometry.row_space_share(Z, basis), torch.zeros(7, dtype=Z.dtype))
     assert_close(_scores.max_probability(logits), torch.softmax(b, 0).max().expand(7))
     uniform = torch.zeros(7, 5, dtype=Z.dtype)
     assert_close(_scores.negative_energy(uniform), torch.full((7,), math.log(5), dtype=Z.dtype))
@@ -152,7 +153,7 @@ def test_orthogonal_features_give_uniform_predictions(draw):
 @pytest.mark.parametrize("n_classes", [3, 8, 10])
 def test_a_vertex_of_the_simplex_has_an_absolute_cosine_sum_of_two(draw, n_classes):
     V = simplex(n_classes, 32, draw)
-    cosines = _scores.cosines(V, V)
+    cosines = geometry.cosines(V, V)
     expected = torch.full_like(cosines, -1.0 / (n_classes - 1)).fill_diagonal_(1.0)
     assert_close(cosines, expected)
     assert_close(cosines.abs().sum(1), torch.full((n_classes,), 2.0, dtype=V.dtype))
@@ -162,5 +163,5 @@ def test_a_vertex_of_the_simplex_has_an_absolute_cosine_sum_of_two(draw, n_class
 @pytest.mark.parametrize(("n_classes", "expected"), [(8, 2.62), (10, 2.67), (100, 2.81)])
 def test_a_point_between_two_classes_has_a_larger_sum_than_a_vertex(draw, n_classes, expected):
     V = simplex(n_classes, 128, draw)
-    total = _scores.cosines((V[:1] + V[1:2]) / 2, V).abs().sum()
+    total = geometry.cosines((V[:1] + V[1:2]) / 2, V).abs().sum()
     assert float(total) == pytest.approx(expected, abs=5e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..neural import (
+from ...neural import (
     NetClassifier,
     class_labels,
     draw_seed,
@@ -15,16 +15,15 @@ from ..neural import (
     n_minibatches,
     resolve_device,
 )
-from ..neural._schedules import CosineDecay
-from ..utils._warnings import warn_caller
-from ._default_net import roomy_module
-from ._detector import BaseOODDetector
-from ._docs import with_common_parts
-from ._network import check_head, features_of, head_parameters
-from ._scores import SCORE_NAMES, named_score, row_space_basis
-from ._separation_math import unit_rows
+from ...neural._schedules import CosineDecay
+from ...utils._warnings import warn_caller
+from .._classifier_outputs import check_head, features_of, head_parameters
+from .._detector import BaseOODDetector
+from .._docs import with_common_parts
+from ..post_hoc._scores import unit_rows
+from ._feature_geometry import SCORE_NAMES, named_score, row_space_basis, separation_report
+from ._pretraining import roomy_module
 from ._separation_net import SeparationNet
-from ._separation_report import separation_report
 from ._synthetic_outliers import KINDS, synthetic_outliers
 
 # Of automatic numbers of epochs. More steps fit the classes no better, and features of strange rows

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sklearn_ext.ood._separation_report import separation_report
+from sklearn_ext.ood.orthloss._feature_geometry import separation_report
 
 
 def test_it_knows_the_row_space_from_what_is_outside():
