@@ -123,7 +123,7 @@ def schedule(task, batch_size=32):
     from sklearn_ext.neural import cosine_decay, n_minibatches
 
     n_steps = SETTINGS[task.data]["epochs"] * n_minibatches(len(task.X_train), batch_size)
-    factor = functools.partial(cosine_decay, n_steps=n_steps, warmup=n_steps // 20)
+    factor = functools.partial(cosine_decay, total_steps=n_steps, warmup=n_steps // 20)
     return LRScheduler("LambdaLR", lr_lambda=factor, step_every="batch")
 
 

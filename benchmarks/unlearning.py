@@ -82,7 +82,9 @@ DATA = {
 
 
 def scheduled(n_epochs, warmup=0):
-    return LRScheduler("LambdaLR", lr_lambda=partial(cosine_decay, n_steps=n_epochs, warmup=warmup))
+    return LRScheduler(
+        "LambdaLR", lr_lambda=partial(cosine_decay, total_steps=n_epochs, warmup=warmup)
+    )
 
 
 NETWORKS = {

@@ -1,4 +1,7 @@
-"""What all torch-based estimators share; names outside `__all__` are for this package only."""
+"""Networks, skorch nets and files shared by all estimators that use torch.
+
+Names outside `__all__` are for this package only.
+"""
 
 from ..utils._random import draw_seed as draw_seed
 from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
@@ -26,10 +29,11 @@ from ._modules import (
     set_parameter_vector as set_parameter_vector,
 )
 from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
-from ._schedules import cosine_decay as cosine_decay
+from ._schedules import CosineDecay, cosine_decay as cosine_decay
 
 __all__ = [
     "MLP",
+    "CosineDecay",
     "LazyTensors",
     "NetClassifier",
     "NetRegressor",

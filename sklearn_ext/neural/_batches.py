@@ -5,21 +5,22 @@ from collections.abc import Iterator
 
 import torch
 from skorch.utils import data_from_dataset, to_tensor
+from torch.utils.data import Dataset
 
 
 def minibatches(
     n_samples: int, batch_size: int, generator: torch.Generator | None
 ) -> Iterator[torch.Tensor]:
-    """Yield the indices of shuffled mini-batches; each index comes once.
+    """Yield the indices of shuffled mini-batches; each sample appears exactly once.
 
     Parameters
     ----------
     n_samples : int
     batch_size : int
-        The last batch may be smaller. If a single row would be left over it joins the batch
-        before, because batch normalisation cannot train on one row.
+        The last batch may be smaller. A single leftover sample joins the previous batch, because
+        batch normalization cannot train on one sample.
     generator : torch.Generator or None
-        Source of the order; None is torch's global generator.
+        Source of the random order; None means torch's global generator.
 
     Yields
     ------
@@ -27,16 +28,17 @@ def minibatches(
     """
     device = "cpu" if generator is None else generator.device  # a generator draws on its own device
     order = torch.randperm(n_samples, generator=generator, device=device).cpu()
-    yield from _pieces(order, batch_size)
+    yield from _split(order, batch_size)
 
 
 def n_minibatches(n_samples: int, batch_size: int) -> int:
-    """Return how many batches `minibatches` yields."""
+    """Return the number of batches that `minibatches` yields."""
     n_batches = math.ceil(n_samples / batch_size)
-    return n_batches - (batch_size > 1 and n_batches > 1 and n_samples % batch_size == 1)
+    has_leftover = batch_size > 1 and n_batches > 1 and n_samples % batch_size == 1
+    return n_batches - has_leftover
 
 
-def _pieces(order, batch_size):
+def _split(order: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
     n_batches = n_minibatches(len(order), batch_size)
     for k in range(n_batches):
         stop = (k + 1) * batch_size if k < n_batches - 1 else None
@@ -44,18 +46,19 @@ def _pieces(order, batch_size):
 
 
 class TensorBatches:
-    """An iterator for skorch nets that slices tensors, for data that fit into memory.
+    """Batch iterator for skorch nets that slices tensors held in memory.
 
-    Where the network is small it is many times faster than a data loader, which collects each
-    row in Python.
+    With small networks it is many times faster than a data loader, which collects the samples of
+    a batch one by one in Python.
 
     Parameters
     ----------
     dataset : torch.utils.data.Dataset
-        With attributes X and y, such as skorch's own, or a subset of one.
+        A dataset with attributes X and y, such as skorch's own, or a subset of one.
     batch_size : int, default=128
     shuffle : bool, default=False
-        Draw a new order each time, from torch's global generator as a data loader does.
+        Whether to draw a new order for each pass. Like a data loader, it draws from torch's
+        global generator.
 
     Examples
     --------
@@ -67,17 +70,17 @@ class TensorBatches:
     [2, 3]
     """
 
-    def __init__(self, dataset, batch_size: int = 128, shuffle: bool = False):
+    def __init__(self, dataset: Dataset, batch_size: int = 128, shuffle: bool = False) -> None:
         X, y = data_from_dataset(dataset)
-        self.X = to_tensor(X, device="cpu")
-        self.y = torch.zeros(len(X)) if y is None else to_tensor(y, device="cpu")
+        self.X: torch.Tensor = to_tensor(X, device="cpu")
+        self.y: torch.Tensor = torch.zeros(len(X)) if y is None else to_tensor(y, device="cpu")
         self.batch_size = batch_size
         self.shuffle = shuffle
 
-    def __len__(self):
+    def __len__(self) -> int:
         return n_minibatches(len(self.X), self.batch_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(len(self.X)) if self.shuffle else torch.arange(len(self.X))
-        for rows in _pieces(order, self.batch_size):
-            yield self.X[rows], self.y[rows]
+        for indices in _split(order, self.batch_size):
+            yield self.X[indices], self.y[indices]

@@ -1,7 +1,7 @@
-"""Tensors on disk: safetensors, or torch files read without executing anything."""
+"""Tensors on disk: safetensors files, and torch files read without executing any code."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import safetensors
@@ -17,19 +17,20 @@ def save_tensors(
     tensors: Mapping[str, torch.Tensor],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write named tensors to a safetensors file; a file that was there is replaced at once.
+    """Write named tensors to a safetensors file, replacing an existing one atomically.
 
     Parameters
     ----------
     path : str or path-like
-        Must end with ``.safetensors``.
+        File name that ends with ``.safetensors``.
     tensors : mapping of str to tensor
     metadata : mapping of str to str or None, default=None
+        Text stored in the header of the file.
 
     Raises
     ------
     ValueError
-        If `path` has another ending.
+        If `path` has another suffix.
 
     Examples
     --------
@@ -56,25 +57,25 @@ def save_tensors(
 
 
 def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """Read all tensors of a file.
+    """Read all tensors of a file into memory.
 
     Parameters
     ----------
     path : str or path-like
-        ``.safetensors``, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``) that holds a
-        mapping of names to tensors and nothing else.
+        A ``.safetensors`` file, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``) that
+        contains a mapping of names to tensors and nothing else.
 
     Returns
     -------
     dict of str to tensor
-        On the CPU.
+        The tensors, on the CPU.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is damaged, or holds anything but named tensors: nothing in it is executed.
+        If the file is damaged or contains anything but named tensors. No code in it is executed.
 
     Examples
     --------
@@ -90,16 +91,23 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     return dict(LazyTensors(path).items())
 
 
-class LazyTensors(Mapping):
-    """The tensors of a file as a mapping that reads each when it is asked for.
+class LazyTensors(Mapping[str, torch.Tensor]):
+    """Mapping of names to the tensors of a file, each read on access.
 
-    The file is mapped into memory: pages that are not in use can be reclaimed, so that many files
-    can be open at once.
+    The file is mapped into memory: the operating system can reclaim pages that are not in use, so
+    many files can be open at once.
 
     Parameters
     ----------
     path : str or path-like
-        As for :func:`load_tensors`, with the same errors.
+        A file as for :func:`load_tensors`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If the file is damaged or contains anything but named tensors. No code in it is executed.
 
     Examples
     --------
@@ -113,34 +121,19 @@ class LazyTensors(Mapping):
     torch.Size([2, 2])
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if self.path.suffix not in _SUFFIXES:
             raise ValueError(f"path must end with one of {_SUFFIXES}, got {str(path)!r}.")
         if not self.path.is_file():
             raise FileNotFoundError(f"There is no file {str(self.path)!r}.")
         try:
-            self._open()
+            self._names, self._read = _open(self.path)
         except Exception as error:
             raise ValueError(
                 f"{str(self.path)!r} is not a readable file of named tensors; "
-                "nothing in it was executed."
+                "no code in it was executed."
             ) from error
-
-    def _open(self):
-        if self.path.suffix == ".safetensors":
-            file = safetensors.safe_open(self.path, framework="pt", device="cpu")
-            self._names = list(file.keys())
-            self._read = file.get_tensor
-            return
-        tensors = torch.load(self.path, map_location="cpu", mmap=True, weights_only=True)
-        if not isinstance(tensors, Mapping) or not all(
-            isinstance(name, str) and isinstance(tensor, torch.Tensor)
-            for name, tensor in tensors.items()
-        ):
-            raise ValueError(f"it holds a {type(tensors).__name__}, not names and tensors.")
-        self._names = list(tensors)
-        self._read = tensors.__getitem__
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._names:
@@ -152,3 +145,17 @@ class LazyTensors(Mapping):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _open(path: Path) -> tuple[list[str], Callable[[str], torch.Tensor]]:
+    """Return the names of the tensors in a file and a function that reads one by name."""
+    if path.suffix == ".safetensors":
+        file = safetensors.safe_open(path, framework="pt", device="cpu")
+        return list(file.keys()), file.get_tensor
+    tensors = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor)
+        for name, tensor in tensors.items()
+    ):
+        raise ValueError(f"The file contains a {type(tensors).__name__}, not named tensors.")
+    return list(tensors), tensors.__getitem__

@@ -1,13 +1,19 @@
-"""How nets of skorch come to keep scikit-learn's conventions."""
+"""Make skorch nets follow scikit-learn's conventions."""
 
 import contextlib
 import copy
+from collections.abc import Iterator
+from typing import Self
 
+import skorch
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from skorch.utils import is_dataset
+from torch import nn
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import draw_seed
+from ..utils._typing import Array, FloatArray
 from ._device import seeded
 from ._input import validate_input
 from ._modules import default_module, has_finite_parameters
@@ -15,18 +21,24 @@ from ._modules import default_module, has_finite_parameters
 AUTO = "auto"
 
 
-class ConventionalNet:
-    """Validation, private randomness and the default module, for both kinds of nets."""
+class ConventionalNet(skorch.NeuralNet):
+    """Base of the classifier and the regressor: validation, seeding and the default module."""
 
-    def __sklearn_is_fitted__(self):
+    module_: nn.Module
+
+    def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> Array:
+        """Turn y into what the criterion takes; when `afresh`, learn its encoding first."""
+        raise NotImplementedError
+
+    def __sklearn_is_fitted__(self) -> bool:
         return self.initialized_ and hasattr(self, "n_outputs_")
 
-    def _get_param_names(self):
-        # skorch's own book-keeping is no parameter that a user could set.
+    def _get_param_names(self) -> list[str]:
+        # skorch's private attributes are not parameters that a user can set.
         return [name for name in super()._get_param_names() if not name.startswith("_")]
 
-    def check_data(self, X, y):
-        """Let through what `fit` has validated and encoded.
+    def check_data(self, X: Array, y: Array) -> None:
+        """Accept the data without a further check, because `fit` has validated them.
 
         Parameters
         ----------
@@ -34,11 +46,16 @@ class ConventionalNet:
         y : ndarray
         """
 
-    def initialize_module(self):
-        """Build the module or copy a given one, or build the default for the shape of the data."""
+    def initialize_module(self) -> Self:
+        """Build the module, copy the given instance, or choose a default for the data's shape.
+
+        Returns
+        -------
+        self : object
+        """
         if not (isinstance(self.module, str) and self.module == AUTO):
             super().initialize_module()
-            if self.module_ is self.module:  # skorch would train a parameter of the constructor
+            if self.module_ is self.module:  # skorch would train the constructor's own argument
                 self.module_ = copy.deepcopy(self.module)
             return self
         params = self.get_params_for("module")
@@ -46,10 +63,11 @@ class ConventionalNet:
         return self
 
     @atomic_fit
-    def fit(self, X, y):
-        """Train the network anew, or from where it stands if `warm_start` is set.
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train the network from its initial weights.
 
-        Anew means from random weights, or from those of a `module` that is an instance.
+        The initial weights are random, or those of `module` if it is an instance. With
+        `warm_start`, a fitted net continues from its current weights instead.
 
         Parameters
         ----------
@@ -65,14 +83,14 @@ class ConventionalNet:
         Raises
         ------
         ValueError
-            If the data are not finite or do not fit together.
+            If X or y contains NaN or infinity, or if their shapes do not match.
         """
         afresh = not (self.warm_start and self.initialized_)
         return self._train(X, y, afresh=afresh)
 
     @atomic_fit
-    def partial_fit(self, X, y, classes=None):
-        """Go on training for `max_epochs` epochs.
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """Continue training for `max_epochs` epochs.
 
         Parameters
         ----------
@@ -81,7 +99,7 @@ class ConventionalNet:
         y : array-like
             As in `fit`.
         classes : array-like of shape (n_classes,) or None, default=None
-            For a classifier's first call: all labels that will come.
+            All labels that will ever occur, for the first call of a classifier.
 
         Returns
         -------
@@ -90,25 +108,27 @@ class ConventionalNet:
         """
         return self._train(X, y, afresh=not self.initialized_, classes=classes)
 
-    def _train(self, X, y, *, afresh, classes=None):
+    def _train(
+        self, X: ArrayLike, y: ArrayLike, *, afresh: bool, classes: ArrayLike | None = None
+    ) -> Self:
         X, y = validate_input(self, X, y, reset=afresh)
         y = self._encode(y, afresh, classes)
-        undone = contextlib.nullcontext() if afresh else self._undone_if_it_fails()
-        with undone, seeded(draw_seed(self.random_state), self.device):
+        restored_on_error = contextlib.nullcontext() if afresh else self._restored_on_error()
+        with restored_on_error, seeded(draw_seed(self.random_state), self.device):
             if afresh:
                 self.initialize()
                 self._check_outputs(X[:1])
             super().partial_fit(X, y)
             if not has_finite_parameters(self.module_):
                 raise ValueError(
-                    "Training has led to weights that are not finite: X or y may need scaling, or "
+                    "Training produced weights that are not finite: X or y may need scaling, or "
                     f"lr={self.lr} may be too large."
                 )
         return self
 
     @contextlib.contextmanager
-    def _undone_if_it_fails(self):
-        """Restore what training on changes in place, which `atomic_fit` does not see."""
+    def _restored_on_error(self) -> Iterator[None]:
+        """Restore what continued training changes in place, which `atomic_fit` cannot restore."""
         names = (*self._modules, *self._criteria, *self._optimizers)
         parts = [getattr(self, f"{name}_") for name in names]
         states = copy.deepcopy([part.state_dict() for part in parts])
@@ -121,19 +141,19 @@ class ConventionalNet:
             del self.history_[n_epochs:]
             raise
 
-    def _check_outputs(self, row):
-        """Refuse a module whose outputs the criterion could only broadcast, or predict not name."""
-        outputs = self.forward(row)
+    def _check_outputs(self, sample: Array) -> None:
+        """Reject outputs whose shape the criterion would broadcast or `predict` could not map."""
+        outputs = self.forward(sample)
         outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         if tuple(outputs.shape) != (1, self.n_outputs_):
             name, shape = type(self.module_).__name__, tuple(outputs.shape)
             raise ValueError(
-                f"{name} returns outputs of shape {shape} for one row, but y asks for "
-                f"(1, {self.n_outputs_}): one for each class or target."
+                f"{name} returns outputs of shape {shape} for one sample, but y requires "
+                f"(1, {self.n_outputs_}): one output for each class or target."
             )
 
-    def predict_proba(self, X):
-        """Return the outputs, through the non-linearity that the criterion implies.
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """Return the outputs after the nonlinearity that the criterion implies.
 
         Parameters
         ----------
@@ -144,7 +164,7 @@ class ConventionalNet:
         -------
         ndarray of shape (n_samples, n_outputs)
         """
-        if is_dataset(X):  # skorch scores its own, validated rows while it trains
+        if is_dataset(X):  # skorch scores its validated training data during fit
             return super().predict_proba(X)
         check_is_fitted(self)
         return super().predict_proba(validate_input(self, X, reset=False))

@@ -1,4 +1,4 @@
-"""Devices, and torch generators that leave the global ones as they were."""
+"""Devices, and random generators of torch that leave the global ones unchanged."""
 
 import contextlib
 import threading
@@ -8,12 +8,12 @@ import torch
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return the torch device that a `device` parameter means.
+    """Return the torch device that a `device` parameter stands for.
 
     Parameters
     ----------
     device : {"auto", "cpu", "cuda", "mps"}, torch.device or None
-        None is the CPU; "auto" is the first of CUDA, MPS and the CPU that this machine has.
+        None means the CPU. "auto" means the first of CUDA, MPS and the CPU that is available.
 
     Returns
     -------
@@ -22,7 +22,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     Raises
     ------
     ValueError
-        If torch does not know the device, or this machine lacks it.
+        If torch does not support the device, or it is not available on this machine.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"device must be None, 'auto', or a device known to torch such as 'cpu', 'cuda', "
+            "device must be None, 'auto', or a device known to torch such as 'cpu', 'cuda', "
             f"'cuda:1' or 'mps', got {device!r}."
         ) from error
     present = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
@@ -52,11 +52,11 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     return resolved
 
 
-_one_at_a_time = threading.RLock()  # the threads of a process share torch's global generators
+_lock = threading.RLock()  # the threads of a process share torch's global generators
 
 
 def torch_generator(seed: int, device: torch.device | str | None = None) -> torch.Generator:
-    """Return a private torch generator."""
+    """Return a new torch generator with the given seed."""
     generator = torch.Generator(device="cpu" if device is None else device)
     generator.manual_seed(seed)
     return generator
@@ -64,19 +64,20 @@ def torch_generator(seed: int, device: torch.device | str | None = None) -> torc
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None]:
-    """Seed torch inside a ``with`` block, and restore its global generators after it.
+    """Seed torch inside a ``with`` block, and restore its global generators afterwards.
 
-    For what can draw from the global generators only: the initialisation of modules, dropout,
-    the shuffling of a user's data loader. Other threads wait before a block of their own.
+    Use it for operations that can draw from the global generators only, such as the initialization
+    of modules, dropout, and the shuffling of a data loader. Only one thread can be in such a block
+    at a time; others wait.
 
     Parameters
     ----------
     seed : int
     device : torch.device, str or None
-        Device whose generator is seeded beside the one of the CPU.
+        Device whose generator is seeded in addition to the CPU's.
     """
     generators = _global_generators(torch.device("cpu" if device is None else device))
-    with _one_at_a_time:
+    with _lock:
         states = [generator.get_state() for generator in generators]
         try:
             for generator in generators:
@@ -87,8 +88,8 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
                 generator.set_state(state)
 
 
-def _global_generators(device):
-    """Return what modules on a device draw from: the CPU's generator, and the device's own."""
+def _global_generators(device: torch.device) -> list[torch.Generator]:
+    """Return the generators for modules on a device: the CPU's, and the device's own."""
     if device.type == "cuda":
         torch.cuda.init()
         index = torch.cuda.current_device() if device.index is None else device.index

@@ -1,4 +1,4 @@
-"""What the last linear layer of a network sees."""
+"""The head of a network, and the features that it receives."""
 
 import contextlib
 import threading
@@ -9,13 +9,13 @@ from torch import nn
 
 
 def head_of(module: nn.Module, name: str | None = None) -> nn.Linear:
-    """Find the linear layer that turns features into outputs.
+    """Find the linear layer that maps features to outputs.
 
     Parameters
     ----------
     module : torch.nn.Module
     name : str or None, default=None
-        Its name in ``module.named_modules()``; None is the last linear layer.
+        Name of the layer in ``module.named_modules()``; None means the last linear layer.
 
     Returns
     -------
@@ -24,7 +24,7 @@ def head_of(module: nn.Module, name: str | None = None) -> nn.Linear:
     Raises
     ------
     ValueError
-        If there is no such layer.
+        If the module has no such layer.
     """
     linear = {key: layer for key, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     if not linear:
@@ -35,7 +35,7 @@ def head_of(module: nn.Module, name: str | None = None) -> nn.Linear:
         return list(linear.values())[-1]
     if name not in linear:
         raise ValueError(
-            f"head={name!r} is no torch.nn.Linear layer of {type(module).__name__}; "
+            f"head={name!r} is not a torch.nn.Linear layer of {type(module).__name__}; "
             f"its linear layers are {list(linear)}."
         )
     return linear[name]
@@ -46,8 +46,8 @@ def _recorded_input(layer: nn.Module) -> Iterator[list[torch.Tensor]]:
     inputs: list[torch.Tensor] = []
     own_thread = threading.get_ident()
 
-    def record(_, args):
-        # Other threads may predict with the same module.
+    def record(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        # Other threads may call the same module at the same time.
         if threading.get_ident() == own_thread:
             inputs.append(args[0])
 
@@ -69,13 +69,13 @@ def outputs_and_features(
     X : tensor
         A batch.
     head : torch.nn.Module
-        Layer of `module`, as :func:`head_of` finds it.
+        Layer of `module`, as returned by :func:`head_of`.
 
     Returns
     -------
     outputs : tensor of shape (n, n_outputs)
     features : tensor of shape (n, n_features)
-        Both are part of the graph of gradients.
+        Both are part of the autograd graph.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def outputs_and_features(
         outputs = module(X)
     if not inputs:
         raise ValueError(
-            f"The forward pass of {type(module).__name__} does not call the layer that should "
-            "be its head; name another one."
+            f"The forward pass of {type(module).__name__} does not call the layer given as its "
+            "head; choose another layer."
         )
     return outputs, inputs[-1]

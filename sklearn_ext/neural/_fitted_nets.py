@@ -1,15 +1,18 @@
-"""From an estimator that a user passes to a fitted net of our own, and what it computes."""
+"""Fitted nets: copies of a user's estimator, their labels, outputs and features."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import skorch
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from torch import nn
 
 from ..utils._nested import unfrozen
 from ..utils._random import draw_seed
+from ..utils._typing import Array, IntArray, RandomState
 from ._device import seeded
 from ._features import head_of, outputs_and_features
 from ._nets import NetClassifier, encode_labels
@@ -17,23 +20,25 @@ from ._nets import NetClassifier, encode_labels
 _PREDICTION_BATCH = 1024
 
 
-def is_fitted_net(estimator) -> bool:
-    """Whether `estimator` is a fitted net, perhaps inside a FrozenEstimator."""
+def is_fitted_net(estimator: Any) -> bool:
+    """Return whether `estimator` is a fitted net, possibly inside a FrozenEstimator."""
     return getattr(unfrozen(estimator), "initialized_", False) is True
 
 
-def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassifier:
-    """Return a fitted net that shares nothing with the estimator of a user.
+def fitted_copy(
+    estimator: Any, X: Array, y: ArrayLike, *, random_state: RandomState = None
+) -> skorch.NeuralNetClassifier:
+    """Return a fitted net that shares no state with the user's estimator.
 
     Parameters
     ----------
     estimator : skorch.NeuralNetClassifier, FrozenEstimator or None
-        A fitted net, bare or frozen, is copied; one that is not is cloned and fitted to the
-        data; None is a :class:`NetClassifier`.
+        A fitted net is copied, and an unfitted net is cloned and fitted to the data. None means
+        a :class:`NetClassifier`.
     X : ndarray of float32
     y : array-like of shape (n_samples,)
     random_state : int, RandomState instance or None, default=None
-        Seeds the fit. A net with a `random_state` of its own that is not None keeps it.
+        Seeds the fit. A net whose own `random_state` is not None uses that one instead.
 
     Returns
     -------
@@ -42,10 +47,10 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
     Raises
     ------
     TypeError
-        If `estimator` is none of these.
+        If `estimator` is of another type.
     ValueError
-        If a frozen net is not fitted, labels are not what skorch's own class can take, or a net
-        has another number of outputs than of classes.
+        If a frozen net is not fitted, if the net is skorch's own and the labels are not 0, 1, ...,
+        n_classes - 1, or if the number of outputs differs from the number of classes.
     """
     net = unfrozen(estimator)
     if net is None:
@@ -57,9 +62,9 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
             f"got {estimator!r}."
         )
     if net.initialized_:
-        return _with_an_output_a_class(copy.deepcopy(net), X)
+        return _check_outputs(copy.deepcopy(net), X)
     if net is not estimator and estimator is not None:
-        raise ValueError("estimator is a FrozenEstimator whose net is not fitted.")
+        raise ValueError("estimator is a FrozenEstimator, but the net inside it is not fitted.")
     net = clone(net)
     seed = draw_seed(random_state)
     if isinstance(net, NetClassifier):
@@ -67,65 +72,71 @@ def fitted_copy(estimator, X, y, *, random_state=None) -> skorch.NeuralNetClassi
             net.set_params(random_state=seed)
         return net.fit(X, y)
     with seeded(seed, net.device):
-        return _with_an_output_a_class(net.fit(X, _plain_targets(y)), X)
+        return _check_outputs(net.fit(X, _check_plain_labels(y)), X)
 
 
-def _plain_targets(y):
+def _check_plain_labels(y: ArrayLike) -> IntArray:
+    """Return labels as int64, and refuse those that skorch's own classifier cannot encode."""
     y = np.asarray(y)
     classes = np.unique(y)
     if not np.array_equal(classes, np.arange(len(classes))):
         raise ValueError(
             "skorch.NeuralNetClassifier takes labels 0, 1, ..., n_classes - 1, got "
-            f"{classes}; sklearn_ext.NetClassifier takes any."
+            f"{classes}; sklearn_ext.NetClassifier takes any labels."
         )
     return y.astype(np.int64)
 
 
-def _with_an_output_a_class(net, X):
-    if isinstance(net, NetClassifier):  # has looked in its own fit
+def _check_outputs(net: skorch.NeuralNetClassifier, X: Array) -> skorch.NeuralNetClassifier:
+    if isinstance(net, NetClassifier):  # its own fit has checked the outputs
         return net
     n_outputs, n_classes = predict_logits(net, X[:1]).shape[1], len(class_labels(net))
     if n_outputs != n_classes:
         raise ValueError(
             f"The module of the estimator has {n_outputs} outputs, but {n_classes} classes are "
-            "known. If y lacks some, name all of them in skorch's parameter `classes`."
+            "known. If some classes do not occur in y, list all of them in skorch's parameter "
+            "`classes`."
         )
     return net
 
 
-def class_labels(net: skorch.NeuralNetClassifier) -> np.ndarray:
-    """Return the labels that the outputs of a fitted net stand for, in their order."""
+def class_labels(net: skorch.NeuralNetClassifier) -> Array:
+    """Return the labels of a fitted net in the order of its outputs."""
     if isinstance(net, NetClassifier):
         return net.classes_
-    return np.arange(int(np.max(net.classes_)) + 1)  # skorch's labels are positions of outputs
+    return np.arange(
+        int(np.max(net.classes_)) + 1
+    )  # skorch's own labels are the indices of the outputs
 
 
-def class_codes(net: skorch.NeuralNetClassifier, y) -> np.ndarray:
-    """Return the outputs of a fitted net that labels mean, as int64.
+def class_codes(net: skorch.NeuralNetClassifier, y: ArrayLike) -> IntArray:
+    """Return the index of the output that each label belongs to, as int64.
 
     Raises
     ------
     ValueError
-        If a label is unknown to the net.
+        If the net was not trained on a label.
     """
     return encode_labels(y, class_labels(net))
 
 
-def to_tensor(X: np.ndarray, net: skorch.NeuralNet) -> torch.Tensor:
-    """Return an array as a tensor on the device of a net; on the CPU it shares memory."""
+def to_tensor(X: Array | torch.Tensor, net: skorch.NeuralNet) -> torch.Tensor:
+    """Return an array as a tensor on the device of a net, sharing memory on the CPU."""
     return torch.as_tensor(X, device=net.device)
 
 
 @torch.no_grad()
-def predict_logits(net: skorch.NeuralNet, X, *, batch_size: int | None = None) -> torch.Tensor:
-    """Return what the module of a fitted net returns, in evaluation mode.
+def predict_logits(
+    net: skorch.NeuralNet, X: Array | torch.Tensor, *, batch_size: int | None = None
+) -> torch.Tensor:
+    """Return the raw outputs of a fitted net's module in evaluation mode.
 
     Parameters
     ----------
     net : skorch.NeuralNet
     X : ndarray or tensor of shape (n_samples, ...)
     batch_size : int or None, default=None
-        Rows of a forward pass; None is 1,024.
+        Number of samples in a forward pass; None means 1,024.
 
     Returns
     -------
@@ -138,18 +149,22 @@ def predict_logits(net: skorch.NeuralNet, X, *, batch_size: int | None = None) -
 
 @torch.no_grad()
 def penultimate(
-    net: skorch.NeuralNet, X, *, head: str | None = None, batch_size: int | None = None
+    net: skorch.NeuralNet,
+    X: Array | torch.Tensor,
+    *,
+    head: str | None = None,
+    batch_size: int | None = None,
 ) -> torch.Tensor:
-    """Return what the head of a fitted net sees, in evaluation mode.
+    """Return the features that the head of a fitted net receives in evaluation mode.
 
     Parameters
     ----------
     net : skorch.NeuralNet
     X : ndarray or tensor of shape (n_samples, ...)
     head : str or None, default=None
-        Name of the layer as for :func:`head_of`.
+        Name of the head, as for :func:`head_of`.
     batch_size : int or None, default=None
-        Rows of a forward pass; None is 1,024.
+        Number of samples in a forward pass; None means 1,024.
 
     Returns
     -------
@@ -162,15 +177,15 @@ def penultimate(
 
 
 def log_probabilities(net: skorch.NeuralNet, outputs: torch.Tensor) -> torch.Tensor:
-    """Return the log of the probabilities that outputs of the module mean.
+    """Return the log-probabilities that correspond to the outputs of a net's module.
 
-    Logits where the criterion is the cross-entropy; probabilities where it is skorch's default,
-    ``NLLLoss``, whose logarithm skorch takes itself.
+    The outputs are logits if the criterion is the cross-entropy. With skorch's default,
+    ``NLLLoss``, they are probabilities, of which skorch takes the logarithm itself.
 
     Raises
     ------
     ValueError
-        If the criterion is neither.
+        If the net has another criterion.
     """
     if isinstance(net.criterion_, nn.CrossEntropyLoss):
         return outputs.log_softmax(dim=1)

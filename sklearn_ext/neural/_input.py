@@ -1,22 +1,41 @@
+"""Validation of the input of a network."""
+
+from typing import Any, overload
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import validate_data
+
+from ..utils._typing import Array, FloatArray
 
 _LARGEST_NDIM = 4  # (samples, channels, height, width)
 
 
-def validate_input(estimator, X, y="no_validation", *, reset: bool):
-    """Check X (and y) for a network: rows of features or images, dense and finite.
+@overload
+def validate_input(estimator: Any, X: ArrayLike, *, reset: bool) -> FloatArray: ...
+
+
+@overload
+def validate_input(
+    estimator: Any, X: ArrayLike, y: ArrayLike, *, reset: bool
+) -> tuple[FloatArray, Array]: ...
+
+
+def validate_input(
+    estimator: Any, X: ArrayLike, y: ArrayLike = "no_validation", *, reset: bool
+) -> FloatArray | tuple[FloatArray, Array]:
+    """Check that X (and y) can be passed to a network: features or images, dense and finite.
 
     Parameters
     ----------
     estimator : estimator
-        Gets `n_features_in_`, and `feature_names_in_` where the columns of X have names; without
-        `reset` X is checked against them and against the attribute `input_shape_`.
+        With `reset`, it gets `input_shape_` and `n_features_in_`, and also `feature_names_in_` if
+        the columns of X have names. Without `reset`, X is checked against these attributes.
     X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
             (n_samples, channels, height, width)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default="no_validation"
     reset : bool
-        Whether this is a fit.
+        Whether the caller is a fit.
 
     Returns
     -------
@@ -25,7 +44,7 @@ def validate_input(estimator, X, y="no_validation", *, reset: bool):
     Raises
     ------
     ValueError
-        If the shape is another one, or an entry is missing, infinite or beyond float32.
+        If X has another shape, or an entry is missing, infinite or too large for float32.
     """
     checked = validate_data(
         estimator,
@@ -37,13 +56,14 @@ def validate_input(estimator, X, y="no_validation", *, reset: bool):
         allow_nd=True,
         **({} if isinstance(y, str) else {"multi_output": True}),
     )
-    X = checked if isinstance(y, str) else checked[0]
-    if X.ndim > _LARGEST_NDIM:
-        raise ValueError(f"X must have from 2 to {_LARGEST_NDIM} dimensions, got {X.ndim}.")
+    samples: FloatArray = checked if isinstance(y, str) else checked[0]
+    if samples.ndim > _LARGEST_NDIM:
+        raise ValueError(f"X must have from 2 to {_LARGEST_NDIM} dimensions, got {samples.ndim}.")
     if reset:
-        estimator.input_shape_ = X.shape[1:]
-    elif X.shape[1:] != estimator.input_shape_:
+        estimator.input_shape_ = samples.shape[1:]
+    elif samples.shape[1:] != estimator.input_shape_:
         raise ValueError(
-            f"Each row of X must have shape {estimator.input_shape_} as in fit, got {X.shape[1:]}."
+            f"Each sample in X must have shape {estimator.input_shape_} as in fit, "
+            f"got {samples.shape[1:]}."
         )
     return checked

@@ -1,20 +1,23 @@
-"""The networks of the package, and the parameters of any module."""
+"""Default networks, and functions for the parameters of any module."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 
 class MLP(nn.Sequential):
-    """A multi-layer perceptron with ReLU units for rows of features.
+    """A multilayer perceptron with ReLU units for tabular data.
 
     Parameters
     ----------
     n_features : int
+        Number of features; inputs of several dimensions are flattened first.
     n_outputs : int
     hidden_sizes : sequence of int, default=(128, 128)
+        Number of units in each hidden layer.
 
     Examples
     --------
@@ -24,7 +27,9 @@ class MLP(nn.Sequential):
     torch.Size([5, 3])
     """
 
-    def __init__(self, n_features: int, n_outputs: int, hidden_sizes: Sequence[int] = (128, 128)):
+    def __init__(
+        self, n_features: int, n_outputs: int, hidden_sizes: Sequence[int] = (128, 128)
+    ) -> None:
         layers: list[nn.Module] = []
         for width in hidden_sizes:
             layers += [nn.Linear(n_features, width), nn.ReLU()]
@@ -33,18 +38,18 @@ class MLP(nn.Sequential):
 
 
 class SmallCNN(nn.Module):
-    """A convolutional network for small images of any size.
+    """A small convolutional network for images of any size.
 
-    Blocks of a 3 x 3 convolution, batch normalisation and a ReLU; the resolution is halved after
-    each block but the last, and the head sees the mean over all positions.
+    Each block is a 3 x 3 convolution, batch normalization and a ReLU. Max pooling halves the
+    resolution between blocks, and a linear head receives the average over all positions.
 
     Parameters
     ----------
     n_channels : int
-        Channels of the image. Images without an axis for channels count as one channel.
+        Number of channels of an image. Images without a channel axis have one channel.
     n_outputs : int
     widths : sequence of int, default=(16, 32, 64)
-        Channels of the blocks.
+        Number of channels in each block.
 
     Examples
     --------
@@ -54,7 +59,9 @@ class SmallCNN(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, n_channels: int, n_outputs: int, widths: Sequence[int] = (16, 32, 64)):
+    def __init__(
+        self, n_channels: int, n_outputs: int, widths: Sequence[int] = (16, 32, 64)
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for k, width in enumerate(widths):
@@ -80,16 +87,16 @@ class SmallCNN(nn.Module):
         return self.head(self.body(X.unsqueeze(1) if X.ndim == 3 else X))
 
 
-def default_module(input_shape: Sequence[int], n_outputs: int, **params) -> nn.Module:
-    """Choose a network for inputs of a shape.
+def default_module(input_shape: Sequence[int], n_outputs: int, **params: Any) -> nn.Module:
+    """Choose a network for inputs of a given shape.
 
     Parameters
     ----------
     input_shape : sequence of int
-        Shape of one row of X: (features,), (height, width) or (channels, height, width).
+        Shape of one sample: (features,), (height, width) or (channels, height, width).
     n_outputs : int
     **params
-        Passed to the network.
+        Passed to the constructor of the network.
 
     Returns
     -------
@@ -101,7 +108,7 @@ def default_module(input_shape: Sequence[int], n_outputs: int, **params) -> nn.M
 
 
 def parameter_dict(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the detached parameters by name; tied ones come once. They share memory."""
+    """Return the detached parameters by name, sharing memory; tied parameters appear once."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
@@ -112,24 +119,24 @@ def parameter_vector(module: nn.Module) -> torch.Tensor:
 
 @torch.no_grad()
 def set_parameter_vector(module: nn.Module, vector: torch.Tensor) -> None:
-    """Copy a vector as :func:`parameter_vector` returns it into the parameters.
+    """Copy a vector, ordered as by :func:`parameter_vector`, into the parameters.
 
     Raises
     ------
     ValueError
-        If its length is not the number of parameters.
+        If the length of the vector is not the number of parameters.
     """
     parameters = list(module.parameters())
     sizes = [parameter.numel() for parameter in parameters]
     if vector.shape != (sum(sizes),):
         raise ValueError(
-            f"vector must have shape ({sum(sizes)},), one entry a parameter, "
+            f"vector must have shape ({sum(sizes)},), one entry per parameter, "
             f"got {tuple(vector.shape)}."
         )
     for parameter, piece in zip(parameters, vector.split(sizes), strict=True):
         parameter.copy_(piece.view_as(parameter))
 
 
-def has_finite_parameters(module):
-    """Whether training has left every weight of a module a number."""
+def has_finite_parameters(module: nn.Module) -> bool:
+    """Return whether all parameters of a module are finite."""
     return all(bool(parameter.isfinite().all()) for parameter in module.parameters())

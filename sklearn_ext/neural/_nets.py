@@ -1,89 +1,109 @@
-"""skorch nets that keep scikit-learn's conventions."""
+"""A classifier and a regressor: skorch nets that follow scikit-learn's conventions."""
+
+from typing import Any
 
 import numpy as np
 import skorch
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from skorch.utils import is_dataset
 from torch import nn
 
+from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils._validation import check_magnitude
 from ._batches import TensorBatches
 from ._conventional_net import AUTO, ConventionalNet
 
 
 class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
-    """A skorch classifier that takes any labels and any dtype, and repeats under a seed.
+    """A skorch classifier that follows scikit-learn's conventions.
 
-    Whatever can be passed to :class:`skorch.NeuralNetClassifier` can be passed here. Different
-    from it: labels may be of any kind, X is cast to float32, a network that suits the data is built
-    when none is given, an instance of a module is copied before it is trained, batches are shuffled
-    and cut without a data loader, no rows are held out, nothing is printed, and torch's global
-    generators are never changed.
+    It accepts every parameter of :class:`skorch.NeuralNetClassifier` and differs from it as
+    follows. Labels may be of any type, and X is cast to float32. Without a `module`, a network is
+    chosen for the shape of the data. A module instance is copied before it is trained. Batches are
+    shuffled and cut without a data loader. By default, no validation data are split off and nothing
+    is printed. Training is reproducible with `random_state` and leaves torch's global generators
+    unchanged.
 
     Parameters
     ----------
     module : torch.nn.Module class, instance or "auto", default="auto"
-        "auto" is an :class:`MLP` for rows of features and a :class:`SmallCNN` for images.
+        The network. "auto" means an :class:`MLP` for tabular data and a :class:`SmallCNN` for
+        images.
     criterion : torch.nn.Module class, default=torch.nn.CrossEntropyLoss
-        With the default the module returns logits.
+        Loss function. With the default, the module must return logits.
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
     lr : float, default=2e-3
+        Learning rate.
     max_epochs : int, default=30
+        Number of passes over the training data.
     batch_size : int, default=32
+        Number of samples in a mini-batch.
     train_split : callable or None, default=None
+        Splits off validation data, as in skorch; None trains on all samples.
     iterator_train : callable, default=TensorBatches
+        Iterator over the training batches.
     iterator_valid : callable, default=TensorBatches
+        Iterator over the batches for validation and prediction.
     iterator_train__shuffle : bool, default=True
+        Whether to shuffle the training data in each epoch.
     verbose : int, default=0
+        With 1 or more, skorch prints the losses of each epoch.
     random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights, the order of the batches and dropout. Pass an int for
+        reproducible results across calls.
     **params
-        All else that skorch takes, such as ``module__hidden_sizes`` or ``callbacks``.
+        Any other parameter of skorch, such as ``module__hidden_sizes`` or ``callbacks``.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
     module_ : torch.nn.Module
         The trained network.
     n_outputs_ : int
+        Number of classes.
     input_shape_ : tuple of int
-        Shape of one row of X.
+        Shape of one sample.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has names of columns.
+        Length of the second axis of X in `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X in `fit`. Defined only if all of them are strings.
 
     See Also
     --------
-    skorch.NeuralNetClassifier : The parent, with all parameters and methods.
-    NetRegressor : The same for targets.
+    skorch.NeuralNetClassifier : The base class, with all parameters and methods.
+    NetRegressor : The counterpart for regression.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn_ext import NetClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> NetClassifier(random_state=0).fit(X, y).score(X, y) > 0.9
+    >>> net = NetClassifier(random_state=0).fit(X, y)
+    >>> net.score(X, y) > 0.9
     True
     """
 
     def __init__(
         self,
-        module=AUTO,
+        module: Any = AUTO,
         *,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.AdamW,
-        lr=2e-3,
-        max_epochs=30,
-        batch_size=32,
-        train_split=None,
-        iterator_train=TensorBatches,
-        iterator_valid=TensorBatches,
-        iterator_train__shuffle=True,
-        verbose=0,
-        random_state=None,
-        **params,
-    ):
+        criterion: Any = nn.CrossEntropyLoss,
+        optimizer: Any = torch.optim.AdamW,
+        lr: float = 2e-3,
+        max_epochs: int = 30,
+        batch_size: int = 32,
+        train_split: Any = None,
+        iterator_train: Any = TensorBatches,
+        iterator_valid: Any = TensorBatches,
+        iterator_train__shuffle: bool = True,
+        verbose: int = 0,
+        random_state: RandomState = None,
+        **params: Any,
+    ) -> None:
         super().__init__(
             module,
             criterion=criterion,
@@ -100,7 +120,7 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
         )
         self.random_state = random_state
 
-    def _encode(self, y, afresh, classes):
+    def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> IntArray:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         if afresh:
@@ -108,14 +128,14 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
             self.classes_inferred_ = np.unique(labels)
             if len(self.classes_inferred_) < 2:
                 raise ValueError(
-                    "A classifier needs labels of at least two classes, "
+                    "y must contain at least two classes, "
                     f"got one class: {self.classes_inferred_[0]!r}."
                 )
             self.n_outputs_ = len(self.classes_inferred_)
         return encode_labels(y, self.classes_inferred_)
 
-    def predict(self, X):
-        """Predict the most probable class of each row.
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict the most probable class of each sample.
 
         Parameters
         ----------
@@ -131,46 +151,62 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
 
 
 class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
-    """A skorch regressor that takes targets of one or two dimensions and repeats under a seed.
+    """A skorch regressor that follows scikit-learn's conventions.
 
-    Differs from :class:`skorch.NeuralNetRegressor` as :class:`NetClassifier` does from its
-    parent. Targets are not scaled: wrap it in
-    :class:`sklearn.compose.TransformedTargetRegressor` where they are far from unit scale.
+    It differs from :class:`skorch.NeuralNetRegressor` in the same ways in which
+    :class:`NetClassifier` differs from its skorch counterpart, and y may have one or two
+    dimensions. Targets are not scaled: if they are far from unit scale, wrap the net in
+    :class:`sklearn.compose.TransformedTargetRegressor`.
 
     Parameters
     ----------
     module : torch.nn.Module class, instance or "auto", default="auto"
+        The network. "auto" means an :class:`MLP` for tabular data and a :class:`SmallCNN` for
+        images.
     criterion : torch.nn.Module class, default=torch.nn.MSELoss
+        Loss function.
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
     lr : float, default=2e-3
+        Learning rate.
     max_epochs : int, default=30
+        Number of passes over the training data.
     batch_size : int, default=32
+        Number of samples in a mini-batch.
     train_split : callable or None, default=None
+        Splits off validation data, as in skorch; None trains on all samples.
     iterator_train : callable, default=TensorBatches
+        Iterator over the training batches.
     iterator_valid : callable, default=TensorBatches
+        Iterator over the batches for validation and prediction.
     iterator_train__shuffle : bool, default=True
+        Whether to shuffle the training data in each epoch.
     verbose : int, default=0
+        With 1 or more, skorch prints the losses of each epoch.
     random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights, the order of the batches and dropout. Pass an int for
+        reproducible results across calls.
     **params
-        All else that skorch takes.
+        Any other parameter of skorch, such as ``module__hidden_sizes`` or ``callbacks``.
 
     Attributes
     ----------
     module_ : torch.nn.Module
         The trained network.
     n_outputs_ : int
+        Number of targets.
     target_ndim_ : int
-        Dimensions of y in `fit`, and so of predictions.
+        Number of dimensions of y in `fit`, which is also that of predictions.
     input_shape_ : tuple of int
-        Shape of one row of X.
+        Shape of one sample.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has names of columns.
+        Length of the second axis of X in `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X in `fit`. Defined only if all of them are strings.
 
     See Also
     --------
-    skorch.NeuralNetRegressor : The parent, with all parameters and methods.
-    NetClassifier : The same for labels.
+    skorch.NeuralNetRegressor : The base class, with all parameters and methods.
+    NetClassifier : The counterpart for classification.
 
     Examples
     --------
@@ -184,21 +220,21 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
 
     def __init__(
         self,
-        module=AUTO,
+        module: Any = AUTO,
         *,
-        criterion=nn.MSELoss,
-        optimizer=torch.optim.AdamW,
-        lr=2e-3,
-        max_epochs=30,
-        batch_size=32,
-        train_split=None,
-        iterator_train=TensorBatches,
-        iterator_valid=TensorBatches,
-        iterator_train__shuffle=True,
-        verbose=0,
-        random_state=None,
-        **params,
-    ):
+        criterion: Any = nn.MSELoss,
+        optimizer: Any = torch.optim.AdamW,
+        lr: float = 2e-3,
+        max_epochs: int = 30,
+        batch_size: int = 32,
+        train_split: Any = None,
+        iterator_train: Any = TensorBatches,
+        iterator_valid: Any = TensorBatches,
+        iterator_train__shuffle: bool = True,
+        verbose: int = 0,
+        random_state: RandomState = None,
+        **params: Any,
+    ) -> None:
         super().__init__(
             module,
             criterion=criterion,
@@ -215,12 +251,12 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         )
         self.random_state = random_state
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
-    def _encode(self, y, afresh, classes):
+    def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> FloatArray:
         check_magnitude(y, np.float32)
         targets = np.asarray(y, dtype=np.float32)
         ndim = targets.ndim
@@ -228,11 +264,11 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         if afresh:
             self.target_ndim_, self.n_outputs_ = ndim, targets.shape[1]
         elif targets.shape[1] != self.n_outputs_:
-            raise ValueError(f"y must have {self.n_outputs_} outputs, got {targets.shape[1]}.")
+            raise ValueError(f"y must have {self.n_outputs_} targets, got {targets.shape[1]}.")
         return targets
 
-    def predict(self, X):
-        """Predict targets.
+    def predict(self, X: ArrayLike) -> FloatArray:
+        """Predict the targets of each sample.
 
         Parameters
         ----------
@@ -242,21 +278,21 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Of as many dimensions as the targets had in `fit`.
+            The predictions have as many dimensions as y had in `fit`.
         """
         outputs = self.predict_proba(X).astype(np.float64)
         return outputs[:, 0] if self.target_ndim_ == 1 and not is_dataset(X) else outputs
 
 
-def encode_labels(y, classes: np.ndarray) -> np.ndarray:
-    """Return the positions of labels in the sorted classes as int64.
+def encode_labels(y: ArrayLike, classes: Array) -> IntArray:
+    """Return the index of each label in the sorted classes, as int64.
 
     Raises
     ------
     ValueError
-        If a label is none of the classes.
+        If a label is not one of the classes.
     """
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
-        raise ValueError(f"y holds labels that are none of the classes {classes}: {unknown}.")
+        raise ValueError(f"y contains labels that are none of the classes {classes}: {unknown}.")
     return np.searchsorted(classes, y).astype(np.int64)

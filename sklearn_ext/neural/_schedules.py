@@ -1,24 +1,29 @@
 """Cosine decay of the learning rate, as a function and as a skorch callback."""
 
 import math
+from typing import Any
 
+import skorch
 from skorch.callbacks import Callback
+from torch.utils.data import Dataset
 
 
-def cosine_decay(step: int, n_steps: int, *, warmup: int = 0, floor: float = 0.0) -> float:
-    """Factor of the learning rate at a step: a linear rise, then half a cosine.
+def cosine_decay(step: int, total_steps: int, *, warmup: int = 0, floor: float = 0.0) -> float:
+    """Compute the factor of the learning rate at a step: a linear warm-up, then half a cosine.
 
-    ``(t + 1) / warmup`` for the first `warmup` steps, then
-    ``floor + (1 - floor) * (1 + cos(pi * (t - warmup) / (n_steps - warmup))) / 2``.
+    The factor is ``(t + 1) / warmup`` for the first `warmup` steps and
+    ``floor + (1 - floor) * (1 + cos(pi * (t - warmup) / (total_steps - warmup))) / 2`` afterwards.
 
     Parameters
     ----------
     step : int
-        Number of steps done, from 0.
-    n_steps : int
+        Number of steps done, starting at 0.
+    total_steps : int
+        Number of steps in the whole schedule, including the warm-up.
     warmup : int, default=0
+        Number of warm-up steps.
     floor : float, default=0
-        Value that the cosine would reach at `n_steps`.
+        Value of the factor at `total_steps`.
 
     Returns
     -------
@@ -26,57 +31,89 @@ def cosine_decay(step: int, n_steps: int, *, warmup: int = 0, floor: float = 0.0
     """
     if step < warmup:
         return (step + 1) / warmup
-    share = (step - warmup) / max(n_steps - warmup, 1)
-    return floor + (1 - floor) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+    progress = (step - warmup) / max(total_steps - warmup, 1)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
 class CosineDecay(Callback):
-    """A skorch callback that lowers the learning rate from step to step of a training.
+    """Lower the learning rate of a skorch net along a cosine, batch by batch.
 
-    At step t of T it is ``floor + (lr - floor) * (1 + cos(pi * t / T)) / 2``; each call of `fit` or
-    `partial_fit` begins anew.
+    The learning rate of step t out of T is
+    ``floor + (lr - floor) * (1 + cos(pi * t / T)) / 2``. Each call of `fit` or `partial_fit`
+    starts a new schedule.
 
     Parameters
     ----------
     floor : float, default=1e-6
-        Learning rate that the cosine would reach after the last step.
+        Learning rate at the end of the schedule.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn_ext.neural import NetClassifier
-    >>> from sklearn_ext.neural._schedules import CosineDecay
+    >>> from sklearn_ext.neural import CosineDecay, NetClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> net = NetClassifier(callbacks=[CosineDecay()], random_state=0).fit(X, y)
-    >>> net.optimizer_.param_groups[0]["lr"] < net.lr / 100
-    True
+    >>> print(f"{net.lr:.4f} -> {net.optimizer_.param_groups[0]['lr']:.7f}")
+    0.0020 -> 0.0000012
     """
 
-    def __init__(self, floor=1e-6):
+    def __init__(self, floor: float = 1e-6) -> None:
         self.floor = floor
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Remember the learning rates to start from."""
-        self.step_, self.n_steps_ = 0, None
+    def on_train_begin(self, net: skorch.NeuralNet, X: Any = None, y: Any = None, **_: Any) -> None:
+        """Store the initial learning rates.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+        X : array-like or None, default=None
+            Not used.
+        y : array-like or None, default=None
+            Not used.
+        **_
+            Not used.
+        """
+        self.step_ = 0
+        self.total_steps_: int | None = None
         groups = net.optimizer_.param_groups
-        # The optimizer of a net that trains on holds the last rate, unless a user has set another.
+        # When training continues, the optimizer still holds the last decayed rate, which is not
+        # the rate to start from. Any other value was set by the user.
         for group in groups:
             if group["lr"] != group.get("decayed_lr"):
                 group["initial_lr"] = group["lr"]
         self.rates_ = [group["initial_lr"] for group in groups]
 
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Count the steps to come, once."""
-        if self.n_steps_ is None:
-            n_batches = len(net.get_iterator(dataset_train, training=True))
-            self.n_steps_ = net.max_epochs * n_batches
+    def on_epoch_begin(
+        self, net: skorch.NeuralNet, dataset_train: Dataset | None = None, **_: Any
+    ) -> None:
+        """Count the steps of the whole training before its first epoch.
 
-    def on_batch_begin(self, net, training=False, **kwargs):
-        """Set the learning rate of this step."""
-        if not training:
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+        dataset_train : torch.utils.data.Dataset or None, default=None
+            The training data.
+        **_
+            Not used.
+        """
+        if self.total_steps_ is None:
+            n_batches = len(net.get_iterator(dataset_train, training=True))
+            self.total_steps_ = net.max_epochs * n_batches
+
+    def on_batch_begin(self, net: skorch.NeuralNet, training: bool = False, **_: Any) -> None:
+        """Set the learning rate of a training batch.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+        training : bool, default=False
+            Validation batches leave the learning rate as it is.
+        **_
+            Not used.
+        """
+        if not training or self.total_steps_ is None:
             return
         for rate, group in zip(self.rates_, net.optimizer_.param_groups, strict=True):
-            share = self.floor / rate
-            lr = rate * cosine_decay(self.step_, self.n_steps_, floor=share)
-            group["lr"] = group["decayed_lr"] = lr
+            factor = cosine_decay(self.step_, self.total_steps_, floor=self.floor / rate)
+            group["lr"] = group["decayed_lr"] = rate * factor
         self.step_ += 1

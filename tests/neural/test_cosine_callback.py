@@ -5,8 +5,7 @@ import pytest
 from sklearn.datasets import load_iris
 from skorch.callbacks import Callback
 
-from sklearn_ext.neural import NetClassifier
-from sklearn_ext.neural._schedules import CosineDecay
+from sklearn_ext.neural import CosineDecay, NetClassifier
 
 
 class Recorder(Callback):

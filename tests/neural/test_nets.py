@@ -275,7 +275,7 @@ def test_rows_held_out_by_skorch_are_scored_by_their_labels(iris):
 @pytest.mark.parametrize("n_outputs", [2, 5])
 def test_a_classifier_with_another_number_of_outputs_is_refused(n_outputs, iris):
     net = NetClassifier(nn.Linear(4, n_outputs), max_epochs=1)
-    with pytest.raises(ValueError, match=rf"\(1, {n_outputs}\) for one row.*asks for \(1, 3\)"):
+    with pytest.raises(ValueError, match=rf"\(1, {n_outputs}\) for one sample.*requires \(1, 3\)"):
         net.fit(*iris)
     with pytest.raises(NotFittedError):
         net.predict(iris[0])
@@ -284,5 +284,5 @@ def test_a_classifier_with_another_number_of_outputs_is_refused(n_outputs, iris)
 @pytest.mark.parametrize("module", [nn.Linear(4, 3), nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))])
 def test_outputs_that_a_loss_would_broadcast_are_refused(module, iris):
     X = iris[0]
-    with pytest.raises(ValueError, match=r"for one row, but y asks for \(1, 1\)"):
+    with pytest.raises(ValueError, match=r"for one sample, but y requires \(1, 1\)"):
         NetRegressor(module, max_epochs=1).fit(X[:, :4], X[:, 0])

@@ -92,7 +92,7 @@ def test_a_parameter_vector_goes_there_and_back():
     set_parameter_vector(other, parameter_vector(net))
     for name, tensor in parameter_dict(net).items():
         assert torch.equal(tensor, parameter_dict(other)[name])
-    with pytest.raises(ValueError, match="one entry a parameter"):
+    with pytest.raises(ValueError, match="one entry per parameter"):
         set_parameter_vector(net, torch.zeros(3))
 
 

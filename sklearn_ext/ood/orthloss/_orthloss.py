@@ -7,6 +7,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ...neural import (
+    CosineDecay,
     NetClassifier,
     class_labels,
     draw_seed,
@@ -15,7 +16,6 @@ from ...neural import (
     n_minibatches,
     resolve_device,
 )
-from ...neural._schedules import CosineDecay
 from ...utils._warnings import warn_caller
 from .._classifier_outputs import check_head, features_of, head_parameters
 from .._detector import BaseOODDetector

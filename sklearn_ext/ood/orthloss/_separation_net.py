@@ -9,8 +9,7 @@ from skorch.dataset import unpack_data
 from skorch.utils import data_from_dataset, to_numpy, to_tensor
 from torch.utils.data import Subset
 
-from ...neural import NetClassifier, head_of, outputs_and_features
-from ...neural._schedules import CosineDecay
+from ...neural import CosineDecay, NetClassifier, head_of, outputs_and_features
 from .._detector import is_outlier
 from ._outlier_batches import OUTLIER, OutlierBatches
 from ._separation_losses import fine_tuning_loss
