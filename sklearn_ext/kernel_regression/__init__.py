@@ -1,6 +1,20 @@
-"""Kernel regression with learned bandwidths."""
+"""Kernel ridgeless regression with learned, locally adaptive bandwidths (LAB)."""
 
 from ._lab_classifier import LABRidgelessClassifier
+from ._lab_engine import LABEngine, make_engine
+from ._lab_kernel import OuterLoss, dual_coefficients, outer_loss
 from ._lab_regressor import LABRidgelessRegressor
+from ._lab_training import LABConfig, LABExpansion, train_lab
 
-__all__ = ["LABRidgelessClassifier", "LABRidgelessRegressor"]
+__all__ = [
+    "LABConfig",
+    "LABEngine",
+    "LABExpansion",
+    "LABRidgelessClassifier",
+    "LABRidgelessRegressor",
+    "OuterLoss",
+    "dual_coefficients",
+    "make_engine",
+    "outer_loss",
+    "train_lab",
+]

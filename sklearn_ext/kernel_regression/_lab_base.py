@@ -1,36 +1,29 @@
-"""What the LAB regressor and classifier share: parameters, training, the kernel expansion."""
+"""What the LAB regressor and classifier share: parameters, progress and fitted attributes."""
 
 from abc import ABC
+from collections.abc import Callable
+from dataclasses import fields
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.linalg import LinAlgError
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
-from threadpoolctl import threadpool_limits
 
-from ._lab_auto import (
-    auto_alpha,
-    auto_batch_size,
-    auto_locality,
-    auto_support_dropout,
-    resolve_n_support,
-)
-from ._lab_data import TrainingRows
-from ._lab_engine import make_engine
+from ..utils._typing import FloatArray, RandomState
+from ._lab_engine import evaluate_expansion, make_engine
 from ._lab_kernel import KERNELS
-from ._lab_training import LABTrainer, Stage, TrainingOptions, median_theta, plan_stages
+from ._lab_training import CHUNK_SIZE, LABConfig, LABExpansion, LABTrainer
 
-_PREDICTION_CHUNK = 4096
-_N_PAIRS = 500  # pairs of rows behind the median exponent
-_FIRST_LEARNED_ALPHA = 1e-3
+if TYPE_CHECKING:
+    import torch
+
 _VERBOSE_EVERY = 100
 
 
 class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
-    """Kernel machine on learned, locally adaptive bandwidths."""
+    """Kernel machine with learned, locally adaptive bandwidths."""
 
     _parameter_constraints = {
         "n_support": [
@@ -61,32 +54,43 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         "verbose": ["verbose"],
     }
 
+    # Fitted attributes that `fit` sets, for type checkers.
+    support_: np.ndarray
+    support_vectors_: FloatArray
+    support_targets_: FloatArray
+    bandwidths_: FloatArray
+    dual_coef_: FloatArray
+    intercept_: Any
+    alpha_: float
+    n_support_: int
+    feature_importances_: FloatArray
+
     def __init__(
         self,
         *,
-        n_support="auto",
-        kernel="laplacian",
-        gamma="median",
-        locality="auto",
-        support_dropout="auto",
-        learn_targets=True,
-        alpha="auto",
-        growth="random",
-        n_warmup=300,
-        n_growth_stages=5,
-        growth_iter=100,
-        max_iter=2000,
-        batch_size="auto",
-        learning_rate=1e-2,
-        target_learning_rate=1e-3,
-        beta_2=0.98,
-        standardize=True,
-        engine="auto",
-        device=None,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-    ):
+        n_support: int | float | str = "auto",
+        kernel: str = "laplacian",
+        gamma: float | str = "median",
+        locality: float | str = "auto",
+        support_dropout: float | str = "auto",
+        learn_targets: bool = True,
+        alpha: float | str = "auto",
+        growth: str | None = "random",
+        n_warmup: int = 300,
+        n_growth_stages: int = 5,
+        growth_iter: int = 100,
+        max_iter: int = 2000,
+        batch_size: int | str = "auto",
+        learning_rate: float = 1e-2,
+        target_learning_rate: float = 1e-3,
+        beta_2: float = 0.98,
+        standardize: bool = True,
+        engine: str = "auto",
+        device: "str | torch.device | None" = None,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
         self.n_support = n_support
         self.kernel = kernel
         self.gamma = gamma
@@ -110,188 +114,158 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         self.warm_start = warm_start
         self.verbose = verbose
 
-    def _fit_expansion(self, X, Y, rows, weights, rng, *, scale_targets, finish, callback_data):
-        """Learn the expansion and return the fitted attributes, without setting any.
+    @classmethod
+    def from_paper(cls, **params: Any) -> Self:
+        """Return an estimator with the settings of the published experiments [1]_.
+
+        All bandwidths are free from the start, the targets of the support points are data,
+        support points are added where the error is largest, and Adam has its usual moments, on
+        batches of 128 samples with a ridge of 1e-3. Features and targets should be scaled to
+        [-1, 1] beforehand, as in the paper.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
-        Y : ndarray of shape (n_samples, n_outputs)
-        rows, weights : ndarrays of shape (n_distinct,)
-            The rows to learn from, and their weights.
-        rng : RandomState
-        scale_targets : bool
-            Whether the columns of Y are brought to a common scale.
-        finish : callable
-            Takes the dict of attributes, with two-dimensional targets and coefficients, and
-            returns the dict that the public estimator shows.
-        callback_data : dict
-            X, y and metadata as callbacks get them.
+        **params
+            Parameters of the constructor, which take precedence.
+
+        Returns
+        -------
+        estimator
+            An unfitted estimator.
+
+        References
+        ----------
+        .. [1] F. He, M. He, L. Shi, X. Huang, J. Suykens, "Enhancing Kernel Flexibility via
+           Learning Asymmetric Locally-Adaptive Kernels", arXiv:2310.05236, 2023.
+
+        Examples
+        --------
+        >>> from sklearn_ext import LABRidgelessRegressor
+        >>> LABRidgelessRegressor.from_paper(kernel="exponential").learn_targets
+        False
         """
-        engine = make_engine(self.engine, self.device)
-        data = TrainingRows(
-            X, Y, rows, weights, standardize=self.standardize, scale_targets=scale_targets
-        )
-        losses = []
-
-        def attributes():
-            return finish(self._expansion_attributes(trainer, losses))
-
-        # Factorising a few hundred rows thousands of times is fastest, and reproducible, on one
-        # thread of BLAS; threads are better spent on fits side by side.
-        with threadpool_limits(limits=1, user_api="blas"):
-            trainer, stages = self._prepare_training(engine, data, rng)
-            n_iter = sum(stage.n_iter for stage in stages)
-            context = self._init_callback_context(max_subtasks=n_iter)
-            context.call_on_fit_task_begin(estimator=self, **callback_data)
-            try:
-                for loss in trainer.run(stages):
-                    losses.append(loss)
-                    self._print_progress(losses, n_iter, len(trainer.rows))
-                    step = context.subcontext("iteration").call_on_fit_task_begin(estimator=self)
-                    if step.call_on_fit_task_end(
-                        estimator=self, reconstruction_attributes=attributes, **callback_data
-                    ):
-                        break
-                fitted = attributes()
-            except FloatingPointError as error:
-                raise ValueError(
-                    f"Training diverged at iteration {len(losses)}: {error}. Lower learning_rate "
-                    f"(got {self.learning_rate!r}) or raise alpha (got {self.alpha!r})."
-                ) from error
-            except LinAlgError as error:
-                raise ValueError(
-                    f"At iteration {len(losses)}, {error}: alpha must be larger, "
-                    f"got {self.alpha!r}."
-                ) from error
-        context.call_on_fit_task_end(
-            estimator=self, reconstruction_attributes=lambda: fitted, **callback_data
-        )
-        return fitted
-
-    def _prepare_training(self, engine, data, rng):
-        """Trainer and stages, from scratch or from the fitted state."""
-        n_rows, n_features = len(data), data.X.shape[1]
-        n_support = resolve_n_support(self.n_support, n_rows)
-        if self.gamma == "median":
-            theta = median_theta(data.features(rng.randint(n_rows, size=2 * _N_PAIRS)), self.kernel)
-        else:
-            theta = np.sqrt(self.gamma)
-        if self.alpha == "auto":
-            alpha = auto_alpha(engine, self.kernel, data, theta, rng)
-        elif self.alpha == "learn":
-            alpha = self.alpha_ if self._goes_on() else _FIRST_LEARNED_ALPHA
-        else:
-            alpha = self.alpha
-        locality = auto_locality(alpha) if self.locality == "auto" else self.locality
-        batch_size = auto_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
-        support_dropout = self.support_dropout
-        if support_dropout == "auto":
-            support_dropout = auto_support_dropout(n_support, n_features, n_rows)
-        trainer = LABTrainer(
-            engine,
-            data,
-            TrainingOptions(
-                kernel=self.kernel,
-                pull=np.inf if locality == 0.0 else 1.0 / locality - 1.0,
-                support_dropout=support_dropout,
-                learn_targets=self.learn_targets,
-                learn_alpha=self.alpha == "learn",
-                growth=self.growth,
-                batch_size=batch_size,
-                learning_rate=self.learning_rate,
-                target_learning_rate=self.target_learning_rate,
-                beta_2=self.beta_2,
-            ),
-            theta=np.full((1, n_features), theta),
-            alpha=alpha,
-            rng=rng,
-        )
-        if not self._goes_on():
-            return trainer, plan_stages(
-                n_support,
-                growth=self.growth,
-                n_warmup=self.n_warmup,
-                n_growth_stages=self.n_growth_stages,
-                growth_iter=self.growth_iter,
-                max_iter=self.max_iter,
-            )
-
-        targets = self.support_targets_.reshape(self.n_support_, -1)
-        fitted_shape = (self.support_vectors_.shape[1], targets.shape[1])
-        if fitted_shape != (n_features, data.Y.shape[1]):
-            raise ValueError(
-                f"warm_start=True needs the {fitted_shape[0]} features and {fitted_shape[1]} "
-                f"outputs of the call before, got {n_features} and {data.Y.shape[1]}."
-            )
-        trainer.resume(
-            rows=self.support_,
-            vectors=self.support_vectors_.astype(data.X.dtype),
-            targets=(targets - data.y_mean) / data.y_scale,
-            theta=np.sqrt(self.bandwidths_ * data.x_scale ** _power(self.kernel)),
-        )
-        return trainer, [Stage(self.max_iter, n_support, decay=True)]
-
-    def _goes_on(self):
-        return self.warm_start and hasattr(self, "support_vectors_")
-
-    def _expansion_attributes(self, trainer, losses):
-        """Fitted attributes in the user's units."""
-        data, engine = trainer.data, trainer.engine
-        power = _power(self.kernel)
-        bandwidths = engine.to_numpy(trainer.theta) ** 2 / data.x_scale**power
-        dual_coef = engine.to_numpy(trainer.coefficients()) * data.y_scale
-        return {
-            "support_": trainer.rows,
-            "support_vectors_": trainer.vectors.astype(np.float64),
-            "support_targets_": engine.to_numpy(trainer.targets) * data.y_scale + data.y_mean,
-            "bandwidths_": bandwidths,
-            "dual_coef_": dual_coef,
-            "intercept_": data.y_mean,
-            "alpha_": trainer.alpha,
-            "n_support_": len(trainer.rows),
-            "feature_importances_": _importances(dual_coef, bandwidths * data.x_std**power),
-            "loss_curve_": np.array(losses),
-            "n_iter_": len(losses),
+        published = {
+            "n_support": 350,
+            "kernel": "rbf",
+            "locality": 1.0,
+            "support_dropout": 0.0,
+            "learn_targets": False,
+            "alpha": 1e-3,
+            "growth": "error",
+            "n_warmup": 0,
+            "n_growth_stages": 13,
+            "growth_iter": 500,
+            "max_iter": 5500,
+            "batch_size": 128,
+            "beta_2": 0.999,
+            "standardize": False,
         }
+        return cls(**{**published, **params})
 
-    def _print_progress(self, losses, n_iter, n_support):
-        if self.verbose and (len(losses) % _VERBOSE_EVERY == 0 or len(losses) == n_iter):
+    def _config(self, *, scale_targets: bool) -> LABConfig:
+        names = (field.name for field in fields(LABConfig) if field.name != "scale_targets")
+        return LABConfig(
+            **{name: getattr(self, name) for name in names}, scale_targets=scale_targets
+        )
+
+    def _model_to_continue(self) -> LABExpansion | None:
+        """Return the fitted model if `fit` should continue from it."""
+        if not (self.warm_start and hasattr(self, "support_vectors_")):
+            return None
+        return LABExpansion(
+            support=self.support_,
+            support_vectors=self.support_vectors_,
+            support_targets=self.support_targets_.reshape(self.n_support_, -1),
+            bandwidths=self.bandwidths_,
+            dual_coef=self.dual_coef_.reshape(self.n_support_, -1),
+            intercept=np.atleast_1d(self.intercept_),
+            alpha=self.alpha_,
+            feature_importances=self.feature_importances_,
+            loss_curve=np.empty(0),
+        )
+
+    def _evaluate(self, X: FloatArray, model: LABExpansion | None = None) -> FloatArray:
+        """Return the values of a model, by default the fitted one: (n_samples, n_outputs)."""
+        if model is None:
+            centers, bandwidths, coef = self.support_vectors_, self.bandwidths_, self.dual_coef_
+            coef, intercept = coef.reshape(len(centers), -1), np.atleast_1d(self.intercept_)
+        else:
+            centers, bandwidths = model.support_vectors, model.bandwidths
+            coef, intercept = model.dual_coef, model.intercept
+        engine = make_engine(self.engine, self.device)
+        return evaluate_expansion(
+            engine, self.kernel, X, centers, bandwidths, coef, intercept, chunk_size=CHUNK_SIZE
+        )
+
+
+def fitted_attributes(model: LABExpansion) -> dict[str, Any]:
+    """Return the attributes that show a model, with two-dimensional targets and coefficients."""
+    return {
+        "support_": model.support,
+        "support_vectors_": model.support_vectors,
+        "support_targets_": model.support_targets,
+        "bandwidths_": model.bandwidths,
+        "dual_coef_": model.dual_coef,
+        "intercept_": model.intercept,
+        "alpha_": model.alpha,
+        "n_support_": len(model.support),
+        "feature_importances_": model.feature_importances,
+        "loss_curve_": model.loss_curve,
+        "n_iter_": len(model.loss_curve),
+    }
+
+
+class FitProgress:
+    """Reports the steps of a fit to scikit-learn's callbacks, and prints if asked to.
+
+    Parameters
+    ----------
+    estimator : BaseLAB
+    n_iter : int
+        Number of steps to come.
+    attributes : callable
+        Returns the fitted attributes that show a model.
+    X, y, sample_weight : array-like
+        Training data as `fit` received them.
+    """
+
+    def __init__(
+        self,
+        estimator: BaseLAB,
+        n_iter: int,
+        attributes: Callable[[LABExpansion], dict[str, Any]],
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+    ) -> None:
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self._data = {"X": X, "y": y, "metadata": metadata}
+        self._estimator = estimator
+        self._n_iter = n_iter
+        self._attributes = attributes
+        self._context = estimator._init_callback_context(max_subtasks=n_iter)
+        self._context.call_on_fit_task_begin(estimator=estimator, **self._data)
+
+    def step(self, trainer: LABTrainer, losses: list[float]) -> bool:
+        """Report a step, and return whether a callback asks to stop."""
+        if self._estimator.verbose and (
+            len(losses) % _VERBOSE_EVERY == 0 or len(losses) == self._n_iter
+        ):
             recent = np.mean(losses[-_VERBOSE_EVERY:])
             print(
-                f"[{type(self).__name__}] iteration {len(losses)}/{n_iter}, "
-                f"{n_support} support points, loss {recent:.3e}"
+                f"[{type(self._estimator).__name__}] iteration {len(losses)}/{self._n_iter}, "
+                f"{len(trainer.support)} support points, loss {recent:.3e}"
             )
+        step = self._context.subcontext("iteration")
+        step.call_on_fit_task_begin(estimator=self._estimator)
+        return step.call_on_fit_task_end(
+            estimator=self._estimator,
+            reconstruction_attributes=lambda: self._attributes(trainer.expansion(losses)),
+            **self._data,
+        )
 
-    def _expand(self, X, fitted):
-        """Values of the expansion with the given fitted attributes, (n_samples, n_outputs)."""
-        engine = make_engine(self.engine, self.device)
-        # Only differences of points count: around the centres' mean they survive float32.
-        shift = fitted["support_vectors_"].mean(axis=0)
-        centers = engine.asarray(fitted["support_vectors_"] - shift)
-        theta = engine.asarray(np.sqrt(fitted["bandwidths_"]))
-        coef = engine.asarray(fitted["dual_coef_"].reshape(len(centers), -1))
-        intercept = engine.asarray(np.atleast_1d(fitted["intercept_"]))
-        out = np.empty((X.shape[0], coef.shape[1]), dtype=X.dtype)
-        for chunk in gen_batches(X.shape[0], _PREDICTION_CHUNK):
-            points = engine.asarray(X[chunk] - shift)
-            out[chunk] = engine.to_numpy(
-                engine.predict(self.kernel, points, centers, theta, coef, intercept)
-            )
-        return out
-
-
-def callback_arguments(X, y, sample_weight):
-    """Training data as the hooks of scikit-learn's callbacks take them."""
-    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-    return {"X": X, "y": y, "metadata": metadata}
-
-
-def _power(kernel):
-    """Power of a difference that a bandwidth multiplies."""
-    return 1 if kernel == "laplacian" else 2
-
-
-def _importances(dual_coef, sensitivities):
-    totals = np.abs(dual_coef).sum(axis=1) @ sensitivities
-    return totals / totals.sum() if totals.sum() > 0 else totals
+    def end(self, fitted: dict[str, Any]) -> None:
+        """Report the end of the fit."""
+        self._context.call_on_fit_task_end(
+            estimator=self._estimator, reconstruction_attributes=lambda: fitted, **self._data
+        )

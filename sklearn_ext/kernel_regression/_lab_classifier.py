@@ -1,9 +1,12 @@
 """Kernel ridgeless classification with locally adaptive bandwidths."""
 
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.special import softmax
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
@@ -13,28 +16,119 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
-from ._lab_base import BaseLAB, callback_arguments
-from ._lab_docs import with_common_docs
-from ._temperature import fit_temperature
+from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
+from ._lab_base import BaseLAB, FitProgress, fitted_attributes
+from ._lab_engine import make_engine
+from ._lab_training import LABExpansion, train_lab
+
+if TYPE_CHECKING:
+    import torch
+
+_LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
 
 
-@with_common_docs
 class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     r"""Kernel ridgeless classification with locally adaptive bandwidths (LAB RBF).
 
-    Regression on targets 1 for the class of a row and -1 for the others, with squared loss, on
-    few support points that each have bandwidths of their own; the class with the largest score
-    wins. Probabilities come from a temperature, fitted on rows that training does not see.
+    Regression with squared loss on targets that are 1 for the class of a sample and -1 for the
+    other classes, on a few support points that each have their own bandwidths [1]_ [2]_. The
+    class with the largest score is predicted. Probabilities come from a temperature that is
+    fitted to samples held out from training.
 
     Parameters
     ----------
-    {parameters}
+    n_support : int, float in (0, 1) or "auto", default="auto"
+        Number of support points, or the fraction of distinct training samples that become
+        support points. "auto" is a fifth of the samples, at least 50 and at most 200. There are
+        never more support points than distinct samples.
+
+    kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
+        Form of the kernel. With bandwidths :math:`b_{ik}` (``bandwidths_``) it is
+        :math:`\exp(-\sqrt{\sum_k b_{ik} (x_k - c_{ik})^2})`,
+        :math:`\exp(-\sum_k b_{ik} |x_k - c_{ik}|)` or
+        :math:`\exp(-\sum_k b_{ik} (x_k - c_{ik})^2)`.
+
+    gamma : float or "median", default="median"
+        Initial bandwidth, for standardized features. "median" makes the median exponent between
+        random samples equal to 4.
+
+    locality : float in [0, 1] or "auto", default="auto"
+        How far the bandwidths of one support point may depart from those that all share. 1 leaves
+        them free, and 0 ties them together; in between, deviations decay at
+        ``1 / locality - 1`` times the learning rate. "auto" is 1 for a ridge of at most 0.03 and
+        ``0.03 / alpha_`` above, because noisy data cannot determine many free bandwidths.
+
+    support_dropout : float in [0, 1) or "auto", default="auto"
+        Fraction of the support points that each training step leaves out at random. It keeps the
+        bandwidths from fitting noise. "auto" is a hundredth of the number of bandwidths per
+        sample, at most 0.1.
+
+    learn_targets : bool, default=True
+        Whether the targets that the support points interpolate are learned, beginning at the
+        data. False keeps the data, as the papers do.
+
+    alpha : float, "auto" or "learn", default="auto"
+        Ridge of the interpolation. "auto" takes the best ridge of kernel ridge regression with
+        the initial bandwidth by the leave-one-out error on at most 500 samples, multiplied by the
+        fraction of the samples that these are, and at least 1e-3. "learn" trains the ridge with
+        the bandwidths, beginning at 1e-3.
+
+    growth : {"random", "error", "error_sampled"} or None, default="random"
+        How support points are added to the first third: at random, those with the largest
+        absolute errors, or drawn with probabilities proportional to the errors. None starts with
+        all of them, at random.
+
+    n_warmup : int, default=300
+        Number of steps on bandwidths that all support points share.
+
+    n_growth_stages : int, default=5
+        Number of times that support points are added.
+
+    growth_iter : int, default=100
+        Number of steps in each of these stages.
+
+    max_iter : int, default=2000
+        Number of steps with all support points, while the learning rate decays to one percent.
+
+    batch_size : int or "auto", default="auto"
+        Number of samples in a step. "auto" is a fortieth of the samples, at least 128 and at most
+        512.
+
+    learning_rate : float, default=1e-2
+        Step size of Adam for the bandwidths, and for ``log(alpha)`` when it is learned.
+
+    target_learning_rate : float, default=1e-3
+        Step size of Adam for the targets. Slow targets fit less noise.
+
+    beta_2 : float in [0, 1), default=0.98
+        Decay of Adam's second moment.
+
+    standardize : bool, default=True
+        Whether features are brought to mean 0 and variance 1 during training. Fitted attributes
+        are in the units of the input in any case.
 
     validation_fraction : float in [0, 1), default=0.1
-        Share of the rows of every class that is kept from training, for the temperature. Classes
-        of fewer than three distinct rows give none; without any, ``temperature_`` is 1.
+        Fraction of the samples of each class that is held out from training to fit the
+        temperature. Classes with fewer than three distinct samples keep all of theirs; without
+        any held-out sample ``temperature_`` is 1.
 
-    {computing}
+    engine : {"auto", "numba", "torch"}, default="auto"
+        Library that does the arithmetic. "auto" is numba on the CPU and torch elsewhere.
+
+    device : str, torch.device or None, default=None
+        Device of the torch engine: "cpu", "cuda", "mps", or "auto" for the best one available.
+        None is the CPU.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the choice of support points and batches. The same seed gives the same model on
+        any number of threads and for any order of the samples.
+
+    warm_start : bool, default=False
+        Whether another call of `fit` continues from the fitted support points with `max_iter`
+        steps, adding support points if `n_support` is larger than before.
+
+    verbose : int, default=0
+        If positive, the loss is printed every 100 steps.
 
     Attributes
     ----------
@@ -42,13 +136,17 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Class labels.
 
     temperature_ : float
-        What scores are divided by before the softmax.
+        Scores are divided by this value before the softmax.
 
-    {support}
+    support_ : ndarray of shape (n_support_,)
+        Indices of the support points in the training data.
+
+    support_vectors_ : ndarray of shape (n_support_, n_features)
+        The support points.
 
     support_targets_ : ndarray of shape (n_support_, n_scores)
-        The targets that they interpolate, up to ``alpha_`` times their coefficients; one
-        column with two classes, else one a class.
+        The targets that the support points interpolate, up to ``alpha_`` times their
+        coefficients: one column for two classes, and one per class for more.
 
     bandwidths_ : ndarray of shape (n_support_, n_features)
         Learned bandwidths, per squared unit of the feature (per unit for the laplacian kernel).
@@ -59,28 +157,42 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     intercept_ : ndarray of shape (n_scores,)
         Mean of the targets.
 
-    {machine}
+    alpha_ : float
+        Ridge of the interpolation.
+
+    n_support_ : int
+        Number of support points.
+
+    feature_importances_ : ndarray of shape (n_features,)
+        Mean over the support points of the change of the exponent for one standard deviation of
+        the feature, ``bandwidths_ * std**2`` (``* std`` for the laplacian kernel), weighted by
+        the absolute values of ``dual_coef_``. The importances sum to one.
 
     loss_curve_ : ndarray of shape (n_iter_,)
-        Squared error of every step's batch, in units of squared scores, summed over columns.
+        Squared error of the batch of each step, in units of squared scores, summed over columns.
 
     n_iter_ : int
         Number of training steps.
 
-    {input_facts}
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
-    LABRidgelessRegressor : The same for numbers.
-    sklearn.svm.SVC : One fixed kernel, support vectors chosen by the hinge loss.
+    LABRidgelessRegressor : The same model for regression.
+    sklearn.svm.SVC : One fixed kernel, with support vectors chosen by the hinge loss.
 
     Notes
     -----
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
-    whatever the number of rows. Far from all support points the kernel vanishes and the
+    whatever the number of samples. Far from all support points the kernel vanishes and the
     prediction returns to the intercept.
 
-    Duplicate rows are merged, so weights of rows mean the same as copies of them.
+    Duplicate samples are merged, so an integer weight means the same as that many copies.
 
     References
     ----------
@@ -95,10 +207,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     >>> from sklearn_ext import LABRidgelessClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> model = LABRidgelessClassifier(max_iter=300, random_state=0).fit(X, y)
-    >>> bool(model.score(X, y) > 0.95)
-    True
-    >>> model.predict_proba(X[:1]).shape
-    (1, 3)
+    >>> round(model.score(X, y), 2)
+    0.99
+    >>> model.predict_proba(X[:1]).round(2)
+    array([[1., 0., 0.]])
     """
 
     _parameter_constraints = {
@@ -106,33 +218,36 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
     }
 
+    classes_: Array
+    temperature_: float
+
     def __init__(
         self,
         *,
-        n_support="auto",
-        kernel="laplacian",
-        gamma="median",
-        locality="auto",
-        support_dropout="auto",
-        learn_targets=True,
-        alpha="auto",
-        growth="random",
-        n_warmup=300,
-        n_growth_stages=5,
-        growth_iter=100,
-        max_iter=2000,
-        batch_size="auto",
-        learning_rate=1e-2,
-        target_learning_rate=1e-3,
-        beta_2=0.98,
-        standardize=True,
-        validation_fraction=0.1,
-        engine="auto",
-        device=None,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-    ):
+        n_support: int | float | str = "auto",
+        kernel: str = "laplacian",
+        gamma: float | str = "median",
+        locality: float | str = "auto",
+        support_dropout: float | str = "auto",
+        learn_targets: bool = True,
+        alpha: float | str = "auto",
+        growth: str | None = "random",
+        n_warmup: int = 300,
+        n_growth_stages: int = 5,
+        growth_iter: int = 100,
+        max_iter: int = 2000,
+        batch_size: int | str = "auto",
+        learning_rate: float = 1e-2,
+        target_learning_rate: float = 1e-3,
+        beta_2: float = 0.98,
+        standardize: bool = True,
+        validation_fraction: float = 0.1,
+        engine: str = "auto",
+        device: "str | torch.device | None" = None,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             n_support=n_support,
             kernel=kernel,
@@ -162,18 +277,18 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn support points, their targets and bandwidths, and the temperature.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows.
+            Training samples.
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the outer loss and in the fit of the temperature. A row of
-            weight k counts like k copies.
+            Weights of the samples in the training loss and in the fit of the temperature. A
+            sample of weight k counts like k copies.
 
         Returns
         -------
@@ -183,53 +298,66 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Raises
         ------
         ValueError
-            If the input is not finite or of the wrong shape, if there is one class only, if a
+            If the input is not finite or has the wrong shape, if there is only one class, if a
             parameter is out of range, or if training diverges.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        classes, codes = np.unique(y[weights > 0], return_inverse=True)
+        features, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(labels)
+        weights = _check_sample_weight(
+            sample_weight, features, dtype=np.float64, ensure_non_negative=True
+        )
+        classes, codes = np.unique(labels[weights > 0], return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs rows of at least 2 classes with positive "
+                f"{type(self).__name__} needs samples of at least 2 classes with positive "
                 f"sample_weight, got one class: {classes[0]!r}."
             )
-        signs = np.full((len(y), len(classes)), -1.0)
+        signs = np.full((len(labels), len(classes)), -1.0)
         signs[np.flatnonzero(weights), codes] = 1.0
-        # With two classes one column says it all: its sign is that of the second class.
+        # With two classes one column is enough: its sign is that of the second class.
         Y = signs[:, 1:] if len(classes) == 2 else signs
 
         rng = local_random_state(self.random_state)
-        rows, weights = merge_duplicate_rows(X, Y, weights)
-        labels = signs[rows].argmax(axis=1)
-        held_out = _hold_out(labels, self.validation_fraction, rng)
+        samples, weights = merge_duplicate_rows(features, Y, weights)
+        class_indices = signs[samples].argmax(axis=1)
+        held_out = _held_out(class_indices, self.validation_fraction, rng)
+        engine = make_engine(self.engine, self.device)
+        config = self._config(scale_targets=False)
+        start = self._model_to_continue()
 
-        def finish(attributes):
-            return {**attributes, "classes_": classes, "temperature_": 1.0}
+        def attributes(model: LABExpansion) -> dict[str, Any]:
+            return {**fitted_attributes(model), "classes_": classes, "temperature_": 1.0}
 
-        fitted = self._fit_expansion(
-            X,
+        n_iter = config.n_iterations(warm_start=start is not None)
+        progress = FitProgress(self, n_iter, attributes, features, labels, sample_weight)
+        model = train_lab(
+            features,
             Y,
-            rows[~held_out],
-            weights[~held_out],
+            config,
             rng,
-            scale_targets=False,
-            finish=finish,
-            callback_data=callback_arguments(X, y, sample_weight),
+            samples=samples[~held_out],
+            weights=weights[~held_out],
+            engine=engine,
+            start=start,
+            after_iteration=progress.step,
         )
+        fitted = attributes(model)
+        progress.end(fitted)
         if held_out.any():
-            scores = _class_scores(self._expand(X[rows[held_out]], fitted))
-            fitted["temperature_"] = fit_temperature(scores, labels[held_out], weights[held_out])
-        vars(self).update(fitted)
+            scores = _class_scores(self._evaluate(features[samples[held_out]], model))
+            fitted["temperature_"] = fit_temperature(
+                scores, class_indices[held_out], weights[held_out]
+            )
+        self.__dict__.update(fitted)
         return self
 
-    def decision_function(self, X):
-        """Scores of the classes: near 1 for the right one, near -1 for others.
+    def decision_function(self, X: ArrayLike) -> FloatArray:
+        """Return the scores of the classes: near 1 for the right one, near -1 for the others.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
@@ -237,16 +365,17 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
             With two classes, the score of ``classes_[1]``.
         """
         check_is_fitted(self, "dual_coef_")
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        scores = self._expand(X, vars(self))
+        points = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        scores = self._evaluate(points)
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> Array:
         """Predict the class with the largest score.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
@@ -256,29 +385,66 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         indices = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[indices]
 
-    def predict_proba(self, X):
-        """Probabilities of the classes: softmax of the scores over ``temperature_``.
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """Predict class probabilities: the softmax of the scores divided by ``temperature_``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Samples.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            Columns are in the order of ``classes_``.
         """
         scores = self.decision_function(X)
         return softmax(_class_scores(scores.reshape(len(scores), -1)) / self.temperature_, axis=1)
 
 
-def _class_scores(scores):
-    """One column a class, also for two classes."""
+def fit_temperature(scores: FloatArray, y: IntArray, weights: FloatArray) -> float:
+    r"""Return the T for which the softmax of ``scores / T`` fits held-out labels best.
+
+    Minimizes the cross-entropy against labels that are smoothed as in Platt's scaling: with n
+    samples the true class gets :math:`(n + 1) / (n + 2)` and the others divide
+    :math:`1 / (n + 2)` evenly. A few samples that are all classified well thus do not drive T to
+    zero.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_classes)
+    y : ndarray of shape (n_samples,)
+        Class indices.
+    weights : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    float
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks", ICML
+    2017; J. Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+    """
+    n_samples, n_classes = scores.shape
+    smooth = np.full(scores.shape, 1.0 / ((n_samples + 2.0) * (n_classes - 1.0)))
+    smooth[np.arange(n_samples), y] = (n_samples + 1.0) / (n_samples + 2.0)
+
+    def cross_entropy(log_temperature: float) -> float:
+        log_proba = log_softmax(scores / np.exp(log_temperature), axis=1)
+        return -np.average((smooth * log_proba).sum(axis=1), weights=weights)
+
+    best = minimize_scalar(cross_entropy, bounds=_LOG_TEMPERATURE_RANGE, method="bounded")
+    return float(np.exp(best.x))
+
+
+def _class_scores(scores: FloatArray) -> FloatArray:
+    """Return one column per class, also for two classes."""
     return np.hstack((-scores, scores)) if scores.shape[1] == 1 else scores
 
 
-def _hold_out(labels, fraction, rng):
-    """Mask of the rows kept for the temperature: a share of each class of three rows or more."""
+def _held_out(labels: IntArray, fraction: float, rng: np.random.RandomState) -> BoolArray:
+    """Draw the samples that fit the temperature, from each class with at least three."""
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))

@@ -1,65 +1,69 @@
-"""LAB kernels on the CPU: fused numba loops, LAPACK for the solve.
+"""LAB kernels on the CPU: fused numba loops, and LAPACK for the linear system.
 
-Differences are formed directly, never by expanding the square, so identical rows are at
-distance zero exactly. The innermost loop runs over centres: it is contiguous, needs no
+Differences are formed directly, never by expanding the square, so that identical points are at
+distance zero exactly. The innermost loop runs over the centers: it is contiguous, needs no
 reassociation, and LLVM turns it into vector instructions; four points share each load of the
-centres' tables. Nothing here starts a thread, so results do not depend on thread counts and
-fits can run side by side.
+centers' tables. Nothing here starts a thread, so results do not depend on the number of threads,
+and fits can run side by side.
 """
 
 import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, lapack
 
+from ..utils._typing import FloatArray
 from ._vector_exp import exp_nonpositive
 
 _RBF, _EXPONENTIAL, _LAPLACIAN = range(3)
 _CODES = {"rbf": _RBF, "exponential": _EXPONENTIAL, "laplacian": _LAPLACIAN}
-_GROUP = 4  # points that share one pass over the centres; the loops below are unrolled for it
+_GROUP = 4  # points that share one pass over the centers; the loops below are unrolled for it
 
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
-class NumbaEngine:
-    """Arithmetic of :mod:`._lab_kernel` on NumPy arrays, in float64.
+class LABNumbaEngine:
+    """A :class:`LABEngine` on NumPy arrays of float64.
 
-    The large matrices of a step live in memory that the engine keeps: what :meth:`kernel` and
-    :meth:`factorize` return is good until they are called again. Fresh memory a step would cost
-    as much in page faults as the arithmetic.
+    The engine reuses the memory of the large matrices: what :meth:`kernel` and :meth:`factorize`
+    return is valid until they are called again. Page faults of fresh memory would cost as much
+    time as the arithmetic.
     """
 
     name = "numba"
 
-    def __init__(self):
-        self._memory = {}
+    def __init__(self) -> None:
+        self._memory: dict[str, FloatArray] = {}
 
-    def _reuse(self, name, shape):
+    def _reuse(self, name: str, shape: tuple[int, ...]) -> FloatArray:
         size = math.prod(shape)
         if name not in self._memory or self._memory[name].size < size:
             self._memory[name] = np.empty(size)
         return self._memory[name][:size].reshape(shape)
 
-    def asarray(self, x):
+    def asarray(self, x: ArrayLike) -> FloatArray:
         return np.ascontiguousarray(x, dtype=np.float64)
 
-    def to_numpy(self, x):
+    def to_numpy(self, x: FloatArray) -> FloatArray:
         return x
 
-    def zeros(self, *shape):
+    def zeros(self, *shape: int) -> FloatArray:
         return np.zeros(shape)
 
-    def vstack(self, a, b):
+    def vstack(self, a: FloatArray, b: FloatArray) -> FloatArray:
         return np.concatenate((a, b))
 
-    def repeat_row(self, row, n):
+    def repeat_row(self, row: FloatArray, n: int) -> FloatArray:
         return np.repeat(row, n, axis=0)
 
-    def norm(self, x):
+    def norm(self, x: FloatArray) -> float:
         return float(np.sqrt(np.vdot(x, x)))
 
-    def kernel(self, kernel, points, centers, theta):
+    def kernel(
+        self, kernel: str, points: FloatArray, centers: FloatArray, theta: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """Return K = exp(-D), of shape (n_points, n_centers), and D if its gradient needs it."""
         shape = (points.shape[0], centers.shape[0])
         K = self._reuse("K", shape)
@@ -67,22 +71,40 @@ class NumbaEngine:
         _kernel(_CODES[kernel], points, _columns(centers), _columns(theta**2), K, D)
         return K, D
 
-    def factorize(self, K, alpha):
-        """LU factors of K + alpha I."""
+    def factorize(self, K: FloatArray, alpha: float) -> "_LU":
+        """Return the LU factors of K + alpha I."""
         A = self._reuse("A", K.shape)
         A[:] = K
         A.flat[:: A.shape[1] + 1] += alpha
         return _LU(A)
 
-    def theta_gradient(self, kernel, points, centers, theta, K, D, left, right):
-        """Gradient in theta of a loss whose sensitivity to K is ``left @ right.T``."""
+    def theta_gradient(
+        self,
+        kernel: str,
+        points: FloatArray,
+        centers: FloatArray,
+        theta: FloatArray,
+        K: FloatArray,
+        D: FloatArray,
+        left: FloatArray,
+        right: FloatArray,
+    ) -> FloatArray:
+        """Return the gradient in theta of a loss whose gradient in K is ``left @ right.T``."""
         out = np.zeros(centers.shape[::-1])
         _bandwidth_gradient(
             _CODES[kernel], points, _columns(centers), K, D, left, _columns(right), out
         )
         return 2.0 * theta * out.T
 
-    def predict(self, kernel, X, centers, theta, coef, intercept):
+    def predict(
+        self,
+        kernel: str,
+        X: FloatArray,
+        centers: FloatArray,
+        theta: FloatArray,
+        coef: FloatArray,
+        intercept: FloatArray,
+    ) -> FloatArray:
         """Return ``K @ coef + intercept`` without forming K."""
         out = np.empty((X.shape[0], coef.shape[1]))
         _predict(
@@ -92,23 +114,23 @@ class NumbaEngine:
 
 
 class _LU:
-    def __init__(self, A):
-        # The transpose of a C-ordered array is Fortran-ordered: LAPACK factorises A^T in place.
+    def __init__(self, A: FloatArray) -> None:
+        # The transpose of a C-ordered array is Fortran-ordered: LAPACK factorizes A^T in place.
         self._lu, self._pivots, info = lapack.dgetrf(A.T, overwrite_a=True)
         if info > 0:
             raise LinAlgError("the kernel matrix of the support points is singular")
 
-    def solve(self, B, transposed=False):
+    def solve(self, B: FloatArray, transposed: bool = False) -> FloatArray:
         x, _ = lapack.dgetrs(self._lu, self._pivots, B, trans=0 if transposed else 1)
         return np.ascontiguousarray(x)
 
 
-def _columns(x):
+def _columns(x: FloatArray) -> FloatArray:
     return np.ascontiguousarray(x.T)
 
 
 @_jit
-def _padded(points):
+def _padded(points: FloatArray) -> FloatArray:
     """Copy the points and repeat the last one until their number is a multiple of the group."""
     n = points.shape[0]
     out = np.empty((-(-n // _GROUP) * _GROUP, points.shape[1]))
@@ -118,12 +140,14 @@ def _padded(points):
 
 
 @njit(inline="always")
-def _gap(code, x, c):
+def _gap(code: int, x: float, c: float) -> float:
     return abs(x - c) if code == _LAPLACIAN else (x - c) * (x - c)
 
 
-@njit(inline="always", fastmath={"contract", "reassoc"})  # a sum vectorises only if reordered
-def _dot(a, b):
+@njit(
+    inline="always", fastmath={"contract", "reassoc"}
+)  # a sum is vectorized only if it may be reordered
+def _dot(a: FloatArray, b: FloatArray) -> float:
     total = 0.0
     for i in range(a.shape[0]):
         total += a[i] * b[i]
@@ -131,8 +155,15 @@ def _dot(a, b):
 
 
 @_jit
-def _exponents(code, points, t, centers, bandwidths, out):
-    """Write D between the points t, ..., t + 3 and all centres into ``out`` (4, m)."""
+def _exponents(
+    code: int,
+    points: FloatArray,
+    t: int,
+    centers: FloatArray,
+    bandwidths: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Write D between the points t, ..., t + 3 and all centers into ``out`` (4, m)."""
     out[:] = 0.0
     for k in range(points.shape[1]):
         x0, x1 = points[t, k], points[t + 1, k]
@@ -151,7 +182,14 @@ def _exponents(code, points, t, centers, bandwidths, out):
 
 
 @_jit
-def _kernel(code, points, centers, bandwidths, K, D):
+def _kernel(
+    code: int,
+    points: FloatArray,
+    centers: FloatArray,
+    bandwidths: FloatArray,
+    K: FloatArray,
+    D: FloatArray,
+) -> None:
     n, m = K.shape
     points = _padded(points)
     group = np.empty((_GROUP, m))
@@ -165,7 +203,16 @@ def _kernel(code, points, centers, bandwidths, K, D):
 
 
 @_jit
-def _bandwidth_gradient(code, points, centers, K, D, left, right, out):
+def _bandwidth_gradient(
+    code: int,
+    points: FloatArray,
+    centers: FloatArray,
+    K: FloatArray,
+    D: FloatArray,
+    left: FloatArray,
+    right: FloatArray,
+    out: FloatArray,
+) -> None:
     """Add sum_t S_ti dK_ti / dB_ik with S = left right^T and B = theta^2 to ``out`` (d, m)."""
     n, m = K.shape
     points = _padded(points)
@@ -180,7 +227,7 @@ def _bandwidth_gradient(code, points, centers, K, D, left, right, out):
                 weights[s, i] *= K[t + s, i]
             if code == _EXPONENTIAL:
                 for i in range(m):
-                    # At distance zero the kernel is one whatever the bandwidths are.
+                    # At distance zero the kernel is 1, whatever the bandwidths are.
                     r = D[t + s, i]
                     weights[s, i] *= 0.5 / r if r > 0.0 else 0.0
         for k in range(points.shape[1]):
@@ -194,7 +241,15 @@ def _bandwidth_gradient(code, points, centers, K, D, left, right, out):
 
 
 @_jit
-def _predict(code, X, centers, bandwidths, coef, intercept, out):
+def _predict(
+    code: int,
+    X: FloatArray,
+    centers: FloatArray,
+    bandwidths: FloatArray,
+    coef: FloatArray,
+    intercept: FloatArray,
+    out: FloatArray,
+) -> None:
     n, q = out.shape
     m = centers.shape[1]
     X = _padded(X)

@@ -1,54 +1,62 @@
-"""LAB kernels on torch tensors: matrix products, so that a GPU is kept busy.
+"""LAB kernels on torch tensors, by matrix products that keep a GPU busy.
 
-The squared distance is expanded into matrix products. Where that cancels (close points), the
-entry is computed again from the difference itself, so identical rows are at distance zero
-exactly and the exponential kernel's gradient stays finite.
+The squared distance is expanded into matrix products. Where that cancels, for points close to
+each other, the entry is computed again from the difference itself, so that identical points are
+at distance zero exactly and the gradient of the exponential kernel stays finite.
 """
 
 import torch
+from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
+from torch import Tensor
 
-# Entries below this share of the terms that were subtracted have lost too many digits.
+from ..utils._typing import FloatArray
+
+# Entries below this fraction of the subtracted terms have lost too many digits.
 _CANCELLATION = {torch.float64: 1e-5, torch.float32: 1e-2}
 # Elements of the largest temporary of the laplacian kernel, which has no matrix-product form.
 _TILE = 2**24
 
 
-class TorchEngine:
-    """Arithmetic of :mod:`._lab_kernel` on tensors of one device.
+class LABTorchEngine:
+    """A :class:`LABEngine` on tensors of one device.
 
-    float64 on the CPU, float32 elsewhere; the linear system is always solved in float64 (on the
-    CPU where the device has no float64).
+    Tensors are float64 on the CPU and float32 elsewhere. The linear system is always solved in
+    float64, on the CPU where the device does not support it.
     """
 
     name = "torch"
 
-    def __init__(self, device="cpu", dtype=None):
+    def __init__(
+        self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> None:
         self.device = torch.device(device)
         if dtype is None:
             dtype = torch.float64 if self.device.type == "cpu" else torch.float32
         self.dtype = dtype
         self.solve_device = torch.device("cpu") if self.device.type == "mps" else self.device
 
-    def asarray(self, x):
+    def asarray(self, x: ArrayLike) -> Tensor:
         return torch.as_tensor(x).to(device=self.device, dtype=self.dtype).contiguous()
 
-    def to_numpy(self, x):
+    def to_numpy(self, x: Tensor) -> FloatArray:
         return x.detach().to(device="cpu", dtype=torch.float64).numpy()
 
-    def zeros(self, *shape):
+    def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, device=self.device, dtype=self.dtype)
 
-    def vstack(self, a, b):
+    def vstack(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.cat((a, b))
 
-    def repeat_row(self, row, n):
+    def repeat_row(self, row: Tensor, n: int) -> Tensor:
         return row.repeat(n, 1)
 
-    def norm(self, x):
+    def norm(self, x: Tensor) -> float:
         return float(torch.linalg.vector_norm(x))
 
-    def kernel(self, kernel, points, centers, theta):
+    def kernel(
+        self, kernel: str, points: Tensor, centers: Tensor, theta: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return K = exp(-D), of shape (n_points, n_centers), and D, which its gradient needs."""
         if kernel == "laplacian":
             D = self._weighted_manhattan(points, centers, theta**2)
@@ -58,29 +66,47 @@ class TorchEngine:
                 D = D.sqrt_()
         return torch.exp(-D), D
 
-    def factorize(self, K, alpha):
-        """LU factors of K + alpha I, in float64."""
+    def factorize(self, K: Tensor, alpha: float) -> "_LU":
+        """Return the LU factors of K + alpha I, in float64."""
         return _LU(K, alpha, self)
 
-    def theta_gradient(self, kernel, points, centers, theta, K, D, left, right):
-        """Gradient in theta of a loss whose sensitivity to K is ``left @ right.T``."""
+    def theta_gradient(
+        self,
+        kernel: str,
+        points: Tensor,
+        centers: Tensor,
+        theta: Tensor,
+        K: Tensor,
+        D: Tensor,
+        left: Tensor,
+        right: Tensor,
+    ) -> Tensor:
+        """Return the gradient in theta of a loss whose gradient in K is ``left @ right.T``."""
         W = -(left @ right.T) * K
         if kernel == "laplacian":
             return 2.0 * theta * self._weighted_abs_differences(W, points, centers)
         if kernel == "exponential":
-            # At distance zero the kernel is one whatever the bandwidths are.
+            # At distance zero the kernel is 1, whatever the bandwidths are.
             W = torch.where(D > 0, W / (2.0 * D.clamp_min(torch.finfo(D.dtype).tiny)), 0.0)
         squares = W.T @ points**2 - 2.0 * centers * (W.T @ points)
         squares += centers**2 * W.sum(dim=0)[:, None]
         return 2.0 * theta * squares
 
-    def predict(self, kernel, X, centers, theta, coef, intercept):
+    def predict(
+        self,
+        kernel: str,
+        X: Tensor,
+        centers: Tensor,
+        theta: Tensor,
+        coef: Tensor,
+        intercept: Tensor,
+    ) -> Tensor:
         """Return ``K @ coef + intercept``."""
         K, _ = self.kernel(kernel, X, centers, theta)
         return K @ coef + intercept
 
-    def _weighted_sqeuclidean(self, points, centers, bandwidths):
-        # Only differences count: a common shift takes away what the expansion would cancel.
+    def _weighted_sqeuclidean(self, points: Tensor, centers: Tensor, bandwidths: Tensor) -> Tensor:
+        # Only differences matter: a common shift removes what the expansion would cancel.
         shift = centers.mean(dim=0)
         points, centers = points - shift, centers - shift
         terms = points**2 @ bandwidths.T + (bandwidths * centers**2).sum(dim=1)
@@ -93,7 +119,7 @@ class TorchEngine:
             D[t, i] = (bandwidths[i] * (points[t] - centers[i]) ** 2).sum(dim=1)
         return D
 
-    def _weighted_manhattan(self, points, centers, bandwidths):
+    def _weighted_manhattan(self, points: Tensor, centers: Tensor, bandwidths: Tensor) -> Tensor:
         return torch.cat(
             [
                 (bandwidths * (tile[:, None, :] - centers).abs()).sum(dim=2)
@@ -101,7 +127,7 @@ class TorchEngine:
             ]
         )
 
-    def _weighted_abs_differences(self, W, points, centers):
+    def _weighted_abs_differences(self, W: Tensor, points: Tensor, centers: Tensor) -> Tensor:
         out = torch.zeros_like(centers)
         step = self._tile_rows(centers)
         for tile, weights in zip(points.split(step), W.split(step), strict=True):
@@ -109,12 +135,12 @@ class TorchEngine:
         return out
 
     @staticmethod
-    def _tile_rows(centers):
+    def _tile_rows(centers: Tensor) -> int:
         return max(1, _TILE // centers.numel())
 
 
 class _LU:
-    def __init__(self, K, alpha, engine):
+    def __init__(self, K: Tensor, alpha: float, engine: LABTorchEngine) -> None:
         self._engine = engine
         A = K.to(device=engine.solve_device, dtype=torch.float64, copy=True)
         A.diagonal().add_(alpha)
@@ -122,7 +148,7 @@ class _LU:
         if info.item() > 0:
             raise LinAlgError("the kernel matrix of the support points is singular")
 
-    def solve(self, B, transposed=False):
+    def solve(self, B: Tensor, transposed: bool = False) -> Tensor:
         B = B.to(device=self._engine.solve_device, dtype=torch.float64)
         x = torch.linalg.lu_solve(self._lu, self._pivots, B, adjoint=transposed)
         return x.to(device=self._engine.device, dtype=self._engine.dtype)

@@ -1,43 +1,246 @@
-r"""Learning the bandwidths, targets and (on request) the ridge of a LAB model with Adam.
+r"""The algorithm of LAB: learning bandwidths, targets and, on request, the ridge with Adam.
 
-The order of events: a warm-up on one bandwidth row shared by all centres, stages that add
-centres, and a long last stage in which the learning rate decays along a cosine to one percent.
+Training has three phases: a warm-up on one row of bandwidths that all centers share, stages that
+add centers, and a long last stage in which the learning rate decays along a cosine to one percent.
 
-Bandwidth rows are written :math:`\theta_i = s + \delta_i`: a shared row and deviations from it,
-which decay by :math:`\delta_i \leftarrow (1 - \eta \rho) \delta_i` in every step. With an
-infinite pull :math:`\rho` the deviations are never made, and one kernel with a bandwidth a
-feature is left.
+Rows of bandwidths are written :math:`\theta_i = s + \delta_i`: a shared row, and deviations from
+it that decay by :math:`\delta_i \leftarrow (1 - \eta \rho) \delta_i` in every step. With an
+infinite pull :math:`\rho` there are no deviations, and the model is a kernel with one bandwidth
+per feature.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgError
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
+from threadpoolctl import threadpool_limits
 
 from ..utils._rows import row_keys
-from ._adam import Adam
+from ..utils._typing import FloatArray, IntArray
+from ._lab_defaults import (
+    alpha_subsample,
+    auto_alpha,
+    auto_batch_size,
+    auto_locality,
+    auto_support_dropout,
+    median_theta,
+    resolve_n_support,
+)
+from ._lab_engine import EngineArray, LABEngine, make_engine
 from ._lab_kernel import dual_coefficients, outer_loss
 
-_MAX_GRADIENT_NORM = 10.0  # of the bandwidths' gradient
+_MAX_GRADIENT_NORM = 10.0  # of the gradient in theta
 _BETA_1 = 0.9  # decay of Adam's first moment
-_FINAL_RATE = 0.01  # share of the learning rate that is left at the end
-MEDIAN_EXPONENT = 4.0
-_PREDICTION_CHUNK = 4096
+_FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end
+_FIRST_LEARNED_ALPHA = 1e-3
+_N_PAIRS = 500  # pairs of samples behind the median exponent
+CHUNK_SIZE = 4096  # samples that are standardized or predicted at a time
+
+
+@dataclass(frozen=True)
+class LABConfig:
+    """How a LAB model is built and trained.
+
+    Parameters
+    ----------
+    n_support, kernel, gamma, locality, support_dropout, learn_targets, alpha, growth, n_warmup, \
+            n_growth_stages, growth_iter, max_iter, batch_size, learning_rate, \
+            target_learning_rate, beta_2, standardize
+        As in :class:`sklearn_ext.LABRidgelessRegressor`.
+    scale_targets : bool, default=True
+        Whether the columns of Y are scaled to variance 1. They are always centered.
+
+    Examples
+    --------
+    >>> from sklearn_ext.kernel_regression import LABConfig
+    >>> LABConfig(n_warmup=10, growth=None, max_iter=50).n_iterations()
+    60
+    """
+
+    n_support: int | float | str = "auto"
+    kernel: str = "laplacian"
+    gamma: float | str = "median"
+    locality: float | str = "auto"
+    support_dropout: float | str = "auto"
+    learn_targets: bool = True
+    alpha: float | str = "auto"
+    growth: str | None = "random"
+    n_warmup: int = 300
+    n_growth_stages: int = 5
+    growth_iter: int = 100
+    max_iter: int = 2000
+    batch_size: int | str = "auto"
+    learning_rate: float = 1e-2
+    target_learning_rate: float = 1e-3
+    beta_2: float = 0.98
+    standardize: bool = True
+    scale_targets: bool = True
+
+    def n_iterations(self, *, warm_start: bool = False) -> int:
+        """Return the number of training steps.
+
+        Parameters
+        ----------
+        warm_start : bool, default=False
+            Whether training continues from a model.
+
+        Returns
+        -------
+        int
+        """
+        return sum(stage.n_iter for stage in plan_stages(self, 1, warm_start=warm_start))
+
+
+@dataclass(frozen=True)
+class LABExpansion:
+    """A trained LAB model, in the units of the data.
+
+    Parameters
+    ----------
+    support : ndarray of int, shape (n_support,)
+        Indices of the support points in X.
+    support_vectors : ndarray of shape (n_support, n_features)
+        The support points.
+    support_targets : ndarray of shape (n_support, n_outputs)
+        The targets that they interpolate, up to alpha times their coefficients.
+    bandwidths : ndarray of shape (n_support, n_features)
+        Bandwidths, that is theta squared.
+    dual_coef : ndarray of shape (n_support, n_outputs)
+        Coefficients of the kernel expansion.
+    intercept : ndarray of shape (n_outputs,)
+        Mean of the targets.
+    alpha : float
+        Ridge of the interpolation.
+    feature_importances : ndarray of shape (n_features,)
+        As in :class:`sklearn_ext.LABRidgelessRegressor`.
+    loss_curve : ndarray of shape (n_iter,)
+        Outer loss of the batch of each step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.kernel_regression import LABConfig, train_lab
+    >>> X = np.linspace(0, 3, 50)[:, None]
+    >>> config = LABConfig(n_support=6, n_warmup=5, growth=None, max_iter=5)
+    >>> train_lab(X, np.sin(X), config, np.random.RandomState(0)).loss_curve.shape
+    (10,)
+    """
+
+    support: IntArray
+    support_vectors: FloatArray
+    support_targets: FloatArray
+    bandwidths: FloatArray
+    dual_coef: FloatArray
+    intercept: FloatArray
+    alpha: float
+    feature_importances: FloatArray
+    loss_curve: FloatArray
+
+
+def train_lab(
+    X: FloatArray,
+    Y: FloatArray,
+    config: LABConfig,
+    rng: np.random.RandomState,
+    *,
+    samples: IntArray | None = None,
+    weights: FloatArray | None = None,
+    engine: LABEngine | None = None,
+    start: LABExpansion | None = None,
+    after_iteration: "Callable[[LABTrainer, list[float]], bool] | None" = None,
+) -> LABExpansion:
+    """Train a LAB kernel machine on arrays.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Samples. They are never copied as a whole.
+    Y : ndarray of shape (n_samples, n_outputs)
+        Targets.
+    config : LABConfig
+        How to train.
+    rng : RandomState
+        Source of support points and batches.
+    samples : ndarray of int, shape (n_train,), default=None
+        Indices of the samples to train on, with distinct rows of (X, Y); None takes all.
+    weights : ndarray of shape (n_train,), default=None
+        Weights of these samples in the outer loss; None weights them equally.
+    engine : LABEngine, default=None
+        Does the arithmetic; None is numba.
+    start : LABExpansion, default=None
+        Model to continue from, with `config.max_iter` steps. Support points are added if
+        `config.n_support` is larger than its number of support points.
+    after_iteration : callable, default=None
+        Called after each step with the trainer, whose ``expansion(losses)`` is the present
+        model, and the losses so far. Training stops when it returns True.
+
+    Returns
+    -------
+    LABExpansion
+        The trained model.
+
+    Raises
+    ------
+    ValueError
+        If training diverges, the linear system is singular, or `start` has another number of
+        features or outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.kernel_regression import LABConfig, train_lab
+    >>> X = np.linspace(0, 3, 200)[:, None]
+    >>> config = LABConfig(n_support=20, n_warmup=20, growth_iter=5, max_iter=50)
+    >>> model = train_lab(X, np.sin(X), config, np.random.RandomState(0))
+    >>> model.bandwidths.shape, model.dual_coef.shape
+    ((20, 1), (20, 1))
+    """
+    engine = make_engine() if engine is None else engine
+    samples = np.arange(len(X)) if samples is None else samples
+    weights = np.ones(len(samples)) if weights is None else weights
+    data = TrainingSet(X, Y, samples, weights, config)
+    losses: list[float] = []
+    # Factorizing a few hundred rows thousands of times is fastest, and reproducible, on one
+    # thread of BLAS; threads are better spent on fits side by side.
+    with threadpool_limits(limits=1, user_api="blas"):
+        trainer = _prepare(engine, data, config, rng, start)
+        n_support = resolve_n_support(config.n_support, len(data))
+        stages = plan_stages(config, n_support, warm_start=start is not None)
+        try:
+            for stage, rate in _schedule(trainer, stages):
+                losses.append(trainer.step(rate, shared=stage.shared))
+                if after_iteration is not None and after_iteration(trainer, losses):
+                    break
+            return trainer.expansion(losses)
+        except FloatingPointError as error:
+            raise ValueError(
+                f"Training diverged at iteration {len(losses)}: {error}. Lower learning_rate "
+                f"(got {config.learning_rate!r}) or raise alpha (got {config.alpha!r})."
+            ) from error
+        except LinAlgError as error:
+            raise ValueError(
+                f"At iteration {len(losses)}, {error}. Raise alpha (got {config.alpha!r})."
+            ) from error
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps on a fixed set of centres.
+    """Some steps on a fixed set of centers.
 
     Attributes
     ----------
     n_iter : int
         Number of steps.
     n_support : int
-        Number of centres; those that are missing are added before the first step.
+        Number of centers; missing ones are added before the first step.
     shared : bool
-        Whether all centres move as one, on the mean row of the bandwidths.
+        Whether only the shared row of the bandwidths is trained.
     decay : bool
         Whether the learning rate decays.
     """
@@ -47,153 +250,337 @@ class Stage:
     shared: bool = False
     decay: bool = False
 
-    def rate(self, t):
-        """Share of the learning rate at step t."""
+    def rate(self, t: int) -> float:
+        """Return the factor of the learning rate at step t."""
         if not self.decay:
             return 1.0
         return _FINAL_RATE + (1.0 - _FINAL_RATE) * 0.5 * (1.0 + math.cos(math.pi * t / self.n_iter))
 
 
-def plan_stages(n_support, *, growth, n_warmup, n_growth_stages, growth_iter, max_iter):
-    """Lay out warm-up, growth and the last stage for ``n_support`` centres in the end."""
-    n_grown = n_growth_stages if growth is not None else 0
-    start = math.ceil(n_support / 3) if n_grown else n_support
-    sizes = [start + (n_support - start) * k // max(n_grown, 1) for k in range(n_grown)]
+def plan_stages(config: LABConfig, n_support: int, *, warm_start: bool = False) -> list[Stage]:
+    """Lay out warm-up, growth and the last stage for `n_support` centers at the end."""
+    last = Stage(config.max_iter, n_support, decay=True)
+    if warm_start:
+        return [last]
+    n_grown = config.n_growth_stages if config.growth is not None else 0
+    first = math.ceil(n_support / 3) if n_grown else n_support
+    sizes = [first + (n_support - first) * k // max(n_grown, 1) for k in range(n_grown)]
     return [
-        Stage(n_warmup, start, shared=True),
-        *(Stage(growth_iter, size) for size in sizes),
-        Stage(max_iter, n_support, decay=True),
+        Stage(config.n_warmup, first, shared=True),
+        *(Stage(config.growth_iter, size) for size in sizes),
+        last,
     ]
 
 
-def median_theta(X, kernel):
-    r"""Bandwidth for which the median exponent over the pairs (X[0], X[1]), ... is a constant.
+def _schedule(trainer: "LABTrainer", stages: list[Stage]) -> Iterator[tuple[Stage, float]]:
+    """Yield the stage and the rate of each step; add centers where a stage begins."""
+    for stage in stages:
+        trainer.grow(stage.n_support)
+        for t in range(stage.n_iter):
+            yield stage, stage.rate(t)
 
-    The starting scale must follow the number of features: :math:`\theta = 1` serves eight
-    features and is hopeless for a hundred.
-    """
-    gaps = np.abs(X[::2] - X[1::2])
-    if kernel == "laplacian":
-        exponent = np.median(gaps.sum(axis=1))
+
+def _prepare(
+    engine: LABEngine,
+    data: "TrainingSet",
+    config: LABConfig,
+    rng: np.random.RandomState,
+    start: LABExpansion | None,
+) -> "LABTrainer":
+    """Return a trainer with the parameters that are "auto" resolved."""
+    n_samples, n_features = len(data), data.X.shape[1]
+    if isinstance(config.gamma, str):
+        pairs = data.features(rng.randint(n_samples, size=2 * _N_PAIRS))
+        theta = median_theta(pairs, config.kernel)
     else:
-        exponent = np.median((gaps**2).sum(axis=1))
-    if exponent == 0.0:
-        return 1.0
-    if kernel == "exponential":
-        return MEDIAN_EXPONENT / math.sqrt(exponent)
-    return math.sqrt(MEDIAN_EXPONENT / exponent)
+        theta = math.sqrt(config.gamma)
+    if config.alpha == "auto":
+        drawn = alpha_subsample(n_samples, rng)
+        points, Y = data.features(drawn), data.Y[drawn]
+        alpha = auto_alpha(engine, config.kernel, points, Y, theta, n_samples)
+    elif config.alpha == "learn":
+        alpha = _FIRST_LEARNED_ALPHA if start is None else start.alpha
+    else:
+        alpha = float(config.alpha)
+    changes: dict[str, Any] = {}
+    if isinstance(config.locality, str):
+        changes["locality"] = auto_locality(alpha)
+    if isinstance(config.batch_size, str):
+        changes["batch_size"] = auto_batch_size(n_samples)
+    if isinstance(config.support_dropout, str):
+        n_support = resolve_n_support(config.n_support, n_samples)
+        changes["support_dropout"] = auto_support_dropout(n_support, n_features, n_samples)
+    trainer = LABTrainer(
+        engine,
+        data,
+        replace(config, **changes),
+        theta=np.full((1, n_features), theta),
+        alpha=alpha,
+        rng=rng,
+    )
+    if start is not None:
+        trainer.resume(start)
+    return trainer
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How a LAB model learns; names and meanings are those of the estimators' parameters.
-
-    Attributes
-    ----------
-    pull : float
-        Rate at which deviations from the shared bandwidth row decay, as a multiple of the
-        learning rate; infinity ties all rows together.
-    """
-
-    kernel: str
-    pull: float
-    support_dropout: float
-    learn_targets: bool
-    learn_alpha: bool
-    growth: str | None
-    batch_size: int
-    learning_rate: float
-    target_learning_rate: float
-    beta_2: float
-
-
-class LABTrainer:
-    """The learned state of a LAB model and the steps that change it.
+class TrainingSet:
+    """Samples of (X, Y), standardized on demand, in batches.
 
     Parameters
     ----------
-    engine : NumbaEngine or TorchEngine
-    data : TrainingRows
-    options : TrainingOptions
-    theta : ndarray of shape (1, d)
-        Bandwidths of the first support points.
+    X : ndarray of shape (n_samples, n_features)
+    Y : ndarray of shape (n_samples, n_outputs)
+    samples, weights : ndarrays of shape (n_train,)
+        Indices of the samples to use, and their weights.
+    config : LABConfig
+        Whether features are standardized and targets are scaled.
+    """
+
+    def __init__(
+        self,
+        X: FloatArray,
+        Y: FloatArray,
+        samples: IntArray,
+        weights: FloatArray,
+        config: LABConfig,
+    ) -> None:
+        self.X = X
+        self.samples = samples
+        moments = StandardScaler()
+        for chunk in gen_batches(len(samples), CHUNK_SIZE):
+            moments.partial_fit(X[samples[chunk]], sample_weight=weights[chunk])
+        n_features = X.shape[1]
+        self.x_std = np.sqrt(moments.var_)
+        self.x_mean = moments.mean_ if config.standardize else np.zeros(n_features)
+        self.x_scale = moments.scale_ if config.standardize else np.ones(n_features)
+
+        Y = Y[samples]
+        moments = StandardScaler().fit(Y, sample_weight=weights)
+        self.y_mean = moments.mean_
+        self.y_scale = moments.scale_ if config.scale_targets else np.ones(Y.shape[1])
+        self.Y = (Y - self.y_mean) / self.y_scale
+        self.weights = (weights / weights.mean())[:, None]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def standardize(self, vectors: FloatArray) -> FloatArray:
+        """Shift and scale vectors from the units of X; the result is float64."""
+        return (vectors - self.x_mean) / self.x_scale
+
+    def features(self, indices: IntArray | slice) -> FloatArray:
+        """Return the standardized features of some of the training samples."""
+        return self.standardize(self.X[self.samples[indices]])
+
+    def batches(self, batch_size: int, rng: np.random.RandomState) -> Iterator[IntArray]:
+        """Yield batches of indices forever: without replacement, shuffled in every epoch."""
+        n = len(self)
+        if batch_size >= n:
+            everything = np.arange(n)
+            while True:
+                yield everything
+        while True:
+            order = rng.permutation(n)
+            for start in range(0, n - batch_size + 1, batch_size):
+                yield order[start : start + batch_size]
+
+
+class Adam:
+    """Adam as directions to step along, for NumPy arrays and torch tensors alike.
+
+    Parameters
+    ----------
+    betas : tuple of two floats
+        Decay of the first and the second moment.
+    eps : float
+        Added to the root of the second moment.
+
+    Notes
+    -----
+    Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", arXiv:1412.6980.
+    """
+
+    def __init__(self, betas: tuple[float, float], eps: float = 1e-8) -> None:
+        self.betas = betas
+        self.eps = eps
+        self.n_calls = 0
+        self.mean: EngineArray = None
+        self.square: EngineArray = None
+
+    def direction(self, gradient: EngineArray) -> EngineArray:
+        r"""Update the moments and return :math:`\hat m / (\sqrt{\hat v} + \epsilon)`."""
+        if self.n_calls == 0:
+            self.mean, self.square = 0.0 * gradient, 0.0 * gradient
+        self.n_calls += 1
+        b1, b2 = self.betas
+        self.mean *= b1
+        self.mean += (1.0 - b1) * gradient
+        self.square *= b2
+        self.square += (1.0 - b2) * gradient**2
+        scale = (self.square / (1.0 - b2**self.n_calls)) ** 0.5
+        scale += self.eps
+        return self.mean / (scale * (1.0 - b1**self.n_calls))
+
+    def extend(self, engine: LABEngine, n_rows: int) -> None:
+        """Append moments for new rows: no momentum, and the mean second moment of the others."""
+        if self.n_calls == 0:
+            return
+        mean_square = self.square.mean(0)[None, :]
+        blank = engine.repeat_row(mean_square, n_rows)
+        self.mean = engine.vstack(self.mean, 0.0 * blank)
+        self.square = engine.vstack(self.square, blank)
+
+
+class LABTrainer:
+    """The state of a LAB model in training, and the steps that change it.
+
+    Parameters
+    ----------
+    engine : LABEngine
+    data : TrainingSet
+    config : LABConfig
+        With numbers in place of "auto", but for `alpha` and `n_support`.
+    theta : ndarray of shape (1, n_features)
+        Square roots of the bandwidths of the first support points.
     alpha : float
         Ridge to begin with.
     rng : RandomState
 
     Attributes
     ----------
-    rows : ndarray of shape (m,)
+    support : ndarray of shape (m,)
         Indices of the support points in the data's X.
     vectors : ndarray of shape (m, d)
-        The support points as they stand in X.
+        The support points in the units of X.
     centers, targets : arrays of the engine, of shapes (m, d), (m, q)
-        Standardised support points and their learned targets.
+        Standardized support points and their learned targets.
     shared, deviations : arrays of the engine, of shapes (1, d), (m, d)
-        The parts of the bandwidth rows.
+        The parts of theta.
     """
 
-    def __init__(self, engine, data, options, *, theta, alpha, rng):
+    def __init__(
+        self,
+        engine: LABEngine,
+        data: TrainingSet,
+        config: LABConfig,
+        *,
+        theta: FloatArray,
+        alpha: float,
+        rng: np.random.RandomState,
+    ) -> None:
         self.engine = engine
         self.data = data
-        self.options = options
+        self.config = config
         self.rng = rng
+        locality = float(config.locality)
+        self.pull = math.inf if locality == 0.0 else 1.0 / locality - 1.0
         self.log_alpha = np.log([alpha]) if alpha > 0 else np.array([-np.inf])
         self.shared = engine.asarray(theta)
-        self._batches = data.batches(options.batch_size, rng)
+        self._batches = data.batches(int(config.batch_size), rng)
         self._shared_adam, self._deviations_adam, self._targets_adam, self._alpha_adam = (
-            Adam(betas=(_BETA_1, options.beta_2)) for _ in range(4)
+            Adam(betas=(_BETA_1, config.beta_2)) for _ in range(4)
         )
         self._set_support(
-            rows=np.empty(0, dtype=np.intp),
+            support=np.empty(0, dtype=np.intp),
             vectors=data.X[:0],
             targets=data.Y[:0],
             deviations=np.empty((0, data.X.shape[1])),
         )
 
-    def resume(self, *, rows, vectors, targets, theta):
-        """Go on from given support points and bandwidth rows."""
+    def resume(self, model: LABExpansion) -> None:
+        """Continue from the support points and bandwidths of a model.
+
+        Raises
+        ------
+        ValueError
+            If it has another number of features or outputs than the data.
+        """
+        data = self.data
+        given = (model.support_vectors.shape[1], model.support_targets.shape[1])
+        if given != (data.X.shape[1], data.Y.shape[1]):
+            raise ValueError(
+                f"warm_start=True needs the {given[0]} features and {given[1]} outputs of the "
+                f"previous call, got {data.X.shape[1]} and {data.Y.shape[1]}."
+            )
+        theta = np.sqrt(model.bandwidths * data.x_scale**self._power)
         mean_row = theta.mean(axis=0, keepdims=True)
         self.shared = self.engine.asarray(mean_row)
-        self._set_support(rows, vectors, targets, theta - mean_row)
+        self._set_support(
+            model.support,
+            model.support_vectors.astype(data.X.dtype),
+            (model.support_targets - data.y_mean) / data.y_scale,
+            theta - mean_row,
+        )
 
-    def _set_support(self, rows, vectors, targets, deviations):
-        self.rows = rows
+    def _set_support(
+        self, support: IntArray, vectors: FloatArray, targets: ArrayLike, deviations: ArrayLike
+    ) -> None:
+        self.support = support
         self.vectors = vectors
         self.centers = self.engine.asarray(self.data.standardize(vectors))
         self.targets = self.engine.asarray(targets)
         self.deviations = self.engine.asarray(deviations)
-        self._known = set(row_keys(vectors))
+        self._present = set(row_keys(vectors))
 
     @property
-    def theta(self):
+    def theta(self) -> EngineArray:
+        """Square roots of the bandwidths, of shape (m, d)."""
         return self.shared + self.deviations
 
     @property
-    def alpha(self):
+    def alpha(self) -> float:
+        """The present ridge."""
         return float(np.exp(self.log_alpha[0]))
 
-    def coefficients(self):
-        """Dual coefficients of the present state."""
+    @property
+    def _power(self) -> int:
+        """Power of a difference of features that a bandwidth multiplies."""
+        return 1 if self.config.kernel == "laplacian" else 2
+
+    def coefficients(self) -> EngineArray:
+        """Return the dual coefficients of the present state."""
         return dual_coefficients(
-            self.engine, self.options.kernel, self.centers, self.theta, self.targets, self.alpha
+            self.engine, self.config.kernel, self.centers, self.theta, self.targets, self.alpha
         )
 
-    def run(self, stages):
-        """Yield the outer loss of every step of the stages, in turn."""
-        for stage in stages:
-            self._grow(stage.n_support - len(self.rows))
-            for t in range(stage.n_iter):
-                yield self._step(stage.rate(t), stage.shared)
+    def expansion(self, losses: list[float]) -> LABExpansion:
+        """Return the present model in the units of the data."""
+        data, engine = self.data, self.engine
+        bandwidths = engine.to_numpy(self.theta) ** 2 / data.x_scale**self._power
+        dual_coef = engine.to_numpy(self.coefficients()) * data.y_scale
+        return LABExpansion(
+            support=self.support,
+            support_vectors=self.vectors.astype(np.float64),
+            support_targets=engine.to_numpy(self.targets) * data.y_scale + data.y_mean,
+            bandwidths=bandwidths,
+            dual_coef=dual_coef,
+            intercept=data.y_mean,
+            alpha=self.alpha,
+            feature_importances=_importances(dual_coef, bandwidths * data.x_std**self._power),
+            loss_curve=np.array(losses),
+        )
 
-    def _step(self, decay, shared):
-        engine, data, options = self.engine, self.data, self.options
-        rate = decay * options.learning_rate
+    def step(self, rate: float, *, shared: bool) -> float:
+        """Make one step of Adam on a batch, and return its outer loss.
+
+        Parameters
+        ----------
+        rate : float
+            Factor of the learning rates.
+        shared : bool
+            Whether only the shared row of the bandwidths is trained.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite.
+        """
+        engine, data, config = self.engine, self.data, self.config
         batch = next(self._batches)
         kept = self._sample_centers()
         loss = outer_loss(
             engine,
-            options.kernel,
+            config.kernel,
             engine.asarray(data.features(batch)),
             engine.asarray(data.Y[batch]),
             engine.asarray(data.weights[batch]),
@@ -205,43 +592,46 @@ class LABTrainer:
         if not math.isfinite(loss.value):
             raise FloatingPointError("the outer loss is not finite")
 
+        step_size = rate * config.learning_rate
         gradient = loss.theta * min(1.0, _MAX_GRADIENT_NORM / max(engine.norm(loss.theta), 1e-300))
-        self.shared -= rate * self._shared_adam.direction(gradient.sum(0)[None, :])
-        if not shared and math.isfinite(options.pull):
+        self.shared -= step_size * self._shared_adam.direction(gradient.sum(0)[None, :])
+        if not shared and math.isfinite(self.pull):
             gradient = self._scatter(gradient, kept)
-            self.deviations -= rate * self._deviations_adam.direction(gradient)
-            self.deviations *= max(0.0, 1.0 - rate * options.pull)
-        if options.learn_targets:
+            self.deviations -= step_size * self._deviations_adam.direction(gradient)
+            self.deviations *= max(0.0, 1.0 - step_size * self.pull)
+        if config.learn_targets:
             direction = self._targets_adam.direction(self._scatter(loss.targets, kept))
-            self.targets -= decay * options.target_learning_rate * direction
-        if options.learn_alpha:
-            self.log_alpha -= rate * self._alpha_adam.direction(np.array([loss.alpha * self.alpha]))
+            self.targets -= rate * config.target_learning_rate * direction
+        if config.alpha == "learn":
+            gradient = np.array([loss.alpha * self.alpha])
+            self.log_alpha -= step_size * self._alpha_adam.direction(gradient)
         return loss.value
 
-    def _sample_centers(self):
-        """Centres that take part in a step: a slice of all, or an array of indices."""
-        n_support = len(self.rows)
-        n_kept = max(1, round(n_support * (1.0 - self.options.support_dropout)))
+    def _sample_centers(self) -> slice | IntArray:
+        """Return the centers that take part in a step: a slice of all, or their indices."""
+        n_support = len(self.support)
+        n_kept = max(1, round(n_support * (1.0 - float(self.config.support_dropout))))
         if n_kept == n_support:
             return slice(None)
         return np.sort(self.rng.permutation(n_support)[:n_kept])
 
-    def _scatter(self, gradient, kept):
-        """Gradient of all centres: zero for those that took no part."""
+    def _scatter(self, gradient: EngineArray, kept: slice | IntArray) -> EngineArray:
+        """Return the gradient for all centers: zero for those that took no part."""
         if isinstance(kept, slice):
             return gradient
-        full = self.engine.zeros(len(self.rows), gradient.shape[1])
+        full = self.engine.zeros(len(self.support), gradient.shape[1])
         full[kept] = gradient
         return full
 
-    def _grow(self, n_new):
-        """Add support points; their bandwidths begin at the mean row of those present."""
+    def grow(self, n_support: int) -> None:
+        """Add support points up to a number; their theta begins at the mean of those present."""
+        n_new = n_support - len(self.support)
         if n_new <= 0:
             return
         engine, data = self.engine, self.data
-        new = self._choose_rows(n_new)
-        vectors = data.X[data.rows[new]]
-        self.rows = np.concatenate((self.rows, data.rows[new]))
+        new = self._choose_samples(n_new)
+        vectors = data.X[data.samples[new]]
+        self.support = np.concatenate((self.support, data.samples[new]))
         self.vectors = np.concatenate((self.vectors, vectors))
         self.centers = engine.vstack(self.centers, engine.asarray(data.standardize(vectors)))
         self.targets = engine.vstack(self.targets, engine.asarray(data.Y[new]))
@@ -252,35 +642,36 @@ class LABTrainer:
         self._deviations_adam.extend(engine, len(new))
         self._targets_adam.extend(engine, len(new))
 
-    def _choose_rows(self, n_new):
-        """Rows for the support, none with the features of a point that is there already."""
+    def _choose_samples(self, n_new: int) -> IntArray:
+        """Choose new support points whose features differ from those of all present ones."""
         new = []
-        for row in self._candidates():
-            (key,) = row_keys(self.data.X[self.data.rows[row : row + 1]])
-            if key not in self._known:
-                self._known.add(key)
-                new.append(row)
+        for sample in self._candidates():
+            (key,) = row_keys(self.data.X[self.data.samples[sample : sample + 1]])
+            if key not in self._present:
+                self._present.add(key)
+                new.append(sample)
                 if len(new) == n_new:
                     break
         return np.array(new, dtype=np.intp)
 
-    def _candidates(self):
-        """All rows of the data, the most wanted first."""
-        if len(self.rows) == 0 or self.options.growth in (None, "random"):
+    def _candidates(self) -> IntArray:
+        """Return all training samples, the first choice first."""
+        growth = self.config.growth
+        if len(self.support) == 0 or growth in (None, "random"):
             return self.rng.permutation(len(self.data))
         errors = self._absolute_errors()
-        if self.options.growth == "error":
+        if growth == "error":
             return np.argsort(-errors, kind="stable")
-        # Exponential clocks that tick at the rate of the errors go off in the order in which
-        # draws without replacement, with odds proportional to the errors, would come.
+        # Exponential clocks whose rates are the errors ring in the order of draws without
+        # replacement with probabilities proportional to the errors.
         return np.argsort(self.rng.exponential(size=len(errors)) / np.maximum(errors, 1e-300))
 
-    def _absolute_errors(self):
+    def _absolute_errors(self) -> FloatArray:
         coef = self.coefficients()
         errors = np.empty(len(self.data))
-        for chunk in gen_batches(len(self.data), _PREDICTION_CHUNK):
+        for chunk in gen_batches(len(self.data), CHUNK_SIZE):
             fitted = self.engine.predict(
-                self.options.kernel,
+                self.config.kernel,
                 self.engine.asarray(self.data.features(chunk)),
                 self.centers,
                 self.theta,
@@ -289,3 +680,8 @@ class LABTrainer:
             )
             errors[chunk] = np.abs(self.engine.to_numpy(fitted) - self.data.Y[chunk]).sum(axis=1)
         return errors
+
+
+def _importances(dual_coef: FloatArray, sensitivities: FloatArray) -> FloatArray:
+    totals = np.abs(dual_coef).sum(axis=1) @ sensitivities
+    return totals / totals.sum() if totals.sum() > 0 else totals

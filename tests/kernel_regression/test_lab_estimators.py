@@ -1,4 +1,4 @@
-"""What users see: limits, units, robustness, errors, callbacks."""
+"""The behavior of the estimators: limits, units, robustness, errors, callbacks."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_untrained_with_all_rows_is_kernel_ridge(wave, kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_residual_on_the_support_is_alpha_times_the_coefficients(wave, kernel):
+def test_residual_on_the_support_is_alpha_times_coefficients(wave, kernel):
     model = LABRidgelessRegressor(kernel=kernel, alpha=0.01, **QUICK).fit(*wave)
     residual = model.support_targets_ - model.predict(model.support_vectors_)
     np.testing.assert_allclose(residual, 0.01 * model.dual_coef_, atol=1e-9)
@@ -61,7 +61,7 @@ def test_without_ridge_the_support_is_interpolated(wave):
     np.testing.assert_allclose(model.predict(X[model.support_]), y[model.support_], rtol=1e-7)
 
 
-def test_locality_zero_shares_one_row_and_small_locality_comes_near_it(wave):
+def test_locality_zero_shares_one_row_of_bandwidths(wave):
     X, y = wave
     shared = LABRidgelessRegressor(locality=0.0, **QUICK).fit(X, y)
     near = LABRidgelessRegressor(locality=1e-6, **QUICK).fit(X, y)
@@ -108,7 +108,7 @@ def test_huge_and_tiny_targets_give_the_same_model(wave, scale):
     np.testing.assert_allclose(b.predict(X), a.predict(X) * scale, rtol=1e-5)
 
 
-def test_weights_are_copies_and_order_does_not_matter(wave):
+def test_weights_equal_copies_and_order_does_not_matter(wave):
     X, y = wave
     weights = np.random.default_rng(1).integers(0, 4, size=len(X))
     order = np.random.default_rng(2).permutation(len(X))
@@ -119,7 +119,7 @@ def test_weights_are_copies_and_order_does_not_matter(wave):
     np.testing.assert_array_equal(a.predict(X), c.predict(X))
 
 
-def test_same_seed_same_model_on_any_number_of_threads(wave):
+def test_a_seed_gives_one_model_on_any_number_of_threads(wave):
     X, y = wave
     predictions = []
     for threads in (1, 2):
@@ -162,7 +162,7 @@ def test_engines_give_the_same_model(wave, kernel):
     [(1, 1), (2, 3), (5, 1), (12, 1000), (60, 1)],
     ids=lambda shape: "x".join(map(str, shape)),
 )
-def test_any_shape_of_data(kernel, shape):
+def test_data_of_any_shape_are_fitted(kernel, shape):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=shape), rng.normal(size=shape[0])
     model = LABRidgelessRegressor(kernel=kernel, **QUICK).fit(X, y)
@@ -170,7 +170,7 @@ def test_any_shape_of_data(kernel, shape):
     assert model.n_support_ <= shape[0]
 
 
-def test_constant_features_change_nothing_and_have_no_importance(wave):
+def test_constant_features_change_nothing(wave):
     X, y = wave
     padded = np.column_stack((X, np.full(len(X), 7.0)))
     fixed = {**QUICK, "gamma": 0.3, "support_dropout": 0.1}
@@ -181,7 +181,7 @@ def test_constant_features_change_nothing_and_have_no_importance(wave):
 
 
 @pytest.mark.parametrize("X", [np.zeros((30, 2)), np.ones((30, 1))])
-def test_constant_data_predict_the_mean(X):
+def test_constant_features_predict_the_mean(X):
     y = np.arange(30.0)
     model = LABRidgelessRegressor(**QUICK).fit(X, y)
     assert np.isfinite(model.predict(X)).all()
@@ -238,12 +238,12 @@ def test_auto_support_is_a_fifth_between_50_and_200():
     ],
     ids=lambda params: next(iter(params)),
 )
-def test_bad_parameters_are_named(wave, params):
+def test_errors_name_the_bad_parameter(wave, params):
     with pytest.raises(ValueError, match=next(iter(params))):
         LABRidgelessRegressor(**params).fit(*wave)
 
 
-def test_bad_devices_are_named(wave):
+def test_errors_name_the_bad_device(wave):
     with pytest.raises(ValueError, match="engine='numba' computes on the CPU only"):
         LABRidgelessRegressor(engine="numba", device="cuda").fit(*wave)
     with pytest.raises(ValueError, match="device must be"):
@@ -262,7 +262,7 @@ def test_a_failed_fit_leaves_nothing_that_predicts(wave, bad):
         model.predict(X)
 
 
-def test_divergence_is_an_error_that_says_what_to_change(wave):
+def test_divergence_raises_an_error_that_names_parameters(wave):
     model = LABRidgelessRegressor(learning_rate=1e200, random_state=0)
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="learning_rate"):
         model.fit(*wave)
@@ -280,7 +280,7 @@ def test_a_failed_fit_of_a_fitted_model_changes_nothing(wave):
     np.testing.assert_array_equal(model.predict(X), before)
 
 
-def test_warm_start_goes_on(wave):
+def test_warm_start_continues_from_the_fitted_model(wave):
     X, y = wave
     model = LABRidgelessRegressor(n_support=40, warm_start=True, **QUICK).fit(X, y)
     first = model.score(X, y)
@@ -303,7 +303,7 @@ def test_warm_start_needs_the_same_features_and_outputs(wave):
     assert model.predict(X).shape == y.shape
 
 
-def test_verbose_prints_plainly(wave, capsys):
+def test_verbose_prints_the_loss(wave, capsys):
     LABRidgelessRegressor(verbose=1, **QUICK).fit(*wave)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("[LABRidgelessRegressor] iteration 180/180, 60 support points")
@@ -324,7 +324,7 @@ def test_classifier_is_accurate_and_calibrated(load):
     assert log_loss(y_test, proba) < 0.25
 
 
-def test_classifier_takes_any_labels_and_two_classes_have_one_score():
+def test_classifier_takes_any_labels():
     X, y = load_breast_cancer(return_X_y=True)
     names = np.array(["malignant", "benign"])[y]
     model = LABRidgelessClassifier(**QUICK).fit(X, names)
@@ -343,10 +343,10 @@ def test_temperature_is_not_fitted_on_support_points():
     assert model.temperature_ != 1.0
 
 
-# In scikit-learn's company
+# Together with scikit-learn
 
 
-def test_in_a_pipeline_a_grid_search_and_a_bag(wave):
+def test_pipelines_searches_and_bagging_work(wave):
     X, y = wave
     pipeline = make_pipeline(MinMaxScaler(), LABRidgelessRegressor(**QUICK))
     search = GridSearchCV(
@@ -379,7 +379,7 @@ def test_progress_bar_inside_pipeline_and_grid_search(wave, capsys):
     assert capsys.readouterr().out.count("LABRidgelessRegressor") >= 2
 
 
-def test_scoring_monitor_records_a_curve_that_ends_at_the_fitted_model(wave):
+def test_scoring_monitor_ends_at_the_score_of_the_model(wave):
     X, y = wave
     monitor = ScoringMonitor(scoring="r2")
     model = LABRidgelessRegressor(**QUICK).set_callbacks(monitor).fit(X, y)
@@ -410,3 +410,13 @@ def test_a_callback_can_stop_the_fit(wave):
     model = LABRidgelessRegressor(**QUICK).set_callbacks(StopAfter(25)).fit(*wave)
     assert model.n_iter_ == len(model.loss_curve_) == 25
     assert np.isfinite(model.predict(wave[0])).all()
+
+
+def test_from_paper_keeps_targets_and_takes_parameters(wave):
+    X, y = wave
+    model = LABRidgelessRegressor.from_paper(
+        n_support=30, n_growth_stages=2, growth_iter=5, max_iter=20, random_state=0
+    ).fit(MinMaxScaler((-1, 1)).fit_transform(X), y)
+    np.testing.assert_allclose(model.support_targets_, y[model.support_], rtol=1e-12)
+    assert model.alpha_ == pytest.approx(1e-3)
+    assert model.n_iter_ == 2 * 5 + 20

@@ -6,10 +6,10 @@ import torch
 from scipy.linalg import LinAlgError
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
 
-from sklearn_ext.kernel_regression._lab_engine import make_engine
-from sklearn_ext.kernel_regression._lab_kernel import KERNELS, dual_coefficients, outer_loss
+from sklearn_ext.kernel_regression import dual_coefficients, make_engine, outer_loss
 
 ENGINES = ("numba", "torch")
+KERNELS = ("exponential", "laplacian", "rbf")
 
 
 @pytest.fixture(params=ENGINES)
@@ -18,21 +18,21 @@ def engine(request):
 
 
 def reference_kernel(kernel, points, centers, theta):
-    """The definition, in torch, differentiable."""
+    """The definition as a differentiable torch function."""
     gaps = points[:, None, :] - centers
     if kernel == "laplacian":
         return torch.exp(-(theta**2 * gaps.abs()).sum(dim=2))
     squares = (theta**2 * gaps**2).sum(dim=2)
     if kernel == "rbf":
         return torch.exp(-squares)
-    # sqrt has no derivative at zero; the kernel's is zero there.
+    # The square root has no derivative at zero; that of the kernel is zero there.
     positive = squares > 0
     roots = torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
     return torch.exp(-roots)
 
 
 def problem(n_outputs=1, n_features=4, seed=0):
-    """Batch, centres and the rest; some batch rows are centres, and one centre stands twice."""
+    """A batch that contains some of the centers, of which one is repeated."""
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(30, n_features))
     centers[7] = centers[3]
@@ -103,18 +103,18 @@ def test_engines_agree(kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_float32_tensors_are_close(kernel):
-    from sklearn_ext.kernel_regression._lab_engine_torch import TorchEngine
+    from sklearn_ext.kernel_regression._lab_engine_torch import LABTorchEngine
 
     p = problem()
     exact = evaluate(make_engine("numba", None), kernel, p)
-    single = evaluate(TorchEngine(dtype=torch.float32), kernel, p)
+    single = evaluate(LABTorchEngine(dtype=torch.float32), kernel, p)
     assert single.value == pytest.approx(exact.value, rel=1e-4)
     scale = np.abs(exact.theta).max()
     np.testing.assert_allclose(single.theta.numpy(), exact.theta, atol=1e-3 * scale)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_identical_rows_are_at_distance_zero_exactly(engine, kernel):
+def test_identical_points_are_at_distance_zero_exactly(engine, kernel):
     rng = np.random.default_rng(0)
     rows = engine.asarray(1e4 + rng.normal(size=(9, 3)))
     theta = engine.asarray(rng.normal(size=(9, 3)))
@@ -126,7 +126,7 @@ def test_identical_rows_are_at_distance_zero_exactly(engine, kernel):
 
 @pytest.mark.parametrize("n_points", [1, 3, 4, 5, 130])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernel_is_its_definition_for_any_number_of_points(engine, kernel, n_points):
+def test_the_kernel_is_its_definition_for_any_batch_size(engine, kernel, n_points):
     rng = np.random.default_rng(n_points)
     points, centers, theta = (rng.normal(size=(n, 3)) for n in (n_points, 11, 11))
     expected = reference_kernel(kernel, *map(torch.tensor, (points, centers, theta))).numpy()
@@ -144,7 +144,7 @@ def test_kernel_is_its_definition_for_any_number_of_points(engine, kernel, n_poi
 @pytest.mark.parametrize(
     ("kernel", "reference"), [("laplacian", laplacian_kernel), ("rbf", rbf_kernel)]
 )
-def test_shared_bandwidths_give_the_kernel_that_scikit_learn_names_so(engine, kernel, reference):
+def test_shared_bandwidths_give_the_kernel_of_scikit_learn(engine, kernel, reference):
     rng = np.random.default_rng(0)
     points, centers = rng.normal(size=(6, 4)), rng.normal(size=(5, 4))
     theta = np.full(centers.shape, np.sqrt(0.3))
@@ -152,7 +152,7 @@ def test_shared_bandwidths_give_the_kernel_that_scikit_learn_names_so(engine, ke
     np.testing.assert_allclose(engine.to_numpy(K), reference(points, centers, gamma=0.3))
 
 
-def test_rows_are_points_and_columns_are_centres(engine):
+def test_rows_are_points_and_columns_are_centers(engine):
     points = np.array([[0.0], [1.0]])
     centers = np.array([[0.0], [2.0]])
     theta = np.array([[1.0], [3.0]])
@@ -162,7 +162,7 @@ def test_rows_are_points_and_columns_are_centres(engine):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("alpha", [1e-12, 1e-3, 0.7])
-def test_residual_on_the_centres_is_alpha_times_the_coefficients(engine, kernel, alpha):
+def test_residual_on_the_centers_is_alpha_times_coefficients(engine, kernel, alpha):
     p = problem(n_outputs=2)
     centers, theta, targets = (engine.asarray(p[k][8:]) for k in ("centers", "theta", "targets"))
     coef = dual_coefficients(engine, kernel, centers, theta, targets, alpha)
@@ -171,7 +171,7 @@ def test_residual_on_the_centres_is_alpha_times_the_coefficients(engine, kernel,
     np.testing.assert_allclose(residual, alpha * engine.to_numpy(coef), atol=1e-10)
 
 
-def test_a_repeated_centre_without_ridge_is_singular(engine):
+def test_a_repeated_center_without_ridge_is_singular(engine):
     centers = engine.asarray(np.array([[1.0, 2.0], [1.0, 2.0]]))
     theta, targets = engine.asarray(np.ones((2, 2))), engine.asarray(np.ones((2, 1)))
     with pytest.raises(LinAlgError, match="singular"):

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from sklearn_ext.kernel_regression._temperature import fit_temperature
+from sklearn_ext.kernel_regression._lab_classifier import fit_temperature
 
 
 @pytest.mark.parametrize("temperature", [0.3, 2.0])
-def test_finds_the_temperature_that_labels_were_drawn_with(temperature):
+def test_the_temperature_behind_the_labels_is_found(temperature):
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(20_000, 4))
     proba = softmax(scores / temperature, axis=1)
@@ -14,7 +14,7 @@ def test_finds_the_temperature_that_labels_were_drawn_with(temperature):
     assert fit_temperature(scores, y, np.ones(len(y))) == pytest.approx(temperature, rel=0.05)
 
 
-def test_only_the_ratios_of_weights_count():
+def test_only_ratios_of_weights_matter():
     rng = np.random.default_rng(0)
     scores, y = rng.normal(size=(30, 3)), rng.integers(3, size=30)
     weights = np.where(np.arange(30) < 10, 5.0, 1.0)
@@ -23,7 +23,7 @@ def test_only_the_ratios_of_weights_count():
     assert heavy != pytest.approx(fit_temperature(scores, y, np.ones(30)), rel=1e-2)
 
 
-def test_a_few_perfect_rows_do_not_make_certainty():
+def test_a_few_perfect_samples_do_not_give_certainty():
     scores = np.array([[1.0, -1.0], [-1.0, 1.0]])
     T = fit_temperature(scores, np.array([0, 1]), np.ones(2))
     # The smoothed optimum is exact: with n = 2 the true class has probability 3/4.

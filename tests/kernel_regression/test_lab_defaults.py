@@ -4,11 +4,17 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import laplacian_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from sklearn_ext.kernel_regression._leave_one_out import ALPHAS, leave_one_out_alpha
+from sklearn_ext.kernel_regression import make_engine
+from sklearn_ext.kernel_regression._lab_defaults import (
+    ALPHAS,
+    MEDIAN_EXPONENT,
+    leave_one_out_alpha,
+    median_theta,
+)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3, 2.0])
-def test_is_the_best_of_refitting_without_each_row(noise):
+def test_alpha_minimizes_the_error_of_refits_without_a_sample(noise):
     rng = np.random.default_rng(0)
     X = rng.uniform(-2, 2, size=(40, 2))
     Y = np.column_stack((np.sin(2 * X[:, 0]), X[:, 1])) + noise * rng.normal(size=(40, 2))
@@ -26,10 +32,19 @@ def test_is_the_best_of_refitting_without_each_row(noise):
     assert leave_one_out_alpha(laplacian_kernel(X, gamma=0.7), Y) == best
 
 
-def test_noise_asks_for_more_ridge():
+def test_noise_raises_the_ridge():
     rng = np.random.default_rng(0)
     X = rng.uniform(-2, 2, size=(200, 1))
     K = laplacian_kernel(X, gamma=1.0)
     y = np.sin(3 * X)
     assert leave_one_out_alpha(K, y) < 0.01
     assert leave_one_out_alpha(K, y + rng.normal(size=y.shape)) > 0.3
+
+
+@pytest.mark.parametrize("kernel", ["exponential", "laplacian", "rbf"])
+@pytest.mark.parametrize("n_features", [1, 8, 300])
+def test_the_initial_bandwidth_fixes_the_median_exponent(kernel, n_features):
+    X = np.random.default_rng(0).normal(size=(1000, n_features))
+    theta = np.full((1000, n_features), median_theta(X, kernel))
+    K, _ = make_engine("numba").kernel(kernel, X[::2], X[1::2], theta[1::2])
+    assert np.median(-np.log(np.diag(K))) == pytest.approx(MEDIAN_EXPONENT)

@@ -1,0 +1,113 @@
+"""The meaning of "auto" and "median" in the parameters of LAB, in one place.
+
+The rules were tuned on thirteen public regression sets, by means over splits and seeds; see
+``benchmarks/lab_rbf_defaults.py``.
+"""
+
+import math
+from numbers import Integral
+
+import numpy as np
+
+from ..utils._typing import FloatArray
+from ._lab_engine import LABEngine
+
+ALPHAS = np.logspace(-3, 1, 13)
+MEDIAN_EXPONENT = 4.0
+_N_SAMPLES = 500  # samples behind the leave-one-out ridge
+_FREE_ALPHA = 0.03  # ridge up to which bandwidths are free
+
+
+def resolve_n_support(n_support: int | float | str, n_samples: int) -> int:
+    """Return a fifth of the samples, between 50 and 200, or what is asked for; at most all."""
+    if isinstance(n_support, str):
+        count = min(200, max(50, n_samples // 5))
+    elif isinstance(n_support, Integral):
+        count = int(n_support)
+    else:
+        count = max(1, round(n_support * n_samples))
+    return min(count, n_samples)
+
+
+def auto_batch_size(n_samples: int) -> int:
+    """Return a fortieth of the samples, between 128 and 512."""
+    return min(512, max(128, n_samples // 40))
+
+
+def auto_support_dropout(n_support: int, n_features: int, n_samples: int) -> float:
+    """Return a hundredth of the number of bandwidths per sample, at most 0.1."""
+    return min(0.1, 0.01 * n_support * n_features / n_samples)
+
+
+def auto_locality(alpha: float) -> float:
+    """Return 1 without noise, less with it: noisy samples cannot determine many bandwidths."""
+    return 1.0 if alpha <= _FREE_ALPHA else _FREE_ALPHA / alpha
+
+
+def median_theta(X: FloatArray, kernel: str) -> float:
+    r"""Return the theta for which the median exponent over pairs of samples is a constant.
+
+    The pairs are (X[0], X[1]), (X[2], X[3]), ... The starting scale must follow the number of
+    features: :math:`\theta = 1` suits eight features and is hopeless for a hundred.
+    """
+    gaps = np.abs(X[::2] - X[1::2])
+    if kernel == "laplacian":
+        exponent = np.median(gaps.sum(axis=1))
+    else:
+        exponent = np.median((gaps**2).sum(axis=1))
+    if exponent == 0.0:
+        return 1.0
+    if kernel == "exponential":
+        return MEDIAN_EXPONENT / math.sqrt(exponent)
+    return math.sqrt(MEDIAN_EXPONENT / exponent)
+
+
+def auto_alpha(
+    engine: LABEngine,
+    kernel: str,
+    points: FloatArray,
+    Y: FloatArray,
+    theta: float,
+    n_samples: int,
+) -> float:
+    """Return the ridge that suits kernel ridge regression with one bandwidth on few samples.
+
+    With many samples, the outer loss over all of them averages the noise out: the ridge is
+    multiplied by the fraction of the samples that was used.
+    """
+    P = engine.asarray(points)
+    K, _ = engine.kernel(kernel, P, P, 0.0 * P + theta)
+    alpha = leave_one_out_alpha(engine.to_numpy(K), Y - Y.mean(axis=0))
+    return max(float(ALPHAS[0]), alpha * len(points) / n_samples)
+
+
+def leave_one_out_alpha(K: FloatArray, Y: FloatArray) -> float:
+    r"""Return the ridge of kernel ridge regression with the smallest leave-one-out error.
+
+    With :math:`A = K + \lambda I`, the error of leaving out sample i is
+    :math:`[A^{-1} Y]_i / [A^{-1}]_{ii}`; one eigendecomposition serves all ridges.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+        Symmetric kernel matrix.
+    Y : ndarray of shape (n, q)
+        Centered targets.
+
+    Returns
+    -------
+    float
+        One of thirteen values from 1e-3 to 10.
+    """
+    eigenvalues, U = np.linalg.eigh(K)
+    errors = []
+    for alpha in ALPHAS:
+        inverse = (U / (eigenvalues + alpha)) @ U.T
+        residuals = (inverse @ Y) / np.diag(inverse)[:, None]
+        errors.append((residuals**2).mean())
+    return float(ALPHAS[int(np.argmin(errors))])
+
+
+def alpha_subsample(n_samples: int, rng: np.random.RandomState) -> np.ndarray:
+    """Draw the samples on which :func:`auto_alpha` is evaluated."""
+    return rng.permutation(n_samples)[:_N_SAMPLES]
