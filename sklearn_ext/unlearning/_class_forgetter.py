@@ -23,10 +23,10 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 from ._class_losses import denoising_row_losses, redirection
-from ._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
-from ._finetuning import has_running_statistics
 from ._generator_base import BaseGeneratorForgetter, fitted_model
-from ._saliency import balanced_mask, density, squared_batch_gradients
+from .steps._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
+from .steps._fine_tuning import has_running_statistics
+from .steps._masks import balanced_mask, density, squared_batch_gradients
 
 _MASK_PASSES = 4
 _MOST_MASK_BATCHES = 64

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.unlearning._saliency import (
+from sklearn_ext.unlearning.steps._masks import (
     balanced_mask,
     density,
     squared_batch_gradients,

@@ -2,9 +2,9 @@
 
 import torch
 
-from ..neural import predict_logits
+from ...neural import predict_logits
+from ..steps._masks import balanced_mask, squared_batch_gradients, squared_row_gradients
 from ._label_rules import fit_random_features, flat_rows
-from ._saliency import balanced_mask, squared_batch_gradients, squared_row_gradients
 
 _N_COMPONENTS = 500  # a score needs fewer than labels do
 _MASK_ROWS = 5000

@@ -15,7 +15,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ..neural import (
+from ...neural import (
     class_codes,
     class_labels,
     draw_seed,
@@ -27,12 +27,12 @@ from ..neural import (
     torch_generator,
     validate_input,
 )
-from ..utils._atomic import atomic_fit
-from ..utils._random import local_random_state
-from ..utils._rows import check_forget
-from ._finetuning import OPTIMIZERS, Recipe, finetune
-from ._losses import row_losses
-from ._progress import Progress
+from ...utils._atomic import atomic_fit
+from ...utils._random import local_random_state
+from ...utils._rows import check_forget
+from ..steps._fine_tuning import OPTIMIZERS, Recipe, finetune
+from ..steps._losses import row_losses
+from ..steps._progress import Progress
 
 _MAX_EPOCHS = 5
 _MAX_ROW_VISITS = 50_000

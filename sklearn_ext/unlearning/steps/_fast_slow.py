@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..neural import cosine_decay, minibatches
-from ._finetuning import mask_gradients, set_rate, step_inside, training_mode
+from ...neural import cosine_decay, minibatches
+from ._fine_tuning import mask_gradients, set_rate, step_inside, training_mode
 
 SCHEDULES = {
     "cosine": cosine_decay,

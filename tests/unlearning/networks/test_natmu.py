@@ -7,9 +7,9 @@ from sklearn.datasets import load_digits
 
 from sklearn_ext import NatMUUnlearner
 from sklearn_ext.neural import NetClassifier, head_of
-from sklearn_ext.unlearning._hybrid_rows import HybridRows
-from sklearn_ext.unlearning._hybrids import gradual_masks
-from sklearn_ext.unlearning._unlearner_base import _make_request
+from sklearn_ext.unlearning.networks._base import _make_request
+from sklearn_ext.unlearning.networks._hybrid_rows import HybridRows
+from sklearn_ext.unlearning.networks._natmu_blending import gradual_masks
 
 
 @pytest.fixture(scope="module")

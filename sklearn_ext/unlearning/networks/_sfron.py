@@ -10,13 +10,13 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..neural import class_codes, to_tensor, validate_input
-from ..utils._atomic import atomic_fit
-from ._ascent_limits import accuracy_on, expected_forget_score, forget_remain_mask, sample_rows
-from ._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
-from ._finetuning import OPTIMIZERS, has_running_statistics, make_optimizer
-from ._saliency import density
-from ._unlearner_base import BaseUnlearner
+from ...neural import class_codes, to_tensor, validate_input
+from ...utils._atomic import atomic_fit
+from ..steps._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
+from ..steps._fine_tuning import OPTIMIZERS, has_running_statistics, make_optimizer
+from ..steps._masks import density
+from ._base import BaseUnlearner
+from ._sfron_limits import accuracy_on, expected_forget_score, forget_remain_mask, sample_rows
 from ._unlearner_docs import with_unlearner_docs
 
 _EPOCHS = 5

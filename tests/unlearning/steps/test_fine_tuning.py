@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.unlearning._finetuning import Recipe, finetune, make_optimizer
+from sklearn_ext.unlearning.steps._fine_tuning import Recipe, finetune, make_optimizer
 
 
 class Constant(nn.Module):

@@ -366,7 +366,7 @@ def test_skorch_names_the_whole_set_minus_one(net, digits, forget):
 
 
 def test_large_sets_are_passed_fewer_times(net, digits, forget, monkeypatch):
-    monkeypatch.setattr("sklearn_ext.unlearning._unlearner_base._MAX_ROW_VISITS", 1300)
+    monkeypatch.setattr("sklearn_ext.unlearning.networks._base._MAX_ROW_VISITS", 1300)
     unlearner = make(RandomLabelUnlearner, net).fit(*digits, forget=forget)
     assert len(unlearner.history_) == 2
 

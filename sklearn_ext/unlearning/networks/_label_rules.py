@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from scipy.spatial.distance import pdist
 
-from ..neural import class_labels, head_of, outputs_and_features, to_tensor
-from ._relabeling import (
+from ...neural import class_labels, head_of, outputs_and_features, to_tensor
+from ..exact import RandomFeatureClassifier
+from ._muso_labels import (
     best_class,
     leave_out_head,
     projected_head,
@@ -13,7 +14,6 @@ from ._relabeling import (
     stacked_head,
     with_ones,
 )
-from .exact import RandomFeatureClassifier
 
 _N_COMPONENTS = 750  # 1,000 give the same gaps at 1.3 to 1.5 times the cost of unlearning
 _RIDGE = 0.1

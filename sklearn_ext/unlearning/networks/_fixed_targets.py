@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 
-from ._unlearner_base import BaseFineTuner
+from ._base import BaseFineTuner
 
 
 class BaseFixedTargets(BaseFineTuner):

@@ -25,10 +25,10 @@ from sklearn_ext import (
 )
 from sklearn_ext.metrics import membership_inference_score
 from sklearn_ext.neural import NetClassifier, head_of, outputs_and_features
-from sklearn_ext.unlearning import _label_rules
-from sklearn_ext.unlearning._fast_slow import Plan, fast_slow
-from sklearn_ext.unlearning._relabeling import leave_out_head, with_ones
-from sklearn_ext.unlearning._unlearner_base import _make_request
+from sklearn_ext.unlearning.networks import _label_rules
+from sklearn_ext.unlearning.networks._base import _make_request
+from sklearn_ext.unlearning.networks._muso_labels import leave_out_head, with_ones
+from sklearn_ext.unlearning.steps._fast_slow import Plan, fast_slow
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The accuracy on retained rows fell"),

@@ -7,10 +7,10 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ..neural import head_of, log_probabilities, predict_logits, to_tensor
+from ...neural import head_of, log_probabilities, predict_logits, to_tensor
+from ._base import BaseFineTuner
 from ._hybrid_rows import HybridRows
-from ._hybrids import gradual_masks, match_rows, rank_classes, uniform_masks
-from ._unlearner_base import BaseFineTuner
+from ._natmu_blending import gradual_masks, match_rows, rank_classes, uniform_masks
 from ._unlearner_docs import with_unlearner_docs
 
 _N_HYBRIDS = 4

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..neural import to_tensor
+from ...neural import to_tensor
 from ._fixed_targets import BaseFixedTargets
 from ._unlearner_docs import with_unlearner_docs
 from ._wrong_labels import draw_wrong_labels

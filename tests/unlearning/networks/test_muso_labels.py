@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_ext.unlearning._finetuning import Recipe, finetune
-from sklearn_ext.unlearning._relabeling import (
+from sklearn_ext.unlearning.networks._muso_labels import (
     best_class,
     leave_out_head,
     projected_head,
@@ -12,7 +11,8 @@ from sklearn_ext.unlearning._relabeling import (
     stacked_head,
     with_ones,
 )
-from sklearn_ext.unlearning._wrong_labels import draw_wrong_labels
+from sklearn_ext.unlearning.networks._wrong_labels import draw_wrong_labels
+from sklearn_ext.unlearning.steps._fine_tuning import Recipe, finetune
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_ext.unlearning._hybrids import (
+from sklearn_ext.unlearning.networks._natmu_blending import (
     blend,
     gradual_masks,
     match_rows,

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sklearn_ext.unlearning._fast_slow import (
+from sklearn_ext.unlearning.steps._fast_slow import (
     SCHEDULES,
     Plan,
     ascent_weights,

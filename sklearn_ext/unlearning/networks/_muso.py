@@ -7,7 +7,8 @@ import torch
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from ..neural import class_labels
+from ...neural import class_labels
+from ._base import BaseFineTuner
 from ._label_rules import (
     FixedLabels,
     HeadLabels,
@@ -17,7 +18,6 @@ from ._label_rules import (
     given_labels,
     labels_of_model,
 )
-from ._unlearner_base import BaseFineTuner
 from ._unlearner_docs import with_unlearner_docs
 
 

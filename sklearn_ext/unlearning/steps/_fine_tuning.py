@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..neural import cosine_decay, minibatches, n_minibatches
+from ...neural import cosine_decay, minibatches, n_minibatches
 
 SGD_MOMENTUM = 0.9
 OPTIMIZERS = {

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.unlearning._losses import distillation, row_losses
+from sklearn_ext.unlearning.steps._losses import distillation, row_losses
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from numbers import Real
 import torch
 from sklearn.utils._param_validation import Interval
 
-from ..neural import log_probabilities, predict_logits
+from ...neural import log_probabilities, predict_logits
+from ..steps._losses import distillation
 from ._fixed_targets import BaseFixedTargets
-from ._losses import distillation
 from ._unlearner_docs import with_unlearner_docs
 
 

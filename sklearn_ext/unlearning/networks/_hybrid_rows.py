@@ -2,7 +2,7 @@
 
 import torch
 
-from ._hybrids import blend
+from ._natmu_blending import blend
 
 _MAX_STORED_BYTES = 2**28
 

@@ -1,6 +1,6 @@
 """Parts that the docstrings of the unlearners of networks have in common."""
 
-from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
+from ...utils._shared_docs import INPUT_FACTS, with_shared_docs
 
 with_unlearner_docs = with_shared_docs(
     {

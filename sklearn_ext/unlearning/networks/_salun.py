@@ -4,8 +4,8 @@ from numbers import Real
 
 from sklearn.utils._param_validation import Interval
 
+from ..steps._masks import summed_gradients, top_fraction_mask
 from ._random_label import RandomLabelUnlearner
-from ._saliency import summed_gradients, top_fraction_mask
 from ._unlearner_docs import with_unlearner_docs
 
 

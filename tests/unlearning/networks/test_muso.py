@@ -7,8 +7,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_ext import MUSOUnlearner, RandomFeatureClassifier
 from sklearn_ext.neural import NetClassifier, head_of
-from sklearn_ext.unlearning import _label_rules
-from sklearn_ext.unlearning._relabeling import projected_head, projected_scores
+from sklearn_ext.unlearning.networks import _label_rules
+from sklearn_ext.unlearning.networks._muso_labels import projected_head, projected_scores
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Training steps that the unlearning methods share: fine-tuning, fast-slow steps and masks."""
