@@ -30,7 +30,7 @@ def of_a_quickly_trained_model(Estimator):
     """Forget what few steps of a small diffusion model have learned."""
     from sklearn_ext import ConditionalDDPM
 
-    return Estimator(ConditionalDDPM(n_steps=20, width=16))
+    return Estimator(ConditionalDDPM(max_iter=20, width=16))
 
 
 # How to build an estimator that has no default for a required argument: {class name: function of

@@ -27,7 +27,7 @@ X, y = load_digits(return_X_y=True)
 X = X / 16
 
 start = time.process_time()
-model = ConditionalDDPM(n_steps=2000, width=128, random_state=0).fit(X, y)
+model = ConditionalDDPM(max_iter=2000, width=128, random_state=0).fit(X, y)
 trained = time.process_time() - start
 
 # %%

@@ -1,16 +1,35 @@
-"""A small diffusion model, shared by what detects and what forgets."""
+"""A small diffusion model, which out-of-distribution detection and unlearning build on.
+
+Names outside `__all__` are for this package only.
+"""
 
 from ._ddpm import ConditionalDDPM
 from ._denoisers import MLPDenoiser, UNetDenoiser
 from ._denoising_math import (
     add_noise as add_noise,
     clean_from_noise as clean_from_noise,
+    ddim_step,
     denoising_losses as denoising_losses,
     guided as guided,
     noise_from_clean as noise_from_clean,
 )
-from ._diffusion import Diffusion as Diffusion, Sampler as Sampler
-from ._threads import threads_for as threads_for
-from ._training import Noising as Noising, NoisyBatch as NoisyBatch
+from ._diffusion import Diffusion as Diffusion, threads_for as threads_for
+from ._schedules import cosine_levels, cosine_signal_level as cosine_signal_level, linear_levels
+from ._training import (
+    DDPMConfig,
+    DenoiserTraining as DenoiserTraining,
+    Noising as Noising,
+    NoisyBatch as NoisyBatch,
+    train_denoiser,
+)
 
-__all__ = ["ConditionalDDPM", "MLPDenoiser", "UNetDenoiser"]
+__all__ = [
+    "ConditionalDDPM",
+    "DDPMConfig",
+    "MLPDenoiser",
+    "UNetDenoiser",
+    "cosine_levels",
+    "ddim_step",
+    "linear_levels",
+    "train_denoiser",
+]

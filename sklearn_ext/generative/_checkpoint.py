@@ -1,98 +1,148 @@
-"""The fitted attributes of a diffusion model as one safetensors file."""
+"""A fitted diffusion model as one safetensors file."""
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..neural import load_tensors, save_tensors
-from ._diffusion import Diffusion
-from ._scaling import UnitRange
+from ..utils._typing import Array, FloatArray
+from ._diffusion import Diffusion, UnitRange
 
 _FORMAT = "sklearn_ext.ConditionalDDPM/1"
-_LABELS = ("classes_", "forgotten_classes_")
-_PLAIN = ("input_shape_", "n_features_in_", "n_iter_", "score_seed_")
 _DESCRIPTION = "description"
 
 
-def write_checkpoint(path, fitted: dict) -> None:
-    """Write fitted attributes, given by name, to a file."""
-    diffusion: Diffusion = fitted["diffusion_"]
+@dataclass(frozen=True)
+class DDPMCheckpoint:
+    """What a checkpoint holds: the fitted attributes of a :class:`ConditionalDDPM`.
+
+    Attributes
+    ----------
+    diffusion : Diffusion
+    classes, forgotten_classes : ndarray
+    class_prior, loss_curve : ndarray of float
+    training_state : dict of str to ndarray or None
+    input_shape : tuple of int
+    n_features_in, n_iter, score_seed : int
+    feature_names_in : ndarray of object or None
+    """
+
+    diffusion: Diffusion
+    classes: Array
+    forgotten_classes: Array
+    class_prior: FloatArray
+    loss_curve: FloatArray
+    training_state: dict[str, Array] | None
+    input_shape: tuple[int, ...]
+    n_features_in: int
+    n_iter: int
+    score_seed: int
+    feature_names_in: Array | None
+
+
+def write_checkpoint(path: str | os.PathLike[str], fitted: DDPMCheckpoint) -> None:
+    """Write a fitted model to a file that ends with ``.safetensors``."""
+    diffusion = fitted.diffusion
     tensors = {
         "center": torch.from_numpy(diffusion.unit_range.center),
         "half_width": torch.from_numpy(diffusion.unit_range.half_width),
         "levels": torch.from_numpy(diffusion.levels),
-        "loss_curve": torch.from_numpy(fitted["loss_curve_"]),
-        "class_prior": torch.from_numpy(fitted["class_prior_"]),
+        "loss_curve": torch.from_numpy(fitted.loss_curve),
+        "class_prior": torch.from_numpy(fitted.class_prior),
     }
     tensors |= {f"module.{k}": value for k, value in diffusion.module.state_dict().items()}
-    state = fitted["training_state_"] or {}
-    tensors |= {f"training.{k}": torch.from_numpy(value) for k, value in state.items()}
-    description = {"format": _FORMAT, "row_shape": diffusion.row_shape}
-    description |= {name: fitted[name] for name in _PLAIN}
-    description |= {name: _labels_as_json(fitted[name]) for name in _LABELS}
-    if "feature_names_in_" in fitted:
-        description["feature_names_in_"] = fitted["feature_names_in_"].tolist()
-    # The description is a tensor, not metadata: files of torch have no place for the latter.
+    if fitted.training_state is not None:
+        tensors |= {
+            f"training.{k}": torch.from_numpy(value) for k, value in fitted.training_state.items()
+        }
+    description = {
+        "format": _FORMAT,
+        "row_shape": diffusion.row_shape,
+        "input_shape_": fitted.input_shape,
+        "n_features_in_": fitted.n_features_in,
+        "n_iter_": fitted.n_iter,
+        "score_seed_": fitted.score_seed,
+        "classes_": _labels_as_json(fitted.classes),
+        "forgotten_classes_": _labels_as_json(fitted.forgotten_classes),
+    }
+    if fitted.feature_names_in is not None:
+        description["feature_names_in_"] = fitted.feature_names_in.tolist()
+    # The description is a tensor because the files of torch.save have no place for metadata.
     encoded = np.frombuffer(json.dumps(description).encode(), np.uint8).copy()
     save_tensors(path, {**tensors, _DESCRIPTION: torch.from_numpy(encoded)})
 
 
-def read_checkpoint(path, build_module: Callable[[tuple[int, ...], int], nn.Module]) -> dict:
-    """Return the fitted attributes that a file holds.
+def read_checkpoint(
+    path: str | os.PathLike[str], build_module: Callable[[tuple[int, ...], int], nn.Module]
+) -> DDPMCheckpoint:
+    """Read a fitted model from a file.
 
     Parameters
     ----------
     path : str or path-like
     build_module : callable
-        From the shape of a row and the number of classes to a denoiser.
+        From the shape of a sample and the number of classes to a denoiser.
+
+    Returns
+    -------
+    DDPMCheckpoint
 
     Raises
     ------
     ValueError
-        If it holds something else, or the weights of another architecture.
+        If the file is not a checkpoint, or it has the weights of another architecture.
     """
     tensors = load_tensors(path)
     try:
         description = json.loads(bytes(tensors[_DESCRIPTION].tolist()))
         if description["format"] != _FORMAT:
             raise KeyError("format")
-        fitted = {name: description[name] for name in _PLAIN}
-        fitted |= {name: _labels_from_json(description[name]) for name in _LABELS}
-        fitted["input_shape_"] = tuple(fitted["input_shape_"])
-        fitted["loss_curve_"] = tensors["loss_curve"].numpy()
-        fitted["class_prior_"] = tensors["class_prior"].numpy()
+        classes = _labels_from_json(description["classes_"])
+        forgotten = _labels_from_json(description["forgotten_classes_"])
         state = {k: value.numpy() for k, value in _below(tensors, "training.").items()}
-        fitted["training_state_"] = state or None
-        unit_range = UnitRange(tensors["center"].numpy(), tensors["half_width"].numpy())
+        names = description.get("feature_names_in_")
         row_shape, levels = tuple(description["row_shape"]), tensors["levels"].numpy()
+        unit_range = UnitRange(tensors["center"].numpy(), tensors["half_width"].numpy())
+        fitted = {
+            "classes": classes,
+            "forgotten_classes": forgotten,
+            "class_prior": tensors["class_prior"].numpy(),
+            "loss_curve": tensors["loss_curve"].numpy(),
+            "training_state": state if len(state) > 0 else None,
+            "input_shape": tuple(description["input_shape_"]),
+            "n_features_in": description["n_features_in_"],
+            "n_iter": description["n_iter_"],
+            "score_seed": description["score_seed_"],
+            "feature_names_in": None if names is None else np.array(names, dtype=object),
+        }
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no checkpoint of a ConditionalDDPM.") from error
-    if "feature_names_in_" in description:
-        fitted["feature_names_in_"] = np.array(description["feature_names_in_"], dtype=object)
-    n_classes = len(fitted["classes_"])
-    module = build_module(row_shape, n_classes).eval()
+        raise ValueError(f"{str(path)!r} is not a checkpoint of a ConditionalDDPM.") from error
+    module = build_module(row_shape, len(classes)).eval()
     try:
         module.load_state_dict(_below(tensors, "module."))
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {str(path)!r} do not fit the denoiser that module and width ask for: "
-            f"{error}"
+            f"The weights in {str(path)!r} do not fit the denoiser that the parameters module and "
+            f"width ask for: {error}"
         ) from error
-    fitted["diffusion_"] = Diffusion(module, levels, unit_range, row_shape, n_classes)
-    return fitted
+    diffusion = Diffusion(module, levels, unit_range, row_shape, len(classes))
+    return DDPMCheckpoint(diffusion=diffusion, **fitted)
 
 
-def _below(tensors, prefix):
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _labels_as_json(labels):
+def _labels_as_json(labels: Array) -> dict[str, Any]:
     dtype = "object" if labels.dtype.hasobject else labels.dtype.str
     return {"dtype": dtype, "values": labels.tolist()}
 
 
-def _labels_from_json(stored):
+def _labels_from_json(stored: dict[str, Any]) -> Array:
     return np.array(stored["values"], dtype=np.dtype(stored["dtype"]))

@@ -1,20 +1,26 @@
-"""A small diffusion model of rows or images, with or without classes."""
+"""A small diffusion model of tables or images, with or without classes."""
 
 import copy
 import dataclasses
+import math
+from collections.abc import Callable
 from numbers import Integral, Real
 from os import PathLike
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import _fit_context
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
 
 from ..neural import (
     draw_seed,
+    encode_labels,
     resolve_device,
     seeded,
     torch_generator,
@@ -22,92 +28,101 @@ from ..neural import (
 )
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
-from ._base import BaseDDPM
-from ._checkpoint import write_checkpoint
-from ._diffusion import Diffusion
+from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ._checkpoint import DDPMCheckpoint, read_checkpoint, write_checkpoint
+from ._denoisers import build_denoiser
+from ._diffusion import Diffusion, UnitRange, threads_for
+from ._inference import Sampler, draw_samples, mean_denoising_losses, reconstruct_samples
 from ._schedules import SCHEDULES
-from ._setup import auto_steps, build_denoiser, resolve_row_shape, resolve_unit_range
-from ._threads import threads_for
-from ._training import Recipe, Trainer
+from ._training import DDPMConfig, DenoiserTraining, train_denoiser
 
 _VERBOSE_EVERY = 100
+_AUTO_EPOCHS = 256
+_LARGEST_AUTO_ITER = 6000
 _POSITIVE = Interval(Integral, 1, None, closed="left")
+_SAMPLER = {
+    "n_steps": [_POSITIVE],
+    "guidance": [Interval(Real, -1, None, closed="left")],
+    "eta": [Interval(Real, 0, 1, closed="both")],
+    "random_state": ["random_state"],
+}
 
 
-@with_shared_docs({"input_facts": INPUT_FACTS})
-class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
-    r"""Denoising diffusion model of the rows of a table, or of small images.
+class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
+    r"""Denoising diffusion model of tables or small images.
 
-    A network learns to find the noise in noisy rows; sampling begins with pure noise and takes
-    what the network finds away, step by step. With labels in `fit` one network learns every
-    class and can be asked for rows of each.
+    A network learns to find the noise in noisy samples. Sampling begins with pure noise and
+    removes what the network finds, step by step. If you pass labels to `fit`, one network learns
+    every class, and you can draw samples of each.
 
     Parameters
     ----------
     module : {"mlp", "unet"}, torch.nn.Module, callable or None, default=None
-        The network. None is a residual MLP for rows of features, and a U-Net of two resolutions
-        for images. A module of your own has ``forward(x, t, c)`` for rows x scaled to [-1, 1],
-        times t in [0, 1) and class codes c, of which the one behind the last class means "any
-        class", and returns the noise in x; it is copied. A callable builds it anew from the
-        shape of a row and the number of classes.
+        The network. None is a residual MLP for vectors of features, and a U-Net of two
+        resolutions for images. Your own module has ``forward(x, t, c)`` for samples x scaled to
+        [-1, 1], times t in [0, 1) and class codes c, and returns the noise in x. The code behind
+        the last class means "any class". The module is copied. A callable builds it anew from
+        the shape of a sample and the number of classes.
 
     width : int or None, default=None
-        Units of the MLP (None: 192) or channels of the U-Net (None: 32).
+        Number of units of the MLP (None: 192) or channels of the U-Net (None: 32).
 
     image_shape : tuple of int or None, default=None
-        Shape, (height, width) or (channels, height, width), in which the network sees the rows
+        Shape (height, width) or (channels, height, width) in which the network sees the samples
         of a two-dimensional X.
 
-    n_steps : int or "auto", default="auto"
-        Number of training steps. "auto" is 256 passes over the rows, but 6,000 steps at most.
+    max_iter : int or "auto", default="auto"
+        Number of training steps. "auto" makes 256 passes over the samples, but at most 6,000
+        steps.
 
     batch_size : int, default=64
-        Rows in a step, drawn with replacement.
+        Number of samples in a step, drawn with replacement.
 
-    lr : float, default=2e-3
-        Step length of Adam; it falls along a cosine to a hundredth.
+    learning_rate : float, default=2e-3
+        Learning rate of Adam. It falls along a cosine to a hundredth.
 
     n_timesteps : int, default=1000
         Number T of steps from data to noise.
 
     schedule : {"linear", "cosine"}, default="linear"
-        How the noise grows.
+        How the noise grows: :func:`~sklearn_ext.generative.linear_levels` or
+        :func:`~sklearn_ext.generative.cosine_levels` [4]_.
 
     cond_drop_prob : float in [0, 1], default=0.1
-        Share of rows whose class is hidden in training, from which the model learns what rows
-        of any class look like. Guidance needs it.
+        Fraction of samples whose class is hidden in training, from which the model learns what
+        samples of any class look like. Guidance needs it.
 
     ema_decay : float in [0, 1), default=0.999
-        The model that samples has the exponential moving average of the weights in training,
-        with this decay; 0 keeps the last weights.
+        Decay of the exponential moving average of the weights, with which the model samples.
+        0 keeps the last weights.
 
-    clip_norm : float, default=1
+    clip_norm : float, default=1.0
         Largest norm of a gradient.
 
     feature_range : tuple of (float, float) or "auto", default="auto"
         Values that become -1 and 1. "auto" is the range of each feature of a table, and the
-        range of all pixels of images. Samples never leave it.
+        range of all pixels of images. Generated samples never leave it.
 
     checkpoint : str, path-like or None, default=None
         File, ending with ``.safetensors``, to which the state of the training is written.
 
     checkpoint_interval : int, default=1000
-        Steps between two checkpoints.
+        Number of steps between two checkpoints.
 
     warm_start : bool, default=False
-        Whether a further call of `fit` goes on from where training stood, up to `n_steps` steps
-        in all. After :meth:`load_checkpoint` it ends with what it would have been without the
-        break, bit by bit.
+        Whether another call of `fit` continues the training, until `max_iter` steps are done in
+        total. After :meth:`load_checkpoint` the result is bit for bit that of an uninterrupted
+        training.
 
     device : str, torch.device or None, default=None
-        Where to work: "cpu", "cuda", "mps", or "auto" for the best there is. None is the CPU.
+        Where to compute: "cpu", "cuda", "mps", or "auto" for the best device available. None is
+        the CPU.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the weights and of training.
 
     verbose : int, default=0
-        Prints the loss every 100 steps when positive.
+        If positive, print the loss every 100 steps.
 
     Attributes
     ----------
@@ -115,30 +130,36 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
         Labels seen in `fit`; empty without labels.
 
     class_prior_ : ndarray of shape (n_classes,)
-        Shares of the classes.
+        Fraction of the training samples in each class.
 
     forgotten_classes_ : ndarray
-        Classes that the model was made to forget; :meth:`sample` refuses them.
+        Classes that the model was made to forget. :meth:`sample` refuses them.
 
     diffusion_ : Diffusion
-        The network (``diffusion_.module``) with its schedule and the units in which it works.
+        The network (``diffusion_.module``) with its schedule (``diffusion_.levels``) and the
+        units in which it works.
 
     training_state_ : dict of str to ndarray, or None
-        What training goes on from; None in a model that was made to forget a class.
+        The state from which training can continue. None in a model that was made to forget a
+        class.
 
     score_seed_ : int
-        Seed of the noise by which :meth:`score_samples` judges.
+        Seed of the noise in :meth:`score_samples`.
 
     loss_curve_ : ndarray of shape (n_iter_,)
-        Mean squared error per entry of the noise in every step's batch.
+        Mean squared error per entry of the noise, for the batch of each step.
 
     n_iter_ : int
         Number of training steps.
 
     input_shape_ : tuple of int
-        Shape of one row of X.
+        Shape of one sample of X.
 
-    {input_facts}
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when all are strings.
 
     See Also
     --------
@@ -148,11 +169,12 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
     Notes
     -----
     With :math:`x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, e` and standard normal
-    noise e, training minimises the mean of :math:`\lVert e - \hat e(x_t, t, c) \rVert^2` over
-    rows, steps t and noise [1]_. Guidance asks for :math:`(1 + w)\, \hat e(x_t, t, c) -
-    w\, \hat e(x_t, t)` in place of :math:`\hat e(x_t, t, c)` [3]_.
+    noise e, training minimizes the mean of :math:`\lVert e - \hat e(x_t, t, c) \rVert^2` over
+    samples, steps t and noise [1]_. Sampling makes a few steps of [2]_. Guidance uses
+    :math:`(1 + w)\, \hat e(x_t, t, c) - w\, \hat e(x_t, t)` in place of
+    :math:`\hat e(x_t, t, c)` [3]_.
 
-    Small MLPs are trained on one thread, where two would only wait for each other.
+    Small MLPs are trained on one thread, because two threads would mostly wait for each other.
 
     References
     ----------
@@ -168,18 +190,18 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
     >>> from sklearn_ext import ConditionalDDPM
     >>> X, y = load_iris(return_X_y=True)
     >>> model = ConditionalDDPM(random_state=0).fit(X, y)
-    >>> rows, labels = model.sample(3, y=2, random_state=0)
-    >>> rows.shape, labels
+    >>> X_new, y_new = model.sample(3, y=2, random_state=0)
+    >>> X_new.shape, y_new
     ((3, 4), array([2, 2, 2]))
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         "module": [StrOptions({"mlp", "unet"}), nn.Module, callable, None],
         "width": [_POSITIVE, None],
         "image_shape": ["array-like", None],
-        "n_steps": [_POSITIVE, StrOptions({"auto"})],
+        "max_iter": [_POSITIVE, StrOptions({"auto"})],
         "batch_size": [_POSITIVE],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "n_timesteps": [Interval(Integral, 2, None, closed="left")],
         "schedule": [StrOptions(set(SCHEDULES))],
         "cond_drop_prob": [Interval(Real, 0, 1, closed="both")],
@@ -194,34 +216,37 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
         "verbose": ["verbose"],
     }
 
+    diffusion_: Diffusion  # set by `fit` and by `load_checkpoint`
+    training_state_: dict[str, Array] | None
+
     def __init__(
         self,
         *,
-        module=None,
-        width=None,
-        image_shape=None,
-        n_steps="auto",
-        batch_size=64,
-        lr=2e-3,
-        n_timesteps=1000,
-        schedule="linear",
-        cond_drop_prob=0.1,
-        ema_decay=0.999,
-        clip_norm=1.0,
-        feature_range="auto",
-        checkpoint=None,
-        checkpoint_interval=1000,
-        warm_start=False,
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        module: str | nn.Module | Callable[..., nn.Module] | None = None,
+        width: int | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        max_iter: int | str = "auto",
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
+        n_timesteps: int = 1000,
+        schedule: str = "linear",
+        cond_drop_prob: float = 0.1,
+        ema_decay: float = 0.999,
+        clip_norm: float = 1.0,
+        feature_range: tuple[float, float] | str = "auto",
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_interval: int = 1000,
+        warm_start: bool = False,
+        device: str | torch.device | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.module = module
         self.width = width
         self.image_shape = image_shape
-        self.n_steps = n_steps
+        self.max_iter = max_iter
         self.batch_size = batch_size
-        self.lr = lr
+        self.learning_rate = learning_rate
         self.n_timesteps = n_timesteps
         self.schedule = schedule
         self.cond_drop_prob = cond_drop_prob
@@ -238,16 +263,16 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Train the denoiser from new weights, or go on training if `warm_start` is set.
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Train the denoiser from new weights, or continue its training with `warm_start`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            Rows or images.
+            Vectors of features or images.
         y : array-like of shape (n_samples,), default=None
-            Classes to condition on, labels of any kind.
+            Classes to condition on, as labels of any kind.
 
         Returns
         -------
@@ -262,29 +287,32 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
         """
         resume = self.warm_start and hasattr(self, "diffusion_")
         callback_data = {"X": X, "y": y, "metadata": None}
-        X, y = self._check_training_rows(X, y, resume)
+        samples, labels = self._check_training_samples(X, y, resume)
         rng = local_random_state(self.random_state)
         device = resolve_device(self.device)
-        row_shape = resolve_row_shape(self.image_shape, self.input_shape_)
+        row_shape = _resolve_row_shape(self.image_shape, self.input_shape_)
         with seeded(draw_seed(rng), device), threads_for(row_shape):
             if not resume:
-                self._prepare(X, y, row_shape, rng)
+                self._prepare(samples, labels, row_shape, rng)
             module = copy.deepcopy(self.diffusion_.module).to(device)
-            trainer = Trainer(module, torch_generator(draw_seed(rng), device))
-            if resume:
-                trainer.restore(self.training_state_)
-            self._train(trainer, X, y, callback_data)
+            self.diffusion_ = dataclasses.replace(self.diffusion_, module=module)
+            generator = torch_generator(draw_seed(rng), device)
+            self._train(samples, labels, generator, callback_data, resume)
         return self
 
-    def _check_training_rows(self, X, y, resume):
-        """Return float32 rows, and labels or None."""
+    def _check_training_samples(
+        self, X: Any, y: Any, resume: bool
+    ) -> tuple[FloatArray, Array | None]:
+        """Return float32 samples, and labels or None."""
         if resume and self.training_state_ is None:
             raise ValueError(
-                "warm_start has nothing to go on from: the state of the training went when the "
-                f"model forgot {self.forgotten_classes_}."
+                "warm_start=True cannot continue the training: its state was dropped when the "
+                f"model was made to forget the classes {self.forgotten_classes_}."
             )
         if resume and (y is None) != (self.diffusion_.n_classes == 0):
-            raise ValueError("warm_start needs labels if, and only if, the first fit had some.")
+            raise ValueError(
+                "warm_start=True needs y if the first fit had y, and no y if it had none."
+            )
         if y is None:
             return validate_input(self, X, reset=not resume), None
         X, y = validate_input(self, X, y, reset=not resume)
@@ -292,8 +320,14 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
         check_classification_targets(labels)
         return X, labels
 
-    def _prepare(self, X, labels, row_shape, rng):
-        """Set all that training does not change."""
+    def _prepare(
+        self,
+        X: FloatArray,
+        labels: Array | None,
+        row_shape: tuple[int, ...],
+        rng: np.random.RandomState,
+    ) -> None:
+        """Set all attributes that training does not change."""
         self.classes_ = np.empty(0) if labels is None else np.unique(labels)
         n_classes = len(self.classes_)
         counts = np.bincount(self._codes(labels, len(X)), minlength=n_classes)[:n_classes]
@@ -301,66 +335,407 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDDPM):
         self.forgotten_classes_ = self.classes_[:0]
         self.score_seed_ = draw_seed(rng)
         self.loss_curve_ = np.empty(0)
+        self.training_state_ = None
         self.diffusion_ = Diffusion(
             module=build_denoiser(self.module, self.width, row_shape, n_classes),
             levels=SCHEDULES[self.schedule](self.n_timesteps),
-            unit_range=resolve_unit_range(self.feature_range, X, row_shape),
+            unit_range=_resolve_unit_range(self.feature_range, X, row_shape),
             row_shape=row_shape,
             n_classes=n_classes,
         )
 
-    def _train(self, trainer, X, y, callback_data):
-        """Train until `n_steps` steps are done, and set what was learned."""
-        recipe = self._recipe(len(X), trainer.step)
+    def _train(
+        self,
+        X: FloatArray,
+        labels: Array | None,
+        generator: torch.Generator,
+        callback_data: dict[str, Any],
+        resume: bool,
+    ) -> None:
+        """Train until `max_iter` steps are done, and set what was learned."""
+        state = self.training_state_ if resume else None
+        n_done = self.n_iter_ if resume else 0
+        config = self._config(len(X), n_done)
         losses = self.loss_curve_.tolist()
-        context = self._init_callback_context(max_subtasks=recipe.n_steps - trainer.step)
+        context = self._init_callback_context(max_subtasks=config.max_iter - n_done)
         context.call_on_fit_task_begin(estimator=self, **callback_data)
 
-        def learned():
-            average = copy.deepcopy(trainer.average).eval()
+        def learned(training: DenoiserTraining) -> dict[str, Any]:
+            average = copy.deepcopy(training.average).eval()
             return {
                 "diffusion_": dataclasses.replace(self.diffusion_, module=average),
-                "training_state_": trainer.state(),
-                "n_iter_": trainer.step,
+                "training_state_": training.state(),
+                "n_iter_": training.step,
                 "loss_curve_": np.array(losses),
             }
 
-        def after_step(step, loss):
+        def after_step(training: DenoiserTraining, loss: float) -> bool:
             losses.append(loss)
-            last = step == recipe.n_steps
-            if self.verbose and (last or step % _VERBOSE_EVERY == 0):
+            step, last = training.step, training.step == config.max_iter
+            if self.verbose > 0 and (last or step % _VERBOSE_EVERY == 0):
                 recent = np.mean(losses[-_VERBOSE_EVERY:])
-                print(f"{type(self).__name__}: step {step}/{recipe.n_steps}, loss {recent:.4f}")
+                print(f"{type(self).__name__}: step {step}/{config.max_iter}, loss {recent:.4f}")
             if self.checkpoint is not None and (last or step % self.checkpoint_interval == 0):
-                write_checkpoint(self.checkpoint, {**vars(self), **learned()})
+                write_checkpoint(self.checkpoint, _as_checkpoint(vars(self) | learned(training)))
             task = context.subcontext("step").call_on_fit_task_begin(estimator=self)
             return task.call_on_fit_task_end(
-                estimator=self, reconstruction_attributes=learned, **callback_data
+                estimator=self, reconstruction_attributes=lambda: learned(training), **callback_data
             )
 
+        x, codes = self._tensors(X, labels)
         try:
-            trainer.run(self.diffusion_, *self._tensors(X, y), recipe, after_step)
+            training = train_denoiser(
+                self.diffusion_.module,
+                x,
+                codes,
+                levels=self.diffusion_.levels,
+                n_classes=self.diffusion_.n_classes,
+                config=config,
+                generator=generator,
+                state=state,
+                after_step=after_step,
+            )
         except FloatingPointError as error:
-            raise ValueError(f"Training diverged: {error} Lower lr, got {self.lr!r}.") from error
-        vars(self).update(learned())
+            raise ValueError(
+                f"Training diverged: {error} Lower learning_rate, got {self.learning_rate!r}."
+            ) from error
+        for name, value in learned(training).items():
+            setattr(self, name, value)
         context.call_on_fit_task_end(
             estimator=self, reconstruction_attributes=lambda: {}, **callback_data
         )
 
-    def _recipe(self, n_samples, n_done):
-        n_steps = self.n_steps
-        if n_steps == "auto":
-            n_steps = auto_steps(n_samples, self.batch_size)
-        if n_steps < n_done:
+    def _config(self, n_samples: int, n_done: int) -> DDPMConfig:
+        max_iter = self.max_iter
+        if isinstance(max_iter, str):
+            n_passes = math.ceil(_AUTO_EPOCHS * n_samples / self.batch_size)
+            max_iter = min(n_passes, _LARGEST_AUTO_ITER)
+        if max_iter < n_done:
             raise ValueError(
-                f"n_steps counts the steps of all fits: with warm_start it must be at least "
-                f"n_iter_={n_done}, got {n_steps}."
+                f"max_iter counts the steps of all fits: with warm_start=True it must be at least "
+                f"n_iter_={n_done}, got {max_iter}."
             )
-        return Recipe(
-            n_steps=n_steps,
+        return DDPMConfig(
+            max_iter=max_iter,
             batch_size=self.batch_size,
-            lr=self.lr,
+            learning_rate=self.learning_rate,
             cond_drop_prob=self.cond_drop_prob,
             ema_decay=self.ema_decay,
             clip_norm=self.clip_norm,
         )
+
+    @validate_params(
+        {
+            "n_samples": [_POSITIVE],
+            "y": "no_validation",
+            **_SAMPLER,
+            "allow_forgotten": ["boolean"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def sample(
+        self,
+        n_samples: int = 1,
+        y: Any = None,
+        *,
+        n_steps: int = 50,
+        guidance: float = 1.0,
+        eta: float = 0.0,
+        allow_forgotten: bool = False,
+        random_state: RandomState = None,
+    ) -> tuple[FloatArray, Array | None]:
+        r"""Draw samples.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+        y : label or array-like of shape (n_samples,), default=None
+            The class of all samples, or of each. None draws classes by their frequency in
+            training.
+        n_steps : int, default=50
+            Number of steps from noise to samples. More steps are slower and follow the model
+            more closely.
+        guidance : float, default=1.0
+            The weight w. 0 draws samples of the class as they are; larger values draw samples
+            that are more typical of it. It has no effect on a model without classes.
+        eta : float in [0, 1], default=0.0
+            Amount of fresh noise in each step: 0 is DDIM, 1 is the ancestral sampling of DDPM.
+        allow_forgotten : bool, default=False
+            Whether to sample forgotten classes. The result is noise, or resembles another class.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the noise. None draws different samples each time.
+
+        Returns
+        -------
+        X : ndarray of float32, shape (n_samples, n_features) or the shape of images in `fit`
+            The samples, in the units of the training data.
+        y : ndarray of shape (n_samples,) or None
+            Their classes; None if the model has no classes.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or a class is unknown or forgotten.
+        """
+        check_is_fitted(self)
+        rng = local_random_state(random_state)
+        codes = self._codes_to_sample(n_samples, y, allow_forgotten, rng)
+        diffusion = self.diffusion_
+        x = draw_samples(
+            diffusion,
+            diffusion.code_tensor(codes),
+            Sampler(n_steps, guidance, eta),
+            torch_generator(draw_seed(rng), diffusion.device),
+        )
+        labels = self.classes_[codes] if diffusion.n_classes > 0 else None
+        return diffusion.decode(x, self.input_shape_), labels
+
+    def _codes_to_sample(
+        self, n_samples: int, y: Any, allow_forgotten: bool, rng: np.random.RandomState
+    ) -> IntArray:
+        allowed = ~np.isin(self.classes_, [] if allow_forgotten else self.forgotten_classes_)
+        if y is None:
+            if self.diffusion_.n_classes == 0:
+                return self._codes(None, n_samples)
+            weights = self.class_prior_ * allowed
+            if weights.sum() == 0:
+                raise ValueError(
+                    "All classes are forgotten; pass allow_forgotten=True to sample them."
+                )
+            return rng.choice(len(weights), size=n_samples, p=weights / weights.sum())
+        labels = np.full(n_samples, y) if np.ndim(y) == 0 else column_or_1d(y)
+        if len(labels) != n_samples:
+            raise ValueError(
+                f"y must be one label or n_samples={n_samples} labels, got {len(labels)}."
+            )
+        codes = self._codes(labels, n_samples)
+        if not allowed[codes].all():
+            raise ValueError(
+                f"y contains classes that are forgotten: {self.forgotten_classes_}; "
+                "pass allow_forgotten=True to sample them anyway."
+            )
+        return codes
+
+    @validate_params(
+        {
+            "X": "no_validation",
+            "y": "no_validation",
+            "start": [Interval(Real, 0, 1, closed="both")],
+            **_SAMPLER,
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def reconstruct(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        start: float = 0.5,
+        n_steps: int = 50,
+        guidance: float = 0.0,
+        eta: float = 0.0,
+        random_state: RandomState = None,
+    ) -> FloatArray:
+        """Add noise to samples and let the model remove it.
+
+        Samples that resemble the training data come back with little change.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples shaped as in `fit`.
+        y : array-like of shape (n_samples,), default=None
+            Their classes. None allows any class for each sample.
+        start : float in [0, 1], default=0.5
+            Fraction of the way to noise that the samples go; 1 replaces them by noise.
+        n_steps : int, default=50
+            Number of steps on the way back.
+        guidance : float, default=0.0
+            As in :meth:`sample`.
+        eta : float in [0, 1], default=0.0
+            As in :meth:`sample`.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the noise.
+
+        Returns
+        -------
+        ndarray of float32, of the shape of X
+            The reconstructions, in the units of X.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or X or y do not match the data of `fit`.
+        """
+        check_is_fitted(self)
+        diffusion = self.diffusion_
+        x, codes = self._tensors(validate_input(self, X, reset=False), y)
+        x = reconstruct_samples(
+            diffusion,
+            x,
+            codes,
+            round(start * (len(diffusion.levels) - 1)),
+            Sampler(n_steps, guidance, eta),
+            torch_generator(draw_seed(random_state), diffusion.device),
+        )
+        return diffusion.decode(x, self.input_shape_)
+
+    @validate_params(
+        {"X": "no_validation", "y": "no_validation", "n_draws": [_POSITIVE]},
+        prefer_skip_nested_validation=True,
+    )
+    def score_samples(
+        self, X: ArrayLike, y: ArrayLike | None = None, *, n_draws: int = 32
+    ) -> FloatArray:
+        """Score samples by how well the model denoises them.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples shaped as in `fit`.
+        y : array-like of shape (n_samples,), default=None
+            Their classes. None allows any class for each sample.
+        n_draws : int, default=32
+            Number of times, spread evenly, at which a sample is scored. The noise is the same
+            for all samples and calls.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Minus the mean squared error of the noise: higher values are more like the training
+            data. The score is not a log-density, but bounds one up to weights.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or X or y do not match the data of `fit`.
+        """
+        check_is_fitted(self)
+        x, codes = self._tensors(validate_input(self, X, reset=False), y)
+        generator = torch_generator(self.score_seed_, self.diffusion_.device)
+        losses = mean_denoising_losses(self.diffusion_, x, codes, n_draws, generator)
+        return -losses.cpu().numpy()
+
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
+        """Return the mean of :meth:`score_samples`.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples shaped as in `fit`.
+        y : array-like of shape (n_samples,), default=None
+            Their classes.
+
+        Returns
+        -------
+        float
+        """
+        return float(self.score_samples(X, y).mean())
+
+    def save_checkpoint(self, path: str | PathLike[str]) -> None:
+        """Write the fitted model and the state of its training to a safetensors file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Must end with ``.safetensors``.
+
+        Raises
+        ------
+        ValueError
+            If `path` has another ending.
+        """
+        check_is_fitted(self)
+        write_checkpoint(path, _as_checkpoint(dict(vars(self))))
+
+    def load_checkpoint(self, path: str | PathLike[str]) -> Self:
+        """Load a fitted model from a file, without executing anything in the file.
+
+        The parameters `module` and `width` must describe the network that was saved.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File written by :meth:`save_checkpoint`, or by `fit` as its `checkpoint`.
+
+        Returns
+        -------
+        self : ConditionalDDPM
+            The fitted estimator. With `warm_start`, `fit` continues its training.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the file does not exist.
+        ValueError
+            If the file is not a checkpoint of this network.
+        """
+        device = resolve_device(self.device)
+
+        def build(row_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+            with seeded(0):
+                return build_denoiser(self.module, self.width, row_shape, n_classes)
+
+        loaded = read_checkpoint(path, build)
+        loaded.diffusion.module.to(device)
+        for field in dataclasses.fields(loaded):
+            value = getattr(loaded, field.name)
+            if field.name != "feature_names_in" or value is not None:
+                setattr(self, f"{field.name}_", value)
+        return self
+
+    def _tensors(self, X: FloatArray, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return samples and class codes as the denoiser takes them."""
+        codes = self._codes(y, len(X))
+        return self.diffusion_.encode(X), self.diffusion_.code_tensor(codes)
+
+    def _codes(self, y: Any, n_samples: int) -> IntArray:
+        """Return positions in `classes_`; without labels, the code of "any class"."""
+        if y is None:
+            return np.full(n_samples, len(self.classes_))
+        labels = column_or_1d(y)
+        if len(labels) != n_samples:
+            raise ValueError(
+                f"y must have one label per sample of X, {n_samples} in total, got {len(labels)}."
+            )
+        if len(self.classes_) == 0:
+            raise ValueError("y must be None for a model that was fitted without labels.")
+        return encode_labels(labels, self.classes_)
+
+
+def _as_checkpoint(fitted: dict[str, Any]) -> DDPMCheckpoint:
+    names = [field.name for field in dataclasses.fields(DDPMCheckpoint)]
+    attributes: dict[str, Any] = {name: fitted.get(f"{name}_") for name in names}
+    return DDPMCheckpoint(**attributes)
+
+
+def _resolve_row_shape(image_shape: Any, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape in which the denoiser sees a sample."""
+    if image_shape is None:
+        return tuple(input_shape)
+    shape = tuple(image_shape)
+    if len(shape) not in (2, 3) or not all(isinstance(k, Integral) and int(k) > 0 for k in shape):
+        raise ValueError(
+            "image_shape must be None, (height, width) or (channels, height, width), "
+            f"got {image_shape!r}."
+        )
+    if math.prod(shape) != math.prod(input_shape):
+        raise ValueError(
+            f"image_shape={image_shape!r} has {math.prod(shape)} entries, but the samples of X "
+            f"have {math.prod(input_shape)}."
+        )
+    return tuple(map(int, shape))
+
+
+def _resolve_unit_range(feature_range: Any, X: FloatArray, row_shape: tuple[int, ...]) -> UnitRange:
+    """Return the map to [-1, 1] of each feature of a table, or of all pixels of images."""
+    if isinstance(feature_range, str):
+        axis = 0 if len(row_shape) == 1 else None
+        return UnitRange.between(X.min(axis=axis), X.max(axis=axis))
+    if len(feature_range) != 2 or not feature_range[0] < feature_range[1]:
+        raise ValueError(
+            "feature_range must be 'auto' or a pair (low, high) with low < high, "
+            f"got {feature_range!r}."
+        )
+    return UnitRange.between(*feature_range)

@@ -1,23 +1,72 @@
 """Networks that estimate noise: ``forward(x, t, c)`` with times in [0, 1) and class codes."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from ._stored_module import ModuleStoredByArrays
+from ..neural import seeded
 
 _N_SINUSOIDS = 64
 _LONGEST_PERIOD = 10_000.0
 _TIME_SCALE = 1000.0
-_GROUP = 8  # channels that share a normalisation
-_PATCHED_FROM = 16  # sides of images that are folded into patches
+_GROUP = 8  # channels that share a normalization
+_PATCHED_FROM = 16  # images whose sides have at least this many pixels are folded into patches
+
+
+class ModuleStoredByArrays(nn.Module):
+    """A module that is stored as its constructor's arguments and arrays of weights.
+
+    In this form it passes through skops, which takes no tensors, and opens on a machine that
+    lacks its device.
+
+    Parameters
+    ----------
+    **arguments
+        The arguments of the subclass's constructor.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.arguments = arguments
+
+    def __getstate__(self) -> dict[str, Any]:
+        tensors = self.state_dict()
+        return {
+            "arguments": self.arguments,
+            "weights": {name: tensor.cpu().numpy() for name, tensor in tensors.items()},
+            "frozen": [name for name, p in self.named_parameters() if not p.requires_grad],
+            "device": str(next(iter(tensors.values())).device),
+            "training": self.training,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with seeded(0):  # the weights drawn here are replaced below
+            type(self).__init__(self, **state["arguments"])
+        weights = {name: torch.from_numpy(w.copy()) for name, w in state["weights"].items()}
+        self.load_state_dict(weights)
+        for name in state["frozen"]:
+            self.get_parameter(name).requires_grad_(False)
+        self.train(state["training"])
+        if state["device"] != "cpu" and _is_available(state["device"]):
+            self.to(state["device"])
+
+
+def _is_available(device: str) -> bool:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
 
 
 def time_embedding(t: torch.Tensor, n_outputs: int = _N_SINUSOIDS) -> torch.Tensor:
-    r"""Return sines and cosines of 1000 t at frequencies falling from 1 to 1/10000.
+    r"""Return sines and cosines of 1000 t at frequencies that fall from 1 to 1/10000.
 
     Parameters
     ----------
@@ -35,46 +84,52 @@ def time_embedding(t: torch.Tensor, n_outputs: int = _N_SINUSOIDS) -> torch.Tens
 
 
 class Condition(nn.Module):
-    r"""What a denoiser is told beside the row: :math:`z = s(W_z\, s(W_t\,\tau(t)) + E_c)`.
+    r"""The time and the class as one vector, :math:`z = s(W_z\, s(W_t\,\tau(t)) + E_c)`.
 
-    s is the SiLU, :math:`\tau` the :func:`time_embedding`, and E has one row a class and a last
-    one for "any class".
+    s is the SiLU, :math:`\tau` is the :func:`time_embedding`, and E has one row per class and a
+    last one for "any class".
     """
 
-    def __init__(self, n_classes, width):
+    def __init__(self, n_classes: int, width: int) -> None:
         super().__init__()
         self.time = nn.Linear(_N_SINUSOIDS, width)
         self.classes = nn.Embedding(n_classes + 1, width)
         self.both = nn.Linear(width, width)
 
-    def forward(self, t, c):
+    def forward(self, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         return F.silu(self.both(F.silu(self.time(time_embedding(t))) + self.classes(c)))
 
 
 class _ResidualBlock(nn.Module):
     r""":math:`u + B\, s(A(\mathrm{LN}(u) + z))`."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
         self.second = nn.Linear(width, width)
 
-    def forward(self, u, z):
+    def forward(self, u: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         return u + self.second(F.silu(self.first(self.norm(u) + z)))
 
 
+def _set_to_zero(layer: nn.Linear | nn.Conv2d) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class MLPDenoiser(ModuleStoredByArrays):
-    """A residual MLP for rows of features, or for the entries of small images.
+    """A residual MLP for vectors of features, or for the pixels of small images.
 
     Parameters
     ----------
     input_shape : sequence of int
-        Shape of a row.
+        Shape of a sample.
     n_classes : int
-        Codes run from 0; `n_classes` itself means "any class".
+        Number of classes. Class codes are 0 to ``n_classes - 1``, and `n_classes` itself means
+        "any class".
     width : int, default=192
-        Units of every layer.
+        Number of units in every layer.
     n_blocks : int, default=3
         Number of residual blocks.
 
@@ -89,7 +144,7 @@ class MLPDenoiser(ModuleStoredByArrays):
 
     def __init__(
         self, input_shape: Sequence[int], n_classes: int, width: int = 192, n_blocks: int = 3
-    ):
+    ) -> None:
         super().__init__(
             input_shape=tuple(input_shape), n_classes=n_classes, width=width, n_blocks=n_blocks
         )
@@ -99,17 +154,19 @@ class MLPDenoiser(ModuleStoredByArrays):
         self.blocks = nn.ModuleList(_ResidualBlock(width) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(width)
         self.outer = nn.Linear(width, n_features)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
+        _set_to_zero(self.outer)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        """Estimate the noise in rows.
+        """Estimate the noise in samples.
 
         Parameters
         ----------
         x : tensor of shape (n, ...)
+            Noisy samples.
         t : tensor of shape (n,)
+            Their times in [0, 1).
         c : int64 tensor of shape (n,)
+            Their class codes.
 
         Returns
         -------
@@ -123,9 +180,9 @@ class MLPDenoiser(ModuleStoredByArrays):
 
 
 class _ConvBlock(nn.Module):
-    """Two 3 x 3 convolutions around a scale and a shift by z, and a way past them."""
+    """Two 3 x 3 convolutions with a scale and a shift by z between them, and a skip connection."""
 
-    def __init__(self, n_inputs, n_outputs, width):
+    def __init__(self, n_inputs: int, n_outputs: int, width: int) -> None:
         super().__init__()
         self.first_norm = nn.GroupNorm(n_inputs // _GROUP, n_inputs)
         self.first = nn.Conv2d(n_inputs, n_outputs, 3, padding=1)
@@ -133,11 +190,11 @@ class _ConvBlock(nn.Module):
         self.second_norm = nn.GroupNorm(n_outputs // _GROUP, n_outputs)
         self.second = nn.Conv2d(n_outputs, n_outputs, 3, padding=1)
         same = n_inputs == n_outputs
+        # The name is part of the checkpoints.
         self.past = nn.Identity() if same else nn.Conv2d(n_inputs, n_outputs, 1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _set_to_zero(self.second)
 
-    def forward(self, u, z):
+    def forward(self, u: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         h = self.second_norm(self.first(F.silu(self.first_norm(u))))
         scale, shift = self.modulation(z)[:, :, None, None].chunk(2, dim=1)
         return self.past(u) + self.second(F.silu(torch.addcmul(shift, h, 1 + scale)))
@@ -147,18 +204,25 @@ class UNetDenoiser(ModuleStoredByArrays):
     """A U-Net of two resolutions for images.
 
     Larger images are folded first: the pixels of a patch become channels, which makes the same
-    network several times faster. Images of any size are padded to what the network can halve.
+    network several times faster. Images are padded to a size that the network can halve.
 
     Parameters
     ----------
     input_shape : sequence of int
         Shape of an image, (height, width) or (channels, height, width).
     n_classes : int
-        Codes run from 0; `n_classes` itself means "any class".
+        Number of classes. Class codes are 0 to ``n_classes - 1``, and `n_classes` itself means
+        "any class".
     width : int, default=32
-        Channels of the fine resolution, a multiple of 8; the coarse one has twice as many.
+        Number of channels at the fine resolution, a multiple of 8. The coarse resolution has
+        twice as many.
     patch_size : int or "auto", default="auto"
-        Side of the patches. "auto" is 2 for images of at least 16 x 16 pixels, else 1.
+        Side of the patches in pixels. "auto" is 2 for images of at least 16 x 16 pixels, else 1.
+
+    Raises
+    ------
+    ValueError
+        If `input_shape` is not the shape of an image, or `width` is not a multiple of 8.
 
     Examples
     --------
@@ -175,7 +239,7 @@ class UNetDenoiser(ModuleStoredByArrays):
         n_classes: int,
         width: int = 32,
         patch_size: int | str = "auto",
-    ):
+    ) -> None:
         super().__init__(
             input_shape=tuple(input_shape),
             n_classes=n_classes,
@@ -185,11 +249,11 @@ class UNetDenoiser(ModuleStoredByArrays):
         if len(input_shape) not in (2, 3):
             raise ValueError(
                 "A U-Net needs images of shape (height, width) or (channels, height, width), "
-                f"got rows of shape {tuple(input_shape)}."
+                f"got samples of shape {tuple(input_shape)}."
             )
         if width % _GROUP:
             raise ValueError(f"width must be a multiple of {_GROUP}, got {width}.")
-        if patch_size == "auto":
+        if isinstance(patch_size, str):
             patch_size = 2 if min(input_shape[-2:]) >= _PATCHED_FROM else 1
         self.patch_size = patch_size
         n_channels = math.prod(input_shape[:-2]) * patch_size**2
@@ -202,9 +266,8 @@ class UNetDenoiser(ModuleStoredByArrays):
         self.merged = _ConvBlock(2 * width, width, 4 * width)
         self.norm = nn.GroupNorm(width // _GROUP, width)
         self.outer = nn.Conv2d(width, n_channels, 3, padding=1)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
-        self.to(memory_format=torch.channels_last)
+        _set_to_zero(self.outer)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub lacks it
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """Estimate the noise in images.
@@ -212,8 +275,11 @@ class UNetDenoiser(ModuleStoredByArrays):
         Parameters
         ----------
         x : tensor of shape (n, height, width) or (n, channels, height, width)
+            Noisy images.
         t : tensor of shape (n,)
+            Their times in [0, 1).
         c : int64 tensor of shape (n,)
+            Their class codes.
 
         Returns
         -------
@@ -234,3 +300,37 @@ class UNetDenoiser(ModuleStoredByArrays):
         u = self.merged(torch.cat([u, fine], dim=1), z)
         u = F.pixel_shuffle(self.outer(F.silu(self.norm(u))), self.patch_size)
         return u[..., :height, :width].reshape(x.shape)
+
+
+_NAMED: dict[str, Callable[..., nn.Module]] = {"mlp": MLPDenoiser, "unet": UNetDenoiser}
+
+
+def build_denoiser(
+    module: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module] | None,
+    width: int | None,
+    row_shape: tuple[int, ...],
+    n_classes: int,
+) -> nn.Module:
+    """Return a new denoiser, or a copy of the given one.
+
+    Parameters
+    ----------
+    module : {"mlp", "unet"}, torch.nn.Module, callable or None
+        None is the MLP for vectors of features and the U-Net for images.
+    width : int or None
+        None is the default of the network.
+    row_shape : tuple of int
+        Shape in which the network sees a sample.
+    n_classes : int
+
+    Returns
+    -------
+    torch.nn.Module
+    """
+    if isinstance(module, nn.Module):
+        return copy.deepcopy(module)
+    if module is None:
+        module = "mlp" if len(row_shape) == 1 else "unet"
+    if isinstance(module, str):
+        module = _NAMED[module] if width is None else partial(_NAMED[module], width=width)
+    return module(row_shape, n_classes)

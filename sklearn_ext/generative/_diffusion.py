@@ -1,37 +1,50 @@
-"""A denoiser with all that it takes to use it on data."""
+"""A denoiser with its schedule and the units in which it sees data."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
-from ._denoising_math import add_noise
-from ._sampling import conditioned, follow_path
-from ._scaling import UnitRange
-from ._schedules import sampling_steps
-from ._scoring import mean_losses
-from ._threads import threads_for
-
-_BLOCK = 1024
+from ..utils._typing import Array, FloatArray
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """How to go from noise to rows.
+class UnitRange:
+    """An affine map that takes a range of values to [-1, 1].
 
     Attributes
     ----------
-    n_steps : int
-    guidance : float
-        See :func:`guided`.
-    eta : float
-        See :func:`step_down`.
+    center : float32 ndarray that broadcasts against a sample
+        The value that becomes 0.
+    half_width : float32 ndarray of the same shape
+        Half the width of the range. It is zero where all values are equal: they become 0, and
+        `backward` returns them as they were.
     """
 
-    n_steps: int
-    guidance: float
-    eta: float
+    center: FloatArray
+    half_width: FloatArray
+
+    @classmethod
+    def between(cls, low: Any, high: Any) -> "UnitRange":
+        """Return the map that takes `low` to -1 and `high` to 1."""
+        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        return cls(
+            np.asarray((low + high) / 2, dtype=np.float32),
+            np.asarray((high - low) / 2, dtype=np.float32),
+        )
+
+    def forward(self, X: FloatArray) -> FloatArray:
+        """Return samples in units of the range, in the dtype of X."""
+        divisor = np.where(self.half_width > 0, self.half_width, np.float32(1))
+        return (X - self.center) / divisor
+
+    def backward(self, X: FloatArray) -> FloatArray:
+        """Return samples in units of the data."""
+        return self.center + self.half_width * X
 
 
 @dataclass(frozen=True)
@@ -47,90 +60,45 @@ class Diffusion:
     unit_range : UnitRange
         From the units of the data to those of the network.
     row_shape : tuple of int
-        Shape in which the network sees a row.
+        Shape in which the network sees a sample.
     n_classes : int
-        Codes run from 0; this one means "any class".
+        Class codes are 0 to ``n_classes - 1``, and `n_classes` itself means "any class".
     """
 
     module: nn.Module
-    levels: np.ndarray
+    levels: FloatArray
     unit_range: UnitRange
     row_shape: tuple[int, ...]
     n_classes: int
 
     @property
     def null_code(self) -> int:
-        """Code of "any class"."""
+        """The class code that means "any class"."""
         return self.n_classes
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.module.parameters()).device
 
-    def encode(self, X: np.ndarray) -> torch.Tensor:
-        """Return rows of data in the units, the shape and the place of the network."""
-        rows = np.ascontiguousarray(self.unit_range.forward(X), dtype=np.float32)
-        return torch.from_numpy(rows).to(self.device).reshape(len(X), *self.row_shape)
+    def encode(self, X: FloatArray) -> torch.Tensor:
+        """Return samples in the units and the shape of the network, on its device."""
+        x = np.ascontiguousarray(self.unit_range.forward(X), dtype=np.float32)
+        return torch.from_numpy(x).to(self.device).reshape(len(X), *self.row_shape)
 
-    def decode(self, x: torch.Tensor, input_shape) -> np.ndarray:
-        """Return rows of the network in the units and the shape of the data."""
+    def decode(self, x: torch.Tensor, input_shape: tuple[int, ...]) -> FloatArray:
+        """Return samples of the network in the units and the shape of the data."""
         return self.unit_range.backward(x.reshape(len(x), *input_shape).cpu().numpy())
 
-    def code_tensor(self, codes: np.ndarray) -> torch.Tensor:
-        """Return class codes where the network is."""
+    def code_tensor(self, codes: Array) -> torch.Tensor:
+        """Return class codes on the device of the network."""
         return torch.as_tensor(codes, dtype=torch.int64, device=self.device)
 
-    def sample(
-        self, codes: torch.Tensor, sampler: Sampler, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Draw a row for every code, from pure noise: tensor of shape (n, *row_shape)."""
-        rows = []
-        for block in codes.split(_BLOCK):
-            shape = (len(block), *self.row_shape)
-            noise = torch.randn(shape, generator=generator, device=self.device)
-            rows.append(self.denoise(noise, len(self.levels) - 1, block, sampler, generator))
-        return torch.cat(rows)
 
-    def reconstruct(
-        self,
-        x: torch.Tensor,
-        codes: torch.Tensor,
-        start: int,
-        sampler: Sampler,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Noise rows up to a step and take them down again."""
-        rows = []
-        for block, block_codes in zip(x.split(_BLOCK), codes.split(_BLOCK), strict=True):
-            noise = torch.randn(block.shape, generator=generator, device=self.device)
-            x_t = add_noise(block, noise, float(self.levels[start]))
-            rows.append(self.denoise(x_t, start, block_codes, sampler, generator))
-        return torch.cat(rows)
+def threads_for(row_shape: tuple[int, ...]) -> AbstractContextManager[Any]:
+    """Return a context with the number of threads that suits samples of a shape.
 
-    @torch.no_grad()
-    def denoise(
-        self,
-        x_t: torch.Tensor,
-        start: int,
-        codes: torch.Tensor,
-        sampler: Sampler,
-        generator: torch.Generator,
-    ) -> torch.Tensor:
-        """Take rows from step `start` down to clean rows in [-1, 1]."""
-        with threads_for(self.row_shape):
-            return follow_path(
-                conditioned(self.module, codes, self.null_code, sampler.guidance),
-                x_t,
-                sampling_steps(len(self.levels), sampler.n_steps, start),
-                self.levels,
-                eta=sampler.eta,
-                generator=generator,
-            )
-
-    def losses(
-        self, x: torch.Tensor, codes: torch.Tensor, n_draws: int, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Return the denoising loss of every row, on times and noise that all rows share."""
-        with threads_for(self.row_shape):
-            return mean_losses(self.module, x, codes, self.levels, n_draws, generator)
+    One thread finishes the small matrix products of an MLP sooner than two threads can
+    synchronize. For images, torch keeps its number of threads.
+    """
+    return threadpool_limits(limits=1, user_api="openmp") if len(row_shape) == 1 else nullcontext()

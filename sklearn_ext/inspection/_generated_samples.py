@@ -44,7 +44,7 @@ class GeneratedSamplesDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from sklearn_ext import ConditionalDDPM, GeneratedSamplesDisplay
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = ConditionalDDPM(width=32, n_steps=50, random_state=0).fit(X, y)
+    >>> model = ConditionalDDPM(width=32, max_iter=50, random_state=0).fit(X, y)
     >>> display = GeneratedSamplesDisplay.from_estimator(
     ...     {"after 50 steps": model}, image_shape=(8, 8), random_state=0
     ... )

@@ -263,7 +263,7 @@ def generation_report(
     >>> from sklearn_ext.metrics import generation_report
     >>> X, y = load_iris(return_X_y=True)
     >>> classifier = LogisticRegression(max_iter=500).fit(X, y)
-    >>> model = ConditionalDDPM(n_steps=300, random_state=0).fit(X, y)
+    >>> model = ConditionalDDPM(max_iter=300, random_state=0).fit(X, y)
     >>> forgetter = SFRonClassForgetter(model, random_state=0).fit(X, y, forget_class=0)
     >>> report = generation_report(
     ...     {"before": model, "after": forgetter}, classifier, X, y, forgotten=0, random_state=0

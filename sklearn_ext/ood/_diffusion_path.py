@@ -12,10 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..generative import add_noise, clean_from_noise, guided, noise_from_clean
-
-_OFFSET = 0.008
-_SMALLEST_LEVEL = 1e-5
+from ..generative import add_noise, cosine_signal_level, ddim_step, guided
 
 
 class Denoiser(Protocol):
@@ -67,20 +64,6 @@ class CallableDenoiser:
         return noise
 
 
-def cosine_signal_level(t: float) -> float:
-    r"""Return the cosine schedule's signal level.
-
-    :math:`a(t) = \cos^2(\tfrac\pi2 \tfrac{t + s}{1 + s}) / \cos^2(\tfrac\pi2 \tfrac{s}{1 + s})`
-    with s = 0.008, kept between 1e-5 and 1 - 1e-5 (Nichol and Dhariwal, 2021, Eq. 17).
-    """
-
-    def squared_cosine(u):
-        return np.cos(np.pi / 2 * (u + _OFFSET) / (1 + _OFFSET)) ** 2
-
-    level = squared_cosine(t) / squared_cosine(0.0)
-    return float(np.clip(level, _SMALLEST_LEVEL, 1 - _SMALLEST_LEVEL))
-
-
 def guided_noise(denoiser, x_t, t, y=None, guidance=0.0):
     r"""Return :math:`(1 + w)\, \hat e(x_t, t, y) - w\, \hat e(x_t, t)`, classifier-free guidance.
 
@@ -124,13 +107,11 @@ def denoise(denoiser, x_t, start, n_steps, lower, upper, y=None, guidance=0.0):
     float32 ndarray of the shape of x_t
     """
     times = start * (1 - np.arange(n_steps + 1) / n_steps)
-    levels = [denoiser.signal_level(t) for t in times[:-1]]
-    for step, level in enumerate(levels):
+    levels = [*(denoiser.signal_level(t) for t in times[:-1]), 1.0]
+    for step in range(n_steps):
         noise = guided_noise(denoiser, x_t, float(times[step]), y, guidance)
-        clean = np.clip(clean_from_noise(x_t, noise, level), lower, upper)
-        if step + 1 < n_steps:
-            x_t = add_noise(clean, noise_from_clean(x_t, clean, level), levels[step + 1])
-    return clean
+        x_t = ddim_step(x_t, noise, levels[step], levels[step + 1], bounds=(lower, upper))
+    return x_t
 
 
 def regenerate(denoiser, x, noise, start, n_steps, lower, upper, y=None, guidance=0.0):

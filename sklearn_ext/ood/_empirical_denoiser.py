@@ -15,8 +15,7 @@ What a network is trained to approximate is here two matrix products and a softm
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..generative import noise_from_clean
-from ._diffusion_path import cosine_signal_level
+from ..generative import cosine_signal_level, noise_from_clean
 
 # Logits of a block of queries against all rows stay in the cache between the two products.
 _BLOCK_ENTRIES = 2**18

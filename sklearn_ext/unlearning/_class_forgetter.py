@@ -170,7 +170,7 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
     >>> from sklearn.datasets import load_iris
     >>> from sklearn_ext import ConditionalDDPM, SFRonClassForgetter
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = ConditionalDDPM(n_steps=300, random_state=0).fit(X, y)
+    >>> model = ConditionalDDPM(max_iter=300, random_state=0).fit(X, y)
     >>> forgetter = SFRonClassForgetter(model, random_state=0).fit(X, y, forget_class=0)
     >>> forgetter.estimator_.forgotten_classes_
     array([0])
@@ -325,13 +325,13 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         module = diffusion.module
         x, c = diffusion.encode(X), diffusion.code_tensor(codes)
         forget, retain = (torch.as_tensor(np.flatnonzero(k)) for k in (to_forget, to_retain))
-        noising = Noising(diffusion, self.cond_drop_prob, generator)
+        noising = Noising(diffusion.levels, diffusion.null_code, self.cond_drop_prob, generator)
         losses = denoising_row_losses(module, noising, x, c)
         if self.forget_loss == "ascent":
             objective = weighted_ascent(losses, self.lambd, self.loss_floor)
         else:
             others = self._redirected(codes, forgotten, np.unique(codes[to_retain]))
-            plain = Noising(diffusion, 0.0, generator)
+            plain = Noising(diffusion.levels, diffusion.null_code, 0.0, generator)
             objective = redirection(module, plain, x, c, diffusion.code_tensor(others))
         mask = None
         if self.gamma is not None:
@@ -381,7 +381,8 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         if n_batches == "auto":
             n_batches = min(math.ceil(_MASK_PASSES * len(retain) / size), _MOST_MASK_BATCHES)
         module = diffusion.module.eval()
-        losses = denoising_row_losses(module, Noising(diffusion, 0.0, generator), x, codes)
+        noising = Noising(diffusion.levels, diffusion.null_code, 0.0, generator)
+        losses = denoising_row_losses(module, noising, x, codes)
         parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
 
         def fisher(rows):

@@ -14,7 +14,7 @@ from sklearn_ext import ConditionalDDPM
 from sklearn_ext.generative import MLPDenoiser
 from sklearn_ext.neural import save_tensors
 
-QUICK = {"n_steps": 20, "width": 16, "random_state": 0}
+QUICK = {"max_iter": 20, "width": 16, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def iris():
 
 @pytest.fixture(scope="module")
 def trained(iris):
-    return ConditionalDDPM(width=64, n_steps=1000, random_state=0).fit(*iris)
+    return ConditionalDDPM(width=64, max_iter=1000, random_state=0).fit(*iris)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def assert_same_weights(first, second):
         assert torch.equal(value, expected[name]), name
 
 
-def test_samples_of_a_class_look_like_its_rows(trained, iris):
+def test_samples_of_a_class_resemble_its_training_samples(trained, iris):
     X, y = np.asarray(iris[0]), iris[1]
     centers = np.array([X[y == label].mean(axis=0) for label in trained.classes_])
     rows, labels = trained.sample(300, random_state=0)
@@ -58,7 +58,7 @@ def test_samples_of_a_class_look_like_its_rows(trained, iris):
         np.testing.assert_allclose(rows.std(axis=0), X[y == label].std(axis=0), atol=0.3)
 
 
-def test_samples_stay_in_the_range_of_the_data(trained, iris):
+def test_samples_stay_in_the_range_of_the_training_data(trained, iris):
     rows, _ = trained.sample(100, eta=1.0, guidance=2.0, n_steps=10, random_state=0)
     X = np.asarray(iris[0])
     assert (rows >= X.min(axis=0) - 1e-5).all()
@@ -77,7 +77,7 @@ def test_a_seed_repeats_samples_and_reconstructions(trained, iris, eta):
         assert not np.array_equal(draw(None), draw(None))
 
 
-def test_classes_come_by_their_shares(iris):
+def test_classes_are_sampled_by_their_frequency(iris):
     X, y = iris
     model = ConditionalDDPM(**QUICK).fit(X[:75], y[:75])
     np.testing.assert_allclose(model.class_prior_, [2 / 3, 1 / 3])
@@ -93,23 +93,23 @@ def test_a_model_without_labels_has_no_classes(iris):
     rows, labels = model.sample(5, random_state=0)
     assert rows.shape == (5, 4)
     assert labels is None
-    with pytest.raises(ValueError, match="fitted without labels"):
+    with pytest.raises(ValueError, match="y must be None"):
         model.sample(5, "setosa")
-    with pytest.raises(ValueError, match="fitted without labels"):
+    with pytest.raises(ValueError, match="y must be None"):
         model.score_samples(X, np.zeros(len(X)))
 
 
-@pytest.mark.parametrize(("guidance", "rows_a_pass"), [(0.0, 6), (1.5, 12)])
-def test_guidance_costs_a_second_estimate_and_none_costs_nothing(trained, guidance, rows_a_pass):
+@pytest.mark.parametrize(("guidance", "samples_per_pass"), [(0.0, 6), (1.5, 12)])
+def test_only_guidance_costs_a_second_estimate(trained, guidance, samples_per_pass):
     sizes = []
     module = trained.diffusion_.module
     hook = module.register_forward_hook(lambda _, args, out: sizes.append(len(args[0])))
     trained.sample(6, n_steps=9, guidance=guidance, random_state=0)
     hook.remove()
-    assert sizes == [rows_a_pass] * 9
+    assert sizes == [samples_per_pass] * 9
 
 
-def test_rows_barely_noised_come_back_and_lost_rows_do_not(trained, iris):
+def test_reconstruction_errors_grow_with_the_noise(trained, iris):
     X = iris[0]
     spread = X.to_numpy().std()
     error = [
@@ -119,7 +119,7 @@ def test_rows_barely_noised_come_back_and_lost_rows_do_not(trained, iris):
     assert error[0] < 0.02 < error[1] < error[2]
 
 
-def test_rows_of_the_data_score_above_others_and_right_classes_above_wrong_ones(trained, iris):
+def test_scores_prefer_training_samples_and_true_classes(trained, iris):
     X, y = iris
     rng = np.random.default_rng(0)
     shuffled = X.apply(rng.permutation)
@@ -131,7 +131,7 @@ def test_rows_of_the_data_score_above_others_and_right_classes_above_wrong_ones(
     np.testing.assert_allclose(trained.score_samples(X[40:41], y[40:41]), scores[40:41])
 
 
-def test_constant_features_and_single_rows_come_back_as_they_were():
+def test_constant_features_and_single_samples_are_reproduced():
     X = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
     rows, _ = ConditionalDDPM(**QUICK).fit(X).sample(5, random_state=0)
     assert (rows[:, 1] == 7).all()
@@ -170,9 +170,9 @@ class Linear(nn.Module):
 @pytest.mark.parametrize(
     "module", [Linear(), Linear, functools.partial(MLPDenoiser, width=8, n_blocks=1)]
 )
-def test_users_bring_their_own_network(iris, module):
+def test_a_custom_network_is_accepted_and_left_unchanged(iris, module):
     before = pickle.dumps(module)
-    model = ConditionalDDPM(module=module, n_steps=5, random_state=0).fit(*iris)
+    model = ConditionalDDPM(module=module, max_iter=5, random_state=0).fit(*iris)
     assert pickle.dumps(module) == before
     kind = module.func if isinstance(module, functools.partial) else module
     assert type(model.diffusion_.module) in (kind, type(kind))
@@ -183,18 +183,18 @@ def test_users_bring_their_own_network(iris, module):
     )
 
 
-def test_the_number_of_steps_grows_with_the_rows_up_to_a_limit(iris):
+def test_auto_max_iter_grows_with_the_samples_up_to_a_limit(iris):
     X, y = iris
     model = ConditionalDDPM(width=8, random_state=0)
     assert model.fit(X[:30], y[:30]).n_iter_ == 120
     assert len(model.loss_curve_) == 120
-    assert ConditionalDDPM()._recipe(1797, 0).n_steps == 6000
+    assert ConditionalDDPM()._config(1797, 0).max_iter == 6000
 
 
-def test_a_broken_training_goes_on_from_its_checkpoint(iris, tmp_path):
-    class BreakError(Exception): ...
+def test_an_interrupted_training_resumes_from_its_checkpoint(iris, tmp_path):
+    class InterruptionError(Exception): ...
 
-    class BreakAt:
+    class InterruptAt13:
         def setup(self, estimator, context): ...
 
         def teardown(self, estimator, context): ...
@@ -203,15 +203,15 @@ def test_a_broken_training_goes_on_from_its_checkpoint(iris, tmp_path):
 
         def on_fit_task_end(self, estimator, context, **data):
             if context.task_name == "step" and context.task_id == 13:
-                raise BreakError
+                raise InterruptionError
 
     path = tmp_path / "model.safetensors"
     whole = ConditionalDDPM(**QUICK).fit(*iris)
-    broken = ConditionalDDPM(**QUICK, checkpoint=path, checkpoint_interval=5)
-    with pytest.raises(BreakError):
-        broken.set_callbacks(BreakAt()).fit(*iris)
+    interrupted = ConditionalDDPM(**QUICK, checkpoint=path, checkpoint_interval=5)
+    with pytest.raises(InterruptionError):
+        interrupted.set_callbacks(InterruptAt13()).fit(*iris)
     with pytest.raises(NotFittedError):
-        broken.sample()
+        interrupted.sample()
     resumed = ConditionalDDPM(**{**QUICK, "random_state": 5}, warm_start=True)
     assert resumed.load_checkpoint(path).n_iter_ == 10
     resumed.fit(*iris)
@@ -219,7 +219,7 @@ def test_a_broken_training_goes_on_from_its_checkpoint(iris, tmp_path):
     np.testing.assert_array_equal(resumed.loss_curve_, whole.loss_curve_)
 
 
-def test_a_file_gives_the_model_back(trained, iris, tmp_path):
+def test_a_loaded_checkpoint_equals_the_saved_model(trained, iris, tmp_path):
     path = tmp_path / "model.safetensors"
     trained.save_checkpoint(path)
     loaded = ConditionalDDPM(width=64).load_checkpoint(path)
@@ -234,10 +234,10 @@ def test_a_file_gives_the_model_back(trained, iris, tmp_path):
     np.testing.assert_array_equal(loaded.score_samples(*iris), trained.score_samples(*iris))
 
 
-def test_files_of_something_else_are_refused(trained, tmp_path):
+def test_files_of_other_models_are_refused(trained, tmp_path):
     path = tmp_path / "model.safetensors"
     save_tensors(path, {"weight": torch.zeros(2)})
-    with pytest.raises(ValueError, match="no checkpoint of a ConditionalDDPM"):
+    with pytest.raises(ValueError, match="is not a checkpoint of a ConditionalDDPM"):
         ConditionalDDPM().load_checkpoint(path)
     trained.save_checkpoint(path)
     with pytest.raises(ValueError, match="do not fit the denoiser"):
@@ -246,25 +246,25 @@ def test_files_of_something_else_are_refused(trained, tmp_path):
         trained.save_checkpoint(tmp_path / "model.txt")
 
 
-def test_warm_start_counts_all_steps(iris):
+def test_warm_start_counts_the_steps_of_all_fits(iris):
     X, y = iris
     model = ConditionalDDPM(**QUICK, warm_start=True).fit(X, y)
     before = clone(model).fit(X, y)
     assert_same_weights(model, before)
-    model.set_params(n_steps=30).fit(X, y)
+    model.set_params(max_iter=30).fit(X, y)
     assert model.n_iter_ == len(model.loss_curve_) == 30
     with pytest.raises(AssertionError):
         assert_same_weights(model, before)
     with pytest.raises(ValueError, match=r"at least n_iter_=30, got 10"):
-        model.set_params(n_steps=10).fit(X, y)
-    with pytest.raises(ValueError, match="warm_start needs labels"):
-        model.set_params(n_steps=40).fit(X)
+        model.set_params(max_iter=10).fit(X, y)
+    with pytest.raises(ValueError, match="warm_start=True needs y"):
+        model.set_params(max_iter=40).fit(X)
 
 
-def test_forgotten_classes_are_refused_unless_asked_for(trained):
+def test_forgotten_classes_are_sampled_only_on_request(trained):
     model = pickle.loads(pickle.dumps(trained))
     model.forgotten_classes_ = np.array(["setosa"], dtype=object)
-    with pytest.raises(ValueError, match=r"forgotten: .'setosa'.; allow_forgotten=True"):
+    with pytest.raises(ValueError, match=r"forgotten: .'setosa'.; pass allow_forgotten=True"):
         model.sample(2, "setosa")
     _, labels = model.sample(300, n_steps=1, random_state=0)
     assert set(labels) == {"versicolor", "virginica"}
@@ -277,16 +277,19 @@ def test_forgotten_classes_are_refused_unless_asked_for(trained):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"image_shape": (3, 3)}, "asks for 9 entries a row, but rows have 4"),
+        ({"image_shape": (3, 3)}, "has 9 entries, but the samples of X have 4"),
         ({"image_shape": (4,)}, r"image_shape must be None, \(height, width\)"),
         ({"feature_range": (1, 0)}, "feature_range must be 'auto' or a pair"),
         ({"module": "transformer"}, "'module' parameter"),
         ({"module": "unet"}, "images of shape"),
-        ({"n_steps": 0}, "'n_steps' parameter"),
-        ({"lr": 1e20, "clip_norm": 1e30, "ema_decay": 0.0}, "Training diverged: .* Lower lr"),
+        ({"max_iter": 0}, "'max_iter' parameter"),
+        (
+            {"learning_rate": 1e20, "clip_norm": 1e30, "ema_decay": 0.0},
+            "Training diverged: .* Lower learning_rate",
+        ),
     ],
 )
-def test_wrong_parameters_are_named(iris, params, message):
+def test_errors_name_the_invalid_parameter(iris, params, message):
     with pytest.raises(ValueError, match=message):
         ConditionalDDPM(**{**QUICK, **params}).fit(*iris)
 
@@ -297,33 +300,33 @@ def test_wrong_parameters_are_named(iris, params, message):
         (lambda m, X, y: m.sample(0), "'n_samples' parameter"),
         (lambda m, X, y: m.sample(2, eta=1.5), "'eta' parameter"),
         (lambda m, X, y: m.sample(2, "tulip"), "none of the classes"),
-        (lambda m, X, y: m.sample(2, y[:3]), "n_samples=2 of them, got 3"),
+        (lambda m, X, y: m.sample(2, y[:3]), "n_samples=2 labels, got 3"),
         (lambda m, X, y: m.reconstruct(X, start=2), "'start' parameter"),
-        (lambda m, X, y: m.score_samples(X, y[:3]), "y must have 150 labels"),
+        (lambda m, X, y: m.score_samples(X, y[:3]), "one label per sample of X, 150 in total"),
         (lambda m, X, y: m.score_samples(X, y, n_draws=0), "'n_draws' parameter"),
     ],
 )
-def test_wrong_requests_are_named(trained, iris, call, message):
+def test_errors_name_the_invalid_argument(trained, iris, call, message):
     with pytest.raises(ValueError, match=message):
         call(trained, *iris)
 
 
-def test_targets_that_are_no_labels_are_refused(iris):
+def test_continuous_targets_are_refused(iris):
     X, _ = iris
     with pytest.raises(ValueError, match="Unknown label type"):
         ConditionalDDPM(**QUICK).fit(X, np.linspace(0, 1, len(X)))
 
 
-def test_callbacks_follow_training(iris):
+def test_callbacks_are_called_at_each_step(iris):
     X, y = iris
     monitor = ScoringMonitor(scoring={"score": lambda est, X, y: est.score(X, y)})
-    model = ConditionalDDPM(**{**QUICK, "n_steps": 6, "ema_decay": 0.0}).set_callbacks(monitor)
+    model = ConditionalDDPM(**{**QUICK, "max_iter": 6, "ema_decay": 0.0}).set_callbacks(monitor)
     model.fit(X, y)
     rows = [row for row in monitor.get_logs().data if row["task_name"] == "step"]
     assert len(rows) == 6
     assert rows[-1]["score"] == pytest.approx(model.score(X, y))
 
 
-def test_progress_is_printed_on_request(iris, capsys):
+def test_verbose_prints_the_progress(iris, capsys):
     ConditionalDDPM(**QUICK, verbose=1).fit(*iris)
     assert "ConditionalDDPM: step 20/20, loss" in capsys.readouterr().out

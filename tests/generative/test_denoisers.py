@@ -24,14 +24,14 @@ def test_the_mlp_has_the_published_number_of_weights():
     assert weights == 300_352
 
 
-def test_an_untrained_denoiser_finds_no_noise(case):
+def test_an_untrained_denoiser_estimates_zero_noise(case):
     module, x, t, c = case
     out = module(x, t, c)
     assert out.shape == x.shape
     assert (out == 0).all()
 
 
-def test_every_weight_and_every_condition_matters_once_trained(case):
+def test_a_trained_denoiser_uses_every_weight_and_condition(case):
     module, x, t, c = case
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     for _ in range(3):
@@ -44,14 +44,14 @@ def test_every_weight_and_every_condition_matters_once_trained(case):
     assert not torch.allclose(out, module(x, t, c.flip(0)))
 
 
-def test_rows_do_not_depend_on_each_other(case):
+def test_samples_do_not_depend_on_each_other(case):
     module, x, t, c = case
     with torch.no_grad():
         module.outer.weight.normal_()
     torch.testing.assert_close(module(x, t, c)[1:2], module(x[1:2], t[1:2], c[1:2]))
 
 
-def test_a_copy_is_the_same_network(case):
+def test_a_copy_computes_the_same_and_is_independent(case):
     module, x, t, c = case
     with torch.no_grad():
         module.outer.weight.normal_()
@@ -62,7 +62,7 @@ def test_a_copy_is_the_same_network(case):
     assert not torch.equal(twin(x, t, c), module(x, t, c))
 
 
-def test_times_are_told_apart_across_all_of_the_way():
+def test_the_embeddings_of_all_times_differ():
     embedded = time_embedding(torch.arange(1000) / 1000)
     distances = torch.cdist(embedded, embedded) + 10 * torch.eye(1000)
     assert distances.min() > 0.1
@@ -72,6 +72,6 @@ def test_times_are_told_apart_across_all_of_the_way():
     ("shape", "options", "message"),
     [((5,), {}, "images of shape"), ((8, 8), {"width": 12}, "multiple of 8, got 12")],
 )
-def test_a_u_net_refuses_what_it_cannot_be_built_for(shape, options, message):
+def test_a_u_net_refuses_unsuitable_shapes_and_widths(shape, options, message):
     with pytest.raises(ValueError, match=message):
         UNetDenoiser(shape, 2, **options)

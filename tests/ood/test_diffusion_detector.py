@@ -81,7 +81,7 @@ def test_decision_and_prediction_follow_from_the_scores(digits, detector):
     np.testing.assert_array_equal(detector.predict(X), np.where(scores >= detector.offset_, 1, -1))
 
 
-PAPER = {"preset": "paper", "diffusion": ConditionalDDPM(n_steps=20, width=16, random_state=0)}
+PAPER = {"preset": "paper", "diffusion": ConditionalDDPM(max_iter=20, width=16, random_state=0)}
 
 
 def settings():
@@ -298,7 +298,7 @@ def test_the_preset_means_its_parameters_and_a_trained_model(digits, net, ddpm):
 
 @pytest.fixture(scope="module")
 def ddpm(digits):
-    model = ConditionalDDPM(n_steps=150, width=64, schedule="cosine", random_state=0)
+    model = ConditionalDDPM(max_iter=150, width=64, schedule="cosine", random_state=0)
     return model.fit(digits[0] / 16, digits[1])
 
 
@@ -331,7 +331,7 @@ def test_a_fitted_model_is_taken_as_it_is(digits, ddpm):
 
 def test_a_model_of_ones_own_is_trained_in_the_units_of_the_path(digits, logistic):
     X_train, y_train, X_test, _, X_near = digits
-    own = ConditionalDDPM(n_steps=60, width=32, schedule="cosine")
+    own = ConditionalDDPM(max_iter=60, width=32, schedule="cosine")
     pixels = []
     for factor, scale in ((1, (0, 16)), (1 / 16, (0, 1))):
         detector = DiffusionOODDetector(diffusion=own, scale=scale, random_state=0)
@@ -356,7 +356,7 @@ def test_a_model_must_suit_the_rows_and_the_classes(digits, ddpm, logistic):
         DiffusionOODDetector(
             LogisticRegression(max_iter=100), diffusion=ddpm, conditional=True
         ).fit(X_train / 16, y_train + 10)
-    few = ConditionalDDPM(n_steps=5, width=8)
+    few = ConditionalDDPM(max_iter=5, width=8)
     detector = DiffusionOODDetector(logistic, diffusion=few, random_state=0).fit(X_train, y_train)
     with pytest.raises(ValueError, match="has learned no classes"):
         detector.sample(1, 3)

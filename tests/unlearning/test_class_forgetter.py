@@ -28,7 +28,7 @@ def blobs():
 
 @pytest.fixture(scope="module")
 def model(blobs):
-    return ConditionalDDPM(width=48, n_steps=500, random_state=0).fit(*blobs)
+    return ConditionalDDPM(width=48, max_iter=500, random_state=0).fit(*blobs)
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +106,10 @@ def test_what_was_forgotten_is_named_refused_and_cannot_come_back(redirected, bl
     assert set(redirected.sample(50, n_steps=2, random_state=0)[1]) == {"right", "top"}
     path = tmp_path / "model.safetensors"
     changed.save_checkpoint(path)
-    loaded = ConditionalDDPM(width=48, warm_start=True, n_steps=600).load_checkpoint(path)
+    loaded = ConditionalDDPM(width=48, warm_start=True, max_iter=600).load_checkpoint(path)
     assert loaded.forgotten_classes_.tolist() == ["left"]
     assert same_weights(loaded, changed)
-    with pytest.raises(ValueError, match="nothing to go on from"):
+    with pytest.raises(ValueError, match="cannot continue the training"):
         loaded.fit(*blobs)
 
 
@@ -167,7 +167,7 @@ def test_the_mask_holds_between_its_limits(model, blobs):
 
 @pytest.mark.parametrize("forget_loss", ["redirect", "ascent"])
 def test_an_unfitted_model_is_fitted_first(blobs, forget_loss):
-    unfitted = ConditionalDDPM(width=16, n_steps=5)
+    unfitted = ConditionalDDPM(width=16, max_iter=5)
     forgetter = SFRonClassForgetter(
         unfitted, n_iter=2, mask_batches=2, forget_loss=forget_loss, random_state=0
     ).fit(*blobs, forget_class="left")
@@ -184,11 +184,11 @@ def test_redirection_compares_with_the_other_class_and_holds_it_fixed(model, blo
     rows = torch.arange(7)
 
     def objective(codes):
-        noising = Noising(diffusion, 0.0, torch_generator(0))
+        noising = Noising(diffusion.levels, 3, 0.0, torch_generator(0))
         return redirection(diffusion.module, noising, x, own, codes)(rows)
 
     value, loss = objective(other)
-    batch = Noising(diffusion, 0.0, torch_generator(0))(x, own)
+    batch = Noising(diffusion.levels, 3, 0.0, torch_generator(0))(x, own)
     estimates = [diffusion.module(batch.x, batch.times, codes) for codes in (own, other)]
     torch.testing.assert_close(value, (estimates[0] - estimates[1]).square().mean())
     torch.testing.assert_close(loss, batch.losses(diffusion.module).mean())
@@ -198,7 +198,7 @@ def test_redirection_compares_with_the_other_class_and_holds_it_fixed(model, blo
     assert (embedding[1:] == 0).all()
     assert objective(own)[0] == 0
     losses = denoising_row_losses(
-        diffusion.module, Noising(diffusion, 0.0, torch_generator(0)), x, own
+        diffusion.module, Noising(diffusion.levels, 3, 0.0, torch_generator(0)), x, own
     )(rows)
     torch.testing.assert_close(losses.mean(), loss)
 
@@ -239,7 +239,7 @@ def test_data_that_are_not_those_of_the_model_are_refused(model, blobs):
         SFRonClassForgetter(model).fit(X[:, :1], y, forget_class="left")
     with pytest.raises(ValueError, match=r"names \['top'\], of which there are no rows"):
         SFRonClassForgetter(model).fit(X[y != "top"], y[y != "top"], forget_class="top")
-    unlabelled = ConditionalDDPM(module=functools.partial(MLPDenoiser, width=8), n_steps=2).fit(X)
+    unlabelled = ConditionalDDPM(module=functools.partial(MLPDenoiser, width=8), max_iter=2).fit(X)
     with pytest.raises(ValueError, match="knows no classes to forget"):
         SFRonClassForgetter(unlabelled).fit(X, y, forget_class="left")
 

@@ -16,7 +16,7 @@ def run(figure):
     X, y = load_digits(return_X_y=True)
     X = X / 16
     times = {}
-    models = {"trained": ConditionalDDPM(n_steps=2000, width=128, random_state=0)}
+    models = {"trained": ConditionalDDPM(max_iter=2000, width=128, random_state=0)}
     _, times["trained"] = timed(models["trained"].fit, X, y)
     for name, loss in (("* 3 redirected", "redirect"), ("3 by gradient ascent", "ascent")):
         forgetter = SFRonClassForgetter(models["trained"], forget_loss=loss, random_state=0)

@@ -200,7 +200,7 @@ def nets(blobs):
 
 @pytest.fixture(scope="module")
 def model(blobs):
-    return ConditionalDDPM(width=8, n_steps=60, n_timesteps=50, random_state=0).fit(*blobs)
+    return ConditionalDDPM(width=8, max_iter=60, n_timesteps=50, random_state=0).fit(*blobs)
 
 
 @pytest.fixture

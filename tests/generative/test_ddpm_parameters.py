@@ -1,4 +1,4 @@
-"""Every parameter of the diffusion model changes what it is there to change."""
+"""Every parameter of the diffusion model has its documented effect."""
 
 import inspect
 
@@ -7,23 +7,25 @@ import pytest
 import torch
 
 from sklearn_ext import ConditionalDDPM
-from sklearn_ext.generative import MLPDenoiser
-from sklearn_ext.generative._diffusion import Diffusion
-from sklearn_ext.generative._scaling import UnitRange
-from sklearn_ext.generative._schedules import cosine_levels, linear_levels
-from sklearn_ext.generative._training import Recipe, Trainer
+from sklearn_ext.generative import (
+    DDPMConfig,
+    MLPDenoiser,
+    cosine_levels,
+    linear_levels,
+    train_denoiser,
+)
 from sklearn_ext.neural import torch_generator
 
-BASE = {"width": 8, "n_steps": 10, "batch_size": 16, "n_timesteps": 50, "random_state": 0}
+BASE = {"width": 8, "max_iter": 10, "batch_size": 16, "n_timesteps": 50, "random_state": 0}
 
-# Another value of each parameter of a fit.
+# A second value of each parameter that affects the fit.
 FIT = {
     "module": lambda shape, n_classes: MLPDenoiser(shape, n_classes, width=8, n_blocks=1),
     "width": 12,
     "image_shape": (4, 1),
-    "n_steps": 11,
+    "max_iter": 11,
     "batch_size": 17,
-    "lr": 1e-3,
+    "learning_rate": 1e-3,
     "n_timesteps": 51,
     "schedule": "cosine",
     "cond_drop_prob": 0.9,
@@ -32,10 +34,10 @@ FIT = {
     "feature_range": (-20.0, 20.0),
     "random_state": 1,
 }
-# These say where the model is trained and written, not what it becomes.
-ELSEWHERE = {"checkpoint", "checkpoint_interval", "warm_start", "device", "verbose"}
+# These determine where the model is trained and written, not its weights.
+WITHOUT_EFFECT = {"checkpoint", "checkpoint_interval", "warm_start", "device", "verbose"}
 
-ANSWERS = [
+METHOD_PARAMETERS = [
     ("sample", "n_steps", 4),
     ("sample", "guidance", 4.0),
     ("sample", "eta", 1.0),
@@ -58,7 +60,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def trained(table):
-    return ConditionalDDPM(**BASE | {"n_steps": 300}).fit(*table)
+    return ConditionalDDPM(**BASE | {"max_iter": 300}).fit(*table)
 
 
 def fit(table, **params):
@@ -69,36 +71,36 @@ def flat_weights(model):
     return torch.cat([value.flatten() for value in model.diffusion_.module.state_dict().values()])
 
 
-def classes_known(model):
-    """The learned vector of each class, and of "any class" last."""
+def class_embedding(model):
+    """The learned vector of each class; that of "any class" is last."""
     return model.diffusion_.module.condition.classes.weight.detach()
 
 
-def test_every_parameter_is_tried():
-    assert FIT.keys() | ELSEWHERE == ConditionalDDPM().get_params().keys()
+def test_every_parameter_is_tested():
+    assert FIT.keys() | WITHOUT_EFFECT == ConditionalDDPM().get_params().keys()
     for name in ("sample", "reconstruct", "score_samples"):
         options = {
             key
             for key, value in inspect.signature(getattr(ConditionalDDPM, name)).parameters.items()
             if value.kind is value.KEYWORD_ONLY
         }
-        tried = {parameter for method, parameter, _ in ANSWERS if method == name}
+        tried = {parameter for method, parameter, _ in METHOD_PARAMETERS if method == name}
         assert options - {"allow_forgotten"} == tried
 
 
 @pytest.mark.parametrize("name", FIT)
-def test_parameters_of_the_model_change_the_weights(table, name):
+def test_constructor_parameters_change_the_weights(table, name):
     usual = flat_weights(fit(table))
     assert torch.equal(usual, flat_weights(fit(table)))
     changed = flat_weights(fit(table, **{name: FIT[name]}))
     assert changed.shape != usual.shape or not torch.equal(changed, usual)
 
 
-@pytest.mark.parametrize(("method", "name", "value"), ANSWERS)
-def test_parameters_of_a_request_change_the_answer(trained, table, method, name, value):
+@pytest.mark.parametrize(("method", "name", "value"), METHOD_PARAMETERS)
+def test_method_parameters_change_the_result(trained, table, method, name, value):
     X, y = table
 
-    def answer(**options):
+    def result(**options):
         if method == "score_samples":
             return trained.score_samples(X[:5], y[:5], **options)
         options = {"random_state": 0, "n_steps": 3} | options
@@ -106,14 +108,14 @@ def test_parameters_of_a_request_change_the_answer(trained, table, method, name,
             return trained.sample(5, 1, **options)[0]
         return trained.reconstruct(X[:5], y[:5], **options)
 
-    np.testing.assert_array_equal(answer(), answer())
-    assert not np.allclose(answer(), answer(**{name: value}), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(result(), result())
+    assert not np.allclose(result(), result(**{name: value}), rtol=1e-4, atol=1e-4)
 
 
-def test_a_bound_of_the_gradient_bounds_what_adam_does(table):
-    """Adam divides by the size of gradients plus 1e-8, which takes over when they are tiny."""
+def test_clip_norm_bounds_the_steps_of_adam(table):
+    """Adam divides by the size of the gradient plus 1e-8, which dominates if it is tiny."""
     params = {"cond_drop_prob": 0.0, "ema_decay": 0.0}
-    start = flat_weights(fit(table, lr=1e-20, **params))
+    start = flat_weights(fit(table, learning_rate=1e-20, **params))
     bounded = flat_weights(fit(table, clip_norm=1e-12, **params))
     free = flat_weights(fit(table, clip_norm=float("inf"), **params))
     assert (bounded - start).abs().max() < 1e-5
@@ -121,12 +123,14 @@ def test_a_bound_of_the_gradient_bounds_what_adam_does(table):
 
 
 @pytest.mark.parametrize(
-    ("share", "any_class_learns", "classes_learn"),
+    ("drop_prob", "any_class_learns", "classes_learn"),
     [(0.0, False, True), (0.5, True, True), (1.0, True, False)],
 )
-def test_any_class_learns_from_hidden_classes_alone(table, share, any_class_learns, classes_learn):
-    early = classes_known(fit(table, n_steps=2, cond_drop_prob=share))
-    late = classes_known(fit(table, n_steps=12, cond_drop_prob=share))
+def test_any_class_learns_from_hidden_classes_alone(
+    table, drop_prob, any_class_learns, classes_learn
+):
+    early = class_embedding(fit(table, max_iter=2, cond_drop_prob=drop_prob))
+    late = class_embedding(fit(table, max_iter=12, cond_drop_prob=drop_prob))
     assert torch.equal(early[-1], late[-1]) is not any_class_learns
     assert torch.equal(early[:-1], late[:-1]) is not classes_learn
 
@@ -134,65 +138,70 @@ def test_any_class_learns_from_hidden_classes_alone(table, share, any_class_lear
 @pytest.mark.parametrize("n_timesteps", [30, 50])
 @pytest.mark.parametrize(("name", "levels"), [("linear", linear_levels), ("cosine", cosine_levels)])
 def test_the_levels_are_those_of_the_schedule(table, name, levels, n_timesteps):
-    model = fit(table, schedule=name, n_timesteps=n_timesteps, n_steps=1)
+    model = fit(table, schedule=name, n_timesteps=n_timesteps, max_iter=1)
     np.testing.assert_array_equal(model.diffusion_.levels, levels(n_timesteps))
 
 
-def test_the_range_of_values_is_as_given(table):
+def test_feature_range_sets_the_range_of_samples(table):
     X, _ = table
-    model = fit(table, feature_range=(-10.0, 30.0), n_steps=1)
+    model = fit(table, feature_range=(-10.0, 30.0), max_iter=1)
     encoded = model.diffusion_.encode(X).numpy()
     np.testing.assert_allclose(encoded, (X - 10) / 20, rtol=1e-5, atol=1e-6)
-    narrow = fit(table, feature_range=(-0.1, 0.2), n_steps=1).sample(20, random_state=0)[0]
+    narrow = fit(table, feature_range=(-0.1, 0.2), max_iter=1).sample(20, random_state=0)[0]
     assert narrow.min() == pytest.approx(-0.1, abs=1e-6)
     assert narrow.max() == pytest.approx(0.2, abs=1e-6)
 
 
-def test_the_range_is_that_of_each_feature_but_of_all_pixels():
+def test_features_have_a_range_each_and_pixels_share_one():
     rng = np.random.RandomState(0)
     y = np.arange(12) % 2
     X = rng.uniform(size=(12, 16)) * np.arange(1, 17)
-    table = fit((X, y), n_steps=1).diffusion_.encode(X).numpy()
+    table = fit((X, y), max_iter=1).diffusion_.encode(X).numpy()
     np.testing.assert_allclose(table.min(axis=0), -1, atol=1e-5)
     np.testing.assert_allclose(table.max(axis=0), 1, atol=1e-5)
     for shape, params in [((12, 4, 4), {}), ((12, 16), {"image_shape": (4, 4)})]:
-        images = fit((X.reshape(shape), y), n_steps=1, **params)
+        images = fit((X.reshape(shape), y), max_iter=1, **params)
         encoded = images.diffusion_.encode(X.reshape(shape)).numpy().reshape(12, 16)
         expected = 2 * (X - X.min()) / (X.max() - X.min()) - 1
         np.testing.assert_allclose(encoded, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_learning_rate_falls_to_a_hundredth():
-    n_steps = 1001
-    module = MLPDenoiser((3,), 2, width=8, n_blocks=1)
-    diffusion = Diffusion(module, linear_levels(50), UnitRange.between(-1, 1), (3,), 2)
-    recipe = Recipe(n_steps, 8, lr=0.5, cond_drop_prob=0.0, ema_decay=0.0, clip_norm=1.0)
+    rates = []
 
-    def rate_at(step):
-        trainer = Trainer(module, torch_generator(0))
-        trainer.step = step
-        trainer.run(diffusion, torch.zeros(9, 3), torch.arange(9) % 2, recipe, lambda *_: True)
-        return trainer.optimizer.param_groups[0]["lr"]
+    def after_step(training, loss):
+        rates.append(training.optimizer.param_groups[0]["lr"])
+        return False
 
-    assert rate_at(0) == 0.5
-    assert rate_at(n_steps - 1) == pytest.approx(0.005, rel=1e-3)
+    train_denoiser(
+        MLPDenoiser((3,), 2, width=8, n_blocks=1),
+        torch.zeros(9, 3),
+        torch.arange(9) % 2,
+        levels=linear_levels(50),
+        n_classes=2,
+        config=DDPMConfig(max_iter=1001, batch_size=8, learning_rate=0.5),
+        generator=torch_generator(0),
+        after_step=after_step,
+    )
+    assert rates[0] == 0.5
+    assert rates[-1] == pytest.approx(0.005, rel=1e-3)
 
 
-def test_guidance_of_minus_one_is_blind_to_the_class(trained):
-    """It leaves the estimate for any class alone, as the weights of the two add up to one."""
+def test_guidance_of_minus_one_ignores_the_class(trained):
+    """The two weights add up to one, so only the estimate for any class is left."""
 
     def rows(label, guidance):
         return trained.sample(5, label, n_steps=4, guidance=guidance, random_state=0)[0]
 
     np.testing.assert_array_equal(rows(0, -1.0), rows(2, -1.0))
     assert not np.allclose(rows(0, 0.0), rows(2, 0.0), atol=0.01)
-    # The more guidance, the further is what is typical of two classes apart.
+    # Guidance moves the samples of two classes apart.
     apart = [np.abs(rows(0, w) - rows(2, w)).mean() for w in (0.0, 1.0, 3.0)]
     assert apart[0] < apart[1] < apart[2]
 
 
 @pytest.mark.parametrize("n_draws", [1, 5])
-def test_a_score_is_the_mean_over_so_many_draws(trained, table, n_draws):
+def test_a_score_is_the_mean_over_n_draws(trained, table, n_draws):
     X, y = table
     diffusion = trained.diffusion_
     noise = torch.randn(n_draws, 4, generator=torch_generator(trained.score_seed_))

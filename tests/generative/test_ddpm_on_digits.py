@@ -1,4 +1,4 @@
-"""A model with default parameters on all digits, judged by a classifier."""
+"""A model with default parameters on all digits, evaluated by a classifier."""
 
 import pytest
 from sklearn.datasets import load_digits
@@ -20,12 +20,12 @@ def digits():
 
 
 @pytest.mark.parametrize("params", [{}, {"n_timesteps": 100, "schedule": "cosine"}])
-def test_samples_are_of_their_class_and_as_varied_as_the_data(digits, params):
+def test_samples_have_the_right_class_and_variety(digits, params):
     X, y, classifier = digits
     model = ConditionalDDPM(**params, random_state=0).fit(X, y)
     assert model.n_iter_ == 6000
-    rows, labels = model.sample(1000, random_state=0)
-    assert classifier.score(rows, labels) >= 0.98
+    X_new, y_new = model.sample(1000, random_state=0)
+    assert classifier.score(X_new, y_new) >= 0.98
 
     def distance(first, second):
         return frechet_distance(
@@ -33,5 +33,5 @@ def test_samples_are_of_their_class_and_as_varied_as_the_data(digits, params):
         )
 
     halves = train_test_split(X, stratify=y, test_size=0.5, random_state=0)
-    assert distance(X, rows) <= 5
-    assert distance(X, rows) <= 4 * distance(*halves)
+    assert distance(X, X_new) <= 5
+    assert distance(X, X_new) <= 4 * distance(*halves)
