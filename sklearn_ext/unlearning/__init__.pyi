@@ -1,3 +1,4 @@
+from . import exact as exact
 from ._class_forgetter import SFRonClassForgetter as SFRonClassForgetter
 from ._forget_request import make_forget_split as make_forget_split
 from .exact import (

@@ -1,6 +1,45 @@
-"""Ridge regression on random features that forgets samples exactly; works without torch."""
+"""Ridge regression on random features that forgets samples exactly; works without torch.
+
+Names outside `__all__` are building blocks of the functions in it.
+"""
 
 from ._classifier import RandomFeatureClassifier
+from ._engine import (
+    IllConditionedError as IllConditionedError,
+    RidgeEngine as RidgeEngine,
+    RidgeScipyEngine as RidgeScipyEngine,
+)
+from ._feature_map import FeatureMap as FeatureMap, draw_frequencies as draw_frequencies
 from ._regressor import RandomFeatureRegressor
+from ._ridge import (
+    condition as condition,
+    dual_bordering as dual_bordering,
+    dual_downdate as dual_downdate,
+    dual_elimination,
+    dual_fit as dual_fit,
+    primal_elimination,
+    primal_fit as primal_fit,
+    primal_update as primal_update,
+)
+from ._solutions import DualSolution as DualSolution, PrimalSolution as PrimalSolution
+from ._solver import (
+    RandomFeatureConfig,
+    fit_ridge,
+    forget_samples,
+    learn_samples as learn_samples,
+)
+from ._training_samples import (
+    Request as Request,
+    TrainingSamples as TrainingSamples,
+    request_by_index as request_by_index,
+)
 
-__all__ = ["RandomFeatureClassifier", "RandomFeatureRegressor"]
+__all__ = [
+    "RandomFeatureClassifier",
+    "RandomFeatureConfig",
+    "RandomFeatureRegressor",
+    "dual_elimination",
+    "fit_ridge",
+    "forget_samples",
+    "primal_elimination",
+]

@@ -1,12 +1,15 @@
-"""What random-feature regression and classification share: rows in, rows out, one solution."""
+"""Base class of the regressor and the classifier on random features."""
 
 import copy
+from abc import ABCMeta, abstractmethod
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -18,23 +21,31 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...utils._random import local_random_state
+from ...utils._typing import Array, BoolArray, FloatArray, RandomState
 from ...utils._validation import check_magnitude
-from ._feature_map import KeptFeatures, RowFeatures, draw_frequencies
-from ._make_engine import make_engine
+from ._engine import EngineArray, RidgeEngine, RidgeScipyEngine
+from ._feature_map import FeatureMap, draw_frequencies
+from ._solutions import DualSolution, Solution
 from ._solver import (
-    changed_solution,
-    fit_solution,
-    preferred_solver,
+    RandomFeatureConfig,
+    fit_ridge,
+    forget_samples,
+    learn_samples,
     warn_if_imprecise,
-    what_to_keep,
+    what_to_store,
 )
-from ._training_samples import TrainingRows, is_empty_request, locate
+from ._training_samples import Request, TrainingSamples, request_by_index
 
 
-class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Ridge regression on features that do not depend on the rows."""
+class BaseRandomFeature(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Ridge regression on features that do not depend on the training samples.
 
-    _parameter_constraints: dict = {
+    Subclasses turn y into columns of targets, and columns of values into predictions.
+    """
+
+    _parameter_constraints: dict[str, Any] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "gamma": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="neither")],
@@ -43,24 +54,31 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         "solver": [StrOptions({"auto", "dual", "primal"})],
         "store": [StrOptions({"auto", "features"}), "boolean"],
         "refresh_fraction": [Interval(Real, 0, None, closed="left")],
-        "device": "no_validation",  # the engine knows which devices there are
+        "device": "no_validation",  # `make_engine` checks it
         "random_state": ["random_state"],
     }
 
+    coef_: FloatArray
+    intercept_: float | FloatArray
+    retained_: BoolArray | None
+    n_retained_: int
+    _solution: Solution
+    _samples: TrainingSamples | None
+
     def __init__(
         self,
-        n_components=1000,
+        n_components: int = 1000,
         *,
-        gamma="auto",
-        alpha=1e-2,
-        feature_map=None,
-        fit_intercept=True,
-        solver="auto",
-        store="auto",
-        refresh_fraction=0.5,
-        device=None,
-        random_state=None,
-    ):
+        gamma: float | Literal["auto"] = "auto",
+        alpha: float = 1e-2,
+        feature_map: Any = None,
+        fit_intercept: bool = True,
+        solver: Literal["auto", "dual", "primal"] = "auto",
+        store: bool | Literal["features", "auto"] = "auto",
+        refresh_fraction: float = 0.5,
+        device: Any = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.n_components = n_components
         self.gamma = gamma
         self.alpha = alpha
@@ -72,114 +90,123 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.device = device
         self.random_state = random_state
 
-    def forget(self, indices=None, *, X=None, y=None, sample_weight=None, lazy=False):
-        """Forget rows: become the model that was never shown them.
+    def forget(
+        self,
+        indices: ArrayLike | None = None,
+        *,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        lazy: bool = False,
+    ) -> Self:
+        """Forget samples: become the model that was never trained on them.
 
         Parameters
         ----------
         indices : array-like of int or array-like of bool, default=None
-            Rows to forget, numbered as given to `fit`, followed by those given to `learn`; or a
-            mask over all of these. An empty request changes nothing.
-        X : {array-like, sparse matrix} of shape (n_rows, n_features), default=None
-            The rows themselves, where the model keeps none (see `store`). They must have been
-            learned: what the model does not keep it cannot check.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs), default=None
+            Samples to forget, or a mask over all samples. Samples are numbered in the order in
+            which they were given to `fit` and then to `learn`. An empty request changes nothing.
+        X : {array-like, sparse matrix} of shape (n_forget, n_features), default=None
+            The samples themselves, if the model does not store them (see `store`). They must have
+            been learned, which the model cannot check completely.
+        y : array-like of shape (n_forget,) or (n_forget, n_outputs), default=None
             Their targets.
-        sample_weight : array-like of shape (n_rows,), default=None
+        sample_weight : array-like of shape (n_forget,), default=None
             The weights with which they were learned.
         lazy : bool, default=False
-            Whether the matrix between rows or features, and its inverse, may be left as they are
-            until the next request, or until the model is pickled. The coefficients are the same,
-            sooner; the rows are not erased before that.
+            Whether to postpone the update of the large matrices until the next request, or until
+            the model is pickled. The coefficients are the same and available sooner, but the
+            samples are not erased from memory before the update.
 
         Returns
         -------
         self : object
-            The model without the rows.
+            The model without the samples.
 
         Raises
         ------
         NotFittedError
-            If there is no model.
+            If the model is unfitted.
         ValueError
-            If an index is out of range, given twice or forgotten already, if nothing would be
-            left, if rows are given by value to a model that keeps rows or by index to one that
-            does not, or if the rows cannot have been in the model. The model is then unchanged.
+            If an index is out of range, given twice or already forgotten; if no sample would be
+            left; if samples are given by value to a model that stores samples, or by index to a
+            model that does not; or if the samples cannot have been in the model. The model then
+            stays unchanged.
         TypeError
             If `indices` is neither a mask nor indices.
         """
         request = self._request(indices, X, y, sample_weight)
-        if request is None or len(request[0]) == 0:
+        n_forgotten = len(request.samples)
+        if n_forgotten == 0:
             return self
-        forgotten, positions, mask = request
-        if len(forgotten) >= self.n_retained_:
+        if n_forgotten >= self.n_retained_:
             raise ValueError(
-                f"the request is for {len(forgotten)} of {self.n_retained_} rows; at least one "
-                "must be left."
+                f"the request is for {n_forgotten} of {self.n_retained_} samples; at least one "
+                "must be retained."
             )
-        features, before, rows = self._features_of_kept(), self._solution, self._rows
-
-        def update():
-            return before.forget(features, forgotten, rows, positions)
-
-        def retained():
-            return rows[np.setdiff1d(np.arange(len(rows)), positions)]
-
-        solution, n_left = self._changed(
-            before, update, features, forgotten, rows and retained, -1.0, stacklevel=3
-        )
-        del self._solution  # interrupted from here on, there is no model instead of half of one
-        rows = rows and rows.erased(positions)
+        features, config, stored = self._stored_features(), self._request_config(), self._samples
+        solution = forget_samples(self._solution, features, request, config, stored=stored)
+        warn_if_imprecise(solution, config)
+        # From here on, memory of the model is overwritten: an interruption leaves no model.
+        del self._solution
+        if stored is not None and request.positions is not None:
+            stored = stored.erased(request.positions)
         if not lazy:
-            solution = solution.settled(features.engine)
-        self._commit(solution, rows, forgotten, -1, retained_=mask, n_retained_=n_left)
+            solution = solution.apply_pending(features.engine)
+        self._set_model(solution, stored, request.retained, request.samples, -1)
         return self
 
-    def relabel(self, indices=None, *, X=None, y=None, sample_weight=None):
-        """Predictions for rows by the model without them; the model itself stays as it is.
+    def relabel(
+        self,
+        indices: ArrayLike | None = None,
+        *,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> FloatArray:
+        """Predict samples by the model without them, and leave this model as it is.
 
-        These are the labels with which the rows do no harm: training on with them ends in the
-        model that was never shown the rows.
+        If you train this model further with these predictions as labels of the samples, it ends in
+        the model that was never trained on them.
 
         Parameters
         ----------
         indices : array-like of int or array-like of bool, default=None
-            Rows, as for `forget`.
-        X : {array-like, sparse matrix} of shape (n_rows, n_features), default=None
-            The rows themselves, where the model keeps none.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs), default=None
+            Samples, as for `forget`.
+        X : {array-like, sparse matrix} of shape (n_forget, n_features), default=None
+            The samples themselves, if the model does not store them.
+        y : array-like of shape (n_forget,) or (n_forget, n_outputs), default=None
             Their targets.
-        sample_weight : array-like of shape (n_rows,), default=None
+        sample_weight : array-like of shape (n_forget,), default=None
             The weights with which they were learned.
 
         Returns
         -------
-        ndarray of shape (n_rows,) or (n_rows, n_outputs)
-            In the order of the request. A classifier returns one score a class, as the targets of
-            its regression: -1 and 1 are certain.
+        ndarray of shape (n_forget,) or (n_forget, n_outputs)
+            Predictions of the regressor, or scores of the classes of the classifier, in the order
+            of the request.
 
         Raises
         ------
         NotFittedError
-            If there is no model.
+            If the model is unfitted.
         ValueError
-            As `forget`.
+            As in `forget`.
         TypeError
-            If `indices` is neither a mask nor indices.
+            As in `forget`.
         """
         request = self._request(indices, X, y, sample_weight)
-        if request is None:
-            return self._public(np.empty((0, self._solution.coef.shape[1])))
-        rows, positions, _ = request
-        return self._public(self._solution.labels(self._features_of_kept(), rows, positions))
+        if len(request.samples) == 0:
+            return self._outputs(np.empty((0, self._solution.coef.shape[1])))
+        return self._outputs(self._solution.labels(self._stored_features(), request))
 
-    def transform(self, X):
-        """Features of rows, without the constant one.
+    def transform(self, X: Any) -> FloatArray:
+        """Compute the features of samples, without the constant one.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
 
         Returns
         -------
@@ -189,175 +216,208 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         engine = make_engine(self.device)
         return engine.to_numpy(self._transform(engine, X, constant=False))
 
-    def __getstate__(self):
-        if "_solution" in vars(self):
-            self._settle()  # nothing that was forgotten goes into a file
+    def __getstate__(self) -> dict[str, Any]:
+        if self.__sklearn_is_fitted__():
+            self._apply_pending()  # a file must not contain forgotten samples
         return super().__getstate__()
 
-    def __copy__(self):
+    def __copy__(self) -> Self:
         # Forgetting overwrites memory, which two models must not share.
         return copy.deepcopy(self)
 
-    def __sklearn_is_fitted__(self):
-        return "_solution" in vars(self)
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_solution")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return np.shape(self.coef_)[-1]
 
-    def _fit_rows(self, X, Y, weights):
-        """Draw the features and fit to the rows of positive weight."""
+    @abstractmethod
+    def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:
+        """Validate samples given after `fit`; return them and their columns of targets."""
+
+    @abstractmethod
+    def _outputs(self, values: FloatArray) -> FloatArray:
+        """Turn columns of values (n, k) into what users see."""
+
+    def _fit_targets(self, X: Any, Y: FloatArray, weights: FloatArray) -> Self:
+        """Draw the features and fit to the samples of positive weight."""
+        config = self._config = self._new_config(X.shape[1])
+        self._set_feature_map(X, config)
         kept = weights > 0
-        rows = TrainingRows(X, Y, weights)[kept]
-        self.random_weights_ = self.feature_map_ = None
-        if self.feature_map is None:
-            gamma = 1.0 / X.shape[1] if self.gamma == "auto" else self.gamma
-            rng = local_random_state(self.random_state)
-            self.random_weights_ = draw_frequencies(rng, X.shape[1], self.n_components, gamma)
-        elif self.feature_map != "identity":
-            self.feature_map_ = _fitted(self.feature_map, X)
-        first = self._transform(make_engine(self.device), rows.X[:1], constant=False)
-        self._n_columns = first.shape[1] + bool(self.fit_intercept)
-        solver = preferred_solver(self.solver, len(rows), self._n_columns)
-        kind = what_to_keep(self.store, solver, len(rows), self._n_columns)
-        self._keeps_features = kind == "features"
-        rows = self._as_kept(rows)
-        features = self._features_of_kept()
-        solution = fit_solution(features, rows, solver=self.solver, alpha=self.alpha)
-        warn_if_imprecise(solution, len(rows), alpha=self.alpha, stacklevel=5)
-        stored, mask = (rows, kept) if kind else (None, None)
-        self._commit(solution, stored, rows, 1, retained_=mask, n_retained_=len(rows))
-        self.refitted_ = False
-
-    def _learn_rows(self, added, kept, before, rows):
-        """Learn rows, given a solution and rows with columns for all of their targets."""
-        mask = None if rows is None else np.concatenate((self.retained_, kept))
-        if len(added) == 0:
-            self.retained_ = mask
-            return
-        added = self._as_kept(added)
-        features = self._features_of_kept()
-        extended = None if rows is None else rows.extended(added)
-
-        def update():
-            return before.learn(features, added, rows)
-
-        solution, n_rows = self._changed(
-            before, update, features, added, extended and (lambda: extended), 1.0, stacklevel=5
-        )
-        self._commit(solution, extended, added, 1, retained_=mask, n_retained_=n_rows)
-
-    def _changed(self, solution, update, features, changed, rows, sign, *, stacklevel):
-        n_rows = self.n_retained_ + int(sign) * len(changed)
-        solution = changed_solution(
-            solution,
-            update,
-            features,
-            changed,
-            rows,
-            sign,
-            n_rows=n_rows,
-            solver=self.solver,
-            alpha=self.alpha,
-            refresh=self.refresh_fraction,
-        )
-        warn_if_imprecise(solution, n_rows, alpha=self.alpha, stacklevel=stacklevel)
-        return solution, n_rows
-
-    def _commit(self, solution, rows, changed, sign, **attributes):
-        """Replace the model, when nothing can fail any more."""
-        coef = self._public(solution.coef).T
-        width = coef.shape[-1] - self.fit_intercept
-        intercept = coef[..., width] if self.fit_intercept else np.zeros(coef.shape[:-1])
-        if solution.name == "dual":
-            attributes["dual_coef_"] = self._public(solution.alpha)
+        samples = TrainingSamples(X, Y, weights)[kept]
+        first = self._transform(make_engine(self.device), samples.X[:1], constant=False)
+        self._n_columns = first.shape[1] + bool(config.fit_intercept)
+        what = what_to_store(config, len(samples), self._n_columns)
+        self._stores_features = what == "features"
+        samples = self._as_stored(samples)
+        solution = fit_ridge(self._stored_features(), samples, config)
+        warn_if_imprecise(solution, config)
+        if what is None:
+            self._set_model(solution, None, None, samples, 1)
         else:
-            vars(self).pop("dual_coef_", None)
-        vars(self).update(
-            attributes,
-            _solution=solution,
-            _rows=rows,
-            coef_=coef[..., :width],
-            intercept_=float(intercept) if intercept.ndim == 0 else intercept,
-            solver_=solution.name,
-            refitted_=solution.n_changed == 0,
+            self._set_model(solution, samples, kept, samples, 1)
+        self.refitted_ = False
+        return self
+
+    def _learn_targets(
+        self,
+        added: TrainingSamples,
+        kept: BoolArray,
+        solution: Solution,
+        stored: TrainingSamples | None,
+    ) -> Self:
+        """Learn samples, given a solution and stored samples with columns for their targets.
+
+        `kept` tells which of the samples given by the user have a positive weight.
+        """
+        retained = self.retained_
+        if retained is not None:
+            retained = np.concatenate((retained, kept))
+        if len(added) == 0:
+            self.retained_ = retained
+            return self
+        added = self._as_stored(added)
+        features, config = self._stored_features(), self._request_config()
+        solution = learn_samples(solution, features, added, config, stored=stored)
+        warn_if_imprecise(solution, config)
+        stored = None if stored is None else stored.extended(added)
+        self._set_model(solution, stored, retained, added, 1)
+        return self
+
+    def _set_model(
+        self,
+        solution: Solution,
+        stored: TrainingSamples | None,
+        retained: BoolArray | None,
+        changed: TrainingSamples,
+        sign: int,
+    ) -> None:
+        """Set the fitted attributes; `changed` samples were learned (sign 1) or forgotten (-1)."""
+        coef = self._outputs(solution.coef).T
+        width = coef.shape[-1] - self._config.fit_intercept
+        intercept = coef[..., width] if self._config.fit_intercept else np.zeros(coef.shape[:-1])
+        self.coef_ = coef[..., :width]
+        self.intercept_ = float(intercept) if intercept.ndim == 0 else intercept
+        if isinstance(solution, DualSolution):
+            self.dual_coef_ = self._outputs(solution.alpha)
+        elif hasattr(self, "dual_coef_"):
+            del self.dual_coef_
+        self.retained_ = retained
+        self.n_retained_ = solution.n_samples
+        self.solver_ = solution.name
+        self.refitted_ = solution.n_changed == 0
+        self._samples = stored
+        self._solution = solution  # last: without it, the model counts as unfitted
+
+    def _apply_pending(self) -> None:
+        """Apply the updates of lazy requests, in the memory of the model."""
+        if self._solution.pending is not None:
+            solution = self._solution
+            del self._solution  # an interruption leaves no model
+            self._solution = solution.apply_pending(make_engine(self.device))
+
+    def _new_config(self, n_features: int) -> RandomFeatureConfig:
+        return RandomFeatureConfig(
+            n_components=self.n_components,
+            gamma=1.0 / n_features if self.gamma == "auto" else self.gamma,
+            alpha=self.alpha,
+            fit_intercept=self.fit_intercept,
+            solver=self.solver,
+            store=self.store,
+            refresh_fraction=self.refresh_fraction,
         )
 
-    def _settle(self):
-        """Make up for lazy requests, in the memory of the solution's matrices."""
-        if self._solution.is_settled:
-            return
-        solution = vars(self).pop("_solution")
-        self._solution = solution.settled(make_engine(self.device))
+    def _request_config(self) -> RandomFeatureConfig:
+        """Return the settings of `fit`, with `refresh_fraction` as it is now."""
+        return replace(self._config, refresh_fraction=self.refresh_fraction)
 
-    def _request(self, indices, X, y, sample_weight):
-        """Rows that a call names, their positions among the stored ones, and the mask after it."""
+    def _request(
+        self,
+        indices: ArrayLike | None,
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+    ) -> Request:
+        """Validate a request and look up its samples."""
         check_is_fitted(self)
-        self._settle()
+        self._apply_pending()
         if (indices is None) == (X is None) or (X is None) != (y is None):
             raise ValueError("give either indices, or both X and y.")
-        if X is not None:
-            if self._rows is not None:
+        if indices is None:
+            if self._samples is not None:
                 raise ValueError(
-                    "X and y are for models that keep no rows; this one has them: give indices."
+                    "X and y are for models that store no samples; this one stores them: give "
+                    "indices."
                 )
-            return self._given(X, y, sample_weight)[0], None, None
-        if self._rows is None:
+            return Request(self._checked_samples(X, y, sample_weight)[0])
+        if self._samples is None or self.retained_ is None:
             raise ValueError(
-                "indices are for models that keep their rows; give X and y, or fit with store=True."
+                "indices are for models that store their samples; give X and y, or fit with "
+                "store=True."
             )
         if sample_weight is not None:
-            raise ValueError("sample_weight goes with X and y; indices know their weights.")
-        if is_empty_request(indices):
-            return None
-        positions, mask = locate(indices, self.retained_)
-        return self._rows[positions], positions, mask
+            raise ValueError("sample_weight goes with X and y; the model stores the weights.")
+        return request_by_index(indices, self.retained_, self._samples)
 
-    def _given(self, X, y, sample_weight):
-        """Validate rows given after `fit`; drop those of weight zero, and say which are left."""
+    def _checked_samples(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> tuple[TrainingSamples, BoolArray]:
+        """Validate samples given after `fit`; drop those of weight zero, and return which stay."""
         check_is_fitted(self)
-        X, Y = self._targets(X, y)
+        X, Y = self._validated_targets(X, y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
-        return TrainingRows(X, Y, weights)[kept], kept
+        return TrainingSamples(X, Y, weights)[kept], kept
 
-    def _values(self, X):
-        """Return the outputs for rows, (n, k) with the columns of the solution."""
+    def _values(self, X: Any) -> FloatArray:
+        """Compute the columns of values for samples, of shape (n, k)."""
         X = self._validated(X)
         return self._features().values(X, self._solution.coef)
 
-    def _validated(self, X):
+    def _validated(self, X: Any) -> Any:
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, order="C", reset=False)
         return checked_magnitude(X)
 
-    def _features(self):
+    def _set_feature_map(self, X: Any, config: RandomFeatureConfig) -> None:
+        self.random_weights_ = self.feature_map_ = None
+        if self.feature_map is None:
+            rng = local_random_state(self.random_state)
+            self.random_weights_ = draw_frequencies(
+                rng, X.shape[1], config.n_components, config.gamma
+            )
+        elif self.feature_map != "identity":
+            self.feature_map_ = _fitted(self.feature_map, X)
+
+    def _features(self) -> FeatureMap:
         engine = make_engine(self.device)
-        transform = partial(self._transform, engine, constant=bool(self.fit_intercept))
-        return RowFeatures(engine, transform, self._n_columns)
+        constant = bool(self._config.fit_intercept)
+        transform = partial(self._transform, engine, constant=constant)
+        return FeatureMap(engine, transform, self._n_columns)
 
-    def _as_kept(self, rows):
-        """Return rows as the solution sees them: themselves, or their features."""
-        if not self._keeps_features:
-            return rows
+    def _as_stored(self, samples: TrainingSamples) -> TrainingSamples:
+        """Replace samples by their features if the model stores features."""
+        if not self._stores_features:
+            return samples
         features = self._features()
-        return replace(rows, X=features.engine.to_numpy(features.matrix(rows.X)))
+        return replace(samples, X=features.engine.to_numpy(features.matrix(samples.X)))
 
-    def _features_of_kept(self):
-        """Return the feature map for rows that went through :meth:`_as_kept`."""
+    def _stored_features(self) -> FeatureMap:
+        """Return the feature map for samples that went through :meth:`_as_stored`."""
         features = self._features()
-        if not self._keeps_features:
+        if not self._stores_features:
             return features
-        return KeptFeatures(features.engine, features.engine.asarray, features.n_columns)
+        return replace(features, transform=features.engine.asarray, is_identity=True)
 
-    def _transform(self, engine, X, *, constant):
-        """Features of rows on an engine."""
+    def _transform(self, engine: RidgeEngine, X: Any, *, constant: bool) -> EngineArray:
+        """Compute features on an engine."""
         if self.random_weights_ is not None:
             return engine.fourier_features(X, self.random_weights_, constant=constant)
         Z = X if self.feature_map_ is None else self.feature_map_.transform(X)
@@ -365,14 +425,35 @@ class BaseRandomFeature(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return engine.with_ones(Z) if constant else Z
 
 
-def checked_magnitude(X):
-    """Refuse rows whose products overflow; return the others."""
+def make_engine(device: Any) -> RidgeEngine:
+    """Return the engine of a device; torch is imported only if it is needed.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        None computes with NumPy and SciPy on the CPU, anything else with torch on that device.
+
+    Returns
+    -------
+    RidgeEngine
+    """
+    if device is None:
+        return RidgeScipyEngine()
+
+    from ...neural import resolve_device
+    from ._engine_torch import RidgeTorchEngine
+
+    return RidgeTorchEngine(resolve_device(device))
+
+
+def checked_magnitude(X: Any) -> Any:
+    """Return X, or raise ValueError if its products would overflow."""
     check_magnitude(X.data if sp.issparse(X) else X, name="X")
     return X
 
 
-def _fitted(feature_map, X):
-    """Return the map itself if it is fitted, else a clone fitted to X."""
+def _fitted(feature_map: Any, X: Array) -> Any:
+    """Return the transformer itself if it is fitted, otherwise a clone fitted to X."""
     try:
         check_is_fitted(feature_map)
     except NotFittedError:

@@ -1,45 +1,98 @@
-"""Classification on random features that forgets rows exactly."""
+"""Classification on random features that forgets samples exactly."""
+
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...utils._atomic import atomic_fit
+from ...utils._typing import Array, BoolArray, FloatArray, IntArray
 from ._base import BaseRandomFeature, checked_magnitude
-from ._docs import with_random_feature_docs
-from ._training_samples import TrainingRows
+from ._solutions import Solution
+from ._training_samples import TrainingSamples
 
 
-@with_random_feature_docs
 class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
-    r"""Kernel classification on random features that forgets rows exactly.
+    r"""Kernel classification on random features that forgets samples exactly.
 
-    :class:`RandomFeatureRegressor` on targets of 1 for the class of a row and -1 for the others,
-    one column a class; the largest value wins. After :meth:`forget` the model is, up to rounding,
-    that of a fit that never saw the rows; a class of which no row is left disappears.
+    The model is a :class:`RandomFeatureRegressor` with one column of targets per class: 1 for
+    samples of the class and -1 for the others. It predicts the class with the largest value. After
+    :meth:`forget`, the model equals, up to rounding, a fit without the forgotten samples. A class
+    disappears when its last sample is forgotten.
 
     Parameters
     ----------
-    {parameters}
+    n_components : int, default=1000
+        Number of random frequencies. Each gives two features, a cosine and a sine.
+    gamma : float or "auto", default="auto"
+        Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`; "auto" is
+        ``1 / n_features``. Do not estimate it, or a scaler, from samples that you may have to
+        forget: both would retain information about them.
+    alpha : float, default=1e-2
+        Ridge penalty on the *sum* of squared errors. It applies to the intercept, too. With 1e-8
+        the model is practically the interpolant of least norm.
+    feature_map : transformer, "identity" or None, default=None
+        Features that replace the random ones: a transformer that does not depend on the training
+        samples, or "identity" for the columns of X, which gives a plain ridge regression that
+        forgets. An unfitted transformer is cloned and fitted to X. Forgetting is not exact if the
+        transformer learns from X.
+    fit_intercept : bool, default=True
+        Whether to add a constant feature.
+    solver : {"auto", "dual", "primal"}, default="auto"
+        "dual" works with a matrix that has one row per sample, "primal" with one row per feature;
+        "auto" chooses the smaller matrix. The other one loses digits if `alpha` is small.
+    store : bool, "features" or "auto", default="auto"
+        Whether the model stores its training samples, so that you can name them by index.
+        "features" stores their features instead, which takes more memory but saves computing them
+        in every request. "auto" stores nothing with the primal solver. The dual solver needs
+        samples or features; "auto" then stores features if there are at most twice as many of
+        them as samples.
+    refresh_fraction : float, default=0.5
+        Once more than this fraction of the samples in the last factorization has changed, the
+        matrix is factored again, so that rounding errors cannot accumulate.
+    device : str, torch.device or None, default=None
+        None computes with NumPy and SciPy on the CPU. The name of a device that has float64, or
+        "auto", computes there with torch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the frequencies.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Classes of the rows in the model.
+        Classes of the samples in the model.
     coef_ : ndarray of shape (n_classes, n_features_out)
-        Coefficients of the features, also for two classes a row each.
+        Coefficients of the features: one row per class, also for two classes.
     intercept_ : ndarray of shape (n_classes,)
         Coefficients of the constant feature.
     dual_coef_ : ndarray of shape (n_retained_, n_classes)
-        Dual coefficients of the retained rows. Exists with the dual solver only.
-    {state}
-    {input_facts}
+        Dual coefficients of the retained samples. Exists with the dual solver only.
+    random_weights_ : ndarray of shape (n_features, n_components) or None
+        Frequencies; None if `feature_map` is given.
+    feature_map_ : transformer or None
+        The fitted `feature_map`.
+    retained_ : ndarray of bool of shape (n_seen,) or None
+        Which of the samples given to `fit` and `learn` are in the model. Samples of weight zero
+        are not. None if the model stores no samples.
+    n_retained_ : int
+        Number of samples in the model.
+    solver_ : {"dual", "primal"}
+        Solver in use.
+    refitted_ : bool
+        Whether the last call of `forget` or `learn` factored the matrix again instead of updating
+        it, because much had changed or an update would have lost digits.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------
-    RandomFeatureRegressor : The same for numbers; its notes on cost and exactness hold here too.
+    RandomFeatureRegressor : The same model for numbers. Its notes on cost and exactness apply to
+        this class, too.
 
     References
     ----------
@@ -65,17 +118,17 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the coefficients.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows.
+            Training samples.
         y : array-like of shape (n_samples,)
-            Labels. Where all are the same, that one is predicted.
+            Class labels. If there is only one class, it is always predicted.
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight k counts like k copies, one of weight zero like none.
+            Weights of the samples. A weight of k has the effect of k copies.
 
         Returns
         -------
@@ -85,85 +138,80 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Raises
         ------
         ValueError
-            If the input is not finite or of the wrong shape, if a parameter is out of range, if
-            `alpha` is too small for the rows, or if the dual solver may not keep them.
+            If the input is not finite or has the wrong shape, if a parameter is out of range, if
+            `alpha` is too small for the samples, or if `store` is False with the dual solver.
         """
-        X, y = self._validated_pair(X, y, reset=True)
+        X, labels = self._validated_pair(X, y, reset=True)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        self.classes_ = np.unique(y[weights > 0])
-        self._class_counts = np.zeros(len(self.classes_), dtype=np.int64)
-        self._fit_rows(X, _signs(y, self.classes_), weights)
-        return self
+        self.classes_ = np.unique(labels[weights > 0])
+        self._class_counts: IntArray = np.zeros(len(self.classes_), dtype=np.int64)
+        return self._fit_targets(X, _signs(labels, self.classes_), weights)
 
     @atomic_fit
-    def learn(self, X, y, sample_weight=None):
-        """Learn further rows, as if they had been there from the start.
+    def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn more samples, as if they had been given to `fit`.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_rows, n_features)
-            Rows.
-        y : array-like of shape (n_rows,)
-            Labels; new classes are welcome.
-        sample_weight : array-like of shape (n_rows,), default=None
-            Weights of the rows.
+        X : {array-like, sparse matrix} of shape (n_new, n_features)
+            New samples.
+        y : array-like of shape (n_new,)
+            Their labels, which may belong to new classes.
+        sample_weight : array-like of shape (n_new,), default=None
+            Their weights.
 
         Returns
         -------
         self : RandomFeatureClassifier
-            The model with the rows; their indices follow those of the rows before.
+            The model with the new samples, whose indices follow those of the earlier ones.
 
         Raises
         ------
         NotFittedError
-            If there is no model.
+            If the model is unfitted.
         ValueError
-            If the input is not finite or of the wrong shape, or if numbers are given to a model of
-            names or the other way round.
+            If the input is not finite or has the wrong shape, or if the labels are numbers and
+            those of the model are strings, or vice versa.
         """
         check_is_fitted(self)
-        X, y = self._validated_pair(X, y, reset=False)
+        X, labels = self._validated_pair(X, y, reset=False)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
-        if _are_names(y) != _are_names(self.classes_):
+        if _are_strings(labels) != _are_strings(self.classes_):
             raise ValueError(
                 f"y must hold labels like those of the model, such as {self.classes_.tolist()[0]!r}"
-                f", got {y.tolist()[0]!r}."
+                f", got {labels.tolist()[0]!r}."
             )
-        classes = np.union1d(self.classes_, y[kept])
-        # The last column is that of a class without rows, which is what a new class starts from.
-        columns = np.full(len(classes) + 1, len(self.classes_))
-        columns[np.searchsorted(classes, self.classes_)] = np.arange(len(self.classes_))
-        counts = np.append(self._class_counts, 0)[columns[:-1]]
-        rows = self._rows and self._rows.with_targets(self._rows.Y[:, columns])
-        self.classes_, self._class_counts = classes, counts
-        added = TrainingRows(X, _signs(y, classes), weights)[kept]
-        self._learn_rows(added, kept, self._solution.with_columns(columns), rows)
-        return self
+        columns = self._add_classes(np.union1d(self.classes_, labels[kept]))
+        added = TrainingSamples(X, _signs(labels, self.classes_), weights)[kept]
+        stored = self._samples
+        if stored is not None:
+            stored = stored.with_targets(stored.Y[:, columns])
+        return self._learn_targets(added, kept, self._solution.with_columns(columns), stored)
 
-    def decision_function(self, X):
-        """Scores of the classes: near 1 for the right one, near -1 for others.
+    def decision_function(self, X: Any) -> FloatArray:
+        """Compute the scores of the classes: near 1 for the right class, near -1 for others.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            With two classes, the score of ``classes_[1]``; with one, its score.
+            With two classes, the score of ``classes_[1]``; with one class, its score.
         """
         scores = self._scores(X)
         return scores[:, -1] if scores.shape[1] <= 2 else scores
 
-    def predict(self, X):
-        """Predict labels.
+    def predict(self, X: Any) -> Array:
+        """Predict class labels.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
 
         Returns
         -------
@@ -172,16 +220,16 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         scores = self._scores(X)
         return self.classes_[scores.argmax(axis=1)]
 
-    def predict_proba(self, X):
-        """Probabilities of the classes, the softmax of their scores.
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Predict probabilities of the classes: the softmax of their scores.
 
-        Least squares is not made for probabilities: their order is right, their values are too
-        even.
+        Least squares does not estimate probabilities. The order of the values is right, but they
+        are too close to each other.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
 
         Returns
         -------
@@ -190,54 +238,77 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         """
         return softmax(self._scores(X), axis=1)
 
-    def _scores(self, X):
-        return self._public(self._values(X))
+    def _scores(self, X: Any) -> FloatArray:
+        return self._outputs(self._values(X))
 
-    def _validated_pair(self, X, y, reset):
-        X, y = validate_data(
+    def _validated_pair(self, X: Any, y: ArrayLike | None, reset: bool) -> tuple[Any, Array]:
+        X, labels = validate_data(
             self, X, y, accept_sparse="csr", dtype=np.float64, order="C", reset=reset
         )
-        check_classification_targets(y)
-        return checked_magnitude(X), y
+        check_classification_targets(labels)
+        return checked_magnitude(X), labels
 
-    def _targets(self, X, y):
-        X, y = self._validated_pair(X, y, reset=False)
-        unknown = np.setdiff1d(y, self.classes_)
+    def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:
+        X, labels = self._validated_pair(X, y, reset=False)
+        unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y has the label {unknown.tolist()[0]!r}, which is none of the model's."
+                f"y has the label {unknown.tolist()[0]!r}, but the model has only the classes "
+                f"{self.classes_.tolist()}."
             )
-        return X, _signs(y, self.classes_)
+        return X, _signs(labels, self.classes_)
 
-    def _given(self, X, y, sample_weight):
-        given, kept = super()._given(X, y, sample_weight)
-        missing = _class_counts(given) - self._class_counts
+    def _checked_samples(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> tuple[TrainingSamples, BoolArray]:
+        samples, kept = super()._checked_samples(X, y, sample_weight)
+        missing = _class_counts(samples) - self._class_counts
         if (missing > 0).any():
             label = self.classes_.tolist()[missing.argmax()]
             raise ValueError(f"y has the label {label!r} more often than the model has learned it.")
-        return given, kept
+        return samples, kept
 
-    def _commit(self, solution, rows, changed, sign, **attributes):
+    def _set_model(
+        self,
+        solution: Solution,
+        stored: TrainingSamples | None,
+        retained: BoolArray | None,
+        changed: TrainingSamples,
+        sign: int,
+    ) -> None:
         counts = self._class_counts + sign * _class_counts(changed)
-        if (counts == 0).any():
-            columns = np.append(np.flatnonzero(counts), len(counts))
+        present = counts > 0
+        if not present.all():
+            columns = np.append(np.flatnonzero(present), len(counts))
             solution = solution.with_columns(columns)
-            rows = rows and rows.with_targets(rows.Y[:, columns])
-        attributes |= {"classes_": self.classes_[counts > 0], "_class_counts": counts[counts > 0]}
-        super()._commit(solution, rows, changed, sign, **attributes)
+            if stored is not None:
+                stored = stored.with_targets(stored.Y[:, columns])
+        self.classes_, self._class_counts = self.classes_[present], counts[present]
+        super()._set_model(solution, stored, retained, changed, sign)
 
-    def _public(self, values):
+    def _add_classes(self, classes: Array) -> IntArray:
+        """Extend the classes; return the present column of targets from which each one starts.
+
+        New classes start from the last column, which belongs to a class without samples.
+        """
+        columns = np.full(len(classes) + 1, len(self.classes_))
+        columns[np.searchsorted(classes, self.classes_)] = np.arange(len(self.classes_))
+        self._class_counts = np.append(self._class_counts, 0)[columns[:-1]]
+        self.classes_ = classes
+        return columns
+
+    def _outputs(self, values: FloatArray) -> FloatArray:
         return values[:, :-1]
 
 
-def _are_names(labels):
+def _are_strings(labels: Array) -> bool:
     return labels.dtype.kind in "OUS"
 
 
-def _signs(y, classes):
-    """Targets of 1 for a row's class and -1 for the others, and a column of -1 for no class."""
+def _signs(y: Array, classes: Array) -> FloatArray:
+    """Return targets: 1 for the class of a sample, -1 for the others and for a last column."""
     return np.hstack((np.where(y[:, None] == classes, 1.0, -1.0), np.full((len(y), 1), -1.0)))
 
 
-def _class_counts(rows):
-    return (rows.Y[:, :-1] > 0).sum(axis=0)
+def _class_counts(samples: TrainingSamples) -> IntArray:
+    return (samples.Y[:, :-1] > 0).sum(axis=0)

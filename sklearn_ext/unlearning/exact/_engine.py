@@ -1,108 +1,184 @@
-"""Features and symmetric matrices on the CPU: BLAS and LAPACK, in float64.
+"""Linear algebra for exact forgetting: features and symmetric matrices, in float64.
 
-Of a symmetric matrix only the lower triangle counts, which halves the work of every update.
+Only the lower triangle of a symmetric matrix is valid, which halves the work of every update.
+`RidgeScipyEngine` computes on the CPU; `RidgeTorchEngine`, in a module of its own, computes on any
+torch device that has float64.
 """
 
+from typing import Any, Protocol, TypeAlias
+
 import numpy as np
-from scipy.linalg import cho_solve, solve_triangular
+import scipy.sparse as sp
+from scipy.linalg import LinAlgError, cho_solve, solve_triangular
 from scipy.linalg.blas import dsymm, dsyrk
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from ...utils._trigonometry import scaled_pairs
-from ._ridge import IllConditionedError
+from ...utils._typing import FloatArray, IntArray
+
+EngineArray: TypeAlias = Any  # the array type of the engine: ndarray or torch.Tensor
 
 
-class ScipyEngine:
-    """Arithmetic on numpy arrays."""
+class IllConditionedError(LinAlgError):
+    """An update would lose too many digits; a new factorization may not."""
 
-    block_elements = 2**18  # of a temporary, so that it stays in the second-level cache
 
-    def asarray(self, x):
+class RidgeEngine(Protocol):
+    """Array operations that NumPy and torch spell differently."""
+
+    block_elements: int  # preferred size of temporary arrays
+
+    def asarray(self, x: Any) -> EngineArray:
+        """Return x as a float64 array of the engine."""
+
+    def to_numpy(self, x: EngineArray) -> FloatArray:
+        """Return x as a NumPy array."""
+
+    def copy(self, x: EngineArray) -> EngineArray:
+        """Return a copy of x."""
+
+    def zeros(self, *shape: int) -> EngineArray:
+        """Return an array of zeros."""
+
+    def eye(self, n: int) -> EngineArray:
+        """Return the identity matrix."""
+
+    def vstack(self, *blocks: EngineArray) -> EngineArray:
+        """Stack arrays along the first axis."""
+
+    def with_ones(self, Z: EngineArray) -> EngineArray:
+        """Append a column of ones."""
+
+    def fourier_features(
+        self, X: Any, frequencies: FloatArray, *, constant: bool = False
+    ) -> EngineArray:
+        """Return ``[cos(X @ W), sin(X @ W)] / sqrt(D)``, then a constant feature if requested."""
+
+    def cholesky(self, A: EngineArray, *, overwrite: bool = False) -> EngineArray:
+        """Factor a symmetric matrix; the methods below take the factor."""
+
+    def solve(self, factor: EngineArray, B: EngineArray) -> EngineArray:
+        """Solve the system of the factored matrix."""
+
+    def half_solve(
+        self, factor: EngineArray, B: EngineArray, *, transposed: bool = False
+    ) -> EngineArray:
+        """Solve with the lower factor L, or with its transpose."""
+
+    def inverse(self, factor: EngineArray) -> EngineArray:
+        """Invert the factored matrix; may overwrite the factor."""
+
+    def columns(self, A: EngineArray, index: IntArray) -> EngineArray:
+        """Return columns of a symmetric matrix, of shape (n, k)."""
+
+    def product(self, A: EngineArray, B: EngineArray) -> EngineArray:
+        """Return A @ B for a symmetric matrix A."""
+
+    def select(self, A: EngineArray, index: IntArray) -> EngineArray:
+        """Return rows and columns `index`, ascending, of a symmetric matrix; may overwrite A."""
+
+    def add_square(self, A: EngineArray, V: EngineArray, sign: float) -> EngineArray:
+        """Return ``A + sign * V @ V.T`` for a symmetric matrix A, in the memory of A."""
+
+    def bordered(self, A: EngineArray, B: EngineArray, C: EngineArray) -> EngineArray:
+        """Return the symmetric matrix with the blocks A, B below A, and C."""
+
+
+class ArrayEngine:
+    """Operations that need nothing but `zeros` and indexing."""
+
+    def zeros(self, *shape: int) -> EngineArray:
+        raise NotImplementedError
+
+    def with_ones(self, Z: EngineArray) -> EngineArray:
+        n, p = Z.shape
+        out = self.zeros(n, p + 1)
+        out[:, :p] = Z
+        out[:, p] = 1.0
+        return out
+
+    def bordered(self, A: EngineArray, B: EngineArray, C: EngineArray) -> EngineArray:
+        n, m = len(A), len(C)
+        out = self.zeros(n + m, n + m)
+        out[:n, :n] = A
+        out[n:, :n] = B
+        out[n:, n:] = C
+        return out
+
+
+class RidgeScipyEngine(ArrayEngine):
+    """NumPy arrays, BLAS and LAPACK on the CPU."""
+
+    block_elements = 2**18  # temporary arrays of this size stay in the second-level cache
+
+    def asarray(self, x: Any) -> FloatArray:
         return np.ascontiguousarray(x, dtype=np.float64)
 
-    def to_numpy(self, x):
+    def to_numpy(self, x: FloatArray) -> FloatArray:
         return x
 
-    def copy(self, x):
+    def copy(self, x: FloatArray) -> FloatArray:
         return x.copy()
 
-    def zeros(self, *shape):
+    def zeros(self, *shape: int) -> FloatArray:
         return np.zeros(shape)
 
-    def eye(self, n):
+    def eye(self, n: int) -> FloatArray:
         return np.eye(n)
 
-    def vstack(self, *blocks):
+    def vstack(self, *blocks: FloatArray) -> FloatArray:
         return np.vstack(blocks)
 
-    def fourier_features(self, X, frequencies, *, constant=False):
-        """Return ``[cos(X @ W), sin(X @ W)] / sqrt(D)``, then a one; X may be a CSR matrix."""
+    def fourier_features(
+        self, X: FloatArray | sp.sparray, frequencies: FloatArray, *, constant: bool = False
+    ) -> FloatArray:
         n_pairs = frequencies.shape[1]
         Z = np.empty((X.shape[0], 2 * n_pairs + constant))
         Z[:, :n_pairs] = X @ frequencies
         Z[:, 2 * n_pairs :] = 1.0
         return scaled_pairs(Z, n_pairs, n_pairs**-0.5)
 
-    def with_ones(self, Z):
-        return np.hstack((Z, np.ones((len(Z), 1))))
-
-    def cholesky(self, A, *, overwrite=False):
-        """Factor of a symmetric matrix, for the methods below."""
-        # Rows of A's lower triangle are columns of the upper one that LAPACK sees: no copy.
+    def cholesky(self, A: FloatArray, *, overwrite: bool = False) -> FloatArray:
+        # LAPACK reads the rows of the lower triangle as columns of an upper one: no copy.
         factor, info = dpotrf(A.T, lower=0, clean=1, overwrite_a=overwrite)
         if info > 0:
             raise IllConditionedError("the matrix is not positive definite")
         return factor
 
-    def solve(self, factor, B):
+    def solve(self, factor: FloatArray, B: FloatArray) -> FloatArray:
         return cho_solve((factor, False), B, check_finite=False)
 
-    def half_solve(self, factor, B, *, transposed=False):
-        """Solve with the lower factor L, or with its transpose."""
+    def half_solve(
+        self, factor: FloatArray, B: FloatArray, *, transposed: bool = False
+    ) -> FloatArray:
         return solve_triangular(
             factor, B, lower=False, trans=int(not transposed), check_finite=False
         )
 
-    def inverse(self, factor):
-        """Inverse of the matrix; the factor is overwritten."""
+    def inverse(self, factor: FloatArray) -> FloatArray:
         inverse, _ = dpotri(factor, lower=0, overwrite_c=1)
         return inverse.T
 
-    def columns(self, A, index):
-        """Columns of a symmetric matrix, (n, k)."""
+    def columns(self, A: FloatArray, index: IntArray) -> FloatArray:
         below = np.arange(len(A))[:, None] >= index
         return np.where(below, A[:, index], A[index].T)
 
-    def product(self, A, B):
-        """Return A @ B for a symmetric matrix A."""
+    def product(self, A: FloatArray, B: FloatArray) -> FloatArray:
         return dsymm(1.0, A.T, B, lower=0)
 
-    def select(self, A, index):
-        """Rows and columns `index`, ascending, of a symmetric matrix, in the memory of A.
-
-        Fresh memory would cost several times as much as the arithmetic of forgetting a few rows.
-        """
-        A = np.require(A, requirements="CW")  # a copy, if the memory may not be written
+    def select(self, A: FloatArray, index: IntArray) -> FloatArray:
+        # Fresh memory would cost several times the arithmetic of forgetting a few samples.
+        A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
         memory, size = A.reshape(-1), len(index)
         out = memory[: size * size].reshape(size, size)
         for i, k in enumerate(index):
-            out[i, : i + 1] = A[k, index[: i + 1]]  # a row moves up, over rows that have moved
+            out[i, : i + 1] = A[k, index[: i + 1]]  # overwrites only rows that have moved already
             out[i, i + 1 :] = 0.0
         memory[size * size :] = 0.0
         return out
 
-    def add_square(self, A, V, sign):
-        """Return ``A + sign * V @ V.T`` of a symmetric matrix A, in its memory."""
-        A = np.require(A, requirements="CW")  # a copy, if the memory may not be written
+    def add_square(self, A: FloatArray, V: FloatArray, sign: float) -> FloatArray:
+        A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
         V, transposed = (V, 0) if V.flags.f_contiguous else (V.T, 1)
         dsyrk(sign, V, trans=transposed, beta=1.0, c=A.T, lower=0, overwrite_c=1)
         return A
-
-    def bordered(self, A, B, C):
-        """Return the symmetric matrix with the blocks A, B below A, and C."""
-        n, m = len(A), len(C)
-        out = np.zeros((n + m, n + m))
-        out[:n, :n] = A
-        out[n:, :n] = B
-        out[n:, n:] = C
-        return out

@@ -1,101 +1,95 @@
-"""Features and symmetric matrices on torch tensors, in float64, on any device that has it.
+"""The engine of exact forgetting on torch tensors, in float64."""
 
-Of a symmetric matrix only the lower triangle counts, as in the engine for the CPU.
-"""
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ._ridge import IllConditionedError
+from ...utils._typing import FloatArray, IntArray
+from ._engine import ArrayEngine, IllConditionedError
 
 
-class TorchEngine:
-    """Arithmetic on tensors of one device."""
+class RidgeTorchEngine(ArrayEngine):
+    """Tensors on one device.
 
-    def __init__(self, device):
+    Parameters
+    ----------
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If the device has no float64.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         if device.type == "mps":
             raise ValueError(
-                "device='mps' has no float64, which exact forgetting needs; use None or 'cuda'."
+                "device='mps' does not support float64, which exact forgetting needs; use None or "
+                "'cuda'."
             )
         self.device = device
-        # A GPU wants large temporaries, a CPU such that stay near its cache.
+        # A GPU is fastest with large temporary arrays, a CPU with arrays that fit its cache.
         self.block_elements = 2**18 if device.type == "cpu" else 2**26
 
-    def asarray(self, x):
+    def asarray(self, x: Any) -> Tensor:
         if isinstance(x, np.ndarray) and not x.flags.writeable:
-            x = x.copy()  # torch warns of memory that it may not write to
+            x = x.copy()  # torch warns about read-only memory
         return torch.as_tensor(x).to(device=self.device, dtype=torch.float64)
 
-    def to_numpy(self, x):
+    def to_numpy(self, x: Tensor) -> FloatArray:
         return x.cpu().numpy()
 
-    def copy(self, x):
+    def copy(self, x: Tensor) -> Tensor:
         return x.clone()
 
-    def zeros(self, *shape):
+    def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, device=self.device, dtype=torch.float64)
 
-    def eye(self, n):
+    def eye(self, n: int) -> Tensor:
         return torch.eye(n, device=self.device, dtype=torch.float64)
 
-    def vstack(self, *blocks):
+    def vstack(self, *blocks: Tensor) -> Tensor:
         return torch.vstack(blocks)
 
-    def fourier_features(self, X, frequencies, *, constant=False):
-        """Return ``[cos(X @ W), sin(X @ W)] / sqrt(D)``, then a one; X may be a CSR matrix."""
+    def fourier_features(
+        self, X: Any, frequencies: FloatArray, *, constant: bool = False
+    ) -> Tensor:
         n_pairs = frequencies.shape[1]
         angles = self.asarray(X.toarray() if hasattr(X, "tocsr") else X)
         angles = angles @ self.asarray(frequencies)
         Z = torch.cat((angles.cos(), angles.sin()), dim=1).mul_(n_pairs**-0.5)
         return self.with_ones(Z) if constant else Z
 
-    def with_ones(self, Z):
-        return torch.cat((Z, Z.new_ones(len(Z), 1)), dim=1)
-
-    def cholesky(self, A, *, overwrite=False):
-        """Factor of a symmetric matrix, for the methods below."""
+    def cholesky(self, A: Tensor, *, overwrite: bool = False) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(A)
         if int(info) > 0:
             raise IllConditionedError("the matrix is not positive definite")
         return factor
 
-    def solve(self, factor, B):
+    def solve(self, factor: Tensor, B: Tensor) -> Tensor:
         return torch.cholesky_solve(B, factor)
 
-    def half_solve(self, factor, B, *, transposed=False):
-        """Solve with the lower factor L, or with its transpose."""
+    def half_solve(self, factor: Tensor, B: Tensor, *, transposed: bool = False) -> Tensor:
         if transposed:
             return torch.linalg.solve_triangular(factor.T, B, upper=True)
         return torch.linalg.solve_triangular(factor, B, upper=False)
 
-    def inverse(self, factor):
-        """Inverse of the matrix."""
+    def inverse(self, factor: Tensor) -> Tensor:
         return torch.cholesky_inverse(factor)
 
-    def columns(self, A, index):
-        """Columns of a symmetric matrix, (n, k)."""
-        index = torch.as_tensor(index, device=self.device)
-        below = torch.arange(len(A), device=self.device)[:, None] >= index
-        return torch.where(below, A[:, index], A[index].T)
+    def columns(self, A: Tensor, index: IntArray) -> Tensor:
+        at = torch.as_tensor(index, device=self.device)
+        below = torch.arange(len(A), device=self.device)[:, None] >= at
+        return torch.where(below, A[:, at], A[at].T)
 
-    def product(self, A, B):
-        """Return A @ B for a symmetric matrix A."""
+    def product(self, A: Tensor, B: Tensor) -> Tensor:
         return A.tril() @ B + A.tril(-1).T @ B
 
-    def select(self, A, index):
-        """Rows and columns `index`, ascending, of a symmetric matrix."""
-        index = torch.as_tensor(index, device=self.device)
-        return A[index][:, index]
+    def select(self, A: Tensor, index: IntArray) -> Tensor:
+        at = torch.as_tensor(index, device=self.device)
+        return A[at][:, at]
 
-    def add_square(self, A, V, sign):
-        """Return ``A + sign * V @ V.T`` of a symmetric matrix A, in its memory."""
+    def add_square(self, A: Tensor, V: Tensor, sign: float) -> Tensor:
         return A.addmm_(V, V.T, alpha=sign)
-
-    def bordered(self, A, B, C):
-        """Return the symmetric matrix with the blocks A, B below A, and C."""
-        n, m = len(A), len(C)
-        out = A.new_zeros(n + m, n + m)
-        out[:n, :n] = A
-        out[n:, :n] = B
-        out[n:, n:] = C
-        return out

@@ -1,27 +1,62 @@
-"""Regression on random features that forgets rows exactly."""
+"""Regression on random features that forgets samples exactly."""
+
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ...utils._atomic import atomic_fit
+from ...utils._typing import FloatArray
 from ...utils._validation import check_magnitude
 from ._base import BaseRandomFeature, checked_magnitude
-from ._docs import with_random_feature_docs
 
 
-@with_random_feature_docs
 class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature):
-    r"""Kernel ridge regression on random features that forgets rows exactly.
+    r"""Kernel ridge regression on random features that forgets samples exactly.
 
-    After :meth:`forget` the coefficients are, up to rounding, those of a fit that never saw the
-    rows, at a small part of its cost. They minimise
-    :math:`\sum_i s_i (w^T z(x_i) - y_i)^2 + \alpha\lVert w \rVert^2`, with weights s of rows and
-    features z of the Gaussian kernel that do not depend on the rows.
+    The coefficients w minimize
+    :math:`\sum_i s_i (w^T z(x_i) - y_i)^2 + \alpha\lVert w \rVert^2` for sample weights s and
+    features z of the Gaussian kernel that do not depend on the data. After :meth:`forget`, they
+    equal, up to rounding, the coefficients of a fit without the forgotten samples, at a small
+    fraction of its cost.
 
     Parameters
     ----------
-    {parameters}
+    n_components : int, default=1000
+        Number of random frequencies. Each gives two features, a cosine and a sine.
+    gamma : float or "auto", default="auto"
+        Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`; "auto" is
+        ``1 / n_features``. Do not estimate it, or a scaler, from samples that you may have to
+        forget: both would retain information about them.
+    alpha : float, default=1e-2
+        Ridge penalty on the *sum* of squared errors. It applies to the intercept, too. With 1e-8
+        the model is practically the interpolant of least norm.
+    feature_map : transformer, "identity" or None, default=None
+        Features that replace the random ones: a transformer that does not depend on the training
+        samples, or "identity" for the columns of X, which gives a plain ridge regression that
+        forgets. An unfitted transformer is cloned and fitted to X. Forgetting is not exact if the
+        transformer learns from X.
+    fit_intercept : bool, default=True
+        Whether to add a constant feature.
+    solver : {"auto", "dual", "primal"}, default="auto"
+        "dual" works with a matrix that has one row per sample, "primal" with one row per feature;
+        "auto" chooses the smaller matrix. The other one loses digits if `alpha` is small.
+    store : bool, "features" or "auto", default="auto"
+        Whether the model stores its training samples, so that you can name them by index.
+        "features" stores their features instead, which takes more memory but saves computing them
+        in every request. "auto" stores nothing with the primal solver. The dual solver needs
+        samples or features; "auto" then stores features if there are at most twice as many of
+        them as samples.
+    refresh_fraction : float, default=0.5
+        Once more than this fraction of the samples in the last factorization has changed, the
+        matrix is factored again, so that rounding errors cannot accumulate.
+    device : str, torch.device or None, default=None
+        None computes with NumPy and SciPy on the CPU. The name of a device that has float64, or
+        "auto", computes there with torch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the frequencies.
 
     Attributes
     ----------
@@ -30,24 +65,40 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
     intercept_ : float or ndarray of shape (n_outputs,)
         Coefficients of the constant feature.
     dual_coef_ : ndarray of shape (n_retained_,) or (n_retained_, n_outputs)
-        Dual coefficients of the retained rows. Exists with the dual solver only.
-    {state}
-    {input_facts}
+        Dual coefficients of the retained samples. Exists with the dual solver only.
+    random_weights_ : ndarray of shape (n_features, n_components) or None
+        Frequencies; None if `feature_map` is given.
+    feature_map_ : transformer or None
+        The fitted `feature_map`.
+    retained_ : ndarray of bool of shape (n_seen,) or None
+        Which of the samples given to `fit` and `learn` are in the model. Samples of weight zero
+        are not. None if the model stores no samples.
+    n_retained_ : int
+        Number of samples in the model.
+    solver_ : {"dual", "primal"}
+        Solver in use.
+    refitted_ : bool
+        Whether the last call of `forget` or `learn` factored the matrix again instead of updating
+        it, because much had changed or an update would have lost digits.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------
-    RandomFeatureClassifier : The same for labels.
+    RandomFeatureClassifier : The same model for class labels.
     sklearn.kernel_ridge.KernelRidge : The exact kernel; cannot forget.
 
     Notes
     -----
-    For n rows, p features and m rows to forget, the dual solver fits in
-    :math:`O(n^2 p + n^3)` and forgets in :math:`O(n^2 m + n p)`; the primal one fits in
-    :math:`O(n p^2 + p^3)` and forgets in :math:`O(p^2 m)`.
+    With n samples, p features and m samples to forget, the dual solver takes
+    :math:`O(n^2 p + n^3)` operations to fit and :math:`O(n^2 m + n p)` to forget; the primal
+    solver takes :math:`O(n p^2 + p^3)` to fit and :math:`O(p^2 m)` to forget.
 
-    Exact means equal in exact arithmetic; in float64 the coefficients agree with those of a new
-    fit to about 1e-11. That is no certificate of deletion: a residue of rounding remains, and
-    so do copies of the model that were made before.
+    Exact means equal in exact arithmetic. In float64 the coefficients agree with those of a new
+    fit to about 1e-11. This does not certify deletion: a residue of rounding remains, and so do
+    copies of the model that were made before.
 
     References
     ----------
@@ -72,17 +123,17 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the coefficients.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows.
+            Training samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight k counts like k copies, one of weight zero like none.
+            Weights of the samples. A weight of k has the effect of k copies.
 
         Returns
         -------
@@ -92,60 +143,58 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         Raises
         ------
         ValueError
-            If the input is not finite or of the wrong shape, if a parameter is out of range, if
-            `alpha` is too small for the rows, or if the dual solver may not keep them.
+            If the input is not finite or has the wrong shape, if a parameter is out of range, if
+            `alpha` is too small for the samples, or if `store` is False with the dual solver.
         """
-        X, y = self._validated_pair(X, y, reset=True)
+        X, Y = self._validated_pair(X, y, reset=True)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        self._is_flat = y.ndim == 1
-        self._fit_rows(X, y.reshape(len(y), -1), weights)
-        return self
+        self._is_flat = Y.ndim == 1
+        return self._fit_targets(X, Y.reshape(len(Y), -1), weights)
 
     @atomic_fit
-    def learn(self, X, y, sample_weight=None):
-        """Learn further rows, as if they had been there from the start.
+    def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn more samples, as if they had been given to `fit`.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_rows, n_features)
-            Rows.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-            Targets.
-        sample_weight : array-like of shape (n_rows,), default=None
-            Weights of the rows.
+        X : {array-like, sparse matrix} of shape (n_new, n_features)
+            New samples.
+        y : array-like of shape (n_new,) or (n_new, n_outputs)
+            Their targets.
+        sample_weight : array-like of shape (n_new,), default=None
+            Their weights.
 
         Returns
         -------
         self : RandomFeatureRegressor
-            The model with the rows; their indices follow those of the rows before.
+            The model with the new samples, whose indices follow those of the earlier ones.
 
         Raises
         ------
         NotFittedError
-            If there is no model.
+            If the model is unfitted.
         ValueError
-            If the input is not finite or of the wrong shape.
+            If the input is not finite or has the wrong shape.
         """
-        added, kept = self._given(X, y, sample_weight)
-        self._learn_rows(added, kept, self._solution, self._rows)
-        return self
+        added, kept = self._checked_samples(X, y, sample_weight)
+        return self._learn_targets(added, kept, self._solution, self._samples)
 
-    def predict(self, X):
+    def predict(self, X: Any) -> FloatArray:
         """Predict targets.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        return self._public(self._values(X))
+        return self._outputs(self._values(X))
 
-    def _validated_pair(self, X, y, reset):
-        X, y = validate_data(
+    def _validated_pair(self, X: Any, y: ArrayLike | None, reset: bool) -> tuple[Any, FloatArray]:
+        X, Y = validate_data(
             self,
             X,
             y,
@@ -156,17 +205,17 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
             y_numeric=True,
             reset=reset,
         )
-        y = y.astype(np.float64)
-        check_magnitude(y)
-        return checked_magnitude(X), y
+        Y = Y.astype(np.float64)
+        check_magnitude(Y)
+        return checked_magnitude(X), Y
 
-    def _targets(self, X, y):
-        X, y = self._validated_pair(X, y, reset=False)
-        Y = y.reshape(len(y), -1)
+    def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:
+        X, Y = self._validated_pair(X, y, reset=False)
+        Y = Y.reshape(len(Y), -1)
         n_outputs = self._solution.coef.shape[1]
         if Y.shape[1] != n_outputs:
             raise ValueError(f"y must have {n_outputs} outputs as in fit, got {Y.shape[1]}.")
         return X, Y
 
-    def _public(self, values):
+    def _outputs(self, values: FloatArray) -> FloatArray:
         return values[:, 0] if self._is_flat else values

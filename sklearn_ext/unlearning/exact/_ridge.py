@@ -1,50 +1,48 @@
-r"""Ridge regression that forgets and learns rows without being fitted anew.
+r"""Formulas of ridge regression that forgets and learns samples without a new fit.
 
-Features Z (n, p), targets Y (n, k) and weights :math:`s_i > 0` of rows give the coefficients
+Features Z (n, p), targets Y (n, k) and sample weights :math:`s_i > 0` give the coefficients
 
 .. math::
-    w = \arg\min_w \sum_i s_i \lVert z_i^T w - y_i \rVert^2 + \lambda \lVert w \rVert^2 ,
+    w = \arg\min_w \sum_i s_i \lVert z_i^T w - y_i \rVert^2 + \lambda \lVert w \rVert^2 .
 
-which are :math:`Z^T\alpha` with :math:`\alpha = G Y`,
-:math:`G = (Z Z^T + \mathrm{diag}(\lambda / s_i))^{-1}` (dual), and :math:`P Z^T Y` with
-:math:`P = (Z^T Z + \lambda I)^{-1}` where rows of Z and Y are multiplied by :math:`\sqrt{s_i}`
-(primal). The link is :math:`Z^T G = P Z^T` for unit weights.
+In the dual form, :math:`w = Z^T\alpha` with :math:`\alpha = G Y` and
+:math:`G = (Z Z^T + \mathrm{diag}(\lambda / s_i))^{-1}`. In the primal form, :math:`w = P Z^T Y`
+with :math:`P = (Z^T Z + \lambda I)^{-1}`, where the rows of Z and Y are multiplied by
+:math:`\sqrt{s_i}`. For unit weights the two are linked by :math:`Z^T G = P Z^T`.
 
-Let u be the rows to forget and r the others. Block elimination of :math:`G^{-1}` gives the model
-of the rows r from that of all rows,
+Let u be the samples to forget and r the retained ones. Block elimination of :math:`G^{-1}` gives
+the model of the samples r from the model of all samples:
 
 .. math::
     S = G_{uu}^{-1}\alpha_u, \quad \hat Y_u = Y_u - S, \quad
-    \alpha_r' = \alpha_r - G_{ru} S, \quad G' = G_{rr} - G_{ru} G_{uu}^{-1} G_{ur} ,
+    \alpha_r' = \alpha_r - G_{ru} S, \quad G' = G_{rr} - G_{ru} G_{uu}^{-1} G_{ur} .
 
-and with it :math:`\hat Y_u`, what that model predicts for the rows u: the labels with which further
-training of the old model ends in the new one. Learning is the same with signs reversed.
+The new model predicts :math:`\hat Y_u` for the samples u. If you train the old model further with
+these labels, it ends in the new one. Learning uses the same formulas with reversed signs.
 
-Functions take an engine, which names what numpy and torch spell differently, and arrays of that
-engine. Of the symmetric matrices G, P and :math:`Z^T Z` only the lower triangle counts.
+The functions take an engine and arrays of that engine. Only the lower triangle of the symmetric
+matrices G, P and :math:`Z^T Z` is valid.
 """
 
-from scipy.linalg import LinAlgError
+from ...utils._typing import IntArray
+from ._engine import EngineArray, IllConditionedError, RidgeEngine
 
-# Measured on digits and diabetes, an update's relative error is at most 1e-16 times the condition
-# of its small system, and about 1e-18 times that of A and the factor by which forgetting raises it.
+# Measured on digits and diabetes: the relative error of an update is at most 1e-16 times the
+# condition number of its small system, plus about 1e-18 times the condition number of A and the
+# factor by which forgetting raises it.
 LARGEST_CONDITION = 1e7
 LARGEST_AMPLIFIED_CONDITION = 1e9
-LARGEST_HARMLESS_GROWTH = 100.0  # up to here, factoring anew is no more exact than updating
+LARGEST_HARMLESS_GROWTH = 100.0  # below, a new factorization is not more exact than an update
 SINGULAR_CONDITION = 1e16
 
 
-class IllConditionedError(LinAlgError):
-    """An update would lose too many digits; factoring anew may not."""
-
-
-def condition(A, inverse):
-    """Estimate the condition number of a positive definite matrix, within the number of rows."""
+def condition(A: EngineArray, inverse: EngineArray) -> float:
+    """Estimate the condition number of a positive definite matrix, up to a factor of its size."""
     return float(A.diagonal().sum() * inverse.diagonal().max())
 
 
-def _factor(engine, M, condition_before=1.0):
-    """Factor a small matrix, unless the step that it decides would lose too many digits."""
+def _factor(engine: RidgeEngine, M: EngineArray, condition_before: float = 1.0) -> EngineArray:
+    """Factor the small matrix of an update, unless the update would lose too many digits."""
     factor = engine.cholesky(M)
     inverse = engine.solve(factor, engine.eye(len(M)))
     growth = float(inverse.diagonal().max())
@@ -55,8 +53,10 @@ def _factor(engine, M, condition_before=1.0):
     return factor
 
 
-def _solution_and_inverse(engine, A, B):
-    """Solve A x = B, invert A, which is overwritten, and estimate its condition."""
+def _solution_and_inverse(
+    engine: RidgeEngine, A: EngineArray, B: EngineArray
+) -> tuple[EngineArray, EngineArray, float]:
+    """Solve A x = B, invert A, which is overwritten, and estimate its condition number."""
     trace = float(A.diagonal().sum())
     factor = engine.cholesky(A, overwrite=True)
     solution = engine.solve(factor, B)
@@ -67,51 +67,100 @@ def _solution_and_inverse(engine, A, B):
     return solution, inverse, number
 
 
-def dual_fit(engine, Z, Y, ridge):
-    r"""Return :math:`\alpha`, G and an estimate of its condition number.
+def dual_fit(
+    engine: RidgeEngine, Z: EngineArray, Y: EngineArray, ridge: EngineArray
+) -> tuple[EngineArray, EngineArray, float]:
+    r"""Solve a ridge regression in the dual form.
 
     Parameters
     ----------
-    engine : ScipyEngine or TorchEngine
+    engine : RidgeEngine
     Z : array of shape (n, p)
+        Features.
     Y : array of shape (n, k)
+        Targets.
     ridge : array of shape (n,)
         :math:`\lambda / s_i`.
 
     Returns
     -------
     alpha : array of shape (n, k)
+        Dual coefficients.
     G : array of shape (n, n)
+        Inverse of the regularized Gram matrix, in the lower triangle.
     condition : float
+        Estimate of the condition number of that matrix.
 
     Raises
     ------
     IllConditionedError
         If the matrix is singular in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.unlearning.exact import RidgeScipyEngine, dual_fit
+    >>> Z, Y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0], [2.0]])
+    >>> alpha, G, _ = dual_fit(RidgeScipyEngine(), Z, Y, np.array([1.0, 1.0]))
+    >>> Z.T @ alpha
+    array([[0.5],
+           [0.8]])
     """
     K = Z @ Z.T
     K.reshape(-1)[:: len(K) + 1] += ridge
     return _solution_and_inverse(engine, K, Y)
 
 
-def dual_elimination(engine, G, alpha, u):
-    r"""Eliminate the rows u, with :math:`G_{uu} = L L^T`.
+def dual_elimination(
+    engine: RidgeEngine, G: EngineArray, alpha: EngineArray, u: IntArray
+) -> tuple[EngineArray, EngineArray, EngineArray]:
+    r"""Eliminate samples from a ridge regression in the dual form.
+
+    This is the exact relabeling formula of MUSO [1]_: the retrained model predicts
+    :math:`\hat Y_u = Y_u - S` with :math:`S = G_{uu}^{-1}\alpha_u`.
 
     Parameters
     ----------
-    engine : ScipyEngine or TorchEngine
+    engine : RidgeEngine
     G : array of shape (n, n)
+        Inverse from `dual_fit`.
     alpha : array of shape (n, k)
+        Dual coefficients from `dual_fit`.
     u : ndarray of int of shape (m,)
+        Positions of the samples to eliminate.
 
     Returns
     -------
     V : array of shape (n, m)
-        :math:`G_{\cdot u} L^{-T}`.
+        :math:`G_{\cdot u} L^{-T}` with :math:`G_{uu} = L L^T`.
     c : array of shape (m, k)
-        :math:`L^{-1}\alpha_u`.
+        :math:`L^{-1}\alpha_u`; the new dual coefficients are :math:`\alpha - V c`.
     S : array of shape (m, k)
-        :math:`L^{-T} c`; the retrained model predicts :math:`Y_u - S` for the rows u.
+        :math:`L^{-T} c`.
+
+    Raises
+    ------
+    IllConditionedError
+        If the update would lose too many digits.
+
+    References
+    ----------
+    .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+       Over-Parameterized Regimes", arXiv:2410.08557, 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.unlearning.exact import RidgeScipyEngine, dual_elimination, dual_fit
+    >>> engine, rng = RidgeScipyEngine(), np.random.default_rng(0)
+    >>> Z, Y, ridge = rng.normal(size=(6, 9)), rng.normal(size=(6, 1)), np.full(6, 0.1)
+    >>> alpha, G, _ = dual_fit(engine, Z, Y, ridge)
+    >>> V, c, S = dual_elimination(engine, G, alpha, np.array([0, 1]))
+    >>> retrained = dual_fit(engine, Z[2:], Y[2:], ridge[2:])[0]
+    >>> bool(np.allclose((alpha - V @ c)[2:], retrained))
+    True
+    >>> bool(np.allclose(Y[:2] - S, Z[:2] @ Z[2:].T @ retrained))
+    True
     """
     columns = engine.columns(G, u)
     factor = _factor(engine, columns[u])
@@ -120,32 +169,45 @@ def dual_elimination(engine, G, alpha, u):
     return V, c, engine.half_solve(factor, c, transposed=True)
 
 
-def dual_downdate(engine, G, V, r):
-    """Return the inverse of the rows r, :math:`G_{rr} - V_r V_r^T`; G may be overwritten."""
+def dual_downdate(engine: RidgeEngine, G: EngineArray, V: EngineArray, r: IntArray) -> EngineArray:
+    """Return the inverse of the samples r, :math:`G_{rr} - V_r V_r^T`; G may be overwritten."""
     return engine.add_square(engine.select(G, r), V[r], -1.0)
 
 
-def dual_learn(engine, G, alpha, cross, own, Y):
-    r"""Add rows, by bordering.
+def dual_bordering(
+    engine: RidgeEngine,
+    G: EngineArray,
+    alpha: EngineArray,
+    cross: EngineArray,
+    own: EngineArray,
+    Y: EngineArray,
+) -> tuple[EngineArray, EngineArray]:
+    r"""Add samples to a ridge regression in the dual form.
 
-    With :math:`F = G k`, :math:`M = K_m - k^T F = L L^T` and :math:`V = F L^{-T}` the new inverse
+    With :math:`F = G k`, :math:`M = K_m - k^T F = L L^T` and :math:`V = F L^{-T}`, the new inverse
     is :math:`\begin{pmatrix} G + V V^T & -V L^{-1} \\ \cdot & M^{-1} \end{pmatrix}`.
 
     Parameters
     ----------
-    engine : ScipyEngine or TorchEngine
+    engine : RidgeEngine
     G : array of shape (n, n)
     alpha : array of shape (n, k)
     cross : array of shape (n, m)
         Inner products k of old and new features.
     own : array of shape (m, m)
-        :math:`K_m`, those of the new features plus their ridge.
+        Inner products :math:`K_m` of the new features, plus their ridge.
     Y : array of shape (m, k)
+        Targets of the new samples.
 
     Returns
     -------
     alpha : array of shape (n + m, k)
     G : array of shape (n + m, n + m)
+
+    Raises
+    ------
+    IllConditionedError
+        If the update would lose too many digits.
     """
     F = engine.product(G, cross)
     factor = _factor(engine, own - cross.T @ F)
@@ -160,60 +222,108 @@ def dual_learn(engine, G, alpha, cross, own, Y):
     return engine.vstack(alpha - V @ c, new), inverse
 
 
-def primal_fit(engine, A, B):
-    r"""Return w, P and its condition from :math:`A = Z^T Z + \lambda I` and :math:`B = Z^T Y`.
+def primal_fit(
+    engine: RidgeEngine, A: EngineArray, B: EngineArray
+) -> tuple[EngineArray, EngineArray, float]:
+    r"""Solve a ridge regression in the primal form.
 
     Parameters
     ----------
-    engine : ScipyEngine or TorchEngine
+    engine : RidgeEngine
     A : array of shape (p, p)
+        :math:`Z^T Z + \lambda I`.
     B : array of shape (p, k)
+        :math:`Z^T Y`.
 
     Returns
     -------
     w : array of shape (p, k)
+        Coefficients.
     P : array of shape (p, p)
+        Inverse of A, in the lower triangle.
     condition : float
+        Estimate of the condition number of A.
 
     Raises
     ------
     IllConditionedError
         If the matrix is singular in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.unlearning.exact import RidgeScipyEngine, primal_fit
+    >>> Z, Y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0], [2.0]])
+    >>> primal_fit(RidgeScipyEngine(), Z.T @ Z + np.eye(2), Z.T @ Y)[0]
+    array([[0.5],
+           [0.8]])
     """
     return _solution_and_inverse(engine, engine.copy(A), B)
 
 
-def primal_elimination(engine, A, P, w, Z, Y, sign):
-    r"""Coefficients after learning (sign 1) or forgetting (sign -1) rows, by Woodbury's formula.
+def primal_elimination(
+    engine: RidgeEngine,
+    A: EngineArray,
+    P: EngineArray,
+    w: EngineArray,
+    Z: EngineArray,
+    Y: EngineArray,
+    sign: float,
+) -> tuple[EngineArray, EngineArray]:
+    r"""Learn or forget samples in a ridge regression in the primal form, by Woodbury's formula.
 
-    With :math:`M = I \pm Z P Z^T = L L^T` and :math:`V = P Z^T L^{-T}` they are
-    :math:`w \pm V L^{-1} (Y - Z w)`.
+    With :math:`M = I \pm Z P Z^T = L L^T` and :math:`V = P Z^T L^{-T}`, the new coefficients are
+    :math:`w \pm V L^{-1} (Y - Z w)`. The upper sign is for learning.
 
     Parameters
     ----------
-    engine : ScipyEngine or TorchEngine
-    A, P : array of shape (p, p)
-        Matrix and inverse before the change.
+    engine : RidgeEngine
+    A : array of shape (p, p)
+        Matrix before the change, as for `primal_fit`.
+    P : array of shape (p, p)
+        Its inverse.
     w : array of shape (p, k)
+        Coefficients before the change.
     Z : array of shape (m, p)
-        Features of the rows, times the roots of their weights.
+        Features of the samples, multiplied by the square roots of their weights.
     Y : array of shape (m, k)
-        Targets, likewise.
+        Targets of the samples, multiplied likewise.
     sign : {1.0, -1.0}
+        1 to learn the samples, -1 to forget them.
 
     Returns
     -------
     V : array of shape (p, m)
+        The new inverse is :math:`P \mp V V^T`.
     w : array of shape (p, k)
+        New coefficients.
+
+    Raises
+    ------
+    IllConditionedError
+        If the update would lose too many digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.unlearning.exact import RidgeScipyEngine, primal_elimination, primal_fit
+    >>> engine, rng = RidgeScipyEngine(), np.random.default_rng(0)
+    >>> Z, Y = rng.normal(size=(9, 4)), rng.normal(size=(9, 1))
+    >>> A = Z.T @ Z + 0.1 * np.eye(4)
+    >>> w, P, _ = primal_fit(engine, A, Z.T @ Y)
+    >>> V, forgotten = primal_elimination(engine, A, P, w, Z[:2], Y[:2], -1.0)
+    >>> retrained = primal_fit(engine, A - Z[:2].T @ Z[:2], Z[2:].T @ Y[2:])[0]
+    >>> bool(np.allclose(forgotten, retrained))
+    True
     """
     columns = engine.product(P, Z.T)
     M = engine.eye(len(Z)) + sign * (Z @ columns)
-    # Forgetting multiplies the condition of A by at most the norm of the inverse of M.
+    # Forgetting multiplies the condition number of A by at most the norm of the inverse of M.
     factor = _factor(engine, M, condition(A, P) if sign < 0 else 1.0)
     V = engine.half_solve(factor, columns.T).T
     return V, w + sign * (V @ engine.half_solve(factor, Y - Z @ w))
 
 
-def primal_update(engine, P, V, sign):
+def primal_update(engine: RidgeEngine, P: EngineArray, V: EngineArray, sign: float) -> EngineArray:
     r"""Return the inverse after the change, :math:`P \mp V V^T`; P may be overwritten."""
     return engine.add_square(P, V, -sign)

@@ -1,66 +1,232 @@
-"""Which solution a fit has, and whether a change of rows updates it or factors anew."""
+"""The algorithm: fit, forget, learn and relabel samples, by an update or a new factorization."""
 
-import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
 
 from scipy.linalg import LinAlgWarning
 
-from ._primal_solution import PrimalSolution
-from ._ridge import IllConditionedError
-from ._solutions import DualSolution
+from ...utils._warnings import warn_caller
+from ._engine import IllConditionedError
+from ._feature_map import FeatureMap
+from ._solutions import DualSolution, PrimalSolution, Solution
+from ._training_samples import Request, TrainingSamples
 
-_TRUSTED_CONDITION = 1e7  # up to here, the form with the larger matrix is exact to 1e-9, too
-
-
-def preferred_solver(solver, n_rows, n_columns):
-    """Return the solver itself or, for "auto", that with the smaller matrix."""
-    if solver == "auto":
-        return "dual" if n_rows < n_columns else "primal"
-    return solver
+_TRUSTED_CONDITION = 1e7  # below, even the form with the larger matrix is exact to 1e-9
 
 
-def what_to_keep(store, solver, n_rows, n_columns):
-    """Whether training rows are kept, or their features.
+@dataclass(frozen=True)
+class RandomFeatureConfig:
+    r"""Settings of a ridge regression on random features.
 
     Parameters
     ----------
-    store : bool, "features" or "auto"
-        "auto" keeps what the dual solver needs, and features if they take at most twice the memory
-        of its inverse matrix.
-    solver : {"dual", "primal"}
-    n_rows, n_columns : int
+    n_components : int, default=1000
+        Number of random frequencies.
+    gamma : float, default=1.0
+        Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`.
+    alpha : float, default=1e-2
+        Ridge penalty on the sum of squared errors.
+    fit_intercept : bool, default=True
+        Whether there is a constant feature.
+    solver : {"auto", "dual", "primal"}, default="auto"
+        "auto" chooses the form with the smaller matrix.
+    store : bool, "features" or "auto", default="auto"
+        What the model stores of its training samples, as in :class:`RandomFeatureRegressor`.
+    refresh_fraction : float, default=0.5
+        Fraction of the samples in the last factorization that updates may change in total.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.exact import RandomFeatureConfig
+    >>> RandomFeatureConfig(alpha=1e-8).refresh_fraction
+    0.5
+    """
+
+    n_components: int = 1000
+    gamma: float = 1.0
+    alpha: float = 1e-2
+    fit_intercept: bool = True
+    solver: Literal["auto", "dual", "primal"] = "auto"
+    store: bool | Literal["features", "auto"] = "auto"
+    refresh_fraction: float = 0.5
+
+
+def chosen_solver(
+    config: RandomFeatureConfig, n_samples: int, n_columns: int
+) -> Literal["dual", "primal"]:
+    """Return the solver to use: for "auto", the one with the smaller matrix."""
+    if config.solver == "auto":
+        return "dual" if n_samples < n_columns else "primal"
+    return config.solver
+
+
+def what_to_store(
+    config: RandomFeatureConfig, n_samples: int, n_columns: int
+) -> Literal["samples", "features"] | None:
+    """Decide whether the model stores its training samples, their features, or neither.
+
+    "auto" stores what the dual solver needs: features if they take at most twice the memory of the
+    inverse matrix, samples otherwise.
+
+    Parameters
+    ----------
+    config : RandomFeatureConfig
+    n_samples : int
+    n_columns : int
+        Number of features, including the constant one.
 
     Returns
     -------
-    {"rows", "features"} or None
+    {"samples", "features"} or None
 
     Raises
     ------
     ValueError
-        If the dual solver may keep nothing.
+        If `store` is False and the solver is dual.
     """
-    if store == "features":
-        return store
-    if solver == "primal":
-        return "rows" if store is True else None
-    if store == "auto":
-        return "features" if n_columns <= 2 * n_rows else "rows"
-    if not store:
+    if config.store == "features":
+        return "features"
+    if chosen_solver(config, n_samples, n_columns) == "primal":
+        return "samples" if config.store is True else None
+    if config.store == "auto":
+        return "features" if n_columns <= 2 * n_samples else "samples"
+    if not config.store:
         raise ValueError(
-            "store=False needs solver='primal': the dual solver works with the training rows; it "
-            f"is the choice for {n_rows} rows and {n_columns} features."
+            "store=False needs solver='primal': the dual solver, which was chosen for "
+            f"{n_samples} samples and {n_columns} features, works with the training samples."
         )
-    return "rows"
+    return "samples"
 
 
-def fit_solution(features, rows, *, solver, alpha):
-    """Fit the dual or the primal solution.
+def fit_ridge(
+    features: FeatureMap, samples: TrainingSamples, config: RandomFeatureConfig
+) -> Solution:
+    """Fit a ridge regression from which samples can be forgotten.
 
     Parameters
     ----------
-    features : RowFeatures
-    rows : TrainingRows
-    solver : {"auto", "dual", "primal"}
-    alpha : float
+    features : FeatureMap
+    samples : TrainingSamples
+    config : RandomFeatureConfig
+
+    Returns
+    -------
+    DualSolution or PrimalSolution
+        The dual form if `config` asks for it, or has solver "auto" and there are fewer samples
+        than features. Its coefficients are in `coef`, of shape (n_columns, n_targets).
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is so small that the matrix is singular in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.unlearning.exact import (
+    ...     FeatureMap, RandomFeatureConfig, RidgeScipyEngine, TrainingSamples, fit_ridge)
+    >>> engine = RidgeScipyEngine()
+    >>> features = FeatureMap(engine, engine.asarray, n_columns=2, is_identity=True)
+    >>> Z, Y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0], [2.0]])
+    >>> samples = TrainingSamples(Z, Y, weights=np.ones(2))
+    >>> fit_ridge(features, samples, RandomFeatureConfig(alpha=1.0)).coef
+    array([[0.5],
+           [0.8]])
+    """
+    solver = chosen_solver(config, len(samples), features.n_columns)
+    form = DualSolution if solver == "dual" else PrimalSolution
+    try:
+        return form.fit(features, samples, config.alpha)
+    except IllConditionedError as error:
+        raise ValueError(
+            f"alpha={config.alpha} is too small for these samples: their matrix is singular in "
+            "float64. Choose a larger alpha."
+        ) from error
+
+
+def forget_samples(
+    solution: Solution,
+    features: FeatureMap,
+    request: Request,
+    config: RandomFeatureConfig,
+    *,
+    stored: TrainingSamples | None = None,
+) -> Solution:
+    """Remove samples from a ridge regression.
+
+    The solution is updated. It is factored again instead if much has changed since the last
+    factorization, or if the update would lose digits.
+
+    Parameters
+    ----------
+    solution : DualSolution or PrimalSolution
+        The model of all samples; it stays valid.
+    features : FeatureMap
+    request : Request
+        The samples to forget. A dual solution needs their positions.
+    config : RandomFeatureConfig
+    stored : TrainingSamples or None, default=None
+        All samples in the model. A dual solution needs them, a primal one does not.
+
+    Returns
+    -------
+    DualSolution or PrimalSolution
+        The model of the retained samples. Its large matrices may still have a pending update,
+        which its method `apply_pending` applies.
+
+    Raises
+    ------
+    ValueError
+        If the samples cannot have been in the model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.unlearning.exact import (
+    ...     FeatureMap, RandomFeatureConfig, RidgeScipyEngine, TrainingSamples, fit_ridge,
+    ...     forget_samples, request_by_index)
+    >>> engine, rng = RidgeScipyEngine(), np.random.default_rng(0)
+    >>> features = FeatureMap(engine, engine.asarray, n_columns=30, is_identity=True)
+    >>> samples = TrainingSamples(rng.normal(size=(20, 30)), rng.normal(size=(20, 1)), np.ones(20))
+    >>> config = RandomFeatureConfig(alpha=0.1)
+    >>> solution = fit_ridge(features, samples, config)
+    >>> request = request_by_index([0, 3], np.ones(20, dtype=bool), samples)
+    >>> forgotten = forget_samples(solution, features, request, config, stored=samples)
+    >>> retrained = fit_ridge(features, samples.without(np.array([0, 3])), config)
+    >>> bool(np.allclose(forgotten.coef, retrained.coef))
+    True
+    """
+    if _may_update(solution, len(request.samples), config):
+        with suppress(IllConditionedError):
+            updated = solution.forget(features, request, stored)
+            if stored is None or config.solver != "auto" or is_trusted(updated):
+                return updated
+    if stored is None or request.positions is None:
+        return _refactored(solution, features, request.samples, -1.0)
+    return fit_ridge(features, stored.without(request.positions), config)
+
+
+def learn_samples(
+    solution: Solution,
+    features: FeatureMap,
+    added: TrainingSamples,
+    config: RandomFeatureConfig,
+    *,
+    stored: TrainingSamples | None = None,
+) -> Solution:
+    """Add samples to a ridge regression, by an update or a new factorization.
+
+    Parameters
+    ----------
+    solution : DualSolution or PrimalSolution
+        The model before; it stays valid.
+    features : FeatureMap
+    added : TrainingSamples
+        The new samples.
+    config : RandomFeatureConfig
+    stored : TrainingSamples or None, default=None
+        The samples in the model before. A dual solution needs them, a primal one does not.
 
     Returns
     -------
@@ -69,86 +235,58 @@ def fit_solution(features, rows, *, solver, alpha):
     Raises
     ------
     ValueError
-        If alpha is too small for float64.
+        If the matrix is singular in float64.
     """
-    solver = preferred_solver(solver, len(rows), features.n_columns)
-    solution = DualSolution if solver == "dual" else PrimalSolution
-    try:
-        return solution.fit(features, rows, alpha)
-    except IllConditionedError as error:
-        raise ValueError(
-            f"alpha={alpha} is too small for the rows: their matrix is singular in float64."
-        ) from error
+    if _may_update(solution, len(added), config):
+        with suppress(IllConditionedError):
+            updated = solution.learn(features, added, stored)
+            if stored is None or config.solver != "auto" or is_trusted(updated):
+                return updated
+    if stored is None:
+        return _refactored(solution, features, added, 1.0)
+    return fit_ridge(features, stored.extended(added), config)
 
 
-def changed_solution(now, update, features, changed, rows, sign, *, n_rows, solver, alpha, refresh):
-    """Update a solution or, where much has changed or digits would be lost, factor anew.
+def is_trusted(solution: Solution) -> bool:
+    """Whether the form of a solution, dual or primal, lets it be exact to 1e-9.
 
-    Parameters
-    ----------
-    now : DualSolution or PrimalSolution
-    update : callable
-        Returns the updated solution, or raises IllConditionedError.
-    features : RowFeatures
-    changed : TrainingRows
-        Rows that come or go.
-    rows : callable or None
-        Returns the TrainingRows after the change, if they are kept.
-    sign : {1.0, -1.0}
-        Whether rows come or go.
-    n_rows : int
-        Rows after the change.
-    solver, alpha
-        As for :func:`fit_solution`.
-    refresh : float
-        Share of the rows of the last factorisation that updates may change in all.
-
-    Returns
-    -------
-    DualSolution or PrimalSolution
-
-    Raises
-    ------
-    ValueError
-        If no factorisation is possible.
-    """
-    if now.n_changed + len(changed) <= refresh * now.n_factored:
-        try:
-            solution = update()
-        except IllConditionedError:
-            pass  # what follows does without the inverse
-        else:
-            if rows is None or solver != "auto" or is_trusted(solution, n_rows):
-                return solution
-    if rows is not None:
-        return fit_solution(features, rows(), solver=solver, alpha=alpha)
-    try:
-        return now.refactored(features, changed, sign)
-    except IllConditionedError as error:
-        raise ValueError(
-            "the rows cannot be taken out of the model; check that X, y and sample_weight are "
-            "those of rows that it has learned and not yet forgotten."
-        ) from error
-
-
-def is_trusted(solution, n_rows):
-    """Whether a solution is exact to 1e-9 as far as its form is to blame.
-
-    The form with the larger matrix has eigenvalues that are nothing but ridge, which costs digits
-    as the ridge becomes small.
+    In the form with the larger matrix, some eigenvalues equal the ridge, which costs digits if the
+    ridge is small.
     """
     n_features = len(solution.coef)
-    larger = n_rows > n_features if solution.name == "dual" else n_rows < n_features
-    return not larger or solution.condition < _TRUSTED_CONDITION
+    if solution.name == "dual":
+        has_larger_matrix = solution.n_samples > n_features
+    else:
+        has_larger_matrix = solution.n_samples < n_features
+    return not has_larger_matrix or solution.condition < _TRUSTED_CONDITION
 
 
-def warn_if_imprecise(solution, n_rows, *, alpha, stacklevel):
-    """Warn of the form with the larger matrix and hardly any ridge."""
-    if not is_trusted(solution, n_rows):
-        warnings.warn(
-            f"The {solution.name} solver has {n_rows} rows for {len(solution.coef)} features, and "
-            f"alpha={alpha} is too small for it to be exact to 1e-9. The other solver is: use "
-            "solver='auto' and store=True.",
+def warn_if_imprecise(solution: Solution, config: RandomFeatureConfig) -> None:
+    """Warn about the form with the larger matrix combined with a small ridge."""
+    if not is_trusted(solution):
+        warn_caller(
+            f"The {solution.name} solver has {solution.n_samples} samples for "
+            f"{len(solution.coef)} features, and alpha={config.alpha} is too small for it to be "
+            "exact to 1e-9. Use solver='auto' and store=True to get the other solver.",
             LinAlgWarning,
-            stacklevel=stacklevel + 1,
         )
+
+
+def _may_update(solution: Solution, n_changed: int, config: RandomFeatureConfig) -> bool:
+    """Whether few enough samples have changed since the last factorization."""
+    return solution.n_changed + n_changed <= config.refresh_fraction * solution.n_factored
+
+
+def _refactored(
+    solution: Solution, features: FeatureMap, changed: TrainingSamples, sign: float
+) -> PrimalSolution:
+    """Factor the sums of a primal solution again, after learning or forgetting samples."""
+    if isinstance(solution, DualSolution):
+        raise ValueError("stored must be given for a dual solution, got None.")
+    try:
+        return solution.refactored(features, changed, sign)
+    except IllConditionedError as error:
+        raise ValueError(
+            "the samples cannot be taken out of the model; check that X, y and sample_weight are "
+            "those of samples that the model has learned and not yet forgotten."
+        ) from error

@@ -1,72 +1,138 @@
-"""Training rows that a model keeps, so that it can be asked to forget them by index."""
+"""Training samples that a model stores, so that you can name the ones to forget by index."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 
 from ...utils._rows import check_forget
+from ...utils._typing import Array, BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class TrainingRows:
-    """Rows with their targets and weights.
+class TrainingSamples:
+    """Samples with their targets and weights.
 
     Attributes
     ----------
     X : ndarray or CSR matrix of shape (n, d)
+        The samples, or their features.
     Y : ndarray of shape (n, k)
     weights : ndarray of shape (n,)
     """
 
-    X: object
-    Y: np.ndarray
-    weights: np.ndarray
+    X: Any
+    Y: FloatArray
+    weights: FloatArray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.Y)
 
-    def __getitem__(self, index):
-        """Return the rows of a slice or of an array of positions."""
-        return TrainingRows(self.X[index], self.Y[index], self.weights[index])
+    def __getitem__(self, index: slice | IntArray | BoolArray) -> "TrainingSamples":
+        """Return the samples selected by a slice, a mask or positions."""
+        return TrainingSamples(self.X[index], self.Y[index], self.weights[index])
 
-    def erased(self, positions):
-        """Return the rows but those at some positions, in the memory of these.
+    def without(self, positions: IntArray) -> "TrainingSamples":
+        """Return a copy of the samples except those at `positions`."""
+        return self[others(positions, len(self))]
 
-        The memory of what is erased is overwritten; these rows must not be used again.
+    def erased(self, positions: IntArray) -> "TrainingSamples":
+        """Return the samples except those at `positions`, in the memory of this object.
 
-        Parameters
-        ----------
-        positions : ndarray of int
-
-        Returns
-        -------
-        TrainingRows
+        The memory of the erased samples is overwritten, and this object must not be used again.
         """
         gone = np.sort(positions)
-        return TrainingRows(*(_closed(A, gone) for A in (self.X, self.Y, self.weights)))
+        return TrainingSamples(*(_close_gaps(A, gone) for A in (self.X, self.Y, self.weights)))
 
-    def with_targets(self, Y):
-        """Return the same rows with other targets."""
-        return TrainingRows(self.X, Y, self.weights)
+    def with_targets(self, Y: FloatArray) -> "TrainingSamples":
+        """Return the same samples with other targets."""
+        return TrainingSamples(self.X, Y, self.weights)
 
-    def extended(self, other):
-        """Return these rows followed by others; sparse if these are."""
+    def extended(self, other: "TrainingSamples") -> "TrainingSamples":
+        """Return these samples followed by others; the result is sparse if this object is."""
         if sp.issparse(self.X):
             X = sp.vstack((self.X, sp.csr_array(other.X)), format="csr")
         else:
             X = np.vstack((self.X, other.X.toarray() if sp.issparse(other.X) else other.X))
-        return TrainingRows(
+        return TrainingSamples(
             X, np.vstack((self.Y, other.Y)), np.concatenate((self.weights, other.weights))
         )
 
 
-def _closed(A, gone):
+@dataclass(frozen=True)
+class Request:
+    """Samples that a call of `forget` or `relabel` names.
+
+    Attributes
+    ----------
+    samples : TrainingSamples
+    positions : ndarray of int or None
+        Their positions among the stored samples; None if they were given by value.
+    retained : ndarray of bool or None
+        Value of `retained_` without them; None if they were given by value.
+    """
+
+    samples: TrainingSamples
+    positions: IntArray | None = None
+    retained: BoolArray | None = None
+
+
+def request_by_index(indices: ArrayLike, retained: BoolArray, samples: TrainingSamples) -> Request:
+    """Look up samples among the stored ones.
+
+    Parameters
+    ----------
+    indices : array-like of int or bool
+        Indices, or a mask over all samples that the model was ever given.
+    retained : ndarray of bool of shape (n,)
+        Which of these samples are stored.
+    samples : TrainingSamples
+        The stored samples.
+
+    Returns
+    -------
+    Request
+        In the order of `indices`.
+
+    Raises
+    ------
+    ValueError
+        As in `check_forget`, or if a sample is not in the model.
+    TypeError
+        As in `check_forget`.
+    """
+    if _is_empty(np.asarray(indices)):
+        return Request(samples[:0], np.empty(0, dtype=np.int64), retained)
+    index = check_forget(indices, len(retained))
+    missing = index[~retained[index]]
+    if len(missing):
+        raise ValueError(
+            f"sample {missing[0]} is not in the model: it was forgotten before, or its weight was "
+            "zero."
+        )
+    left = retained.copy()
+    left[index] = False
+    positions = (np.cumsum(retained) - 1)[index]
+    return Request(samples[positions], positions, left)
+
+
+def others(positions: IntArray, n: int) -> IntArray:
+    """Return the positions below n that are not in `positions`, ascending."""
+    return np.setdiff1d(np.arange(n), positions, assume_unique=True)
+
+
+def _is_empty(indices: Array) -> bool:
+    return indices.size == 0 or (indices.dtype == bool and not indices.any())
+
+
+def _close_gaps(A: Any, gone: IntArray) -> Any:
     """Move the rows of an array up into the gaps of those that are gone, ascending."""
     if sp.issparse(A):
-        return A[np.setdiff1d(np.arange(A.shape[0]), gone, assume_unique=True)]
+        return A[others(gone, A.shape[0])]
     # In one dimension numpy moves overlapping memory without a copy.
-    A = np.require(A, requirements="CW")  # a copy, if the memory may not be written
+    A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
     memory, width = A.reshape(-1), A[:1].size
     starts, stops = width * (gone + 1), width * np.append(gone[1:], len(A))
     end = width * gone[0]
@@ -75,44 +141,3 @@ def _closed(A, gone):
         end += stop - start
     memory[end:] = 0.0
     return memory[:end].reshape(-1, *A.shape[1:])
-
-
-def is_empty_request(indices):
-    """Whether indices, or a mask, name no row."""
-    indices = np.asarray(indices)
-    return indices.size == 0 or (indices.dtype == bool and not indices.any())
-
-
-def locate(indices, retained):
-    """Find rows among those that are kept.
-
-    Parameters
-    ----------
-    indices : array-like of int or bool
-        Numbers of rows, or a mask over all rows there have been.
-    retained : ndarray of bool of shape (n_rows,)
-        Which of these are kept.
-
-    Returns
-    -------
-    positions : ndarray of int
-        Among the kept rows, in the order of the request.
-    retained : ndarray of bool of shape (n_rows,)
-        Which are left without them.
-
-    Raises
-    ------
-    ValueError
-        As :func:`check_forget`, or if a row is not kept.
-    TypeError
-        As :func:`check_forget`.
-    """
-    index = check_forget(indices, len(retained))
-    gone = index[~retained[index]]
-    if len(gone):
-        raise ValueError(
-            f"row {gone[0]} is not in the model: it is forgotten already, or had weight zero."
-        )
-    left = retained.copy()
-    left[index] = False
-    return (np.cumsum(retained) - 1)[index], left

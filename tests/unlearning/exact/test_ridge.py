@@ -1,37 +1,35 @@
-"""Identities behind exact forgetting, on every engine."""
+"""The formulas of exact forgetting equal dense solves, on every engine."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
-from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from sklearn_ext.unlearning.exact._engine import ScipyEngine
-from sklearn_ext.unlearning.exact._engine_torch import TorchEngine
-from sklearn_ext.unlearning.exact._feature_map import RowFeatures, draw_frequencies
-from sklearn_ext.unlearning.exact._ridge import (
+from sklearn_ext.unlearning.exact import (
     IllConditionedError,
+    RidgeScipyEngine,
     condition,
+    dual_bordering,
     dual_downdate,
     dual_elimination,
     dual_fit,
-    dual_learn,
     primal_elimination,
     primal_fit,
     primal_update,
 )
+from sklearn_ext.unlearning.exact._engine_torch import RidgeTorchEngine
 
 LAMBDA = 0.03
 
 
 @pytest.fixture(params=["scipy", "torch"])
 def engine(request):
-    return ScipyEngine() if request.param == "scipy" else TorchEngine(torch.device("cpu"))
+    return RidgeScipyEngine() if request.param == "scipy" else RidgeTorchEngine(torch.device("cpu"))
 
 
 class Problem:
-    """Rows r and u of a ridge regression with weights; its solutions by dense solves."""
+    """A weighted ridge regression on samples r and u, and its solutions by dense solves."""
 
     def __init__(self, n, p, seed=0):
         rng = np.random.default_rng(seed)
@@ -58,7 +56,7 @@ class Problem:
 
 
 def lower(engine, A):
-    """A symmetric matrix from its lower triangle, the upper one being nobody's business."""
+    """Build a symmetric matrix from its lower triangle; the upper one may hold anything."""
     A = np.tril(engine.to_numpy(A))
     return A + np.tril(A, -1).T
 
@@ -76,7 +74,7 @@ def close(actual, expected, tol=1e-11):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tol * abs(expected).max())
 
 
-def test_the_dual_fit_is_ridge_regression(engine):
+def test_dual_fit_equals_ridge_regression(engine):
     problem = Problem(30, 50)
     everything = np.arange(30)
     alpha, G = fitted_dual(engine, problem, everything)
@@ -84,7 +82,7 @@ def test_the_dual_fit_is_ridge_regression(engine):
     close(lower(engine, G), problem.dual_inverse(everything))
 
 
-def test_elimination_in_the_dual_is_a_fit_without_the_rows(engine):
+def test_dual_elimination_equals_fit_without_the_samples(engine):
     problem = Problem(30, 50)
     alpha, G = fitted_dual(engine, problem, np.arange(30))
     V, c, S = dual_elimination(engine, G, alpha, problem.u)
@@ -94,20 +92,20 @@ def test_elimination_in_the_dual_is_a_fit_without_the_rows(engine):
     close(lower(engine, dual_downdate(engine, G, V, problem.r)), problem.dual_inverse(problem.r))
 
 
-def test_bordering_is_a_fit_with_the_rows(engine):
+def test_bordering_equals_fit_with_the_samples(engine):
     problem = Problem(30, 50)
     first, last = np.arange(26), np.arange(26, 30)
     alpha, G = fitted_dual(engine, problem, first)
     own = problem.Z[last] @ problem.Z[last].T + np.diag(LAMBDA / problem.s[last])
     given = native(engine, problem.Z[first] @ problem.Z[last].T, own, problem.Y[last])
-    alpha, G = dual_learn(engine, G, alpha, *given)
+    alpha, G = dual_bordering(engine, G, alpha, *given)
     everything = np.arange(30)
     close(problem.Z.T @ engine.to_numpy(alpha), problem.coef(everything))
     close(lower(engine, G), problem.dual_inverse(everything))
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_elimination_in_the_primal_is_a_fit_of_other_rows(engine, sign):
+def test_primal_elimination_equals_fit_of_the_changed_samples(engine, sign):
     problem = Problem(60, 8)
     everything = np.arange(60)
     before, after = (everything, problem.r) if sign < 0 else (problem.r, everything)
@@ -122,7 +120,7 @@ def test_elimination_in_the_primal_is_a_fit_of_other_rows(engine, sign):
     close(lower(engine, primal_update(engine, P, V, sign)), inverse)
 
 
-def test_the_two_forms_are_linked(engine):
+def test_dual_and_primal_inverses_are_linked(engine):
     problem = Problem(20, 20)
     problem.s[:] = 1.0
     everything = np.arange(20)
@@ -133,7 +131,7 @@ def test_the_two_forms_are_linked(engine):
     close(LAMBDA * G, np.eye(20) - problem.Z @ P @ problem.Z.T)
 
 
-def test_one_row_gives_the_leave_one_out_prediction(engine):
+def test_one_sample_gives_the_leave_one_out_prediction(engine):
     problem = Problem(25, 40)
     problem.s[:] = 1.0
     alpha, G = fitted_dual(engine, problem, np.arange(25))
@@ -146,8 +144,8 @@ def test_one_row_gives_the_leave_one_out_prediction(engine):
     close(np.array(labels), expected, 1e-9)
 
 
-def test_an_update_without_digits_left_is_refused(engine):
-    # Without the three rows, three directions of the features are lost.
+def test_update_that_loses_all_digits_is_refused(engine):
+    # Without the three samples, three directions of the features are lost.
     Z = np.eye(6)
     Y = np.ones((6, 1))
     A, B = native(engine, Z.T @ Z + 1e-14 * np.eye(6), Z.T @ Y)
@@ -156,8 +154,8 @@ def test_an_update_without_digits_left_is_refused(engine):
         primal_elimination(engine, A, P, w, *native(engine, Z[:3], Y[:3]), -1.0)
 
 
-def test_forgetting_that_makes_an_ill_conditioned_matrix_worse_is_refused(engine):
-    # The first row alone holds its direction: without it, the inverse grows by 10,000 there.
+def test_forgetting_that_worsens_bad_conditioning_is_refused(engine):
+    # Only the first sample has its direction: without it, the inverse grows by 10,000 there.
     Z = np.diag([1.0, 30.0, 0.0])
     for n_columns, sign, refused in ((2, -1.0, False), (3, 1.0, False), (3, -1.0, True)):
         A = Z[:, :n_columns].T @ Z[:, :n_columns] + 1e-4 * np.eye(n_columns)
@@ -170,8 +168,8 @@ def test_forgetting_that_makes_an_ill_conditioned_matrix_worse_is_refused(engine
             primal_elimination(engine, A, P, w, row, Y, sign)
 
 
-def test_gradient_descent_with_optimal_labels_ends_in_the_retrained_weights():
-    engine = ScipyEngine()
+def test_descent_with_exact_labels_ends_in_retrained_weights():
+    engine = RidgeScipyEngine()
     rng = np.random.default_rng(0)
     Z, Y = rng.normal(size=(40, 120)), rng.normal(size=(40, 2))
     u, r = np.arange(6), np.arange(6, 40)
@@ -191,34 +189,3 @@ def test_gradient_descent_with_optimal_labels_ends_in_the_retrained_weights():
     assert before > 0.1
     assert distance(labels) < 1e-10
     assert distance(rng.permutation(Y[u])) > before
-
-
-def test_features_have_norm_one_and_estimate_the_gaussian_kernel(engine):
-    rng = np.random.RandomState(0)
-    X = rng.randn(12, 5)
-    W = draw_frequencies(rng, 5, 20_000, gamma=0.3)
-    Z = engine.to_numpy(engine.fourier_features(X, W, constant=True))
-    np.testing.assert_array_equal(Z[:, -1], 1.0)
-    Z = Z[:, :-1]
-    np.testing.assert_allclose(
-        Z, np.hstack((np.cos(X @ W), np.sin(X @ W))) / 20_000**0.5, atol=1e-15
-    )
-    np.testing.assert_allclose((Z**2).sum(axis=1), 1.0, rtol=1e-12)
-    np.testing.assert_allclose(Z @ Z.T, rbf_kernel(X, gamma=0.3), atol=0.02)
-
-
-def test_sums_over_blocks_of_rows_are_those_over_all(engine):
-    rng = np.random.RandomState(0)
-    X, W, alpha = rng.randn(70, 4), rng.randn(4, 10), rng.randn(70, 3)
-    engine.block_elements = 20 * 16  # blocks of 16 rows
-    features = RowFeatures(engine, lambda X: engine.fourier_features(X, W), 20)
-    Z = engine.to_numpy(engine.fourier_features(X, W))
-    np.testing.assert_array_equal(engine.to_numpy(features.matrix(X)), Z)
-    close(engine.to_numpy(features.expansion(X, engine.asarray(alpha))), Z.T @ alpha)
-    close(features.values(X, Z.T @ alpha), Z @ (Z.T @ alpha))
-
-
-def test_large_angles_are_no_exception():
-    X, W = np.array([[1.0], [1e7]]), np.array([[0.1, 3.0]])
-    Z = ScipyEngine().fourier_features(X, W)
-    np.testing.assert_allclose(Z, np.hstack((np.cos(X @ W), np.sin(X @ W))) / 2**0.5, atol=1e-15)
