@@ -45,12 +45,12 @@ def metrics(model, scores, task):
     names = list(dict.fromkeys(task.y_test.tolist()))[1:]
     strange = {name: scores[task.y_test == name] for name in names}
     report = ood_report(scores[task.y_test == "known"], strange)
-    near = report.sets[task.extra["near"]]
+    near, mean = report.scores[task.extra["near"]], report.average
     return {
-        "AUROC": 100 * report.auroc,
-        "FPR95": 100 * report.fpr_id_positive,
-        "AUROC near": 100 * near.auroc,
-        "FPR95 near": 100 * near.fpr_id_positive,
+        "AUROC": 100 * mean["auroc"],
+        "FPR95": 100 * mean["fpr_id_positive"],
+        "AUROC near": 100 * near["auroc"],
+        "FPR95 near": 100 * near["fpr_id_positive"],
     }
 
 

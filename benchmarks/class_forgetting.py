@@ -140,14 +140,14 @@ def metrics(model, output, task):
         features=features,
         random_state=0,
     )
-    scores = report.models["model"]
+    scores = report.scores["model"]
     return {
-        "FA_in": scores.valid_forget_accuracy,
-        "FA": scores.forget_accuracy,
-        "others": scores.other_accuracy,
-        "FD others": scores.other_frechet_distance,
-        "L_f": scores.forget_loss,
-        "L_r": scores.other_loss,
+        "FA_in": scores["valid_forget_accuracy"],
+        "FA": scores["forget_accuracy"],
+        "others": scores["other_accuracy"],
+        "FD others": scores["other_frechet_distance"],
+        "L_f": scores["forget_loss"],
+        "L_r": scores["other_loss"],
         "% of training": 100 * model.cpu_seconds_ / task.extra["cpu_seconds"],
     }
 

@@ -250,7 +250,7 @@ def judge(model, task):
         forget_test=extra["forget_test"],
         retrained=extra["retrained"],
         random_state=0,
-    ).metrics["model"]
+    ).scores["model"]
 
 
 def metrics(model, output, task):

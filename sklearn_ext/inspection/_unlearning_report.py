@@ -108,7 +108,7 @@ class UnlearningReportDisplay:
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
-        rows = self.report.metrics
+        rows = self.report.scores
         models = [name for name in rows if name != RETRAINED]
         if axes is None:
             n = len(self.metrics)

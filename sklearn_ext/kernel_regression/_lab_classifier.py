@@ -210,7 +210,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     >>> round(model.score(X, y), 2)
     0.99
     >>> model.predict_proba(X[:1]).round(2)
-    array([[1., 0., 0.]])
+    array([[0.95, 0.02, 0.02]])
     """
 
     _parameter_constraints = {

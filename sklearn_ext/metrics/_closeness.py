@@ -9,7 +9,7 @@ _SMALLEST = 1e-12
 
 
 def mean_kl_divergence(proba_reference: ArrayLike, proba: ArrayLike) -> float:
-    r"""Mean over rows of the Kullback-Leibler divergence of probabilities from reference ones.
+    r"""Mean Kullback-Leibler divergence of probabilities from reference probabilities.
 
     .. math:: \frac{1}{n} \sum_i \sum_c r_{ic} \log \frac{r_{ic}}{p_{ic}}
 
@@ -18,12 +18,12 @@ def mean_kl_divergence(proba_reference: ArrayLike, proba: ArrayLike) -> float:
     proba_reference : array-like of shape (n_samples, n_classes)
         Reference probabilities r.
     proba : array-like of shape (n_samples, n_classes)
-        Probabilities p; those below 1e-12 count as 1e-12, in both.
+        Probabilities p. Both r and p are clipped from below at 1e-12.
 
     Returns
     -------
     float
-        In nats; 0 if the probabilities agree.
+        Mean over the samples, in nats; 0 if the probabilities agree.
 
     Raises
     ------
@@ -39,7 +39,8 @@ def mean_kl_divergence(proba_reference: ArrayLike, proba: ArrayLike) -> float:
     r, p = np.asarray(proba_reference, dtype=np.float64), np.asarray(proba, dtype=np.float64)
     if r.shape != p.shape or r.ndim != 2 or len(r) == 0:
         raise ValueError(
-            f"proba must be a matrix with the shape of proba_reference, {r.shape}, got {p.shape}."
+            f"proba must be a nonempty matrix of the shape of proba_reference, {r.shape}, "
+            f"got shape {p.shape}."
         )
     r, p = r.clip(_SMALLEST), p.clip(_SMALLEST)
     return float((r * np.log(r / p)).sum(axis=1).mean())
@@ -59,7 +60,7 @@ def unlearning_gap(
     reference : mapping of str to float
         Metrics of the retrained model.
     names : sequence of str, default=("FA", "RA", "TA", "MIA")
-        Which metrics are averaged. Papers differ; print them beside the gap.
+        Metrics to average. Papers differ in this choice; print the metrics beside the gap.
 
     Returns
     -------

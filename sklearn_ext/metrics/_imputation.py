@@ -1,6 +1,8 @@
-"""Error of an imputer on entries that were hidden from it."""
+"""Error of imputers on entries that were hidden from them."""
 
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +11,104 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
 from ..utils._held_out import hide_entries
-from ..utils._random import local_random_state
+from ..utils._random import draw_seed, local_random_state
+from ..utils._typing import FloatArray, RandomState
+from ._report import BaseReport
+
+
+class ImputationReport(BaseReport):
+    """Errors of imputers on hidden entries: the result of :func:`imputation_report`.
+
+    Parameters
+    ----------
+    scores : dict of str to dict of str to float
+        Normalized error by the name of the imputer and of the feature, as
+        :func:`imputation_score` computes it, and their mean under "mean".
+
+    Examples
+    --------
+    >>> from sklearn_ext.metrics import ImputationReport
+    >>> ImputationReport({"mean": {"age": 1.0, "mean": 1.0}, "ours": {"age": 0.5, "mean": 0.5}})
+            age   mean
+    mean  1.000  1.000
+    ours  0.500  0.500
+    """
+
+
+@validate_params(
+    {
+        "imputers": [HasMethods(["fit_transform"]), dict],
+        "X": ["array-like"],
+        "y": ["array-like", None],
+        "missing_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def imputation_report(
+    imputers: Any,
+    X: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    missing_fraction: float = 0.2,
+    random_state: RandomState = None,
+) -> ImputationReport:
+    """Compare imputers on the same hidden entries.
+
+    Parameters
+    ----------
+    imputers : estimator or dict of str to estimator
+        One imputer that fills NaN, or several by name. They are cloned before they are fitted.
+    X : array-like of shape (n_samples, n_features)
+        Samples, complete or with missing values (NaN).
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Labels that are passed to ``fit_transform``.
+    missing_fraction : float in (0, 1), default=0.2
+        Fraction of the observed entries to hide. Two entries per feature are kept.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the hidden entries, which are the same for every imputer.
+
+    Returns
+    -------
+    ImputationReport
+        Errors of each imputer, by the name of the feature, and their mean.
+
+    Raises
+    ------
+    ValueError
+        If an imputer changes the number of features.
+
+    See Also
+    --------
+    imputation_score : The errors of one imputer as an array.
+    sklearn_ext.ImputationDisplay : True against imputed values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.impute import KNNImputer, SimpleImputer
+    >>> from sklearn_ext.metrics import imputation_report
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> imputers = {"column means": SimpleImputer(), "neighbors": KNNImputer()}
+    >>> imputation_report(imputers, X, random_state=0)
+                     x0     x1     x2     x3   mean
+    column means  1.110  0.854  0.950  1.016  0.982
+    neighbors     0.756  0.840  0.407  0.617  0.655
+    """
+    seed = draw_seed(random_state)
+    names = [str(name) for name in getattr(X, "columns", [])]
+    given = imputers if isinstance(imputers, Mapping) else {type(imputers).__name__: imputers}
+    if len(given) == 0:
+        raise ValueError("imputers must contain at least one imputer, got an empty dict.")
+    scores = {}
+    for label, imputer in given.items():
+        errors = imputation_score(
+            imputer, X, y, missing_fraction=missing_fraction, random_state=seed
+        )
+        features = names or [f"x{k}" for k in range(len(errors))]
+        row = dict(zip(features, errors.tolist(), strict=True))
+        scores[label] = row | {"mean": float(np.nanmean(errors))}
+    return ImputationReport(scores)
 
 
 @validate_params(
@@ -28,32 +127,31 @@ def imputation_score(
     y: ArrayLike | None = None,
     *,
     missing_fraction: float = 0.2,
-    random_state: int | np.random.RandomState | None = None,
-) -> np.ndarray:
-    """Hide observed entries, impute them, and compare.
+    random_state: RandomState = None,
+) -> FloatArray:
+    """Hide observed entries, impute them, and return the error of each feature.
 
-    The error of a feature is the root mean squared error on its hidden entries over the standard
-    deviation of its observed values: 0 is perfect, and the column mean has about 1. Lower is
-    better.
+    The error of a feature is the root mean squared error on its hidden entries divided by the
+    standard deviation of its observed values: 0 is perfect, and column means score about 1.
 
     Parameters
     ----------
     imputer : estimator
-        An imputer that takes NaN for holes; a clone of it is fitted, the imputer itself is not.
+        An imputer that fills NaN. It is cloned before it is fitted.
     X : array-like of shape (n_samples, n_features)
-        Rows, complete or with holes (NaN).
+        Samples, complete or with missing values (NaN).
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Labels, handed to ``fit_transform``.
+        Labels that are passed to ``fit_transform``.
     missing_fraction : float in (0, 1), default=0.2
-        Share of the observed entries to hide. Two entries a feature stay.
+        Fraction of the observed entries to hide. Two entries per feature are kept.
     random_state : int, RandomState instance or None, default=None
         Seed of the hidden entries.
 
     Returns
     -------
     ndarray of shape (n_features,)
-        Normalised error of each feature; NaN for one that does not vary or of which nothing is
-        hidden.
+        Normalized error of each feature; NaN for a constant feature and for one without hidden
+        entries.
 
     Raises
     ------
@@ -62,7 +160,8 @@ def imputation_score(
 
     See Also
     --------
-    ImputationDisplay : Plot of the same entries.
+    imputation_report : Several imputers in one table.
+    sklearn_ext.ImputationDisplay : True against imputed values.
 
     Examples
     --------
@@ -74,23 +173,23 @@ def imputation_score(
     >>> imputation_score(SimpleImputer(), X, random_state=0).round(1)
     array([1.1, 1.1, 1. , 0.9])
     >>> imputer = SupervisedKernelImputer(random_state=0)
-    >>> bool(imputation_score(imputer, X, y, random_state=0).mean() < 0.5)
-    True
+    >>> imputation_score(imputer, X, y, random_state=0).round(1)
+    array([0.4, 0.7, 0.1, 0.2])
     """
-    X = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
-    hidden = hide_entries(X, missing_fraction, local_random_state(random_state))
-    with_holes = np.where(hidden, np.nan, X)
-    filled = np.asarray(clone(imputer).fit_transform(with_holes, y), dtype=np.float64)
-    if filled.shape != X.shape:
+    table = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
+    hidden = hide_entries(table, missing_fraction, local_random_state(random_state))
+    incomplete = np.where(hidden, np.nan, table)
+    filled = np.asarray(clone(imputer).fit_transform(incomplete, y), dtype=np.float64)
+    if filled.shape != table.shape:
         raise ValueError(
-            f"imputer must return the features of X, of shape {X.shape}, got {filled.shape}."
+            f"imputer must return the features of X, of shape {table.shape}, got {filled.shape}."
         )
-    squares = np.where(hidden, (filled - X) ** 2, 0.0).sum(axis=0)
-    observed = ~np.isnan(X)
+    squares = np.where(hidden, (filled - table) ** 2, 0.0).sum(axis=0)
+    observed = ~np.isnan(table)
     counts = observed.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(observed, X, 0.0).sum(axis=0) / counts
-        variance = np.where(observed, (X - mean) ** 2, 0.0).sum(axis=0) / counts
+        mean = np.where(observed, table, 0.0).sum(axis=0) / counts
+        variance = np.where(observed, (table - mean) ** 2, 0.0).sum(axis=0) / counts
         score = np.sqrt(squares / hidden.sum(axis=0) / variance)
-    varies = np.fmax.reduce(X) > np.fmin.reduce(X)  # rounding alone gives a variance above zero
+    varies = np.fmax.reduce(table) > np.fmin.reduce(table)  # rounding makes variances positive
     return np.where(varies & np.isfinite(score), score, np.nan)

@@ -1,4 +1,4 @@
-"""Which rows an attacker takes for training rows, from the probabilities that a model gives."""
+"""Membership inference: which samples an attacker classifies as training samples."""
 
 from numbers import Integral
 
@@ -11,22 +11,23 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ..utils._random import local_random_state
+from ..utils._typing import Array, FloatArray, IntArray, RandomState
 
-_SMALLEST = 1e-12  # probabilities below count as this where their logarithm is taken
+_SMALLEST = 1e-12  # probabilities are clipped from below at this value before logarithms
 
 
-def prediction_entropy(proba):
-    """Entropy of each row's probabilities (n, C), in nats; terms of probability zero are zero."""
+def prediction_entropy(proba: FloatArray) -> FloatArray:
+    """Return the entropy of each row of probabilities (n, C), in nats."""
     return -xlogy(proba, proba).sum(axis=1)
 
 
-def true_class_probability(proba, codes):
-    """Probability of each row's own class; zero where the code is -1, a class without column."""
+def true_class_probability(proba: FloatArray, codes: IntArray) -> FloatArray:
+    """Return the probability of each sample's class; zero where the class index is -1."""
     return np.where(codes >= 0, proba[np.arange(len(proba)), codes], 0.0)
 
 
-def modified_entropy(proba, codes):
-    r"""Entropy that knows the label: zero if the label is certain, large if it is excluded.
+def modified_entropy(proba: FloatArray, codes: IntArray) -> FloatArray:
+    r"""Return the entropy modified by the label: zero if the label is certain, else larger.
 
     .. math:: m(x, y) = -(1 - p_y)\log p_y - \sum_{c \ne y} p_c \log(1 - p_c)
 
@@ -34,7 +35,7 @@ def modified_entropy(proba, codes):
     ----------
     proba : ndarray of shape (n, C)
     codes : ndarray of int of shape (n,)
-        Columns of the labels; -1 for a label without a column, which has probability zero.
+        Class indices; -1 for a label without a column, which has probability zero.
 
     Returns
     -------
@@ -46,8 +47,8 @@ def modified_entropy(proba, codes):
     return -(1.0 - own) * np.log(np.clip(own, _SMALLEST, None)) - total
 
 
-def label_codes(y, classes):
-    """Columns of labels among sorted or unsorted classes; -1 for labels that have none."""
+def label_codes(y: Array, classes: Array) -> IntArray:
+    """Return the class indices of labels; -1 for labels that are not in `classes`."""
     order = np.argsort(classes)
     place = np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)
     codes = order[place]
@@ -80,51 +81,51 @@ def membership_inference_score(
     classes: ArrayLike | None = None,
     attack: str = "entropy",
     max_samples: int = 2000,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> float:
-    """Share of rows that a membership inference attack takes for training rows.
+    """Fraction of samples that a membership inference attack classifies as training samples.
 
-    The attack learns to tell members (rows that the model was trained on) from others by one
-    number a row, computed from the model's probabilities, and is then asked about the rows in
-    question. Neither a high nor a low share is good by itself: a model that has forgotten rows is
-    as hard to attack as one that was never shown them, not harder.
+    The attack learns to distinguish members (training samples) from nonmembers by one number per
+    sample, which it computes from the probabilities of the model; it is then applied to the
+    samples in question. Neither a high nor a low fraction is good in itself: a model that has
+    forgotten samples should be as hard to attack as one that was never trained on them, and not
+    harder.
 
     Parameters
     ----------
     proba : array-like of shape (n_samples, n_classes)
-        Probabilities for the rows in question.
+        Probabilities of the samples in question.
     proba_member : array-like of shape (n_members, n_classes)
-        Probabilities for rows that the model was trained on.
+        Probabilities of training samples.
     proba_nonmember : array-like of shape (n_nonmembers, n_classes)
-        Probabilities for rows that it has not seen.
+        Probabilities of samples that the model was not trained on.
     y, y_member, y_nonmember : array-like, default=None
-        Labels of these rows. The entropy attack does not need them.
+        Labels of these samples. The entropy attack does not need them.
     classes : array-like of shape (n_classes,), default=None
-        Labels of the columns; None is ``0, 1, ...``. A label that is not among them has
-        probability zero.
+        Labels of the columns; None is ``0, 1, ...``. Other labels have probability zero.
     attack : {"entropy", "confidence", "modified_entropy"}, default="entropy"
         "entropy" is a logistic regression with balanced classes on the entropy of the
-        probabilities [1]_. "modified_entropy" is the same on an entropy that knows the label
+        probabilities [1]_. "modified_entropy" is the same on an entropy modified by the label
         [2]_. "confidence" is a support vector machine on the probability of the label, with
-        equally many members and others [3]_.
+        equal numbers of members and nonmembers [3]_.
     max_samples : int, default=2000
-        For "confidence": at most so many members, and others, drawn at random.
+        Largest number of members, and of nonmembers, for "confidence".
     random_state : int, RandomState instance or None, default=None
         Seed of that draw.
 
     Returns
     -------
     float
-        Between 0 and 1. One minus this is what [3]_ calls the efficacy of unlearning.
+        Between 0 and 1. Reference [3]_ calls one minus this value the efficacy of unlearning.
 
     Raises
     ------
     ValueError
-        If probabilities are not those of one set of classes, or labels are missing.
+        If the arrays of probabilities have different columns, or labels are missing.
 
     See Also
     --------
-    sklearn_ext.unlearning_report : This and all other metrics of forgetting.
+    sklearn_ext.unlearning_report : This and all other metrics of unlearning.
 
     References
     ----------
@@ -171,22 +172,30 @@ def membership_inference_score(
     return float(attacker.predict(asked).mean())
 
 
-def _signal(name, proba, y, classes, attack):
-    """One number a row, and the number of classes."""
-    proba = check_array(proba, dtype=np.float64, input_name=f"proba{name}")
+def _signal(
+    name: str,
+    probabilities: ArrayLike,
+    labels: ArrayLike | None,
+    classes: ArrayLike | None,
+    attack: str,
+) -> tuple[FloatArray, int]:
+    """Return the number that the attack sees for each sample, and the number of classes."""
+    proba = check_array(probabilities, dtype=np.float64, input_name=f"proba{name}")
     if (proba < 0).any() or abs(proba.sum(axis=1) - 1.0).max() > 1e-3:
-        raise ValueError(f"proba{name} must have non-negative rows that sum to one.")
+        raise ValueError(f"proba{name} must have nonnegative rows that sum to one.")
     n_classes = proba.shape[1]
     if attack == "entropy":
         return prediction_entropy(proba), n_classes
-    if y is None:
+    if labels is None:
         raise ValueError(f"attack={attack!r} needs y{name}.")
-    classes = np.arange(n_classes) if classes is None else column_or_1d(classes)
-    if len(classes) != n_classes:
-        raise ValueError(f"classes must name the {n_classes} columns, got {len(classes)} labels.")
-    y = column_or_1d(y)
+    known = np.arange(n_classes) if classes is None else column_or_1d(classes)
+    if len(known) != n_classes:
+        raise ValueError(
+            f"classes must have one label per column, {n_classes}, got {len(known)} labels."
+        )
+    y = column_or_1d(labels)
     if len(y) != len(proba):
         raise ValueError(f"y{name} must have {len(proba)} labels, got {len(y)}.")
-    codes = label_codes(y, classes)
+    codes = label_codes(y, known)
     signal = true_class_probability if attack == "confidence" else modified_entropy
     return signal(proba, codes), n_classes

@@ -1,4 +1,4 @@
-"""How well classifiers have forgotten, judged by the retrained model."""
+"""How well classifiers have forgotten, compared with a retrained model."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -11,79 +11,44 @@ from sklearn.utils._param_validation import HasMethods, Interval, validate_param
 
 from ..utils._random import local_random_state
 from ..utils._rows import check_forget
+from ..utils._typing import Array, BoolArray, FloatArray, RandomState
 from ._closeness import mean_kl_divergence, unlearning_gap
 from ._membership import membership_inference_score
+from ._report import BaseReport
 
-METRICS = ("FA", "UA", "FA_t", "RA", "TA", "MIA", "MIA_efficacy", "KL_f", "KL_r", "KL_t", "gap")
 RETRAINED = "retrained"
 
 
-class UnlearningReport:
-    """What :func:`unlearning_report` returns: the metrics of each model. Printing gives a table.
+class UnlearningReport(BaseReport):
+    """Metrics of unlearned classifiers: the result of :func:`unlearning_report`.
 
     Parameters
     ----------
-    metrics : dict of str to dict of str to float
-        By name of the model and of the metric; NaN where a metric has no meaning. The retrained
-        model, if there is one, is called "retrained" and comes first.
+    scores : dict of str to dict of str to float
+        Metrics by the name of the model and of the metric; NaN where a metric is not defined. The
+        retrained model, if there is one, is called "retrained" and comes first.
+
+    See Also
+    --------
+    sklearn_ext.UnlearningReportDisplay : The report as a plot.
 
     Examples
     --------
     >>> from sklearn_ext.metrics import UnlearningReport
     >>> report = UnlearningReport({"mine": {"FA": 12.0, "RA": 99.0}})
-    >>> report.metrics["mine"]["RA"]
+    >>> report
+            FA    RA
+    mine  12.0  99.0
+    >>> report.scores["mine"]["RA"]
     99.0
     """
 
-    def __init__(self, metrics):
-        self.metrics = metrics
-
-    @property
-    def names(self):
-        """Names of the metrics that some model has."""
-        return [
-            name
-            for name in METRICS
-            if any(np.isfinite(row.get(name, np.nan)) for row in self.metrics.values())
-        ]
-
-    def to_frame(self):
-        """Return a pandas DataFrame with a row for each model.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Indexed by the names of the models.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
-        """
-        import pandas as pd
-
-        return pd.DataFrame.from_dict(self.metrics, orient="index", columns=self.names)
-
-    def __str__(self):
-        width = max(map(len, self.metrics))
-        names = self.names
-        lines = [" " * width + "".join(f"{name:>{_width(name)}}" for name in names)]
-        for model, row in self.metrics.items():
-            cells = (_cell(name, row.get(name, np.nan)) for name in names)
-            lines.append(f"{model:{width}}" + "".join(cells))
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-
-def _width(name):
-    return max(7, len(name) + 2)
-
-
-def _cell(name, value):
-    digits = 2 if name.startswith("KL") else 1
-    text = "-" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"  # no "-0.0"
-    return f"{text:>{_width(name)}}"
+    _columns = {
+        **{name: (name, ".1f") for name in ("FA", "UA", "FA_t", "RA", "TA", "MIA")},
+        "MIA_efficacy": ("MIA_efficacy", ".1f"),
+        **{name: (name, ".2f") for name in ("KL_f", "KL_r", "KL_t")},
+        "gap": ("gap", ".1f"),
+    }
 
 
 @validate_params(
@@ -109,66 +74,68 @@ def unlearning_report(
     retrained: Any = None,
     forget_test: ArrayLike | None = None,
     max_samples: int = 2000,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> UnlearningReport:
-    r"""Judge how well classifiers have forgotten rows.
+    r"""Compare classifiers that should have forgotten samples with a retrained model.
 
-    All numbers but divergences are percentages. Only closeness to the retrained model is good:
-    forgetting more than it has is a trace of the rows as well.
+    All numbers except divergences are percentages. Only closeness to the retrained model is good:
+    a model that forgets more than the retrained one betrays the samples as well.
 
     Parameters
     ----------
     models : classifier or dict of str to classifier
-        Fitted classifiers with ``predict_proba`` and ``classes_``, of any library.
+        Fitted classifiers from any library, with ``predict_proba`` and ``classes_``.
     X : array-like of shape (n_samples, ...)
-        Rows that the original model was trained on.
+        Training samples of the original model.
     y : array-like of shape (n_samples,)
         Their labels.
     forget : array-like of bool of shape (n_samples,) or array-like of int
-        The rows that were to be forgotten: a mask or indices.
+        The forget set, as a mask or as indices into X.
     X_test : array-like of shape (n_test, ...)
-        Rows that no model has seen.
+        Samples that no model was trained on.
     y_test : array-like of shape (n_test,)
         Their labels.
     retrained : classifier, default=None
-        The model trained without the rows. Divergences and the gap need it.
+        A model trained on the retained set only. Divergences and the gap need it.
     forget_test : array-like of bool of shape (n_test,), default=None
-        Test rows of what was forgotten, which then do not count for TA. None takes those whose
-        class has been forgotten as a whole; for a part of a class, pass the mask.
+        Test samples that resemble the forget set, which then do not count for TA. None takes the
+        samples whose class was forgotten entirely; pass the mask for a part of a class.
     max_samples : int, default=2000
-        Rows on either side for the confidence attack.
+        Number of samples on either side of the confidence attack.
     random_state : int, RandomState instance or None, default=None
-        Seed of the draw of these rows.
+        Seed of the draw of these samples.
 
     Returns
     -------
     UnlearningReport
-        With ``metrics``, a dictionary a model:
+        Its ``scores`` hold a dictionary for each model:
 
-        - ``FA``, ``UA``: accuracy on the rows to forget, and 100 less that;
-        - ``FA_t``: accuracy on test rows of what was forgotten;
-        - ``RA``, ``TA``: accuracy on the rows to retain and on test rows;
-        - ``MIA``: share of the rows to forget that the entropy attack takes for training rows;
-        - ``MIA_efficacy``: share that the confidence attack takes for unseen rows;
-        - ``KL_f``, ``KL_r``, ``KL_t``: mean divergence from the retrained model's probabilities,
-          in nats, on rows to forget, to retain and test rows;
-        - ``gap``: mean absolute difference of FA, RA, TA and MIA from the retrained model's.
+        - ``FA``, ``UA``: accuracy on the forget set, and 100 minus that;
+        - ``FA_t``: accuracy on the test samples that resemble the forget set;
+        - ``RA``, ``TA``: accuracy on the retained set and on the other test samples;
+        - ``MIA``: percentage of the forget set that the entropy attack classifies as training
+          samples;
+        - ``MIA_efficacy``: percentage that the confidence attack classifies as unseen samples;
+        - ``KL_f``, ``KL_r``, ``KL_t``: mean divergence from the probabilities of the retrained
+          model, in nats, on the forget set, the retained set and the test samples;
+        - ``gap``: mean absolute difference of FA, RA, TA and MIA from those of the retrained
+          model.
 
     Raises
     ------
     ValueError
-        If arrays do not fit each other, a name is taken, or a request to forget is wrong.
+        If the arrays have different lengths, a name is given twice, or `forget` is not valid.
 
     See Also
     --------
-    make_forget_split : Rows to forget.
-    UnlearningReportDisplay : The same as a plot.
+    sklearn_ext.make_forget_split : Draws a forget set.
+    sklearn_ext.UnlearningReportDisplay : The report as a plot.
     sklearn_ext.metrics.membership_inference_score : The attacks.
 
     Notes
     -----
-    Predicted is the class with the largest probability. A class that a model does not know has
-    probability zero.
+    A model predicts the class with the largest probability. Classes that it was not trained on
+    have probability zero.
 
     References
     ----------
@@ -192,46 +159,55 @@ def unlearning_report(
     >>> models = {"original": original, "forgotten": deepcopy(original).forget(forget)}
     >>> unlearning_report(models, X, y, forget, X_test=X_test, y_test=y_test,
     ...     retrained=clone(original).fit(X[~forget], y[~forget]), random_state=0)
-                   FA     UA     RA     TA    MIA  MIA_efficacy   KL_f   KL_r   KL_t    gap
-    retrained   100.0    0.0  100.0   99.1   38.8          50.0   0.00   0.00   0.00    0.0
-    original    100.0    0.0  100.0   98.4  100.0           0.0   0.04   0.00   0.00   15.5
-    forgotten   100.0    0.0  100.0   99.1   38.8          50.0   0.00   0.00   0.00    0.0
+                  FA   UA     RA    TA    MIA  MIA_efficacy  KL_f  KL_r  KL_t   gap
+    retrained  100.0  0.0  100.0  99.1   38.8          50.0  0.00  0.00  0.00   0.0
+    original   100.0  0.0  100.0  98.4  100.0           0.0  0.04  0.00  0.00  15.5
+    forgotten  100.0  0.0  100.0  99.1   38.8          50.0  0.00  0.00  0.00   0.0
     """
-    y, y_test = column_or_1d(y), column_or_1d(y_test)
-    check_consistent_length(X, y)
-    check_consistent_length(X_test, y_test)
-    mask = np.zeros(len(y), dtype=bool)
-    mask[check_forget(forget, len(y))] = True
+    labels, test_labels = column_or_1d(y), column_or_1d(y_test)
+    check_consistent_length(X, labels)
+    check_consistent_length(X_test, test_labels)
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[check_forget(forget, len(labels))] = True
     if not mask.any():
-        raise ValueError("forget must select at least one row, got None.")
+        raise ValueError("forget must select at least one sample, got None.")
     named = {} if retrained is None else {RETRAINED: retrained}
     given = models if isinstance(models, Mapping) else {type(models).__name__: models}
     if not given:
         raise ValueError("models must hold at least one classifier, got an empty dict.")
     if named.keys() & given.keys():
-        raise ValueError(f"the name {RETRAINED!r} is that of the parameter; choose another one.")
+        raise ValueError(
+            f"models must not use the name {RETRAINED!r}, which is reserved for `retrained`."
+        )
     named |= {str(name): model for name, model in given.items()}
     if forget_test is None:
-        gone = np.isin(y_test, np.setdiff1d(y[mask], y[~mask]))
+        gone = np.isin(test_labels, np.setdiff1d(labels[mask], labels[~mask]))
     else:
         gone = column_or_1d(forget_test)
-        if gone.dtype != bool or len(gone) != len(y_test):
-            raise ValueError(f"forget_test must be a mask over the {len(y_test)} test rows.")
+        if gone.dtype != bool or len(gone) != len(test_labels):
+            raise ValueError(
+                f"forget_test must be a boolean mask of the {len(test_labels)} test samples, "
+                f"got shape {gone.shape} and dtype {gone.dtype}."
+            )
     if gone.all():
-        raise ValueError("every test row is of what was forgotten; none is left for TA.")
+        raise ValueError(
+            "All test samples resemble the forget set, so that TA is undefined. "
+            "Add test samples of retained classes."
+        )
     groups = {
-        "f": (_safe_indexing(X, np.flatnonzero(mask)), y[mask]),
-        "r": (_safe_indexing(X, np.flatnonzero(~mask)), y[~mask]),
-        "t": (X_test, y_test),
+        "f": (_safe_indexing(X, np.flatnonzero(mask)), labels[mask]),
+        "r": (_safe_indexing(X, np.flatnonzero(~mask)), labels[~mask]),
+        "t": (X_test, test_labels),
     }
     rng = local_random_state(random_state)
-    seed = rng.randint(2**31 - 1)  # the same rows are drawn for every model
-    classes = np.unique(np.concatenate((y, y_test)))
-    report, reference = {}, None
+    seed = rng.randint(2**31 - 1)  # the same samples are drawn for every model
+    classes = np.unique(np.concatenate((labels, test_labels)))
+    report: dict[str, dict[str, float]] = {}
+    reference: tuple[dict[str, FloatArray], dict[str, float]] | None = None
     for name, model in named.items():
-        proba = {key: _aligned(model, rows, classes) for key, (rows, _) in groups.items()}
-        labels = {key: labels for key, (_, labels) in groups.items()}
-        row = _metrics_of(proba, labels, classes, gone, max_samples, seed)
+        proba = {key: _aligned(model, samples, classes) for key, (samples, _) in groups.items()}
+        targets = {key: given for key, (_, given) in groups.items()}
+        row = _metrics_of(proba, targets, classes, gone, max_samples, seed)
         if name == RETRAINED and retrained is not None:
             reference = proba, row
         if reference is not None:
@@ -241,14 +217,21 @@ def unlearning_report(
     return UnlearningReport(report)
 
 
-def _metrics_of(proba, labels, classes, gone, max_samples, seed):
-    """Metrics that need no other model, from probabilities and labels of the three groups."""
+def _metrics_of(
+    proba: dict[str, FloatArray],
+    labels: dict[str, Array],
+    classes: Array,
+    gone: BoolArray,
+    max_samples: int,
+    seed: int,
+) -> dict[str, float]:
+    """Return the metrics that need no other model, from the outputs on the three groups."""
 
-    def accuracy(key, rows=slice(None)):
-        right = classes[proba[key].argmax(axis=1)] == labels[key]
-        return 100.0 * right[rows].mean() if right[rows].size else np.nan
+    def accuracy(key: str, samples: slice | BoolArray = slice(None)) -> float:
+        right = (classes[proba[key].argmax(axis=1)] == labels[key])[samples]
+        return 100.0 * float(right.mean()) if right.size else np.nan
 
-    def attacked(attack):
+    def attacked(attack: str) -> float:
         return 100.0 * membership_inference_score(
             proba["f"],
             proba["r"],
@@ -274,14 +257,14 @@ def _metrics_of(proba, labels, classes, gone, max_samples, seed):
     }
 
 
-def _aligned(model, X, classes):
-    """Probabilities of a model with a column for each of the given classes."""
+def _aligned(model: Any, X: Any, classes: Array) -> FloatArray:
+    """Return the probabilities of a model with one column for each of the given classes."""
     given = np.asarray(model.predict_proba(X), dtype=np.float64)
     unknown = np.setdiff1d(model.classes_, classes)
     if len(unknown):
         raise ValueError(
-            f"{type(model).__name__} has the class {unknown.tolist()[0]!r}, which neither y nor "
-            "y_test has."
+            f"{type(model).__name__} has the class {unknown.tolist()[0]!r}, "
+            "which is neither in y nor in y_test."
         )
     out = np.zeros((len(given), len(classes)))
     out[:, np.searchsorted(classes, model.classes_)] = given

@@ -32,14 +32,14 @@ def test_dots_stand_beside_the_line_of_the_retrained_model(report):
     labels = [text.get_text() for text in display.axes_[0].get_yticklabels()]
     assert labels == ["original", "random label"]
     for ax, dots, name in zip(display.axes_, display.lines_, display.metrics, strict=True):
-        values = [report.metrics[model][name] for model in ("original", "random label")]
+        values = [report.scores[model][name] for model in ("original", "random label")]
         np.testing.assert_array_equal(dots.get_xdata(), values)
         target = ax.lines[0].get_xdata()
-        np.testing.assert_array_equal(target, [report.metrics["retrained"][name]] * 2)
+        np.testing.assert_array_equal(target, [report.scores["retrained"][name]] * 2)
 
 
 def test_without_a_retrained_model_there_are_dots_only(report):
-    del report.metrics["retrained"]
+    del report.scores["retrained"]
     display = UnlearningReportDisplay.from_report(report, metrics=["FA"])
     (ax,) = display.axes_
     assert len(ax.lines) == 1

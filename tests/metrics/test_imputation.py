@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.impute import KNNImputer, SimpleImputer
 
 from sklearn_ext import SupervisedKernelImputer
-from sklearn_ext.metrics import imputation_score
+from sklearn_ext.metrics import imputation_report, imputation_score
 from sklearn_ext.utils._held_out import hide_entries
 
 
@@ -15,7 +16,7 @@ def table():
     return X
 
 
-def test_it_is_the_normalised_error_of_each_column(table):
+def test_the_score_is_the_normalized_error_of_each_column(table):
     hidden = hide_entries(table, 0.3, np.random.RandomState(7))
     filled = KNNImputer().fit_transform(np.where(hidden, np.nan, table))
     expected = [
@@ -42,7 +43,7 @@ def test_labels_reach_the_imputer(table):
 
 
 @pytest.mark.parametrize("constant", [4.0, 0.1])
-def test_a_column_without_spread_or_hidden_entries_has_no_score(table, constant):
+def test_constant_and_nearly_empty_columns_have_no_score(table, constant):
     table[:, 0] = constant
     table[2:, 1] = np.nan
     table[:2, 1] = 1.0, 2.0
@@ -50,8 +51,23 @@ def test_a_column_without_spread_or_hidden_entries_has_no_score(table, constant)
     np.testing.assert_array_equal(np.isnan(scores), [True, True, False, False, False])
 
 
-def test_wrong_arguments_are_named(table):
+def test_errors_name_the_wrong_argument(table):
     with pytest.raises(ValueError, match="missing_fraction"):
         imputation_score(SimpleImputer(), table, missing_fraction=1.5)
     with pytest.raises(ValueError, match=r"imputer must return the features of X.*\(150, 10\)"):
         imputation_score(SimpleImputer(add_indicator=True), table)
+
+
+def test_the_report_holds_the_scores_of_each_imputer(table):
+    frame = pd.DataFrame(table, columns=list("abcde"))
+    imputers = {"mean": SimpleImputer(), "neighbors": KNNImputer()}
+    report = imputation_report(imputers, frame, random_state=0)
+    assert list(report.scores["mean"]) == ["a", "b", "c", "d", "e", "mean"]
+    assert report.to_frame().loc["neighbors"].mean() == pytest.approx(
+        report.scores["neighbors"]["mean"]
+    )
+    assert report.scores["neighbors"]["mean"] < report.scores["mean"]["mean"]
+    (alone,) = imputation_report(KNNImputer(), frame, random_state=0).scores.values()
+    assert alone == report.scores["neighbors"]
+    with pytest.raises(ValueError, match="at least one imputer"):
+        imputation_report({}, frame)

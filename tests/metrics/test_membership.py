@@ -24,7 +24,7 @@ OTHER, Y_OTHER = probabilities(120, 1.0, 1)
 ASKED, Y_ASKED = probabilities(90, 2.0, 2)
 
 
-def test_the_entropy_is_that_of_the_rows_and_zero_for_certainty():
+def test_the_entropy_is_that_of_scipy_and_zero_for_certainty():
     np.testing.assert_allclose(prediction_entropy(MEMBER), entropy(MEMBER, axis=1))
     np.testing.assert_array_equal(prediction_entropy(np.eye(3)), 0.0)
 
@@ -63,7 +63,7 @@ def test_threshold_attacks_are_balanced_logistic_regressions(attack):
     assert score == model.predict(asked).mean()
 
 
-def test_the_confidence_attack_is_a_support_vector_machine_on_equal_numbers():
+def test_the_confidence_attack_trains_on_equal_numbers():
     labels = {"y": Y_ASKED, "y_member": Y_MEMBER, "y_nonmember": Y_OTHER}
     score = membership_inference_score(
         ASKED, MEMBER, OTHER, **labels, attack="confidence", max_samples=80, random_state=3
@@ -76,7 +76,7 @@ def test_the_confidence_attack_is_a_support_vector_machine_on_equal_numbers():
     assert score == svc.predict(ASKED[np.arange(90), Y_ASKED][:, None]).mean()
 
 
-def test_members_look_like_members_and_others_like_others():
+def test_members_and_nonmembers_are_told_apart():
     attack = {"proba_member": MEMBER, "proba_nonmember": OTHER}
     assert membership_inference_score(MEMBER, **attack) > 0.7
     assert membership_inference_score(OTHER, **attack) < 0.3
@@ -100,16 +100,16 @@ def test_a_forgotten_label_has_no_confidence():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"proba": ASKED[:, :3]}, "proba must have non-negative rows that sum to one"),
+        ({"proba": ASKED[:, :3]}, "proba must have nonnegative rows that sum to one"),
         ({"proba_member": np.eye(3)}, "must have the same columns"),
         ({"attack": "confidence"}, "attack='confidence' needs y"),
         ({"attack": "confidence", "y": Y_ASKED}, "needs y_member"),
         ({"attack": "confidence", "y": [0]}, "y must have 90 labels, got 1"),
-        ({"attack": "confidence", "y": Y_ASKED, "classes": [1]}, "name the 4 columns, got 1"),
+        ({"attack": "confidence", "y": Y_ASKED, "classes": [1]}, "one label per column, 4, got 1"),
         ({"attack": "shadow"}, "attack"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_inconsistent_arguments_are_refused(change, message):
     given = {"proba": ASKED, "proba_member": MEMBER, "proba_nonmember": OTHER}
     with pytest.raises(ValueError, match=message):
         membership_inference_score(**given | change)

@@ -5,8 +5,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn_ext.metrics import fpr_at_tpr_score, ood_report
 
 
-def by_hand(positives, negatives, tpr):
-    """Try every threshold."""
+def smallest_rate(positives, negatives, tpr):
+    """The rate of the best threshold, by trying each."""
     rates = [
         np.mean(negatives >= t) for t in np.unique(positives) if np.mean(positives >= t) >= tpr
     ]
@@ -21,62 +21,63 @@ def scores():
 
 
 @pytest.mark.parametrize("tpr", [0.5, 0.95, 1.0])
-def test_false_positive_rate_by_hand(scores, tpr):
+def test_false_positive_rate_is_that_of_the_best_threshold(scores, tpr):
     s_id, s_ood = scores
     y = np.repeat(["in", "out"], [len(s_id), len(s_ood)])
     s = np.concatenate(scores)
     actual = fpr_at_tpr_score(y, s, pos_label="in", tpr=tpr)
-    assert actual == pytest.approx(by_hand(s_id, s_ood, tpr))
+    assert actual == pytest.approx(smallest_rate(s_id, s_ood, tpr))
     actual = fpr_at_tpr_score(y, -s, pos_label="out", tpr=tpr)
-    assert actual == pytest.approx(by_hand(-s_ood, -s_id, tpr))
+    assert actual == pytest.approx(smallest_rate(-s_ood, -s_id, tpr))
 
 
 def test_the_two_conventions_differ():
     s_id, s_ood = np.arange(100.0), np.full(10, 4.5)
-    report = ood_report(s_id, s_ood)
-    assert report.fpr_id_positive == 0.0
-    assert report.fpr_ood_positive == 0.05
-    assert report.auroc == pytest.approx(0.95)
+    scores = ood_report(s_id, s_ood).scores["OOD"]
+    assert scores["fpr_id_positive"] == 0.0
+    assert scores["fpr_ood_positive"] == 0.05
+    assert scores["auroc"] == pytest.approx(0.95)
 
 
-def test_report_of_one_set(scores):
+def test_a_report_of_one_set_has_the_scores_of_scikit_learn(scores):
     s_id, s_ood = scores
     report = ood_report(s_id, s_ood)
+    found = report.scores["OOD"]
     y = np.repeat([1, 0], [len(s_id), len(s_ood)])
     s = np.concatenate(scores)
-    assert report.auroc == pytest.approx(roc_auc_score(y, s))
-    assert report.fpr_id_positive == fpr_at_tpr_score(y, s, pos_label=1)
-    assert report.fpr_ood_positive == fpr_at_tpr_score(y, -s, pos_label=0)
-    assert report.ood_share == pytest.approx(57 / 160)
-    assert (report.sets["OOD"].n_id, report.sets["OOD"].n_ood) == (103, 57)
+    assert found["auroc"] == pytest.approx(roc_auc_score(y, s))
+    assert found["fpr_id_positive"] == fpr_at_tpr_score(y, s, pos_label=1)
+    assert found["fpr_ood_positive"] == fpr_at_tpr_score(y, -s, pos_label=0)
+    assert found["ood_fraction"] == pytest.approx(57 / 160)
+    assert (found["n_id"], found["n_ood"]) == (103, 57)
+    assert report.average == pytest.approx(found)
 
 
-def test_useless_scores_have_the_prevalence_as_average_precision():
-    report = ood_report(np.zeros(30), np.zeros(10))
-    assert report.auroc == 0.5
-    assert report.aupr_id == pytest.approx(0.75)
-    assert report.aupr_ood == report.ood_share == 0.25
-    assert report.fpr_id_positive == report.fpr_ood_positive == 1.0
+def test_useless_scores_have_the_prevalence_as_precision():
+    found = ood_report(np.zeros(30), np.zeros(10)).scores["OOD"]
+    assert found["auroc"] == 0.5
+    assert found["aupr_id"] == pytest.approx(0.75)
+    assert found["aupr_ood"] == found["ood_fraction"] == 0.25
+    assert found["fpr_id_positive"] == found["fpr_ood_positive"] == 1.0
 
 
-def test_report_of_several_sets_averages(scores):
+def test_a_report_of_several_sets_averages(scores):
     s_id, s_ood = scores
-    report = ood_report(s_id, {"near": s_ood, "far": s_ood - 10.0})
-    near, far = report.sets["near"], report.sets["far"]
-    assert far.auroc == 1.0
-    assert report.auroc == pytest.approx((near.auroc + 1.0) / 2)
+    report = ood_report(s_id, {"near": s_ood, "far": s_ood - 10.0}, tpr=0.9)
+    near, far = report.scores["near"], report.scores["far"]
+    assert far["auroc"] == 1.0
+    assert report.average["auroc"] == pytest.approx((near["auroc"] + 1.0) / 2)
     frame = report.to_frame()
     assert frame.index.tolist() == ["near", "far"]
-    assert frame.loc["near", "aupr_ood"] == near.aupr_ood
+    assert frame.loc["near", "aupr_ood"] == near["aupr_ood"]
     assert "average" in str(report)
+    assert "FPR90 (ID positive)" in report._repr_html_()
     assert "average" not in str(ood_report(s_id, s_ood))
-    with pytest.raises(AttributeError, match="accuracy"):
-        report.accuracy  # noqa: B018
 
 
 @pytest.mark.parametrize("y", [[1, 1, 1], [0, 0, 0]])
 def test_both_groups_are_needed(y):
-    with pytest.raises(ValueError, match="both positives and negatives"):
+    with pytest.raises(ValueError, match="positives and negatives"):
         fpr_at_tpr_score(y, [0.1, 0.2, 0.3], pos_label=1)
 
 
@@ -88,13 +89,13 @@ def test_the_positive_class_has_no_default():
 @pytest.mark.parametrize(
     ("s_id", "s_ood", "match"),
     [
-        ([], [1.0], "s_id must hold"),
+        ([], [1.0], "s_id must contain"),
         ([1.0], {"far": []}, "far"),
         ([1.0], {}, "empty dict"),
         ([1.0, np.nan], [1.0], "s_id must be finite"),
         ([1.0], [np.inf], "s_ood must be finite"),
     ],
 )
-def test_unusable_scores(s_id, s_ood, match):
+def test_unusable_scores_are_named(s_id, s_ood, match):
     with pytest.raises(ValueError, match=match):
         ood_report(s_id, s_ood)

@@ -38,7 +38,7 @@ def test_the_metrics_are_those_of_the_protocol(digits, original):
     X, y, X_test, y_test = digits
     forget = make_forget_split(y, "random", random_state=0)
     gold = clone(original).fit(X[~forget], y[~forget])
-    metrics = report({"original": original}, digits, forget, retrained=gold).metrics
+    metrics = report({"original": original}, digits, forget, retrained=gold).scores
     assert list(metrics) == ["retrained", "original"]
     ours = metrics["original"]
     groups = {"f": (X[forget], y[forget]), "r": (X[~forget], y[~forget]), "t": (X_test, y_test)}
@@ -61,7 +61,7 @@ def test_exact_forgetting_has_no_gap(digits, original):
     forget = make_forget_split(y, "random", random_state=1)
     gold = clone(original).fit(X[~forget], y[~forget])
     models = {"before": original, "after": copy.deepcopy(original).forget(forget)}
-    metrics = report(models, digits, forget, retrained=gold).metrics
+    metrics = report(models, digits, forget, retrained=gold).scores
     for name, value in metrics["after"].items():
         np.testing.assert_allclose(value, metrics["retrained"][name], atol=1e-9, err_msg=name)
     assert metrics["before"]["gap"] > 1.0
@@ -73,14 +73,14 @@ def test_a_forgotten_class_does_not_count_for_the_test_accuracy(digits, original
     forget = np.flatnonzero(y == 3)
     gold = copy.deepcopy(original).forget(forget)
     assert 3 not in gold.classes_
-    metrics = report({"original": original}, digits, forget, retrained=gold).metrics
+    metrics = report({"original": original}, digits, forget, retrained=gold).scores
     for name, model in (("original", original), ("retrained", gold)):
         right = model.predict(X_test) == y_test
         assert metrics[name]["TA"] == 100 * right[y_test != 3].mean()
         assert metrics[name]["FA_t"] == 100 * right[y_test == 3].mean()
     assert metrics["retrained"]["FA"] == 0.0
     assert metrics["retrained"]["MIA_efficacy"] == 100.0
-    given = report(original, digits, forget, forget_test=y_test < 5).metrics
+    given = report(original, digits, forget, forget_test=y_test < 5).scores
     assert given["RandomFeatureClassifier"]["TA"] == pytest.approx(
         100 * original.score(X_test[y_test >= 5], y_test[y_test >= 5])
     )
@@ -90,33 +90,34 @@ def test_one_model_without_a_retrained_one_is_enough(digits):
     X, y, *_ = digits
     model = KNeighborsClassifier().fit(X, y)
     result = report(model, digits, np.arange(50))
-    assert list(result.metrics) == ["KNeighborsClassifier"]
+    assert list(result.scores) == ["KNeighborsClassifier"]
     assert result.names == ["FA", "UA", "RA", "TA", "MIA", "MIA_efficacy"]
     assert "gap" not in str(result)
 
 
-def test_frames_of_rows_and_names_of_classes_are_welcome(digits):
+def test_frames_and_string_labels_are_accepted(digits):
     X, y, X_test, y_test = digits
     names = np.array(list("abcdefghij"))
     frames = [pd.DataFrame(rows, columns=[f"x{k}" for k in range(64)]) for rows in (X, X_test)]
     model = LogisticRegression(max_iter=200).fit(frames[0], names[y])
     given = frames[0], names[y], frames[1], names[y_test]
     plain = LogisticRegression(max_iter=200).fit(X, y)
-    first = report({"m": model}, given, np.arange(30)).metrics["m"]
-    second = report({"m": plain}, digits, np.arange(30)).metrics["m"]
+    first = report({"m": model}, given, np.arange(30)).scores["m"]
+    second = report({"m": plain}, digits, np.arange(30)).scores["m"]
     np.testing.assert_allclose(list(first.values()), list(second.values()))
 
 
-def test_it_prints_and_becomes_a_frame(digits, original):
+def test_reports_print_and_convert_to_frames(digits, original):
     _X, y, *_ = digits
     result = report({"a": original, "b": original}, digits, y == 1, retrained=original)
     lines = str(result).splitlines()
     assert [line.split()[0] for line in lines] == ["FA", "retrained", "a", "b"]
     assert lines[0].split() == result.names
     assert " -0.0" not in str(result)
+    assert result._repr_html_().count("<tr>") == 4
     frame = result.to_frame()
     assert list(frame.columns) == result.names
-    assert frame.loc["b", "RA"] == result.metrics["b"]["RA"]
+    assert frame.loc["b", "RA"] == result.scores["b"]["RA"]
 
 
 def test_pandas_is_needed_for_the_frame_only(digits, original, monkeypatch):
@@ -133,14 +134,14 @@ def test_pandas_is_needed_for_the_frame_only(digits, original, monkeypatch):
         ({"models": {}}, "at least one classifier"),
         ({"models": {"retrained": "same"}, "retrained": "same"}, "the name 'retrained'"),
         ({"forget": []}, "forget selects no row"),
-        ({"forget": None}, "at least one row, got None"),
-        ({"forget_test": [0, 1]}, "forget_test must be a mask over the 400 test rows"),
-        ({"forget_test": np.ones(400, dtype=bool)}, "none is left for TA"),
+        ({"forget": None}, "at least one sample, got None"),
+        ({"forget_test": [0, 1]}, "forget_test must be a boolean mask of the 400 test samples"),
+        ({"forget_test": np.ones(400, dtype=bool)}, "TA is undefined"),
         ({"y_test": np.zeros(3)}, "inconsistent numbers of samples"),
         ({"y": np.zeros(500), "y_test": np.zeros(400)}, "has the class 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(digits, original, change, message):
+def test_inconsistent_arguments_are_refused(digits, original, change, message):
     X, y, X_test, y_test = digits
     change = {
         key: dict.fromkeys(value, original) if isinstance(value, dict) else value

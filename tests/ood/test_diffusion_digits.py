@@ -65,14 +65,15 @@ def test_regeneration_tells_strange_images_apart(shape):
             "largest probability": lambda X, net=net: net.predict_proba(X).max(axis=1),
         }.items():
             reports[name].append(judged(score, X_test, strange))
-    auroc = {name: np.mean([r.auroc for r in found]) for name, found in reports.items()}
+    auroc = {name: np.mean([r.average["auroc"] for r in found]) for name, found in reports.items()}
     accepted = {
-        name: np.mean([r.fpr_id_positive for r in found]) for name, found in reports.items()
+        name: np.mean([r.average["fpr_id_positive"] for r in found])
+        for name, found in reports.items()
     }
     for name in ("defaults", "one draw"):
         assert auroc[name] >= 0.99
         assert accepted[name] <= 0.03
-        assert np.mean([report.sets["near"].auroc for report in reports[name]]) >= 0.975
+        assert np.mean([report.scores["near"]["auroc"] for report in reports[name]]) >= 0.975
     assert abs(auroc["ten steps"] - auroc["one draw"]) < 0.003
     # The CNN knows better when it does not know.
     assert auroc["largest probability"] <= (0.94 if shape == (64,) else auroc["defaults"] - 0.02)

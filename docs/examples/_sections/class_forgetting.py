@@ -26,13 +26,13 @@ def run(figure):
     rows = [
         (
             name,
-            scores.forget_accuracy,
-            scores.valid_forget_accuracy,
-            scores.other_accuracy,
-            scores.other_frechet_distance,
+            scores["forget_accuracy"],
+            scores["valid_forget_accuracy"],
+            scores["other_accuracy"],
+            scores["other_frechet_distance"],
             times[name],
         )
-        for name, scores in report.models.items()
+        for name, scores in report.scores.items()
     ]
     show(
         "Digits drawn on request, before and after the 3 is forgotten",

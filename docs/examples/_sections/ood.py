@@ -52,9 +52,9 @@ def run(figure):
         _, seconds = timed(detector.fit, *data)
         scores = {key: detector.score_samples(Z) for key, Z in unknown.items()}
         report = ood_report(detector.score_samples(X_test), scores)
-        errors[name] = [report.sets[key].fpr_id_positive for key in unknown]
-        near = report.sets["digits 8, 9"].auroc
-        rows.append((name, report.auroc, near, float(np.mean(errors[name])), seconds))
+        errors[name] = [report.scores[key]["fpr_id_positive"] for key in unknown]
+        near = report.scores["digits 8, 9"]["auroc"]
+        rows.append((name, report.average["auroc"], near, float(np.mean(errors[name])), seconds))
     show(
         "Digits 0 to 7 are known; five kinds of rows are not. FPR95: unknown rows let through",
         ["", "mean AUROC", "AUROC of 8, 9", "mean FPR95", "fit seconds"],

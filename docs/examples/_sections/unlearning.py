@@ -67,7 +67,7 @@ def approximately(figure, X, y, X_test, y_test):
         models, X, y, forget, X_test=X_test, y_test=y_test, retrained=retrained
     )
     rows = [
-        (name, *(report.metrics[name][metric] for metric in (*METRICS, "gap")), times[name])
+        (name, *(report.scores[name][metric] for metric in (*METRICS, "gap")), times[name])
         for name in models
     ]
     show(

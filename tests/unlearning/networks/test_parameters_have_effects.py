@@ -553,7 +553,7 @@ def test_reports_attack_so_many_rows(blobs, forget, max_samples):
     metrics = unlearning_report(
         {"model": classifier}, X, y, forget, X_test=X_test, y_test=y_test,
         max_samples=max_samples, random_state=0,
-    ).metrics["model"]  # fmt: skip
+    ).scores["model"]  # fmt: skip
     seed = np.random.RandomState(0).randint(2**31 - 1)
     groups = [(X[forget], y[forget]), (X[~forget], y[~forget]), (X_test, y_test)]
     (_, y_f), (_, y_r), (_, y_t) = groups

@@ -78,7 +78,7 @@ def noisy_digits(kind, seed):
     def judge(model):
         return unlearning_report(
             {"model": model}, X, y, forget, X_test=X_test, y_test=y_test, retrained=retrained,
-            random_state=0).metrics["model"]  # fmt: skip
+            random_state=0).scores["model"]  # fmt: skip
 
     data = {"X": X, "y": y, "forget": forget, "X_val": X_val, "y_val": y_val}
     return net, data, judge
