@@ -1,16 +1,18 @@
-"""Forgetting rows exactly against fitting anew: seconds, and the difference of the coefficients.
+"""Forgetting samples exactly, compared with a new fit: seconds and differences of coefficients.
 
-A data set is named ``data@share``: 4,000 rows, of which the share is forgotten, and 3,000 random
-frequencies, which are 6,000 features and a constant one. ``digits`` are 8 x 8 images drawn again
-and again, with noise; ``fashion`` are images of 28 x 28 pixels. What is timed is the request, not
-the fit of the model that forgets. All ratios are in the column ``fit/ours``:
+A data set is named ``data@fraction``: the fraction of 4,000 samples is forgotten. There are 3,000
+random frequencies, which give 6,000 features, and a constant feature. ``digits`` are 8 x 8 images,
+drawn with replacement and with noise added; ``fashion`` are images of 28 x 28 pixels. The timing
+covers the request, not the fit of the model that forgets. All ratios are in the column
+``fit/ours``:
 
-- ``forget``: the default, which erases the rows at once, and here keeps features;
-- ``forget, lazy``: the inverse matrix is brought up to date by the next request;
-- ``forget, rows kept``: features are computed again in every request, which takes less memory;
-- ``forget again``: a second request after a lazy one, which has to catch up;
-- ``fit anew``: our own estimator on the retained rows, ready to forget more;
-- ``Ridge``: scikit-learn's, which cannot forget, on the same features.
+- ``forget``: the default, which erases the samples at once, and stores features here;
+- ``forget, lazy``: the next request updates the inverse matrix;
+- ``forget, rows kept``: stores samples, and computes their features again in every request, which
+  takes less memory;
+- ``forget again``: a second request after a lazy one, which includes the postponed update;
+- ``fit anew``: our own estimator fitted to the retained samples, ready to forget more;
+- ``Ridge``: scikit-learn's estimator on the same features, which cannot forget.
 """
 
 from functools import partial
@@ -29,7 +31,7 @@ ALPHA = 1e-2
 
 
 def load_task(name, split):
-    data, share = name.split("@")
+    data, fraction = name.split("@")
     rng = np.random.RandomState(split)
     if data == "digits":
         arrays = load("digits")
@@ -41,7 +43,7 @@ def load_task(name, split):
         X = arrays["X_train"][rows].reshape(len(rows), -1) / 255.0
         y = arrays["y_train"][rows].astype(np.int64)
     forget = np.zeros(N_ROWS, dtype=bool)
-    forget[rng.permutation(N_ROWS)[: round(float(share.rstrip("%")) / 100 * N_ROWS)]] = True
+    forget[rng.permutation(N_ROWS)[: round(float(fraction.rstrip("%")) / 100 * N_ROWS)]] = True
     given = {"fit_params": {"forget": forget}, "extra": {"forget": forget}}
     return Task(name, split, X[:N_ROWS], y[:N_ROWS], X[N_ROWS:], y[N_ROWS:], **given)
 
@@ -55,7 +57,7 @@ def model(seed, **parameters):
 
 
 class Forgetting(BaseEstimator):
-    """A fitted model whose `fit` is a request to forget, which can be made once."""
+    """A fitted model whose `fit` is a request to forget, which you can make once."""
 
     def __init__(self, fitted, lazy=False):
         self.fitted = fitted
@@ -70,7 +72,7 @@ class Forgetting(BaseEstimator):
 
 
 class FittingAnew(BaseEstimator):
-    """The model of the retained rows."""
+    """The model of the retained samples."""
 
     def __init__(self, estimator):
         self.estimator = estimator
@@ -84,7 +86,7 @@ class FittingAnew(BaseEstimator):
 
 
 class RidgeOnFeatures(BaseEstimator):
-    """Ridge regression of scikit-learn on the same features."""
+    """Ridge regression from scikit-learn on the same features."""
 
     def __init__(self, features):
         self.features = features
@@ -106,7 +108,7 @@ class RidgeOnFeatures(BaseEstimator):
 def forgetting(task, seed, n_threads, *, lazy=False, first=None, **parameters):
     fitted = model(seed, **parameters).fit(task.X_train, task.y_train)
     if first is not None:
-        # Part of the request has been made before, lazily; the timed rest has to catch up.
+        # Part of the request is made before, lazily; the timed rest includes the postponed update.
         done = np.flatnonzero(task.extra["forget"])[:first]
         fitted.forget(done, lazy=True)
         return Rest(FrozenEstimator(fitted))
@@ -114,7 +116,7 @@ def forgetting(task, seed, n_threads, *, lazy=False, first=None, **parameters):
 
 
 class Rest(Forgetting):
-    """A model that has forgotten some of the rows already."""
+    """A model that has already forgotten some of the samples."""
 
     def fit(self, X, y, forget):
         left = forget & self.fitted.estimator.retained_
@@ -132,14 +134,14 @@ def ridge(task, seed, n_threads):
 
 
 def warm_up(contender, task):
-    """Compile and start threads on few rows; the contender itself is left alone."""
+    """Compile and start threads on few samples, without changing the contender."""
     few = model(0).set_params(n_components=50).fit(task.X_train[:100], task.y_train[:100])
     few.forget([1, 2]).predict(task.X_test[:10])
     Ridge(solver="cholesky").fit(task.X_train[:20], task.y_train[:20])
 
 
 def metrics(contender, output, task):
-    """Digits in which coefficients agree with those of the model fitted anew, and the accuracy."""
+    """Return the digits to which coefficients agree with a new fit, and the accuracy."""
     kept, fitted = ~task.extra["forget"], contender.model_
     reference = fitted if not isinstance(fitted, Ridge) else contender.features.estimator
     expected = clone(reference).fit(task.X_train[kept], task.y_train[kept]).coef_
@@ -165,8 +167,8 @@ BENCHMARK = Benchmark(
     metrics=metrics,
     warm_up=warm_up,
     notes=(
-        f"{N_ROWS} rows, {2 * N_COMPONENTS + 1} features, 10 classes, alpha={ALPHA}",
-        "digits: -log10 of the largest difference of a coefficient from the model fitted anew, "
-        "over the largest coefficient; the last one itself has 16",
+        f"{N_ROWS} samples, {2 * N_COMPONENTS + 1} features, 10 classes, alpha={ALPHA}",
+        "digits: -log10 of the largest difference between a coefficient and that of a new fit, "
+        "divided by the largest coefficient; the new fit itself has 16",
     ),
 )

@@ -1,17 +1,18 @@
 r"""
-=====================================================
-Forgetting rows exactly, and reading the report on it
-=====================================================
+========================================================
+Forgetting samples exactly, and reading the report on it
+========================================================
 
-A classifier was trained on rows that have to go. :class:`~sklearn_ext.RandomFeatureClassifier` can
-take them out: afterwards it is the model that was never shown them.
+A classifier was trained on samples that must be removed.
+:class:`~sklearn_ext.RandomFeatureClassifier` can forget them: afterwards it is the model that was
+never trained on them.
 """
 
 # %%
 # Wrong labels
 # ------------
 #
-# A tenth of the labels of some handwritten digits is wrong, which is found out later.
+# A tenth of the labels of some handwritten digits are wrong, which is discovered after training.
 
 from copy import deepcopy
 from time import perf_counter
@@ -43,14 +44,14 @@ print(f"with wrong labels: accuracy {model.score(X_test, y_test):.1%}, {fitted -
 start = perf_counter()
 model.forget(wrong)
 seconds = perf_counter() - start
-print(f"wrong rows forgotten: accuracy {model.score(X_test, y_test):.1%}, {seconds:.2f} s")
+print(f"wrong samples forgotten: accuracy {model.score(X_test, y_test):.1%}, {seconds:.2f} s")
 
 retrained = clone(model).fit(X[~wrong], y[~wrong])
 difference = abs(model.coef_ - retrained.coef_).max() / abs(retrained.coef_).max()
 print(f"difference from the coefficients of a new fit: {difference:.0e}")
 
 # %%
-# The right labels are known by now, and the rows are welcome again.
+# Once the right labels are known, the model can learn the samples again.
 
 model.learn(X[wrong], y_true[wrong])
 print(f"learned with the right labels: accuracy {model.score(X_test, y_test):.1%}")
@@ -59,9 +60,9 @@ print(f"learned with the right labels: accuracy {model.score(X_test, y_test):.1%
 # Has it forgotten?
 # -----------------
 #
-# Someone else wants rows deleted that are perfectly right. Three answers: nothing is done; the rows
-# get random wrong labels, a popular way to make networks forget; the rows are forgotten. What the
-# retrained model does is the measure.
+# Someone else asks you to delete samples whose labels are right. The report compares three answers:
+# you do nothing; you train on random wrong labels, a popular way to make networks forget; or you
+# forget the samples. The retrained model is the reference.
 
 forget = make_forget_split(y_true, "random", fraction=0.1, random_state=1)
 original = RandomFeatureClassifier(gamma=0.5, alpha=0.1, random_state=0)
@@ -87,11 +88,11 @@ report = unlearning_report(
 print(report)
 
 # %%
-# Dots on the line are right, whatever the number. Nothing done: the attacker takes three quarters
-# of the rows for training rows (MIA), far more than with the retrained model. Random labels: the
-# accuracy on the rows to forget (FA) falls to nothing, where the retrained model recognises nearly
-# all of them, as it does other rows that it has not seen. That stands out as much, and costs
-# accuracy elsewhere (TA).
+# Dots on the line are right, whatever the number. If nothing is done, the attacker takes three
+# quarters of the forget set for training samples (MIA), far more than with the retrained model.
+# With random labels, the accuracy on the forget set (FA) falls to nothing. The retrained model
+# recognizes nearly all of these samples, as it does other samples that it was not trained on, so
+# the random labels stand out just as much. They also cost accuracy on test samples (TA).
 
 UnlearningReportDisplay.from_report(report)
 plt.show()
@@ -100,18 +101,18 @@ plt.show()
 # The best labels
 # ---------------
 #
-# There are labels that do no harm: what the retrained model says of the rows.
-# :meth:`~sklearn_ext.RandomFeatureClassifier.relabel` knows them without forgetting anything. They
-# are not the true labels, and not equally sure of every row.
+# The best labels for the forget set are the predictions of the retrained model.
+# :meth:`~sklearn_ext.RandomFeatureClassifier.relabel` computes them without forgetting anything.
+# They are not the true labels, and they are more certain for some samples than for others.
 
 scores = original.relabel(forget)
-rows = np.argsort(scores[np.arange(len(scores)), y_true[forget]])[[0, 1, 2, -3, -2, -1]]
+shown = np.argsort(scores[np.arange(len(scores)), y_true[forget]])[[0, 1, 2, -3, -2, -1]]
 figure, axes = plt.subplots(2, 6, figsize=(9, 3), height_ratios=[1.4, 1], layout="constrained")
-for (image, bars), row in zip(axes.T, rows, strict=True):
-    image.imshow(X[forget][row].reshape(8, 8), cmap="gray_r")
-    image.set(xticks=[], yticks=[], title=f"a {y_true[forget][row]}")
-    bars.bar(original.classes_, scores[row], color="0.6")
-    bars.bar(y_true[forget][row], scores[row, y_true[forget][row]])
+for (image, bars), i in zip(axes.T, shown, strict=True):
+    image.imshow(X[forget][i].reshape(8, 8), cmap="gray_r")
+    image.set(xticks=[], yticks=[], title=f"a {y_true[forget][i]}")
+    bars.bar(original.classes_, scores[i], color="0.6")
+    bars.bar(y_true[forget][i], scores[i, y_true[forget][i]])
     bars.set(ylim=(-1.2, 1.2), xticks=range(0, 10, 3), yticks=[-1, 0, 1])
 axes[1, 0].set_ylabel("label")
 plt.show()

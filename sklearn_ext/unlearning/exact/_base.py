@@ -141,7 +141,7 @@ class BaseRandomFeature(
             return self
         if n_forgotten >= self.n_retained_:
             raise ValueError(
-                f"the request is for {n_forgotten} of {self.n_retained_} samples; at least one "
+                f"The request is for {n_forgotten} of {self.n_retained_} samples; at least one "
                 "must be retained."
             )
         features, config, stored = self._stored_features(), self._request_config(), self._samples
@@ -244,7 +244,7 @@ class BaseRandomFeature(
 
     @abstractmethod
     def _outputs(self, values: FloatArray) -> FloatArray:
-        """Turn columns of values (n, k) into what users see."""
+        """Turn columns of values (n, k) into predictions."""
 
     def _fit_targets(self, X: Any, Y: FloatArray, weights: FloatArray) -> Self:
         """Draw the features and fit to the samples of positive weight."""
@@ -253,13 +253,13 @@ class BaseRandomFeature(
         kept = weights > 0
         samples = TrainingSamples(X, Y, weights)[kept]
         first = self._transform(make_engine(self.device), samples.X[:1], constant=False)
-        self._n_columns = first.shape[1] + bool(config.fit_intercept)
-        what = what_to_store(config, len(samples), self._n_columns)
-        self._stores_features = what == "features"
+        self._n_columns = first.shape[1] + config.fit_intercept
+        stored = what_to_store(config, len(samples), self._n_columns)
+        self._stores_features = stored == "features"
         samples = self._as_stored(samples)
         solution = fit_ridge(self._stored_features(), samples, config)
         warn_if_imprecise(solution, config)
-        if what is None:
+        if stored is None:
             self._set_model(solution, None, None, samples, 1)
         else:
             self._set_model(solution, samples, kept, samples, 1)
@@ -328,7 +328,7 @@ class BaseRandomFeature(
             n_components=self.n_components,
             gamma=1.0 / n_features if self.gamma == "auto" else self.gamma,
             alpha=self.alpha,
-            fit_intercept=self.fit_intercept,
+            fit_intercept=bool(self.fit_intercept),
             solver=self.solver,
             store=self.store,
             refresh_fraction=self.refresh_fraction,
@@ -349,21 +349,23 @@ class BaseRandomFeature(
         check_is_fitted(self)
         self._apply_pending()
         if (indices is None) == (X is None) or (X is None) != (y is None):
-            raise ValueError("give either indices, or both X and y.")
+            raise ValueError("Give either indices, or both X and y.")
         if indices is None:
             if self._samples is not None:
                 raise ValueError(
-                    "X and y are for models that store no samples; this one stores them: give "
-                    "indices."
+                    "X and y are for models that store no samples. This model stores them: give "
+                    "indices instead."
                 )
             return Request(self._checked_samples(X, y, sample_weight)[0])
         if self._samples is None or self.retained_ is None:
             raise ValueError(
-                "indices are for models that store their samples; give X and y, or fit with "
+                "indices are for models that store their samples. Give X and y, or fit with "
                 "store=True."
             )
         if sample_weight is not None:
-            raise ValueError("sample_weight goes with X and y; the model stores the weights.")
+            raise ValueError(
+                "sample_weight goes with X and y. With indices, the model has the weights."
+            )
         return request_by_index(indices, self.retained_, self._samples)
 
     def _checked_samples(
@@ -398,8 +400,7 @@ class BaseRandomFeature(
 
     def _features(self) -> FeatureMap:
         engine = make_engine(self.device)
-        constant = bool(self._config.fit_intercept)
-        transform = partial(self._transform, engine, constant=constant)
+        transform = partial(self._transform, engine, constant=self._config.fit_intercept)
         return FeatureMap(engine, transform, self._n_columns)
 
     def _as_stored(self, samples: TrainingSamples) -> TrainingSamples:

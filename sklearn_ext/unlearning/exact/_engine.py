@@ -142,7 +142,7 @@ class RidgeScipyEngine(ArrayEngine):
         # LAPACK reads the rows of the lower triangle as columns of an upper one: no copy.
         factor, info = dpotrf(A.T, lower=0, clean=1, overwrite_a=overwrite)
         if info > 0:
-            raise IllConditionedError("the matrix is not positive definite")
+            raise IllConditionedError("The matrix is not positive definite.")
         return factor
 
     def solve(self, factor: FloatArray, B: FloatArray) -> FloatArray:

@@ -65,7 +65,7 @@ class RidgeTorchEngine(ArrayEngine):
     def cholesky(self, A: Tensor, *, overwrite: bool = False) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(A)
         if int(info) > 0:
-            raise IllConditionedError("the matrix is not positive definite")
+            raise IllConditionedError("The matrix is not positive definite.")
         return factor
 
     def solve(self, factor: Tensor, B: Tensor) -> Tensor:

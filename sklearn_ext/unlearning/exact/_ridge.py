@@ -49,7 +49,7 @@ def _factor(engine: RidgeEngine, M: EngineArray, condition_before: float = 1.0) 
     if condition(M, inverse) > LARGEST_CONDITION or (
         growth > LARGEST_HARMLESS_GROWTH and growth * condition_before > LARGEST_AMPLIFIED_CONDITION
     ):
-        raise IllConditionedError("an update would lose too many digits")
+        raise IllConditionedError("An update would lose too many digits.")
     return factor
 
 
@@ -63,7 +63,7 @@ def _solution_and_inverse(
     inverse = engine.inverse(factor)
     number = trace * float(inverse.diagonal().max())
     if not number < SINGULAR_CONDITION:
-        raise IllConditionedError("the matrix is singular in float64")
+        raise IllConditionedError("The matrix is singular in float64.")
     return solution, inverse, number
 
 

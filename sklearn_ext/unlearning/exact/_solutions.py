@@ -22,7 +22,7 @@ from ._ridge import (
     primal_fit,
     primal_update,
 )
-from ._training_samples import Request, TrainingSamples, others
+from ._training_samples import Request, TrainingSamples, complement
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ class DualSolution:
         alpha[positions] = 0.0
         return replace(
             self,
-            alpha=engine.to_numpy(alpha[others(positions, len(alpha))]),
+            alpha=engine.to_numpy(alpha[complement(positions, len(alpha))]),
             coef=engine.to_numpy(features.expansion(_required(stored, "stored").X, alpha)),
             n_changed=self.n_changed + len(positions),
             pending=positions,
@@ -186,7 +186,7 @@ class DualSolution:
             return self
         inverse = engine.asarray(self.inverse)
         V, *_ = dual_elimination(engine, inverse, inverse[:, :0], self.pending)
-        inverse = dual_downdate(engine, inverse, V, others(self.pending, len(inverse)))
+        inverse = dual_downdate(engine, inverse, V, complement(self.pending, len(inverse)))
         return replace(self, inverse=engine.to_numpy(inverse), pending=None)
 
     def _arrays(self, engine: RidgeEngine) -> tuple[EngineArray, EngineArray]:

@@ -1,4 +1,4 @@
-"""The algorithm: fit, forget, learn and relabel samples, by an update or a new factorization."""
+"""The algorithm: fit, forget and learn samples, by an update or a new factorization."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -215,7 +215,7 @@ def learn_samples(
     *,
     stored: TrainingSamples | None = None,
 ) -> Solution:
-    """Add samples to a ridge regression, by an update or a new factorization.
+    """Add samples to a ridge regression, with the same safeguards as `forget_samples`.
 
     Parameters
     ----------
@@ -287,6 +287,6 @@ def _refactored(
         return solution.refactored(features, changed, sign)
     except IllConditionedError as error:
         raise ValueError(
-            "the samples cannot be taken out of the model; check that X, y and sample_weight are "
+            "The samples cannot be taken out of the model. Check that X, y and sample_weight are "
             "those of samples that the model has learned and not yet forgotten."
         ) from error

@@ -36,7 +36,7 @@ class TrainingSamples:
 
     def without(self, positions: IntArray) -> "TrainingSamples":
         """Return a copy of the samples except those at `positions`."""
-        return self[others(positions, len(self))]
+        return self[complement(positions, len(self))]
 
     def erased(self, positions: IntArray) -> "TrainingSamples":
         """Return the samples except those at `positions`, in the memory of this object.
@@ -109,7 +109,7 @@ def request_by_index(indices: ArrayLike, retained: BoolArray, samples: TrainingS
     missing = index[~retained[index]]
     if len(missing):
         raise ValueError(
-            f"sample {missing[0]} is not in the model: it was forgotten before, or its weight was "
+            f"Sample {missing[0]} is not in the model: it was forgotten before, or its weight was "
             "zero."
         )
     left = retained.copy()
@@ -118,7 +118,7 @@ def request_by_index(indices: ArrayLike, retained: BoolArray, samples: TrainingS
     return Request(samples[positions], positions, left)
 
 
-def others(positions: IntArray, n: int) -> IntArray:
+def complement(positions: IntArray, n: int) -> IntArray:
     """Return the positions below n that are not in `positions`, ascending."""
     return np.setdiff1d(np.arange(n), positions, assume_unique=True)
 
@@ -130,7 +130,7 @@ def _is_empty(indices: Array) -> bool:
 def _close_gaps(A: Any, gone: IntArray) -> Any:
     """Move the rows of an array up into the gaps of those that are gone, ascending."""
     if sp.issparse(A):
-        return A[others(gone, A.shape[0])]
+        return A[complement(gone, A.shape[0])]
     # In one dimension numpy moves overlapping memory without a copy.
     A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
     memory, width = A.reshape(-1), A[:1].size

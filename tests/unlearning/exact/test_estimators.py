@@ -18,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import scale
+from sklearn.utils._testing import assert_docstring_consistency
 
 from sklearn_ext import RandomFeatureClassifier, RandomFeatureRegressor
 from sklearn_ext.unlearning.exact import RidgeScipyEngine
@@ -555,7 +556,7 @@ def test_empty_request_changes_nothing(digits):
         ([3, 250], "holds the index 250"),
         ([-1], "holds the index -1"),
         ([4, 4], "the index 4 more than once"),
-        ([7, 8], "sample 8 is not in the model"),
+        ([7, 8], "Sample 8 is not in the model"),
         (np.ones(250, dtype=bool), "selects every row"),
         (np.setdiff1d(np.arange(250), [8]), "request is for 249 of 249 samples"),
         (np.ones(3, dtype=bool), "mask of length 3, but X has 250 rows"),
@@ -576,15 +577,15 @@ def test_wrong_request_is_explained_and_changes_nothing(digits, request_, messag
 def test_samples_are_given_by_index_or_by_value(digits):
     X, y = digits
     stored, bare = classifier().fit(X, y), classifier(n_components=20).fit(X, y)
-    with pytest.raises(ValueError, match="give either indices, or both X and y"):
+    with pytest.raises(ValueError, match="Give either indices, or both X and y"):
         stored.forget()
-    with pytest.raises(ValueError, match="give either indices, or both X and y"):
+    with pytest.raises(ValueError, match="Give either indices, or both X and y"):
         bare.forget(X=X[:3])
-    with pytest.raises(ValueError, match="this one stores them"):
+    with pytest.raises(ValueError, match="This model stores them"):
         stored.forget(X=X[:3], y=y[:3])
     with pytest.raises(ValueError, match="fit with store=True"):
         bare.forget([3])
-    with pytest.raises(ValueError, match="the model stores the weights"):
+    with pytest.raises(ValueError, match="the model has the weights"):
         stored.forget([3], sample_weight=[1.0])
     with pytest.raises(TypeError, match="mask or indices"):
         stored.forget([0.5])
@@ -666,3 +667,12 @@ def test_random_features_work_without_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["2"]
+
+
+def test_shared_parameters_are_documented_alike():
+    assert_docstring_consistency(
+        [RandomFeatureRegressor, RandomFeatureClassifier],
+        include_params=True,
+        include_attrs=True,
+        exclude_attrs=["coef_", "intercept_", "dual_coef_", "classes_"],
+    )
