@@ -70,7 +70,7 @@ def soup(paths, width, n_epochs, **parameters):
 
     kind = parameters.pop("kind", "MEHLSoup")
     if kind in ("MEHLSoup", "LearnedSoup"):
-        parameters |= {"max_epochs": n_epochs, "min_steps": 0, "batch_size": BATCH}
+        parameters |= {"max_epochs": n_epochs, "min_iter": 0, "batch_size": BATCH}
     return getattr(soups, kind)(network(width), ingredients=paths, random_state=0, **parameters)
 
 

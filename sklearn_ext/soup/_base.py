@@ -1,39 +1,54 @@
-"""What all soups share: parameters, fitting around a recipe, tables, files."""
+"""The common base of all soups: parameters, fitting around a recipe, prediction and files."""
 
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import skorch
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..neural import class_labels, validate_input
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ._batch_norm import estimate_running_statistics
-from ._ingredients import open_ingredient
-from ._judgement import warn_of_many_basins, without_diverged
-from ._layout import check_tensors, layout_of
-from ._prediction import DelegatedPrediction
-from ._preparation import prepared_ingredients
-from ._recipe import read_soup, save_soup
-from ._rows import Rows, is_opaque, n_rows
-from ._selection import by_quality
-from ._shelf import Shelf, weights_by_tensor
-from ._templates import architecture, loaded_net
+from ..utils._typing import Array, FloatArray, RandomState
+from .ingredients import (
+    Evaluation,
+    IngredientConfig,
+    IngredientStore,
+    Samples,
+    SoupNetwork,
+    estimate_running_statistics,
+    evaluated_ingredients,
+    n_samples_of,
+    net_of,
+    net_with_weights,
+    only_the_net_can_read,
+    open_ingredient,
+    prepared_ingredients,
+    read_soup,
+    save_soup,
+    warn_of_separate_basins,
+    weights_by_tensor,
+)
+from .recipes import by_quality
 
 _SUM_TOLERANCE = 1e-6
+_STATISTICS_BATCH = 128
+_STORED_ELSEWHERE = ("estimator_", "coef_", "ingredients_")  # or not at all
 
 
 @dataclass(frozen=True)
@@ -44,22 +59,32 @@ class Mixed:
     ----------
     coef : ndarray of shape (G, N)
     groups : dict of str to list of str
-    attributes : dict
-        Further fitted attributes, for the recipe's class.
-    loss_of : callable or None
-        Loss that the soup is judged by; None is that of the net.
+    loss_of : callable or None, default=None
+        Loss that the soup is evaluated with. None uses the loss of the net.
     """
 
-    coef: np.ndarray
+    coef: FloatArray
     groups: dict[str, list[str]]
-    attributes: dict[str, Any] = field(default_factory=dict)
-    loss_of: Callable | None = None
+    loss_of: Callable[..., torch.Tensor] | None = None
 
 
-class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
+def net_has(method: str) -> Callable[["BaseSoup"], bool]:
+    """Return a check of whether the net of a soup has a method, for ``available_if``."""
+
+    def check(soup: "BaseSoup") -> bool:
+        net = getattr(soup, "estimator_", None)
+        net = net_of(soup.estimator, soup.ingredients) if net is None else net
+        getattr(net, method)
+        # skorch gives regressors a predict_proba, too.
+        return method != "predict_proba" or is_classifier(net)
+
+    return check
+
+
+class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
     """A network whose weights are a combination of the weights of trained networks."""
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
         "ingredients": "no_validation",
         "param_grid": [dict, list, None],
@@ -76,20 +101,20 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
 
     def __init__(
         self,
-        estimator,
+        estimator: Any,
         *,
-        ingredients,
-        param_grid,
-        n_ingredients,
-        validation_fraction,
-        init_params,
-        scoring,
-        refresh_bn,
-        cache_dir,
-        n_jobs,
-        random_state,
-        verbose,
-    ):
+        ingredients: Any,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+        n_ingredients: int | None,
+        validation_fraction: Any,
+        init_params: Any,
+        scoring: str | Callable[..., float] | None,
+        refresh_bn: bool,
+        cache_dir: str | os.PathLike[str] | None,
+        n_jobs: int | None,
+        random_state: RandomState,
+        verbose: int,
+    ) -> None:
         self.estimator = estimator
         self.ingredients = ingredients
         self.param_grid = param_grid
@@ -103,9 +128,9 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        inner = get_tags(architecture(self.estimator, self.ingredients))
+        inner = get_tags(net_of(self.estimator, self.ingredients))
         tags.estimator_type = inner.estimator_type
         tags.classifier_tags = inner.classifier_tags
         tags.regressor_tags = inner.regressor_tags
@@ -114,15 +139,17 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         return tags
 
     @abstractmethod
-    def _mix(self, bench, evaluations, rng):
-        """Make the soup.
+    def _mix(
+        self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
+    ) -> Mixed:
+        """Make the soup, and set the fitted attributes of the recipe.
 
         Parameters
         ----------
-        bench : Workbench
-            Its network stands at the uniform soup, buffers included.
-        evaluations : list of Evaluation
-            Of the ingredients.
+        network : SoupNetwork
+            It stands at the uniform soup, buffers included.
+        evaluations : sequence of Evaluation
+            Scores and losses of the ingredients.
         rng : RandomState
 
         Returns
@@ -132,15 +159,15 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X: Any, y: ArrayLike) -> Self:
         """Make the soup, after training its ingredients if none are given.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), or anything that the net takes
-            Mixing rows if `ingredients` are given, and then used whole; else rows that are
-            divided for training and mixing. Arrays are checked and cast to float32; tensors,
-            dicts and data sets reach the net as they are.
+            With `ingredients`, the mixing samples. Without them, samples that are split into a
+            part for training and a part for mixing. Arrays are checked and cast to float32;
+            tensors, dicts and data sets are passed to the net as they are.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
 
@@ -152,122 +179,199 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the data or a parameter are out of range, if ingredients are not of one
-            architecture, or if no ingredient is finite.
+            If the data or a parameter are invalid, if the ingredients differ in architecture, or
+            if none of them is finite.
         NotFittedError
-            If an ingredient is a net without weights.
+            If an ingredient is an unfitted net.
         """
-        X, y = self._checked_rows(X, y)
+        X, y = self._checked_samples(X, y)
         rng = local_random_state(self.random_state)
-        with prepared_ingredients(self, X, y, rng) as prepared:
-            self._fit_prepared(prepared, rng)
-        return self
-
-    def _checked_rows(self, X, y):
-        if is_opaque(X):
-            self.input_shape_ = None
-            y = np.asarray(y)
-            if n_rows(X) != len(y):
-                raise ValueError(f"X has {n_rows(X)} rows, y has {len(y)}; they must be equal.")
-        else:
-            X, y = validate_input(self, X, y, reset=True)
-        if is_classifier(self):
-            y = column_or_1d(y, warn=True)
-            check_classification_targets(y)
-        self._target_shape = y.shape[1:]
-        return X, y
-
-    def _fit_prepared(self, prepared, rng):
-        evaluations = [
-            prepared.bench.evaluate_ingredient_(k) for k in range(len(prepared.bench.shelf))
-        ]
-        prepared, evaluations = without_diverged(prepared, evaluations)
-        bench = prepared.bench
-        scores = np.array([evaluation.score for evaluation in evaluations])
-        losses = np.array([evaluation.loss for evaluation in evaluations])
-        for name, score, loss in zip(prepared.names, scores, losses, strict=True):
-            self._print(name, score, loss)
-        bench.average_(range(len(scores)))
-        uniform = bench.evaluate()
-        warn_of_many_basins(uniform.loss, losses.mean())
-        mixed = self._mix(bench, evaluations, rng)
-        best = evaluations[by_quality(evaluations)[0]]
-        judged = {"best_single": best, "uniform": uniform, "soup": bench.evaluate(mixed.loss_of)}
-        for name, evaluation in judged.items():
-            self._print(name, *evaluation)
-        self.estimator_ = bench.net
-        if is_classifier(bench.net):
-            self.classes_ = class_labels(bench.net)
+        with prepared_ingredients(self._ingredient_config(), X, y, rng) as prepared:
+            prepared, evaluations = evaluated_ingredients(prepared)
+            for name, evaluation in zip(prepared.names, evaluations, strict=True):
+                self._print(name, evaluation)
+            network = prepared.network
+            network.average_(range(len(evaluations)))
+            uniform = network.evaluate()
+            warn_of_separate_basins(uniform.loss, np.mean([e.loss for e in evaluations]).item())
+            mixed = self._mix(network, evaluations, rng)
+            best = evaluations[by_quality(evaluations)[0]]
+            soup = network.evaluate(mixed.loss_of)
+        summary = {"best_single": best, "uniform": uniform, "soup": soup}
+        for name, evaluation in summary.items():
+            self._print(name, evaluation)
+        self.estimator_ = network.net
+        if is_classifier(network.net):
+            self.classes_ = class_labels(network.net)
         self.coef_ = mixed.coef
         self.groups_ = mixed.groups
         self.ingredients_ = prepared.sources if prepared.kept else None
         self.ingredient_names_ = prepared.names
         self.ingredient_params_ = prepared.params
-        self.ingredient_scores_ = scores
-        self.ingredient_losses_ = losses
-        self.soup_scores_ = {name: evaluation.score for name, evaluation in judged.items()}
-        self.soup_losses_ = {name: evaluation.loss for name, evaluation in judged.items()}
-        vars(self).update(mixed.attributes)
+        self.ingredient_scores_ = np.array([evaluation.score for evaluation in evaluations])
+        self.ingredient_losses_ = np.array([evaluation.loss for evaluation in evaluations])
+        self.soup_scores_ = {name: evaluation.score for name, evaluation in summary.items()}
+        self.soup_losses_ = {name: evaluation.loss for name, evaluation in summary.items()}
+        return self
 
-    def _print(self, name, score, loss):
+    def _checked_samples(self, X: Any, y: ArrayLike) -> tuple[Any, Array]:
+        if only_the_net_can_read(X):
+            self.input_shape_ = None
+            targets = np.asarray(y)
+            if n_samples_of(X) != len(targets):
+                raise ValueError(
+                    "X and y must have equal numbers of samples, got "
+                    f"{n_samples_of(X)} in X and {len(targets)} in y."
+                )
+        else:
+            X, targets = validate_input(self, X, y, reset=True)
+        if is_classifier(self):
+            targets = column_or_1d(targets, warn=True)
+            check_classification_targets(targets)
+        self._target_shape = targets.shape[1:]
+        return X, targets
+
+    def _ingredient_config(self) -> IngredientConfig:
+        return IngredientConfig(
+            estimator=self.estimator,
+            ingredients=self.ingredients,
+            param_grid=self.param_grid,
+            n_ingredients=self.n_ingredients,
+            validation_fraction=self.validation_fraction,
+            init_params=self.init_params,
+            scoring=self.scoring,
+            refresh_bn=self.refresh_bn,
+            cache_dir=self.cache_dir,
+            n_jobs=self.n_jobs,
+        )
+
+    def _print(self, name: str, evaluation: Evaluation) -> None:
         if self.verbose:
+            score, loss = evaluation
             print(f"[{type(self).__name__}] {name}: score {score:.4f}, loss {loss:.4f}")
 
-    def combine(self, coef, *, X=None):
-        """Combine the ingredients with coefficients of the user.
+    def _checked_input(self, X: Any) -> Any:
+        check_is_fitted(self)
+        if only_the_net_can_read(X) or self.input_shape_ is None:
+            return X
+        return validate_input(self, X, reset=False)
+
+    def predict(self, X: Any) -> Array:
+        """Predict with the soup.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), or anything that the net takes
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels of a classifier, or targets of a regressor.
+        """
+        X = self._checked_input(X)
+        return self.estimator_.predict(X)
+
+    @available_if(net_has("predict_proba"))
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), or anything that the net takes
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        X = self._checked_input(X)
+        return self.estimator_.predict_proba(X)
+
+    @available_if(net_has("decision_function"))
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return the decision function of the net, if it has one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), or anything that the net takes
+
+        Returns
+        -------
+        ndarray
+        """
+        X = self._checked_input(X)
+        return self.estimator_.decision_function(X)
+
+    def score(self, X: Any, y: ArrayLike) -> float:
+        """Return the score of the net: accuracy of a classifier, R2 of a regressor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...), or anything that the net takes
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+        Returns
+        -------
+        float
+        """
+        X = self._checked_input(X)
+        return self.estimator_.score(X, y)
+
+    def combine(self, coef: ArrayLike, *, X: Any = None) -> skorch.NeuralNet:
+        """Combine the ingredients with other coefficients.
 
         Parameters
         ----------
         coef : array-like of shape (n_ingredients,) or (n_groups, n_ingredients)
-            Coefficients; they sum to 1 in each group and may be negative.
+            Coefficients. They must sum to 1 in each group and may be negative.
         X : array-like, or anything that the net takes, default=None
-            Rows on which running statistics of batch normalisation are estimated. None averages
-            those of the ingredients.
+            Samples on which running statistics of batch normalization are estimated. None
+            averages those of the ingredients.
 
         Returns
         -------
         skorch.NeuralNet
-            A new fitted net. The soup itself stays as it is.
+            A new fitted net. The soup itself is not changed.
 
         Raises
         ------
         ValueError
-            If the shape or a sum is wrong, or if the ingredients are no longer there.
+            If the shape or a sum is wrong, or if the ingredients no longer exist.
         """
         check_is_fitted(self)
         if self.ingredients_ is None:
             raise ValueError(
-                "The ingredients were not kept. Fit with `cache_dir` to be able to combine anew."
+                "The ingredients were not kept. Set cache_dir before fit to combine them again."
             )
         coef = np.broadcast_to(np.asarray(coef, dtype=np.float64), self.coef_.shape)
         if not np.abs(coef.sum(axis=1) - 1.0).max() <= _SUM_TOLERANCE:
             raise ValueError(f"coef must sum to 1 in each group, got sums {coef.sum(axis=1)}.")
         net = copy.deepcopy(self.estimator_)
-        layout = layout_of(net.module_)
         ingredients = [
             open_ingredient(source, name)
             for source, name in zip(self.ingredients_, self.ingredient_names_, strict=True)
         ]
-        for ingredient in ingredients:
-            check_tensors(layout, ingredient.tensors, ingredient.label)
-        shelf = Shelf(layout, ingredients)
-        shelf.combine_(weights_by_tensor(coef, self.groups_), range(len(shelf)))
-        shelf.average_buffers_(range(len(shelf)))
+        store = IngredientStore.of(
+            net.module_,
+            [ingredient.tensors for ingredient in ingredients],
+            [ingredient.label for ingredient in ingredients],
+        )
+        store.combine_(weights_by_tensor(coef, self.groups_), range(len(store)))
+        store.average_buffers_(range(len(store)))
         if X is not None:
-            X = self._checked(X)
-            rows = Rows(X, torch.zeros(n_rows(X)))
-            batches = rows.inputs_for_statistics(128)
+            X = self._checked_input(X)
+            samples = Samples(X, torch.zeros(n_samples_of(X)))
+            batches = samples.inputs_for_statistics(_STATISTICS_BATCH)
             estimate_running_statistics(net.module_, net.infer, batches)
         return net
 
-    def coef_frame(self):
+    def coef_frame(self) -> Any:
         """Return the coefficients as a tidy table.
 
         Returns
         -------
         pandas.DataFrame
             One row for each ingredient and group, with columns ingredient, group, coefficient,
-            score and loss, and one column for each parameter of the training.
+            score and loss, and one column for each parameter that was varied in training.
         """
         pandas = check_pandas_support(f"{type(self).__name__}.coef_frame")
         check_is_fitted(self)
@@ -285,26 +389,40 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         ]
         return pandas.DataFrame(rows)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights of the soup and, beside them, its recipe as JSON.
 
         Parameters
         ----------
         path : str or path-like
-            Of the weights, ending with ``.safetensors``. The recipe has the same name with the
-            ending ``.json``.
+            Path of the weights. It must end with ``.safetensors``; the recipe has the same name
+            with the ending ``.json``.
         """
         check_is_fitted(self)
-        save_soup(self, path)
+        fitted = {
+            name: value
+            for name, value in vars(self).items()
+            if name.endswith("_") and not name.startswith("_") and name not in _STORED_ELSEWHERE
+        }
+        save_soup(
+            path,
+            self.estimator_.module_,
+            class_name=type(self).__name__,
+            names=self.ingredient_names_,
+            coef=self.coef_,
+            groups=self.groups_,
+            target_shape=self._target_shape,
+            fitted=fitted,
+        )
 
     @atomic_fit
-    def load(self, path):
+    def load(self, path: str | os.PathLike[str]) -> Self:
         """Read a soup that `save` wrote; nothing in the files is executed.
 
         Parameters
         ----------
         path : str or path-like
-            Of the weights.
+            Path of the weights.
 
         Returns
         -------
@@ -314,14 +432,16 @@ class BaseSoup(MetaEstimatorMixin, DelegatedPrediction, BaseEstimator, ABC):
         Raises
         ------
         FileNotFoundError
-            If the weights or the recipe are not there.
+            If the weights or the recipe do not exist.
         ValueError
-            If they are of another soup, or do not fit the network of `estimator`.
+            If they belong to another kind of soup, or do not fit the network of `estimator`.
         """
-        tensors, attributes = read_soup(self, path)
-        vars(self).update(attributes)
-        self.estimator_ = loaded_net(
-            architecture(self.estimator, self.ingredients),
+        tensors, self._target_shape, fitted = read_soup(path, type(self).__name__)
+        for name, value in fitted.items():
+            setattr(self, name, value)
+        self.ingredients_ = None
+        self.estimator_ = net_with_weights(
+            net_of(self.estimator, self.ingredients),
             tensors,
             classes=getattr(self, "classes_", None),
             input_shape=self.input_shape_,

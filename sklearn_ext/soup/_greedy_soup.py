@@ -1,42 +1,142 @@
-"""The average of ingredients that a validation set chooses."""
+"""The average of ingredients that are selected on the mixing samples."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
+from ..utils._typing import RandomState
 from ._base import BaseSoup, Mixed
-from ._docs import with_common_parts
-from ._selection import by_quality, select_greedily_
+from .ingredients import Evaluation, SoupNetwork
+from .recipes import by_quality, select_greedily
 
 
-@with_common_parts
 class GreedySoup(BaseSoup):
-    """The average of the weights of those networks that improve it.
+    """Greedy soup: the average of the weights of those networks that improve it.
 
-    Ingredients are tried in the order of their scores; one stays in the average if the score on
-    the mixing rows rises. The score is never below that of the best ingredient.
+    Ingredients are tried in the order of their scores on the mixing samples. An ingredient joins
+    the average if it raises the score of the average. The score of the soup on the mixing samples
+    is never below that of the best ingredient.
 
     Parameters
     ----------
-    {sources}
+    estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
+        The network: its architecture, loss, optimizer and device. A classifier makes the soup a
+        classifier, a regressor makes it a regressor. A fitted net is copied with its classes, and
+        its weights are the common start of ingredients that are trained here. None takes the net
+        of the first ingredient or, without ingredients, a
+        :class:`~sklearn_ext.NetClassifier` with 10 epochs.
+
+    ingredients : list, str, path-like or None, default=None
+        Trained networks of one architecture that were fine-tuned from the same weights, head
+        included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
+        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or one
+        folder or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use
+        samples that the ingredients were trained on, because they favor the most overfitted
+        ingredient. None trains the ingredients in `fit`.
+
+    param_grid : dict, list of dicts or None, default=None
+        Parameters of `estimator` to train the ingredients with, as lists of values or
+        distributions, as for :class:`~sklearn.model_selection.GridSearchCV`. None trains all
+        ingredients with the estimator's own parameters; they differ only in their seeds, and so
+        in the order of the samples.
+
+    n_ingredients : int or None, default=None
+        Number of ingredients to train. None trains one for each point of a grid of lists, and 3
+        otherwise.
 
     tie : {"reject", "accept"}, default="reject"
-        Whether an ingredient that leaves the score as it is becomes a member.
+        Whether an ingredient joins the average if it leaves the score unchanged.
 
-    {common}
+    validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
+        Fraction of the samples that are held out of the training of the ingredients, for mixing
+        and evaluation. A splitter uses its first split. Given `ingredients` are mixed on all
+        samples.
+
+    init_params : source of weights or None, default=None
+        Weights from which all ingredients are trained: anything that may be an element of
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from a network
+        that is drawn with `random_state`.
+
+    scoring : str, callable or None, default=None
+        Score on the mixing samples. None uses the score of the net: accuracy or R2.
+
+    refresh_bn : bool, default=True
+        Whether to estimate the running statistics of batch normalization again for each soup. They
+        are estimated on the training samples if the ingredients are trained here, else on the
+        mixing samples.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for trained ingredients. A later `fit` trains only those that are missing for the
+        same data, parameters, start and seed. None keeps the ingredients only during `fit`.
+
+    n_jobs : int or None, default=None
+        Number of ingredients that are trained in parallel, each with one thread. Results do not
+        depend on it.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial network, of the split, of the ingredients and of the mixing.
+
+    verbose : int, default=0
+        If positive, the scores of all ingredients and of the soups are printed.
 
     Attributes
     ----------
-    {attributes}
+    estimator_ : skorch.NeuralNet
+        The soup as one fitted net, which you can use alone.
+
+    coef_ : ndarray of shape (n_groups, n_ingredients)
+        Coefficients of the ingredients in each group of parameters. Each row sums to 1.
+
+    groups_ : dict of str to list of str
+        Names of the groups, and of the parameters in each.
+
+    ingredients_ : list or None
+        Paths or networks. None if the ingredients were trained without a `cache_dir`.
+
+    ingredient_names_ : list of str
+        Names of the ingredients in tables.
+
+    ingredient_params_ : list of dict
+        Parameters that each ingredient was trained with. Empty dicts for given `ingredients`.
+
+    ingredient_scores_ : ndarray of shape (n_ingredients,)
+        Score of each ingredient on the mixing samples.
+
+    ingredient_losses_ : ndarray of shape (n_ingredients,)
+        Mean loss of each ingredient on the mixing samples.
+
+    soup_scores_ : dict of str to float
+        Scores of ``"best_single"``, ``"uniform"`` and ``"soup"`` on the mixing samples.
+        Coefficients are chosen or learned on these samples, so evaluate the soup on others.
+
+    soup_losses_ : dict of str to float
+        Losses of the same three networks.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels. Only for a classifier.
+
+    input_shape_ : tuple of int or None
+        Shape of one sample. None if X was not an array.
+
+    n_features_in_ : int
+        Number of features seen during fit. Only if X was an array.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Only if X has feature names that are all strings.
 
     order_ : ndarray of shape (n_ingredients,)
-        Ingredients in the order in which they were tried.
+        Indices of the ingredients in the order in which they were tried.
 
     selected_ : ndarray of shape (n_selected,)
-        Members of the average, in the order in which they joined.
+        Indices of the members of the average, in the order in which they joined it.
 
     See Also
     --------
-    UniformSoup : The average of all.
+    UniformSoup : The average of all ingredients.
+    LearnedSoup : Learned coefficients that are positive.
     MEHLSoup : Learned coefficients of any sign.
 
     References
@@ -54,28 +154,28 @@ class GreedySoup(BaseSoup):
     True
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseSoup._parameter_constraints,
         "tie": [StrOptions({"reject", "accept"})],
     }
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        ingredients=None,
-        param_grid=None,
-        n_ingredients=None,
-        tie="reject",
-        validation_fraction=0.2,
-        init_params=None,
-        scoring=None,
-        refresh_bn=True,
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        ingredients: Any = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        n_ingredients: int | None = None,
+        tie: str = "reject",
+        validation_fraction: Any = 0.2,
+        init_params: Any = None,
+        scoring: str | Callable[..., float] | None = None,
+        refresh_bn: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             estimator,
             ingredients=ingredients,
@@ -92,10 +192,19 @@ class GreedySoup(BaseSoup):
         )
         self.tie = tie
 
-    def _mix(self, bench, evaluations, rng):
+    def _mix(
+        self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
+    ) -> Mixed:
+        def score_of(members: Sequence[int]) -> float:
+            network.refresh_buffers_(members)
+            return network.score()
+
         order = by_quality(evaluations)
-        members = select_greedily_(bench, order, evaluations[order[0]].score, self.tie)
+        best_score = evaluations[order[0]].score
+        members = select_greedily(network.store, order, best_score, score_of, tie=self.tie)
+        network.refresh_buffers_(members)
+        self.order_ = order
+        self.selected_ = np.array(members)
         coef = np.zeros((1, len(order)))
         coef[0, members] = 1.0 / len(members)
-        found = {"order_": order, "selected_": np.array(members)}
-        return Mixed(coef, {"all": list(bench.parameters)}, found)
+        return Mixed(coef, {"all": list(network.store.parameters)})

@@ -1,6 +1,10 @@
 """Coefficients on the simplex, learned together with a temperature."""
 
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 import skorch
@@ -9,74 +13,174 @@ from scipy.special import softmax
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from ._base import BaseSoup, Mixed
-from ._coefficients import directions_for, learn_on_simplex_, learning_groups
-from ._docs import with_common_parts
-from ._mixing import Schedule
-from ._prediction import net_has
+from ..neural import log_probabilities
+from ..utils._typing import FloatArray, RandomState
+from ._base import BaseSoup, Mixed, net_has
+from .ingredients import Evaluation, SoupNetwork
+from .recipes import (
+    LAYERWISE_CONSTRAINT,
+    GroupingRule,
+    LearnedConfig,
+    learn_simplex_coefficients,
+)
 
 _WITH_PROBABILITIES = (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
 
 
-@with_common_parts
 class LearnedSoup(BaseSoup):
     r"""Learned soup: positive coefficients, and a temperature of the outputs.
 
-    The weights of the soup are :math:`w = \sum_i \alpha_i w_i` with :math:`\alpha =
-    \mathrm{softmax}(a)`, for each group of parameters; the logits a are learned by gradient
-    descent on the loss on the mixing rows, together with a factor of the network's outputs. The
-    published code holds all ingredients and a graph through them; here a step costs one backward
-    pass of one network and its memory does not grow with their number.
+    The weights of the soup are :math:`w_g = \sum_i \alpha_{gi} w_{ig}` with :math:`\alpha_g =
+    \mathrm{softmax}(z_g)` for each group g of parameters. Gradient descent on the loss on the
+    mixing samples learns the logits z, together with a factor of the network's outputs. The
+    published code holds all ingredients and a graph through them. Here a step costs one backward
+    pass of one network, and memory does not grow with the number of ingredients.
 
     Parameters
     ----------
-    {sources}
+    estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
+        The network: its architecture, loss, optimizer and device. A classifier makes the soup a
+        classifier, a regressor makes it a regressor. A fitted net is copied with its classes, and
+        its weights are the common start of ingredients that are trained here. None takes the net
+        of the first ingredient or, without ingredients, a
+        :class:`~sklearn_ext.NetClassifier` with 10 epochs.
+
+    ingredients : list, str, path-like or None, default=None
+        Trained networks of one architecture that were fine-tuned from the same weights, head
+        included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
+        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or one
+        folder or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use
+        samples that the ingredients were trained on, because they favor the most overfitted
+        ingredient. None trains the ingredients in `fit`.
+
+    param_grid : dict, list of dicts or None, default=None
+        Parameters of `estimator` to train the ingredients with, as lists of values or
+        distributions, as for :class:`~sklearn.model_selection.GridSearchCV`. None trains all
+        ingredients with the estimator's own parameters; they differ only in their seeds, and so
+        in the order of the samples.
+
+    n_ingredients : int or None, default=None
+        Number of ingredients to train. None trains one for each point of a grid of lists, and 3
+        otherwise.
 
     layerwise : bool, "module" or callable, default=True
-        Groups of parameters with coefficients of their own: True makes each tensor one, False all
-        of them together, "module" those of each layer. A callable takes the name of a parameter
-        and returns that of its group.
+        Groups of parameters that have their own coefficients. True makes each tensor a group,
+        False puts all of them in one group, and "module" makes each layer a group. A callable
+        takes the name of a parameter and returns the name of its group.
 
     max_epochs : int, default=5
-        Passes over the mixing rows.
+        Passes over the mixing samples.
 
-    min_steps : int, default=50
-        There are more passes where they would be fewer steps than this.
+    min_iter : int, default=50
+        Lower bound on the number of steps. If `max_epochs` passes have fewer steps, there are more
+        passes.
 
-    lr : float, default=0.05
-        Step length of the optimiser.
+    learning_rate : float, default=0.05
+        Learning rate of the optimizer.
 
     batch_size : int, default=256
-        Mixing rows in a step.
+        Number of mixing samples per step.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
-        Moves the logits and the temperature, without weight decay.
+        Optimizer of the logits and the temperature, without weight decay.
 
     learn_temperature : bool, default=True
-        Whether a classifier's outputs get a learned factor. It changes probabilities, never the
-        predicted class.
+        Whether to learn a factor of the outputs of a classifier. It changes the probabilities but
+        never the predicted class.
 
     directions : {"auto", "streamed", "stored"}, default="auto"
-        Whether ingredients are read at each step or kept on the device of the net, which takes as
-        many models of memory. "auto" reads on the CPU only.
+        Whether ingredients are read at each step ("streamed") or kept on the device of the net
+        ("stored"), which needs memory for all of them. "auto" streams on the CPU only.
 
-    {common}
+    validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
+        Fraction of the samples that are held out of the training of the ingredients, for mixing
+        and evaluation. A splitter uses its first split. Given `ingredients` are mixed on all
+        samples.
+
+    init_params : source of weights or None, default=None
+        Weights from which all ingredients are trained: anything that may be an element of
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from a network
+        that is drawn with `random_state`.
+
+    scoring : str, callable or None, default=None
+        Score on the mixing samples. None uses the score of the net: accuracy or R2.
+
+    refresh_bn : bool, default=True
+        Whether to estimate the running statistics of batch normalization again for each soup. They
+        are estimated on the training samples if the ingredients are trained here, else on the
+        mixing samples.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for trained ingredients. A later `fit` trains only those that are missing for the
+        same data, parameters, start and seed. None keeps the ingredients only during `fit`.
+
+    n_jobs : int or None, default=None
+        Number of ingredients that are trained in parallel, each with one thread. Results do not
+        depend on it.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial network, of the split, of the ingredients and of the mixing.
+
+    verbose : int, default=0
+        If positive, the scores of all ingredients and of the soups are printed.
 
     Attributes
     ----------
-    {attributes}
+    estimator_ : skorch.NeuralNet
+        The soup as one fitted net, which you can use alone.
+
+    coef_ : ndarray of shape (n_groups, n_ingredients)
+        Coefficients of the ingredients in each group of parameters. Each row sums to 1.
+
+    groups_ : dict of str to list of str
+        Names of the groups, and of the parameters in each.
+
+    ingredients_ : list or None
+        Paths or networks. None if the ingredients were trained without a `cache_dir`.
+
+    ingredient_names_ : list of str
+        Names of the ingredients in tables.
+
+    ingredient_params_ : list of dict
+        Parameters that each ingredient was trained with. Empty dicts for given `ingredients`.
+
+    ingredient_scores_ : ndarray of shape (n_ingredients,)
+        Score of each ingredient on the mixing samples.
+
+    ingredient_losses_ : ndarray of shape (n_ingredients,)
+        Mean loss of each ingredient on the mixing samples.
+
+    soup_scores_ : dict of str to float
+        Scores of ``"best_single"``, ``"uniform"`` and ``"soup"`` on the mixing samples.
+        Coefficients are chosen or learned on these samples, so evaluate the soup on others.
+
+    soup_losses_ : dict of str to float
+        Losses of the same three networks.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels. Only for a classifier.
+
+    input_shape_ : tuple of int or None
+        Shape of one sample. None if X was not an array.
+
+    n_features_in_ : int
+        Number of features seen during fit. Only if X was an array.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Only if X has feature names that are all strings.
 
     temperature_ : float
-        Logits are divided by it in `predict_proba`; the net inside ``estimator_`` knows nothing
-        of it. 1 if it was not learned.
+        `predict_proba` divides the logits by it; the net in ``estimator_`` does not. 1 if it was
+        not learned.
 
     history_ : list of dict
-        Epoch, step, loss and step length of every step.
+        Epoch, step, loss and learning rate of each step.
 
     See Also
     --------
-    MEHLSoup : Coefficients of any sign.
-    GreedySoup : Equal coefficients of chosen ingredients.
+    MEHLSoup : Learned coefficients of any sign.
+    GreedySoup : Equal coefficients of selected ingredients.
+    learn_simplex_coefficients : The algorithm as a function.
 
     References
     ----------
@@ -93,12 +197,12 @@ class LearnedSoup(BaseSoup):
     True
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseSoup._parameter_constraints,
-        "layerwise": ["boolean", StrOptions({"module"}), callable],
+        "layerwise": LAYERWISE_CONSTRAINT,
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "min_steps": [Interval(Integral, 0, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="left")],
+        "min_iter": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "optimizer": [callable],
         "learn_temperature": ["boolean"],
@@ -107,28 +211,28 @@ class LearnedSoup(BaseSoup):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        ingredients=None,
-        param_grid=None,
-        n_ingredients=None,
-        layerwise=True,
-        max_epochs=5,
-        min_steps=50,
-        lr=0.05,
-        batch_size=256,
-        optimizer=torch.optim.AdamW,
-        learn_temperature=True,
-        directions="auto",
-        validation_fraction=0.2,
-        init_params=None,
-        scoring=None,
-        refresh_bn=True,
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        ingredients: Any = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        n_ingredients: int | None = None,
+        layerwise: GroupingRule = True,
+        max_epochs: int = 5,
+        min_iter: int = 50,
+        learning_rate: float = 0.05,
+        batch_size: int = 256,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        learn_temperature: bool = True,
+        directions: str = "auto",
+        validation_fraction: Any = 0.2,
+        init_params: Any = None,
+        scoring: str | Callable[..., float] | None = None,
+        refresh_bn: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             estimator,
             ingredients=ingredients,
@@ -145,41 +249,70 @@ class LearnedSoup(BaseSoup):
         )
         self.layerwise = layerwise
         self.max_epochs = max_epochs
-        self.min_steps = min_steps
-        self.lr = lr
+        self.min_iter = min_iter
+        self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.learn_temperature = learn_temperature
         self.directions = directions
 
-    def _mix(self, bench, evaluations, rng):
-        groups, mixed = learning_groups(bench, self.layerwise)
-        schedule = Schedule(
+    @classmethod
+    def from_paper(cls, **params: Any) -> Self:
+        """Make a learned soup with the settings of the published code.
+
+        It sets ``min_iter=0``, so that there are exactly five passes over the mixing samples, and
+        takes all other settings from the defaults, which are those of the published code: AdamW
+        with a learning rate of 0.05, batches of 256 samples, and a learned temperature. Pass
+        ``layerwise=False`` for one coefficient per ingredient.
+
+        Parameters
+        ----------
+        **params : dict
+            Further parameters. They take precedence over the settings of the paper.
+
+        Returns
+        -------
+        LearnedSoup
+        """
+        return cls(**{"min_iter": 0, **params})
+
+    def _mix(
+        self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
+    ) -> Mixed:
+        has_probabilities = isinstance(network.net, skorch.NeuralNetClassifier) and isinstance(
+            network.net.criterion_, _WITH_PROBABILITIES
+        )
+        config = LearnedConfig(
+            layerwise=self.layerwise,
             max_epochs=self.max_epochs,
-            min_steps=self.min_steps,
+            min_iter=self.min_iter,
+            learning_rate=self.learning_rate,
             batch_size=self.batch_size,
-            lr=self.lr,
             optimizer=self.optimizer,
-            warmup=None,
-            clip_norm=None,
-        )
-        has_probabilities = isinstance(bench.net, skorch.NeuralNetClassifier) and isinstance(
-            bench.net.criterion_, _WITH_PROBABILITIES
-        )
-        coef, history, temperature, loss_of = learn_on_simplex_(
-            bench,
-            mixed,
-            schedule,
-            rng,
             learn_temperature=self.learn_temperature and has_probabilities,
-            directions=directions_for(bench.net, self.directions),
+            directions=self.directions,
         )
-        found = {"history_": history, "temperature_": temperature}
-        return Mixed(coef.numpy(), groups, found, loss_of)
+        learned = learn_simplex_coefficients(
+            network.net.module_,
+            network.store.ingredients,
+            network.mixing.X,
+            network.mixing.targets,
+            partial(_loss, network.net),
+            config=config,
+            rng=rng,
+        )
+        network.refresh_buffers_(range(len(network.store)))
+        self.history_ = learned.history
+        self.temperature_ = 1.0
+        if learned.log_factor is None:
+            return Mixed(learned.coef.numpy(), learned.groups)
+        self.temperature_ = float(torch.exp(-learned.log_factor))
+        loss_of = partial(_loss, network.net, log_factor=learned.log_factor)
+        return Mixed(learned.coef.numpy(), learned.groups, loss_of)
 
     @available_if(net_has("predict_proba"))
-    def predict_proba(self, X):
-        """Probabilities of the classes, at the learned temperature.
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Predict class probabilities at the learned temperature.
 
         Parameters
         ----------
@@ -194,3 +327,18 @@ class LearnedSoup(BaseSoup):
             return probabilities
         tiny = np.finfo(probabilities.dtype).tiny
         return softmax(np.log(probabilities + tiny) / self.temperature_, axis=1)
+
+
+def _loss(
+    net: skorch.NeuralNet,
+    inputs: Any,
+    targets: torch.Tensor,
+    log_factor: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the loss of a net on a batch, with its logits multiplied by ``exp(log_factor)``."""
+    outputs = net.infer(inputs)
+    if log_factor is not None:
+        scaled = log_probabilities(net, outputs) * log_factor.exp()
+        returns_logits = isinstance(net.criterion_, torch.nn.CrossEntropyLoss)
+        outputs = scaled if returns_logits else scaled.softmax(dim=1)
+    return net.get_loss(outputs, targets)

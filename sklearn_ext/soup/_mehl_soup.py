@@ -1,88 +1,194 @@
-"""The hyperplane learned soup, in blocks that fit into memory."""
+"""The hyperplane learned soup, mixed in blocks that fit into memory."""
 
+import os
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any, Self
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ..utils._typing import RandomState
 from ._base import BaseSoup, Mixed
-from ._coefficients import directions_for, learn_on_hyperplane_, learning_groups
-from ._docs import with_common_parts
-from ._mixing import Schedule
+from .ingredients import Evaluation, SoupNetwork
+from .recipes import LAYERWISE_CONSTRAINT, GroupingRule, MEHLConfig, learn_coefficients
 
 
-@with_common_parts
 class MEHLSoup(BaseSoup):
     r"""Memory-efficient hyperplane learned soup.
 
-    The weights of the soup are :math:`w = \sum_i \alpha_i w_i` with :math:`\sum_i \alpha_i = 1`
-    and coefficients of any sign, for each group of parameters, learned by gradient descent on the
-    loss on the mixing rows. A step costs one backward pass of one network and, since ingredients
-    are read from memory maps, holds three to four of them in memory, however many there are.
+    The weights of the soup are :math:`w_g = \sum_i \alpha_{gi} w_{ig}` for each group g of
+    parameters. The coefficients have any sign and satisfy :math:`\sum_i \alpha_{gi} = 1`. They are
+    learned by gradient descent on the loss on the mixing samples. A step costs one backward pass
+    of one network. Ingredients are read from memory maps, so memory holds three to four networks,
+    however many ingredients there are.
 
     Parameters
     ----------
-    {sources}
+    estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
+        The network: its architecture, loss, optimizer and device. A classifier makes the soup a
+        classifier, a regressor makes it a regressor. A fitted net is copied with its classes, and
+        its weights are the common start of ingredients that are trained here. None takes the net
+        of the first ingredient or, without ingredients, a
+        :class:`~sklearn_ext.NetClassifier` with 10 epochs.
+
+    ingredients : list, str, path-like or None, default=None
+        Trained networks of one architecture that were fine-tuned from the same weights, head
+        included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
+        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or one
+        folder or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use
+        samples that the ingredients were trained on, because they favor the most overfitted
+        ingredient. None trains the ingredients in `fit`.
+
+    param_grid : dict, list of dicts or None, default=None
+        Parameters of `estimator` to train the ingredients with, as lists of values or
+        distributions, as for :class:`~sklearn.model_selection.GridSearchCV`. None trains all
+        ingredients with the estimator's own parameters; they differ only in their seeds, and so
+        in the order of the samples.
+
+    n_ingredients : int or None, default=None
+        Number of ingredients to train. None trains one for each point of a grid of lists, and 3
+        otherwise.
 
     layerwise : bool, "module" or callable, default=True
-        Groups of parameters with coefficients of their own: True makes each tensor one (the
-        "MEHL-Soup+" of the paper), False all of them together, "module" those of each layer. A
-        callable takes the name of a parameter and returns that of its group.
+        Groups of parameters that have their own coefficients. True makes each tensor a group, which
+        is the "MEHL-Soup+" of the paper. False puts all of them in one group, and "module" makes
+        each layer a group. A callable takes the name of a parameter and returns the name of its
+        group.
 
     block_size : int or None, default=None
-        Ingredients that are mixed at a time. None is all of them.
+        Number of ingredients that are mixed at a time. None mixes all of them.
 
     n_outer : int, default=1
-        Passes over all ingredients; each cuts them in new random blocks.
+        Passes over all ingredients. Each pass cuts them into new random blocks.
 
     max_epochs : int, default=5
-        Passes over the mixing rows for each block.
+        Passes over the mixing samples for each block.
 
-    min_steps : int, default=50
-        There are more passes where they would be fewer steps than this.
+    min_iter : int, default=50
+        Lower bound on the number of steps for each block. If `max_epochs` passes have fewer steps,
+        there are more passes.
 
-    lr : float, default=0.03
-        Step length of the optimiser, at its peak.
+    learning_rate : float, default=0.03
+        Peak learning rate of the optimizer.
 
     batch_size : int, default=64
-        Mixing rows in a step.
+        Number of mixing samples per step.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
-        Moves the coefficients, without weight decay.
+        Optimizer of the coefficients, without weight decay.
 
     warmup : float in [0, 1] or None, default=0.2
-        Share of the steps of a block in which the step length rises, before it falls to 0 along
-        a cosine. None keeps it constant.
+        Fraction of the steps of a block in which the learning rate rises, before it falls to 0
+        along a cosine. None keeps it constant.
 
     clip_norm : float or None, default=1.0
-        Largest norm of the gradient with respect to the weights.
+        Largest norm of the gradient with respect to the weights. A longer gradient is shortened
+        to it. None never shortens.
 
     scale : {"mean", "unit", "raw"}, default="mean"
-        Unit of the step length. "mean": a change of a coefficient, the same for short and long
-        directions. "unit": a distance between weights, as in the published code; it must be tuned
-        for each network. "raw": a change of a coefficient, of directions as they are.
+        Unit of the learning rate. With "mean" it is a change of a coefficient, equal for short and
+        long directions. With "unit" it is a distance between weights, as in the published code,
+        and has to be tuned for each network. With "raw" it is a change of a coefficient along
+        directions of their own lengths.
 
     start : {"mean", "first_block"}, default="mean"
-        Where the first block starts: at the mean of all ingredients, or at that of the block, as
-        in the published code.
+        Where the first block starts: at the mean of all ingredients, or at the mean of the block,
+        as in the published code.
 
     directions : {"auto", "streamed", "stored"}, default="auto"
-        Whether the ingredients of a block are read at each step or kept on the device of the net,
-        which takes `block_size` more models of memory. "auto" reads on the CPU only.
+        Whether the ingredients of a block are read at each step ("streamed") or kept on the device
+        of the net ("stored"), which needs memory for `block_size` more networks. "auto" streams on
+        the CPU only.
 
-    {common}
+    validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
+        Fraction of the samples that are held out of the training of the ingredients, for mixing
+        and evaluation. A splitter uses its first split. Given `ingredients` are mixed on all
+        samples.
+
+    init_params : source of weights or None, default=None
+        Weights from which all ingredients are trained: anything that may be an element of
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from a network
+        that is drawn with `random_state`.
+
+    scoring : str, callable or None, default=None
+        Score on the mixing samples. None uses the score of the net: accuracy or R2.
+
+    refresh_bn : bool, default=True
+        Whether to estimate the running statistics of batch normalization again for each soup. They
+        are estimated on the training samples if the ingredients are trained here, else on the
+        mixing samples.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for trained ingredients. A later `fit` trains only those that are missing for the
+        same data, parameters, start and seed. None keeps the ingredients only during `fit`.
+
+    n_jobs : int or None, default=None
+        Number of ingredients that are trained in parallel, each with one thread. Results do not
+        depend on it.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial network, of the split, of the ingredients and of the mixing.
+
+    verbose : int, default=0
+        If positive, the scores of all ingredients and of the soups are printed.
 
     Attributes
     ----------
-    {attributes}
+    estimator_ : skorch.NeuralNet
+        The soup as one fitted net, which you can use alone.
+
+    coef_ : ndarray of shape (n_groups, n_ingredients)
+        Coefficients of the ingredients in each group of parameters. Each row sums to 1.
+
+    groups_ : dict of str to list of str
+        Names of the groups, and of the parameters in each.
+
+    ingredients_ : list or None
+        Paths or networks. None if the ingredients were trained without a `cache_dir`.
+
+    ingredient_names_ : list of str
+        Names of the ingredients in tables.
+
+    ingredient_params_ : list of dict
+        Parameters that each ingredient was trained with. Empty dicts for given `ingredients`.
+
+    ingredient_scores_ : ndarray of shape (n_ingredients,)
+        Score of each ingredient on the mixing samples.
+
+    ingredient_losses_ : ndarray of shape (n_ingredients,)
+        Mean loss of each ingredient on the mixing samples.
+
+    soup_scores_ : dict of str to float
+        Scores of ``"best_single"``, ``"uniform"`` and ``"soup"`` on the mixing samples.
+        Coefficients are chosen or learned on these samples, so evaluate the soup on others.
+
+    soup_losses_ : dict of str to float
+        Losses of the same three networks.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels. Only for a classifier.
+
+    input_shape_ : tuple of int or None
+        Shape of one sample. None if X was not an array.
+
+    n_features_in_ : int
+        Number of features seen during fit. Only if X was an array.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Only if X has feature names that are all strings.
 
     history_ : list of dict
-        Pass, block, epoch, step, loss and step length of every step.
+        Pass over the ingredients ("outer"), block, epoch, step, loss and learning rate of each
+        step.
 
     See Also
     --------
-    LearnedSoup : Positive coefficients.
+    LearnedSoup : Learned coefficients that are positive.
     SoupCoefficientDisplay : Plots the coefficients.
+    learn_coefficients : The algorithm as a function.
+    coefficient_gradient : The gradient that it follows.
 
     References
     ----------
@@ -101,14 +207,14 @@ class MEHLSoup(BaseSoup):
     1.0
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseSoup._parameter_constraints,
-        "layerwise": ["boolean", StrOptions({"module"}), callable],
+        "layerwise": LAYERWISE_CONSTRAINT,
         "block_size": [Interval(Integral, 1, None, closed="left"), None],
         "n_outer": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "min_steps": [Interval(Integral, 0, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="left")],
+        "min_iter": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "optimizer": [callable],
         "warmup": [Interval(Real, 0, 1, closed="both"), None],
@@ -120,33 +226,33 @@ class MEHLSoup(BaseSoup):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        ingredients=None,
-        param_grid=None,
-        n_ingredients=None,
-        layerwise=True,
-        block_size=None,
-        n_outer=1,
-        max_epochs=5,
-        min_steps=50,
-        lr=0.03,
-        batch_size=64,
-        optimizer=torch.optim.AdamW,
-        warmup=0.2,
-        clip_norm=1.0,
-        scale="mean",
-        start="mean",
-        directions="auto",
-        validation_fraction=0.2,
-        init_params=None,
-        scoring=None,
-        refresh_bn=True,
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        ingredients: Any = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        n_ingredients: int | None = None,
+        layerwise: GroupingRule = True,
+        block_size: int | None = None,
+        n_outer: int = 1,
+        max_epochs: int = 5,
+        min_iter: int = 50,
+        learning_rate: float = 0.03,
+        batch_size: int = 64,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        warmup: float | None = 0.2,
+        clip_norm: float | None = 1.0,
+        scale: str = "mean",
+        start: str = "mean",
+        directions: str = "auto",
+        validation_fraction: Any = 0.2,
+        init_params: Any = None,
+        scoring: str | Callable[..., float] | None = None,
+        refresh_bn: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             estimator,
             ingredients=ingredients,
@@ -165,8 +271,8 @@ class MEHLSoup(BaseSoup):
         self.block_size = block_size
         self.n_outer = n_outer
         self.max_epochs = max_epochs
-        self.min_steps = min_steps
-        self.lr = lr
+        self.min_iter = min_iter
+        self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.warmup = warmup
@@ -175,26 +281,62 @@ class MEHLSoup(BaseSoup):
         self.start = start
         self.directions = directions
 
-    def _mix(self, bench, evaluations, rng):
-        groups, mixed = learning_groups(bench, self.layerwise)
-        schedule = Schedule(
+    @classmethod
+    def from_paper(cls, **params: Any) -> Self:
+        """Make a MEHL-Soup+ with the settings of the published code.
+
+        It sets ``block_size=18``, ``start="first_block"``, ``scale="unit"``, ``min_iter=0``,
+        ``learning_rate=0.01`` and ``batch_size=128``, the settings with which 72 networks were
+        mixed in one pass. All other settings are the defaults. The published code clips the
+        gradient for vision transformers only; pass ``clip_norm=None`` for other networks. Pass
+        ``layerwise=False`` for MEHL-Soup without the "+".
+
+        Parameters
+        ----------
+        **params : dict
+            Further parameters. They take precedence over the settings of the paper.
+
+        Returns
+        -------
+        MEHLSoup
+        """
+        published = {
+            "block_size": 18,
+            "start": "first_block",
+            "scale": "unit",
+            "min_iter": 0,
+            "learning_rate": 0.01,
+            "batch_size": 128,
+        }
+        return cls(**{**published, **params})
+
+    def _mix(
+        self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
+    ) -> Mixed:
+        config = MEHLConfig(
+            layerwise=self.layerwise,
+            block_size=self.block_size,
+            n_outer=self.n_outer,
             max_epochs=self.max_epochs,
-            min_steps=self.min_steps,
+            min_iter=self.min_iter,
+            learning_rate=self.learning_rate,
             batch_size=self.batch_size,
-            lr=self.lr,
             optimizer=self.optimizer,
             warmup=self.warmup,
             clip_norm=self.clip_norm,
-        )
-        coef, history = learn_on_hyperplane_(
-            bench,
-            mixed,
-            schedule,
-            rng,
-            block_size=self.block_size or len(bench.shelf),
-            n_outer=self.n_outer,
             scale=self.scale,
             start=self.start,
-            directions=directions_for(bench.net, self.directions),
+            directions=self.directions,
         )
-        return Mixed(coef.numpy(), groups, {"history_": history})
+        learned = learn_coefficients(
+            network.net.module_,
+            network.store.ingredients,
+            network.mixing.X,
+            network.mixing.targets,
+            network.loss_of,
+            config=config,
+            rng=rng,
+        )
+        network.refresh_buffers_(range(len(network.store)))
+        self.history_ = learned.history
+        return Mixed(learned.coef.numpy(), learned.groups)

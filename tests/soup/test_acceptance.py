@@ -23,9 +23,9 @@ SOUPS = {
 
 
 def figures(seed, folder):
-    """Accuracy in percent and negative log-likelihood on the test rows, by name."""
+    """Accuracy in percent and negative log-likelihood on the test samples, by name."""
     problem = make_problem("digits", seed, folder)
-    rows = np.arange(len(problem.y_test))
+    index = np.arange(len(problem.y_test))
     net = NetClassifier(problem.make_module, random_state=0)
     found = {}
     for name, Soup in SOUPS.items():
@@ -34,7 +34,7 @@ def figures(seed, folder):
         p = soup.predict_proba(problem.X_test)
         found[name] = (
             100 * np.mean(p.argmax(axis=1) == problem.y_test),
-            -np.log(p[rows, problem.y_test]).mean(),
+            -np.log(p[index, problem.y_test]).mean(),
         )
     singles = [
         100 * np.mean(soup.combine(row).predict(problem.X_test) == problem.y_test)
@@ -44,7 +44,7 @@ def figures(seed, folder):
     return found, np.mean(singles), singles[best]
 
 
-def test_soups_on_the_digits(tmp_path):
+def test_soups_on_digits(tmp_path):
     runs = []
     for seed in range(3):
         folder = tmp_path / str(seed)
@@ -60,13 +60,13 @@ def test_soups_on_the_digits(tmp_path):
         assert averages[name][1] <= 0.9 * averages["uniform"][1], name
 
 
-def test_networks_of_one_start_share_a_basin_and_those_of_others_do_not():
+def test_only_networks_with_a_common_start_share_a_basin():
     X, y = load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(X))
     X, y = X[order] / 16, y[order]
     nets = [NetClassifier(random_state=seed).fit(X[:800], y[:800]) for seed in range(4)]
     assert min(net.score(X[1100:], y[1100:]) for net in nets) > 0.95
-    with pytest.warns(UserWarning, match="SHARE NO BASIN"):
+    with pytest.warns(UserWarning, match="do not share a basin"):
         strangers = UniformSoup(ingredients=nets).fit(X[800:1100], y[800:1100])
     kin = UniformSoup(NetClassifier(), n_ingredients=4, random_state=0).fit(X[:1100], y[:1100])
     assert kin.ingredient_scores_.min() > 0.95
@@ -84,7 +84,7 @@ def test_networks_of_one_start_share_a_basin_and_those_of_others_do_not():
         ("naive learned", 16, 35, np.inf),
     ],
 )
-def test_memory_in_units_of_a_model(tmp_path, contender, n, low, high):
+def test_peak_memory_in_units_of_one_network(tmp_path, contender, n, low, high):
     n_parameters = soup_memory.write_ingredients(tmp_path, n, 1200)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext import MEHLSoup, UniformSoup
+from sklearn_ext import LearnedSoup, MEHLSoup, UniformSoup
 from sklearn_ext.neural import NetClassifier, NetRegressor, parameter_dict, predict_logits
-from tests.soup.kitchens import (
+from sklearn_ext.soup import LearnedConfig, MEHLConfig, learn_coefficients
+from tests.soup.problems import (
     BatchNormNet,
     TiedNet,
-    digits_rows,
     ingredients,
     linear_problem,
     small_mlp,
@@ -41,25 +41,15 @@ def states(modules):
 
 
 @pytest.fixture(scope="module")
-def mlps():
-    return states(ingredients(small_mlp, 5))
-
-
-@pytest.fixture(scope="module")
-def net():
-    return NetClassifier(small_mlp(), random_state=0)
-
-
-@pytest.fixture(scope="module")
-def mixing():
-    return digits_rows()[1]
+def mlps(modules):
+    return states(modules)
 
 
 @pytest.mark.parametrize(
     "block_size",
     [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3, None],
 )
-def test_it_reaches_the_best_affine_combination_of_linear_models(block_size):
+def test_reaches_the_best_affine_combination_of_linear_models(block_size):
     X, y, W = linear_problem()
     F = X @ W.T
     system = np.block([[F.T @ F / len(X), np.ones((6, 1))], [np.ones((1, 6)), np.zeros((1, 1))]])
@@ -72,9 +62,9 @@ def test_it_reaches_the_best_affine_combination_of_linear_models(block_size):
         layerwise=False,
         block_size=block_size,
         n_outer=1 if block_size is None else 6,
-        min_steps=300 if block_size is None else 80 if block_size < 3 else 50,
+        min_iter=300 if block_size is None else 80 if block_size < 3 else 50,
         batch_size=200,
-        lr=0.05,
+        learning_rate=0.05,
         random_state=0,
     ).fit(X, y)
     assert soup.soup_losses_["soup"] == pytest.approx(optimum, rel=1e-4)
@@ -92,17 +82,17 @@ def test_it_reaches_the_best_affine_combination_of_linear_models(block_size):
         {"layerwise": "module", "block_size": 2, "n_outer": 2},
         {"block_size": 1, "start": "first_block"},
         {"block_size": 9, "scale": "raw"},
-        {"block_size": 2, "scale": "unit", "start": "first_block", "lr": 0.005},
+        {"block_size": 2, "scale": "unit", "start": "first_block", "learning_rate": 0.005},
     ],
     ids=str,
 )
 def test_coefficients_rebuild_the_weights(mlps, net, mixing, parameters, directions):
-    parameters = parameters | {"min_steps": 10, "max_epochs": 1, "directions": directions}
+    parameters = parameters | {"min_iter": 10, "max_epochs": 1, "directions": directions}
     soup = MEHLSoup(net, ingredients=mlps, random_state=0, **parameters).fit(*mixing)
     assert_consistent(soup, mlps)
 
 
-def test_streamed_and_stored_directions_give_one_result(mlps, net, mixing):
+def test_streamed_and_stored_directions_agree(mlps, net, mixing):
     first, second = (
         MEHLSoup(
             net, ingredients=mlps, layerwise=False, block_size=3, directions=kind, random_state=0
@@ -115,8 +105,10 @@ def test_streamed_and_stored_directions_give_one_result(mlps, net, mixing):
     )
 
 
-def test_without_a_step_it_is_the_uniform_soup(mlps, net, mixing):
-    still = MEHLSoup(net, ingredients=mlps, lr=0.0, min_steps=5, random_state=0).fit(*mixing)
+def test_zero_learning_rate_gives_the_uniform_soup(mlps, net, mixing):
+    still = MEHLSoup(net, ingredients=mlps, learning_rate=0.0, min_iter=5, random_state=0).fit(
+        *mixing
+    )
     uniform = UniformSoup(net, ingredients=mlps, random_state=0).fit(*mixing)
     np.testing.assert_array_equal(still.coef_, 0.2)
     for name, tensor in parameter_dict(still.estimator_.module_).items():
@@ -124,19 +116,19 @@ def test_without_a_step_it_is_the_uniform_soup(mlps, net, mixing):
         torch.testing.assert_close(tensor, expected, rtol=0, atol=1e-6)
 
 
-def test_it_lowers_the_loss_on_the_mixing_rows(mlps, net, mixing):
+def test_lowers_the_loss_on_the_mixing_samples(mlps, net, mixing):
     soup = MEHLSoup(net, ingredients=mlps, random_state=0).fit(*mixing)
     assert soup.soup_losses_["soup"] < 0.9 * soup.soup_losses_["uniform"]
     losses = [record["loss"] for record in soup.history_]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     assert [record["step"] for record in soup.history_] == list(range(len(losses)))
-    rates = [record["lr"] for record in soup.history_]
+    rates = [record["learning_rate"] for record in soup.history_]
     assert max(rates) == pytest.approx(0.03)
     assert rates[0] < 0.01
     assert rates[-1] < 0.001
 
 
-def test_coefficients_may_be_negative(mixing):
+def test_coefficients_can_be_negative(mixing):
     X, y = mixing
     good, bad = states(ingredients(small_mlp, 2, n_epochs=10, lrs=(3e-3, 3e-4)))
     soup = MEHLSoup(
@@ -146,7 +138,7 @@ def test_coefficients_may_be_negative(mixing):
 
 
 @pytest.mark.parametrize("block_size", [1, 2, None])
-def test_equal_ingredients_give_the_same_model(mlps, net, mixing, block_size):
+def test_equal_ingredients_give_the_same_network(mlps, net, mixing, block_size):
     soup = MEHLSoup(net, ingredients=[mlps[0]] * 3, block_size=block_size, random_state=0).fit(
         *mixing
     )
@@ -157,7 +149,7 @@ def test_equal_ingredients_give_the_same_model(mlps, net, mixing, block_size):
 
 @pytest.mark.parametrize("scale", ["mean", "unit", "raw"])
 @pytest.mark.parametrize("layerwise", [True, False])
-def test_a_frozen_tensor_stays_as_it_is(mlps, net, mixing, scale, layerwise):
+def test_tensor_that_all_ingredients_share_is_unchanged(mlps, net, mixing, scale, layerwise):
     frozen = "1.weight"
     models = [model | {frozen: mlps[0][frozen]} for model in mlps[:3]]
     soup = MEHLSoup(
@@ -165,8 +157,8 @@ def test_a_frozen_tensor_stays_as_it_is(mlps, net, mixing, scale, layerwise):
         ingredients=models,
         scale=scale,
         layerwise=layerwise,
-        lr=0.01,
-        min_steps=5,
+        learning_rate=0.01,
+        min_iter=5,
         max_epochs=1,
         random_state=0,
     ).fit(*mixing)
@@ -176,7 +168,7 @@ def test_a_frozen_tensor_stays_as_it_is(mlps, net, mixing, scale, layerwise):
         np.testing.assert_array_equal(soup.coef_[list(soup.groups_).index(frozen)], 1 / 3)
 
 
-def test_a_duplicate_of_the_origin_is_no_direction(mlps, net, mixing):
+def test_ingredient_equal_to_the_origin_is_ignored(mlps, net, mixing):
     # With blocks of one and the start at the first of them, its direction has no length.
     soup = MEHLSoup(
         net,
@@ -190,7 +182,7 @@ def test_a_duplicate_of_the_origin_is_no_direction(mlps, net, mixing):
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_one_and_two_ingredients(mlps, net, mixing, n):
+def test_one_or_two_ingredients(mlps, net, mixing, n):
     soup = MEHLSoup(net, ingredients=mlps[:n], layerwise=False, random_state=0).fit(*mixing)
     assert soup.coef_.shape == (1, n)
     assert_consistent(soup, mlps[:n])
@@ -199,7 +191,7 @@ def test_one_and_two_ingredients(mlps, net, mixing, n):
         assert soup.soup_scores_["soup"] == soup.ingredient_scores_[0]
 
 
-def test_linear_classifiers_mix_in_the_space_of_logits(mixing):
+def test_soup_of_linear_classifiers_mixes_their_logits(mixing):
     X, y = mixing
     models = states(ingredients(lambda: nn.Linear(64, 10), 4, n_epochs=4))
     net = NetClassifier(nn.Linear(64, 10), random_state=0)
@@ -225,7 +217,7 @@ def test_tied_parameters_are_mixed_once_and_stay_tied(mixing):
     np.testing.assert_array_equal(again.coef_, soup.coef_)
 
 
-def test_running_statistics_are_those_of_the_soup(mixing):
+def test_running_statistics_are_estimated_on_the_soup(mixing):
     X, y = mixing
     models = states(ingredients(BatchNormNet, 4, n_epochs=6))
     net = NetClassifier(BatchNormNet, batch_size=len(X), random_state=0)
@@ -240,20 +232,20 @@ def test_running_statistics_are_those_of_the_soup(mixing):
     assert layer.momentum == 0.1
 
 
-def test_a_strongly_negative_coefficient_keeps_variances_positive(mixing):
+def test_negative_coefficients_keep_variances_positive(mixing):
     X, y = mixing
     models = ingredients(BatchNormNet, 2, n_epochs=3)
     for refresh_bn in (True, False):
         soup = UniformSoup(
             NetClassifier(BatchNormNet), ingredients=models, refresh_bn=refresh_bn
         ).fit(X, y)
-        for rows in (None, X):
-            net = soup.combine([5.0, -4.0], X=rows)
+        for inputs in (None, X):
+            net = soup.combine([5.0, -4.0], X=inputs)
             assert (net.module_.body[1].running_var > 0).all()
             assert np.isfinite(net.predict_proba(X)).all()
 
 
-def test_counters_are_copied(mixing):
+def test_integer_buffers_are_copied(mixing):
     models = states(ingredients(BatchNormNet, 2, n_epochs=2))
     models[0]["body.1.num_batches_tracked"] = torch.tensor(7)
     soup = UniformSoup(NetClassifier(BatchNormNet), ingredients=models, refresh_bn=False).fit(
@@ -264,13 +256,13 @@ def test_counters_are_copied(mixing):
     assert counter.item() == 7
 
 
-def test_dropout_is_on_while_coefficients_are_learned_and_off_afterwards(mlps, mixing):
+def test_dropout_is_active_only_while_mixing(mlps, mixing):
     module = nn.Sequential(*small_mlp(), nn.Dropout(0.0))
     X, y = mixing
     seen = []
     module[-1].register_forward_pre_hook(lambda layer, _: seen.append(layer.training))
     soup = MEHLSoup(
-        NetClassifier(module), ingredients=mlps[:2], min_steps=3, max_epochs=1, random_state=0
+        NetClassifier(module), ingredients=mlps[:2], min_iter=3, max_epochs=1, random_state=0
     )
     soup.fit(X, y)
     assert True in seen
@@ -278,37 +270,47 @@ def test_dropout_is_on_while_coefficients_are_learned_and_off_afterwards(mlps, m
     assert all(parameter.requires_grad for parameter in soup.estimator_.module_.parameters())
 
 
-def test_half_precision_ingredients(mlps, net, mixing):
+def test_half_precision_ingredients_give_a_float32_soup(mlps, net, mixing):
     halves = [{name: tensor.half() for name, tensor in model.items()} for model in mlps]
     soup = MEHLSoup(net, ingredients=halves, random_state=0).fit(*mixing)
     assert soup.estimator_.module_[-1].weight.dtype == torch.float32
     assert_consistent(soup, halves)
 
 
-def test_few_rows_for_many_coefficients_are_warned_of(mlps, net, mixing):
+def test_warns_if_samples_are_fewer_than_coefficients(mlps, net, mixing):
     X, y = mixing
     _, one_of_each = np.unique(y, return_index=True)
-    with pytest.warns(UserWarning, match="20 coefficients are learned on 10 rows"):
-        MEHLSoup(net, ingredients=mlps, min_steps=1, max_epochs=1, random_state=0).fit(
+    with pytest.warns(UserWarning, match="20 coefficients are learned on 10 samples"):
+        MEHLSoup(net, ingredients=mlps, min_iter=1, max_epochs=1, random_state=0).fit(
             X[one_of_each], y[one_of_each]
         )
 
 
-def test_a_step_that_is_too_long_is_an_error(mlps, net, mixing):
-    with pytest.raises(ValueError, match=r"lower lr, got 1e\+30"):
-        MEHLSoup(net, ingredients=mlps, lr=1e30, random_state=0).fit(*mixing)
+def test_learning_rate_that_diverges_is_an_error(mlps, net, mixing):
+    with pytest.raises(ValueError, match=r"Lower learning_rate, got 1e\+30"):
+        MEHLSoup(net, ingredients=mlps, learning_rate=1e30, random_state=0).fit(*mixing)
 
 
-def test_other_optimisers(mlps, net, mixing):
+def test_sgd_without_clipping_lowers_the_loss(mlps, net, mixing):
     soup = MEHLSoup(
-        net, ingredients=mlps, optimizer=torch.optim.SGD, lr=0.1, clip_norm=None, random_state=0
+        net,
+        ingredients=mlps,
+        optimizer=torch.optim.SGD,
+        learning_rate=0.1,
+        clip_norm=None,
+        random_state=0,
     ).fit(*mixing)
     assert soup.soup_losses_["soup"] < soup.soup_losses_["uniform"]
 
 
-def test_the_gradient_is_clipped_before_it_is_projected(mlps, net, mixing):
-    one_step = {"max_epochs": 1, "min_steps": 1, "batch_size": 300, "warmup": None}
-    plain = {"optimizer": torch.optim.SGD, "lr": 1.0, "layerwise": False, "random_state": 0}
+def test_gradient_is_clipped_before_it_is_projected(mlps, net, mixing):
+    one_step = {"max_epochs": 1, "min_iter": 1, "batch_size": 300, "warmup": None}
+    plain = {
+        "optimizer": torch.optim.SGD,
+        "learning_rate": 1.0,
+        "layerwise": False,
+        "random_state": 0,
+    }
     small, double, free, never = (
         MEHLSoup(net, ingredients=mlps, clip_norm=clip_norm, **one_step, **plain).fit(*mixing).coef_
         - 0.2
@@ -317,3 +319,41 @@ def test_the_gradient_is_clipped_before_it_is_projected(mlps, net, mixing):
     np.testing.assert_allclose(double, 2 * small, rtol=1e-5)
     np.testing.assert_array_equal(free, never)
     assert np.abs(free).max() > 2 * np.abs(double).max()
+
+
+def test_from_paper_sets_the_published_form(mlps, net, mixing):
+    soup = MEHLSoup.from_paper(block_size=2, estimator=net, ingredients=mlps, random_state=0)
+    assert (soup.start, soup.scale, soup.learning_rate) == ("first_block", "unit", 0.01)
+    assert (soup.block_size, soup.min_iter, soup.batch_size) == (2, 0, 128)
+    soup.fit(*mixing)
+    assert_consistent(soup, mlps)
+    assert len(soup.history_) == 3 * 5 * 3  # blocks, epochs, batches of 128 of 300 samples
+
+
+def test_learn_coefficients_gives_the_coefficients_of_the_soup(mlps, net, mixing):
+    X, y = mixing
+    soup = MEHLSoup(net, ingredients=mlps, block_size=2, random_state=0).fit(X, y)
+    rng = np.random.RandomState(0)
+    rng.randint(2**31 - 1)  # fit draws a seed for the initial weights first
+    module = small_mlp()
+    learned = learn_coefficients(
+        module,
+        mlps,
+        X,
+        y,
+        lambda inputs, targets: nn.functional.cross_entropy(module(inputs), targets),
+        config=MEHLConfig(block_size=2),
+        rng=rng,
+    )
+    np.testing.assert_array_equal(learned.coef, soup.coef_)
+    assert learned.groups == soup.groups_
+    assert learned.history == soup.history_
+    assert torch.equal(module[-1].weight, soup.estimator_.module_[-1].weight)
+
+
+def test_defaults_of_the_config_are_those_of_the_soup():
+    for config, soup in ((MEHLConfig(), MEHLSoup()), (LearnedConfig(), LearnedSoup())):
+        shared = vars(config).keys() & soup.get_params().keys()
+        assert {name: getattr(soup, name) for name in shared} == {
+            name: getattr(config, name) for name in shared
+        }

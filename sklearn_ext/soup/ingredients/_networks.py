@@ -1,23 +1,33 @@
-"""The net that a soup's weights are put in: right architecture, right classes, no training yet."""
+"""Copies of a net that are ready to take the weights of a soup."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import skorch
 import torch
 from sklearn.base import clone, is_classifier
 
-from ..neural import NetClassifier, NetRegressor, class_codes, class_labels, is_fitted_net, seeded
-from ..utils._nested import unfrozen
-from ..utils._warnings import warn_caller
+from ...neural import (
+    NetClassifier,
+    NetRegressor,
+    class_codes,
+    class_labels,
+    is_fitted_net,
+    seeded,
+)
+from ...utils._nested import unfrozen
+from ...utils._typing import Array
+from ...utils._warnings import warn_caller
 from ._layout import check_tensors, layout_of
-from ._rows import n_rows, select_rows
+from ._samples import n_samples_of, select_samples
 
-_DEFAULT_EPOCHS = 10  # a soup forgives its ingredients some
+_DEFAULT_EPOCHS = 10  # ingredients of a soup may be trained briefly
 
 
-def architecture(estimator, sources):
-    """Return the net that says what the network is: the user's, or that of the first ingredient.
+def net_of(estimator: Any, sources: Any) -> skorch.NeuralNet:
+    """Return the net that defines the architecture: the user's, or that of the first ingredient.
 
     Parameters
     ----------
@@ -33,7 +43,7 @@ def architecture(estimator, sources):
     Raises
     ------
     TypeError
-        If `estimator` is no net.
+        If `estimator` is not a net.
     """
     first = sources[0] if isinstance(sources, (list, tuple)) and len(sources) > 0 else None
     net = unfrozen(first if estimator is None else estimator)
@@ -43,23 +53,24 @@ def architecture(estimator, sources):
         return NetClassifier(max_epochs=_DEFAULT_EPOCHS)
     if not isinstance(net, skorch.NeuralNet):
         raise TypeError(
-            "estimator must be None, a skorch net such as sklearn_ext.neural.NetClassifier or "
+            "estimator must be None, a skorch net such as sklearn_ext.NetClassifier or "
             f"NetRegressor, or a FrozenEstimator around one, got {estimator!r}."
         )
     return net
 
 
-def prepared_copy(net, X, y, *, seed):
-    """Return a copy of a net that is ready to take weights, and leave the net as it is.
+def initialized_copy(net: skorch.NeuralNet, X: Any, y: Array, *, seed: int) -> skorch.NeuralNet:
+    """Return a copy of a net that is ready to take weights.
 
-    A fitted net is copied with its weights and classes. An unfitted one is initialised on the
+    A fitted net is copied with its weights and classes. An unfitted net is initialized on the
     data, by a fit of no epochs.
 
     Parameters
     ----------
     net : skorch.NeuralNet
+        It is not changed.
     X : object
-        Rows in any form that the net takes.
+        Inputs in any form that the net takes.
     y : ndarray
     seed : int
 
@@ -70,18 +81,15 @@ def prepared_copy(net, X, y, *, seed):
     Raises
     ------
     ValueError
-        If the network's outputs do not match the classes in y.
+        If the outputs of the network do not match the classes in y.
     """
-    if is_fitted_net(net):
-        copied = copy.deepcopy(net)
-    else:
-        copied = _initialized(net, X, y, seed)
+    copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed)
     if is_classifier(copied) and not isinstance(copied, skorch.NeuralNetBinaryClassifier):
         _check_classes(copied, X, y)
     return copied
 
 
-def _initialized(net, X, y, seed):
+def _initialized(net: skorch.NeuralNet, X: Any, y: Array, seed: int) -> skorch.NeuralNet:
     net = clone(net)
     n_epochs = net.max_epochs
     net.set_params(max_epochs=0)
@@ -92,57 +100,64 @@ def _initialized(net, X, y, seed):
     return net.set_params(max_epochs=n_epochs)
 
 
-def targets_for_fit(net, y):
+def targets_for_fit(net: skorch.NeuralNet, y: Array) -> Array:
     """Return y as the `fit` of a net takes it: skorch's own nets are strict about types."""
     if isinstance(net, (NetClassifier, NetRegressor)):
         return y
     if isinstance(net, skorch.NeuralNetBinaryClassifier):
         return np.asarray(y, dtype=np.float32)
     if is_classifier(net):
-        return _codes(y)
+        return _class_indices(y)
     return np.asarray(y, dtype=np.float32).reshape(len(y), -1)
 
 
-def _codes(y):
+def _class_indices(y: Array) -> Array:
     y = np.asarray(y)
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
         raise ValueError(
-            "skorch.NeuralNetClassifier takes labels 0, 1, ..., n_classes - 1, got "
-            f"{np.unique(y)}; sklearn_ext.neural.NetClassifier takes any."
+            "y must hold labels 0, 1, ..., n_classes - 1 for a skorch.NeuralNetClassifier, got "
+            f"{np.unique(y)}. sklearn_ext.NetClassifier takes any labels."
         )
     return y.astype(np.int64)
 
 
 @torch.no_grad()
-def _check_classes(net, X, y):
+def _check_classes(net: skorch.NeuralNet, X: Any, y: Array) -> None:
     labels = class_labels(net)
-    class_codes(net, y)  # refuses labels that are unknown
+    class_codes(net, y)  # refuses unknown labels
     net.module_.eval()
-    row = select_rows(X, np.arange(min(1, n_rows(X))))
-    n_outputs = np.shape(net.forward(row).numpy())[1]
+    first = select_samples(X, np.arange(min(1, n_samples_of(X))))
+    n_outputs = np.shape(net.forward(first).numpy())[1]
     if n_outputs != len(labels):
         raise ValueError(
-            f"The network has {n_outputs} outputs, but y has {len(labels)} classes. Where y lacks "
-            "some, pass a fitted net as estimator, which knows them."
+            f"The network has {n_outputs} outputs, but y has {len(labels)} classes. If y lacks "
+            "some classes, pass a net that was fitted on all of them as estimator."
         )
     if len(missing := np.setdiff1d(labels, y)) > 0:
-        warn_caller(f"y holds no row of the classes {missing}, which the network knows.")
+        warn_caller(f"y has no samples of the classes {missing}, which the network was fitted on.")
 
 
-def loaded_net(net, tensors, *, classes, input_shape, target_shape):
+def net_with_weights(
+    net: skorch.NeuralNet,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    classes: Array | None,
+    input_shape: tuple[int, ...] | None,
+    target_shape: tuple[int, ...],
+) -> skorch.NeuralNet:
     """Return a copy of a net with stored weights.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        Fitted, or of an architecture that the shape of the rows determines.
+        A fitted net, or one whose architecture follows from the shapes below.
     tensors : mapping of str to tensor
     classes : ndarray or None
         Labels of a classifier.
     input_shape : tuple of int or None
-        Shape of a row.
+        Shape of the input of one sample.
     target_shape : tuple of int
-        Shape of the targets of a row.
+        Shape of the target of one sample.
 
     Returns
     -------
@@ -151,12 +166,13 @@ def loaded_net(net, tensors, *, classes, input_shape, target_shape):
     Raises
     ------
     ValueError
-        If the shape of the rows is unknown and the net is not fitted, or if weights or classes
-        do not fit.
+        If the net is unfitted and the shape of its inputs is unknown, or if weights or classes do
+        not fit.
     """
     if not is_fitted_net(net) and input_shape is None:
         raise ValueError(
-            "The soup was fitted on rows of no fixed shape: estimator must be a fitted net."
+            "estimator must be a fitted net, because the soup was fitted on inputs that have no "
+            "fixed shape."
         )
     n = 2 if classes is None else len(classes)
     X = np.zeros((n, *(input_shape or ())), dtype=np.float32)
@@ -164,7 +180,8 @@ def loaded_net(net, tensors, *, classes, input_shape, target_shape):
     copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed=0)
     if classes is not None and not np.array_equal(class_labels(copied), classes):
         raise ValueError(
-            f"The estimator knows the classes {class_labels(copied)}, the soup those of {classes}."
+            f"The estimator was fitted on the classes {class_labels(copied)}, but the soup on "
+            f"{classes}."
         )
     load_weights_(copied, tensors, "the file")
     copied.module_.eval()
@@ -172,15 +189,15 @@ def loaded_net(net, tensors, *, classes, input_shape, target_shape):
 
 
 @torch.no_grad()
-def load_weights_(net, tensors, label):
-    """Put weights in an initialised net.
+def load_weights_(net: skorch.NeuralNet, tensors: Mapping[str, torch.Tensor], label: str) -> None:
+    """Copy weights into an initialized net.
 
     Parameters
     ----------
     net : skorch.NeuralNet
     tensors : mapping of str to tensor
     label : str
-        What errors call them.
+        What error messages call the weights.
     """
     layout = layout_of(net.module_)
     check_tensors(layout, tensors, label)

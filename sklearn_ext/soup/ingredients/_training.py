@@ -1,33 +1,42 @@
-"""Training of ingredients: one grid, one common start, many runs side by side."""
+"""Training of ingredients: one grid, one common start, many runs in parallel."""
 
 import contextlib
 import copy
 import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
+import skorch
 import torch
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from ..neural import load_tensors, save_tensors, seeded
+from ...neural import load_tensors, save_tensors, seeded
+from ...utils._typing import Array
 from ._layout import layout_of
-from ._templates import load_weights_
+from ._networks import load_weights_
 
 DEFAULT_N_INGREDIENTS = 3
 _NOT_IN_THE_RESULT = ("verbose", "random_state")
 
 
-def parameter_points(param_grid, n_ingredients, rng):
+def parameter_points(
+    param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+    n_ingredients: int | None,
+    rng: np.random.RandomState,
+) -> list[dict[str, Any]]:
     """Choose the parameters of each run.
 
     Parameters
     ----------
     param_grid : dict, list of dicts, or None
-        Lists of values, or distributions with a method `rvs`. None leaves all parameters alone.
+        Lists of values, or distributions with a method `rvs`. None changes no parameter.
     n_ingredients : int or None
-        None is all points of a grid, and 3 without one or with distributions. More than there are
-        points uses points again; fewer takes some at random.
+        None takes all points of a grid of lists, and 3 runs otherwise. A number larger than that
+        of the points uses points again; a smaller one takes some points at random.
     rng : RandomState
 
     Returns
@@ -36,45 +45,58 @@ def parameter_points(param_grid, n_ingredients, rng):
     """
     grids = param_grid if isinstance(param_grid, (list, tuple)) else [param_grid or {}]
     if any(hasattr(values, "rvs") for grid in grids for values in grid.values()):
-        n = n_ingredients or DEFAULT_N_INGREDIENTS
+        n = DEFAULT_N_INGREDIENTS if n_ingredients is None else n_ingredients
         return list(ParameterSampler(param_grid, n, random_state=rng))
     points = list(ParameterGrid(grids))
-    n = n_ingredients or (DEFAULT_N_INGREDIENTS if param_grid is None else len(points))
-    if n < len(points):
-        return [points[k] for k in np.sort(rng.choice(len(points), n, replace=False))]
-    return [points[k % len(points)] for k in range(n)]
+    if n_ingredients is None:
+        n_ingredients = DEFAULT_N_INGREDIENTS if param_grid is None else len(points)
+    if n_ingredients < len(points):
+        chosen = np.sort(rng.choice(len(points), n_ingredients, replace=False))
+        return [points[k] for k in chosen]
+    return [points[k % len(points)] for k in range(n_ingredients)]
 
 
-def run_seeds(entropy, n):
-    """One independent seed a run, whichever process it runs in."""
+def run_seeds(entropy: int, n: int) -> list[int]:
+    """Return independent seeds for n runs, whichever process each of them runs in."""
     children = np.random.SeedSequence(entropy).spawn(n)
     return [int(child.generate_state(1)[0] >> 1) for child in children]
 
 
-def train_ingredients(net, points, seeds, X, y, *, folder, n_jobs, resumable):
+def train_ingredients(
+    net: skorch.NeuralNet,
+    points: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int],
+    X: Any,
+    y: Array,
+    *,
+    folder: str | os.PathLike[str],
+    n_jobs: int | None,
+    resumable: bool,
+) -> list[str]:
     """Train one ingredient for each point of the grid, all from the weights of `net`.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-        Initialised, at the common start.
+        An initialized net with the weights of the common start.
     points : list of dict
-        Parameters of the net.
+        Parameters of the net for each run.
     seeds : list of int
+        Seed of each run.
     X : object
-        Training rows in any form that the net takes.
+        Training inputs in any form that the net takes.
     y : ndarray
-        Targets as the net's `fit` takes them.
+        Training targets as the net's `fit` takes them.
     folder : path-like
-        Where the weights go.
+        Where the weights are stored.
     n_jobs : int or None
     resumable : bool
-        Whether a run whose file is there already is left out.
+        Whether to skip runs whose files exist already.
 
     Returns
     -------
     list of str
-        A ``.safetensors`` file for each point. Equal runs have equal names.
+        A ``.safetensors`` file for each point. Equal runs share a file if `resumable`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,10 +115,18 @@ def train_ingredients(net, points, seeds, X, y, *, folder, n_jobs, resumable):
     return [str(path) for path in paths]
 
 
-def _train_one(net, start, point, seed, X, y, path):
+def _train_one(
+    net: skorch.NeuralNet,
+    start: Path,
+    point: Mapping[str, Any],
+    seed: int,
+    X: Any,
+    y: Array,
+    path: Path,
+) -> None:
     with _one_thread(), seeded(seed, net.device):
-        # Parameters first: skorch makes a new module when one of its parameters is set. And
-        # `partial_fit`, because `fit` would start from weights of its own.
+        # Parameters come first, because skorch makes a new module when one of its parameters is
+        # set. `fit` would draw new weights, hence `partial_fit`.
         net = copy.deepcopy(net).set_params(**point)
         if hasattr(net, "random_state"):
             net.set_params(random_state=seed)
@@ -107,8 +137,8 @@ def _train_one(net, start, point, seed, X, y, path):
 
 
 @contextlib.contextmanager
-def _one_thread():
-    """Leave parallelism to the runs, and make sums the same in every process."""
+def _one_thread() -> Iterator[None]:
+    """Use one torch thread: runs are parallel already, and sums are the same in all processes."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -117,8 +147,8 @@ def _one_thread():
         torch.set_num_threads(n_threads)
 
 
-def _fingerprint(net, X, y):
-    """Hash of all that the runs have in common: start, network, parameters and data."""
+def _fingerprint(net: skorch.NeuralNet, X: Any, y: Array) -> str:
+    """Hash what all runs have in common: start, network, parameters and data."""
     digest = hashlib.sha256()
     for name, tensor in layout_of(net.module_).own_tensors().items():
         digest.update(name.encode())
@@ -131,7 +161,7 @@ def _fingerprint(net, X, y):
     return digest.hexdigest()
 
 
-def _name(common, point, seed):
+def _name(common: str, point: Mapping[str, Any], seed: int) -> str:
     digest = hashlib.sha256(f"{common} {seed}".encode())
     for name, value in sorted(point.items()):
         digest.update(f"{name}={joblib.hash(value)}".encode())

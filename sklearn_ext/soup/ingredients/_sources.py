@@ -1,17 +1,18 @@
-"""From what a user calls ingredients to tensors by name, read when asked for."""
+"""Everything that a user may pass as ingredients, opened as tensors by name."""
 
 import glob
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 
-from ..neural import LazyTensors
-from ..utils._nested import unfrozen
+from ...neural import LazyTensors
+from ...utils._nested import unfrozen
 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -23,17 +24,17 @@ class Ingredient:
     Attributes
     ----------
     label : str
-        What tables, recipes and errors call it.
+        What error messages call it.
     tensors : mapping of str to tensor
-        Parameters and stored buffers. For a file they are read one by one, through a memory map.
+        Parameters and stored buffers. Those of a file are read one by one, through a memory map.
     """
 
     label: str
     tensors: Mapping[str, torch.Tensor]
 
 
-def list_sources(ingredients):
-    """Return a list of ingredients, one entry each.
+def list_sources(ingredients: Any) -> list[Any]:
+    """Return ingredients as a list with one entry for each.
 
     Parameters
     ----------
@@ -43,31 +44,31 @@ def list_sources(ingredients):
     Returns
     -------
     list
-        Of at least one source; files as str, in alphabetical order where a folder or a pattern
-        was given.
+        At least one source. Paths are strings; those of a folder or a pattern are in alphabetical
+        order.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If there are no sources.
     """
     if isinstance(ingredients, (str, os.PathLike)):
         sources = _files(os.fspath(ingredients))
     elif isinstance(ingredients, Mapping) or not hasattr(ingredients, "__iter__"):
         raise ValueError(
-            "ingredients must be a list of networks or paths, a folder or a glob pattern, got one "
-            f"{type(ingredients).__name__}."
+            "ingredients must be a list of networks or paths, a folder or a glob pattern, got a "
+            f"single {type(ingredients).__name__}."
         )
     else:
         sources = [os.fspath(s) if isinstance(s, os.PathLike) else s for s in ingredients]
     if not sources:
         raise ValueError(
-            f"ingredients={ingredients!r} names nothing; files must end with {_SUFFIXES}."
+            f"ingredients={ingredients!r} matches nothing. Files must end with one of {_SUFFIXES}."
         )
     return sources
 
 
-def _files(pattern):
+def _files(pattern: str) -> list[Any]:
     if os.path.isdir(pattern):
         return [str(path) for path in sorted(Path(pattern).iterdir()) if path.suffix in _SUFFIXES]
     if glob.has_magic(pattern):
@@ -75,7 +76,7 @@ def _files(pattern):
     return [pattern]
 
 
-def open_ingredient(source, label):
+def open_ingredient(source: Any, label: str) -> Ingredient:
     """Open one source.
 
     Parameters
@@ -83,19 +84,19 @@ def open_ingredient(source, label):
     source : skorch.NeuralNet, FrozenEstimator, torch.nn.Module, mapping of str to tensor, or \
             path-like
     label : str
-        What errors call it; a file is called by its path.
+        What error messages call it, unless it is a file, whose path they give.
 
     Returns
     -------
     Ingredient
-        Its tensors are the source's own, not copies.
+        Its tensors are those of the source, not copies.
 
     Raises
     ------
     NotFittedError
-        If it is a net without weights.
+        If the source is an unfitted net.
     TypeError
-        If it is none of these.
+        If the source has another type.
     FileNotFoundError, ValueError
         If a file cannot be read.
     """
@@ -105,8 +106,8 @@ def open_ingredient(source, label):
     if isinstance(source, NeuralNet):
         if not source.initialized_:
             raise NotFittedError(
-                f"{label} is a net without weights. scikit-learn's clone, hence a pipeline or a "
-                "search, drops the weights of fitted nets: pass paths of stored weights, or wrap "
+                f"{label} is an unfitted net. scikit-learn's clone, which pipelines and searches "
+                "use, drops the weights of fitted nets. Pass paths of stored weights, or wrap "
                 "each net in sklearn.frozen.FrozenEstimator."
             )
         source = source.module_

@@ -1,4 +1,4 @@
-"""Small problems for soups: fine-tuned networks, and a linear one with a known optimum."""
+"""Small problems for soups: fine-tuned networks, and linear models with a known optimum."""
 
 import numpy as np
 import torch
@@ -8,12 +8,12 @@ from torch import nn
 from sklearn_ext.neural import MLP, minibatches, seeded
 
 
-def digits_rows():
-    """Training, mixing and test rows of the digits."""
+def digits_parts():
+    """Return the training, mixing and test samples of the digits."""
     X, y = load_digits(return_X_y=True)
     X = (X / 16.0).astype(np.float32)
-    rows = np.random.RandomState(0).permutation(len(X))
-    return [(X[part], y[part]) for part in (rows[:300], rows[300:600], rows[600:1100])]
+    order = np.random.RandomState(0).permutation(len(X))
+    return [(X[part], y[part]) for part in (order[:300], order[300:600], order[600:1100])]
 
 
 def train(module, X, y, *, seed, n_epochs=12, lr=3e-3, loss=nn.functional.cross_entropy):
@@ -23,16 +23,16 @@ def train(module, X, y, *, seed, n_epochs=12, lr=3e-3, loss=nn.functional.cross_
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     module.train()
     for _ in range(n_epochs):
-        for rows in minibatches(len(X), 32, generator):
+        for index in minibatches(len(X), 32, generator):
             optimizer.zero_grad()
-            loss(module(X[rows]), y[rows]).backward()
+            loss(module(X[index]), y[index]).backward()
             optimizer.step()
     return module.eval()
 
 
 def ingredients(make_module, n, *, shared_start=True, n_epochs=12, lrs=(2e-3, 5e-3)):
-    """Train n modules from one start (or each from its own) on the digits' training rows."""
-    (X, y), _, _ = digits_rows()
+    """Train n modules on the digits, from one start or each from its own."""
+    (X, y), _, _ = digits_parts()
     trained = []
     for k in range(n):
         with seeded(0 if shared_start else k):
@@ -41,12 +41,17 @@ def ingredients(make_module, n, *, shared_start=True, n_epochs=12, lrs=(2e-3, 5e
     return trained
 
 
+def accuracy(module, X, y):
+    with torch.no_grad():
+        return np.mean(module(torch.as_tensor(X)).argmax(dim=1).numpy() == y)
+
+
 def small_mlp():
     return MLP(64, 10, hidden_sizes=(24,))
 
 
 def linear_problem():
-    """Six noisy linear models and rows; the best affine combination is known in closed form."""
+    """Return samples and six linear models whose best combination has a closed form."""
     rng = np.random.default_rng(0)
     X, w = rng.normal(size=(200, 12)), rng.normal(size=12)
     y = X @ w + 0.5 * rng.normal(size=200)
@@ -55,7 +60,7 @@ def linear_problem():
 
 
 class BatchNormNet(nn.Module):
-    """A small network with batch normalisation, a counter and a head."""
+    """A small network with batch normalization, a counter and a head."""
 
     def __init__(self, n_features=64, n_outputs=10):
         super().__init__()
@@ -67,7 +72,7 @@ class BatchNormNet(nn.Module):
 
 
 class TiedNet(nn.Module):
-    """Encoder and decoder share their weights."""
+    """A network of two layers that share their weights, and a head."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +86,7 @@ class TiedNet(nn.Module):
 
 
 class SmallViT(nn.Module):
-    """Patches of 2 x 2 pixels as tokens, two blocks of attention, a head on their mean."""
+    """A transformer on patches of 2 x 2 pixels, with a head on the mean token."""
 
     def __init__(self, width=16, n_outputs=10):
         super().__init__()

@@ -1,57 +1,49 @@
 """Which tensors of a module are mixed, averaged or copied, and what an ingredient must hold."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 _ADAPTER_MARKS = ("lora_A", "lora_B")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of the tensors of a module, by what a soup does to them.
+    """The tensors of a module by name, sorted by what a soup does to them.
 
     Attributes
     ----------
     parameters : dict of str to tensor
-        The module's own parameters; tied ones come once.
+        Parameters of the module. Tied parameters appear once.
     float_buffers : dict of str to tensor
-        Its stored floating buffers, such as running statistics. They are averaged.
+        Stored floating-point buffers, such as running statistics. They are averaged.
     other_buffers : dict of str to tensor
         Stored counters, positions and masks. They are copied.
     aliases : dict of str to tuple of str
-        All names of a parameter, its own first.
+        All names of each tensor, its own name first.
     """
 
-    parameters: dict
-    float_buffers: dict
-    other_buffers: dict
-    aliases: dict
+    parameters: dict[str, nn.Parameter]
+    float_buffers: dict[str, torch.Tensor]
+    other_buffers: dict[str, torch.Tensor]
+    aliases: dict[str, tuple[str, ...]]
 
-    def read(self, tensors, name):
-        """Return a tensor of an ingredient under any of its names."""
+    def read(self, tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """Return a tensor of an ingredient, under any of its names."""
         return tensors[next(key for key in self.aliases[name] if key in tensors)]
 
-    def own_tensors(self):
-        """Everything that a file of the module has to hold; no tensor comes twice."""
+    def own_tensors(self) -> dict[str, torch.Tensor]:
+        """Return all tensors that a file of the module must hold, each of them once."""
         return {**self.parameters, **self.float_buffers, **self.other_buffers}
 
 
-def layout_of(module):
-    """Read the layout of a module.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    Layout
-        Its tensors share memory with the module.
-    """
+def layout_of(module: nn.Module) -> Layout:
+    """Return the layout of a module; its tensors share memory with the module."""
     parameters = dict(module.named_parameters())
     owner = {id(parameter): name for name, parameter in parameters.items()}
-    aliases = {name: (name,) for name in parameters}
+    aliases: dict[str, tuple[str, ...]] = {name: (name,) for name in parameters}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         own = owner[id(parameter)]
         if name != own:
@@ -67,45 +59,46 @@ def layout_of(module):
     )
 
 
-def check_tensors(layout, tensors, label):
-    """Check that an ingredient is a version of the module.
+def check_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor], label: str) -> None:
+    """Check that the tensors of an ingredient fit a module.
 
     Parameters
     ----------
     layout : Layout
+        Layout of the module.
     tensors : mapping of str to tensor
-        Of an ingredient.
+        Tensors of the ingredient.
     label : str
-        What errors call it.
+        What error messages call the ingredient.
 
     Raises
     ------
     ValueError
-        Naming the first tensor that is missing, unknown or of another shape; or if the module is
-        made of adapter factors, whose average is not the average of the adapters.
+        If a tensor is missing, unknown or of another shape; the message names the first one. Or
+        if the module has factors of low-rank adapters, which must not be averaged.
     """
     known = {key for names in layout.aliases.values() for key in names}
     if unknown := next((name for name in tensors if name not in known), None):
         raise ValueError(
-            f"{label} holds a tensor {unknown!r} that the network of the estimator lacks."
+            f"{label} has a tensor {unknown!r}, which the network of the estimator lacks."
         )
     for name, own in layout.own_tensors().items():
         if any(mark in name for mark in _ADAPTER_MARKS):
             raise ValueError(
-                f"{name!r} is a factor of a low-rank adapter. Products of averaged factors are "
-                "not averages of the products: merge each adapter into its network first."
+                f"{name!r} is a factor of a low-rank adapter. The product of averaged factors is "
+                "not the average of the products: merge each adapter into its network first."
             )
         if not any(key in tensors for key in layout.aliases[name]):
             raise ValueError(f"{label} lacks the tensor {name!r} of the network.")
         shape = tuple(layout.read(tensors, name).shape)
         if shape != tuple(own.shape):
             raise ValueError(
-                f"{label}: the tensor {name!r} has shape {shape}, the network's has "
-                f"{tuple(own.shape)}. All ingredients must be of one architecture."
+                f"{label}: the tensor {name!r} has shape {shape}, but the network's has shape "
+                f"{tuple(own.shape)}. All ingredients must have the same architecture."
             )
 
 
-def is_finite(layout):
-    """Whether the module holds neither NaN nor infinity."""
+def is_finite(layout: Layout) -> bool:
+    """Return whether the floating-point tensors of the module are free of NaN and infinity."""
     tensors = [*layout.parameters.values(), *layout.float_buffers.values()]
     return all(bool(torch.isfinite(tensor.detach()).all()) for tensor in tensors)

@@ -1,35 +1,30 @@
 """Weighted sums of tensors of any size and dtype, in little memory."""
 
+from collections.abc import Sequence
+
 import torch
 
-CHUNK = 2**20  # entries: four megabytes of float32, which stay in the cache while others stream by
+CHUNK = 2**20  # entries: 4 MiB of float32 stay in the cache while other tensors stream by
 
 
-def chunks(tensor):
-    """Cut a tensor in pieces of at most `CHUNK` entries; they share its memory.
-
-    Parameters
-    ----------
-    tensor : tensor of any shape
-
-    Returns
-    -------
-    tuple of tensors of one dimension
-    """
+def chunks(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Cut a tensor into one-dimensional pieces of at most `CHUNK` entries that share its memory."""
     return tensor.detach().reshape(-1).split(CHUNK)
 
 
 @torch.no_grad()
-def weighted_sum_(out, tensors, weights):
+def weighted_sum_(
+    out: torch.Tensor, tensors: Sequence[torch.Tensor], weights: Sequence[float]
+) -> torch.Tensor:
     r"""Write :math:`\sum_k \beta_k t_k` into `out`.
 
     Parameters
     ----------
-    out : contiguous floating tensor
-        Of any device; half precision is summed in float32 and rounded once. May be one of the
-        tensors if that comes first.
+    out : contiguous floating-point tensor
+        On any device. A half-precision result is summed in float32 and rounded once. `out` may be
+        one of the tensors if that tensor comes first.
     tensors : sequence of tensors
-        Of the shape of `out`, on any device and of any floating dtype.
+        Tensors of the shape of `out`, on any device and of any floating-point dtype.
     weights : sequence of float
 
     Returns
@@ -42,7 +37,9 @@ def weighted_sum_(out, tensors, weights):
     return out
 
 
-def add_parts_(target, parts, weights):
+def add_parts_(
+    target: torch.Tensor, parts: Sequence[torch.Tensor], weights: Sequence[float]
+) -> None:
     """Do the same as :func:`weighted_sum_`, for one chunk of each tensor."""
     exact = target.dtype in (torch.float32, torch.float64)
     total = target if exact else torch.empty_like(target, dtype=torch.float32)
@@ -53,6 +50,6 @@ def add_parts_(target, parts, weights):
         target.copy_(total)
 
 
-def like(tensor, other):
-    """Return a tensor on the device and in the dtype of another; itself where it is so already."""
+def like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the device and in the dtype of another, without a copy if possible."""
     return tensor.to(other.device, other.dtype)

@@ -1,0 +1,30 @@
+"""Ingredients of soups: where they come from, how they are trained, evaluated and stored."""
+
+from ._evaluation import (
+    Evaluation as Evaluation,
+    SoupNetwork as SoupNetwork,
+    estimate_running_statistics as estimate_running_statistics,
+    warn_of_separate_basins as warn_of_separate_basins,
+)
+from ._files import read_soup as read_soup, save_soup as save_soup
+from ._networks import net_of as net_of, net_with_weights as net_with_weights
+from ._preparation import (
+    IngredientConfig as IngredientConfig,
+    evaluated_ingredients as evaluated_ingredients,
+    prepared_ingredients as prepared_ingredients,
+)
+from ._samples import (
+    Samples as Samples,
+    n_samples_of as n_samples_of,
+    only_the_net_can_read as only_the_net_can_read,
+)
+from ._sources import open_ingredient as open_ingredient
+from ._store import IngredientStore as IngredientStore, weights_by_tensor as weights_by_tensor
+from ._training import parameter_points as parameter_points
+from ._weighted_sums import (
+    CHUNK as CHUNK,
+    add_parts_ as add_parts_,
+    chunks as chunks,
+    like as like,
+    weighted_sum_ as weighted_sum_,
+)

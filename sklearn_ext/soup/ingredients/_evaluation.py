@@ -1,0 +1,160 @@
+"""The network that takes the weights of a soup, and its evaluation on the mixing samples."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import skorch
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...utils._warnings import warn_caller
+from ._layout import is_finite
+from ._samples import Samples
+from ._store import IngredientStore
+
+_BASIN_FACTOR = 2.0
+
+
+class Evaluation(NamedTuple):
+    """Score and mean loss of a network on the mixing samples."""
+
+    score: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class SoupNetwork:
+    """A network with its ingredients. Methods with a trailing underscore change the network.
+
+    Attributes
+    ----------
+    net : skorch.NeuralNet
+        An initialized net whose module takes the weights of ingredients and soups in turn.
+    store : IngredientStore
+        Ingredients of that module.
+    mixing : Samples
+        Samples on which coefficients are learned and networks are evaluated.
+    statistics : Samples
+        Samples on which running statistics are estimated.
+    scorer : callable
+        Returns a score, given a net, X and y.
+    X, y : object
+        The mixing samples as the scorer takes them.
+    refresh_bn : bool
+        Whether running statistics are estimated again for each soup.
+    """
+
+    net: skorch.NeuralNet
+    store: IngredientStore
+    mixing: Samples
+    statistics: Samples
+    scorer: Callable[..., float]
+    X: Any
+    y: Any
+    refresh_bn: bool
+
+    def batch_size(self) -> int:
+        """Return the number of samples of a forward pass in evaluation."""
+        return len(self.mixing) if self.net.batch_size == -1 else self.net.batch_size
+
+    def loss_of(self, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of the network on a batch, with its graph."""
+        return self.net.get_loss(self.net.infer(inputs), targets)
+
+    @torch.no_grad()
+    def evaluate(self, loss_of: Callable[..., torch.Tensor] | None = None) -> Evaluation:
+        """Return the score and loss of the network; `loss_of` can replace the loss of the net."""
+        loss_of = self.loss_of if loss_of is None else loss_of
+        self.net.module_.eval()
+        total = 0.0
+        for inputs, targets in self.mixing.in_order(self.batch_size()):
+            total += float(loss_of(inputs, targets)) * len(targets)
+        return Evaluation(self.score(), total / len(self.mixing))
+
+    def score(self) -> float:
+        """Return the score of the network, at half the cost of :meth:`evaluate`."""
+        return float(self.scorer(self.net, self.X, self.y))
+
+    def evaluate_ingredient_(self, k: int) -> Evaluation:
+        """Return the score and loss of ingredient k, or NaN if its weights are not finite."""
+        self.store.load_(k)
+        finite = is_finite(self.store.layout)
+        return self.evaluate() if finite else Evaluation(math.nan, math.nan)
+
+    def average_(self, members: Sequence[int]) -> None:
+        """Set the network to the mean of some ingredients, buffers included."""
+        self.store.average_(members)
+        self.refresh_buffers_(members)
+
+    def refresh_buffers_(self, members: Sequence[int]) -> None:
+        """Average the buffers of some ingredients, and estimate running statistics again.
+
+        A single member keeps its own statistics, which fit its weights.
+        """
+        self.store.average_buffers_(members)
+        if self.refresh_bn and len(members) > 1:
+            batches = self.statistics.inputs_for_statistics(self.batch_size())
+            estimate_running_statistics(self.net.module_, self.net.infer, batches)
+
+
+@torch.no_grad()
+def estimate_running_statistics(
+    module: nn.Module, forward: Callable[[Any], Any], batches: Iterable[Any]
+) -> None:
+    """Set the running statistics of batch normalization to their averages over batches.
+
+    Activations are not linear in the weights, so the statistics of a soup are not the average of
+    those of its ingredients. Only the batch normalization layers run in training mode: dropout
+    stays off, as it is when the network is used.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        It is left in evaluation mode.
+    forward : callable
+        Runs the module on a batch.
+    batches : iterable
+        Each batch has at least two samples.
+    """
+    layers = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats
+    ]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    module.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain average over batches
+        layer.train()
+    try:
+        for batch in batches:
+            forward(batch)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+            layer.eval()
+
+
+def warn_of_separate_basins(uniform_loss: float, mean_loss: float) -> None:
+    """Warn if the uniform soup is far worse than its ingredients.
+
+    Parameters
+    ----------
+    uniform_loss : float
+        Loss of the uniform soup.
+    mean_loss : float
+        Mean loss of the ingredients.
+    """
+    if not uniform_loss <= _BASIN_FACTOR * abs(mean_loss):
+        warn_caller(
+            f"The uniform soup has a loss of {uniform_loss:.4g}, but its ingredients have a mean "
+            f"loss of {mean_loss:.4g}. The ingredients do not share a basin of the loss, so "
+            "averaging them makes little sense. All of them must be fine-tuned from the same "
+            "weights, head included."
+        )

@@ -1,0 +1,224 @@
+"""From the parameters of a soup and its data to ingredients that are ready to be mixed."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import skorch
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
+
+from ...neural import class_labels, draw_seed, is_fitted_net
+from ...utils._held_out import held_out_mask
+from ...utils._nested import unfrozen
+from ...utils._typing import Array, IntArray
+from ...utils._warnings import warn_caller
+from ._evaluation import Evaluation, SoupNetwork
+from ._networks import initialized_copy, load_weights_, net_of, targets_for_fit
+from ._samples import Samples, n_samples_of, select_samples, targets_of
+from ._sources import list_sources, open_ingredient
+from ._store import IngredientStore
+from ._training import parameter_points, run_seeds, train_ingredients
+
+
+@dataclass(frozen=True)
+class IngredientConfig:
+    """Where ingredients come from and how they are evaluated; the fields are those of a soup."""
+
+    estimator: Any
+    ingredients: Any
+    param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+    n_ingredients: int | None
+    validation_fraction: Any
+    init_params: Any
+    scoring: str | Callable[..., float] | None
+    refresh_bn: bool
+    cache_dir: str | os.PathLike[str] | None
+    n_jobs: int | None
+
+
+@dataclass(frozen=True)
+class PreparedIngredients:
+    """Ingredients that are ready to be mixed.
+
+    Attributes
+    ----------
+    network : SoupNetwork
+    sources : list
+        What each ingredient was opened from.
+    names : list of str
+    params : list of dict
+        Parameters that each ingredient was trained with.
+    kept : bool
+        Whether the sources outlive the fit.
+    """
+
+    network: SoupNetwork
+    sources: list[Any]
+    names: list[str]
+    params: list[dict[str, Any]]
+    kept: bool
+
+
+@contextlib.contextmanager
+def prepared_ingredients(
+    config: IngredientConfig, X: Any, y: Array, rng: np.random.RandomState
+) -> Iterator[PreparedIngredients]:
+    """Open the ingredients of a soup, or train them.
+
+    Parameters
+    ----------
+    config : IngredientConfig
+    X, y : object
+        All checked samples that `fit` got.
+    rng : RandomState
+
+    Yields
+    ------
+    PreparedIngredients
+        Ingredients that were trained without a `cache_dir` are deleted with the context.
+    """
+    sources = None if config.ingredients is None else list_sources(config.ingredients)
+    net = initialized_copy(net_of(config.estimator, sources), X, y, seed=draw_seed(rng))
+    if sources is not None:
+        if config.param_grid is not None:
+            raise ValueError("Pass either ingredients or param_grid, not both.")
+        _check_same_classes(sources, net)
+        everything = np.arange(n_samples_of(X))
+        network = _network(config, net, sources, X, y, everything, everything)
+        params: list[dict[str, Any]] = [{} for _ in sources]
+        yield PreparedIngredients(network, sources, _names_of(sources), params, kept=True)
+        return
+    if config.init_params is not None:
+        start = open_ingredient(config.init_params, "init_params")
+        load_weights_(net, start.tensors, "init_params")
+    training, mixing = _split(net, X, y, config.validation_fraction, rng)
+    points = parameter_points(config.param_grid, config.n_ingredients, rng)
+    seeds = run_seeds(draw_seed(rng), len(points))
+    with contextlib.ExitStack() as stack:
+        folder = config.cache_dir
+        if folder is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        paths = train_ingredients(
+            net,
+            points,
+            seeds,
+            select_samples(X, training),
+            targets_for_fit(net, y[training]),
+            folder=folder,
+            n_jobs=config.n_jobs,
+            resumable=config.cache_dir is not None,
+        )
+        network = _network(config, net, paths, X, y, mixing, training)
+        names = [_name_of_run(k, point) for k, point in enumerate(points)]
+        yield PreparedIngredients(network, paths, names, points, kept=config.cache_dir is not None)
+
+
+def evaluated_ingredients(
+    prepared: PreparedIngredients,
+) -> tuple[PreparedIngredients, list[Evaluation]]:
+    """Evaluate the ingredients, and leave out those that are not finite, with a warning.
+
+    Raises
+    ------
+    ValueError
+        If no ingredient is left.
+    """
+    network = prepared.network
+    evaluations = [network.evaluate_ingredient_(k) for k in range(len(network.store))]
+    kept = [k for k, evaluation in enumerate(evaluations) if np.isfinite(evaluation.loss)]
+    if len(kept) == len(evaluations):
+        return prepared, evaluations
+    names = ", ".join(name for k, name in enumerate(prepared.names) if k not in kept)
+    if not kept:
+        raise ValueError(f"No ingredient has finite weights and a finite loss: {names}.")
+    rest = "One is left, and it is the soup." if len(kept) == 1 else f"{len(kept)} are left."
+    warn_caller(f"Ingredients whose weights or loss are not finite are left out: {names}. {rest}")
+    store = replace(network.store, ingredients=[network.store.ingredients[k] for k in kept])
+    prepared = PreparedIngredients(
+        replace(network, store=store),
+        [prepared.sources[k] for k in kept],
+        [prepared.names[k] for k in kept],
+        [prepared.params[k] for k in kept],
+        prepared.kept,
+    )
+    return prepared, [evaluations[k] for k in kept]
+
+
+def _network(
+    config: IngredientConfig,
+    net: skorch.NeuralNet,
+    sources: Sequence[Any],
+    X: Any,
+    y: Array,
+    mixing: IntArray,
+    statistics: IntArray,
+) -> SoupNetwork:
+    opened = [open_ingredient(s, f"ingredients[{k}]") for k, s in enumerate(sources)]
+    targets = targets_of(net, y)
+    X_mixing = X if len(mixing) == n_samples_of(X) else select_samples(X, mixing)
+    samples = Samples(X_mixing, targets[mixing])
+    return SoupNetwork(
+        net=net,
+        store=IngredientStore.of(
+            net.module_,
+            [ingredient.tensors for ingredient in opened],
+            [ingredient.label for ingredient in opened],
+        ),
+        mixing=samples,
+        statistics=samples
+        if statistics is mixing
+        else Samples(select_samples(X, statistics), targets[statistics]),
+        scorer=check_scoring(net, config.scoring),
+        X=X_mixing,
+        y=y[mixing],
+        refresh_bn=config.refresh_bn,
+    )
+
+
+def _split(
+    net: skorch.NeuralNet,
+    X: Any,
+    y: Array,
+    validation_fraction: Any,
+    rng: np.random.RandomState,
+) -> tuple[IntArray, IntArray]:
+    n = n_samples_of(X)
+    if hasattr(validation_fraction, "split"):
+        return next(iter(validation_fraction.split(np.zeros((n, 1)), y)))
+    strata = targets_of(net, y).numpy() if is_classifier(net) else np.zeros(n, dtype=int)
+    held_out = held_out_mask(strata, validation_fraction, rng)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _check_same_classes(sources: Sequence[Any], net: skorch.NeuralNet) -> None:
+    """Check that the outputs of all fitted nets stand for the same labels."""
+    if not is_classifier(net):
+        return
+    for k, source in enumerate(sources):
+        if is_fitted_net(source) and not np.array_equal(
+            class_labels(unfrozen(source)), class_labels(net)
+        ):
+            raise ValueError(
+                f"ingredients[{k}] was fitted on the classes {class_labels(unfrozen(source))}, "
+                f"but the network on {class_labels(net)}. All must have the same classes."
+            )
+
+
+def _names_of(sources: Sequence[Any]) -> list[str]:
+    return [
+        source if isinstance(source, str) else f"{k}: {type(unfrozen(source)).__name__}"
+        for k, source in enumerate(sources)
+    ]
+
+
+def _name_of_run(k: int, point: Mapping[str, Any]) -> str:
+    values = ", ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in point.items()
+    )
+    return f"{k}: {values}" if values else f"{k}"

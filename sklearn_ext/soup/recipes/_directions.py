@@ -1,0 +1,246 @@
+r"""Inner products with the directions of a block, and steps along them.
+
+Two engines have the same methods. Arrays have one row for each of the T parameter tensors that are
+mixed and one column for each of the b ingredients of the block. The network stands at the origin c
+when an engine is made.
+
+- :class:`StreamedDirections` does not store directions. It reads the ingredients where they are,
+  usually in memory-mapped files, and uses :math:`\langle q, d_i \rangle = \langle q, w_i \rangle -
+  \langle q, c \rangle` and :math:`c + \sum_i y_i d_i = (1 - \sum_i y_i) c + \sum_i y_i w_i`. It
+  holds a copy of the origin, or nothing if the origin is a combination of the block itself.
+- :class:`StoredDirections` keeps the directions of each tensor as an array of shape (b, size). It
+  holds b + 1 models.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from ..ingredients import IngredientStore, add_parts_, chunks, like
+from ._groups import MixedTensors
+
+
+class Directions(Protocol):
+    """What both engines offer."""
+
+    def squared_norms(self) -> torch.Tensor:
+        r"""Return :math:`\lVert d_i \rVert^2` for each tensor."""
+
+    def inner_products(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        r"""Return :math:`\langle q, d_i \rangle` for each tensor."""
+
+    def move_(self, steps: torch.Tensor) -> None:
+        r"""Set the parameters to :math:`c + \sum_i y_i d_i`."""
+
+
+def directions_of_block(
+    store: IngredientStore, mixed: MixedTensors, block: list[int], coef: torch.Tensor, kind: str
+) -> Directions:
+    """Return the engine for the directions of a block.
+
+    Parameters
+    ----------
+    store : IngredientStore
+        Its module is the origin.
+    mixed : MixedTensors
+    block : list of int
+        Indices of the ingredients.
+    coef : tensor of shape (G, N)
+        Coefficients of the origin.
+    kind : {"auto", "streamed", "stored"}
+        "auto" streams on the CPU only: other devices should not wait for files.
+    """
+    parameters = [store.parameters[name].detach() for name in mixed.names]
+    points = store.points(block, mixed.names)
+    if kind == "stored" or (kind == "auto" and parameters[0].device.type != "cpu"):
+        return StoredDirections(parameters, points)
+    origin = coef[mixed.group_of][:, block] if len(block) == len(store) else None
+    return StreamedDirections(parameters, points, origin)
+
+
+class StreamedDirections:
+    r"""Directions that are formed while the ingredients are read.
+
+    Parameters
+    ----------
+    parameters : list of T tensors
+        Parameters of the network, which stands at the origin c. :meth:`move_` changes them in
+        place.
+    points : list of b lists of T tensors
+        The ingredients of the block. They are never changed.
+    origin : tensor of shape (T, b) or None, default=None
+        Coefficients of the origin, if it is a combination of the block. Then :math:`\langle q, c
+        \rangle` is that combination of the :math:`\langle q, w_i \rangle`, and the origin is not
+        copied.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.soup import StreamedDirections
+    >>> weight = torch.zeros(2)
+    >>> points = [[torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 2.0])]]
+    >>> directions = StreamedDirections([weight], points)
+    >>> directions.inner_products([torch.tensor([3.0, 4.0])])
+    tensor([[3., 8.]], dtype=torch.float64)
+    >>> directions.move_(torch.tensor([[0.5, -1.0]]))
+    >>> weight
+    tensor([ 0.5000, -2.0000])
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[torch.Tensor],
+        points: Sequence[Sequence[torch.Tensor]],
+        origin: torch.Tensor | None = None,
+    ) -> None:
+        n_tensors, n_points = len(parameters), len(points)
+        copies = [] if origin is not None else [[p.detach().clone() for p in parameters]]
+        sources = [*copies, *points]
+        if origin is None:
+            origin = torch.zeros(n_tensors, n_points + 1, dtype=torch.float64)
+            origin[:, 0] = 1.0
+        self.origin = origin
+        self.n_copies = len(copies)
+        self.pieces = [
+            list(zip(chunks(w), *(chunks(source[t]) for source in sources), strict=True))
+            for t, w in enumerate(parameters)
+        ]
+
+    def squared_norms(self) -> torch.Tensor:
+        r"""Return :math:`\lVert d_i \rVert^2` for each tensor, before any move.
+
+        Returns
+        -------
+        tensor of float64 of shape (T, b)
+        """
+        return torch.stack([self._squared_distances(pieces) for pieces in self.pieces])
+
+    def _squared_distances(self, pieces: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
+        totals = []
+        for w, *parts in pieces:
+            difference = torch.empty_like(w)  # one buffer for all parts saves memory
+            for part in parts[self.n_copies :]:
+                torch.sub(like(part, w), w, out=difference)
+                totals.append(torch.dot(difference, difference))
+        return torch.stack(totals).view(len(pieces), -1).double().sum(dim=0).cpu()
+
+    def inner_products(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        r"""Return :math:`\langle q, d_i \rangle` for each tensor.
+
+        Parameters
+        ----------
+        gradients : sequence of T tensors
+            q.
+
+        Returns
+        -------
+        tensor of float64 of shape (T, b)
+        """
+        products = torch.stack(
+            [_inner_products(q, pieces) for q, pieces in zip(gradients, self.pieces, strict=True)]
+        )
+        at_origin = (self.origin * products).sum(dim=1, keepdim=True)
+        return products[:, self.n_copies :] - at_origin
+
+    @torch.no_grad()
+    def move_(self, steps: torch.Tensor) -> None:
+        r"""Set the parameters to :math:`c + \sum_i y_i d_i`.
+
+        Parameters
+        ----------
+        steps : tensor of shape (T, b)
+            y, with one row per parameter tensor.
+        """
+        weights = (1.0 - steps.sum(dim=1, keepdim=True)) * self.origin
+        weights[:, self.n_copies :] += steps
+        for pieces, row in zip(self.pieces, weights.tolist(), strict=True):
+            for w, *parts in pieces:
+                add_parts_(w, parts, row)
+
+
+class StoredDirections:
+    """Directions that are kept in memory.
+
+    Parameters
+    ----------
+    parameters : list of T tensors
+        Parameters of the network, which stands at the origin. :meth:`move_` changes them in place.
+    points : list of b lists of T tensors
+        The ingredients of the block. They are never changed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.soup import StoredDirections
+    >>> points = [[torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 2.0])]]
+    >>> directions = StoredDirections([torch.zeros(2)], points)
+    >>> directions.squared_norms()
+    tensor([[1., 4.]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self, parameters: Sequence[torch.Tensor], points: Sequence[Sequence[torch.Tensor]]
+    ) -> None:
+        self.parameters = parameters
+        self.origin = [parameter.detach().clone() for parameter in parameters]
+        self.directions = [
+            _stacked_differences([point[t] for point in points], c)
+            for t, c in enumerate(self.origin)
+        ]
+
+    def squared_norms(self) -> torch.Tensor:
+        r"""Return :math:`\lVert d_i \rVert^2` for each tensor.
+
+        Returns
+        -------
+        tensor of float64 of shape (T, b)
+        """
+        norms = [torch.linalg.vector_norm(D, dim=1).double() for D in self.directions]
+        return torch.stack(norms).square().cpu()
+
+    def inner_products(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        r"""Return :math:`\langle q, d_i \rangle` for each tensor.
+
+        Parameters
+        ----------
+        gradients : sequence of T tensors
+            q.
+
+        Returns
+        -------
+        tensor of float64 of shape (T, b)
+        """
+        products = [D @ q.reshape(-1) for D, q in zip(self.directions, gradients, strict=True)]
+        return torch.stack(products).double().cpu()
+
+    @torch.no_grad()
+    def move_(self, steps: torch.Tensor) -> None:
+        r"""Set the parameters to :math:`c + \sum_i y_i d_i`.
+
+        Parameters
+        ----------
+        steps : tensor of shape (T, b)
+            y, with one row per parameter tensor.
+        """
+        for w, c, D, y in zip(self.parameters, self.origin, self.directions, steps, strict=True):
+            # y @ D reads the rows of D as they lie in memory; D.T @ y would jump between them.
+            w.copy_((like(y, D) @ D).view_as(w)).add_(c)
+
+
+def _inner_products(
+    gradient: torch.Tensor, pieces: Sequence[tuple[torch.Tensor, ...]]
+) -> torch.Tensor:
+    # Chunks are added in float64, so that a large tensor costs no precision.
+    totals = [
+        torch.stack([torch.dot(q, like(part, q)) for part in parts])
+        for q, (_, *parts) in zip(chunks(gradient), pieces, strict=True)
+    ]
+    return torch.stack(totals).double().sum(dim=0).cpu()
+
+
+def _stacked_differences(versions: Sequence[torch.Tensor], origin: torch.Tensor) -> torch.Tensor:
+    out = origin.new_empty((len(versions), origin.numel()))
+    for row, version in zip(out, versions, strict=True):
+        row.copy_(version.reshape(-1)).sub_(origin.reshape(-1))
+    return out

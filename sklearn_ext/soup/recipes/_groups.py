@@ -1,0 +1,98 @@
+"""Groups of parameters that share one set of coefficients."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from sklearn.utils._param_validation import StrOptions
+
+from ...utils._warnings import warn_caller
+from ..ingredients import IngredientStore
+
+GroupingRule = bool | str | Callable[[str], str]
+
+
+def _layer_of(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+# To add a rule, add its name and a function from a parameter's name to its group's name.
+GROUPING_RULES: dict[bool | str, Callable[[str], str]] = {
+    True: str,
+    False: lambda name: "all",
+    "module": _layer_of,
+}
+LAYERWISE_CONSTRAINT = [
+    "boolean",
+    StrOptions({rule for rule in GROUPING_RULES if isinstance(rule, str)}),
+    callable,
+]
+
+
+def parameter_groups(names: Iterable[str], layerwise: GroupingRule) -> dict[str, list[str]]:
+    """Divide the parameters of a network into groups.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the parameters of a module.
+    layerwise : bool, "module" or callable
+        True makes each tensor a group of its own. False puts all tensors in one group. "module"
+        groups the tensors of a layer, such as its weight and bias. A callable takes the name of a
+        parameter and returns the name of its group.
+
+    Returns
+    -------
+    dict of str to list of str
+        The names of the tensors in each group. Groups are in the order of their first tensors.
+
+    Examples
+    --------
+    >>> from sklearn_ext.soup import parameter_groups
+    >>> parameter_groups(["0.weight", "0.bias", "2.weight"], "module")
+    {'0': ['0.weight', '0.bias'], '2': ['2.weight']}
+    """
+    group_name = layerwise if callable(layerwise) else GROUPING_RULES[layerwise]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(group_name(name), []).append(name)
+    return groups
+
+
+@dataclass(frozen=True)
+class MixedTensors:
+    """The tensors whose coefficients are learned, and the groups that they belong to.
+
+    Attributes
+    ----------
+    names : list of str
+        The T tensors that differ between ingredients.
+    group_of : tensor of int64 of shape (T,)
+        Index of the group of each tensor.
+    n_groups : int
+        Number G of all groups. A group whose tensors are equal in all ingredients is counted,
+        and its coefficients stay as they are.
+    """
+
+    names: list[str]
+    group_of: torch.Tensor
+    n_groups: int
+
+
+def mixed_tensors(
+    store: IngredientStore, groups: Mapping[str, list[str]], n_samples: int
+) -> MixedTensors:
+    """Find the tensors that differ between ingredients, and their groups.
+
+    Warns if there are more coefficients to learn than samples.
+    """
+    index = {name: g for g, members in enumerate(groups.values()) for name in members}
+    names = store.differing_parameters()
+    group_of = torch.tensor([index[name] for name in names], dtype=torch.int64)
+    n_coefficients = len(store) * len(set(group_of.tolist()))
+    if n_samples < n_coefficients:
+        warn_caller(
+            f"{n_coefficients} coefficients are learned on {n_samples} samples. Use more mixing "
+            "samples, or fewer groups: layerwise='module' or layerwise=False."
+        )
+    return MixedTensors(names, group_of, len(groups))

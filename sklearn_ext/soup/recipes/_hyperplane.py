@@ -1,0 +1,204 @@
+"""Coefficients of any sign that sum to 1: block coordinate descent on the hyperplane."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...neural import draw_seed, seeded
+from ..ingredients import IngredientStore, Samples
+from ._descent import CoefficientDescent, LearnedCoefficients, MixingConfig, training_only
+from ._directions import directions_of_block
+from ._gradient import coefficient_gradient, coefficients_after_step, direction_scales, sum_by_group
+from ._groups import mixed_tensors, parameter_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class MEHLConfig(MixingConfig):
+    """Settings of :func:`learn_coefficients`.
+
+    :class:`~sklearn_ext.MEHLSoup` has parameters of the same names and describes them at length.
+
+    Parameters
+    ----------
+    layerwise : bool, "module" or callable, default=True
+        How parameters are grouped, as in :func:`parameter_groups`.
+
+    max_epochs : int, default=5
+        Passes over the mixing samples for each block.
+
+    min_iter : int, default=50
+        Lower bound on the number of steps for each block.
+
+    learning_rate : float, default=0.03
+        Peak learning rate.
+
+    batch_size : int, default=64
+        Number of mixing samples per step.
+
+    optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
+        Optimizer of the coefficients. Its weight decay is set to 0.
+
+    warmup : float or None, default=0.2
+        Fraction of the steps in which the learning rate rises, before it falls along a cosine.
+        None keeps it constant.
+
+    clip_norm : float or None, default=1.0
+        Largest norm of the gradient with respect to the weights.
+
+    directions : {"auto", "streamed", "stored"}, default="auto"
+        Whether ingredients are read at each step or kept in memory.
+
+    block_size : int or None, default=None
+        Number of ingredients that are mixed at a time. None mixes all of them.
+
+    n_outer : int, default=1
+        Passes over all ingredients.
+
+    scale : {"mean", "unit", "raw"}, default="mean"
+        Unit of the learning rate along the directions.
+
+    start : {"mean", "first_block"}, default="mean"
+        Whether the first block starts from the mean of all ingredients or from its own mean.
+
+    Examples
+    --------
+    >>> from sklearn_ext.soup import MEHLConfig
+    >>> MEHLConfig(block_size=4).learning_rate
+    0.03
+    """
+
+    block_size: int | None = None
+    n_outer: int = 1
+    scale: str = "mean"
+    start: str = "mean"
+
+
+def learn_coefficients(
+    module: nn.Module,
+    ingredients: Sequence[Mapping[str, torch.Tensor]],
+    X: Any,
+    y: Any,
+    loss: Callable[[Any, torch.Tensor], torch.Tensor],
+    *,
+    config: MEHLConfig,
+    rng: np.random.RandomState,
+) -> LearnedCoefficients:
+    r"""Learn the coefficients of a hyperplane learned soup by block coordinate descent.
+
+    Each block starts from the current soup, as the origin c of its directions, with a fresh
+    optimizer and learning rate schedule. A step runs one backward pass through one combined
+    network and follows :func:`coefficient_gradient`. A later block can shrink the coefficients of
+    earlier ones, so on a convex problem the scheme reaches the optimum of the whole hyperplane
+    for any block size.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A module of the architecture of the ingredients. Its weights are left at the soup, and it
+        is left in evaluation mode. It runs in training mode meanwhile: its buffers, such as
+        running statistics, need to be set afterwards.
+    ingredients : sequence of mappings of str to tensor
+        N state dicts. They are read and never changed.
+    X : array, tensor, mapping of them, or torch.utils.data.Dataset
+        Inputs of the mixing samples.
+    y : array or tensor of shape (n_samples, ...)
+        Targets of the mixing samples, in the form that `loss` takes.
+    loss : callable
+        Takes a batch of inputs and targets, and returns the mean loss of the module as a tensor
+        of shape ().
+    config : MEHLConfig
+        Settings.
+    rng : numpy.random.RandomState
+        Source of the blocks and of the order of the samples.
+
+    Returns
+    -------
+    LearnedCoefficients
+        ``coef``, a float64 tensor of shape (n_groups, n_ingredients) whose rows sum to 1;
+        ``groups``, the names of the tensors in each group; and ``history``, a dict for each step.
+
+    Raises
+    ------
+    ValueError
+        If the ingredients do not fit the module, or if the loss is not finite.
+
+    References
+    ----------
+    .. [1] T. Li, W. Jiang, F. Liu, X. Huang, J. T. Kwok, "Learning Scalable Model Soup on a Single
+       GPU: An Efficient Subspace Training Strategy", ECCV 2024, arXiv:2407.03641.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_ext.soup import MEHLConfig, learn_coefficients
+    >>> module = torch.nn.Linear(2, 1, bias=False)
+    >>> ingredients = [{"weight": torch.tensor([[1.0, 0.0]])},
+    ...                {"weight": torch.tensor([[0.0, 1.0]])}]
+    >>> X = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> y = X @ torch.tensor([[2.0], [-1.0]])
+    >>> result = learn_coefficients(
+    ...     module, ingredients, X, y,
+    ...     lambda inputs, targets: torch.nn.functional.mse_loss(module(inputs), targets),
+    ...     config=MEHLConfig(learning_rate=0.1, min_iter=200),
+    ...     rng=np.random.RandomState(0),
+    ... )
+    >>> result.coef.numpy().round(2)
+    array([[ 2., -1.]])
+    """
+    store = IngredientStore.of(module, ingredients)
+    samples = Samples(X, torch.as_tensor(y))
+    groups = parameter_groups(store.parameters, config.layerwise)
+    mixed = mixed_tensors(store, groups, len(samples))
+    n = len(store)
+    block_size = n if config.block_size is None else config.block_size
+    blocks = _random_blocks(n, block_size, config.n_outer, rng)
+    start = blocks[0][1] if config.start == "first_block" and mixed.names else list(range(n))
+    store.average_(start)
+    coef = torch.zeros((mixed.n_groups, n), dtype=torch.float64)
+    coef[:, start] = 1.0 / len(start)
+    history: list[dict[str, Any]] = []
+    if not mixed.names:
+        return LearnedCoefficients(coef, groups, history)
+    weights = [store.parameters[name] for name in mixed.names]
+    with training_only(module, mixed.names), seeded(draw_seed(rng), weights[0].device):
+        for number, (outer, block) in enumerate(blocks):
+            directions = None  # free the block before, whose directions may be stored
+            directions = directions_of_block(store, mixed, block, coef, config.directions)
+            norms = sum_by_group(directions.squared_norms(), mixed.group_of, mixed.n_groups).sqrt()
+            scales = direction_scales(norms, config.scale)
+            if not scales.any():
+                continue  # the only ingredient of the block is the origin itself
+            z = torch.zeros_like(scales, requires_grad=True)
+            descent = CoefficientDescent([z], samples, config, draw_seed(rng))
+            for inputs, targets in descent.batches():
+                value = loss(inputs, targets)
+                q = torch.autograd.grad(value, weights, materialize_grads=True)
+                z.grad = scales * coefficient_gradient(
+                    q, directions, mixed.group_of, mixed.n_groups, clip_norm=config.clip_norm
+                )
+                del q  # as large as the network, and not needed during the next backward pass
+                descent.step(value)
+                directions.move_((scales * z.detach())[mixed.group_of])
+            coef = coefficients_after_step(coef, block, scales * z.detach())
+            history += [{"outer": outer, "block": number, **step} for step in descent.history]
+    return LearnedCoefficients(coef, groups, history)
+
+
+def _random_blocks(
+    n_ingredients: int, block_size: int, n_outer: int, rng: np.random.RandomState
+) -> list[tuple[int, list[int]]]:
+    """Cut a random order of the ingredients into blocks, anew for each pass over them.
+
+    The last block of a pass may be smaller than the others.
+    """
+    orders = [rng.permutation(n_ingredients).tolist() for _ in range(n_outer)]
+    return [
+        (outer, order[k : k + block_size])
+        for outer, order in enumerate(orders)
+        for k in range(0, n_ingredients, block_size)
+    ]

@@ -1,0 +1,227 @@
+"""Where ingredients come from: nets, files, or training from one start."""
+
+import copy
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from torch import nn
+
+from sklearn_ext import MEHLSoup, UniformSoup
+from sklearn_ext.neural import NetClassifier, save_tensors
+from sklearn_ext.soup.ingredients import warn_of_separate_basins
+from tests.soup.problems import digits_parts, ingredients, small_mlp
+
+QUICK = {"min_iter": 5, "max_epochs": 1, "layerwise": False, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def modules():
+    return ingredients(small_mlp, 3, n_epochs=6)
+
+
+@pytest.fixture(scope="module")
+def mixing():
+    return digits_parts()[1]
+
+
+@pytest.fixture
+def net():
+    return NetClassifier(small_mlp(), max_epochs=3, random_state=0)
+
+
+def fitted_net(module, X, y):
+    net = NetClassifier(copy.deepcopy(module), max_epochs=0).fit(X, y)
+    assert torch.equal(net.module_[-1].weight, module[-1].weight)
+    return net
+
+
+def stored(modules, folder, suffix):
+    folder.mkdir()
+    for k, module in enumerate(modules):
+        path = folder / f"run {k}{suffix}"
+        if suffix == ".safetensors":
+            save_tensors(path, module.state_dict())
+        else:
+            torch.save(module.state_dict(), path)
+    return folder
+
+
+def test_all_kinds_of_sources_give_the_same_soup(modules, mixing, net, tmp_path):
+    X, y = mixing
+    nets = [fitted_net(module, X, y) for module in modules]
+    files = stored(modules, tmp_path / "safe", ".safetensors")
+    sources = {
+        "modules": modules,
+        "state dicts": [module.state_dict() for module in modules],
+        "nets": nets,
+        "frozen nets": [FrozenEstimator(fitted) for fitted in nets],
+        "a folder": files,
+        "a pattern": str(files / "run *.safetensors"),
+        "paths": sorted(files.iterdir()),
+        ".pt": stored(modules, tmp_path / "pt", ".pt"),
+        ".pth": stored(modules, tmp_path / "pth", ".pth"),
+        "mixed": [nets[0], modules[1], str(files / "run 2.safetensors")],
+    }
+    coefs = {
+        name: MEHLSoup(net, ingredients=source, **QUICK).fit(X, y).coef_
+        for name, source in sources.items()
+    }
+    for name, coef in coefs.items():
+        # Where a tensor begins in memory decides the order in which sums are vectorised.
+        np.testing.assert_allclose(coef, coefs["modules"], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_files_written_by_skorch_are_read(modules, mixing, net, tmp_path):
+    fitted = fitted_net(modules[0], *mixing)
+    fitted.save_params(f_params=tmp_path / "a.safetensors", use_safetensors=True)
+    fitted.save_params(f_params=tmp_path / "b.pt")
+    soup = UniformSoup(net, ingredients=tmp_path).fit(*mixing)
+    assert torch.equal(soup.estimator_.module_[-1].weight, modules[0][-1].weight)
+    assert soup.ingredient_names_ == [str(tmp_path / "a.safetensors"), str(tmp_path / "b.pt")]
+
+
+def test_nothing_in_a_file_is_executed(mixing, net, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"weight": Trap()}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=r"bad\.pt"):
+        UniformSoup(net, ingredients=[tmp_path / "bad.pt"]).fit(*mixing)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_fit_does_not_change_ingredients_or_estimator(modules, mixing):
+    X, y = mixing
+    nets = [fitted_net(module, X, y) for module in modules]
+    MEHLSoup(nets[0], ingredients=nets, **QUICK).fit(X, y)
+    for module, fitted in zip(modules, nets, strict=True):
+        for name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, fitted.module_.state_dict()[name])
+
+
+def test_default_architecture_is_that_of_the_first_ingredient(modules, mixing):
+    X, y = mixing
+    by_module = MEHLSoup(ingredients=modules, **QUICK).fit(X, y)
+    by_net = MEHLSoup(ingredients=[fitted_net(module, X, y) for module in modules], **QUICK)
+    np.testing.assert_array_equal(by_module.coef_, by_net.fit(X, y).coef_)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda model: model.pop("3.weight"), r"c\.safetensors lacks the tensor '3\.weight'"),
+        (
+            lambda model: model.update({"3.weight": torch.zeros(10, 25)}),
+            r"c\.safetensors: the tensor '3\.weight' has shape \(10, 25\).*\(10, 24\)",
+        ),
+        (
+            lambda model: model.update(other=torch.zeros(1)),
+            r"c\.safetensors has a tensor 'other'",
+        ),
+    ],
+)
+def test_error_names_the_tensor_that_does_not_fit(modules, mixing, net, tmp_path, damage, message):
+    save_tensors(tmp_path / "a.safetensors", modules[0].state_dict())
+    model = dict(modules[1].state_dict())
+    damage(model)
+    save_tensors(tmp_path / "c.safetensors", model)
+    with pytest.raises(ValueError, match=message):
+        UniformSoup(net, ingredients=str(tmp_path / "*")).fit(*mixing)
+
+
+@pytest.mark.parametrize("nothing", [[], "no such *", Path("nowhere.safetensors")])
+def test_empty_ingredients_are_an_error(mixing, net, nothing):
+    with pytest.raises((ValueError, FileNotFoundError), match=r"matches nothing|no file"):
+        UniformSoup(net, ingredients=nothing).fit(*mixing)
+
+
+def test_invalid_sources_are_refused(modules, mixing, net):
+    with pytest.raises(TypeError, match=r"ingredients\[1\] must be a fitted skorch net.*int"):
+        UniformSoup(net, ingredients=[modules[0], 3]).fit(*mixing)
+    with pytest.raises(ValueError, match="list of networks or paths"):
+        UniformSoup(net, ingredients=modules[0].state_dict()).fit(*mixing)
+    with pytest.raises(TypeError, match="estimator must be None, a skorch net"):
+        UniformSoup(UniformSoup(), ingredients=modules).fit(*mixing)
+    with pytest.raises(ValueError, match="either ingredients or param_grid"):
+        UniformSoup(net, ingredients=modules, param_grid={"lr": [0.1]}).fit(*mixing)
+
+
+def test_error_explains_that_clone_drops_the_weights_of_nets(modules, mixing, net):
+    nets = [fitted_net(module, *mixing) for module in modules]
+    with pytest.raises(NotFittedError, match="FrozenEstimator"):
+        clone(UniformSoup(net, ingredients=nets)).fit(*mixing)
+    frozen = [FrozenEstimator(fitted) for fitted in nets]
+    clone(UniformSoup(net, ingredients=frozen)).fit(*mixing)
+
+
+def test_nets_fitted_on_different_classes_are_refused(modules, mixing):
+    X, y = mixing
+    nets = [fitted_net(modules[0], X, y), fitted_net(modules[1], X, y + 1)]
+    with pytest.raises(ValueError, match=r"ingredients\[1\] was fitted on the classes \[ 1"):
+        UniformSoup(ingredients=nets).fit(X, y)
+
+
+def test_unknown_and_missing_labels(modules, mixing):
+    X, y = mixing
+    fitted = fitted_net(modules[0], X, y)
+    with pytest.raises(ValueError, match="none of the classes"):
+        UniformSoup(fitted, ingredients=modules).fit(X, y + 1)
+    with pytest.warns(UserWarning, match=r"no samples of the classes \[9\]"):
+        UniformSoup(fitted, ingredients=modules).fit(X[y < 9], y[y < 9])
+    plain = skorch.NeuralNetClassifier(small_mlp(), criterion=nn.CrossEntropyLoss)
+    with pytest.raises(ValueError, match="10 outputs, but y has 9 classes"):
+        UniformSoup(plain, ingredients=modules).fit(X[y < 9], y[y < 9])
+    with pytest.raises(ValueError, match=r"\(1, 10\) for one sample, but y requires \(1, 9\)"):
+        UniformSoup(NetClassifier(small_mlp()), ingredients=modules).fit(X[y < 9], y[y < 9])
+
+
+def test_low_rank_adapter_factors_are_refused(mixing):
+    class Adapted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lora_A = nn.Linear(64, 2, bias=False)
+            self.lora_B = nn.Linear(2, 10, bias=False)
+
+        def forward(self, X):
+            return self.lora_B(self.lora_A(X))
+
+    with pytest.raises(ValueError, match="merge each adapter"):
+        UniformSoup(ingredients=[Adapted(), Adapted()]).fit(*mixing)
+
+
+def test_ingredients_that_are_not_finite_are_left_out(modules, mixing, net):
+    bad = copy.deepcopy(modules[1])
+    with torch.no_grad():
+        bad[-1].bias[0] = np.nan
+    with pytest.warns(UserWarning, match="left out: 1: MLP. 2 are left"):
+        soup = UniformSoup(net, ingredients=[modules[0], bad, modules[2]]).fit(*mixing)
+    assert soup.coef_.shape == (1, 2)
+    assert soup.ingredient_names_ == ["0: MLP", "2: MLP"]
+    with pytest.warns(UserWarning, match="One is left, and it is the soup"):
+        soup = UniformSoup(net, ingredients=[bad, modules[2]]).fit(*mixing)
+    assert torch.equal(soup.estimator_.module_[-1].weight, modules[2][-1].weight)
+    with pytest.raises(ValueError, match="No ingredient has finite weights"):
+        UniformSoup(net, ingredients=[bad, bad]).fit(*mixing)
+
+
+def test_warns_if_ingredients_have_different_starts(mixing, net):
+    strangers = ingredients(small_mlp, 4, shared_start=False, n_epochs=25)
+    with pytest.warns(UserWarning, match="do not share a basin"):
+        soup = UniformSoup(net, ingredients=strangers).fit(*mixing)
+    assert soup.soup_scores_["uniform"] < 0.7 < soup.ingredient_scores_.min()
+
+
+def test_basin_warning_starts_at_twice_the_mean_loss():
+    with warnings.catch_warnings(action="error"):
+        warn_of_separate_basins(1.9, 1.0)
+    with pytest.warns(UserWarning, match="do not share a basin"):
+        warn_of_separate_basins(2.1, 1.0)

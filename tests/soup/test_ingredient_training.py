@@ -1,0 +1,221 @@
+"""Training of ingredients: one start, a grid, a cache, parallel runs."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import loguniform
+from sklearn.base import clone
+from sklearn.model_selection import PredefinedSplit
+from torch import nn
+
+from sklearn_ext import MEHLSoup, UniformSoup
+from sklearn_ext.neural import MLP, NetClassifier, NetRegressor, load_tensors, save_tensors
+from sklearn_ext.soup.ingredients import parameter_points
+from tests.soup.problems import digits_parts, ingredients, small_mlp
+
+
+class WithDropout(MLP):
+    """A perceptron with a parameter that changes no shape."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__(64, 10, (16,))
+        self.append(nn.Dropout(dropout))
+
+
+class Embedding(nn.Module):
+    """A network of two inputs, one of them integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.EmbeddingBag(20, 8)
+        self.head = nn.Linear(9, 2)
+
+    def forward(self, tokens, length):
+        return self.head(torch.cat((self.table(tokens), length), dim=1))
+
+
+QUICK = {"min_iter": 5, "max_epochs": 1, "layerwise": False, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def modules():
+    return ingredients(small_mlp, 3, n_epochs=6)
+
+
+@pytest.fixture(scope="module")
+def mixing():
+    return digits_parts()[1]
+
+
+@pytest.fixture
+def net():
+    return NetClassifier(small_mlp(), max_epochs=3, random_state=0)
+
+
+def fitted_net(module, X, y):
+    net = NetClassifier(copy.deepcopy(module), max_epochs=0).fit(X, y)
+    assert torch.equal(net.module_[-1].weight, module[-1].weight)
+    return net
+
+
+def test_ingredients_start_from_the_same_weights(net):
+    X, y = digits_parts()[0]
+    soup = UniformSoup(net, param_grid={"lr": [0.0, 1e-6]}, random_state=0).fit(X, y)
+    start = soup.estimator_.module_[1].weight
+    again = UniformSoup(net, n_ingredients=1, param_grid={"lr": [0.0]}, random_state=0).fit(X, y)
+    torch.testing.assert_close(again.estimator_.module_[1].weight, start, rtol=0, atol=1e-4)
+    assert soup.ingredient_params_ == [{"lr": 0.0}, {"lr": 1e-6}]
+    assert soup.ingredients_ is None
+
+
+@pytest.mark.parametrize("kind", ["path", "module", "state dict", "net", "fitted estimator"])
+def test_init_params_sets_the_common_start(net, modules, tmp_path, kind):
+    X, y = digits_parts()[0]
+    module = modules[0]
+    save_tensors(tmp_path / "start.safetensors", module.state_dict())
+    starts = {
+        "path": tmp_path / "start.safetensors",
+        "module": module,
+        "state dict": module.state_dict(),
+        "net": fitted_net(module, X, y),
+        "fitted estimator": None,
+    }
+    estimator = fitted_net(module, X, y) if kind == "fitted estimator" else net
+    soup = UniformSoup(estimator, init_params=starts[kind], param_grid={"lr": [0.0]}).fit(X, y)
+    assert torch.equal(soup.estimator_.module_[-1].weight, module[-1].weight)
+
+
+def test_results_do_not_depend_on_n_jobs(net):
+    X, y = digits_parts()[0]
+    first, second = (
+        MEHLSoup(net, param_grid={"lr": [1e-3, 3e-3]}, n_jobs=n_jobs, **QUICK).fit(X, y)
+        for n_jobs in (1, 2)
+    )
+    np.testing.assert_array_equal(first.coef_, second.coef_)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+def test_cache_dir_is_used_again_if_nothing_has_changed(net, tmp_path):
+    X, y = digits_parts()[0]
+    soup = UniformSoup(
+        net, param_grid={"lr": [1e-3, 3e-3]}, cache_dir=tmp_path / "runs", random_state=0
+    ).fit(X, y)
+    written = {path: path.stat().st_mtime_ns for path in map(Path, soup.ingredients_)}
+    Path(soup.ingredients_[1]).unlink()
+    mehl = MEHLSoup(net, param_grid={"lr": [1e-3, 3e-3]}, cache_dir=tmp_path / "runs", **QUICK)
+    mehl.fit(X, y)
+    assert mehl.ingredients_ == soup.ingredients_
+    first, second = written
+    assert first.stat().st_mtime_ns == written[first]
+    assert second.stat().st_mtime_ns != written[second]
+    np.testing.assert_array_equal(mehl.ingredient_losses_, soup.ingredient_losses_)
+
+    others = [
+        clone(soup).set_params(random_state=1),
+        clone(soup).set_params(param_grid={"lr": [2e-3]}),
+        clone(soup).set_params(estimator__max_epochs=2),
+        clone(soup).set_params(validation_fraction=0.3),
+    ]
+    for other in others:
+        assert not set(other.fit(X, y).ingredients_) & set(soup.ingredients_)
+
+
+def test_splitter_selects_the_mixing_samples(net):
+    X, y = digits_parts()[0]
+    fold = np.where(np.arange(len(X)) < 60, 0, -1)
+    soup = UniformSoup(
+        net, n_ingredients=2, validation_fraction=PredefinedSplit(fold), random_state=0
+    ).fit(X, y)
+    assert soup.soup_scores_["soup"] == np.mean(soup.predict(X[:60]) == y[:60])
+
+
+def test_error_if_no_sample_can_be_held_out(net):
+    X, y = digits_parts()[0]
+    first = np.unique(y, return_index=True)[1]
+    with pytest.raises(ValueError, match="held out of training, but no class has two"):
+        UniformSoup(net, n_ingredients=2, random_state=0).fit(X[first], y[first])
+
+
+def test_parameter_points_of_grids_and_distributions():
+    rng = np.random.RandomState(0)
+    grid = {"lr": [1, 2], "batch_size": [3, 4]}
+    assert parameter_points(None, None, rng) == [{}] * 3
+    assert len(parameter_points(grid, None, rng)) == 4
+    few = parameter_points(grid, 2, rng)
+    assert len({tuple(point.items()) for point in few}) == 2
+    many = parameter_points(grid, 6, rng)
+    assert many[4:] == many[:2]
+    drawn = parameter_points({"lr": loguniform(1e-4, 1e-2)}, 5, rng)
+    assert len({point["lr"] for point in drawn}) == 5
+    assert parameter_points([{"lr": [1]}, {"batch_size": [2]}], None, rng) == [
+        {"lr": 1},
+        {"batch_size": 2},
+    ]
+
+
+def test_module_parameters_are_set_before_the_weights():
+    X, y = digits_parts()[0]
+
+    soup = UniformSoup(
+        NetClassifier(WithDropout, max_epochs=3, random_state=0),
+        param_grid={"module__dropout": [0.0, 0.2]},
+        random_state=0,
+    ).fit(X, y)
+    assert soup.soup_losses_["uniform"] < 2 * soup.ingredient_losses_.mean()
+
+
+def test_regressors_and_plain_skorch_nets():
+    from skorch import NeuralNetClassifier, NeuralNetRegressor
+
+    X, y = digits_parts()[0]
+    plain = NeuralNetClassifier(
+        small_mlp(), criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=3
+    )
+    soup = MEHLSoup(plain, n_ingredients=2, **QUICK).fit(X, y)
+    assert soup.predict_proba(X).shape == (300, 10)
+    assert soup.classes_.tolist() == list(range(10))
+    for Net in (NetRegressor, NeuralNetRegressor):
+        net = Net(MLP(64, 1, (16,)), train_split=None, verbose=0, max_epochs=3)
+        soup = MEHLSoup(net, n_ingredients=2, **QUICK).fit(X, y.astype(np.float32))
+        assert soup.predict(X).ravel().shape == (300,)
+        assert not hasattr(soup, "predict_proba")
+        assert not hasattr(soup, "classes_")
+
+
+def test_dict_of_tensors_is_passed_to_the_net():
+    rng = np.random.RandomState(0)
+    tokens = torch.as_tensor(rng.randint(20, size=(80, 5)))
+    X = {"tokens": tokens, "length": torch.rand(80, 1)}
+    y = (tokens[:, 0] > 10).numpy().astype(int)
+    from skorch import NeuralNetClassifier
+
+    net = NeuralNetClassifier(
+        Embedding, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=2
+    )
+    soup = MEHLSoup(net, n_ingredients=2, **QUICK).fit(X, y)
+    assert soup.predict(X).shape == (80,)
+    assert soup.input_shape_ is None
+    with pytest.raises(ValueError, match="80 in X and 79 in y"):
+        MEHLSoup(net, n_ingredients=2).fit(X, y[:79])
+
+
+def test_cache_dir_holds_the_common_start(net, tmp_path):
+    X, y = digits_parts()[0]
+    UniformSoup(net, n_ingredients=1, cache_dir=tmp_path, random_state=0).fit(X, y)
+    (start,) = tmp_path.glob("start-*.safetensors")
+    assert torch.equal(load_tensors(start)["3.bias"], net.module[-1].bias)
+
+
+def test_fitted_estimator_gives_weights_but_not_momentum():
+    X, y = digits_parts()[0]
+    fitted = NetClassifier(small_mlp, max_epochs=3, random_state=0).fit(X, y)
+    start = {name: tensor.clone() for name, tensor in fitted.module_.state_dict().items()}
+    once = {"n_ingredients": 1, "random_state": 0}
+    soup = UniformSoup(fitted, **once).fit(X, y)
+    afresh = UniformSoup(clone(fitted), init_params=start, **once).fit(X, y)
+    for name, tensor in soup.estimator_.module_.state_dict().items():
+        assert torch.equal(tensor, afresh.estimator_.module_.state_dict()[name])
+        assert not torch.equal(tensor, start[name])
