@@ -14,15 +14,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from ..utils._random import local_random_state
-from ._engine import make_engine
-from ._feature_maps import FeatureMap, evaluate, mean_values
-from ._feature_selection import SELECTIONS
-from ._graphs import GRAPHS, check_graph, make_graph, n_components
-from ._networked import fit_over_network
-from ._node_rows import check_labels, deal_rows, encode_nodes, rows_by_label
-from ._setup import Settings
+from ._config import Settings
+from ._node_samples import check_labels, deal_rows, encode_nodes, rows_by_label
 from ._simulation import add_rows, simulate
-from ._solvers import SOLVERS
+from .maths._engine import make_engine
+from .maths._feature_maps import FeatureMap, evaluate, mean_values
+from .maths._graphs import GRAPHS, check_graph, make_graph, n_components
+from .maths._random_features import SELECTIONS
+from .maths._solvers import SOLVERS
+from .network._network_fit import fit_over_network
 
 CONSENSUS_WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 _ENTROPY_BOUND = 2**31 - 1

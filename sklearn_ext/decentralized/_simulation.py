@@ -6,13 +6,13 @@ from functools import partial
 import numpy as np
 from joblib import Parallel, delayed
 
-from ._consensus import anchored_consensus_system, consensus_system
-from ._cross_validation import cross_validate, fold_numbers, network_mean
-from ._feature_selection import select_map
-from ._ledger import report, round_floats, setup_floats
-from ._setup import announcement, summarize
-from ._solvers import SOLVERS
-from ._statistics import node_statistics
+from ._config import announcement, summarize
+from .maths._consensus import anchored_consensus_system, consensus_system
+from .maths._cross_validation import cross_validate, fold_numbers, network_mean
+from .maths._random_features import select_map
+from .maths._solvers import SOLVERS
+from .maths._statistics import node_statistics
+from .network._communication import report, round_floats, setup_floats
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_ext.decentralized._consensus import consensus_system
-from sklearn_ext.decentralized._engine_numba import NumbaEngine
-from sklearn_ext.decentralized._feature_maps import FeatureMap
-from sklearn_ext.decentralized._graphs import make_graph
-from sklearn_ext.decentralized._statistics import node_statistics
+from sklearn_ext.decentralized.maths._consensus import consensus_system
+from sklearn_ext.decentralized.maths._engine_numba import NumbaEngine
+from sklearn_ext.decentralized.maths._feature_maps import FeatureMap
+from sklearn_ext.decentralized.maths._graphs import make_graph
+from sklearn_ext.decentralized.maths._statistics import node_statistics
 
 ENGINE = NumbaEngine()
 

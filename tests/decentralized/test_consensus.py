@@ -8,10 +8,10 @@ from scipy.linalg import block_diag
 from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 
-from sklearn_ext.decentralized._consensus import anchored_consensus_system
-from sklearn_ext.decentralized._feature_maps import FeatureMap
-from sklearn_ext.decentralized._graphs import make_graph
-from sklearn_ext.decentralized._solvers import solve_direct, solve_jacobi
+from sklearn_ext.decentralized.maths._consensus import anchored_consensus_system
+from sklearn_ext.decentralized.maths._feature_maps import FeatureMap
+from sklearn_ext.decentralized.maths._graphs import make_graph
+from sklearn_ext.decentralized.maths._solvers import solve_direct, solve_jacobi
 from tests.decentralized.problems import ENGINE, make_problem, smooth_targets
 
 every_graph = pytest.mark.parametrize("graph", ["ring", "star", "path", "complete", "random"])

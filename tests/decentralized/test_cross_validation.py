@@ -8,9 +8,9 @@ from sklearn.datasets import make_friedman1
 from sklearn.model_selection import KFold
 
 from sklearn_ext import DecentralizedRFKRR
-from sklearn_ext.decentralized._consensus import consensus_system
-from sklearn_ext.decentralized._cross_validation import cross_validate
-from sklearn_ext.decentralized._solvers import solve_direct
+from sklearn_ext.decentralized.maths._consensus import consensus_system
+from sklearn_ext.decentralized.maths._cross_validation import cross_validate
+from sklearn_ext.decentralized.maths._solvers import solve_direct
 from tests.decentralized.problems import ENGINE, make_problem
 
 GRID = (0.0, 0.3, 2.0)

@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import rbf_kernel
 
-from sklearn_ext.decentralized._engine_torch import TorchEngine
-from sklearn_ext.decentralized._feature_maps import (
+from sklearn_ext.decentralized.maths._engine_torch import TorchEngine
+from sklearn_ext.decentralized.maths._feature_maps import (
     evaluate,
     map_from_message,
     mean_values,
     message_shape,
 )
-from sklearn_ext.decentralized._feature_selection import SELECTIONS, select_map
+from sklearn_ext.decentralized.maths._random_features import SELECTIONS, select_map
 from sklearn_ext.utils._trigonometry import cosines_and_sines, scaled_cosines
 from tests.decentralized.problems import ENGINE, random_map
 

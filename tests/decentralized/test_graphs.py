@@ -4,7 +4,7 @@ import pytest
 from scipy import sparse
 
 from sklearn_ext.decentralized import check_graph, make_graph
-from sklearn_ext.decentralized._graphs import GRAPHS, diameter, n_components
+from sklearn_ext.decentralized.maths._graphs import GRAPHS, diameter, n_components
 
 
 @pytest.mark.parametrize("kind", GRAPHS)

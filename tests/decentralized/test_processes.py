@@ -23,7 +23,7 @@ import os, signal, sys
 import numpy as np
 from sklearn.datasets import make_friedman1
 from sklearn_ext import DecentralizedRFKRR, TorchDistributedNetwork
-from sklearn_ext.decentralized._torch_distributed import _GlooTransport
+from sklearn_ext.decentralized.network._torch_distributed import _GlooTransport
 
 asynchronous, on_failure = sys.argv[1] == "True", sys.argv[2]
 network = TorchDistributedNetwork(asynchronous=asynchronous, timeout=30)

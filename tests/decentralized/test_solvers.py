@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.decentralized import _solvers
-from sklearn_ext.decentralized._engine_torch import TorchEngine
-from sklearn_ext.decentralized._solvers import SOLVERS, greedy_colors, solve_direct, solve_jacobi
+from sklearn_ext.decentralized.maths import _solvers
+from sklearn_ext.decentralized.maths._engine_torch import TorchEngine
+from sklearn_ext.decentralized.maths._solvers import (
+    SOLVERS,
+    greedy_colors,
+    solve_direct,
+    solve_jacobi,
+)
 from tests.decentralized.problems import make_problem
 
 

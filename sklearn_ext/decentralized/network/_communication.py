@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ._feature_maps import message_shape
-from ._graphs import diameter
+from ..maths._feature_maps import message_shape
+from ..maths._graphs import diameter
 
 # Beside its coefficients, a node's message of a round carries how long all has been settled.
 N_FLAGS = 1

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, shortest_path
 
-from ..utils._random import local_random_state
+from ...utils._random import local_random_state
 
 GRAPHS = ("circulant", "complete", "grid", "path", "random", "ring", "star")
 _MAX_DRAWS = 1000

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from ..utils._random import local_random_state
-from ._peers import NodeFailureError
+from ...utils._random import local_random_state
+from ._neighbors import NodeFailureError
 
 _CLOSED = object()
 _LOST = None

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._graphs import check_graph, diameter, make_graph
-from ._ledger import report, round_floats
+from .._simulation import FitResult
+from ..maths._graphs import check_graph, diameter, make_graph
+from ._communication import report, round_floats
+from ._neighbors import Peers
 from ._node import DecentralizedNode
-from ._peers import Peers
-from ._simulation import FitResult
 
 MESSAGE_SOLVERS = ("auto", "chebyshev", "gauss_seidel", "jacobi")
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
 
-from ..utils._trigonometry import cosines_and_sines, scaled_cosines
+from ...utils._trigonometry import cosines_and_sines, scaled_cosines
 
 
 class NumbaEngine:

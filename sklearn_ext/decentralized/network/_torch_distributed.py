@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from ._peers import NodeFailureError
+from ._neighbors import NodeFailureError
 
 _N_PENDING = 64  # sends to a neighbour that may be under way: their buffers must stay alive
 

@@ -1,6 +1,6 @@
 """From the parameters `engine` and `device` to an engine; what is not used is not imported."""
 
-from ..utils._validation import computes_with_numba
+from ...utils._validation import computes_with_numba
 
 
 def make_engine(engine, device):
@@ -10,7 +10,7 @@ def make_engine(engine, device):
 
         return NumbaEngine()
 
-    from ..neural import resolve_device
+    from ...neural import resolve_device
     from ._engine_torch import TorchEngine
 
     return TorchEngine(resolve_device(device))

@@ -4,14 +4,14 @@ from collections import deque
 
 import numpy as np
 
-from ._ledger import N_FLAGS
-from ._peers import NewestInbox, SynchronousInbox
-from ._solvers import (
+from ..maths._solvers import (
     chebyshev_coefficients,
     chebyshev_contraction,
     greedy_colors,
     remaining_error,
 )
+from ._communication import N_FLAGS
+from ._neighbors import NewestInbox, SynchronousInbox
 
 _FINISHED = np.inf  # age of a node that leaves
 _N_SMOOTHED = 8  # rounds over which the contraction is taken where rounds are irregular

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._consensus import anchor_system, node_system
-from ._feature_maps import map_from_message, message_shape
-from ._feature_selection import select_map
-from ._graphs import diameter
-from ._peers import Peers
+from .._config import announcement, summarize
+from .._simulation import anchor_features
+from ..maths._consensus import anchor_system, node_system
+from ..maths._feature_maps import map_from_message, message_shape
+from ..maths._graphs import diameter
+from ..maths._random_features import select_map
+from ..maths._statistics import node_statistics
+from ._neighbors import Peers
 from ._rounds import Rounds
-from ._setup import announcement, summarize
-from ._simulation import anchor_features
-from ._statistics import node_statistics
 
 
 @dataclass(frozen=True)
