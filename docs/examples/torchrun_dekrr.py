@@ -58,7 +58,7 @@ def main():
     alone = DecentralizedRFKRR(n_nodes=1, **PARAMETERS).fit(X, y)
     print(
         f"site {rank}: R2 alone {alone.score(X_test, y_test):.3f}, "
-        f"with neighbours {krr.score(X_test, y_test, node=rank):.3f}, "
+        f"with neighbors {krr.score(X_test, y_test, node=rank):.3f}, "
         f"after {krr.n_iter_} rounds and {krr.n_floats_sent_['total']} floats sent",
         flush=True,
     )

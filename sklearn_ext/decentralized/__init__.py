@@ -1,18 +1,29 @@
-"""Decentralised kernel ridge regression: nodes that keep their rows and talk to neighbours."""
+"""Decentralized kernel ridge regression: nodes keep their samples and exchange messages."""
 
 from ._classifier import DecentralizedRFClassifier
+from ._config import DeKRRConfig
+from ._node_samples import NodeSamples
 from ._regressor import DecentralizedRFKRR
-from .maths._graphs import check_graph, make_graph
-from .network._in_process import InProcessNetwork
-from .network._network_fit import network_minmax
-from .network._torch_distributed import TorchDistributedNetwork
+from ._simulation import solve_dekrr
+from .maths import check_graph, consensus_system, make_graph
+from .network import (
+    InProcessNetwork,
+    TorchDistributedNetwork,
+    network_minmax,
+    solve_dekrr_over_network,
+)
 
 __all__ = [
+    "DeKRRConfig",
     "DecentralizedRFClassifier",
     "DecentralizedRFKRR",
     "InProcessNetwork",
+    "NodeSamples",
     "TorchDistributedNetwork",
     "check_graph",
+    "consensus_system",
     "make_graph",
     "network_minmax",
+    "solve_dekrr",
+    "solve_dekrr_over_network",
 ]

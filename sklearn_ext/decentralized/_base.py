@@ -1,43 +1,47 @@
-"""What the decentralised regressor and classifier share: parameters, fitting, the nodes' values."""
+"""Parameters, fitting and prediction that the decentralized regressor and classifier share."""
 
-import warnings
-from abc import ABC
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
+from sklearn.model_selection import KFold
+from sklearn.utils import Tags, check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from ..utils._random import local_random_state
-from ._config import Settings
-from ._node_samples import check_labels, deal_rows, encode_nodes, rows_by_label
-from ._simulation import add_rows, simulate
-from .maths._engine import make_engine
-from .maths._feature_maps import FeatureMap, evaluate, mean_values
-from .maths._graphs import GRAPHS, check_graph, make_graph, n_components
-from .maths._random_features import SELECTIONS
+from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ..utils._warnings import warn_caller
+from ._config import CONSENSUS_WEIGHTS, DeKRRConfig
+from ._node_samples import NodeSamples, check_labels, deal_samples, encode_nodes, group_by_node
+from ._result import DeKRRResult, NodeMemory
+from ._simulation import solve_dekrr
+from .maths._engine import DeKRREngine, make_engine
+from .maths._graphs import GRAPHS, check_graph, connected_parts, make_graph
+from .maths._random_features import SELECTIONS, FeatureMap, evaluate, mean_values
 from .maths._solvers import SOLVERS
-from .network._network_fit import fit_over_network
+from .network._network_fit import solve_dekrr_over_network
+from .network._transport import Network
 
-CONSENSUS_WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-_ENTROPY_BOUND = 2**31 - 1
+PAPER_CONSENSUS_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
+_SEED_BOUND = 2**31 - 1
 
 
-class BaseDecentralizedRF(BaseEstimator, ABC):
+class BaseDecentralizedRF(BaseEstimator):
     """Random-feature ridge regression at the nodes of a network."""
 
-    # Cross-validation and pipelines hand labels of nodes on without being asked.
+    # Cross-validation and pipelines pass labels of nodes on without a request of the user.
     __metadata_request__fit = {"node": True}
     __metadata_request__partial_fit = {"node": True}
     __metadata_request__predict = {"node": True}
     __metadata_request__score = {"node": True}
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "gamma": [StrOptions({"median", "scale"}), Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="neither")],
@@ -66,29 +70,29 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
     def __init__(
         self,
         *,
-        n_components=100,
-        gamma="median",
-        alpha=1e-6,
-        consensus_weight=0.5,
-        consensus_weight_grid=CONSENSUS_WEIGHTS,
-        cv=5,
-        n_nodes=10,
-        graph="circulant",
-        feature_selection="energy_pairs",
-        oversampling=20,
-        anchors=None,
-        solver="auto",
-        damping=0.0,
-        max_iter=500,
-        tol=1e-6,
-        fit_intercept=True,
-        network=None,
-        on_failure="freeze",
-        aggregate="mean",
-        engine="auto",
-        device=None,
-        n_jobs=None,
-        random_state=None,
+        n_components: int | ArrayLike = 100,
+        gamma: float | str = "median",
+        alpha: float = 1e-6,
+        consensus_weight: float | str = 0.5,
+        consensus_weight_grid: ArrayLike = CONSENSUS_WEIGHTS,
+        cv: Any = 5,
+        n_nodes: int = 10,
+        graph: Any = "circulant",
+        feature_selection: str = "energy_pairs",
+        oversampling: float = 20,
+        anchors: Any = None,
+        solver: str = "auto",
+        damping: float = 0.0,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        fit_intercept: bool = True,
+        network: Network | None = None,
+        on_failure: str = "freeze",
+        aggregate: str = "mean",
+        engine: str = "auto",
+        device: Any = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
     ):
         self.n_components = n_components
         self.gamma = gamma
@@ -114,94 +118,196 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def __sklearn_tags__(self):
+    @classmethod
+    def from_paper(cls, **parameters: Any) -> Self:
+        r"""Make the estimator in the form of the paper.
+
+        Sets ``feature_selection="energy"`` with ``oversampling=20`` (candidates scored by
+        :math:`\lvert \sum_n y_n \cos(\omega^T x_n + \beta) \rvert`, after which new phases are
+        drawn), ``fit_intercept=False``, ``consensus_weight="cv"`` with the candidates 0.5, 1, 2, 4
+        and 8 on five contiguous folds, and the paper's iteration, ``solver="jacobi"`` with
+        ``damping=5`` and ``max_iter=1500``:
+
+        .. math::
+            \theta_j \leftarrow \Big(A_{jj} + 5 \frac{c}{d_j} G_{jj}\Big)^{-1}
+            \Big(r_j - \sum_{i \ne j} A_{ji}\theta_i + 5 \frac{c}{d_j} G_{jj}\theta_j\Big) .
+
+        The paper chooses `gamma` and `alpha` for each data set, on inputs that are scaled to [0, 1]
+        and targets that are scaled to [-1, 1]: ``gamma=8`` (a width of 0.25) and ``alpha=1e-6`` on
+        its air-quality and houses data, ``gamma=0.125`` and ``alpha=1e-8`` on its energy data. Pass
+        your own; the defaults of the estimator stay otherwise.
+
+        Parameters
+        ----------
+        **parameters
+            Parameters of the estimator that replace or supplement these.
+
+        Returns
+        -------
+        estimator
+            The unfitted estimator.
+        """
+        paper = {
+            "feature_selection": "energy",
+            "oversampling": 20,
+            "fit_intercept": False,
+            "consensus_weight": "cv",
+            "consensus_weight_grid": PAPER_CONSENSUS_WEIGHTS,
+            "cv": KFold(5),
+            "solver": "jacobi",
+            "damping": 5.0,
+            "max_iter": 1500,
+        }
+        return cls(**paper | parameters)
+
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
-    def _fit_nodes(self, X, Y, weights, node):
-        """Fit the nodes that this process holds and return the fitted attributes."""
+    def _check_fit_input(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, **options: Any
+    ) -> tuple[Any, Array, FloatArray]:
+        X, targets = validate_data(
+            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], **options
+        )
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return X, targets, weights
+
+    def _fit_nodes(
+        self,
+        X: Any,
+        Y: FloatArray,
+        weights: FloatArray,
+        node: ArrayLike | None,
+        *,
+        update: bool,
+        squeeze: bool,
+    ) -> None:
+        """Fit the nodes that this process holds, and set the fitted attributes.
+
+        Parameters
+        ----------
+        X, Y, weights, node
+            Validated samples, with targets of shape (n, k).
+        update : bool
+            Whether the samples are added to fitted nodes, whose maps stay.
+        squeeze : bool
+            Whether coefficients and the intercept lose their dimension of outputs.
+        """
         engine = make_engine(self.engine, self.device)
         rng = local_random_state(self.random_state)
-        entropy = int(rng.randint(_ENTROPY_BOUND))
-        nodes, rows = self._rows_by_node(X, Y, weights, node, rng)
-        settings = self._settings(nodes, X, entropy)
-        # Threads are better spent on nodes side by side, and one thread of BLAS makes the result
-        # independent of their number.
+        seed, memories = 0, None
+        if update:
+            self._check_update()
+            memories = self._memories
+        else:
+            seed = int(rng.randint(_SEED_BOUND))
+        nodes, samples = self._assign_samples(X, Y, weights, node, rng, update)
+        config = self._config(nodes, X.shape[1], seed, update)
+        # Threads work on nodes in parallel, and BLAS with one thread makes the result independent
+        # of their number.
         with threadpool_limits(limits=1, user_api="blas"):
             if self.network is None:
-                result = simulate(
-                    engine,
-                    settings,
-                    list(rows.values()),
-                    candidates=self._candidates(),
-                    cv=self.cv,
+                result = solve_dekrr(
+                    list(samples.values()),
+                    config,
+                    seed=seed,
+                    memories=memories,
+                    engine=engine,
                     n_jobs=self.n_jobs,
                 )
             else:
-                result = fit_over_network(engine, settings, rows, self.network)
-        self._warn(result, nodes, settings.adjacency)
-        return self._attributes(result, nodes, list(rows), settings)
+                result = solve_dekrr_over_network(
+                    samples, config, self.network, seed=seed, memories=memories, engine=engine
+                )
+        if not update:
+            self.consensus_weight_scores_ = result.scores
+        self._set_fitted(result, nodes, list(samples), config.adjacency, squeeze)
+        self._warn(result)
 
-    def _rows_by_node(self, X, Y, weights, node, rng):
-        """Labels of all nodes, and by number the rows of those that this process holds."""
+    def _check_update(self) -> None:
+        if (self.network is None) != self._fitted_without_network:
+            raise ValueError(
+                f"network must be given to partial_fit as it was to fit, got {self.network!r}."
+            )
+        if len(self.failed_nodes_):
+            raise ValueError(
+                "partial_fit needs all nodes, but the nodes "
+                f"{self.failed_nodes_.tolist()} failed during the fit. Call fit instead."
+            )
+
+    def _assign_samples(
+        self,
+        X: Any,
+        Y: FloatArray,
+        weights: FloatArray,
+        node: ArrayLike | None,
+        rng: np.random.RandomState,
+        update: bool,
+    ) -> tuple[Array, dict[int, NodeSamples]]:
+        """Return the labels of all nodes, and by number the samples of this process' nodes."""
         if self.network is not None and not self.network.holds_all:
-            self._refuse_labels(node)
+            if node is not None:
+                raise ValueError(
+                    "node must be None if every process holds the samples of one node, got "
+                    f"{node!r}: the samples belong to the rank of the process."
+                )
             (rank,) = self.network.ranks(self.n_nodes)
-            (own,) = rows_by_label(X, Y, weights, np.zeros(len(Y), dtype=int), [rank])
-            return np.arange(self.network.size(self.n_nodes)), {rank: own}
-        if node is not None:
+            codes = np.zeros(len(Y), dtype=int)
+            (own,) = group_by_node(X, Y, weights, codes, [rank], keep_empty=update)
+            nodes = self.nodes_ if update else np.arange(self.network.size(self.n_nodes))
+            return nodes, {rank: own}
+        if node is None:
+            n_nodes = len(self.nodes_) if update else self.n_nodes
+            samples = deal_samples(X, Y, weights, n_nodes, rng, keep_empty=update)
+            if len(samples) < n_nodes:
+                warn_caller(
+                    f"n_nodes={n_nodes} is more than the number of distinct samples; "
+                    f"{len(samples)} nodes are used."
+                )
+            return self.nodes_ if update else np.arange(len(samples)), dict(enumerate(samples))
+        if update:
+            nodes, codes = self.nodes_, encode_nodes(node, len(Y), self.nodes_)
+        else:
             nodes, codes = np.unique(check_labels(node, len(Y)), return_inverse=True)
-            rows = rows_by_label(X, Y, weights, codes, nodes.tolist())
-        else:
-            rows = deal_rows(X, Y, weights, self.n_nodes, rng)
-            nodes = np.arange(len(rows))
-            if len(rows) < self.n_nodes:
-                warnings.warn(
-                    f"n_nodes={self.n_nodes} is more than the number of distinct rows; "
-                    f"{len(rows)} nodes are used.",
-                    UserWarning,
-                    stacklevel=6,
-                )
-        return nodes, dict(enumerate(rows))
+        samples = group_by_node(X, Y, weights, codes, nodes.tolist(), keep_empty=update)
+        return nodes, dict(enumerate(samples))
 
-    def _settings(self, nodes, X, entropy):
-        n_nodes = len(nodes)
-        if isinstance(self.graph, str):
-            if self.graph not in GRAPHS:
-                raise ValueError(
-                    f"graph must be one of {GRAPHS}, a matrix, a list of pairs or a networkx "
-                    f"graph, got {self.graph!r}."
-                )
-            adjacency = make_graph(self.graph, n_nodes, random_state=entropy)
-        else:
-            adjacency = check_graph(self.graph, nodes)
-        anchors = self.anchors
-        if anchors is not None:
-            anchors = check_array(anchors, accept_sparse="csr", dtype=np.float64)
-            if anchors.shape[1] != X.shape[1]:
-                raise ValueError(
-                    f"anchors must have {X.shape[1]} columns as X has, got {anchors.shape[1]}."
-                )
-        return Settings(
-            adjacency=adjacency,
-            n_components=self._components(n_nodes),
+    def _config(self, nodes: Array, n_features: int, seed: int, update: bool) -> DeKRRConfig:
+        config = DeKRRConfig(
+            adjacency=self.adjacency_ if update else self._check_graph(nodes, seed),
+            n_components=self._check_n_components(len(nodes)),
             gamma=self.gamma,
             alpha=self.alpha,
             consensus_weight=self.consensus_weight,
+            consensus_weight_grid=self._check_consensus_weight_grid(),
+            cv=self.cv,
             feature_selection=self.feature_selection,
             oversampling=self.oversampling,
-            anchors=anchors,
+            anchors=self._check_anchors(n_features),
             fit_intercept=self.fit_intercept,
             solver=self.solver,
             damping=self.damping,
             max_iter=self.max_iter,
             tol=self.tol,
             on_failure=self.on_failure,
-            entropy=entropy,
         )
+        if update:
+            config = replace(config, gamma=self.gamma_, consensus_weight=self.consensus_weight_)
+        return config
 
-    def _components(self, n_nodes):
+    def _check_graph(self, nodes: Array, seed: int) -> FloatArray:
+        if not isinstance(self.graph, str):
+            return check_graph(self.graph, nodes)
+        if self.graph not in GRAPHS:
+            raise ValueError(
+                f"graph must be one of {GRAPHS}, a matrix, a list of pairs or a networkx graph, "
+                f"got {self.graph!r}."
+            )
+        return make_graph(self.graph, len(nodes), random_state=seed)
+
+    def _check_n_components(self, n_nodes: int) -> IntArray:
         components = np.atleast_1d(self.n_components)
         if not np.issubdtype(components.dtype, np.integer) or (components < 1).any():
             raise ValueError(f"n_components must be positive integers, got {self.n_components!r}.")
@@ -212,189 +318,155 @@ class BaseDecentralizedRF(BaseEstimator, ABC):
             )
         return np.broadcast_to(components, n_nodes).astype(np.int64)
 
-    def _candidates(self):
-        """Consensus weights to choose from, or None where the user has chosen."""
-        if self.consensus_weight != "cv":
+    def _check_anchors(self, n_features: int) -> Any:
+        if self.anchors is None:
             return None
+        anchors = check_array(self.anchors, accept_sparse="csr", dtype=np.float64)
+        if anchors.shape[1] != n_features:
+            raise ValueError(
+                f"anchors must have {n_features} features as X has, got {anchors.shape[1]}."
+            )
+        return anchors
+
+    def _check_consensus_weight_grid(self) -> tuple[float, ...]:
+        """Check the candidates of the consensus weight, if they are used."""
+        if self.consensus_weight != "cv":
+            return CONSENSUS_WEIGHTS
         grid = np.asarray(self.consensus_weight_grid, dtype=np.float64)
         if grid.ndim != 1 or not len(grid) or not (np.isfinite(grid) & (grid >= 0)).all():
             raise ValueError(
-                "consensus_weight_grid must be a sequence of finite numbers from 0, got "
-                f"{self.consensus_weight_grid!r}."
+                "consensus_weight_grid must be a non-empty sequence of finite numbers of at least "
+                f"0, got {self.consensus_weight_grid!r}."
             )
-        return grid
+        return tuple(grid.tolist())
 
-    def _warn(self, result, nodes, adjacency):
-        pieces = n_components(adjacency)
-        if pieces > 1:
-            warnings.warn(
-                f"graph has {pieces} components that do not hear of each other.",
-                UserWarning,
-                stacklevel=6,
+    def _set_fitted(
+        self,
+        result: DeKRRResult,
+        nodes: Array,
+        local: list[int],
+        adjacency: FloatArray,
+        squeeze: bool,
+    ) -> None:
+        coefs = result.coefs
+        if squeeze:
+            coefs = [None if theta is None else theta[:, 0] for theta in coefs]
+        self.nodes_ = nodes
+        self.local_nodes_ = nodes[local]
+        self.failed_nodes_ = nodes[list(result.failed)]
+        self.adjacency_ = adjacency
+        self.node_frequencies_ = [None if z is None else z.frequencies for z in result.maps]
+        self.node_phases_ = [None if z is None else z.phases for z in result.maps]
+        self.node_coef_ = coefs
+        self.gamma_ = float(result.gamma)
+        self.intercept_ = float(result.mean[0]) if squeeze else result.mean
+        self.consensus_weight_ = result.consensus_weight
+        self.consensus_error_ = float(result.disagreement_curve[-1])
+        self.consensus_curve_ = result.disagreement_curve
+        self.objective_curve_ = result.objective_curve
+        self.n_floats_sent_ = result.communication
+        self.n_iter_ = result.n_iter
+        self._memories: dict[int, NodeMemory] = result.memories
+        self._fitted_without_network = self.network is None
+
+    def _warn(self, result: DeKRRResult) -> None:
+        n_parts = connected_parts(self.adjacency_)
+        if n_parts > 1:
+            warn_caller(
+                f"graph is disconnected: its {n_parts} components cannot exchange messages."
             )
         if result.failed:
-            names = ", ".join(repr(nodes[j].item()) for j in result.failed)
-            warnings.warn(
-                f"No more was heard of node {names} during the fit (on_failure="
-                f"{self.on_failure!r} applied).",
+            names = ", ".join(repr(label) for label in self.failed_nodes_.tolist())
+            warn_caller(
+                f"The fit lost the connection to node {names} and applied "
+                f"on_failure={self.on_failure!r}.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
         if not result.converged:
-            warnings.warn(
-                f"No consensus within tol={self.tol} in max_iter={self.max_iter} rounds.",
+            warn_caller(
+                f"The nodes have not converged to tol={self.tol} within max_iter={self.max_iter} "
+                "rounds.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
 
-    def _attributes(self, result, nodes, held, settings):
-        """Fitted attributes, with two-dimensional coefficients and a one-dimensional intercept."""
-        return {
-            "nodes_": nodes,
-            "local_nodes_": nodes[held],
-            "failed_nodes_": nodes[list(result.failed)],
-            "adjacency_": settings.adjacency,
-            "node_frequencies_": [None if z is None else z.frequencies for z in result.maps],
-            "node_phases_": [None if z is None else z.phases for z in result.maps],
-            "node_coef_": result.coefs,
-            "gamma_": float(result.gamma),
-            "intercept_": result.mean,
-            "consensus_weight_": float(result.consensus_weight),
-            "consensus_weight_scores_": result.scores,
-            "consensus_error_": float(result.gap_curve[-1]),
-            "consensus_curve_": result.gap_curve,
-            "objective_curve_": result.objective_curve,
-            "n_floats_sent_": result.floats,
-            "n_iter_": result.n_iter,
-            "_statistics": result.statistics,
-            "_memories": result.memories,
-            "_shift": result.shift,
-        }
-
-    def _update_nodes(self, X, Y, weights, node):
-        """Add rows to the fitted nodes, whose maps stay, and return the changed attributes."""
-        if (self.network is None) != (self._memories is None):
-            raise ValueError(
-                f"network must be given to partial_fit as it was to fit, got {self.network!r}."
-            )
-        if len(self.failed_nodes_):
-            raise ValueError(
-                f"partial_fit needs all nodes, but {self.failed_nodes_.tolist()} fell silent "
-                "during the fit; fit anew."
-            )
-        engine = make_engine(self.engine, self.device)
-        rows = self._more_rows_by_node(X, Y, weights, node)
-        settings = replace(
-            self._settings(self.nodes_, X, 0),
-            adjacency=self.adjacency_,
-            consensus_weight=self.consensus_weight_,
-            gamma=self.gamma_,
-        )
-        with threadpool_limits(limits=1, user_api="blas"):
-            if self.network is None:
-                result = add_rows(
-                    engine,
-                    settings,
-                    list(rows.values()),
-                    maps=self._maps(rows),
-                    statistics=self._statistics,
-                    shift=self._shift,
-                    n_jobs=self.n_jobs,
-                )
-            else:
-                result = fit_over_network(engine, settings, rows, self.network, self._memories)
-        self._warn(result, self.nodes_, self.adjacency_)
-        changed = self._attributes(result, self.nodes_, list(rows), settings)
-        return changed | {"consensus_weight_scores_": self.consensus_weight_scores_}
-
-    def _more_rows_by_node(self, X, Y, weights, node):
-        """By number, the new rows of the nodes that this process holds; some may have none."""
-        if self.network is not None and not self.network.holds_all:
-            self._refuse_labels(node)
-            (rank,) = self.network.ranks(self.n_nodes)
-            codes = np.zeros(len(Y), dtype=int)
-            (own,) = rows_by_label(X, Y, weights, codes, [rank], keep_empty=True)
-            return {rank: own}
-        if node is None:
-            rng = local_random_state(self.random_state)
-            rows = deal_rows(X, Y, weights, len(self.nodes_), rng, keep_empty=True)
-        else:
-            codes = encode_nodes(node, len(Y), self.nodes_)
-            rows = rows_by_label(X, Y, weights, codes, self.nodes_.tolist(), keep_empty=True)
-        return dict(enumerate(rows))
-
-    @staticmethod
-    def _refuse_labels(node):
-        if node is not None:
-            raise ValueError(
-                "node must be None where every process holds the rows of one node: they belong to "
-                "its rank."
-            )
-
-    def _maps(self, numbers):
-        return [FeatureMap(self.node_frequencies_[j], self.node_phases_[j]) for j in numbers]
-
-    def _coefs(self, numbers):
-        coefs = (self.node_coef_[j] for j in numbers)
-        return [theta.reshape(len(theta), -1) for theta in coefs]
-
-    def _validated(self, X):
+    def _check_predict_input(self, X: Any) -> Any:
         check_is_fitted(self)
         return validate_data(
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
 
-    def _values(self, X, node):
-        """Values for validated rows, (n, k), as `aggregate` and `node` say."""
+    def _values(self, X: Any, node: Any) -> FloatArray:
+        """Return the values for validated samples, (n, k), that `aggregate` and `node` ask for."""
         engine = make_engine(self.engine, self.device)
-        alone = len(self.local_nodes_) == 1
         if self.aggregate == "mean" and node is None:
-            gone = np.isin(self.nodes_, self.failed_nodes_)
-            known = np.array([theta is not None for theta in self.node_coef_])
-            if not (known | gone).all():
-                raise ValueError(
-                    "aggregate='mean' needs the functions of all nodes, and this process holds "
-                    "those of its neighbourhood only; set aggregate='neighborhood' or pass node "
-                    f"to predict, for example node={self.local_nodes_[0]!r}."
-                )
-            return self._mean_over(engine, X, np.flatnonzero(known))
+            return self._mean_over(X, self._all_nodes(), engine)
         if node is None:
-            if not alone:
+            if len(self.local_nodes_) != 1:
                 raise ValueError(
-                    "aggregate='neighborhood' needs to know whose neighbourhood: pass node to "
-                    "predict."
+                    "node must be passed to predict with aggregate='neighborhood', got None."
                 )
             node = self.local_nodes_[0]
         codes = encode_nodes(node, X.shape[0], self.nodes_)
-        out = np.empty((X.shape[0], len(self._intercepts())))
-        for j in np.unique(codes):
-            rows = codes == j
-            members = [j]
-            if self.aggregate == "neighborhood":
-                others = np.flatnonzero(self.adjacency_[j])
-                members += [i for i in others if self.node_coef_[i] is not None]
-            if self.node_coef_[j] is None:
-                raise ValueError(
-                    f"the function of node {self.nodes_[j].item()!r} is not known here; known are "
-                    f"{[self.nodes_[i].item() for i in self._known()]}."
-                )
-            out[rows] = self._mean_over(engine, X[rows], members)
+        out = np.empty((X.shape[0], self._n_outputs))
+        for j in np.unique(codes).tolist():
+            out[codes == j] = self._mean_over(X[codes == j], self._members(j), engine)
         return out
 
-    def _known(self):
+    def _all_nodes(self) -> list[int]:
+        """Return the numbers of all nodes that have not failed before their first message."""
+        known = self._known_nodes()
+        failed = np.isin(self.nodes_, self.failed_nodes_)
+        failed[known] = True
+        if not failed.all():
+            raise ValueError(
+                "aggregate='mean' needs the functions of all nodes, but this process knows only "
+                "those of its neighborhood. Set aggregate='neighborhood' or pass node to "
+                f"predict, for example node={self.local_nodes_[0]!r}."
+            )
+        return known
+
+    def _members(self, j: int) -> list[int]:
+        """Return the nodes over which the values of node j are averaged."""
+        known = self._known_nodes()
+        if j not in known:
+            raise ValueError(
+                f"node must be one of {self.nodes_[known].tolist()}, whose functions this process "
+                f"knows, got {self.nodes_[j].item()!r}."
+            )
+        if self.aggregate == "mean":
+            return [j]
+        return [j, *(i for i in np.flatnonzero(self.adjacency_[j]).tolist() if i in known)]
+
+    def _known_nodes(self) -> list[int]:
         return [j for j, theta in enumerate(self.node_coef_) if theta is not None]
 
-    def _intercepts(self):
-        return np.atleast_1d(self.intercept_)
+    @property
+    def _n_outputs(self) -> int:
+        return np.size(self.intercept_)
 
-    def _mean_over(self, engine, X, numbers):
-        values = mean_values(engine, X, self._maps(numbers), self._coefs(numbers))
-        return values + self._intercepts()
+    def _functions(self, numbers: list[int]) -> tuple[list[FeatureMap], list[FloatArray]]:
+        """Return the maps and the coefficients, of shape (D_j, k), of some known nodes."""
+        maps, coefs = [], []
+        for j in numbers:
+            frequencies, phases, theta = (
+                self.node_frequencies_[j],
+                self.node_phases_[j],
+                self.node_coef_[j],
+            )
+            assert frequencies is not None
+            assert phases is not None
+            assert theta is not None
+            maps.append(FeatureMap(frequencies, phases))
+            coefs.append(theta.reshape(len(theta), -1))
+        return maps, coefs
 
-    def _values_of_nodes(self, X):
-        """Values of every known node's function, (J, n, k); NaN where a node is not known."""
+    def _mean_over(self, X: Any, numbers: list[int], engine: DeKRREngine) -> FloatArray:
+        return mean_values(X, *self._functions(numbers), engine) + self.intercept_
+
+    def _values_of_nodes(self, X: Any) -> FloatArray:
+        """Return the values of every node's function, (J, n, k); NaN for unknown nodes."""
+        known = self._known_nodes()
+        out = np.full((len(self.nodes_), X.shape[0], self._n_outputs), np.nan)
         engine = make_engine(self.engine, self.device)
-        known = self._known()
-        out = np.full((len(self.nodes_), X.shape[0], len(self._intercepts())), np.nan)
-        out[known] = evaluate(engine, X, self._maps(known), self._coefs(known)) + self._intercepts()
+        out[known] = evaluate(X, *self._functions(known), engine) + self.intercept_
         return out

@@ -1,41 +1,150 @@
-"""Decentralised random-feature classification."""
+"""Decentralized random-feature classification."""
+
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..utils._atomic import atomic_fit
-from ._base import CONSENSUS_WEIGHTS, BaseDecentralizedRF
-from ._docs import with_common_docs
+from ..utils._typing import Array, FloatArray, RandomState
+from ._base import BaseDecentralizedRF
+from ._config import CONSENSUS_WEIGHTS
+from .network._transport import Network
 
 
-@with_common_docs
 class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
-    r"""Classification at nodes that keep their rows and talk to neighbours.
+    r"""Classification at nodes that keep their samples and exchange messages.
 
-    :class:`DecentralizedRFKRR` on targets of -1 and 1, one a class (one in all for two classes);
-    the largest value wins. Nodes may miss classes.
+    :class:`DecentralizedRFKRR` is fitted to targets of -1 and 1, one target for each class (a
+    single one for two classes), and the class with the largest value is predicted. Nodes may lack
+    samples of some classes.
 
     Parameters
     ----------
-    {parameters}
+    n_components : int or array-like of shape (n_nodes,), default=100
+        Random features of a node. With ``"energy_pairs"`` and an odd number, one cosine has no
+        sine.
+    gamma : {"median", "scale"} or float, default="median"
+        Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "median" is
+        :math:`1/(2\sigma^2)`, where :math:`\sigma` is the median distance between the samples of a
+        node, averaged over nodes; "scale" is 1 / (n_features * X.var()), with the same average.
+    alpha : float, default=1e-6
+        Ridge per sample. The ridge of a node is `alpha` times the number of samples of the network,
+        divided by the number of nodes.
+    consensus_weight : float or "cv", default=0.5
+        Weight of the disagreement with neighbors. **A weight that is too large shrinks every
+        function to zero**, because functions of different maps agree only there. "cv" chooses from
+        `consensus_weight_grid`.
+    consensus_weight_grid : array-like of float, default=(0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
+        Candidates of "cv".
+    cv : int, cross-validation splitter or list of (train, test), default=5
+        Folds of "cv". All nodes hold out their part of a fold at the same time, and every sample is
+        predicted by its own node. Features are selected once, on all samples.
+    n_nodes : int, default=10
+        Number of nodes if `node` is None. Otherwise, the labels in `node` decide.
+    graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
+        Which nodes are neighbors: "circulant" (every node has four neighbors), "complete", "grid",
+        "path", "random", "ring" or "star", see :func:`~sklearn_ext.decentralized.make_graph`, or a
+        graph of the nodes' labels, see :func:`~sklearn_ext.decentralized.check_graph`.
+    feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
+        How a node selects its features on its own samples. "energy_pairs" takes pairs of cosine and
+        sine whose frequencies carry most of the targets' energy. "energy", the rule of the paper,
+        scores cosines with random phases and then draws new phases. "leverage" samples by ridge
+        leverage, and "plain" does not select.
+    oversampling : float, default=20
+        Candidates drawn per feature.
+    anchors : {array-like, sparse matrix} of shape (n_anchors, n_features), default=None
+        Public inputs at which neighbors compare their functions; nothing else is exchanged. They
+        must be distributed like the samples: anchors off the distribution are worse than no
+        exchange. None compares the functions at the nodes' own samples, for which nodes exchange
+        Gram blocks.
+    solver : {"auto", "direct", "cg", "jacobi", "gauss_seidel", "chebyshev"}, default="auto"
+        "direct" and "cg" are fast in one process and need all blocks in one place; "auto" is
+        "direct" with up to 6000 features in total, and "cg" above. The other three need messages
+        between neighbors only; over a network, "auto" is "jacobi".
+    damping : float, default=0.0
+        Weight of a term that keeps a node near its last function. Convergence does not need it;
+        5 gives the iteration of the paper.
+    max_iter : int, default=500
+        Maximum number of rounds.
+    tol : float, default=1e-6
+        The rounds stop when the estimated error at the training samples, relative to the targets,
+        is below this value.
+    fit_intercept : bool, default=True
+        Whether the mean of the targets over the network is subtracted first.
+    network : InProcessNetwork, TorchDistributedNetwork or None, default=None
+        Network that carries the messages. None computes the solution in this process without
+        messages.
+    on_failure : {"freeze", "drop"}, default="freeze"
+        What happens to a neighbor that fails: "freeze" keeps its last function, "drop" removes its
+        terms.
+    aggregate : {"mean", "neighborhood"}, default="mean"
+        What `predict` averages. "mean" averages over all nodes, or takes the one that `node` names;
+        "neighborhood" averages over a node and its neighbors.
+    engine : {"auto", "numba", "torch"}, default="auto"
+        Library that does the arithmetic; "auto" is numba on the CPU and torch on other devices.
+    device : str, torch.device or None, default=None
+        Device of the torch engine; None is the CPU.
+    n_jobs : int, default=None
+        Threads that work on nodes in parallel if `network` is None. The result does not depend on
+        it.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the features and of the assignment of samples to nodes. If `graph` is "random",
+        every process of a network must get the same integer.
     classes : array-like, default=None
-        All classes, where no process sees the rows of all nodes. None takes those of y.
+        All classes, needed if no process sees the samples of all nodes. None takes those in y.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The classes.
-    {network}
+    nodes_ : ndarray of shape (n_nodes,)
+        Sorted labels of the nodes.
+    local_nodes_ : ndarray
+        Labels of the nodes whose samples this process holds.
+    failed_nodes_ : ndarray
+        Labels of the nodes that failed during the fit.
+    adjacency_ : ndarray of shape (n_nodes, n_nodes)
+        Weights of the edges.
     node_coef_ : list of ndarray of shape (D_j,) or (D_j, n_classes)
         Coefficients of every node; None for a node that this process does not know.
-    {features}
+    node_frequencies_ : list of ndarray of shape (n_features, D_j)
+        Frequencies of every node.
+    node_phases_ : list of ndarray of shape (D_j,)
+        Phases of every node. The features of node j are ``sqrt(2 / D_j) * cos(x @
+        node_frequencies_[j] + node_phases_[j])``.
+    gamma_ : float
+        Coefficient of the kernel.
     intercept_ : float or ndarray of shape (n_classes,)
-        What was subtracted from the targets.
-    {course}
-    {input_facts}
+        Mean that was subtracted from the targets of -1 and 1; zero without `fit_intercept`.
+    consensus_weight_ : float
+        Weight of the disagreement.
+    consensus_weight_scores_ : ndarray of shape (n_candidates, n_folds) or None
+        With "cv", the squared error on held-out samples divided by their variance.
+    consensus_error_ : float
+        Root mean square, over training samples, of the difference between a node and its neighbors,
+        in units of the targets. It is also small where all functions are shrunk, so compare it with
+        the training score.
+    consensus_curve_ : ndarray of shape (n_rounds + 1,)
+        The same before every round and at the end.
+    objective_curve_ : ndarray of shape (n_rounds + 1,)
+        Objective before every round and at the end. A process that holds one node has that node's
+        part of it.
+    n_floats_sent_ : dict
+        Communication cost in floats: "setup", "round" and "total" over the network, and
+        "setup_by_edge" and "round_by_edge", arrays of shape (n_nodes, n_nodes) from the node of the
+        row to the node of the column. A process that holds one node counts what that node sends.
+        Without a network, these are the messages that a network would carry; "direct" counts as
+        one round.
+    n_iter_ : int
+        Number of rounds; 1 for "direct".
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------
@@ -43,13 +152,14 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
 
     Notes
     -----
-    **What a neighbour learns.** Rows and labels stay at their node, which does not make them
-    private: a node's rows can be reconstructed from the Gram blocks that it sends, by plain least
-    squares. With `anchors`, neighbours see the node's function at the anchors and nothing else.
+    **What a neighbor can learn.** Samples and labels stay at their node, but this does not make
+    them private: the samples of a node can be reconstructed from the Gram blocks that it sends, by
+    plain least squares. With `anchors`, neighbors receive the values of the node's function at the
+    anchors and nothing else.
 
-    Inputs must be scaled alike at all nodes, see
-    :func:`~sklearn_ext.decentralized.network_minmax`; a scaler a node makes agreement on values
-    meaningless.
+    All nodes must scale their inputs in the same way, see
+    :func:`~sklearn_ext.decentralized.network_minmax`. If every node has its own scaler, agreement
+    on values means nothing.
 
     References
     ----------
@@ -63,8 +173,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     >>> from sklearn_ext import DecentralizedRFClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> classifier = DecentralizedRFClassifier(n_nodes=5, alpha=1e-3, random_state=0)
-    >>> classifier.fit(X, y).score(X, y) > 0.9
-    True
+    >>> print(f"{classifier.fit(X, y).score(X, y):.2f}")
+    0.98
     """
 
     __metadata_request__decision_function = {"node": True}
@@ -77,30 +187,30 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     def __init__(
         self,
         *,
-        n_components=100,
-        gamma="median",
-        alpha=1e-6,
-        consensus_weight=0.5,
-        consensus_weight_grid=CONSENSUS_WEIGHTS,
-        cv=5,
-        n_nodes=10,
-        graph="circulant",
-        feature_selection="energy_pairs",
-        oversampling=20,
-        anchors=None,
-        solver="auto",
-        damping=0.0,
-        max_iter=500,
-        tol=1e-6,
-        fit_intercept=True,
-        network=None,
-        on_failure="freeze",
-        aggregate="mean",
-        engine="auto",
-        device=None,
-        n_jobs=None,
-        random_state=None,
-        classes=None,
+        n_components: int | ArrayLike = 100,
+        gamma: float | str = "median",
+        alpha: float = 1e-6,
+        consensus_weight: float | str = 0.5,
+        consensus_weight_grid: ArrayLike = CONSENSUS_WEIGHTS,
+        cv: Any = 5,
+        n_nodes: int = 10,
+        graph: Any = "circulant",
+        feature_selection: str = "energy_pairs",
+        oversampling: float = 20,
+        anchors: Any = None,
+        solver: str = "auto",
+        damping: float = 0.0,
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        fit_intercept: bool = True,
+        network: Network | None = None,
+        on_failure: str = "freeze",
+        aggregate: str = "mean",
+        engine: str = "auto",
+        device: Any = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        classes: ArrayLike | None = None,
     ):
         super().__init__(
             n_components=n_components,
@@ -131,21 +241,28 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, *, node=None, sample_weight=None):
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        node: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Fit the nodes of the network.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows of all nodes; with a network of processes, those of this process.
-            Columns should be on scales that are the same at all nodes.
+            Training samples of all nodes; with a network of processes, those of this process.
+            Features should be on scales that are the same at all nodes.
         y : array-like of shape (n_samples,)
             Labels.
         node : array-like of shape (n_samples,), default=None
-            Label of the node that holds the row. None deals the rows to `n_nodes` nodes at
-            random.
+            Label of the node that holds each sample. None assigns the samples to `n_nodes` nodes
+            at random.
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight k counts like k copies.
+            A sample of weight k counts like k copies.
 
         Returns
         -------
@@ -155,33 +272,43 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If input is not finite or of the wrong shape, a parameter is out of range, the graph
-            does not fit the nodes, a node has no row, or there are fewer than two classes.
+            If the input is not finite or has the wrong shape, a parameter is out of range, the
+            graph does not match the nodes, a node has no sample, or there are fewer than two
+            classes.
         """
-        X, y, weights = self._inputs(X, y, sample_weight)
-        classes = self._all_classes(y[weights > 0])
-        fitted = self._fit_nodes(X, _signs(y, classes), weights, node)
-        vars(self).update(_public(fitted), classes_=classes)
+        X, y, weights = self._check_input(X, y, sample_weight, reset=True)
+        self.classes_ = self._all_classes(y[weights > 0])
+        self._fit_nodes(
+            X, self._signs(y), weights, node, update=False, squeeze=len(self.classes_) == 2
+        )
         return self
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, *, node=None, sample_weight=None):
-        """Add rows to the nodes and solve again; their maps stay as they are.
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        *,
+        node: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Add samples to the nodes and solve again; the random features stay.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            New rows.
+            New samples.
         y : array-like of shape (n_samples,)
             Labels.
         classes : array-like, default=None
-            All classes, for the first call; None takes the parameter of the same name, or the
-            labels in y.
+            All classes, for the first call; None takes the parameter `classes`, or the labels in y.
         node : array-like of shape (n_samples,), default=None
-            Labels of the nodes; after the first call, of known ones. None deals the rows.
+            Label of the node that holds each sample. After the first call, only the labels of the
+            first call are allowed. None assigns the samples at random.
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight k counts like k copies.
+            A sample of weight k counts like k copies.
 
         Returns
         -------
@@ -191,31 +318,33 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            As in `fit`, if a label is unknown, or if a node fell silent during the fit.
+            As in `fit`, or if a label is unknown, or if a node failed during the fit.
         """
-        first = not hasattr(self, "classes_")
-        X, y, weights = self._inputs(X, y, sample_weight, reset=first)
-        known = self._all_classes(y[weights > 0], classes) if first else self.classes_
-        if not first and classes is not None and not np.array_equal(np.unique(classes), known):
-            raise ValueError(f"classes must be {known.tolist()} as before, got {classes!r}.")
-        update = self._fit_nodes if first else self._update_nodes
-        fitted = update(X, _signs(y, known), weights, node)
-        vars(self).update(_public(fitted), classes_=known)
+        update = hasattr(self, "classes_")
+        X, y, weights = self._check_input(X, y, sample_weight, reset=not update)
+        if not update:
+            self.classes_ = self._all_classes(y[weights > 0], classes)
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"classes must be {self.classes_.tolist()} as in the first call, got {classes!r}."
+            )
+        self._fit_nodes(
+            X, self._signs(y), weights, node, update=update, squeeze=len(self.classes_) == 2
+        )
         return self
 
-    def _inputs(self, X, y, sample_weight, reset=True):
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
-        )
-        check_classification_targets(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        return X, y, weights
+    def _check_input(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, reset: bool
+    ) -> tuple[Any, Array, FloatArray]:
+        X, labels, weights = self._check_fit_input(X, y, sample_weight, reset=reset)
+        check_classification_targets(labels)
+        return X, labels, weights
 
-    def _all_classes(self, y, classes=None):
+    def _all_classes(self, y: Array, classes: ArrayLike | None = None) -> Array:
         given = self.classes if classes is None else classes
         if given is None and self.network is not None and not self.network.holds_all:
             raise ValueError(
-                "classes must be given where no process sees the rows of all nodes, got None."
+                "classes must be given if no process sees the samples of all nodes, got None."
             )
         found = np.unique(y if given is None else given)
         if len(found) < 2:
@@ -224,18 +353,28 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
             )
         return found
 
-    def decision_function(self, X, *, node=None):
-        """Values whose largest one decides.
+    def _signs(self, y: Array) -> FloatArray:
+        """Return targets of 1 for the class of a sample and -1 for the others."""
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y must only have labels of {self.classes_.tolist()}, got {unknown.tolist()[0]!r}."
+            )
+        Y = np.where(y[:, None] == self.classes_, 1.0, -1.0)
+        return Y[:, 1:] if len(self.classes_) == 2 else Y
+
+    def decision_function(self, X: Any, *, node: Any = None) -> FloatArray:
+        """Return the values whose maximum decides.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         node : label or array-like of shape (n_samples,), default=None
-            With ``aggregate="mean"``: the node, or the node of each row, whose function is
-            taken; None takes the mean over all nodes. With ``aggregate="neighborhood"``: the
-            node whose function is averaged with those of its neighbours; None is the node whose
-            rows this process held.
+            With ``aggregate="mean"``, the node whose function is used, or one node per sample; None
+            takes the mean over all nodes. With ``aggregate="neighborhood"``, the node whose
+            function is averaged with those of its neighbors; None is the node whose samples this
+            process holds.
 
         Returns
         -------
@@ -245,19 +384,19 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If a label is unknown, or a function that is needed is not known to this process.
+            If a label is unknown, or this process does not know a function that is needed.
         """
-        X = self._validated(X)
+        X = self._check_predict_input(X)
         values = self._values(X, node).astype(X.dtype, copy=False)
         return values[:, 0] if len(self.classes_) == 2 else values
 
-    def predict(self, X, *, node=None):
+    def predict(self, X: Any, *, node: Any = None) -> Array:
         """Predict labels.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         node : label or array-like of shape (n_samples,), default=None
             As in `decision_function`.
 
@@ -265,49 +404,54 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         -------
         ndarray of shape (n_samples,)
         """
-        return self._winners(self.decision_function(X, node=node))
+        return self._labels(self.decision_function(X, node=node))
 
-    def predict_nodes(self, X):
-        """Predict labels with every node's function.
+    def predict_nodes(self, X: Any) -> Array:
+        """Predict labels with the function of every node.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
 
         Returns
         -------
         ndarray of shape (n_nodes, n_samples)
-            In the order of `nodes_`.
+            Labels in the order of `nodes_`.
 
         Raises
         ------
         ValueError
-            If the function of a node is not known to this process.
+            If this process does not know the function of a node.
         """
-        X = self._validated(X)
-        unknown = [self.nodes_[j].item() for j in range(len(self.nodes_)) if j not in self._known()]
-        if unknown:
-            raise ValueError(f"the functions of nodes {unknown} are not known here.")
+        X = self._check_predict_input(X)
+        known = self._known_nodes()
+        if len(known) < len(self.nodes_):
+            raise ValueError(
+                "predict_nodes needs the functions of all nodes, but this process knows those of "
+                f"{self.nodes_[known].tolist()} only."
+            )
         values = self._values_of_nodes(X)
-        return self._winners(values[..., 0] if len(self.classes_) == 2 else values)
+        return self._labels(values[..., 0] if len(self.classes_) == 2 else values)
 
-    def _winners(self, values):
+    def _labels(self, values: FloatArray) -> Array:
         if len(self.classes_) == 2:
             return self.classes_[(values > 0).astype(int)]
         return self.classes_[values.argmax(axis=-1)]
 
-    def score(self, X, y, sample_weight=None, *, node=None):
-        """Share of rows whose label is predicted.
+    def score(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, node: Any = None
+    ) -> float:
+        """Return the fraction of samples whose label is predicted correctly.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         node : label or array-like of shape (n_samples,), default=None
             As in `decision_function`.
 
@@ -316,20 +460,3 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         float
         """
         return float(accuracy_score(y, self.predict(X, node=node), sample_weight=sample_weight))
-
-
-def _signs(y, classes):
-    """Targets of 1 for a row's class and -1 for the others; one column for two classes."""
-    unknown = np.setdiff1d(y, classes)
-    if len(unknown):
-        raise ValueError(f"y has label {unknown.tolist()[0]!r}, not one of {classes.tolist()}.")
-    Y = np.where(y[:, None] == classes, 1.0, -1.0)
-    return Y[:, 1:] if len(classes) == 2 else Y
-
-
-def _public(fitted):
-    """Drop the second dimension of coefficients, and the intercept's, where there is one output."""
-    if len(fitted["intercept_"]) > 1:
-        return fitted
-    coefs = [None if theta is None else theta[:, 0] for theta in fitted["node_coef_"]]
-    return fitted | {"node_coef_": coefs, "intercept_": float(fitted["intercept_"][0])}

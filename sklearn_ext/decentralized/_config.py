@@ -1,127 +1,115 @@
-r"""What nodes agree on before they solve anything: the network's row count, mean and width.
-
-Every node announces the sum of its weights, its weighted sums of the targets and of their
-squares, and a width :math:`\sigma_j` taken from its own inputs. Sums and means over the network
-then give the ridge a node, :math:`\kappa = \lambda N / J`, the offset of the targets and the common
-width :math:`\gamma = 1 / (2 \bar\sigma^2)`.
-"""
+"""The parameters of one decentralized fit."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import sparse
-from sklearn.metrics import euclidean_distances
-from sklearn.utils.sparsefuncs import mean_variance_axis
 
-_MAX_WIDTH_ROWS = 500
+from ..utils._typing import FloatArray, IntArray
+
+CONSENSUS_WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all nodes know from the start: parameters of the fit, and the graph."""
+@dataclass(frozen=True, eq=False)
+class DeKRRConfig:
+    """Parameters of a decentralized fit, which all nodes share.
 
-    adjacency: np.ndarray
-    n_components: np.ndarray
-    gamma: float | str
-    alpha: float
-    consensus_weight: float
-    feature_selection: str
-    oversampling: float
-    anchors: np.ndarray | None
-    fit_intercept: bool
-    solver: str
-    damping: float
-    max_iter: int
-    tol: float
-    on_failure: str
-    entropy: int
+    Parameters
+    ----------
+    adjacency : ndarray of shape (n_nodes, n_nodes)
+        Symmetric matrix with the weights of the edges, as
+        :func:`~sklearn_ext.decentralized.make_graph` returns it.
+    n_components : int or ndarray of shape (n_nodes,), default=100
+        Random features of every node.
+    gamma : {"median", "scale"} or float, default="median"
+        Coefficient of the Gaussian kernel.
+    alpha : float, default=1e-6
+        Ridge per sample of the network.
+    consensus_weight : float or "cv", default=0.5
+        Weight of the disagreement with neighbors.
+    consensus_weight_grid : tuple of float, default=(0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
+        Candidates of "cv".
+    cv : int, cross-validation splitter or list of (train, test), default=5
+        Folds of "cv".
+    feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
+        How a node selects its features.
+    oversampling : float, default=20
+        Candidates per feature.
+    anchors : {ndarray, CSR matrix} of shape (n_anchors, n_features), default=None
+        Public inputs at which neighbors compare their functions.
+    fit_intercept : bool, default=True
+        Whether the mean of the targets over the network is subtracted.
+    solver : {"auto", "direct", "cg", "jacobi", "gauss_seidel", "chebyshev"}, default="auto"
+        Solver of the linear system.
+    damping : float, default=0.0
+        Weight of the term that keeps a node near its last function.
+    max_iter : int, default=500
+        Maximum number of rounds.
+    tol : float, default=1e-6
+        Estimated relative error at which the rounds stop.
+    on_failure : {"freeze", "drop"}, default="freeze"
+        What happens to a neighbor that fails.
+
+    See Also
+    --------
+    solve_dekrr : The algorithm that takes this configuration.
+    DecentralizedRFKRR : The estimator, which documents the parameters in detail.
+
+    Examples
+    --------
+    >>> from sklearn_ext.decentralized import DeKRRConfig, make_graph
+    >>> config = DeKRRConfig(make_graph("ring", 4), n_components=[10, 10, 20, 20])
+    >>> config.n_nodes, config.sizes.tolist()
+    (4, [10, 10, 20, 20])
+    """
+
+    adjacency: FloatArray
+    n_components: Any = 100
+    gamma: float | str = "median"
+    alpha: float = 1e-6
+    consensus_weight: float | str = 0.5
+    consensus_weight_grid: tuple[float, ...] = CONSENSUS_WEIGHTS
+    cv: Any = 5
+    feature_selection: str = "energy_pairs"
+    oversampling: float = 20
+    anchors: Any = None
+    fit_intercept: bool = True
+    solver: str = "auto"
+    damping: float = 0.0
+    max_iter: int = 500
+    tol: float = 1e-6
+    on_failure: str = "freeze"
 
     @property
-    def n_nodes(self):
+    def n_nodes(self) -> int:
+        """Number of nodes, J."""
         return len(self.adjacency)
 
     @property
-    def paired(self):
+    def sizes(self) -> IntArray:
+        """Number of features of every node."""
+        return np.broadcast_to(self.n_components, self.n_nodes).astype(np.int64)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the features are pairs of a cosine and a sine."""
         return self.feature_selection == "energy_pairs"
 
-    def neighbours(self, j):
+    def neighbors(self, j: int) -> list[int]:
+        """Return the neighbors of a node.
+
+        Parameters
+        ----------
+        j : int
+            Number of the node.
+
+        Returns
+        -------
+        list of int
+        """
         return [int(i) for i in np.flatnonzero(self.adjacency[j])]
 
-    def stream(self, j):
-        """Random generator of node j, the same wherever the node runs."""
-        return np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=(j,)))
 
-
-class Summary(NamedTuple):
-    """What the announcements of all nodes add up to."""
-
-    total_weight: float
-    mean: np.ndarray
-    energy: float
-    gamma: float
-    ridge: float
-    weights: np.ndarray
-
-
-def local_width(kind, X, rng):
-    r"""Width :math:`\sigma_j` of a node's inputs; NaN where they do not vary.
-
-    Parameters
-    ----------
-    kind : {"median", "scale"}
-        "median" is the median distance between (at most 500) rows, "scale" is
-        :math:`\sqrt{d\,\mathrm{Var}(X_j) / 2}`, so that gamma is 1 / (d Var(X)).
-    X : ndarray or CSR matrix of shape (n, d)
-        Distinct rows.
-    rng : numpy.random.Generator
-    """
-    if kind == "median":
-        n = X.shape[0]
-        rows = rng.permutation(n)[:_MAX_WIDTH_ROWS] if n > _MAX_WIDTH_ROWS else np.arange(n)
-        distances = euclidean_distances(X[rows])[np.triu_indices(len(rows), 1)]
-        width = np.median(distances) if len(distances) else 0.0
-    elif sparse.issparse(X):
-        mean, variance = mean_variance_axis(X, axis=0)
-        width = np.sqrt(X.shape[1] * (variance.mean() + mean.var()) / 2.0)
-    else:
-        width = np.sqrt(X.shape[1] * X.var(dtype=np.float64) / 2.0)
-    return float(width) if width > 0 else np.nan
-
-
-def announcement(settings, rows, rng):
-    """Return what a node tells the network: weight, sums of targets and squares, width."""
-    weighted = rows.Y * rows.weights[:, None]
-    named = isinstance(settings.gamma, str)
-    width = local_width(settings.gamma, rows.X, rng) if named else np.nan
-    square = float((weighted * rows.Y).sum())
-    return np.array([rows.weights.sum(), *weighted.sum(axis=0), square, width])
-
-
-def summarize(settings, announcements):
-    """Add up the announcements of all nodes.
-
-    Parameters
-    ----------
-    settings : Settings
-    announcements : ndarray of shape (J, k + 3)
-        Rows of NaN where nothing is known of a node.
-
-    Returns
-    -------
-    Summary
-    """
-    known = announcements[~np.isnan(announcements[:, 0])]
-    total = known[:, 0].sum()
-    mean = known[:, 1:-2].sum(axis=0) / total
-    energy = known[:, -2].sum()
-    if settings.fit_intercept:
-        energy = max(energy - total * float(mean @ mean), 0.0)
-    else:
-        mean = np.zeros_like(mean)
-    gamma = settings.gamma
-    if isinstance(gamma, str):
-        widths = known[:, -1][~np.isnan(known[:, -1])]
-        gamma = 0.5 / widths.mean() ** 2 if len(widths) else 1.0
-    ridge = settings.alpha * total / len(known)
-    return Summary(total, mean, energy, gamma, ridge, announcements[:, 0])
+def node_generator(seed: int, j: int) -> np.random.Generator:
+    """Return the random generator of node j, which is the same wherever the node runs."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(j,)))

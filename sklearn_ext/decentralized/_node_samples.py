@@ -1,40 +1,133 @@
-"""Which rows belong to which node."""
+"""The samples of the nodes, and what a node computes from its own samples."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils.validation import column_or_1d
 
 from ..utils._rows import merge_duplicate_rows
+from ..utils._typing import Array, FloatArray, IntArray
+from ._config import DeKRRConfig
+from .maths._engine import DeKRREngine
+from .maths._random_features import FeatureMap, select_map
+from .maths._statistics import (
+    NetworkSummary,
+    NodeStatistics,
+    announcement,
+    node_statistics,
+    summarize,
+)
 
 
-class NodeRows(NamedTuple):
-    """Distinct rows of one node: X (n, d), Y (n, k), weights (n,), and their place in the table.
+@dataclass(frozen=True, eq=False)
+class NodeSamples:
+    """Distinct samples of one node.
 
-    Identical rows are one row with the sum of their weights, and rows stand in an order that
-    depends on their content only. What is drawn at random from them therefore depends neither on
-    the order of the table nor on whether a row stands there twice or once with weight 2.
+    Identical samples are merged, and their weights added. The order of the samples depends on
+    their content only. What is drawn at random from them therefore depends neither on the order of
+    the table nor on whether a sample occurs twice or has the weight 2.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n, d)
+        Inputs.
+    Y : ndarray of shape (n, k)
+        Targets.
+    weights : ndarray of shape (n,)
+        Positive sample weights.
+    index : ndarray of int of shape (n,)
+        Positions of the samples in the table of all nodes.
+
+    Examples
+    --------
+    >>> from sklearn_ext.decentralized import NodeSamples
+    >>> samples = NodeSamples.from_arrays([[1.0], [2.0], [1.0]], [5.0, 6.0, 5.0])
+    >>> samples.X.ravel(), samples.weights
+    (array([1., 2.]), array([2., 1.]))
     """
 
-    X: object
-    Y: np.ndarray
-    weights: np.ndarray
-    index: np.ndarray
+    X: Any
+    Y: FloatArray
+    weights: FloatArray
+    index: IntArray
 
-    def take(self, selected):
-        return NodeRows(*(part[selected] for part in self))
+    @classmethod
+    def from_arrays(
+        cls, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> "NodeSamples":
+        """Make the samples of a node from a table.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n_samples, n_features)
+            Inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Samples of weight zero are left out.
+
+        Returns
+        -------
+        NodeSamples
+        """
+        X = X if sparse.issparse(X) else np.asarray(X)
+        Y = np.asarray(y, dtype=np.float64)
+        Y = Y[:, None] if Y.ndim == 1 else Y
+        weights = np.ones(len(Y)) if sample_weight is None else np.asarray(sample_weight, float)
+        index, merged = distinct_samples(X, Y, weights)
+        return cls(X[index], Y[index], merged, index)
+
+    def take(self, selected: IntArray) -> "NodeSamples":
+        """Return some of the samples.
+
+        Parameters
+        ----------
+        selected : ndarray of int
+            Their positions among the samples of this node.
+
+        Returns
+        -------
+        NodeSamples
+        """
+        return NodeSamples(
+            self.X[selected], self.Y[selected], self.weights[selected], self.index[selected]
+        )
+
+    def minus(self, offset: FloatArray) -> "NodeSamples":
+        """Subtract an offset from the targets.
+
+        Parameters
+        ----------
+        offset : ndarray of shape (k,)
+
+        Returns
+        -------
+        NodeSamples
+        """
+        return replace(self, Y=self.Y - offset)
 
 
-def distinct_rows(X, Y, weights):
-    """Merge identical rows of a table; rows of weight zero are left out."""
+def distinct_samples(X: Any, Y: FloatArray, weights: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Merge identical samples of a table and leave out samples of weight zero.
+
+    Returns
+    -------
+    index : ndarray of int of shape (n_distinct,)
+    weights : ndarray of shape (n_distinct,)
+    """
     if not weights.any():
         return np.empty(0, dtype=np.intp), np.empty(0)
-    merge = _merge_sparse_rows if sparse.issparse(X) else merge_duplicate_rows
+    merge = _merge_sparse_samples if sparse.issparse(X) else merge_duplicate_rows
     return merge(X, Y, weights)
 
 
-def _merge_sparse_rows(X, Y, weights):
+def _merge_sparse_samples(
+    X: Any, Y: FloatArray, weights: FloatArray
+) -> tuple[IntArray, FloatArray]:
     X = X.tocsr(copy=True)
     X.sum_duplicates()
     X.eliminate_zeros()
@@ -43,8 +136,9 @@ def _merge_sparse_rows(X, Y, weights):
         (y.tobytes(), X.indices[a:b].tobytes(), X.data[a:b].tobytes())
         for y, (a, b) in zip(Y + 0.0, bounds, strict=True)
     ]
-    first, total = {}, {}
-    for row in np.flatnonzero(weights):
+    first: dict[tuple[bytes, ...], int] = {}
+    total: dict[tuple[bytes, ...], float] = {}
+    for row in np.flatnonzero(weights).tolist():
         first.setdefault(keys[row], row)
         total[keys[row]] = total.get(keys[row], 0.0) + weights[row]
     ordered = sorted(first)
@@ -53,33 +147,46 @@ def _merge_sparse_rows(X, Y, weights):
     )
 
 
-def check_labels(node, n_rows):
-    """Check labels of nodes, one a row."""
+def check_labels(node: ArrayLike, n_samples: int) -> Array:
+    """Check that there is one label of a node per sample."""
     labels = column_or_1d(node)
-    if len(labels) != n_rows:
-        raise ValueError(f"node has {len(labels)} labels, but X has {n_rows} rows.")
+    if len(labels) != n_samples:
+        raise ValueError(
+            f"node must have one label per sample, got {len(labels)} labels for {n_samples} "
+            "samples."
+        )
     return labels
 
 
-def encode_nodes(node, n_rows, nodes):
-    """Turn one label, or one a row, into positions in the sorted labels `nodes`.
+def encode_nodes(node: Any, n_samples: int, nodes: Array) -> IntArray:
+    """Convert one label, or one label per sample, to positions in the sorted labels `nodes`.
 
     Raises
     ------
     ValueError
-        If a label is unknown, or there is not one a row.
+        If a label is unknown, or the number of labels is neither one nor the number of samples.
     """
     if np.ndim(node) == 0:
-        node = np.full(n_rows, node)
-    labels = check_labels(node, n_rows)
+        node = np.full(n_samples, node)
+    labels = check_labels(node, n_samples)
     unknown = np.setdiff1d(labels, nodes)
     if len(unknown):
-        raise ValueError(f"node {unknown.tolist()[0]!r} is not one of {nodes.tolist()}.")
+        raise ValueError(
+            f"node must be one of the fitted nodes {nodes.tolist()}, got {unknown.tolist()[0]!r}."
+        )
     return np.searchsorted(nodes, labels)
 
 
-def rows_by_label(X, Y, weights, codes, labels, *, keep_empty=False):
-    """Give every row to the node that its code names.
+def group_by_node(
+    X: Any,
+    Y: FloatArray,
+    weights: FloatArray,
+    codes: IntArray,
+    labels: Sequence[Any],
+    *,
+    keep_empty: bool = False,
+) -> list[NodeSamples]:
+    """Give every sample to the node that its code names.
 
     Parameters
     ----------
@@ -87,45 +194,100 @@ def rows_by_label(X, Y, weights, codes, labels, *, keep_empty=False):
     Y : ndarray of shape (n, k)
     weights : ndarray of shape (n,)
     codes : ndarray of shape (n,)
-        Numbers of the nodes, positions in `labels`.
+        Positions of the nodes in `labels`.
     labels : list of J labels
     keep_empty : bool, default=False
-        Whether a node may be without rows.
+        Whether a node may be without samples.
 
     Returns
     -------
-    list of J NodeRows
+    list of J NodeSamples
 
     Raises
     ------
     ValueError
-        If a node has no row of positive weight and `keep_empty` is False.
+        If a node has no sample of positive weight and `keep_empty` is False.
     """
     nodes = []
     for j, label in enumerate(labels):
         members = np.flatnonzero(codes == j)
-        rows, merged = distinct_rows(X[members], Y[members], weights[members])
-        if not len(rows) and not keep_empty:
-            raise ValueError(f"node {label!r} has no row of positive weight.")
-        index = members[rows]
-        nodes.append(NodeRows(X[index], Y[index], merged, index))
+        own = NodeSamples.from_arrays(X[members], Y[members], weights[members])
+        if not len(own.index) and not keep_empty:
+            raise ValueError(
+                "Every node must have a sample of positive weight, but there is none of node "
+                f"{label!r}."
+            )
+        nodes.append(replace(own, index=members[own.index]))
     return nodes
 
 
-def deal_rows(X, Y, weights, n_nodes, rng, *, keep_empty=False):
-    """Deal distinct rows to nodes at random, as evenly as can be.
+def deal_samples(
+    X: Any,
+    Y: FloatArray,
+    weights: FloatArray,
+    n_nodes: int,
+    rng: np.random.RandomState,
+    *,
+    keep_empty: bool = False,
+) -> list[NodeSamples]:
+    """Deal distinct samples to nodes at random, as evenly as possible.
 
     Returns
     -------
-    list of NodeRows
-        As many as there are nodes; with fewer distinct rows than that, one a row, unless
-        `keep_empty` asks for all nodes.
+    list of NodeSamples
+        One entry per node. With fewer distinct samples than nodes, there is one node per sample
+        unless `keep_empty` asks for all nodes.
     """
-    rows, merged = distinct_rows(X, Y, weights)
+    index, merged = distinct_samples(X, Y, weights)
     if not keep_empty:
-        n_nodes = min(n_nodes, len(rows))
-    pieces = np.array_split(rng.permutation(len(rows)), n_nodes)
+        n_nodes = min(n_nodes, len(index))
+    pieces = np.array_split(rng.permutation(len(index)), n_nodes)
     return [
-        NodeRows(X[rows[piece]], Y[rows[piece]], merged[piece], rows[piece])
+        NodeSamples(X[index[piece]], Y[index[piece]], merged[piece], index[piece])
         for piece in map(np.sort, pieces)
     ]
+
+
+def announce(samples: NodeSamples, config: DeKRRConfig, rng: np.random.Generator) -> FloatArray:
+    """Compute the values that a node announces to the network."""
+    return announcement(samples.X, samples.Y, samples.weights, gamma=config.gamma, rng=rng)
+
+
+def summarize_network(announced: FloatArray, config: DeKRRConfig) -> NetworkSummary:
+    """Combine the announcements of all nodes."""
+    return summarize(
+        announced, gamma=config.gamma, alpha=config.alpha, fit_intercept=config.fit_intercept
+    )
+
+
+def select_node_map(
+    samples: NodeSamples,
+    config: DeKRRConfig,
+    j: int,
+    gamma: float,
+    rng: np.random.Generator,
+    engine: DeKRREngine,
+) -> FeatureMap:
+    """Select the features of node j on its samples, whose targets are centered."""
+    return select_map(
+        samples.X,
+        samples.Y,
+        samples.weights,
+        kind=config.feature_selection,
+        gamma=gamma,
+        n_components=int(config.sizes[j]),
+        oversampling=config.oversampling,
+        ridge=config.alpha * samples.weights.sum(),
+        rng=rng,
+        engine=engine,
+    )
+
+
+def sum_over_samples(
+    samples: NodeSamples,
+    own: FeatureMap,
+    neighbor_maps: Mapping[int, FeatureMap],
+    engine: DeKRREngine,
+) -> NodeStatistics:
+    """Sum over the samples of a node."""
+    return node_statistics(samples.X, samples.Y, samples.weights, own, neighbor_maps, engine)

@@ -1,61 +1,168 @@
-"""Decentralised random-feature kernel ridge regression."""
+"""Decentralized random-feature kernel ridge regression."""
+
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..utils._atomic import atomic_fit
+from ..utils._typing import FloatArray
 from ..utils._validation import check_magnitude
 from ._base import BaseDecentralizedRF
-from ._docs import with_common_docs
 
 
-@with_common_docs
 class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
-    r"""Kernel ridge regression at nodes that keep their rows and talk to neighbours.
+    r"""Kernel ridge regression at nodes that keep their samples and exchange messages.
 
-    Every node (a hospital, a sensor, a site) chooses random features on its own rows and fits
-    ridge regression on them, while neighbours in a graph are drawn to agree on predicted values:
+    Every node (a hospital, a sensor, a site) selects random features on its own samples and fits
+    ridge regression on them. Neighbors in a graph are encouraged to agree on predicted values:
 
     .. math::
         \min_\theta \sum_j \lVert f_j(X_j) - y_j \rVert^2 + \kappa\lVert\theta_j\rVert^2
         + \frac{c}{d_j} \sum_{i \in N_j} \lVert f_j(X_j) - f_i(X_j) \rVert^2, \qquad
         f_j(x) = z_j(x)^T\theta_j .
 
-    The problem is one convex quadratic. In one process it is solved at once; over a network,
-    rounds of messages between neighbours lead to the same answer.
+    The problem is one convex quadratic. In one process it is solved directly; over a network,
+    rounds of messages between neighbors lead to the same solution.
 
     Parameters
     ----------
-    {parameters}
+    n_components : int or array-like of shape (n_nodes,), default=100
+        Random features of a node. With ``"energy_pairs"`` and an odd number, one cosine has no
+        sine.
+    gamma : {"median", "scale"} or float, default="median"
+        Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "median" is
+        :math:`1/(2\sigma^2)`, where :math:`\sigma` is the median distance between the samples of a
+        node, averaged over nodes; "scale" is 1 / (n_features * X.var()), with the same average.
+    alpha : float, default=1e-6
+        Ridge per sample. The ridge of a node is `alpha` times the number of samples of the network,
+        divided by the number of nodes.
+    consensus_weight : float or "cv", default=0.5
+        Weight of the disagreement with neighbors. **A weight that is too large shrinks every
+        function to zero**, because functions of different maps agree only there. "cv" chooses from
+        `consensus_weight_grid`.
+    consensus_weight_grid : array-like of float, default=(0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
+        Candidates of "cv".
+    cv : int, cross-validation splitter or list of (train, test), default=5
+        Folds of "cv". All nodes hold out their part of a fold at the same time, and every sample is
+        predicted by its own node. Features are selected once, on all samples.
+    n_nodes : int, default=10
+        Number of nodes if `node` is None. Otherwise, the labels in `node` decide.
+    graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
+        Which nodes are neighbors: "circulant" (every node has four neighbors), "complete", "grid",
+        "path", "random", "ring" or "star", see :func:`~sklearn_ext.decentralized.make_graph`, or a
+        graph of the nodes' labels, see :func:`~sklearn_ext.decentralized.check_graph`.
+    feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
+        How a node selects its features on its own samples. "energy_pairs" takes pairs of cosine and
+        sine whose frequencies carry most of the targets' energy. "energy", the rule of the paper,
+        scores cosines with random phases and then draws new phases. "leverage" samples by ridge
+        leverage, and "plain" does not select.
+    oversampling : float, default=20
+        Candidates drawn per feature.
+    anchors : {array-like, sparse matrix} of shape (n_anchors, n_features), default=None
+        Public inputs at which neighbors compare their functions; nothing else is exchanged. They
+        must be distributed like the samples: anchors off the distribution are worse than no
+        exchange. None compares the functions at the nodes' own samples, for which nodes exchange
+        Gram blocks.
+    solver : {"auto", "direct", "cg", "jacobi", "gauss_seidel", "chebyshev"}, default="auto"
+        "direct" and "cg" are fast in one process and need all blocks in one place; "auto" is
+        "direct" with up to 6000 features in total, and "cg" above. The other three need messages
+        between neighbors only; over a network, "auto" is "jacobi".
+    damping : float, default=0.0
+        Weight of a term that keeps a node near its last function. Convergence does not need it;
+        5 gives the iteration of the paper.
+    max_iter : int, default=500
+        Maximum number of rounds.
+    tol : float, default=1e-6
+        The rounds stop when the estimated error at the training samples, relative to the targets,
+        is below this value.
+    fit_intercept : bool, default=True
+        Whether the mean of the targets over the network is subtracted first.
+    network : InProcessNetwork, TorchDistributedNetwork or None, default=None
+        Network that carries the messages. None computes the solution in this process without
+        messages.
+    on_failure : {"freeze", "drop"}, default="freeze"
+        What happens to a neighbor that fails: "freeze" keeps its last function, "drop" removes its
+        terms.
+    aggregate : {"mean", "neighborhood"}, default="mean"
+        What `predict` averages. "mean" averages over all nodes, or takes the one that `node` names;
+        "neighborhood" averages over a node and its neighbors.
+    engine : {"auto", "numba", "torch"}, default="auto"
+        Library that does the arithmetic; "auto" is numba on the CPU and torch on other devices.
+    device : str, torch.device or None, default=None
+        Device of the torch engine; None is the CPU.
+    n_jobs : int, default=None
+        Threads that work on nodes in parallel if `network` is None. The result does not depend on
+        it.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the features and of the assignment of samples to nodes. If `graph` is "random",
+        every process of a network must get the same integer.
 
     Attributes
     ----------
-    {network}
+    nodes_ : ndarray of shape (n_nodes,)
+        Sorted labels of the nodes.
+    local_nodes_ : ndarray
+        Labels of the nodes whose samples this process holds.
+    failed_nodes_ : ndarray
+        Labels of the nodes that failed during the fit.
+    adjacency_ : ndarray of shape (n_nodes, n_nodes)
+        Weights of the edges.
     node_coef_ : list of ndarray of shape (D_j,) or (D_j, n_outputs)
         Coefficients of every node; None for a node that this process does not know.
-    {features}
+    node_frequencies_ : list of ndarray of shape (n_features, D_j)
+        Frequencies of every node.
+    node_phases_ : list of ndarray of shape (D_j,)
+        Phases of every node. The features of node j are ``sqrt(2 / D_j) * cos(x @
+        node_frequencies_[j] + node_phases_[j])``.
+    gamma_ : float
+        Coefficient of the kernel.
     intercept_ : float or ndarray of shape (n_outputs,)
-        What was subtracted from the targets.
-    {course}
-    {input_facts}
+        Mean that was subtracted from the targets; zero without `fit_intercept`.
+    consensus_weight_ : float
+        Weight of the disagreement.
+    consensus_weight_scores_ : ndarray of shape (n_candidates, n_folds) or None
+        With "cv", the squared error on held-out samples divided by their variance.
+    consensus_error_ : float
+        Root mean square, over training samples, of the difference between a node and its neighbors,
+        in units of the targets. It is also small where all functions are shrunk, so compare it with
+        the training score.
+    consensus_curve_ : ndarray of shape (n_rounds + 1,)
+        The same before every round and at the end.
+    objective_curve_ : ndarray of shape (n_rounds + 1,)
+        Objective before every round and at the end. A process that holds one node has that node's
+        part of it.
+    n_floats_sent_ : dict
+        Communication cost in floats: "setup", "round" and "total" over the network, and
+        "setup_by_edge" and "round_by_edge", arrays of shape (n_nodes, n_nodes) from the node of the
+        row to the node of the column. A process that holds one node counts what that node sends.
+        Without a network, these are the messages that a network would carry; "direct" counts as
+        one round.
+    n_iter_ : int
+        Number of rounds; 1 for "direct".
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------
     DecentralizedRFClassifier : Classification.
     InProcessNetwork : Messages between threads, with faults on request.
-    TorchDistributedNetwork : One process a node.
+    TorchDistributedNetwork : One process per node.
 
     Notes
     -----
-    **What a neighbour learns.** Rows and labels stay at their node, which does not make them
-    private: a node's rows can be reconstructed from the Gram blocks that it sends, by plain least
-    squares. With `anchors`, neighbours see the node's function at the anchors and nothing else.
+    **What a neighbor can learn.** Samples and labels stay at their node, but this does not make
+    them private: the samples of a node can be reconstructed from the Gram blocks that it sends, by
+    plain least squares. With `anchors`, neighbors receive the values of the node's function at the
+    anchors and nothing else.
 
-    Inputs must be scaled alike at all nodes, see
-    :func:`~sklearn_ext.decentralized.network_minmax`; a scaler a node makes agreement on values
-    meaningless.
+    All nodes must scale their inputs in the same way, see
+    :func:`~sklearn_ext.decentralized.network_minmax`. If every node has its own scaler, agreement
+    on values means nothing.
 
     References
     ----------
@@ -65,6 +172,8 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
 
     Examples
     --------
+    Five sites of a ring gain from each other, although every sample stays at its site:
+
     >>> import numpy as np
     >>> from sklearn.datasets import make_friedman1
     >>> from sklearn_ext import DecentralizedRFKRR
@@ -74,29 +183,37 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     >>> krr.fit(X[:1000], y[:1000], node=site[:1000])
     DecentralizedRFKRR(alpha=0.0001, graph='ring', random_state=0)
     >>> alone = DecentralizedRFKRR(alpha=1e-4, graph="ring", consensus_weight=0, random_state=0)
-    >>> alone.fit(X[:1000], y[:1000], node=site[:1000]).score(
-    ...     X[1000:], y[1000:], node=site[1000:]
-    ... ) < krr.score(X[1000:], y[1000:], node=site[1000:])
-    True
+    >>> alone = alone.fit(X[:1000], y[:1000], node=site[:1000])
+    >>> for model in (alone, krr):
+    ...     print(f"{model.score(X[1000:], y[1000:], node=site[1000:]):.2f}")
+    0.77
+    0.80
     """
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, *, node=None, sample_weight=None):
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        node: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Fit the nodes of the network.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows of all nodes; with a network of processes, those of this process.
-            Columns should be on scales that are the same at all nodes.
+            Training samples of all nodes; with a network of processes, those of this process.
+            Features should be on scales that are the same at all nodes.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         node : array-like of shape (n_samples,), default=None
-            Label of the node that holds the row. None deals the rows to `n_nodes` nodes at
-            random.
+            Label of the node that holds each sample. None assigns the samples to `n_nodes` nodes
+            at random.
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight k counts like k copies.
+            A sample of weight k counts like k copies.
 
         Returns
         -------
@@ -106,27 +223,36 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If input is not finite or of the wrong shape, a parameter is out of range, the graph
-            does not fit the nodes, or a node has no row.
+            If the input is not finite or has the wrong shape, a parameter is out of range, the
+            graph does not match the nodes, or a node has no sample.
         """
-        vars(self).update(self._public(self._fit_nodes(*self._inputs(X, y, sample_weight), node)))
+        X, Y, weights = self._check_input(X, y, sample_weight, reset=True)
+        self._fit_nodes(X, Y, weights, node, update=False, squeeze=self._single_output)
         return self
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, *, node=None, sample_weight=None):
-        """Add rows to the nodes and solve again; their maps stay as they are.
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        node: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Add samples to the nodes and solve again; the random features stay.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            New rows.
+            New samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         node : array-like of shape (n_samples,), default=None
-            Labels of the nodes; after the first call, of known ones. None deals the rows.
+            Label of the node that holds each sample. After the first call, only the labels of the
+            first call are allowed. None assigns the samples at random.
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight k counts like k copies.
+            A sample of weight k counts like k copies.
 
         Returns
         -------
@@ -136,56 +262,40 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            As in `fit`, if a label is unknown, or if a node fell silent during the fit.
+            As in `fit`, or if a label is unknown, or if a node failed during the fit.
         """
-        first = not hasattr(self, "node_coef_")
-        inputs = self._inputs(X, y, sample_weight, reset=first)
-        if not first and inputs[1].shape[1] != len(self._intercepts()):
+        update = hasattr(self, "node_coef_")
+        X, Y, weights = self._check_input(X, y, sample_weight, reset=not update)
+        if update and Y.shape[1] != self._n_outputs:
             raise ValueError(
-                f"y must have {len(self._intercepts())} outputs as before, got "
-                f"{inputs[1].shape[1]}."
+                f"y must have {self._n_outputs} outputs as in the first call, got {Y.shape[1]}."
             )
-        update = self._fit_nodes if first else self._update_nodes
-        vars(self).update(self._public(update(*inputs, node)))
+        self._fit_nodes(X, Y, weights, node, update=update, squeeze=self._single_output)
         return self
 
-    def _inputs(self, X, y, sample_weight, reset=True):
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            multi_output=True,
-            y_numeric=True,
-            reset=reset,
+    def _check_input(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, reset: bool
+    ) -> tuple[Any, FloatArray, FloatArray]:
+        X, targets, weights = self._check_fit_input(
+            X, y, sample_weight, multi_output=True, y_numeric=True, reset=reset
         )
-        check_magnitude(y)
+        check_magnitude(targets)
         if reset:
-            self._single_output = y.ndim == 1
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        return X, y.astype(np.float64).reshape(len(y), -1), weights
+            self._single_output = targets.ndim == 1
+        return X, targets.astype(np.float64).reshape(len(targets), -1), weights
 
-    def _public(self, fitted):
-        if self._single_output:
-            fitted["node_coef_"] = [
-                None if theta is None else theta[:, 0] for theta in fitted["node_coef_"]
-            ]
-            fitted["intercept_"] = float(fitted["intercept_"][0])
-        return fitted
-
-    def predict(self, X, *, node=None):
+    def predict(self, X: Any, *, node: Any = None) -> FloatArray:
         """Predict targets.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         node : label or array-like of shape (n_samples,), default=None
-            With ``aggregate="mean"``: the node, or the node of each row, whose function is
-            taken; None takes the mean over all nodes. With ``aggregate="neighborhood"``: the
-            node whose function is averaged with those of its neighbours; None is the node whose
-            rows this process held.
+            With ``aggregate="mean"``, the node whose function is used, or one node per sample; None
+            takes the mean over all nodes. With ``aggregate="neighborhood"``, the node whose
+            function is averaged with those of its neighbors; None is the node whose samples this
+            process holds.
 
         Returns
         -------
@@ -195,40 +305,43 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If a label is unknown, or a function that is needed is not known to this process.
+            If a label is unknown, or this process does not know a function that is needed.
         """
-        X = self._validated(X)
+        X = self._check_predict_input(X)
         values = self._values(X, node).astype(X.dtype, copy=False)
         return values[:, 0] if self._single_output else values
 
-    def predict_nodes(self, X):
-        """Predict targets with every node's function.
+    def predict_nodes(self, X: Any) -> FloatArray:
+        """Predict targets with the function of every node.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
 
         Returns
         -------
         ndarray of shape (n_nodes, n_samples) or (n_nodes, n_samples, n_outputs)
-            In the order of `nodes_`; NaN for a node whose function this process does not know.
+            Predictions in the order of `nodes_`; NaN for a node whose function this process does
+            not know.
         """
-        X = self._validated(X)
+        X = self._check_predict_input(X)
         values = self._values_of_nodes(X).astype(X.dtype, copy=False)
         return values[..., 0] if self._single_output else values
 
-    def score(self, X, y, sample_weight=None, *, node=None):
-        """Coefficient of determination of the predictions.
+    def score(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, node: Any = None
+    ) -> float:
+        """Return the coefficient of determination of the predictions.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             True targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         node : label or array-like of shape (n_samples,), default=None
             As in `predict`.
 

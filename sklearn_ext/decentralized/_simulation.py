@@ -1,203 +1,244 @@
-"""All nodes in one process, without messages: the fastest way to the network's answer."""
+"""The algorithm in one process, without messages: the fastest way to the network's solution."""
 
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 
-from ._config import announcement, summarize
-from .maths._consensus import anchored_consensus_system, consensus_system
-from .maths._cross_validation import cross_validate, fold_numbers, network_mean
-from .maths._random_features import select_map
+from ..utils._typing import FloatArray
+from ._communication import simulated_cost
+from ._config import DeKRRConfig, node_generator
+from ._node_samples import (
+    NodeSamples,
+    announce,
+    select_node_map,
+    sum_over_samples,
+    summarize_network,
+)
+from ._result import DeKRRResult, NodeMemory
+from .maths._consensus import ConsensusSystem, consensus_system
+from .maths._cross_validation import add_folds, cross_validate, fold_numbers
+from .maths._engine import DeKRREngine, EngineArray, make_engine
+from .maths._random_features import FeatureMap, map_features
 from .maths._solvers import SOLVERS
-from .maths._statistics import node_statistics
-from .network._communication import report, round_floats, setup_floats
+from .maths._statistics import NodeStatistics, network_mean
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """What a fit leaves, wherever it ran; None stands for a node that is not known here."""
+def solve_dekrr(
+    samples: Sequence[NodeSamples],
+    config: DeKRRConfig,
+    *,
+    seed: int = 0,
+    memories: Mapping[int, NodeMemory] | None = None,
+    engine: DeKRREngine | None = None,
+    n_jobs: int | None = None,
+) -> DeKRRResult:
+    """Fit the nodes of a network in one process.
 
-    maps: list
-    coefs: list
-    gamma: float
-    mean: np.ndarray
-    shift: np.ndarray
-    consensus_weight: float
-    n_iter: int
-    converged: bool
-    objective_curve: np.ndarray
-    gap_curve: np.ndarray
-    floats: dict
-    statistics: list | None = None
-    memories: dict | None = None
-    scores: np.ndarray | None = None
-    failed: tuple = ()
-
-
-def simulate(engine, settings, rows, *, candidates, cv, n_jobs):
-    """Fit all nodes.
+    Every node selects random features on its own samples. The sums over the samples of all nodes
+    then give one linear system, see :func:`~sklearn_ext.decentralized.consensus_system`, which is
+    solved for the coefficients of all nodes.
 
     Parameters
     ----------
-    engine : NumbaEngine or TorchEngine
-    settings : Settings
-    rows : list of NodeRows
-    candidates : sequence of float or None
-        Consensus weights to choose from by cross-validation; None takes that of the settings.
-    cv : int, cross-validation splitter or iterable of splits
-    n_jobs : int or None
+    samples : list of NodeSamples
+        Samples of every node.
+    config : DeKRRConfig
+        Parameters of the fit.
+    seed : int, default=0
+        Seed of the random features. Every node has its own stream of random numbers.
+    memories : dict of int to NodeMemory, default=None
+        State of the nodes after an earlier fit. The samples are added to it, and the random
+        features stay; the configuration must give `gamma` and `consensus_weight` as numbers.
+    engine : DeKRREngine, default=None
+        Engine that does the arithmetic; None is the numba engine.
+    n_jobs : int, default=None
+        Threads that work on nodes in parallel. The result does not depend on it.
 
     Returns
     -------
-    FitResult
+    DeKRRResult
+        Maps, coefficients and the course of the solver.
+
+    Raises
+    ------
+    ValueError
+        If `cv` does not hold out every sample exactly once.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn_ext.decentralized import DeKRRConfig, NodeSamples, make_graph, solve_dekrr
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> samples = [NodeSamples.from_arrays(X[k::4], y[k::4]) for k in range(4)]
+    >>> config = DeKRRConfig(make_graph("ring", 4), n_components=20, alpha=1e-3)
+    >>> result = solve_dekrr(samples, config)
+    >>> [theta.shape for theta in result.coefs]
+    [(20, 1), (20, 1), (20, 1), (20, 1)]
+    >>> result.mean
+    array([152.13348416])
     """
-    nodes = range(settings.n_nodes)
-    streams = [settings.stream(j) for j in nodes]
-    announced = np.array([announcement(settings, rows[j], streams[j]) for j in nodes])
-    summary = summarize(settings, announced)
-    rows = [part._replace(Y=part.Y - summary.mean) for part in rows]
+    engine = make_engine() if engine is None else engine
     parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    select = partial(
-        select_map,
-        settings.feature_selection,
-        engine,
-        gamma=summary.gamma,
-        oversampling=settings.oversampling,
+    state = (
+        _set_up(samples, config, seed, engine, parallel)
+        if memories is None
+        else _add_samples(samples, config, memories, engine, parallel)
     )
-    maps = parallel(
-        delayed(select)(
-            rows[j].X,
-            rows[j].Y,
-            rows[j].weights,
-            n_components=int(settings.n_components[j]),
-            ridge=settings.alpha * rows[j].weights.sum(),
-            rng=streams[j],
-        )
-        for j in nodes
-    )
+    anchors = None
+    if config.anchors is not None:
+        anchors = [map_features(config.anchors, z, engine) for z in state.maps]
     scores = None
-    if candidates is None:
-        statistics = parallel(sums(engine, settings, rows, maps, j) for j in nodes)
-    else:
-        folds = [fold_numbers(cv, rows[j], streams[j]) for j in nodes]
-        n_folds = 1 + max(map(max, folds))
-        parts = [
-            [rows[j].take(np.flatnonzero(folds[j] == number)) for j in nodes]
-            for number in range(n_folds)
-        ]
-        fold_statistics = [
-            parallel(sums(engine, settings, part, maps, j) for j in nodes) for part in parts
-        ]
-        statistics = [sum(of[1:], start=of[0]) for of in zip(*fold_statistics, strict=True)]
-        scores = cross_validate(
-            fold_statistics,
-            partial(assemble, engine, settings, maps),
-            candidates,
-            fit_intercept=settings.fit_intercept,
-        )
+    if state.folds:
+        scores = _score_consensus_weights(state.folds, config, anchors, engine)
         best = int(np.argmin(scores.mean(axis=1)))
-        settings = replace(settings, consensus_weight=float(candidates[best]))
-    return solve(
-        engine,
-        settings,
-        maps,
+        config = replace(config, consensus_weight=float(config.consensus_weight_grid[best]))
+    statistics = state.statistics
+    mean = network_mean(statistics, config.fit_intercept)
+    system = consensus_system(
         statistics,
-        gamma=summary.gamma,
-        shift=summary.mean,
-        scores=scores,
-        n_features=rows[0].X.shape[1],
+        config.adjacency,
+        ridge=_ridge(statistics, config),
+        consensus_weight=float(config.consensus_weight),
+        mean=mean,
+        anchors=anchors,
+        engine=engine,
     )
-
-
-def add_rows(engine, settings, rows, *, maps, statistics, shift, n_jobs):
-    """Add rows to fitted nodes, whose maps stay, and solve again.
-
-    Parameters
-    ----------
-    engine : NumbaEngine or TorchEngine
-    settings : Settings
-    rows : list of NodeRows
-    maps : list of FeatureMap
-    statistics : list of NodeStatistics
-        Sums over the rows that the nodes have had.
-    shift : ndarray of shape (k,)
-        What was subtracted from the targets in `statistics`.
-    n_jobs : int or None
-
-    Returns
-    -------
-    FitResult
-    """
-    rows = [part._replace(Y=part.Y - shift) for part in rows]
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    new = parallel(sums(engine, settings, rows, maps, j) for j in range(settings.n_nodes))
-    statistics = [
-        old.convert(engine.asarray) + part for old, part in zip(statistics, new, strict=True)
-    ]
-    return solve(
-        engine,
-        settings,
-        maps,
-        statistics,
-        gamma=settings.gamma,
-        shift=shift,
-        n_features=rows[0].X.shape[1],
+    solution = SOLVERS[config.solver](
+        system, tol=config.tol, max_iter=config.max_iter, damping=config.damping
     )
-
-
-def sums(engine, settings, rows, maps, j):
-    """Delayed sums over the rows of node j."""
-    others = settings.neighbours(j) if settings.anchors is None else []
-    part = rows[j]
-    return delayed(node_statistics)(
-        engine, part.X, part.Y, part.weights, maps[j], {i: maps[i] for i in others}
-    )
-
-
-def assemble(engine, settings, maps, statistics, mean):
-    """Assemble the network's quadratic, for targets less `mean`."""
-    total = sum(part.weight for part in statistics)
-    parameters = {
-        "mean": mean,
-        "ridge": settings.alpha * total / settings.n_nodes,
-        "consensus_weight": settings.consensus_weight,
-    }
-    if settings.anchors is None:
-        return consensus_system(engine, statistics, settings.adjacency, **parameters)
-    anchors = [anchor_features(engine, settings.anchors, z) for z in maps]
-    return anchored_consensus_system(engine, statistics, anchors, settings.adjacency, **parameters)
-
-
-def anchor_features(engine, anchors, z):
-    """Features of the anchors in float64, (m, D)."""
-    frequencies, phases = engine.asarray(z.frequencies), engine.asarray(z.phases)
-    return engine.asarray(engine.features(engine.rows(anchors), frequencies, phases))
-
-
-def solve(engine, settings, maps, statistics, *, gamma, shift, n_features, scores=None):
-    """Solve for the coefficients, from sums over rows whose targets were shifted."""
-    mean = network_mean(statistics) if settings.fit_intercept else 0.0 * statistics[0].y_sum
-    system = assemble(engine, settings, maps, statistics, mean)
-    solution = SOLVERS[settings.solver](
-        system, tol=settings.tol, max_iter=settings.max_iter, damping=settings.damping
-    )
-    n_outputs = statistics[0].moment.shape[1]
-    setup = setup_floats(settings, n_features, n_outputs)
-    one_round = round_floats(settings, n_outputs)
-    return FitResult(
-        maps=maps,
+    return DeKRRResult(
+        maps=list(state.maps),
         coefs=[engine.to_numpy(theta) for theta in solution.coefs],
-        gamma=gamma,
-        mean=shift + engine.to_numpy(mean),
-        shift=shift,
-        consensus_weight=settings.consensus_weight,
+        mean=state.shift + engine.to_numpy(mean),
+        gamma=state.gamma,
+        consensus_weight=float(config.consensus_weight),
         n_iter=solution.n_iter,
         converged=solution.converged,
         objective_curve=np.array(solution.objective_curve),
-        gap_curve=np.array(solution.gap_curve),
-        floats=report(setup, one_round, setup + solution.n_iter * one_round),
-        statistics=[part.convert(engine.to_numpy) for part in statistics],
+        disagreement_curve=np.array(solution.disagreement_curve),
+        communication=simulated_cost(
+            config, samples[0].X.shape[1], samples[0].Y.shape[1], solution.n_iter
+        ),
+        memories={
+            j: NodeMemory(state.maps[j], part.convert(engine.to_numpy), state.shift)
+            for j, part in enumerate(statistics)
+        },
         scores=scores,
     )
+
+
+class _NetworkState(NamedTuple):
+    """Maps and sums of all nodes, and with "cv" the sums of every fold."""
+
+    maps: list[FeatureMap]
+    statistics: list[NodeStatistics]
+    gamma: float
+    shift: FloatArray
+    folds: list[list[NodeStatistics]]
+
+
+def _set_up(
+    samples: Sequence[NodeSamples],
+    config: DeKRRConfig,
+    seed: int,
+    engine: DeKRREngine,
+    parallel: Parallel,
+) -> _NetworkState:
+    """Select a map at every node and sum over the samples."""
+    rngs = [node_generator(seed, j) for j in range(config.n_nodes)]
+    announced = [announce(part, config, rng) for part, rng in zip(samples, rngs, strict=True)]
+    summary = summarize_network(np.array(announced), config)
+    samples = [part.minus(summary.mean) for part in samples]
+    maps = parallel(
+        delayed(select_node_map)(part, config, j, summary.gamma, rngs[j], engine)
+        for j, part in enumerate(samples)
+    )
+    folds = []
+    if config.consensus_weight == "cv":
+        numbers = [
+            fold_numbers(config.cv, part.index, rng)
+            for part, rng in zip(samples, rngs, strict=True)
+        ]
+        folds = [
+            _sum_over_samples(
+                [
+                    part.take(np.flatnonzero(own == fold))
+                    for part, own in zip(samples, numbers, strict=True)
+                ],
+                maps,
+                config,
+                engine,
+                parallel,
+            )
+            for fold in range(1 + max(map(max, numbers)))
+        ]
+        statistics = add_folds(folds)
+    else:
+        statistics = _sum_over_samples(samples, maps, config, engine, parallel)
+    return _NetworkState(maps, statistics, summary.gamma, summary.mean, folds)
+
+
+def _add_samples(
+    samples: Sequence[NodeSamples],
+    config: DeKRRConfig,
+    memories: Mapping[int, NodeMemory],
+    engine: DeKRREngine,
+    parallel: Parallel,
+) -> _NetworkState:
+    """Add the sums over new samples to those of an earlier fit, whose maps stay."""
+    maps = [memories[j].map for j in range(config.n_nodes)]
+    shift = memories[0].shift
+    new = _sum_over_samples([part.minus(shift) for part in samples], maps, config, engine, parallel)
+    statistics = [
+        memories[j].statistics.convert(engine.asarray) + part for j, part in enumerate(new)
+    ]
+    return _NetworkState(maps, statistics, float(config.gamma), shift, [])
+
+
+def _sum_over_samples(
+    samples: Sequence[NodeSamples],
+    maps: Sequence[FeatureMap],
+    config: DeKRRConfig,
+    engine: DeKRREngine,
+    parallel: Parallel,
+) -> list[NodeStatistics]:
+    return parallel(
+        delayed(sum_over_samples)(
+            part,
+            maps[j],
+            {i: maps[i] for i in (config.neighbors(j) if config.anchors is None else [])},
+            engine,
+        )
+        for j, part in enumerate(samples)
+    )
+
+
+def _score_consensus_weights(
+    folds: Sequence[Sequence[NodeStatistics]],
+    config: DeKRRConfig,
+    anchors: Sequence[EngineArray] | None,
+    engine: DeKRREngine,
+) -> FloatArray:
+    """Cross-validate the candidates of the consensus weight."""
+
+    def assemble(training: Sequence[NodeStatistics], mean: EngineArray) -> ConsensusSystem:
+        return consensus_system(
+            training,
+            config.adjacency,
+            ridge=_ridge(training, config),
+            consensus_weight=0.0,  # replaced by every candidate in turn
+            mean=mean,
+            anchors=anchors,
+            engine=engine,
+        )
+
+    return cross_validate(
+        folds, assemble, config.consensus_weight_grid, fit_intercept=config.fit_intercept
+    )
+
+
+def _ridge(statistics: Sequence[NodeStatistics], config: DeKRRConfig) -> float:
+    return config.alpha * sum(part.weight for part in statistics) / config.n_nodes

@@ -1,16 +1,13 @@
-"""Small networks of nodes with rows, and the objective written out as the sum that it is."""
+"""Small networks of nodes, and the objective written out as a sum over samples."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_ext.decentralized.maths._consensus import consensus_system
-from sklearn_ext.decentralized.maths._engine_numba import NumbaEngine
-from sklearn_ext.decentralized.maths._feature_maps import FeatureMap
-from sklearn_ext.decentralized.maths._graphs import make_graph
-from sklearn_ext.decentralized.maths._statistics import node_statistics
+from sklearn_ext.decentralized import consensus_system, make_graph
+from sklearn_ext.decentralized.maths import FeatureMap, make_engine, node_statistics
 
-ENGINE = NumbaEngine()
+ENGINE = make_engine()
 
 
 def smooth_targets(X, n_outputs, rng):
@@ -38,25 +35,23 @@ class Problem:
     def statistics(self, engine=ENGINE):
         return [
             node_statistics(
-                engine,
                 self.X[j],
                 self.Y[j],
                 self.weights[j],
                 self.maps[j],
                 {int(i): self.maps[i] for i in np.flatnonzero(self.adjacency[j])},
+                engine,
             )
             for j in range(len(self.X))
         ]
 
     def system(self, engine=ENGINE):
-        mean = engine.asarray(np.zeros(self.Y[0].shape[1]))
         return consensus_system(
-            engine,
             self.statistics(engine),
             self.adjacency,
-            mean=mean,
             ridge=self.ridge,
             consensus_weight=self.c,
+            engine=engine,
         )
 
     def features(self, j, X):
@@ -66,7 +61,7 @@ class Problem:
         return np.stack([self.features(j, X) @ theta for j, theta in enumerate(thetas)])
 
     def objective(self, thetas):
-        """The objective from rows, features and residuals."""
+        """The objective from samples, features and residuals."""
         total = 0.0
         degree = self.adjacency.sum(axis=1)
         for j, (X, Y, w) in enumerate(zip(self.X, self.Y, self.weights, strict=True)):
@@ -82,7 +77,7 @@ class Problem:
 def make_problem(
     graph="ring", n_nodes=5, *, n_features=2, n_outputs=1, seed=0, common_map=False, **parameters
 ):
-    """A network with unequal nodes: sizes of tables and of maps differ."""
+    """A network whose nodes differ in their numbers of samples and of features."""
     rng = np.random.default_rng(seed)
     adjacency = make_graph(graph, n_nodes, random_state=seed) if isinstance(graph, str) else graph
     sizes = rng.integers(15, 40, n_nodes)

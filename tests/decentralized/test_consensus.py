@@ -1,4 +1,4 @@
-"""The quadratic: its gradient, its definiteness, its limits, its symmetries."""
+"""The quadratic problem: its gradient, its definiteness, its limits, its symmetries."""
 
 from dataclasses import replace
 
@@ -8,10 +8,8 @@ from scipy.linalg import block_diag
 from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 
-from sklearn_ext.decentralized.maths._consensus import anchored_consensus_system
-from sklearn_ext.decentralized.maths._feature_maps import FeatureMap
-from sklearn_ext.decentralized.maths._graphs import make_graph
-from sklearn_ext.decentralized.maths._solvers import solve_direct, solve_jacobi
+from sklearn_ext.decentralized import consensus_system, make_graph
+from sklearn_ext.decentralized.maths import FeatureMap, solve_direct, solve_jacobi
 from tests.decentralized.problems import ENGINE, make_problem, smooth_targets
 
 every_graph = pytest.mark.parametrize("graph", ["ring", "star", "path", "complete", "random"])
@@ -30,12 +28,12 @@ def weighted_graph():
 
 
 @pytest.mark.parametrize("graph", ["ring", "star", "path", "complete", "random", weighted_graph()])
-def test_objective_and_gradient_are_those_of_the_written_out_sum(graph):
+def test_objective_and_gradient_match_the_sum_over_samples(graph):
     problem = make_problem(graph, n_outputs=2)
     problem.weights[1][::2] = 2.5
     system, thetas = problem.system(), random_thetas(problem)
     assert system.objective(thetas) == pytest.approx(problem.objective(thetas), rel=1e-12)
-    # Central differences of a quadratic are exact but for rounding.
+    # Central differences of a quadratic are exact up to rounding.
     for j, residual in enumerate(system.residuals(thetas)):
         for place in [(0, 0), (3, 1), (7, 0)]:
             shifted = []
@@ -49,7 +47,7 @@ def test_objective_and_gradient_are_those_of_the_written_out_sum(graph):
 
 @every_graph
 @pytest.mark.parametrize("c", [0.01, 1.0, 100.0])
-def test_the_matrix_is_symmetric_and_jacobi_is_bound_to_converge(graph, c):
+def test_matrix_is_symmetric_and_jacobi_must_converge(graph, c):
     problem = make_problem(graph, c=c)
     A, _, blocks = problem.system().dense()
     size = np.linalg.norm(A)
@@ -59,7 +57,7 @@ def test_the_matrix_is_symmetric_and_jacobi_is_bound_to_converge(graph, c):
         assert np.linalg.eigvalsh(matrix)[0] >= problem.ridge - 1e-10 * size
 
 
-def test_the_dense_system_multiplies_like_its_blocks():
+def test_dense_system_gives_the_residuals_of_the_blocks():
     problem = make_problem("random", n_outputs=2)
     system, thetas = problem.system(), random_thetas(problem)
     A, r, _ = system.dense()
@@ -70,14 +68,14 @@ def test_the_dense_system_multiplies_like_its_blocks():
 
 @every_graph
 @pytest.mark.parametrize("c", [0.01, 1.0, 100.0])
-def test_the_objective_never_rises_in_undamped_jacobi(graph, c):
+def test_undamped_jacobi_never_increases_the_objective(graph, c):
     system = make_problem(graph, c=c).system()
     curve = np.array(solve_jacobi(system, tol=0.0, max_iter=60).objective_curve)
     assert (np.diff(curve) <= 1e-12 * curve[0]).all()
 
 
 @pytest.mark.parametrize("c", [0.01, 1.0, 100.0])
-def test_the_objective_never_rises_when_random_nodes_take_part(c):
+def test_random_participation_never_increases_the_objective(c):
     problem = make_problem("random", n_nodes=7, c=c)
     system, rng = problem.system(), np.random.default_rng(0)
     thetas = system.zeros()
@@ -96,21 +94,21 @@ def ridge_coefs(Z, Y, penalty):
     return Ridge(alpha=penalty, fit_intercept=False, solver="cholesky").fit(Z, Y).coef_.reshape(-1)
 
 
-def test_without_consensus_every_node_solves_its_own_ridge_regression():
+def test_zero_consensus_weight_gives_local_ridge_regressions():
     problem = make_problem(c=0.0)
     for j, theta in enumerate(solve_direct(problem.system()).coefs):
         expected = ridge_coefs(problem.features(j, problem.X[j]), problem.Y[j], problem.ridge)
         np.testing.assert_allclose(theta[:, 0], expected, rtol=1e-8, atol=1e-8)
 
 
-def test_one_node_is_ridge_regression_whatever_the_consensus_weight():
+def test_single_node_solves_ridge_regression():
     problem = make_problem("complete", n_nodes=1, c=5.0)
     expected = ridge_coefs(problem.features(0, problem.X[0]), problem.Y[0], problem.ridge)
     theta = solve_direct(problem.system()).coefs[0]
     np.testing.assert_allclose(theta[:, 0], expected, rtol=1e-8, atol=1e-8)
 
 
-def test_an_isolated_node_is_alone():
+def test_isolated_node_solves_its_own_ridge_regression():
     adjacency = np.zeros((4, 4))
     adjacency[:3, :3] = make_graph("ring", 3)
     problem = make_problem(adjacency, n_nodes=4, c=2.0)
@@ -120,7 +118,7 @@ def test_an_isolated_node_is_alone():
         np.testing.assert_allclose(theta[:, 0], expected, rtol=1e-8, atol=1e-8)
 
 
-def test_one_common_map_and_much_consensus_give_the_pooled_ridge_regression():
+def test_common_map_and_large_weight_give_pooled_ridge():
     def gap(c):
         problem = make_problem("random", common_map=True, c=c)
         Z = np.vstack([problem.features(0, X) for X in problem.X])
@@ -133,30 +131,31 @@ def test_one_common_map_and_much_consensus_give_the_pooled_ridge_regression():
     assert gap(1e4) / gap(1e5) == pytest.approx(10.0, abs=0.5)
 
 
-def test_different_maps_and_much_consensus_give_zero():
+def test_different_maps_and_large_weight_give_zero():
     problem = make_problem(c=1e8)
     thetas = solve_direct(problem.system()).coefs
     spread = np.vstack(problem.Y).std()
     assert abs(problem.predict(thetas, np.vstack(problem.X))).max() < 1e-2 * spread
-    assert make_problem(c=1.0).system().gap(thetas) < 1e-2 * spread
+    assert make_problem(c=1.0).system().disagreement(thetas) < 1e-2 * spread
 
 
-def test_the_gap_is_the_disagreement_at_the_rows():
+def test_disagreement_is_measured_at_the_samples():
     problem = make_problem("star")
     thetas = random_thetas(problem)
-    squares, n_rows = 0.0, sum(map(len, problem.X))
+    squares, n_samples = 0.0, sum(map(len, problem.X))
     for j, X in enumerate(problem.X):
         values = problem.predict(thetas, X)
         others = np.flatnonzero(problem.adjacency[j])
         squares += sum(((values[j] - values[i]) ** 2).sum() for i in others) / len(others)
-    assert problem.system().gap(thetas) == pytest.approx((squares / n_rows) ** 0.5, rel=1e-9)
+    expected = (squares / n_samples) ** 0.5
+    assert problem.system().disagreement(thetas) == pytest.approx(expected, rel=1e-9)
 
 
 def everywhere(problem, thetas):
     return problem.predict(thetas, np.vstack(problem.X))
 
 
-def test_renumbering_the_nodes_renumbers_the_answer():
+def test_renumbering_nodes_renumbers_the_solution():
     problem = make_problem("random", n_nodes=6)
     order = [3, 1, 5, 0, 2, 4]
     renumbered = replace(
@@ -170,7 +169,7 @@ def test_renumbering_the_nodes_renumbers_the_answer():
     np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
-def test_the_order_of_the_rows_does_not_matter():
+def test_order_of_samples_does_not_matter():
     problem = make_problem()
     rng = np.random.default_rng(0)
     orders = [rng.permutation(len(X)) for X in problem.X]
@@ -186,7 +185,7 @@ def test_the_order_of_the_rows_does_not_matter():
     )
 
 
-def test_scaled_and_rotated_targets_give_scaled_and_rotated_answers():
+def test_solution_scales_and_rotates_with_the_targets():
     problem = make_problem(n_outputs=3)
     rotation = -4.0 * ortho_group.rvs(3, random_state=0)
     turned = replace(problem, Y=[Y @ rotation for Y in problem.Y])
@@ -197,7 +196,7 @@ def test_scaled_and_rotated_targets_give_scaled_and_rotated_answers():
     )
 
 
-def test_a_translation_is_undone_by_the_phases():
+def test_shifted_phases_undo_a_translation():
     problem = make_problem()
     v = np.array([0.7, -1.3])
     moved = replace(
@@ -212,7 +211,7 @@ def test_a_translation_is_undone_by_the_phases():
     )
 
 
-def test_disjoint_components_are_solved_jointly_or_apart():
+def test_disconnected_components_are_independent():
     adjacency = np.zeros((6, 6))
     adjacency[:3, :3] = adjacency[3:, 3:] = make_graph("path", 3)
     problem = make_problem(adjacency, n_nodes=6)
@@ -227,7 +226,7 @@ def test_disjoint_components_are_solved_jointly_or_apart():
             np.testing.assert_allclose(apart, jointly, atol=1e-9)
 
 
-def test_weights_are_replications_and_outputs_are_columns():
+def test_weights_replicate_samples_and_outputs_are_independent():
     problem = make_problem(n_outputs=2)
     rng = np.random.default_rng(0)
     counts = [rng.integers(0, 4, len(X)) for X in problem.X]
@@ -248,7 +247,7 @@ def test_weights_are_replications_and_outputs_are_columns():
         np.testing.assert_allclose(column[..., 0], both[..., k], atol=1e-9)
 
 
-def test_fold_subtraction_leaves_the_sums_of_the_other_rows():
+def test_subtracting_a_fold_leaves_the_other_samples():
     problem = make_problem(n_outputs=2)
     total = problem.statistics()
     first = replace(problem, **{k: [a[:5] for a in getattr(problem, k)] for k in FOLD_KEYS})
@@ -259,25 +258,23 @@ def test_fold_subtraction_leaves_the_sums_of_the_other_rows():
         np.testing.assert_allclose(left.moment, expected.moment, atol=1e-11)
         for i in expected.cross:
             np.testing.assert_allclose(left.cross[i], expected.cross[i], atol=1e-11)
-            np.testing.assert_allclose(left.foreign[i], expected.foreign[i], atol=1e-11)
+            np.testing.assert_allclose(left.neighbor_gram[i], expected.neighbor_gram[i], atol=1e-11)
 
 
 FOLD_KEYS = ("X", "Y", "weights")
 
 
 @pytest.mark.parametrize("graph", ["star", "ring"])
-def test_anchors_give_the_answer_of_an_explicit_dense_solve(graph):
+def test_anchors_give_the_solution_of_an_explicit_system(graph):
     problem = make_problem(graph)
     R = np.vstack(problem.X)
     anchors = [problem.features(j, R) for j in range(5)]
-    system = anchored_consensus_system(
-        ENGINE,
+    system = consensus_system(
         problem.statistics(),
-        anchors,
         problem.adjacency,
-        mean=np.zeros(1),
         ridge=problem.ridge,
         consensus_weight=problem.c,
+        anchors=anchors,
     )
     n = np.array([len(X) for X in problem.X])
     degree = problem.adjacency.sum(axis=1)
@@ -289,7 +286,7 @@ def test_anchors_give_the_answer_of_an_explicit_dense_solve(graph):
         A[rows, rows] += Z.T @ Z
         r[rows] = Z.T @ problem.Y[j]
         for i in np.flatnonzero(problem.adjacency[j]):
-            # One row of D a pair and anchor, (f_j - f_i)(R), with the pair's weight.
+            # D has one row per anchor, the coefficients of f_j - f_i there.
             D = np.zeros((len(R), starts[-1]))
             D[:, rows] = anchors[j]
             D[:, starts[i] : starts[i + 1]] = -anchors[i]
@@ -298,7 +295,7 @@ def test_anchors_give_the_answer_of_an_explicit_dense_solve(graph):
     np.testing.assert_allclose(np.vstack(solve_direct(system).coefs), expected, atol=1e-9)
 
 
-def test_targets_are_smooth_enough_to_be_learned():
+def test_smooth_targets_are_learned():
     problem = make_problem(c=0.3)
     thetas = solve_direct(problem.system()).coefs
     X = np.random.default_rng(9).uniform(-0.8, 0.8, (200, 2))

@@ -1,4 +1,4 @@
-"""The consensus weight is chosen on held-out rows, as direct cross-validation would."""
+"""Cross-validation of the consensus weight equals refitting on every fold."""
 
 from dataclasses import replace
 
@@ -8,15 +8,14 @@ from sklearn.datasets import make_friedman1
 from sklearn.model_selection import KFold
 
 from sklearn_ext import DecentralizedRFKRR
-from sklearn_ext.decentralized.maths._consensus import consensus_system
-from sklearn_ext.decentralized.maths._cross_validation import cross_validate
-from sklearn_ext.decentralized.maths._solvers import solve_direct
-from tests.decentralized.problems import ENGINE, make_problem
+from sklearn_ext.decentralized import consensus_system
+from sklearn_ext.decentralized.maths import cross_validate, solve_direct
+from tests.decentralized.problems import make_problem
 
 GRID = (0.0, 0.3, 2.0)
 
 
-def test_subtracted_folds_are_refitted_folds():
+def test_subtracting_folds_equals_refitting():
     problem = make_problem(n_outputs=2)
     rng = np.random.default_rng(0)
     folds = [rng.permutation(len(X)) % 3 for X in problem.X]
@@ -32,12 +31,12 @@ def test_subtracted_folds_are_refitted_folds():
 
     def assemble(statistics, mean):
         return consensus_system(
-            ENGINE, statistics, problem.adjacency, mean=mean, ridge=0.02, consensus_weight=1.0
+            statistics, problem.adjacency, mean=mean, ridge=0.02, consensus_weight=1.0
         )
 
     held_out = [part([fold == k for fold in folds]) for k in range(3)]
     errors = cross_validate(
-        [rows.statistics() for rows in held_out], assemble, GRID, fit_intercept=True
+        [samples.statistics() for samples in held_out], assemble, GRID, fit_intercept=True
     )
     for k, test in enumerate(held_out):
         training = part([fold != k for fold in folds])
@@ -64,7 +63,7 @@ def fit(**parameters):
     return krr.set_params(**parameters).fit(X, Y, node=NODE)
 
 
-def test_the_best_candidate_is_fitted_to_all_rows():
+def test_best_candidate_is_fitted_to_all_samples():
     krr = fit(consensus_weight_grid=GRID)
     assert krr.consensus_weight_scores_.shape == (3, 5)
     assert krr.consensus_weight_ == GRID[krr.consensus_weight_scores_.mean(axis=1).argmin()]
@@ -73,11 +72,11 @@ def test_the_best_candidate_is_fitted_to_all_rows():
     assert chosen.consensus_weight_scores_ is None
 
 
-def test_sharing_helps_where_nodes_have_few_rows():
+def test_positive_weight_is_chosen_for_few_samples():
     assert fit().consensus_weight_ > 0.0
 
 
-def test_a_splitter_sees_the_rows_of_each_node_in_the_order_of_the_table():
+def test_splitter_gets_node_samples_in_table_order():
     folds = [np.flatnonzero((np.arange(600) // 120) == k) for k in range(5)]
     splits = [(np.setdiff1d(np.arange(600), test), test) for test in folds]
     np.testing.assert_allclose(
@@ -90,12 +89,12 @@ def test_a_splitter_sees_the_rows_of_each_node_in_the_order_of_the_table():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"cv": 200}, "number of distinct rows of each node, got cv=200 with a node of 150"),
-        ({"cv": [(np.arange(10), np.arange(10, 600))]}, "hold out every row exactly once"),
-        ({"consensus_weight_grid": [-1.0]}, "sequence of finite numbers from 0"),
-        ({"consensus_weight_grid": []}, "sequence of finite numbers from 0"),
+        ({"cv": 200}, "number of distinct samples of each node, got cv=200 with a node of 150"),
+        ({"cv": [(np.arange(10), np.arange(10, 600))]}, "hold out every sample exactly once"),
+        ({"consensus_weight_grid": [-1.0]}, "sequence of finite numbers of at least 0"),
+        ({"consensus_weight_grid": []}, "sequence of finite numbers of at least 0"),
     ],
 )
-def test_folds_and_candidates_are_checked(parameters, message):
+def test_invalid_folds_and_candidates_are_rejected(parameters, message):
     with pytest.raises(ValueError, match=message):
         fit(**parameters)

@@ -1,33 +1,33 @@
-"""Cosines, maps, and which features a node keeps."""
+"""Cosines, feature maps, and the selection of features."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics.pairwise import rbf_kernel
 
-from sklearn_ext.decentralized.maths._engine_torch import TorchEngine
-from sklearn_ext.decentralized.maths._feature_maps import (
-    evaluate,
-    map_from_message,
-    mean_values,
-    message_shape,
-)
-from sklearn_ext.decentralized.maths._random_features import SELECTIONS, select_map
+from sklearn_ext.decentralized.maths import SELECTIONS, evaluate, mean_values, select_map
+from sklearn_ext.decentralized.maths._engine_torch import DeKRRTorchEngine
+from sklearn_ext.decentralized.maths._random_features import map_from_message, message_shape
 from sklearn_ext.utils._trigonometry import cosines_and_sines, scaled_cosines
 from tests.decentralized.problems import ENGINE, random_map
 
-ENGINES = [ENGINE, TorchEngine("cpu")]
+ENGINES = [ENGINE, DeKRRTorchEngine("cpu")]
 PARAMETERS = {"gamma": 2.0, "n_components": 12, "oversampling": 5, "ridge": 1e-3}
 
 
-def rows(n=60, n_outputs=1, seed=0):
+def samples(n=60, n_outputs=1, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.uniform(-1, 1, (n, 3))
     return X, np.sin(4.0 * X[:, :1]) @ rng.normal(size=(1, n_outputs)), np.ones(n)
 
 
+def select(kind, X, Y, weights, *, engine=ENGINE, seed=0, **parameters):
+    rng = np.random.default_rng(seed)
+    return select_map(X, Y, weights, kind=kind, engine=engine, rng=rng, **PARAMETERS | parameters)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e6, 1e9])
-def test_cosines_and_sines_are_exact_to_rounding(scale):
+def test_cosines_and_sines_are_exact_up_to_rounding(scale):
     angles = np.random.default_rng(0).normal(size=(50, 200)) * scale
     np.testing.assert_allclose(scaled_cosines(angles.copy(), 3.0), 3.0 * np.cos(angles), atol=2e-15)
     cosines, sines = cosines_and_sines(angles.copy())
@@ -36,11 +36,11 @@ def test_cosines_and_sines_are_exact_to_rounding(scale):
 
 
 @pytest.mark.parametrize("kind", ["plain", "energy_pairs"])
-def test_products_of_features_estimate_the_kernel(kind):
-    X, Y, weights = rows()
+def test_inner_products_estimate_the_kernel(kind):
+    X, Y, weights = samples()
     Y = np.random.default_rng(0).normal(size=Y.shape) if kind == "energy_pairs" else Y
-    parameters = PARAMETERS | {"n_components": 20_000, "oversampling": 1}
-    z = select_map(kind, ENGINE, X, Y, weights, rng=np.random.default_rng(0), **parameters)
+    parameters = {"n_components": 20_000, "oversampling": 1}
+    z = select(kind, X, Y, weights, **parameters)
     Z = ENGINE.features(X, z.frequencies, z.phases)
     if kind == "plain":
         np.testing.assert_allclose(Z @ Z.T, rbf_kernel(X, gamma=2.0), atol=0.04)
@@ -50,9 +50,8 @@ def test_products_of_features_estimate_the_kernel(kind):
 
 @pytest.mark.parametrize("kind", SELECTIONS)
 @pytest.mark.parametrize("n_components", [1, 2, 7, 12])
-def test_every_selection_keeps_as_many_features_as_asked_for(kind, n_components):
-    parameters = PARAMETERS | {"n_components": n_components}
-    z = select_map(kind, ENGINE, *rows(), rng=np.random.default_rng(0), **parameters)
+def test_selection_keeps_the_requested_number_of_features(kind, n_components):
+    z = select(kind, *samples(), n_components=n_components)
     assert z.frequencies.shape == (3, n_components)
     assert z.n_components == n_components
     message = z.to_message()
@@ -62,12 +61,10 @@ def test_every_selection_keeps_as_many_features_as_asked_for(kind, n_components)
     np.testing.assert_array_equal(again.phases, z.phases)
 
 
-def test_pairs_are_those_of_the_largest_energy():
-    X, Y, weights = rows(n_outputs=2)
+def test_pairs_have_the_largest_energies():
+    X, Y, weights = samples(n_outputs=2)
     weights = np.linspace(0.5, 2.0, len(X))
-    z = select_map(
-        "energy_pairs", ENGINE, X, Y, weights, rng=np.random.default_rng(3), **PARAMETERS
-    )
+    z = select("energy_pairs", X, Y, weights, seed=3)
     candidates = np.random.default_rng(3).standard_normal((60, 3)).T * 2.0
     energy = np.linalg.norm((weights[:, None] * Y).T @ np.exp(1j * X @ candidates), axis=0)
     best = candidates[:, np.argsort(-energy)[:6]]
@@ -75,9 +72,9 @@ def test_pairs_are_those_of_the_largest_energy():
     np.testing.assert_allclose(z.phases, np.repeat((0.0, -np.pi / 2), 6))
 
 
-def test_the_published_rule_scores_cosines_and_draws_phases_anew():
-    X, Y, weights = rows()
-    z = select_map("energy", ENGINE, X, Y, weights, rng=np.random.default_rng(3), **PARAMETERS)
+def test_paper_rule_scores_cosines_and_redraws_phases():
+    X, Y, weights = samples()
+    z = select("energy", X, Y, weights, seed=3)
     rng = np.random.default_rng(3)
     candidates = rng.standard_normal((60, 3)).T * 2.0
     phases = rng.uniform(0, 2 * np.pi, 60)
@@ -86,39 +83,34 @@ def test_the_published_rule_scores_cosines_and_draws_phases_anew():
     np.testing.assert_allclose(z.phases, rng.uniform(0, 2 * np.pi, 12))
 
 
-def test_leverage_prefers_features_that_others_do_not_explain():
+def test_leverage_prefers_independent_features():
     X = np.zeros((50, 1))
     X[0] = 1.0
-    parameters = PARAMETERS | {"n_components": 4, "oversampling": 10, "ridge": 1e-6}
-    z = select_map(
-        "leverage", ENGINE, X, X, np.ones(50), rng=np.random.default_rng(0), **parameters
-    )
+    parameters = {"n_components": 4, "oversampling": 10, "ridge": 1e-6}
+    z = select("leverage", X, X, np.ones(50), **parameters)
     Z = ENGINE.features(X, z.frequencies, z.phases)
     assert np.linalg.matrix_rank(Z) == 2
 
 
 @pytest.mark.parametrize("kind", SELECTIONS)
-def test_engines_choose_the_same_features(kind):
-    maps = [
-        select_map(kind, engine, *rows(n_outputs=2), rng=np.random.default_rng(0), **PARAMETERS)
-        for engine in ENGINES
-    ]
+def test_engines_select_the_same_features(kind):
+    maps = [select(kind, *samples(n_outputs=2), engine=engine) for engine in ENGINES]
     np.testing.assert_array_equal(maps[0].frequencies, maps[1].frequencies)
     np.testing.assert_array_equal(maps[0].phases, maps[1].phases)
 
 
 @pytest.mark.parametrize(
     ("engine", "tolerance"),
-    [(ENGINE, 1e-13), (ENGINES[1], 1e-13), (TorchEngine("cpu", torch.float32), 1e-4)],
+    [(ENGINE, 1e-13), (ENGINES[1], 1e-13), (DeKRRTorchEngine("cpu", torch.float32), 1e-4)],
 )
-def test_values_are_those_of_the_written_out_sum(engine, tolerance):
+def test_values_match_the_written_out_sum(engine, tolerance):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_000, 2))
     maps = [random_map(2, D, rng) for D in (3, 8)]
     coefs = [rng.normal(size=(D, 2)) for D in (3, 8)]
-    values = evaluate(engine, X, maps, coefs)
+    values = evaluate(X, maps, coefs, engine)
     for value, z, theta in zip(values, maps, coefs, strict=True):
         D = len(z.phases)
         expected = np.sqrt(2.0 / D) * np.cos(X @ z.frequencies + z.phases) @ theta
         np.testing.assert_allclose(value, expected, atol=tolerance)
-    np.testing.assert_allclose(mean_values(engine, X, maps, coefs), values.mean(0), atol=tolerance)
+    np.testing.assert_allclose(mean_values(X, maps, coefs, engine), values.mean(0), atol=tolerance)

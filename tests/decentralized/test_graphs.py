@@ -1,17 +1,19 @@
+"""Graphs from names, matrices, edges and networkx."""
+
 import networkx
 import numpy as np
 import pytest
 from scipy import sparse
 
 from sklearn_ext.decentralized import check_graph, make_graph
-from sklearn_ext.decentralized.maths._graphs import GRAPHS, diameter, n_components
+from sklearn_ext.decentralized.maths import GRAPHS, connected_parts, diameter
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
 @pytest.mark.parametrize("n_nodes", [1, 2, 3, 6, 12])
 def test_every_kind_is_a_connected_simple_graph(kind, n_nodes):
     adjacency = make_graph(kind, n_nodes, random_state=0)
-    assert n_components(adjacency) == 1
+    assert connected_parts(adjacency) == 1
     np.testing.assert_array_equal(check_graph(adjacency, range(n_nodes)), adjacency)
     assert set(np.unique(adjacency)) <= {0.0, 1.0}
 
@@ -27,18 +29,18 @@ def test_every_kind_is_a_connected_simple_graph(kind, n_nodes):
         ("grid", 17, 5),
     ],
 )
-def test_kinds_have_their_edges_and_diameters(kind, edges, longest):
+def test_kinds_have_the_expected_edges_and_diameters(kind, edges, longest):
     adjacency = make_graph(kind, 12)
     assert adjacency.sum() == 2 * edges
     assert diameter(adjacency) == longest
 
 
-def test_a_small_circulant_graph_is_complete():
+def test_small_circulant_graph_is_complete():
     np.testing.assert_array_equal(make_graph("circulant", 5), make_graph("complete", 5))
     assert make_graph("circulant", 9, degree=6).sum(axis=0).tolist() == [6.0] * 9
 
 
-def test_a_random_graph_is_drawn_from_its_seed():
+def test_seed_determines_a_random_graph():
     draws = [make_graph("random", 12, random_state=seed) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert (draws[0] != draws[2]).any()
@@ -46,7 +48,7 @@ def test_a_random_graph_is_drawn_from_its_seed():
         make_graph("random", 40, edge_probability=1e-3, random_state=0)
 
 
-def test_all_forms_of_one_graph_are_the_same():
+def test_all_forms_of_a_graph_give_the_same_matrix():
     labels = ["a", "b", "c", "d"]
     pairs = [("a", "b"), ("b", "c"), ("d", "c")]
     expected = make_graph("path", 4)
@@ -54,7 +56,7 @@ def test_all_forms_of_one_graph_are_the_same():
         np.testing.assert_array_equal(check_graph(graph, labels), expected)
 
 
-def test_weights_of_edges_are_kept():
+def test_edge_weights_are_kept():
     graph = networkx.Graph()
     graph.add_edge(0, 1, weight=2.5)
     graph.add_edge(1, 2)
@@ -65,17 +67,17 @@ def test_weights_of_edges_are_kept():
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (np.ones((3, 3)), "zero diagonal, but joins node 0"),
+        (np.ones((3, 3)), "zero diagonal, got an edge of node 0 with itself"),
         (np.eye(3, k=1), "must be symmetric, got 1.0 from node 0 to node 1, and 0.0 back"),
-        (np.zeros((4, 4)), r"shape \(4, 4\), but there are 3 nodes"),
+        (np.zeros((4, 4)), r"shape \(3, 3\) for 3 nodes, got shape \(4, 4\)"),
         (-make_graph("ring", 3), "non-negative"),
         (np.ones(3), "must be a square matrix"),
         ([(0, 1), (1, 2), (2, 7)], "edge of node 7"),
-        ([(0, 1), (1, 2), (2, 2)], "joins node 2 to itself"),
-        ([(0, 1), (1,)], "neither a matrix nor a list of pairs"),
+        ([(0, 1), (1, 2), (2, 2)], "edge of node 2 with itself"),
+        ([(0, 1), (1,)], "must be a square matrix or a list of pairs"),
     ],
 )
-def test_what_is_not_a_graph_of_the_nodes_is_refused(graph, message):
+def test_invalid_graphs_are_rejected(graph, message):
     with pytest.raises(ValueError, match=message):
         check_graph(graph, [0, 1, 2])
 
@@ -89,6 +91,6 @@ def test_what_is_not_a_graph_of_the_nodes_is_refused(graph, message):
         ({"kind": "random", "edge_probability": 1.5}, "edge_probability must be in"),
     ],
 )
-def test_unknown_kinds_and_sizes_are_refused(parameters, message):
+def test_invalid_kinds_and_sizes_are_rejected(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_graph(**{"kind": "ring", "n_nodes": 4, **parameters})

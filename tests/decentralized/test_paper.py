@@ -1,4 +1,4 @@
-"""The paper's figures, on the authors' splits; skipped where the data are not there."""
+"""The results of the paper on the authors' splits; skipped without the data."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def error(build, data, seed=0):
         ("energy_y_50", 0.825, 0.847),
     ],
 )
-def test_the_papers_rule_has_the_papers_error(name, low, high):
+def test_paper_form_has_the_errors_of_the_paper(name, low, high):
     data = task(name)
     assert low < np.mean([error(dekrr.PAPERS_RULE, data, seed) for seed in SEEDS]) < high
 
@@ -39,7 +39,7 @@ def test_the_papers_rule_has_the_papers_error(name, low, high):
 @pytest.mark.parametrize(
     ("name", "bound"), [("air_y_70", 0.083), ("air_x_70", 0.095), ("houses_y_60", 0.242)]
 )
-def test_pairs_have_a_smaller_error(name, bound):
+def test_pairs_have_smaller_errors_than_the_paper_form(name, bound):
     data = task(name)
     pairs = dekrr.decentralized(fit_intercept=False, consensus_weight=0.25)
     ours = [error(pairs, data, seed) for seed in SEEDS]
@@ -48,7 +48,7 @@ def test_pairs_have_a_smaller_error(name, bound):
 
 
 @pytest.mark.parametrize("name", ["air_y_30", "air_x_30", "houses_y_20", "houses_y_60"])
-def test_defaults_have_a_smaller_error(name):
+def test_defaults_have_smaller_errors_than_the_paper_form(name):
     data = task(name)
     ours = [error(dekrr.BENCHMARK.ours["DeKRR"], data, seed) for seed in SEEDS]
     papers = [error(dekrr.PAPERS_RULE, data, seed) for seed in SEEDS]
@@ -56,11 +56,11 @@ def test_defaults_have_a_smaller_error(name):
 
 
 @pytest.mark.parametrize(("name", "expected"), [("air_y_30", 0.03700), ("houses_y_20", 0.22844)])
-def test_splits_are_those_of_the_paper(name, expected):
+def test_pooled_regression_has_the_errors_of_the_paper(name, expected):
     assert error(dekrr.pooled_kernel_ridge, task(name)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_half_of_the_messages_lost_is_made_up_for_in_120_rounds():
+def test_120_rounds_compensate_for_half_of_the_messages_on_air():
     data = task("air_y_70")
     parameters = {
         **{"n_components": 50, "gamma": 8.0, "consensus_weight": 1.0, "fit_intercept": False},

@@ -1,4 +1,4 @@
-"""One process a node, for real: the gallery's program under torchrun, and a killed process."""
+"""Real processes: the program of the gallery under torchrun, and a killed process."""
 
 import os
 import re
@@ -17,7 +17,7 @@ if not (distributed.is_available() and distributed.is_gloo_available()):
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "torchrun_dekrr.py"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-# Rank 2 kills itself in the middle of its rounds, wherever that is in time.
+# Rank 2 kills itself when it sends the 40th message of its rounds.
 NODE_PROGRAM = """
 import os, signal, sys
 import numpy as np
@@ -48,7 +48,7 @@ print("failed", *krr.failed_nodes_, "finite", np.isfinite(krr.predict(X)).all(),
 
 
 @pytest.mark.slow
-def test_four_processes_under_torchrun_find_the_joint_solution():
+def test_four_processes_find_the_joint_solution():
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
     done = subprocess.run(
         [sys.executable, *command, str(SCRIPT), "--compare"],
@@ -61,7 +61,7 @@ def test_four_processes_under_torchrun_find_the_joint_solution():
     apart = [float(x) for x in re.findall(r"(\S+) from the joint solution", done.stdout)]
     assert len(apart) == 4
     assert max(apart) < 1e-8
-    alone, together = re.findall(r"alone (\S+), with neighbours (\S+),", done.stdout)[0]
+    alone, together = re.findall(r"alone (\S+), with neighbors (\S+),", done.stdout)[0]
     assert float(together) > float(alone)
 
 
@@ -73,7 +73,7 @@ def free_port():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("asynchronous", "on_failure"), [(False, "drop"), (True, "freeze")])
-def test_a_killed_process_does_not_hang_the_others(asynchronous, on_failure):
+def test_killed_process_does_not_block_the_others(asynchronous, on_failure):
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "4"}
     processes = [
         subprocess.Popen(
@@ -91,5 +91,5 @@ def test_a_killed_process_does_not_hang_the_others(asynchronous, on_failure):
             process.kill()
     assert processes[2].returncode == -signal.SIGKILL
     assert "finite True" in outputs[0]
-    for neighbour in (1, 3):
-        assert "failed 2 finite True" in outputs[neighbour]
+    for neighbor in (1, 3):
+        assert "failed 2 finite True" in outputs[neighbor]

@@ -1,16 +1,16 @@
-"""Every solver finds the same answer; the paper's scheme is followed step by step."""
+"""All solvers find the same solution, and damped Jacobi follows the paper's iteration."""
 
 import numpy as np
 import pytest
 
-from sklearn_ext.decentralized.maths import _solvers
-from sklearn_ext.decentralized.maths._engine_torch import TorchEngine
-from sklearn_ext.decentralized.maths._solvers import (
+from sklearn_ext.decentralized.maths import (
     SOLVERS,
+    _solvers,
     greedy_colors,
     solve_direct,
     solve_jacobi,
 )
+from sklearn_ext.decentralized.maths._engine_torch import DeKRRTorchEngine
 from tests.decentralized.problems import make_problem
 
 
@@ -28,13 +28,13 @@ def test_all_solvers_agree(graph, c, solver, damping):
     assert solution.converged
     actual = problem.predict(solution.coefs, X)
     np.testing.assert_allclose(actual, expected, atol=1e-6 * spread)
-    assert len(solution.objective_curve) == len(solution.gap_curve) == solution.n_iter + 1
+    assert len(solution.objective_curve) == len(solution.disagreement_curve) == solution.n_iter + 1
     best = problem.objective(solve_direct(problem.system()).coefs)
     assert solution.objective_curve[-1] == pytest.approx(best, rel=1e-9)
 
 
 @pytest.mark.parametrize("solver", ["jacobi", "gauss_seidel", "chebyshev", "cg"])
-def test_too_few_rounds_are_told_and_a_warm_start_goes_on(solver):
+def test_few_rounds_do_not_converge_but_a_warm_start_does(solver):
     problem = make_problem(c=4.0)
     short = SOLVERS[solver](problem.system(), tol=1e-12, max_iter=3)
     assert (short.n_iter, short.converged) == (3, False)
@@ -44,7 +44,7 @@ def test_too_few_rounds_are_told_and_a_warm_start_goes_on(solver):
     assert warm.n_iter <= 2
 
 
-def test_targets_of_zero_give_zero():
+def test_zero_targets_give_zero_coefficients():
     problem = make_problem(n_outputs=2)
     problem.Y = [Y * [1.0, 0.0] for Y in problem.Y]
     for solver in SOLVERS.values():
@@ -53,8 +53,8 @@ def test_targets_of_zero_give_zero():
         assert all(theta[:, 0].any() for theta in thetas)
 
 
-def test_rounds_follow_the_published_scheme():
-    """The scheme from rows and features, with its inverses, against damping 5."""
+def test_rounds_follow_the_iteration_of_the_paper():
+    """Compare damping 5 with the iteration from samples and features, with its inverses."""
     problem = make_problem("circulant", n_nodes=7, c=1.0)
     degree, s = 4, 5.0
     features = [[problem.features(i, X) for i in range(7)] for X in problem.X]
@@ -82,29 +82,29 @@ def test_rounds_follow_the_published_scheme():
     np.testing.assert_allclose(ours, trace, rtol=1e-10)
 
 
-def test_neighbours_have_different_colours():
+def test_neighbors_have_different_colors():
     problem = make_problem("random", n_nodes=20)
-    neighbours = [np.flatnonzero(row) for row in problem.adjacency]
-    colors = greedy_colors(neighbours)
-    assert all(colors[i] != colors[j] for j in range(20) for i in neighbours[j])
-    assert len(set(colors)) <= max(map(len, neighbours)) + 1
+    neighbors = [np.flatnonzero(row) for row in problem.adjacency]
+    colors = greedy_colors(neighbors)
+    assert all(colors[i] != colors[j] for j in range(20) for i in neighbors[j])
+    assert len(set(colors)) <= max(map(len, neighbors)) + 1
 
 
 @pytest.mark.parametrize("solver", list(SOLVERS))
-def test_torch_computes_what_numba_computes(solver):
+def test_torch_and_numba_give_the_same_solution(solver):
     import torch
 
     problem = make_problem("star", c=1.5, n_outputs=2)
     X = np.vstack(problem.X)
     expected = problem.predict(solve_direct(problem.system()).coefs, X)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
-        engine = TorchEngine("cpu", dtype)
+        engine = DeKRRTorchEngine("cpu", dtype)
         solution = SOLVERS[solver](problem.system(engine), tol=1e-12, max_iter=3000)
         thetas = [engine.to_numpy(theta) for theta in solution.coefs]
         np.testing.assert_allclose(problem.predict(thetas, X), expected, atol=tolerance)
 
 
-def test_large_systems_are_solved_by_conjugate_gradients(monkeypatch):
+def test_large_systems_use_conjugate_gradients(monkeypatch):
     problem = make_problem()
     assert SOLVERS["auto"](problem.system()).n_iter == 1
     monkeypatch.setattr(_solvers, "_LARGEST_DIRECT", 20)

@@ -1,26 +1,33 @@
-r"""Cross-validation of the consensus weight without fitting anything twice.
+r"""Cross-validation of the consensus weight, in which nothing is fitted twice.
 
-All that a fit needs are sums over rows, so a fold is held out by subtracting its sums. The error
-on the held-out rows needs no features either: a node's squared error on them is
-:math:`\theta^TG\theta - 2\theta^Tm + \lVert y \rVert^2`, in the fold's own sums.
+A fit needs sums over samples only, so a fold is held out by subtracting its sums. The error on the
+held-out samples needs no features either: the squared error of a node on them is
+:math:`\theta^TG\theta - 2\theta^Tm + \lVert y \rVert^2`, in the sums of the fold.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
+from ...utils._typing import FloatArray, IntArray
+from ._consensus import ConsensusSystem
+from ._engine import EngineArray
 from ._solvers import solve_jointly
+from ._statistics import NodeStatistics, network_mean
 
 
-def fold_numbers(cv, rows, rng):
-    """Return the number of the fold of every row of a node.
+def fold_numbers(cv: Any, index: IntArray, rng: np.random.Generator) -> IntArray:
+    """Return the number of the fold that holds out each sample of a node.
 
     Parameters
     ----------
-    cv : int, cross-validation splitter or iterable of (training, test)
-        A number of folds, which are drawn at random; or a splitter, which sees the node's rows in
-        the order of the table; or splits of the table.
-    rows : NodeRows
+    cv : int, cross-validation splitter or iterable of (train, test)
+        A number of folds, which are drawn at random; or a splitter, which gets the samples of the
+        node in the order of the whole table; or splits of the whole table.
+    index : ndarray of shape (n,)
+        Positions of the samples in the whole table.
     rng : numpy.random.Generator
 
     Returns
@@ -30,69 +37,84 @@ def fold_numbers(cv, rows, rng):
     Raises
     ------
     ValueError
-        If the node has too few rows, or a row is not held out exactly once.
+        If the node has too few samples, or a sample is not held out exactly once.
     """
-    n_rows = len(rows.Y)
+    n_samples = len(index)
     if isinstance(cv, Integral):
-        if n_rows < cv:
+        n_folds = int(cv)
+        if n_samples < n_folds:
             raise ValueError(
-                f"cv must be at most the number of distinct rows of each node, got cv={cv} with a "
-                f"node of {n_rows}."
+                "cv must be at most the number of distinct samples of each node, got "
+                f"cv={n_folds} with a node of {n_samples} samples."
             )
-        folds = np.empty(n_rows, dtype=int)
-        folds[rng.permutation(n_rows)] = np.arange(n_rows) % cv
+        folds = np.empty(n_samples, dtype=int)
+        folds[rng.permutation(n_samples)] = np.arange(n_samples) % n_folds
         return folds
-    if hasattr(cv, "split"):
-        order = np.argsort(rows.index)
-        held_out = [order[test] for _, test in cv.split(np.zeros((n_rows, 1)))]
-    else:
-        held_out = [np.flatnonzero(np.isin(rows.index, test)) for _, test in cv]
-    folds = np.full(n_rows, -1)
+    held_out = _held_out(cv, index)
+    folds = np.full(n_samples, -1)
     for number, members in enumerate(held_out):
         folds[members] = number
-    if sum(map(len, held_out)) != n_rows or (folds < 0).any():
-        raise ValueError("cv must hold out every row exactly once.")
+    if sum(map(len, held_out)) != n_samples or (folds < 0).any():
+        raise ValueError("cv must hold out every sample exactly once.")
     return folds
 
 
-def cross_validate(fold_statistics, assemble, candidates, *, fit_intercept):
-    """Relative squared error of every candidate, by fold.
+def _held_out(cv: Any, index: IntArray) -> list[IntArray]:
+    if hasattr(cv, "split"):
+        order = np.argsort(index)
+        return [order[test] for _, test in cv.split(np.zeros((len(index), 1)))]
+    splits: Iterable[Any] = cv
+    return [np.flatnonzero(np.isin(index, test)) for _, test in splits]
+
+
+def cross_validate(
+    fold_statistics: Sequence[Sequence[NodeStatistics]],
+    assemble: Callable[[Sequence[NodeStatistics], EngineArray], ConsensusSystem],
+    candidates: Sequence[float] | FloatArray,
+    *,
+    fit_intercept: bool,
+) -> FloatArray:
+    """Compute the relative squared error of every candidate on every fold.
 
     Parameters
     ----------
-    fold_statistics : list, over folds, of lists, over nodes, of NodeStatistics
+    fold_statistics : list over folds of lists over nodes of NodeStatistics
     assemble : callable
-        From the statistics of all nodes and the offset of the targets to a ConsensusSystem.
+        Called with the statistics of all nodes and the offset of the targets; returns the
+        ConsensusSystem.
     candidates : sequence of float
         Consensus weights.
     fit_intercept : bool
-        Whether the offset is the mean of the rows that are not held out.
+        Whether the offset is the mean over the samples that are not held out.
 
     Returns
     -------
     ndarray of shape (n_candidates, n_folds)
-        Squared error on the fold's rows, each predicted by its own node, over their variance.
+        Squared error on the samples of the fold, each predicted by its own node, divided by their
+        variance.
     """
-    totals = [sum(parts[1:], start=parts[0]) for parts in zip(*fold_statistics, strict=True)]
+    totals = add_folds(fold_statistics)
     errors = np.empty((len(candidates), len(fold_statistics)))
     for fold, held_out in enumerate(fold_statistics):
         training = [total - part for total, part in zip(totals, held_out, strict=True)]
-        mean = network_mean(training) if fit_intercept else 0.0 * training[0].y_sum
+        mean = network_mean(training, fit_intercept)
         system = assemble(training, mean)
         spread = sum(part.energy(network_mean(held_out)) for part in held_out)
         for row, c in zip(errors, candidates, strict=True):
             coefs = solve_jointly(system.with_consensus_weight(c)).coefs
-            error = sum(map(_squared_error, held_out, coefs, [mean] * len(coefs)))
+            error = sum(
+                _squared_error(part, theta, mean)
+                for part, theta in zip(held_out, coefs, strict=True)
+            )
             row[fold] = error / spread if spread > 0 else error
     return errors
 
 
-def network_mean(statistics):
-    """Weighted mean of the targets over all nodes."""
-    total = sum(part.weight for part in statistics)
-    return sum(part.y_sum for part in statistics) / total
+def add_folds(fold_statistics: Sequence[Sequence[NodeStatistics]]) -> list[NodeStatistics]:
+    """Add the statistics of all folds, node by node."""
+    return [sum(parts[1:], start=parts[0]) for parts in zip(*fold_statistics, strict=True)]
 
 
-def _squared_error(rows, theta, mean):
-    fit = float((theta * (rows.gram @ theta - 2.0 * rows.target(mean))).sum())
-    return max(fit + rows.energy(mean), 0.0)
+def _squared_error(held_out: NodeStatistics, theta: EngineArray, mean: EngineArray) -> float:
+    fit = float((theta * (held_out.gram @ theta - 2.0 * held_out.target(mean))).sum())
+    return max(fit + held_out.energy(mean), 0.0)

@@ -1,34 +1,52 @@
-"""Random features and linear algebra on the CPU: BLAS, LAPACK and vectorised cosines."""
+"""Random features and linear algebra on the CPU, with BLAS, LAPACK and vectorized cosines."""
+
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
 
 from ...utils._trigonometry import cosines_and_sines, scaled_cosines
+from ...utils._typing import FloatArray
+from ._engine import ArrayEngine, Factor, Samples
 
 
-class NumbaEngine:
-    """Arithmetic of the decentralised estimators on numpy arrays, in float64."""
+class DeKRRNumbaEngine(ArrayEngine):
+    """Arithmetic of the decentralized estimators on numpy arrays, in float64."""
 
     name = "numba"
-    chunk_elements = 2**19  # of a temporary, so that it stays near the second-level cache
+    chunk_elements = 2**19  # a temporary of this size stays near the second-level cache
 
-    def asarray(self, x):
+    def asarray(self, x: ArrayLike) -> FloatArray:
+        """Convert numbers to a contiguous float64 array."""
         return np.ascontiguousarray(x, dtype=np.float64)
 
-    def to_numpy(self, x):
+    def to_numpy(self, x: FloatArray) -> FloatArray:
+        """Return the array itself."""
         return np.asarray(x)
 
-    def zeros(self, *shape):
+    def zeros(self, *shape: int) -> FloatArray:
+        """Return float64 zeros."""
         return np.zeros(shape)
 
-    def features(self, X, frequencies, phases):
-        """Return ``sqrt(2 / D) cos(X @ frequencies + phases)``; X may be a CSR matrix."""
+    def samples(self, X: Samples) -> Any:
+        """Convert samples to float64; a CSR matrix stays sparse."""
+        return X.astype(np.float64) if hasattr(X, "tocsr") else self.asarray(X)
+
+    def features(self, X: Any, frequencies: FloatArray, phases: FloatArray) -> FloatArray:
+        """Return ``sqrt(2 / D) * cos(X @ frequencies + phases)``."""
         angles = X @ frequencies
         angles += phases
         return scaled_cosines(angles, np.sqrt(2.0 / angles.shape[1]))
 
-    def trigonometric_sums(self, X, Y, frequencies, phases=None):
+    def trigonometric_sums(
+        self,
+        X: Any,
+        Y: FloatArray,
+        frequencies: FloatArray,
+        phases: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
         """Return ``Y.T @ cos(angles)`` and ``Y.T @ sin(angles)``, each (n_outputs, D)."""
         angles = X @ frequencies
         if phases is not None:
@@ -36,21 +54,18 @@ class NumbaEngine:
         cosines, sines = cosines_and_sines(angles)
         return Y.T @ cosines, Y.T @ sines
 
-    def rows(self, X):
-        """Rows of the user's table in the form that :meth:`features` takes."""
-        return X.astype(np.float64) if hasattr(X, "tocsr") else self.asarray(X)
-
-    def cholesky(self, A):
-        """Factor a symmetric positive definite matrix."""
+    def cholesky(self, A: FloatArray) -> Factor:
+        """Factorize a symmetric positive definite matrix."""
         try:
             return cho_factor(A, lower=True, check_finite=False)
         except LinAlgError as error:
-            raise LinAlgError(f"the system is not positive definite ({error})") from error
+            raise LinAlgError(f"The linear system is not positive definite: {error}.") from error
 
-    def solve(self, factor, B):
+    def solve(self, factor: Factor, B: FloatArray) -> FloatArray:
+        """Solve a linear system whose matrix :meth:`cholesky` has factorized."""
         return cho_solve(factor, B, check_finite=False)
 
-    def inverse_diagonal(self, A):
-        """Diagonal of the inverse of a symmetric positive definite matrix."""
+    def inverse_diagonal(self, A: FloatArray) -> FloatArray:
+        """Return the diagonal of the inverse of a symmetric positive definite matrix."""
         inverse, _ = dpotri(self.cholesky(A)[0], lower=True)
         return np.diagonal(inverse).copy()

@@ -1,21 +1,25 @@
 """Random features and linear algebra on torch tensors, on any device."""
 
 import torch
+from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
 
+from ...utils._typing import FloatArray
+from ._engine import ArrayEngine, Samples
 
-class TorchEngine:
-    """Arithmetic of the decentralised estimators on tensors of one device.
 
-    Features and Gram blocks of a chunk of rows are formed in `dtype`; sums over chunks and linear
-    systems are always float64 (on the CPU where the device has no float64).
+class DeKRRTorchEngine(ArrayEngine):
+    """Arithmetic of the decentralized estimators on the tensors of one device.
+
+    Features and Gram blocks of a chunk of samples are computed in `dtype`. Sums over chunks and
+    linear systems are always float64, on the CPU where the device has no float64.
     """
 
     name = "torch"
 
-    def __init__(self, device="cpu", dtype=None):
+    def __init__(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None):
         self.device = torch.device(device)
-        # A GPU wants large temporaries, a CPU such that stay near its cache.
+        # A GPU needs large temporaries; on a CPU they should stay near the cache.
         self.chunk_elements = 2**19 if self.device.type == "cpu" else 2**25
         has_float64 = self.device.type != "mps"
         if dtype is None:
@@ -23,45 +27,58 @@ class TorchEngine:
         self.dtype = dtype
         self._solve_device = self.device if has_float64 else torch.device("cpu")
 
-    def asarray(self, x):
-        """Numbers of the linear system: float64."""
+    def asarray(self, x: ArrayLike | torch.Tensor) -> torch.Tensor:
+        """Convert numbers of the linear system to float64."""
         return torch.as_tensor(x).to(device=self._solve_device, dtype=torch.float64)
 
-    def to_numpy(self, x):
+    def to_numpy(self, x: torch.Tensor) -> FloatArray:
+        """Copy a tensor to the CPU in float64."""
         return x.detach().to(device="cpu", dtype=torch.float64).numpy()
 
-    def zeros(self, *shape):
+    def zeros(self, *shape: int) -> torch.Tensor:
+        """Return float64 zeros."""
         return torch.zeros(shape, device=self._solve_device, dtype=torch.float64)
 
-    def rows(self, X):
-        """Rows of the user's table in the form that :meth:`features` takes."""
+    def samples(self, X: Samples) -> torch.Tensor:
+        """Copy samples to the device; a CSR matrix becomes dense."""
         dense = X.toarray() if hasattr(X, "tocsr") else X
         return torch.as_tensor(dense).to(device=self.device, dtype=self.dtype)
 
-    def features(self, X, frequencies, phases):
-        """Return ``sqrt(2 / D) cos(X @ frequencies + phases)``."""
+    def features(
+        self, X: torch.Tensor, frequencies: torch.Tensor, phases: torch.Tensor
+    ) -> torch.Tensor:
+        """Return ``sqrt(2 / D) * cos(X @ frequencies + phases)``."""
         return self._angles(X, frequencies, phases).cos_().mul_((2.0 / len(phases)) ** 0.5)
 
-    def trigonometric_sums(self, X, Y, frequencies, phases=None):
+    def trigonometric_sums(
+        self,
+        X: torch.Tensor,
+        Y: torch.Tensor,
+        frequencies: torch.Tensor,
+        phases: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``Y.T @ cos(angles)`` and ``Y.T @ sin(angles)``, each (n_outputs, D)."""
         angles = self._angles(X, frequencies, phases)
         targets = Y.to(device=self.device, dtype=self.dtype).T
         return self.asarray(targets @ angles.cos()), self.asarray(targets @ angles.sin())
 
-    def _angles(self, X, frequencies, phases):
-        angles = X @ self.rows(frequencies)
-        return angles if phases is None else angles.add_(self.rows(phases))
+    def _angles(
+        self, X: torch.Tensor, frequencies: torch.Tensor, phases: torch.Tensor | None
+    ) -> torch.Tensor:
+        angles = X @ self.samples(frequencies)
+        return angles if phases is None else angles.add_(self.samples(phases))
 
-    def cholesky(self, A):
-        """Factor a symmetric positive definite matrix."""
+    def cholesky(self, A: torch.Tensor) -> torch.Tensor:
+        """Factorize a symmetric positive definite matrix."""
         factor, info = torch.linalg.cholesky_ex(A)
         if int(info) > 0:
-            raise LinAlgError("the system is not positive definite")
+            raise LinAlgError("The linear system is not positive definite.")
         return factor
 
-    def solve(self, factor, B):
+    def solve(self, factor: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        """Solve a linear system whose matrix :meth:`cholesky` has factorized."""
         return torch.cholesky_solve(B, factor)
 
-    def inverse_diagonal(self, A):
-        """Diagonal of the inverse of a symmetric positive definite matrix."""
+    def inverse_diagonal(self, A: torch.Tensor) -> torch.Tensor:
+        """Return the diagonal of the inverse of a symmetric positive definite matrix."""
         return torch.cholesky_inverse(self.cholesky(A)).diagonal()

@@ -1,5 +1,6 @@
-"""Graphs: which nodes are joined."""
+"""Graphs that say which nodes are neighbors."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components, shortest_path
 
 from ...utils._random import local_random_state
+from ...utils._typing import Array, FloatArray, IntArray, RandomState
 
 GRAPHS = ("circulant", "complete", "grid", "path", "random", "ring", "star")
 _MAX_DRAWS = 1000
@@ -19,30 +21,30 @@ def make_graph(
     *,
     degree: int = 4,
     edge_probability: float | None = None,
-    random_state: int | np.random.RandomState | None = None,
-) -> np.ndarray:
+    random_state: RandomState = None,
+) -> FloatArray:
     """Make the adjacency matrix of a graph.
 
     Parameters
     ----------
     kind : {"circulant", "complete", "grid", "path", "random", "ring", "star"}
-        "circulant" joins every node to its `degree` nearest on a circle, "grid" is as square as
-        can be, "random" is Erdos-Renyi, drawn until it is connected, "star" has node 0 in its
-        middle.
+        "circulant" joins every node to its `degree` nearest nodes on a circle. "grid" is as square
+        as possible. "random" is an Erdos-Renyi graph, drawn until it is connected. "star" has node
+        0 at its center.
     n_nodes : int
         Number of nodes.
     degree : int, default=4
-        Even number of neighbours in a circulant graph. With fewer than degree + 2 nodes the
-        graph is complete.
+        Even number of neighbors in a circulant graph. With fewer than degree + 2 nodes, the graph
+        is complete.
     edge_probability : float, default=None
-        Probability of an edge in a random graph; None is 2 log(n) / n, at most 1.
+        Probability of an edge in a random graph; None is 2 log(n_nodes) / n_nodes, but at most 1.
     random_state : int, RandomState instance or None, default=None
         Seed of a random graph.
 
     Returns
     -------
     ndarray of shape (n_nodes, n_nodes)
-        Symmetric, of zeros and ones, with a zero diagonal.
+        Symmetric matrix of zeros and ones, with a zero diagonal.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def make_graph(
     if n_nodes < 1:
         raise ValueError(f"n_nodes must be at least 1, got {n_nodes!r}.")
     if degree < 2 or degree % 2:
-        raise ValueError(f"degree must be an even number from 2, got {degree!r}.")
+        raise ValueError(f"degree must be an even number of at least 2, got {degree!r}.")
     if kind == "random":
         return _random_graph(n_nodes, edge_probability, local_random_state(random_state))
     i, j = np.triu_indices(n_nodes, 1)
@@ -82,13 +84,15 @@ def make_graph(
     return _symmetric(n_nodes, i[joined], j[joined])
 
 
-def _symmetric(n_nodes, i, j):
+def _symmetric(n_nodes: int, i: IntArray, j: IntArray) -> FloatArray:
     adjacency = np.zeros((n_nodes, n_nodes))
     adjacency[i, j] = adjacency[j, i] = 1.0
     return adjacency
 
 
-def _random_graph(n_nodes, probability, rng):
+def _random_graph(
+    n_nodes: int, probability: float | None, rng: np.random.RandomState
+) -> FloatArray:
     if probability is None:
         probability = min(1.0, 2.0 * np.log(max(n_nodes, 2)) / n_nodes)
     if not 0 < probability <= 1:
@@ -97,34 +101,34 @@ def _random_graph(n_nodes, probability, rng):
     for _ in range(_MAX_DRAWS):
         drawn = rng.random_sample(len(i)) < probability
         adjacency = _symmetric(n_nodes, i[drawn], j[drawn])
-        if n_components(adjacency) == 1:
+        if connected_parts(adjacency) == 1:
             return adjacency
     raise ValueError(
-        f"no connected graph in {_MAX_DRAWS} draws: edge_probability must be larger, "
-        f"got {probability!r} for {n_nodes} nodes."
+        f"edge_probability must be larger, got {probability!r}: none of {_MAX_DRAWS} random "
+        f"graphs of {n_nodes} nodes was connected."
     )
 
 
-def n_components(adjacency):
-    """Count connected components."""
+def connected_parts(adjacency: FloatArray) -> int:
+    """Count the connected components."""
     return connected_components(sparse.csr_matrix(adjacency), directed=False)[0]
 
 
-def diameter(adjacency):
-    """Largest number of edges between two nodes of one component."""
+def diameter(adjacency: FloatArray) -> int:
+    """Return the largest number of edges between two nodes of the same component."""
     distances = shortest_path(sparse.csr_matrix(adjacency), directed=False, unweighted=True)
     return int(distances[np.isfinite(distances)].max(initial=0))
 
 
-def check_graph(graph: Any, nodes: ArrayLike) -> np.ndarray:
-    """Turn a graph in any form into an adjacency matrix, and check it.
+def check_graph(graph: Any, nodes: ArrayLike) -> FloatArray:
+    """Check a graph in any form and convert it to an adjacency matrix.
 
     Parameters
     ----------
     graph : array-like, sparse matrix, list of pairs or networkx graph
-        A symmetric matrix with non-negative weights of edges and a zero diagonal, in the order
-        of `nodes`; or pairs of labels, one an edge; or an object with ``nodes`` and ``edges``
-        whose nodes are labels.
+        A symmetric matrix with non-negative edge weights and a zero diagonal, in the order of
+        `nodes`; or one pair of labels per edge; or an object with ``nodes`` and ``edges`` whose
+        nodes are labels.
     nodes : array-like of shape (n_nodes,)
         Labels of the nodes.
 
@@ -135,8 +139,8 @@ def check_graph(graph: Any, nodes: ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the matrix is not of that kind, or an edge names an unknown node or joins a node to
-        itself.
+        If the matrix violates these conditions, or an edge names an unknown node or joins a node
+        to itself.
 
     Examples
     --------
@@ -148,48 +152,53 @@ def check_graph(graph: Any, nodes: ArrayLike) -> np.ndarray:
            [0, 0, 0, 1],
            [1, 1, 1, 0]])
     """
-    nodes = np.asarray(nodes)
+    labels = np.asarray(nodes)
     if hasattr(graph, "edges") and hasattr(graph, "nodes"):
         edges = [(*pair, weight) for *pair, weight in graph.edges(data="weight", default=1.0)]
-        return _from_edges(edges, nodes)
+        return _from_edges(edges, labels)
     if sparse.issparse(graph):
         graph = graph.toarray()
     try:
         array = np.asarray(graph)
     except ValueError as error:
-        raise ValueError(f"graph is neither a matrix nor a list of pairs: {error}") from error
+        raise ValueError(
+            f"graph must be a square matrix or a list of pairs, got {graph!r}."
+        ) from error
     if array.ndim != 2:
         raise ValueError(
             "graph must be a square matrix, a list of pairs or a networkx graph, got an array of "
             f"shape {array.shape}."
         )
-    is_matrix = array.shape == (len(nodes),) * 2 and array.dtype.kind in "buif"
+    is_matrix = array.shape == (len(labels),) * 2 and array.dtype.kind in "buif"
     if array.shape[1] == 2 and not is_matrix:
-        return _from_edges([(i, j, 1.0) for i, j in graph], nodes)
-    return _check_matrix(array, len(nodes))
+        return _from_edges([(i, j, 1.0) for i, j in graph], labels)
+    return _check_matrix(array, len(labels))
 
 
-def _from_edges(edges, nodes):
-    place = {label: k for k, label in enumerate(nodes.tolist())}
-    adjacency = np.zeros((len(nodes), len(nodes)))
+def _from_edges(edges: Iterable[Any], labels: Array) -> FloatArray:
+    position = {label: k for k, label in enumerate(labels.tolist())}
+    adjacency = np.zeros((len(labels), len(labels)))
     for i, j, weight in edges:
         for label in (i, j):
-            if label not in place:
+            if label not in position:
                 raise ValueError(
-                    f"graph has an edge of node {label!r}, but the nodes are {list(place)}."
+                    f"graph must join known nodes only, got an edge of node {label!r}; the nodes "
+                    f"are {list(position)}."
                 )
         if i == j:
-            raise ValueError(f"graph joins node {i!r} to itself.")
-        adjacency[place[i], place[j]] = adjacency[place[j], place[i]] = weight
-    return _check_matrix(adjacency, len(nodes))
+            raise ValueError(
+                f"graph must join different nodes, got an edge of node {i!r} with itself."
+            )
+        adjacency[position[i], position[j]] = adjacency[position[j], position[i]] = weight
+    return _check_matrix(adjacency, len(labels))
 
 
-def _check_matrix(array, n_nodes):
+def _check_matrix(array: Array, n_nodes: int) -> FloatArray:
     adjacency = array.astype(np.float64)
     if adjacency.shape != (n_nodes, n_nodes):
         raise ValueError(
-            f"graph has shape {adjacency.shape}, but there are {n_nodes} nodes: it must be "
-            f"({n_nodes}, {n_nodes})."
+            f"graph must have shape ({n_nodes}, {n_nodes}) for {n_nodes} nodes, got shape "
+            f"{adjacency.shape}."
         )
     if not np.isfinite(adjacency).all() or (adjacency < 0).any():
         raise ValueError("graph must have finite, non-negative weights.")
@@ -201,5 +210,7 @@ def _check_matrix(array, n_nodes):
         )
     if np.diagonal(adjacency).any():
         node = int(np.flatnonzero(np.diagonal(adjacency))[0])
-        raise ValueError(f"graph must have a zero diagonal, but joins node {node} to itself.")
+        raise ValueError(
+            f"graph must have a zero diagonal, got an edge of node {node} with itself."
+        )
     return adjacency

@@ -1,48 +1,83 @@
-r"""Solvers of the network's quadratic, all with one signature.
+r"""Solvers of the network's linear system, all with the same signature.
 
 Every solver takes a :class:`._consensus.ConsensusSystem` and returns a :class:`Solution`. With
 :math:`g = \mathrm{blockdiag}(M_j)^{-1}(r - A\theta)`, one round of
 
-- ``jacobi`` adds g, with :math:`M_j = A_{jj} + s\,(c/d_j)\,G_{jj}`; damping s = 0 is plain block
-  Jacobi, s = 5 the scheme of Yang et al. It converges for every s;
-- ``gauss_seidel`` does the same colour by colour of the graph, with the newest neighbours;
-- ``chebyshev`` adds a fixed combination of g and the last step, which makes up for a large c;
-- ``cg`` is conjugate gradients, preconditioned with :math:`A_{jj}`; it needs two sums over the
-  network a round.
+- ``jacobi`` adds g, where :math:`M_j = A_{jj} + s\,(c/d_j)\,G_{jj}`. Without damping (s = 0) this
+  is block Jacobi, with s = 5 the scheme of Yang et al. It converges for every s;
+- ``gauss_seidel`` does the same for one color of the graph after the other, with the newest
+  coefficients of the neighbors;
+- ``chebyshev`` adds a fixed combination of g and the last step, which saves rounds where c is
+  large;
+- ``cg`` takes a step of conjugate gradients, preconditioned with :math:`A_{jj}`. It needs two sums
+  over the network in each round.
 
-``direct`` factorises A. The spectrum of :math:`\mathrm{blockdiag}(A_{jj})^{-1}A` lies below 2;
-where neighbours' inputs look alike its lower end is near :math:`1/(1+2c)`.
-Chebyshev's steps are chosen for a quarter of that; eigenvalues below it converge too, only slower.
+``direct`` factorizes A. The spectrum of :math:`\mathrm{blockdiag}(A_{jj})^{-1}A` lies below 2;
+where the inputs of neighbors are alike, its lower end is near :math:`1/(1+2c)`. The steps of
+Chebyshev's iteration are chosen for a quarter of that; eigenvalues below it converge too, only more
+slowly.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Protocol
 
 import numpy as np
 
+from ._consensus import ConsensusSystem
+from ._engine import EngineArray, Factor
+
 _LARGEST_CONTRACTION = 0.999
-_LARGEST_DIRECT = 6000  # unknowns: the factor takes their square in memory
+_LARGEST_DIRECT = 6000  # unknowns; the factor takes their square in memory
+
+Coefs = Sequence[EngineArray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
-    """Coefficients of all nodes, and how the solver got there."""
+    """Coefficients of all nodes, and the course of the solver.
 
-    coefs: list
+    Attributes
+    ----------
+    coefs : list of J arrays of shape (D_j, k)
+    n_iter : int
+    converged : bool
+    objective_curve, disagreement_curve : list of n_iter + 1 floats
+        Values before every round and at the end.
+    """
+
+    coefs: list[EngineArray]
     n_iter: int
     converged: bool
-    objective_curve: list
-    gap_curve: list
+    objective_curve: list[float]
+    disagreement_curve: list[float]
 
 
-def remaining_error(step, previous, contraction=None):
-    """Estimate the error that is left after a step, from the contraction q: step q / (1 - q).
+class Solver(Protocol):
+    """Signature of the solvers."""
+
+    def __call__(
+        self,
+        system: ConsensusSystem,
+        *,
+        tol: float = 1e-6,
+        max_iter: int = 500,
+        damping: float = 0.0,
+        start: Coefs | None = None,
+    ) -> Solution:
+        """Solve the system, beginning at `start` or at zero."""
+
+
+def remaining_error(step: float, previous: float, contraction: float | None = None) -> float:
+    """Estimate the error that remains after a step from the contraction q: step * q / (1 - q).
 
     Parameters
     ----------
     step, previous : float
-        Norms of this step and of the one before it; infinity where there was none.
+        Norms of this step and of the one before it; infinity if there was none.
     contraction : float, default=None
-        q, where it is known; None takes the ratio of the two norms.
+        q, if it is known; None takes the ratio of the two norms.
     """
     if step == 0.0:
         return 0.0
@@ -53,19 +88,19 @@ def remaining_error(step, previous, contraction=None):
     return step * contraction / (1.0 - contraction)
 
 
-def chebyshev_interval(consensus_weight):
-    """Interval of eigenvalues for which Chebyshev's steps are chosen."""
+def chebyshev_interval(consensus_weight: float) -> tuple[float, float]:
+    """Return the interval of eigenvalues for which the steps are chosen."""
     return 0.25 / (1.0 + 2.0 * consensus_weight), 2.0
 
 
-def chebyshev_contraction(consensus_weight):
-    """Mean factor by which a round of Chebyshev's iteration shrinks the error."""
+def chebyshev_contraction(consensus_weight: float) -> float:
+    """Return the mean factor by which a round of Chebyshev's iteration reduces the error."""
     low, high = chebyshev_interval(consensus_weight)
     return (high**0.5 - low**0.5) / (high**0.5 + low**0.5)
 
 
-def chebyshev_coefficients(consensus_weight):
-    """Yield (momentum, gain) of each round: d = momentum d + gain g."""
+def chebyshev_coefficients(consensus_weight: float) -> Iterator[tuple[float, float]]:
+    """Yield (momentum, gain) of each round, whose step is d = momentum * d + gain * g."""
     low, high = chebyshev_interval(consensus_weight)
     center, radius = (high + low) / 2.0, (high - low) / 2.0
     ratio = center / radius
@@ -77,62 +112,75 @@ def chebyshev_coefficients(consensus_weight):
         rho = following
 
 
-def greedy_colors(neighbours):
-    """Colour the nodes so that neighbours differ; few colours, not always the fewest.
+def greedy_colors(neighbors: Sequence[Sequence[int]]) -> list[int]:
+    """Color the nodes so that neighbors differ; the colors are few, but not always the fewest.
 
     Parameters
     ----------
-    neighbours : list of iterables of int
+    neighbors : list of lists of int
 
     Returns
     -------
     list of int
     """
-    colors = [None] * len(neighbours)
-    for j in sorted(range(len(neighbours)), key=lambda j: -len(neighbours[j])):
-        taken = {colors[i] for i in neighbours[j]}
-        colors[j] = next(color for color in range(len(neighbours)) if color not in taken)
-    return colors
+    colors: dict[int, int] = {}
+    for j in sorted(range(len(neighbors)), key=lambda j: -len(neighbors[j])):
+        taken = {colors.get(i) for i in neighbors[j]}
+        colors[j] = next(color for color in range(len(neighbors)) if color not in taken)
+    return [colors[j] for j in range(len(neighbors))]
 
 
 class _Monitor:
     """Curves and the stopping test of the iterative solvers."""
 
-    def __init__(self, system, tol, contraction=None):
+    def __init__(self, system: ConsensusSystem, tol: float, contraction: float | None = None):
         self._system = system
         self._threshold = tol * system.energy**0.5
         self._contraction = contraction
         self._previous = np.inf
-        self.objective_curve, self.gap_curve = [], []
+        self.objective_curve: list[float] = []
+        self.disagreement_curve: list[float] = []
 
-    def record(self, thetas, pulls, residuals):
+    def record(self, thetas: Coefs, pulls: Coefs, residuals: Coefs) -> None:
         self.objective_curve.append(self._system.objective(thetas, residuals))
-        self.gap_curve.append(self._system.gap(thetas, pulls))
+        self.disagreement_curve.append(self._system.disagreement(thetas, pulls))
 
-    def record_at(self, thetas):
+    def record_at(self, thetas: Coefs) -> None:
         pulls = self._system.pulls(thetas)
         self.record(thetas, pulls, self._system.residuals(thetas, pulls))
 
-    def is_done(self, steps):
+    def is_done(self, steps: Coefs) -> bool:
         squares = (
-            node.row_norm(step) ** 2 for node, step in zip(self._system.nodes, steps, strict=True)
+            node.prediction_norm(step) ** 2
+            for node, step in zip(self._system.nodes, steps, strict=True)
         )
         step = sum(squares) ** 0.5
         error = remaining_error(step, self._previous, self._contraction)
         self._previous = step
         return error <= self._threshold
 
-    def solution(self, thetas, n_iter, converged):
+    def solution(self, thetas: list[EngineArray], n_iter: int, converged: bool) -> Solution:
         self.record_at(thetas)
-        return Solution(thetas, n_iter, converged, self.objective_curve, self.gap_curve)
+        return Solution(thetas, n_iter, converged, self.objective_curve, self.disagreement_curve)
 
 
-def _factors(system, damping=0.0):
+def _begin(system: ConsensusSystem, start: Coefs | None) -> list[EngineArray]:
+    return system.zeros() if start is None else list(start)
+
+
+def _factors(system: ConsensusSystem, damping: float = 0.0) -> list[Factor]:
     return [system.engine.cholesky(node.damped_matrix(damping)) for node in system.nodes]
 
 
-def solve_direct(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
-    """Factorise A: exact, so that `tol`, `max_iter`, `damping` and `start` have no effect."""
+def solve_direct(
+    system: ConsensusSystem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 500,
+    damping: float = 0.0,
+    start: Coefs | None = None,
+) -> Solution:
+    """Factorize A; `tol`, `max_iter`, `damping` and `start` have no effect."""
     A, r, blocks = system.dense()
     theta = system.engine.solve(system.engine.cholesky(A), r)
     monitor = _Monitor(system, tol)
@@ -140,24 +188,51 @@ def solve_direct(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
     return monitor.solution([theta[rows] for rows in blocks], 1, True)
 
 
-def solve_jacobi(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
-    """Block Jacobi: every node solves its own block with its neighbours' last coefficients."""
-    thetas = system.zeros() if start is None else list(start)
+def solve_jacobi(
+    system: ConsensusSystem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 500,
+    damping: float = 0.0,
+    start: Coefs | None = None,
+) -> Solution:
+    """Solve every node's own block with the last coefficients of its neighbors."""
     factors, monitor = _factors(system, damping), _Monitor(system, tol)
-    for n_iter in range(1, max_iter + 1):
+    return _iterate_jacobi(system, factors, monitor, repeat((0.0, 1.0)), max_iter, start)
+
+
+def _iterate_jacobi(
+    system: ConsensusSystem,
+    factors: Sequence[Factor],
+    monitor: _Monitor,
+    coefficients: Iterable[tuple[float, float]],
+    max_iter: int,
+    start: Coefs | None,
+) -> Solution:
+    """Add momentum times the last step plus gain times the step of block Jacobi."""
+    thetas, steps = _begin(system, start), system.zeros()
+    for n_iter, (momentum, gain) in zip(range(1, max_iter + 1), coefficients, strict=False):
         pulls = system.pulls(thetas)
         residuals = system.residuals(thetas, pulls)
         monitor.record(thetas, pulls, residuals)
-        steps = list(map(system.engine.solve, factors, residuals))
-        thetas = [theta + step for theta, step in zip(thetas, steps, strict=True)]
+        own = map(system.engine.solve, factors, residuals)
+        steps = [momentum * d + gain * g for d, g in zip(steps, own, strict=True)]
+        thetas = [theta + d for theta, d in zip(thetas, steps, strict=True)]
         if monitor.is_done(steps):
             return monitor.solution(thetas, n_iter, True)
     return monitor.solution(thetas, max_iter, False)
 
 
-def solve_gauss_seidel(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
-    """Block Gauss-Seidel: the nodes of one colour at once, one colour after the other."""
-    thetas = system.zeros() if start is None else list(start)
+def solve_gauss_seidel(
+    system: ConsensusSystem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 500,
+    damping: float = 0.0,
+    start: Coefs | None = None,
+) -> Solution:
+    """Solve the blocks of one color of the graph after the other."""
+    thetas = _begin(system, start)
     factors, monitor = _factors(system, damping), _Monitor(system, tol)
     colors = greedy_colors([list(node.coupling) for node in system.nodes])
     order = sorted(range(len(colors)), key=colors.__getitem__)
@@ -174,28 +249,30 @@ def solve_gauss_seidel(system, *, tol=1e-6, max_iter=500, damping=0.0, start=Non
     return monitor.solution(thetas, max_iter, False)
 
 
-def solve_chebyshev(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
-    """Chebyshev's semi-iteration on block Jacobi."""
-    thetas = system.zeros() if start is None else list(start)
-    factors = _factors(system, damping)
-    monitor = _Monitor(system, tol, chebyshev_contraction(system.consensus_weight))
-    steps = system.zeros()
-    coefficients = chebyshev_coefficients(system.consensus_weight)
-    for n_iter, (momentum, gain) in zip(range(1, max_iter + 1), coefficients, strict=False):
-        pulls = system.pulls(thetas)
-        residuals = system.residuals(thetas, pulls)
-        monitor.record(thetas, pulls, residuals)
-        gradients = map(system.engine.solve, factors, residuals)
-        steps = [momentum * d + gain * g for d, g in zip(steps, gradients, strict=True)]
-        thetas = [theta + d for theta, d in zip(thetas, steps, strict=True)]
-        if monitor.is_done(steps):
-            return monitor.solution(thetas, n_iter, True)
-    return monitor.solution(thetas, max_iter, False)
+def solve_chebyshev(
+    system: ConsensusSystem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 500,
+    damping: float = 0.0,
+    start: Coefs | None = None,
+) -> Solution:
+    """Accelerate block Jacobi by Chebyshev's semi-iteration."""
+    c = system.consensus_weight
+    factors, monitor = _factors(system, damping), _Monitor(system, tol, chebyshev_contraction(c))
+    return _iterate_jacobi(system, factors, monitor, chebyshev_coefficients(c), max_iter, start)
 
 
-def solve_cg(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
-    """Conjugate gradients, preconditioned with the nodes' own blocks, output by output."""
-    thetas = system.zeros() if start is None else list(start)
+def solve_cg(
+    system: ConsensusSystem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 500,
+    damping: float = 0.0,
+    start: Coefs | None = None,
+) -> Solution:
+    """Take conjugate gradients, preconditioned with the nodes' own blocks, for every output."""
+    thetas = _begin(system, start)
     factors = _factors(system, damping)
     monitor = _Monitor(system, tol, chebyshev_contraction(system.consensus_weight))
     pulls = system.pulls(thetas)
@@ -208,11 +285,10 @@ def solve_cg(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
         if last is not None:
             directions = [d * _ratio(product, last) for d in directions]
         directions = [d + z for d, z in zip(directions, scaled, strict=True)]
+        # The product of A with the directions, which `residuals` subtracts from the targets.
         curved = [
-            target - residual
-            for target, residual in zip(
-                (node.target for node in system.nodes), system.residuals(directions), strict=True
-            )
+            node.target - residual
+            for node, residual in zip(system.nodes, system.residuals(directions), strict=True)
         ]
         length = _ratio(product, _dots(directions, curved))
         steps = [d * length for d in directions]
@@ -224,24 +300,31 @@ def solve_cg(system, *, tol=1e-6, max_iter=500, damping=0.0, start=None):
     return monitor.solution(thetas, max_iter, False)
 
 
-def _dots(left, right):
+def _dots(left: Iterable[EngineArray], right: Iterable[EngineArray]) -> EngineArray:
     return sum((a * b).sum(0) for a, b in zip(left, right, strict=True))
 
 
-def _ratio(numerator, denominator):
-    """Quotient by output; an output that is solved already has nothing left to divide."""
+def _ratio(numerator: EngineArray, denominator: EngineArray) -> EngineArray:
+    """Divide output by output; an output whose denominator is zero is solved and gives zero."""
     solved = denominator == 0
     return numerator * ~solved / (denominator + solved)
 
 
-def solve_jointly(system, **parameters):
-    """Factorise A where it is small enough, else take conjugate gradients."""
+def solve_jointly(
+    system: ConsensusSystem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 500,
+    damping: float = 0.0,
+    start: Coefs | None = None,
+) -> Solution:
+    """Factorize A if it is small enough, and take conjugate gradients otherwise."""
     n_unknowns = sum(len(node.target) for node in system.nodes)
     solve = solve_direct if n_unknowns <= _LARGEST_DIRECT else solve_cg
-    return solve(system, **parameters)
+    return solve(system, tol=tol, max_iter=max_iter, damping=damping, start=start)
 
 
-SOLVERS = {
+SOLVERS: dict[str, Solver] = {
     "auto": solve_jointly,
     "direct": solve_direct,
     "jacobi": solve_jacobi,

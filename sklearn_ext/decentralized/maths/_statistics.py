@@ -1,30 +1,37 @@
-r"""What a node's rows contribute to the network's problem: sums over its rows.
+r"""What the samples of a node contribute to the network's problem: sums over samples.
 
-With :math:`Z_i = Z_i(X_j)` the features of node i's map at the rows of node j, weighted by
-:math:`W`, node j holds
+Let :math:`Z_i = Z_i(X_j)` be the features of node i's map at the samples of node j, and :math:`W`
+the sample weights. Node j holds
 
 .. math::
     G_{jj} = Z_j^TWZ_j, \quad C_{ji} = Z_j^TWZ_i, \quad G_{ij} = Z_i^TWZ_i, \quad
     m_j = Z_j^TWY_j, \quad s_j = Z_j^TW1
 
-for its neighbours i. All are additive: rows that arrive later are added, the rows of a
-cross-validation fold are subtracted.
+for its neighbors i. All of them are additive: samples that arrive later are added, and the samples
+of a cross-validation fold are subtracted.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
-from ._feature_maps import row_chunks
+import numpy as np
+
+from ...utils._typing import FloatArray
+from ._engine import DeKRREngine, EngineArray, Samples
+from ._random_features import FeatureMap, load_map, local_width
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeStatistics:
-    """Sums over the rows of one node j.
+    """Sums over the samples of one node j.
 
     Attributes
     ----------
     weight : float
-        Sum of the weights of the rows.
+        Sum of the sample weights.
     y_sum : array of shape (k,)
+        Weighted sum of the targets.
     y_square : float
         Weighted sum of squares of all targets.
     feature_sum : array of shape (D_j,)
@@ -33,84 +40,89 @@ class NodeStatistics:
         :math:`m_j`.
     gram : array of shape (D_j, D_j)
         :math:`G_{jj}`.
-    cross : dict of arrays of shape (D_j, D_i), by neighbour i
-        :math:`C_{ji}`.
-    foreign : dict of arrays of shape (D_i, D_i), by neighbour i
-        :math:`G_{ij}`.
+    cross : dict of int to array of shape (D_j, D_i)
+        :math:`C_{ji}` for every neighbor i.
+    neighbor_gram : dict of int to array of shape (D_i, D_i)
+        :math:`G_{ij}` for every neighbor i.
     """
 
     weight: float
-    y_sum: object
+    y_sum: EngineArray
     y_square: float
-    feature_sum: object
-    moment: object
-    gram: object
-    cross: dict
-    foreign: dict
+    feature_sum: EngineArray
+    moment: EngineArray
+    gram: EngineArray
+    cross: dict[int, EngineArray]
+    neighbor_gram: dict[int, EngineArray]
 
-    def _combine(self, other, operation):
-        def combined(a, b):
-            return {i: operation(a[i], b[i]) for i in a} if isinstance(a, dict) else operation(a, b)
+    def _map(self, function: Callable[..., Any], *others: "NodeStatistics") -> "NodeStatistics":
+        """Apply a function to every field, and to every neighbor's array."""
+        combined: list[Any] = []
+        for f in fields(self):
+            values = [getattr(statistics, f.name) for statistics in (self, *others)]
+            if isinstance(values[0], dict):
+                combined.append({i: function(*(value[i] for value in values)) for i in values[0]})
+            else:
+                combined.append(function(*values))
+        return NodeStatistics(*combined)
 
-        return NodeStatistics(
-            *(combined(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        )
+    def __add__(self, other: "NodeStatistics") -> "NodeStatistics":
+        return self._map(lambda a, b: a + b, other)
 
-    def __add__(self, other):
-        return self._combine(other, lambda a, b: a + b)
+    def __sub__(self, other: "NodeStatistics") -> "NodeStatistics":
+        return self._map(lambda a, b: a - b, other)
 
-    def __sub__(self, other):
-        return self._combine(other, lambda a, b: a - b)
-
-    def convert(self, function):
+    def convert(self, function: Callable[[EngineArray], EngineArray]) -> "NodeStatistics":
         """Apply a function, such as ``engine.to_numpy``, to every array."""
+        return self._map(lambda value: value if isinstance(value, float) else function(value))
 
-        def converted(value):
-            if isinstance(value, dict):
-                return {i: function(block) for i, block in value.items()}
-            return value if isinstance(value, float) else function(value)
-
-        return NodeStatistics(*(converted(getattr(self, f.name)) for f in fields(self)))
-
-    def target(self, mean):
-        r"""Moment of the targets less a constant, :math:`m_j - s_j \bar y^T`."""
+    def target(self, mean: EngineArray) -> EngineArray:
+        r"""Return the moment of the targets minus `mean`: :math:`m_j - s_j \bar y^T`."""
         return self.moment - self.feature_sum[:, None] * mean
 
-    def energy(self, mean):
-        """Sum of squares of the targets less a constant."""
+    def energy(self, mean: EngineArray) -> float:
+        """Return the weighted sum of squares of the targets minus `mean`."""
         shift = float((mean * (2.0 * self.y_sum - self.weight * mean)).sum())
         return max(self.y_square - shift, 0.0)
 
 
-def node_statistics(engine, X, Y, weights, own, neighbours):
-    """Sum over the rows of one node, in chunks.
+def node_statistics(
+    X: Samples,
+    Y: FloatArray,
+    weights: FloatArray,
+    own: FeatureMap,
+    neighbors: Mapping[int, FeatureMap],
+    engine: DeKRREngine,
+) -> NodeStatistics:
+    """Sum over the samples of one node, in chunks.
 
     Parameters
     ----------
-    engine : NumbaEngine or TorchEngine
     X : ndarray or CSR matrix of shape (n, d)
     Y : ndarray of shape (n, k)
     weights : ndarray of shape (n,)
     own : FeatureMap
-        The node's map.
-    neighbours : dict of FeatureMap, by neighbour
+        Map of the node.
+    neighbors : dict of int to FeatureMap
+        Maps of the neighbors.
+    engine : DeKRREngine
 
     Returns
     -------
     NodeStatistics
     """
-    maps = {None: own, **neighbours}
-    native = {i: (engine.asarray(z.frequencies), engine.asarray(z.phases)) for i, z in maps.items()}
+    frequencies, phases = load_map(own, engine)
+    loaded = {i: load_map(z, engine) for i, z in neighbors.items()}
     size, n_outputs = own.n_components, Y.shape[1]
     moment, feature_sum = engine.zeros(size, n_outputs), engine.zeros(size)
     gram = engine.zeros(size, size)
-    foreign = {i: engine.zeros(z.n_components, z.n_components) for i, z in neighbours.items()}
-    cross = {i: engine.zeros(size, z.n_components) for i, z in neighbours.items()}
+    neighbor_gram = {i: engine.zeros(z.n_components, z.n_components) for i, z in neighbors.items()}
+    cross = {i: engine.zeros(size, z.n_components) for i, z in neighbors.items()}
     unweighted = bool((weights == 1.0).all())
-    for chunk in row_chunks(engine, X.shape[0], size):
-        rows, targets = engine.rows(X[chunk]), engine.asarray(Y[chunk])
+    for chunk in engine.chunks(X.shape[0], size):
+        samples, targets = engine.samples(X[chunk]), engine.asarray(Y[chunk])
         root = None if unweighted else engine.asarray(weights[chunk, None] ** 0.5)
-        Z = engine.features(rows, *native[None])
+        Z = engine.features(samples, frequencies, phases)
         if root is None:
             feature_sum += Z.sum(0)
         else:
@@ -119,12 +131,12 @@ def node_statistics(engine, X, Y, weights, own, neighbours):
             feature_sum += (Z * root).sum(0)
         moment += engine.asarray(Z.T) @ targets
         gram += Z.T @ Z
-        for i in neighbours:
-            Z_i = engine.features(rows, *native[i])
+        for i, (their_frequencies, their_phases) in loaded.items():
+            Z_i = engine.features(samples, their_frequencies, their_phases)
             if root is not None:
                 Z_i *= root
             cross[i] += Z.T @ Z_i
-            foreign[i] += Z_i.T @ Z_i
+            neighbor_gram[i] += Z_i.T @ Z_i
     weighted = Y * weights[:, None]
     return NodeStatistics(
         weight=float(weights.sum()),
@@ -134,5 +146,103 @@ def node_statistics(engine, X, Y, weights, own, neighbours):
         moment=moment,
         gram=gram,
         cross=cross,
-        foreign=foreign,
+        neighbor_gram=neighbor_gram,
     )
+
+
+def network_mean(statistics: Sequence[NodeStatistics], fit_intercept: bool = True) -> EngineArray:
+    """Return the weighted mean of the targets over all nodes; zero without an intercept."""
+    if not fit_intercept:
+        return 0.0 * statistics[0].y_sum
+    total = sum(part.weight for part in statistics)
+    return sum(part.y_sum for part in statistics) / total
+
+
+class NetworkSummary(NamedTuple):
+    r"""What the nodes agree on before they solve anything.
+
+    Attributes
+    ----------
+    total_weight : float
+        Sum of the sample weights of all nodes.
+    mean : ndarray of shape (k,)
+        Mean of the targets over the network; zero without an intercept.
+    energy : float
+        Weighted sum of squares of the targets minus the mean.
+    gamma : float
+        Coefficient of the kernel, :math:`\gamma = 1 / (2 \bar\sigma^2)`.
+    ridge : float
+        Ridge of every node, :math:`\kappa = \lambda N / J`.
+    weights : ndarray of shape (J,)
+        Sum of the sample weights of every node.
+    """
+
+    total_weight: float
+    mean: FloatArray
+    energy: float
+    gamma: float
+    ridge: float
+    weights: FloatArray
+
+
+def announcement(
+    X: Samples,
+    Y: FloatArray,
+    weights: FloatArray,
+    *,
+    gamma: float | str,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Compute what a node tells the whole network about its samples.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n, d)
+    Y : ndarray of shape (n, k)
+    weights : ndarray of shape (n,)
+    gamma : {"median", "scale"} or float
+        A name asks for the width of the node's inputs.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (k + 3,)
+        Sum of the weights, weighted sums of the targets, weighted sum of their squares, and the
+        width; NaN if `gamma` is a number.
+    """
+    weighted = Y * weights[:, None]
+    width = local_width(gamma, X, rng) if isinstance(gamma, str) else np.nan
+    return np.array([weights.sum(), *weighted.sum(axis=0), float((weighted * Y).sum()), width])
+
+
+def summarize(
+    announcements: FloatArray, *, gamma: float | str, alpha: float, fit_intercept: bool
+) -> NetworkSummary:
+    """Combine the announcements of all nodes.
+
+    Parameters
+    ----------
+    announcements : ndarray of shape (J, k + 3)
+        A node that has not been heard from has a row of NaN.
+    gamma : {"median", "scale"} or float
+        A name asks for the mean width of the nodes' inputs.
+    alpha : float
+    fit_intercept : bool
+
+    Returns
+    -------
+    NetworkSummary
+    """
+    known = announcements[~np.isnan(announcements[:, 0])]
+    total = known[:, 0].sum()
+    mean = known[:, 1:-2].sum(axis=0) / total
+    energy = known[:, -2].sum()
+    if fit_intercept:
+        energy = max(energy - total * float(mean @ mean), 0.0)
+    else:
+        mean = np.zeros_like(mean)
+    if isinstance(gamma, str):
+        widths = known[:, -1][~np.isnan(known[:, -1])]
+        gamma = 0.5 / widths.mean() ** 2 if len(widths) else 1.0
+    ridge = alpha * total / len(known)
+    return NetworkSummary(total, mean, energy, gamma, ridge, announcements[:, 0])

@@ -1,45 +1,53 @@
-"""A network in one process: a thread a node, queues for edges, and faults on request."""
+"""A network in one process: one thread per node, queues for edges, and faults on request."""
 
 import queue
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ...utils._random import local_random_state
-from ._neighbors import NodeFailureError
+from ...utils._typing import FloatArray, RandomState
+from ._transport import NodeFailureError, Program, check_timeout
 
 _CLOSED = object()
 _LOST = None
 
 
 class _CrashError(Exception):
-    """The node dies here, as the user asked."""
+    """The node crashes here, as the user has requested."""
 
 
 class InProcessNetwork:
-    """All nodes in this process, a thread each, exchanging real messages.
+    """Run all nodes in this process, one thread each, and exchange real messages.
 
     Parameters
     ----------
     asynchronous : bool, default=False
-        Whether nodes go on with whatever they have heard, in place of rounds in step. Steps are
-        then damped, with ``damping`` of at least 1.
+        Whether nodes continue with the messages that have arrived instead of waiting for each
+        other in every round. Steps are then damped, with a ``damping`` of at least 1.
     loss_probability : float, default=0.0
-        Probability that a message of a round is lost; the receiver keeps the one before. Messages
-        of the set-up, and a node's last one, always arrive.
+        Probability that a message of a round is lost; the receiver keeps the previous one.
+        Messages of the set-up, and the last message of a node, always arrive.
     delays : dict of int to float, default=None
-        Seconds that each message of a round takes a node to send, by the node's number.
+        Seconds that a node takes to send each message of a round, by number of the node.
     failures : dict of int to int, default=None
-        Number of rounds after which a node dies without a word, by the node's number.
+        Number of rounds after which a node fails without a message, by number of the node.
     timeout : float, default=30.0
-        Seconds after which a silent neighbour is taken for dead.
+        Seconds after which a silent neighbor counts as failed.
     random_state : int, RandomState instance or None, default=None
         Seed of the losses.
 
+    Raises
+    ------
+    ValueError
+        If `loss_probability` or `timeout` is out of range.
+
     See Also
     --------
-    TorchDistributedNetwork : One process a node.
+    TorchDistributedNetwork : One process per node.
 
     Examples
     --------
@@ -60,15 +68,14 @@ class InProcessNetwork:
         *,
         asynchronous: bool = False,
         loss_probability: float = 0.0,
-        delays: dict | None = None,
-        failures: dict | None = None,
+        delays: dict[int, float] | None = None,
+        failures: dict[int, int] | None = None,
         timeout: float = 30.0,
-        random_state=None,
+        random_state: RandomState = None,
     ):
         if not 0.0 <= loss_probability < 1.0:
             raise ValueError(f"loss_probability must be in [0, 1), got {loss_probability!r}.")
-        if not timeout > 0.0:
-            raise ValueError(f"timeout must be positive, got {timeout!r}.")
+        check_timeout(timeout)
         self.asynchronous = asynchronous
         self.loss_probability = loss_probability
         self.delays = delays
@@ -77,8 +84,8 @@ class InProcessNetwork:
         self.random_state = random_state
 
     @property
-    def in_step(self):
-        """Whether every round hears every neighbour's message of that round."""
+    def in_step(self) -> bool:
+        """Whether every round receives the message of every neighbor in that round."""
         return not self.asynchronous and self.loss_probability == 0.0
 
     def size(self, n_nodes: int) -> int:
@@ -87,7 +94,7 @@ class InProcessNetwork:
         Parameters
         ----------
         n_nodes : int
-            The number that the estimator was given.
+            Number of nodes that the estimator was given.
 
         Returns
         -------
@@ -96,12 +103,12 @@ class InProcessNetwork:
         return n_nodes
 
     def ranks(self, n_nodes: int) -> list[int]:
-        """Return the numbers of the nodes that this process holds.
+        """Return the numbers of the nodes that this process holds, which are all.
 
         Parameters
         ----------
         n_nodes : int
-            The number that the estimator was given.
+            Number of nodes that the estimator was given.
 
         Returns
         -------
@@ -109,24 +116,27 @@ class InProcessNetwork:
         """
         return list(range(n_nodes))
 
-    def run(self, programs: dict) -> dict:
-        """Run a program for each node until all have ended.
+    def run(self, programs: Mapping[int, Program]) -> dict[int, Any]:
+        """Run one program per node, and wait for all of them.
 
         Parameters
         ----------
         programs : dict of int to callable
-            From a node's number to a function of its transport.
+            The program of every node, which is called with its transport.
 
         Returns
         -------
-        dict
-            From a node's number to what its program returned; None for a node that died.
+        dict of int to object
+            What the programs have returned; None for a node that has failed.
         """
         seeds = local_random_state(self.random_state).randint(2**31 - 1, size=len(programs))
-        queues = {(i, j): queue.SimpleQueue() for i in programs for j in programs if i != j}
-        results, errors = {}, []
+        queues: _Queues = {
+            (i, j): queue.SimpleQueue() for i in programs for j in programs if i != j
+        }
+        results: dict[int, Any] = {}
+        errors: list[BaseException] = []
 
-        def host(rank, program, seed):
+        def host(rank: int, program: Program, seed: int) -> None:
             transport = _QueueTransport(rank, queues, self, np.random.default_rng(seed))
             try:
                 results[rank] = program(transport)
@@ -150,10 +160,15 @@ class InProcessNetwork:
         return dict(sorted(results.items()))
 
 
-class _QueueTransport:
-    """Queues of one node, with the network's faults."""
+_Queues = dict[tuple[int, int], "queue.SimpleQueue[Any]"]
 
-    def __init__(self, rank, queues, network, rng):
+
+class _QueueTransport:
+    """The queues of one node, with the faults of the network."""
+
+    def __init__(
+        self, rank: int, queues: _Queues, network: InProcessNetwork, rng: np.random.Generator
+    ):
         self._rank = rank
         self._queues = queues
         self._rng = rng
@@ -161,9 +176,10 @@ class _QueueTransport:
         self._delay = (network.delays or {}).get(rank, 0.0)
         self._last_round = (network.failures or {}).get(rank, np.inf)
         self._timeout = network.timeout
-        self._n_sent = {}
+        self._n_sent: dict[int, int] = {}
 
-    def send(self, i, array, essential=True):
+    def send(self, i: int, array: FloatArray, essential: bool = True) -> None:
+        """Send an array to neighbor i; a message that is not essential may be lost."""
         lost = False
         if not essential:
             self._n_sent[i] = self._n_sent.get(i, 0) + 1
@@ -173,7 +189,8 @@ class _QueueTransport:
             lost = self._rng.random() < self._loss
         self._queues[self._rank, i].put(_LOST if lost else np.array(array))
 
-    def recv(self, i, shape):
+    def recv(self, i: int, shape: tuple[int, ...]) -> FloatArray | None:
+        """Wait for the next array of neighbor i; None if it was lost."""
         try:
             message = self._queues[i, self._rank].get(timeout=self._timeout)
         except queue.Empty:
@@ -182,12 +199,13 @@ class _QueueTransport:
             raise NodeFailureError(i)
         if message is not _LOST and message.shape != shape:
             raise ValueError(
-                f"node {i} sent an array of shape {message.shape} to node {self._rank}, which "
+                f"Node {i} sent an array of shape {message.shape} to node {self._rank}, which "
                 f"expected {shape}."
             )
         return message
 
-    def close(self):
+    def close(self) -> None:
+        """Tell all neighbors that no further message follows."""
         for (sender, _), messages in self._queues.items():
             if sender == self._rank:
                 messages.put(_CLOSED)

@@ -1,53 +1,54 @@
-"""A node's neighbours: sending, hearing, noticing who is gone, counting floats.
-
-A *transport* carries arrays between this node and its neighbours with two methods:
-
-``send(i, array, essential=True)``
-    Hand an array to neighbour i without waiting for it. A message that is not essential may be
-    lost where the network loses messages.
-``recv(i, shape)``
-    Return the next array of neighbour i, or None if it was lost. Wait a bounded time.
-
-Both raise :class:`NodeFailureError` where the neighbour is gone.
-"""
+"""The neighbors of a node: sending, receiving, noticing failures, counting floats."""
 
 import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 import numpy as np
 
+from ...utils._typing import FloatArray
+from ._transport import NodeFailureError, Transport
 
-class NodeFailureError(RuntimeError):
-    """A neighbour is gone, or silent for too long."""
-
-    def __init__(self, node):
-        super().__init__(f"node {node} is gone")
-        self.node = node
+Shapes = Mapping[int, tuple[int, ...]]
+Messages = dict[int, FloatArray]
 
 
-class Peers:
-    """The neighbours of one node.
+class Neighbors:
+    """The neighbors of one node.
+
+    Parameters
+    ----------
+    transport : Transport
+    neighbors : collection of int
+    n_nodes : int
 
     Attributes
     ----------
     open : list of int
-        Neighbours that still talk.
+        Neighbors that still send messages.
     failed : list of int
-        Neighbours that are gone.
+        Neighbors that have failed.
     sent : ndarray of shape (J,)
         Floats sent to each node so far.
     """
 
-    def __init__(self, transport, neighbours, n_nodes):
+    def __init__(self, transport: Transport, neighbors: Collection[int], n_nodes: int):
         self._transport = transport
-        self.open = list(neighbours)
-        self.failed = []
+        self.open = list(neighbors)
+        self.failed: list[int] = []
         self.sent = np.zeros(n_nodes, dtype=np.int64)
 
-    def fail(self, i):
+    def fail(self, i: int) -> None:
+        """Record that a neighbor has failed."""
         self.failed.append(i)
         self.open.remove(i)
 
-    def send(self, i, array, *, essential=True):
+    def finish(self, i: int) -> None:
+        """Record that a neighbor has sent its last message."""
+        self.open.remove(i)
+
+    def send(self, i: int, array: FloatArray, *, essential: bool = True) -> None:
+        """Send an array to one neighbor and count its floats."""
         try:
             self._transport.send(i, array, essential)
         except NodeFailureError:
@@ -55,20 +56,37 @@ class Peers:
         else:
             self.sent[i] += array.size
 
-    def exchange(self, messages, shapes):
-        """Send an array to every open neighbour and return what they send back, by neighbour."""
+    def exchange(self, messages: Mapping[int, FloatArray], shapes: Shapes) -> Messages:
+        """Send an array to every open neighbor and return what they send back."""
         for i in list(self.open):
             self.send(i, messages[i])
         received = {}
         for i in list(self.open):
             try:
-                received[i] = self._transport.recv(i, shapes[i])
+                message = self._transport.recv(i, shapes[i])
             except NodeFailureError:
                 self.fail(i)
+            else:
+                assert message is not None  # essential messages are never lost
+                received[i] = message
         return received
 
-    def flood(self, rank, values, n_hops):
-        """Tell all nodes, through neighbours only; return what all told, NaN where unknown."""
+    def flood(self, rank: int, values: FloatArray, n_hops: int) -> FloatArray:
+        """Send values to all nodes through the neighbors, and return the values of all nodes.
+
+        Parameters
+        ----------
+        rank : int
+            Number of this node.
+        values : ndarray of shape (k,)
+        n_hops : int
+            Diameter of the graph.
+
+        Returns
+        -------
+        ndarray of shape (J, k)
+            NaN for nodes from which nothing has arrived.
+        """
         known = np.full((len(self.sent), len(values)), np.nan)
         known[rank] = values
         for _ in range(n_hops):
@@ -78,41 +96,61 @@ class Peers:
         return known
 
 
-class SynchronousInbox:
-    """Waits for one message of every neighbour asked for: rounds in step."""
+class Inbox(Protocol):
+    """Collects the messages of a round."""
 
-    def __init__(self, transport, shapes):
+    def collect(self, neighbors: Collection[int]) -> tuple[Messages, list[int]]:
+        """Return new messages by neighbor, and the neighbors that have failed."""
+
+    def close(self) -> None:
+        """Wait for messages that are still on their way."""
+
+
+class SynchronousInbox:
+    """Waits for one message of every neighbor that it is asked for."""
+
+    def __init__(self, transport: Transport, shapes: Shapes):
         self._transport = transport
         self._shapes = shapes
 
-    def collect(self, neighbours):
-        """Return messages by neighbour, None where it was lost, and the neighbours that failed."""
+    def collect(self, neighbors: Collection[int]) -> tuple[Messages, list[int]]:
+        """Return messages by neighbor without those that were lost, and the failed neighbors."""
         messages, failed = {}, []
-        for i in neighbours:
+        for i in neighbors:
             try:
-                messages[i] = self._transport.recv(i, self._shapes[i])
+                message = self._transport.recv(i, self._shapes[i])
             except NodeFailureError:
                 failed.append(i)
-        return {i: message for i, message in messages.items() if message is not None}, failed
+            else:
+                if message is not None:
+                    messages[i] = message
+        return messages, failed
 
-    def close(self):
-        """There is nothing to wait for: every message was awaited in its round."""
+    def close(self) -> None:
+        """Do nothing: every message has been awaited in its round."""
 
 
 class NewestInbox:
-    """Takes whatever has arrived: one thread a neighbour keeps its newest message.
+    """Returns what has arrived: one thread per neighbor stores the newest message.
 
-    Waiting with a short timeout instead would not do: an expired wait closes a connection of gloo
-    for good, and it cannot be asked whether something has arrived.
+    Waiting with a short timeout is not an alternative: an expired wait closes a connection of gloo
+    for good, and gloo cannot tell whether something has arrived.
     """
 
-    PATIENCE = 0.02  # seconds that a round waits for something new
+    PATIENCE = 0.02  # seconds that a round waits for a new message
 
-    def __init__(self, transport, shapes, is_last, timeout):
+    def __init__(
+        self,
+        transport: Transport,
+        shapes: Shapes,
+        is_last: Callable[[FloatArray], bool],
+        timeout: float,
+    ):
         self._transport = transport
         self._is_last = is_last
         self._timeout = timeout
-        self._newest, self._failed = {}, []
+        self._newest: Messages = {}
+        self._failed: list[int] = []
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._listen, args=(i, shape), daemon=True)
@@ -121,7 +159,7 @@ class NewestInbox:
         for thread in self._threads:
             thread.start()
 
-    def _listen(self, i, shape):
+    def _listen(self, i: int, shape: tuple[int, ...]) -> None:
         while True:
             try:
                 message = self._transport.recv(i, shape)
@@ -138,16 +176,16 @@ class NewestInbox:
             if self._is_last(message):
                 return
 
-    def collect(self, neighbours):
-        """Return what is new since the last call, and the neighbours that failed since."""
+    def collect(self, neighbors: Collection[int]) -> tuple[Messages, list[int]]:
+        """Return what has arrived since the last call, and the neighbors that failed since."""
         with self._changed:
-            if neighbours and not self._newest and not self._failed:
+            if neighbors and not self._newest and not self._failed:
                 self._changed.wait(self.PATIENCE)
             messages, failed = self._newest, self._failed
             self._newest, self._failed = {}, []
         return messages, failed
 
-    def close(self):
-        """Hear all neighbours out, so that none is cut off in its last message."""
+    def close(self) -> None:
+        """Wait for the last message of every neighbor, so that none is cut off while sending."""
         for thread in self._threads:
             thread.join(self._timeout)

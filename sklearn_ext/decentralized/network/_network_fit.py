@@ -1,131 +1,170 @@
-"""Fitting over a network: every node runs its program, and the results are put together."""
+"""The algorithm over a network: every node runs its program, and the results are combined."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._simulation import FitResult
+from ...utils._typing import FloatArray
+from .._communication import cost_report, round_floats
+from .._config import DeKRRConfig
+from .._node_samples import NodeSamples
+from .._result import DeKRRResult, NodeMemory
+from ..maths._engine import DeKRREngine, make_engine
 from ..maths._graphs import check_graph, diameter, make_graph
-from ._communication import report, round_floats
-from ._neighbors import Peers
-from ._node import DecentralizedNode
+from ._neighbors import Neighbors
+from ._node import NodeResult, run_node
+from ._transport import Network, Transport
 
 MESSAGE_SOLVERS = ("auto", "chebyshev", "gauss_seidel", "jacobi")
 
 
-def fit_over_network(engine, settings, rows, network, memories=None):
-    """Run the nodes that this process holds.
+def solve_dekrr_over_network(
+    samples: Mapping[int, NodeSamples],
+    config: DeKRRConfig,
+    network: Network,
+    *,
+    seed: int = 0,
+    memories: Mapping[int, NodeMemory] | None = None,
+    engine: DeKRREngine | None = None,
+) -> DeKRRResult:
+    """Fit the nodes that this process holds by messages between neighbors.
 
     Parameters
     ----------
-    engine : NumbaEngine or TorchEngine
-    settings : Settings
-    rows : dict of NodeRows, by number of the node
+    samples : dict of int to NodeSamples
+        Samples of the nodes that this process holds, by number of the node.
+    config : DeKRRConfig
+        Parameters of the fit, the same in every process.
     network : InProcessNetwork, TorchDistributedNetwork or an object with their methods
-    memories : dict of NodeMemory, by number of the node, default=None
-        What the nodes kept of an earlier fit, to which the rows are added.
+        The network.
+    seed : int, default=0
+        Seed of the random features. Every node has its own stream of random numbers.
+    memories : dict of int to NodeMemory, default=None
+        State of the nodes after an earlier fit, to which the samples are added.
+    engine : DeKRREngine, default=None
+        Engine that does the arithmetic; None is the numba engine.
 
     Returns
     -------
-    FitResult
+    DeKRRResult
+        Maps and coefficients of the nodes that this process knows, and the course of the rounds.
 
     Raises
     ------
     ValueError
-        If the settings ask for what cannot be done with messages between neighbours.
+        If the configuration cannot be carried out with messages between neighbors.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn_ext import InProcessNetwork
+    >>> from sklearn_ext.decentralized import (
+    ...     DeKRRConfig, NodeSamples, make_graph, solve_dekrr, solve_dekrr_over_network
+    ... )
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> samples = [NodeSamples.from_arrays(X[k::4], y[k::4]) for k in range(4)]
+    >>> config = DeKRRConfig(make_graph("ring", 4), n_components=20, alpha=1e-3)
+    >>> network = InProcessNetwork()
+    >>> talking = solve_dekrr_over_network(dict(enumerate(samples)), config, network)
+    >>> joint = solve_dekrr(samples, config)
+    >>> largest = abs(joint.coefs[0]).max()
+    >>> bool(abs(talking.coefs[0] - joint.coefs[0]).max() < 1e-3 * largest)
+    True
     """
-    if settings.solver not in MESSAGE_SOLVERS:
-        raise ValueError(
-            f"solver must be one of {MESSAGE_SOLVERS} with a network, got {settings.solver!r}."
-        )
-    if isinstance(settings.consensus_weight, str):
-        raise ValueError(
-            "consensus_weight must be a number with a network, got "
-            f"{settings.consensus_weight!r}; choose it with network=None."
-        )
-    if settings.solver in ("chebyshev", "gauss_seidel") and not network.in_step:
-        raise ValueError(
-            f"solver={settings.solver!r} needs rounds in step and without losses; use "
-            "solver='jacobi' on this network."
-        )
+    _check_messages_suffice(config, network)
+    engine = make_engine() if engine is None else engine
     programs = {
-        rank: partial(_run_node, engine, settings, rank, part, network, (memories or {}).get(rank))
-        for rank, part in rows.items()
+        rank: partial(
+            run_node,
+            rank,
+            part,
+            config,
+            seed=seed,
+            engine=engine,
+            asynchronous=network.asynchronous,
+            timeout=network.timeout,
+            memory=None if memories is None else memories[rank],
+        )
+        for rank, part in samples.items()
     }
     results = {rank: result for rank, result in network.run(programs).items() if result is not None}
-    return _put_together(settings, results, next(iter(rows.values())).Y.shape[1])
+    return _combine(results, config, next(iter(samples.values())).Y.shape[1])
 
 
-def _run_node(engine, settings, rank, rows, network, memory, transport):
-    return DecentralizedNode(
-        rank,
-        settings,
-        rows,
-        engine,
-        transport,
-        asynchronous=network.asynchronous,
-        timeout=network.timeout,
-        memory=memory,
-    ).run()
+def _check_messages_suffice(config: DeKRRConfig, network: Network) -> None:
+    if config.solver not in MESSAGE_SOLVERS:
+        raise ValueError(
+            f"solver must be one of {MESSAGE_SOLVERS} with a network, got {config.solver!r}."
+        )
+    if isinstance(config.consensus_weight, str):
+        raise ValueError(
+            "consensus_weight must be a number with a network, got "
+            f"{config.consensus_weight!r}. You can choose it with network=None."
+        )
+    if config.solver in ("chebyshev", "gauss_seidel") and not network.in_step:
+        raise ValueError(
+            "solver must be 'jacobi' or 'auto' on a network that is asynchronous or loses "
+            f"messages, got {config.solver!r}, which needs rounds in step."
+        )
 
 
-def _put_together(settings, results, n_outputs):
-    maps, coefs = [None] * settings.n_nodes, [None] * settings.n_nodes
-    setup = np.zeros((settings.n_nodes, settings.n_nodes), dtype=np.int64)
+def _combine(results: Mapping[int, NodeResult], config: DeKRRConfig, n_outputs: int) -> DeKRRResult:
+    maps: list[Any] = [None] * config.n_nodes
+    coefs: list[Any] = [None] * config.n_nodes
+    setup = np.zeros((config.n_nodes, config.n_nodes), dtype=np.int64)
     rounds = setup.copy()
     for rank, result in results.items():
-        for i, theta in result.neighbour_coefs.items():
+        for i, theta in result.neighbor_coefs.items():
             if i not in results:
-                maps[i], coefs[i] = result.memory.neighbour_maps[i], theta
+                maps[i], coefs[i] = result.memory.neighbor_maps[i], theta
         maps[rank], coefs[rank] = result.memory.map, result.coef
         setup[rank], rounds[rank] = result.setup_sent, result.rounds_sent
-    one_round = round_floats(settings, n_outputs)
-    one_round[[j for j in range(settings.n_nodes) if j not in results]] = 0
+    one_round = round_floats(config, n_outputs)
+    one_round[[j for j in range(config.n_nodes) if j not in results]] = 0
     any_result = next(iter(results.values()))
-    return FitResult(
+    disagreement = _sum_by_round([result.disagreement_parts for result in results.values()])
+    return DeKRRResult(
         maps=maps,
         coefs=coefs,
-        gamma=any_result.gamma,
         mean=any_result.mean,
-        shift=any_result.memory.shift,
-        memories={rank: result.memory for rank, result in results.items()},
-        consensus_weight=settings.consensus_weight,
+        gamma=any_result.gamma,
+        consensus_weight=float(config.consensus_weight),
         n_iter=max(result.n_iter for result in results.values()),
         converged=all(result.converged for result in results.values()),
-        objective_curve=_summed([result.objective_shares for result in results.values()]),
-        gap_curve=np.sqrt(
-            _summed([result.disagreement_shares for result in results.values()]).clip(min=0.0)
-            / any_result.total_weight
-        ),
-        floats=report(setup, one_round, setup + rounds),
+        objective_curve=_sum_by_round([result.objective_parts for result in results.values()]),
+        disagreement_curve=np.sqrt(disagreement.clip(min=0.0) / any_result.total_weight),
+        communication=cost_report(setup, one_round, setup + rounds),
+        memories={rank: result.memory for rank, result in results.items()},
         failed=tuple(sorted({int(i) for result in results.values() for i in result.failed})),
     )
 
 
-def _summed(shares):
-    """Sum of the nodes' shares by round; a node that has left stays at its last one."""
-    longest = max(map(len, shares))
-    return sum(np.pad(share, (0, longest - len(share)), mode="edge") for share in shares)
+def _sum_by_round(parts: Sequence[Sequence[float]]) -> FloatArray:
+    """Sum the parts of all nodes; a node that has stopped keeps its last one."""
+    longest = max(map(len, parts))
+    padded = [np.pad(part, (0, longest - len(part)), mode="edge") for part in parts]
+    return sum(padded[1:], start=padded[0])
 
 
 def network_minmax(
-    X: ArrayLike, *, network: Any, graph: Any = "circulant"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of every column over all nodes.
+    X: ArrayLike, *, network: Network, graph: Any = "circulant"
+) -> tuple[FloatArray, FloatArray]:
+    """Compute the smallest and the largest value of every feature over all nodes.
 
-    Nodes that scale their inputs must scale them alike: agreement on predicted values means
-    nothing otherwise. The extremes pass from neighbour to neighbour until all know them.
+    All nodes must scale their inputs in the same way, since agreement on predicted values means
+    nothing otherwise. The extremes pass from neighbor to neighbor until all nodes have them.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Rows of this process' node.
+        Samples of the node of this process.
     network : TorchDistributedNetwork
-        The network. Where one process holds all nodes, scale the whole table instead.
+        The network. If one process holds all nodes, scale the whole table instead.
     graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
-        As for the estimators.
+        Graph of the nodes, as in the estimators.
 
     Returns
     -------
@@ -149,10 +188,10 @@ def network_minmax(
     >>> network_minmax([[1.0]], network=InProcessNetwork())
     Traceback (most recent call last):
         ...
-    ValueError: network must hold one node a process, got InProcessNetwork.
+    ValueError: network must hold one node per process, got InProcessNetwork.
     """
     if network.holds_all:
-        raise ValueError(f"network must hold one node a process, got {type(network).__name__}.")
+        raise ValueError(f"network must hold one node per process, got {type(network).__name__}.")
     X = np.asarray(X, dtype=np.float64)
     (rank,) = network.ranks(1)
     n_nodes = network.size(1)
@@ -163,9 +202,9 @@ def network_minmax(
     )
     own = np.concatenate((X.min(axis=0), X.max(axis=0)))
 
-    def program(transport):
-        peers = Peers(transport, np.flatnonzero(adjacency[rank]).tolist(), n_nodes)
-        return peers.flood(rank, own, diameter(adjacency))
+    def program(transport: Transport) -> FloatArray:
+        neighbors = Neighbors(transport, np.flatnonzero(adjacency[rank]).tolist(), n_nodes)
+        return neighbors.flood(rank, own, diameter(adjacency))
 
     known = network.run({rank: program})[rank]
     minimum, maximum = np.split(known, 2, axis=1)

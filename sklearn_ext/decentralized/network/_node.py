@@ -1,249 +1,243 @@
-"""The program that every node runs, on any transport: no node is special, none knows the rest.
+"""The program of a node, which is the same for all nodes and on every transport.
 
-1. Announce row count, sums of targets and width to the network (flooding over neighbours).
-2. Choose a map on the node's own rows and send it to the neighbours.
-3. Send each neighbour its share of the Gram blocks: sums over this node's rows.
-4. Rounds: solve the node's own block with what the neighbours sent last; send the coefficients.
+1. Announce the number of samples, the sums of the targets and the width of the inputs to the
+   whole network, by flooding over neighbors.
+2. Select a map on the node's own samples and send it to the neighbors.
+3. Send each neighbor its Gram blocks: sums over the samples of this node.
+4. Iterate: solve the node's own block with the last messages of the neighbors, and send the
+   coefficients.
 
 With public anchors, steps 2 and 3 send nothing, and a round sends the values of the node's
 function at the anchors.
 
-**Rows can be reconstructed from Gram blocks.** The protocol keeps rows and labels at their node;
-it hides neither from a neighbour that computes.
+**Samples can be reconstructed from Gram blocks.** The protocol does not send samples or labels, but
+a neighbor can compute the samples from what it receives.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .._config import announcement, summarize
-from .._simulation import anchor_features
-from ..maths._consensus import anchor_system, node_system
-from ..maths._feature_maps import map_from_message, message_shape
+from ...utils._typing import FloatArray, IntArray
+from .._config import DeKRRConfig, node_generator
+from .._node_samples import (
+    NodeSamples,
+    announce,
+    select_node_map,
+    sum_over_samples,
+    summarize_network,
+)
+from .._result import NodeMemory
+from ..maths._consensus import Blocks
+from ..maths._engine import DeKRREngine
 from ..maths._graphs import diameter
-from ..maths._random_features import select_map
-from ..maths._statistics import node_statistics
-from ._neighbors import Peers
-from ._rounds import Rounds
+from ..maths._random_features import FeatureMap, map_from_message, message_shape
+from ..maths._statistics import NetworkSummary, NodeStatistics
+from ._neighbors import Neighbors
+from ._rounds import NodeProblem, Rounds
+from ._transport import Transport
 
 
-@dataclass(frozen=True)
-class NodeMemory:
-    """What a node keeps, in numpy arrays, to take in more rows later.
-
-    Attributes
-    ----------
-    map : FeatureMap
-    neighbour_maps : dict of FeatureMap, by neighbour
-    statistics : NodeStatistics
-        Sums over the node's rows, their targets less `shift`.
-    shares : dict of (ndarray, ndarray) or None, by neighbour
-        Sums over the neighbours' rows; None with anchors.
-    shift : ndarray of shape (k,)
-    """
-
-    map: object
-    neighbour_maps: dict
-    statistics: object
-    shares: dict
-    shift: np.ndarray
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeResult:
-    """What a node knows when it is done; shares sum to the network's figures over the nodes."""
+    """Outcome of one node; parts, summed over the nodes, give the values of the network."""
 
     memory: NodeMemory
-    coef: np.ndarray
-    neighbour_coefs: dict
+    coef: FloatArray
+    neighbor_coefs: dict[int, FloatArray]
     gamma: float
-    mean: np.ndarray
+    mean: FloatArray
     total_weight: float
     n_iter: int
     converged: bool
-    objective_shares: list
-    disagreement_shares: list
-    setup_sent: np.ndarray
-    rounds_sent: np.ndarray
-    failed: list
+    objective_parts: list[float]
+    disagreement_parts: list[float]
+    setup_sent: IntArray
+    rounds_sent: IntArray
+    failed: list[int]
 
 
-class DecentralizedNode:
-    """One node of the network.
+def run_node(
+    rank: int,
+    samples: NodeSamples,
+    config: DeKRRConfig,
+    transport: Transport,
+    *,
+    seed: int,
+    engine: DeKRREngine,
+    asynchronous: bool,
+    timeout: float,
+    memory: NodeMemory | None = None,
+) -> NodeResult:
+    """Run the program of one node.
 
     Parameters
     ----------
     rank : int
-    settings : Settings
-    rows : NodeRows
-        The rows of this node.
-    engine : NumbaEngine or TorchEngine
-    transport : object
-        See :mod:`._peers`.
+        Number of the node.
+    samples : NodeSamples
+        Samples of this node.
+    config : DeKRRConfig
+    transport : Transport
+    seed : int
+        Seed that all nodes share; every node has its own stream of random numbers.
+    engine : DeKRREngine
     asynchronous : bool
-        Whether the node goes on with whatever it has heard.
+        Whether the node continues with the messages that have arrived.
     timeout : float
-        Seconds after which a silent neighbour is taken for dead.
+        Seconds after which a silent neighbor counts as failed.
     memory : NodeMemory, default=None
-        What the node kept of an earlier fit, to which the rows are added.
+        State of the node after an earlier fit, to which the samples are added.
+
+    Returns
+    -------
+    NodeResult
+    """
+    neighbors = Neighbors(transport, config.neighbors(rank), config.n_nodes)
+    setup = NodeSetup(rank, config, engine, neighbors)
+    if memory is None:
+        problem, shift = setup.start(samples, node_generator(seed, rank))
+    else:
+        problem, shift = setup.add(samples, memory), memory.shift
+    setup_sent = neighbors.sent.copy()
+    rounds = Rounds(problem, neighbors, transport, asynchronous=asynchronous, timeout=timeout)
+    rounds.run()
+    to_numpy = engine.to_numpy
+    return NodeResult(
+        memory=NodeMemory(
+            map=problem.map,
+            statistics=problem.statistics.convert(to_numpy),
+            shift=shift,
+            neighbor_maps=problem.neighbor_maps,
+            blocks={i: (to_numpy(G), to_numpy(C)) for i, (G, C) in problem.blocks.items()},
+        ),
+        coef=to_numpy(rounds.theta),
+        neighbor_coefs=rounds.neighbor_coefs(),
+        gamma=problem.summary.gamma,
+        mean=shift + problem.offset,
+        total_weight=problem.summary.total_weight,
+        n_iter=rounds.n_iter,
+        converged=rounds.converged,
+        objective_parts=rounds.objective_parts,
+        disagreement_parts=rounds.disagreement_parts,
+        setup_sent=setup_sent,
+        rounds_sent=neighbors.sent - setup_sent,
+        failed=neighbors.failed,
+    )
+
+
+class NodeSetup:
+    """Messages that a node exchanges before its first round.
+
+    Parameters
+    ----------
+    rank : int
+    config : DeKRRConfig
+    engine : DeKRREngine
+    neighbors : Neighbors
     """
 
-    def __init__(
-        self, rank, settings, rows, engine, transport, *, asynchronous, timeout, memory=None
-    ):
+    def __init__(self, rank: int, config: DeKRRConfig, engine: DeKRREngine, neighbors: Neighbors):
         self.rank = rank
-        self.settings = settings
-        self.rows = rows
+        self.config = config
         self.engine = engine
-        self.transport = transport
-        self.asynchronous = asynchronous
-        self.timeout = timeout
-        self.memory = memory
-        self.peers = Peers(transport, settings.neighbours(rank), settings.n_nodes)
-        self.rng = settings.stream(rank)
+        self.neighbors = neighbors
 
-    def run(self):
-        """Run the program and return a NodeResult."""
-        self.n_hops = diameter(self.settings.adjacency)
-        if self.memory is None:
-            self._set_up()
-        else:
-            self._add_rows()
-        if self.settings.anchors is not None:
-            self.anchors = anchor_features(self.engine, self.settings.anchors, self.map)
-        setup_sent = self.peers.sent.copy()
-        rounds = Rounds(self)
-        rounds.run()
-        return NodeResult(
-            memory=self._remember(),
-            coef=self.engine.to_numpy(rounds.theta),
-            neighbour_coefs=rounds.neighbour_coefs(),
-            gamma=self.summary.gamma,
-            mean=self.shift + self.offset,
-            total_weight=self.summary.total_weight,
-            n_iter=rounds.n_iter,
-            converged=rounds.converged,
-            objective_shares=rounds.objective_shares,
-            disagreement_shares=rounds.disagreement_shares,
-            setup_sent=setup_sent,
-            rounds_sent=self.peers.sent - setup_sent,
-            failed=self.peers.failed,
+    def start(
+        self, samples: NodeSamples, rng: np.random.Generator
+    ) -> tuple[NodeProblem, FloatArray]:
+        """Set the node up; return its problem and the offset subtracted from its targets."""
+        config = self.config
+        summary = self._agree(announce(samples, config, rng))
+        samples = samples.minus(summary.mean)
+        own = select_node_map(samples, config, self.rank, summary.gamma, rng, self.engine)
+        neighbor_maps = {}
+        if config.anchors is None:
+            neighbor_maps = self._exchange_maps(own, samples.X.shape[1])
+        statistics = sum_over_samples(samples, own, neighbor_maps, self.engine)
+        blocks = self._exchange_blocks(statistics)
+        problem = self._problem(summary, 0.0 * summary.mean, own, statistics, neighbor_maps, blocks)
+        return problem, summary.mean
+
+    def add(self, samples: NodeSamples, memory: NodeMemory) -> NodeProblem:
+        """Add samples to the state after an earlier fit."""
+        asarray, to_numpy = self.engine.asarray, self.engine.to_numpy
+        samples = samples.minus(memory.shift)
+        new = sum_over_samples(samples, memory.map, memory.neighbor_maps, self.engine)
+        statistics = memory.statistics.convert(asarray) + new
+        y_sum = to_numpy(statistics.y_sum)
+        summary = self._agree(np.array([statistics.weight, *y_sum, statistics.y_square, np.nan]))
+        blocks = {
+            i: (asarray(memory.blocks[i][0]) + gram, asarray(memory.blocks[i][1]) + cross)
+            for i, (gram, cross) in self._exchange_blocks(new).items()
+        }
+        return self._problem(
+            summary, summary.mean, memory.map, statistics, memory.neighbor_maps, blocks
         )
 
-    def _set_up(self):
-        settings, rank = self.settings, self.rank
-        announced = announcement(settings, self.rows, self.rng)
-        self.summary = summarize(settings, self.peers.flood(rank, announced, self.n_hops))
-        self.shift, self.offset = self.summary.mean, 0.0 * self.summary.mean
-        self.rows = self.rows._replace(Y=self.rows.Y - self.shift)
-        self.map = select_map(
-            settings.feature_selection,
-            self.engine,
-            self.rows.X,
-            self.rows.Y,
-            self.rows.weights,
-            gamma=self.summary.gamma,
-            n_components=int(settings.n_components[rank]),
-            oversampling=settings.oversampling,
-            ridge=settings.alpha * self.rows.weights.sum(),
-            rng=self.rng,
-        )
-        self.neighbour_maps = {} if settings.anchors is not None else self._exchange_maps()
-        self.statistics = self._sums()
-        self.shares = self._exchange_blocks(self.statistics)
-
-    def _add_rows(self):
-        memory = self.memory
-        self.map, self.neighbour_maps, self.shift = memory.map, memory.neighbour_maps, memory.shift
-        self.rows = self.rows._replace(Y=self.rows.Y - self.shift)
-        new = self._sums()
-        self.statistics = memory.statistics.convert(self.engine.asarray) + new
-        total = self.statistics
-        y_sum = self.engine.to_numpy(total.y_sum)
-        announced = np.array([total.weight, *y_sum, total.y_square, np.nan])
-        known = self.peers.flood(self.rank, announced, self.n_hops)
-        self.summary = summarize(self.settings, known)
-        self.offset = self.summary.mean
-        self.shares = self._exchange_blocks(new)
-        if self.settings.anchors is None:
-            for i, blocks in self.shares.items():
-                before = map(self.engine.asarray, memory.shares[i])
-                self.shares[i] = tuple(a + b for a, b in zip(before, blocks, strict=True))
-
-    def _remember(self):
-        to_numpy = self.engine.to_numpy
-        shares = {i: blocks and tuple(map(to_numpy, blocks)) for i, blocks in self.shares.items()}
-        statistics = self.statistics.convert(to_numpy)
-        return NodeMemory(self.map, self.neighbour_maps, statistics, shares, self.shift)
-
-    def _sums(self):
-        rows = self.rows
-        return node_statistics(
-            self.engine, rows.X, rows.Y, rows.weights, self.map, self.neighbour_maps
+    def _problem(
+        self,
+        summary: NetworkSummary,
+        offset: FloatArray,
+        own: FeatureMap,
+        statistics: NodeStatistics,
+        neighbor_maps: dict[int, FeatureMap],
+        blocks: dict[int, Blocks],
+    ) -> NodeProblem:
+        members = self.neighbors.open if self.config.anchors is not None else blocks
+        return NodeProblem(
+            rank=self.rank,
+            config=self.config,
+            engine=self.engine,
+            summary=summary,
+            offset=offset,
+            map=own,
+            statistics=statistics,
+            neighbors=list(members),
+            neighbor_maps=neighbor_maps,
+            blocks=blocks,
         )
 
-    def _exchange_maps(self):
-        settings, peers = self.settings, self.peers
-        sizes, n_features = settings.n_components, self.rows.X.shape[1]
-        received = peers.exchange(
-            dict.fromkeys(peers.open, self.map.to_message()),
-            {i: message_shape(n_features, int(sizes[i]), settings.paired) for i in peers.open},
+    def _agree(self, announced: FloatArray) -> NetworkSummary:
+        """Announce this node's values and combine those of all nodes."""
+        config = self.config
+        known = self.neighbors.flood(self.rank, announced, diameter(config.adjacency))
+        return summarize_network(known, config)
+
+    def _exchange_maps(self, own: FeatureMap, n_features: int) -> dict[int, FeatureMap]:
+        sizes, paired, members = self.config.sizes, self.config.paired, self.neighbors.open
+        received = self.neighbors.exchange(
+            dict.fromkeys(members, own.to_message()),
+            {i: message_shape(n_features, int(sizes[i]), paired) for i in members},
         )
         return {
-            i: map_from_message(message, int(sizes[i]), settings.paired)
-            for i, message in received.items()
+            i: map_from_message(message, int(sizes[i]), paired) for i, message in received.items()
         }
 
-    def _exchange_blocks(self, statistics):
-        """Send each neighbour its share of some sums; return their shares for this node."""
-        if self.settings.anchors is not None:
-            return dict.fromkeys(self.peers.open)
-        sizes = self.settings.n_components
+    def _exchange_blocks(self, statistics: NodeStatistics) -> dict[int, Blocks]:
+        """Send each neighbor its Gram blocks, and return the blocks of this node."""
+        if self.config.anchors is not None:
+            return {}
+        sizes = self.config.sizes
         mine = int(sizes[self.rank])
         n_upper = mine * (mine + 1) // 2
-        shapes = {i: (n_upper + mine * int(sizes[i]),) for i in self.peers.open}
-        outgoing = {i: self._blocks_for(i, statistics) for i in self.peers.open}
+        shapes = {i: (n_upper + mine * int(sizes[i]),) for i in self.neighbors.open}
+        outgoing = {i: self._pack_blocks(i, statistics) for i in self.neighbors.open}
         return {
-            i: _unpack_blocks(self.engine, message, mine, int(sizes[i]))
-            for i, message in self.peers.exchange(outgoing, shapes).items()
+            i: self._unpack_blocks(message, mine, int(sizes[i]))
+            for i, message in self.neighbors.exchange(outgoing, shapes).items()
         }
 
-    def _blocks_for(self, i, statistics):
-        foreign = self.engine.to_numpy(statistics.foreign[i])
+    def _pack_blocks(self, i: int, statistics: NodeStatistics) -> FloatArray:
+        gram = self.engine.to_numpy(statistics.neighbor_gram[i])
         cross = self.engine.to_numpy(statistics.cross[i])
-        return np.concatenate((foreign[np.triu_indices(len(foreign))], cross.ravel()))
+        return np.concatenate((gram[np.triu_indices(len(gram))], cross.ravel()))
 
-    def system(self):
-        """Assemble this node's part of the quadratic, with the neighbours that it has."""
-        parameters = {
-            "mean": self.engine.asarray(self.offset),
-            "ridge": self.summary.ridge,
-            "consensus_weight": self.settings.consensus_weight,
-        }
-        if self.settings.anchors is None:
-            return node_system(
-                self.rank, self.statistics, self.shares, self.settings.adjacency, **parameters
-            )
-        return anchor_system(
-            self.rank,
-            self.statistics,
-            self.anchors,
-            self.shares,
-            self.summary.weights,
-            self.settings.adjacency,
-            **parameters,
-        )
-
-    def message(self, theta):
-        """Return what this node sends in a round, for given coefficients."""
-        return theta if self.settings.anchors is None else self.anchors @ theta
-
-
-def _unpack_blocks(engine, message, mine, theirs):
-    """G_ji (D_j, D_j) and C_ij^T (D_j, D_i) from a neighbour's message."""
-    upper = np.triu_indices(mine)
-    gram = np.zeros((mine, mine))
-    gram[upper] = message[: upper[0].size]
-    gram.T[upper] = gram[upper]
-    cross = message[upper[0].size :].reshape(theirs, mine).T
-    return engine.asarray(gram), engine.asarray(cross)
+    def _unpack_blocks(self, message: FloatArray, mine: int, theirs: int) -> Blocks:
+        """Return G_ji (D_j, D_j) and C_ij^T (D_j, D_i) from the message of neighbor i."""
+        upper = np.triu_indices(mine)
+        gram = np.zeros((mine, mine))
+        gram[upper] = message[: upper[0].size]
+        gram.T[upper] = gram[upper]
+        cross = message[upper[0].size :].reshape(theirs, mine).T
+        return self.engine.asarray(gram), self.engine.asarray(cross)

@@ -1,173 +1,281 @@
-"""The rounds of one node: solve, tell, hear, until all are settled."""
+"""The problem of one node, and its rounds: receive, solve, send, until the network has settled."""
 
 from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ...utils._typing import FloatArray
+from .._communication import N_FLAGS
+from .._config import DeKRRConfig
+from ..maths._consensus import Blocks, NodeSystem, anchored_node_system, node_system
+from ..maths._engine import DeKRREngine, EngineArray
+from ..maths._graphs import diameter
+from ..maths._random_features import FeatureMap, map_features
 from ..maths._solvers import (
     chebyshev_coefficients,
     chebyshev_contraction,
     greedy_colors,
     remaining_error,
 )
-from ._communication import N_FLAGS
-from ._neighbors import NewestInbox, SynchronousInbox
+from ..maths._statistics import NetworkSummary, NodeStatistics
+from ._neighbors import Inbox, Neighbors, NewestInbox, SynchronousInbox
+from ._transport import Transport
 
-_FINISHED = np.inf  # age of a node that leaves
-_N_SMOOTHED = 8  # rounds over which the contraction is taken where rounds are irregular
+_FINISHED = np.inf  # age that a node sends with its last message
+_N_SMOOTHED = 8  # rounds over which the contraction is averaged if rounds are irregular
 _ASYNCHRONOUS_DAMPING = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class NodeProblem:
+    """Everything that a node needs for its rounds.
+
+    Attributes
+    ----------
+    rank : int
+        Number of the node.
+    config : DeKRRConfig
+    engine : DeKRREngine
+    summary : NetworkSummary
+    offset : ndarray of shape (k,)
+        Offset of the targets in `statistics`.
+    map : FeatureMap
+    statistics : NodeStatistics
+    neighbors : list of int
+        Neighbors that have completed the set-up.
+    neighbor_maps : dict of int to FeatureMap
+        Maps of the neighbors; empty with anchors.
+    blocks : dict of int to (array, array)
+        Sums over the samples of the neighbors; empty with anchors.
+    """
+
+    rank: int
+    config: DeKRRConfig
+    engine: DeKRREngine
+    summary: NetworkSummary
+    offset: FloatArray
+    map: FeatureMap
+    statistics: NodeStatistics
+    neighbors: list[int]
+    neighbor_maps: dict[int, FeatureMap]
+    blocks: dict[int, Blocks]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, k."""
+        return self.statistics.moment.shape[1]
+
+    @property
+    def n_hops(self) -> int:
+        """Diameter of the graph."""
+        return diameter(self.config.adjacency)
+
+    def anchor_features(self) -> EngineArray | None:
+        """Return the features of the anchors, or None without anchors."""
+        anchors = self.config.anchors
+        return None if anchors is None else map_features(anchors, self.map, self.engine)
+
+    def system(self, members: Collection[int], anchors: EngineArray | None) -> NodeSystem:
+        """Assemble the node's block row of the linear system, with some of its neighbors."""
+        parameters: dict[str, Any] = {
+            "mean": self.engine.asarray(self.offset),
+            "ridge": self.summary.ridge,
+            "consensus_weight": self.config.consensus_weight,
+        }
+        if anchors is None:
+            blocks = {i: block for i, block in self.blocks.items() if i in members}
+            return node_system(
+                self.rank, self.statistics, blocks, self.config.adjacency, **parameters
+            )
+        return anchored_node_system(
+            self.rank,
+            self.statistics,
+            anchors,
+            dict.fromkeys(members),
+            self.summary.weights,
+            self.config.adjacency,
+            **parameters,
+        )
 
 
 class Rounds:
     """The iteration of one node.
 
-    A node is *settled* when its estimated error is below the tolerance. Its age is the number of
-    rounds for which it and all that it hears of have been settled: one more than the smallest
-    age around it. At an age above the network's diameter, every node has been settled; the node
-    then says so in its last message and leaves. Rounds count only when every neighbour has been
-    heard since the last one that counted.
+    A node has *settled* when its estimated error is below the tolerance. Its age is the number of
+    rounds for which it and all nodes whose messages it receives have been settled: one more than
+    the smallest age around it. An age above the diameter of the graph means that every node has
+    settled. The node then says so in its last message and stops. A round counts only if every
+    neighbor has sent a message since the last round that counted.
 
     Parameters
     ----------
-    node : DecentralizedNode
-        A node whose set-up is done.
+    problem : NodeProblem
+        The problem of the node after its set-up.
+    neighbors : Neighbors
+    transport : Transport
+    asynchronous : bool
+        Whether the node continues with the messages that have arrived.
+    timeout : float
+        Seconds after which a silent neighbor counts as failed.
     """
 
-    def __init__(self, node):
-        settings, peers = node.settings, node.peers
-        self.node, self.peers, self.engine = node, peers, node.engine
-        self.n_outputs = node.rows.Y.shape[1]
-        self.length = {
-            i: int(settings.n_components[i]) if settings.anchors is None else len(settings.anchors)
-            for i in peers.open
+    def __init__(
+        self,
+        problem: NodeProblem,
+        neighbors: Neighbors,
+        transport: Transport,
+        *,
+        asynchronous: bool,
+        timeout: float,
+    ):
+        config, engine = problem.config, problem.engine
+        self._problem, self._neighbors, self._engine = problem, neighbors, engine
+        self._config, self._asynchronous = config, asynchronous
+        self._anchors = problem.anchor_features()
+        self._members = list(problem.neighbors)
+        self._lengths = {
+            i: int(config.sizes[i]) if self._anchors is None else len(self._anchors)
+            for i in neighbors.open
         }
-        self.heard = {i: self.engine.zeros(size, self.n_outputs) for i, size in self.length.items()}
-        self.ever_heard = set()
-        shapes = {i: (size * self.n_outputs + N_FLAGS,) for i, size in self.length.items()}
-        self.inbox = (
-            NewestInbox(node.transport, shapes, _is_last, node.timeout)
-            if node.asynchronous
-            else SynchronousInbox(node.transport, shapes)
+        k = problem.n_outputs
+        self._received = {i: engine.zeros(length, k) for i, length in self._lengths.items()}
+        self._ever_received: set[int] = set()
+        self._ages: dict[int, float] = dict.fromkeys(neighbors.open, 0)
+        shapes = {i: (length * k + N_FLAGS,) for i, length in self._lengths.items()}
+        self._inbox: Inbox = (
+            NewestInbox(transport, shapes, _is_last, timeout)
+            if asynchronous
+            else SynchronousInbox(transport, shapes)
         )
-        self.ages = dict.fromkeys(peers.open, 0)
-        colors = [0] * settings.n_nodes
-        if settings.solver == "gauss_seidel":
-            colors = greedy_colors([settings.neighbours(j) for j in range(settings.n_nodes)])
-        self.earlier = {i for i in peers.open if colors[i] < colors[node.rank]}
-        self.threshold = settings.tol * (node.summary.energy / settings.n_nodes) ** 0.5
-        self.damping = settings.damping
-        if node.asynchronous:
-            self.damping = max(self.damping, _ASYNCHRONOUS_DAMPING)
-        self.contraction, self.coefficients = None, None
-        if settings.solver == "chebyshev":
-            self.contraction = chebyshev_contraction(settings.consensus_weight)
-            self.coefficients = chebyshev_coefficients(settings.consensus_weight)
+        self._earlier = self._earlier_neighbors()
+        self._threshold = config.tol * (problem.summary.energy / config.n_nodes) ** 0.5
+        self._damping = config.damping
+        if asynchronous:
+            self._damping = max(self._damping, _ASYNCHRONOUS_DAMPING)
+        self._contraction, self._coefficients = None, None
+        if config.solver == "chebyshev":
+            c = float(config.consensus_weight)
+            self._contraction = chebyshev_contraction(c)
+            self._coefficients = chebyshev_coefficients(c)
         self.n_iter, self.converged = 0, False
-        self.objective_shares, self.disagreement_shares = [], []
+        self.objective_parts: list[float] = []
+        self.disagreement_parts: list[float] = []
         self._assemble()
+        self.theta = self._system.target * 0.0
 
-    def _assemble(self):
-        self.system = self.node.system()
-        self.factor = self.engine.cholesky(self.system.damped_matrix(self.damping))
+    def _earlier_neighbors(self) -> set[int]:
+        """Return the neighbors whose message of a round precedes this node's step."""
+        if self._config.solver != "gauss_seidel":
+            return set()
+        config = self._config
+        colors = greedy_colors([config.neighbors(j) for j in range(config.n_nodes)])
+        return {i for i in self._neighbors.open if colors[i] < colors[self._problem.rank]}
 
-    def run(self):
-        """Iterate until the network is settled or `max_iter` is reached."""
-        self.theta = self.system.target * 0.0
+    def _assemble(self) -> None:
+        self._system = self._problem.system(self._members, self._anchors)
+        self._factor = self._engine.cholesky(self._system.damped_matrix(self._damping))
+
+    def run(self) -> None:
+        """Iterate until the network has settled or `max_iter` is reached."""
         step = moved = self.theta
-        age, fresh = 0, set()
-        distances = deque(maxlen=_N_SMOOTHED + 1 if self.node.asynchronous else 2)
+        age, fresh, n_hops = 0.0, set[int](), self._problem.n_hops
+        distances: deque[float] = deque(maxlen=_N_SMOOTHED + 1 if self._asynchronous else 2)
         last = False
         while not last:
             self.n_iter += 1
-            # A neighbour that leaves in this round still waits for this round's message.
-            listeners = list(self.peers.open)
-            fresh |= self._hear(self.earlier)
+            # A neighbor that stops in this round still waits for this round's message.
+            listeners = list(self._neighbors.open)
+            fresh |= self._receive(self._earlier)
             step = self._step(step)
             self.theta, moved = self.theta + step, moved + step
-            if fresh.issuperset(self.peers.open):
-                distances.append(self.system.row_norm(moved))
-                settled = self._error(distances) <= self.threshold
-                around = [age, *(self.ages[i] for i in self.peers.open)]
-                age = 1 + min(around) if settled else 0
+            if fresh.issuperset(self._neighbors.open):
+                distances.append(self._system.prediction_norm(moved))
+                settled = self._error(distances) <= self._threshold
+                around = [age, *(self._ages[i] for i in self._neighbors.open)]
+                age = 1 + min(around) if settled else 0.0
                 moved, fresh = self.theta * 0.0, set()
-            self.converged = age > self.node.n_hops
-            last = self.converged or self.n_iter == self.node.settings.max_iter
-            self._tell(listeners, _FINISHED if last else age, last)
-            fresh |= self._hear(set(self.peers.open) - self.earlier)
+            self.converged = age > n_hops
+            last = self.converged or self.n_iter == self._config.max_iter
+            self._send(listeners, _FINISHED if last else age, last)
+            fresh |= self._receive(set(self._neighbors.open) - self._earlier)
         self._record()
-        self.inbox.close()
+        self._inbox.close()
 
-    def _error(self, distances):
-        """Estimated error, from how far the last rounds that counted have moved.
+    def _error(self, distances: deque[float]) -> float:
+        """Estimate the error from the distances that the last counted rounds have moved.
 
-        Out of step, rounds are irregular, and the contraction is a mean over several.
+        Irregular rounds of an asynchronous network need a mean contraction over several of them.
         """
         last, first = distances[-1], distances[0]
-        contraction = self.contraction
+        contraction = self._contraction
         if contraction is None and 0.0 < last < first:
             contraction = (last / first) ** (1.0 / (len(distances) - 1))
         return remaining_error(last, np.inf if len(distances) == 1 else first, contraction)
 
-    def _record(self):
-        pull = self.system.pull(self.heard)
-        residual = self.system.residual(self.theta, pull)
-        self.objective_shares.append(self.system.objective_share(self.theta, residual))
-        self.disagreement_shares.append(self.system.disagreement_share(self.theta, pull))
+    def _record(self) -> EngineArray:
+        """Record this node's parts of the curves, and return its residual."""
+        pull = self._system.pull(self._received)
+        residual = self._system.residual(self.theta, pull)
+        self.objective_parts.append(self._system.objective_part(self.theta, residual))
+        self.disagreement_parts.append(self._system.disagreement_part(self.theta, pull))
         return residual
 
-    def _step(self, last_step):
-        step = self.engine.solve(self.factor, self._record())
-        if self.coefficients is None:
+    def _step(self, last_step: EngineArray) -> EngineArray:
+        step = self._engine.solve(self._factor, self._record())
+        if self._coefficients is None:
             return step
-        momentum, gain = next(self.coefficients)
+        momentum, gain = next(self._coefficients)
         return momentum * last_step + gain * step
 
-    def _tell(self, listeners, age, last):
-        values = self.engine.to_numpy(self.node.message(self.theta)).ravel()
-        message = np.append(values, age)
-        # In step, a neighbour that has left hears no more. Out of step it waits to hear the last.
-        if last and self.node.asynchronous:
-            listeners = self.ages
+    def _send(self, listeners: Collection[int], age: float, last: bool) -> None:
+        values = self.theta if self._anchors is None else self._anchors @ self.theta
+        message = np.append(self._engine.to_numpy(values).ravel(), age)
+        # A synchronous neighbor that has stopped receives nothing more. An asynchronous one still
+        # waits for the last message of every neighbor.
+        if last and self._asynchronous:
+            listeners = list(self._ages)
         for i in listeners:
-            if i not in self.peers.failed:
-                self.peers.send(i, message, essential=last)
+            if i not in self._neighbors.failed:
+                self._neighbors.send(i, message, essential=last)
 
-    def _hear(self, neighbours):
-        """Take in messages; return the neighbours that were heard."""
-        messages, failed = self.inbox.collect([i for i in self.peers.open if i in neighbours])
+    def _receive(self, neighbors: Collection[int]) -> set[int]:
+        """Collect messages, and return the neighbors that have sent one."""
+        messages, failed = self._inbox.collect([i for i in self._neighbors.open if i in neighbors])
         for i, message in messages.items():
-            self.heard[i] = self.engine.asarray(
-                message[:-N_FLAGS].reshape(self.length[i], self.n_outputs)
+            self._received[i] = self._engine.asarray(
+                message[:-N_FLAGS].reshape(self._lengths[i], self._problem.n_outputs)
             )
-            self.ages[i] = message[-1]
-            self.ever_heard.add(i)
-            if _is_last(message) and i in self.peers.open:
-                self.peers.open.remove(i)
+            self._ages[i] = message[-1]
+            self._ever_received.add(i)
+            if _is_last(message) and i in self._neighbors.open:
+                self._neighbors.finish(i)
         for i in failed:
-            if i in self.peers.open:
-                self.peers.fail(i)
-        self._let_go()
+            if i in self._neighbors.open:
+                self._neighbors.fail(i)
+        self._release_failed()
         return set(messages)
 
-    def _let_go(self):
-        """Drop the terms of failed neighbours, or leave them at their last message."""
-        freeze = self.node.settings.on_failure == "freeze"
-        gone = [
+    def _release_failed(self) -> None:
+        """Drop the terms of failed neighbors, or keep those that have sent a message."""
+        freeze = self._config.on_failure == "freeze"
+        kept = [
             i
-            for i in self.peers.failed
-            if i in self.node.shares and not (freeze and i in self.ever_heard)
+            for i in self._members
+            if i not in self._neighbors.failed or (freeze and i in self._ever_received)
         ]
-        for i in gone:
-            del self.node.shares[i]
-        if gone:
+        if len(kept) < len(self._members):
+            self._members = kept
             self._assemble()
 
-    def neighbour_coefs(self):
-        """Coefficients that the neighbours sent last."""
-        if self.node.settings.anchors is not None:
+    def neighbor_coefs(self) -> dict[int, FloatArray]:
+        """Return the last coefficients of the neighbors; with anchors they are unknown."""
+        if self._anchors is not None:
             return {}
-        return {i: self.engine.to_numpy(self.heard[i]) for i in self.ever_heard}
+        return {i: self._engine.to_numpy(self._received[i]) for i in self._ever_received}
 
 
-def _is_last(message):
-    return message[-1] == _FINISHED
+def _is_last(message: FloatArray) -> bool:
+    return bool(message[-1] == _FINISHED)

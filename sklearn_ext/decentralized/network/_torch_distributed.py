@@ -1,29 +1,37 @@
-"""A network of processes: one node each, on torch.distributed with gloo."""
+"""A network of processes, one node each, on torch.distributed with gloo."""
 
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
-from ._neighbors import NodeFailureError
+from ...utils._typing import FloatArray
+from ._transport import NodeFailureError, Program, check_timeout
 
-_N_PENDING = 64  # sends to a neighbour that may be under way: their buffers must stay alive
+_N_PENDING = 64  # pending sends to a neighbor, whose buffers must stay alive
 
 
 class TorchDistributedNetwork:
-    """One process a node: under ``torchrun``, every process holds only its own rows.
+    """Run one process per node under ``torchrun``; every process holds only its own samples.
 
-    The rank of the process is the number of its node. Messages go between neighbours only; no
-    rank is special, though that which holds the rendezvous store must live until all have met.
+    The rank of the process is the number of its node. Messages go between neighbors only. No rank
+    has a special role, but the process with the rendezvous store must live until all have joined.
 
     Parameters
     ----------
     asynchronous : bool, default=False
-        Whether nodes go on with whatever they have heard, in place of rounds in step. Steps are
-        then damped, with ``damping`` of at least 1.
+        Whether nodes continue with the messages that have arrived instead of waiting for each
+        other in every round. Steps are then damped, with a ``damping`` of at least 1.
     timeout : float, default=60.0
-        Seconds after which a silent neighbour is taken for dead. Longer than the slowest node
-        needs for its features; a process that dies is noticed at once.
+        Seconds after which a silent neighbor counts as failed. It must exceed the time that the
+        slowest node needs for its features; a process that dies is noticed immediately.
+
+    Raises
+    ------
+    ValueError
+        If `timeout` is not positive.
 
     See Also
     --------
@@ -31,8 +39,8 @@ class TorchDistributedNetwork:
 
     Notes
     -----
-    If ``torch.distributed`` has no process group yet, the first use makes one with gloo, from the
-    environment that ``torchrun`` sets.
+    If ``torch.distributed`` has no process group yet, the first use creates one with gloo, from
+    the environment that ``torchrun`` sets.
 
     Examples
     --------
@@ -47,23 +55,22 @@ class TorchDistributedNetwork:
     holds_all = False
 
     def __init__(self, *, asynchronous: bool = False, timeout: float = 60.0):
-        if not timeout > 0.0:
-            raise ValueError(f"timeout must be positive, got {timeout!r}.")
+        check_timeout(timeout)
         self.asynchronous = asynchronous
         self.timeout = timeout
 
     @property
-    def in_step(self):
-        """Whether every round hears every neighbour's message of that round."""
+    def in_step(self) -> bool:
+        """Whether every round receives the message of every neighbor in that round."""
         return not self.asynchronous
 
     def size(self, n_nodes: int) -> int:
-        """Return the number of nodes: of processes.
+        """Return the number of nodes, which is the number of processes.
 
         Parameters
         ----------
         n_nodes : int
-            The number that the estimator was given; it has no effect.
+            Number of nodes that the estimator was given; it has no effect.
 
         Returns
         -------
@@ -72,12 +79,12 @@ class TorchDistributedNetwork:
         return _process_group().get_world_size()
 
     def ranks(self, n_nodes: int) -> list[int]:
-        """Return the number of the node that this process holds: its rank.
+        """Return the number of the node that this process holds, which is its rank.
 
         Parameters
         ----------
         n_nodes : int
-            The number that the estimator was given; it has no effect.
+            Number of nodes that the estimator was given; it has no effect.
 
         Returns
         -------
@@ -85,18 +92,18 @@ class TorchDistributedNetwork:
         """
         return [_process_group().get_rank()]
 
-    def run(self, programs: dict) -> dict:
-        """Run the program of this process' node.
+    def run(self, programs: Mapping[int, Program]) -> dict[int, Any]:
+        """Run the program of the node of this process.
 
         Parameters
         ----------
         programs : dict of int to callable
-            From the node's number to a function of its transport.
+            The program of the node, which is called with its transport.
 
         Returns
         -------
-        dict
-            From the node's number to what its program returned.
+        dict of int to object
+            What the program has returned.
         """
         ((rank, program),) = programs.items()
         transport = _GlooTransport(self.timeout)
@@ -105,7 +112,7 @@ class TorchDistributedNetwork:
         return {rank: result}
 
 
-def _process_group():
+def _process_group() -> Any:
     import torch.distributed as dist
 
     if not dist.is_initialized():
@@ -114,16 +121,19 @@ def _process_group():
 
 
 class _GlooTransport:
-    def __init__(self, timeout):
+    """Point-to-point messages of one process."""
+
+    def __init__(self, timeout: float):
         self._dist = _process_group()
         self._timeout = timedelta(seconds=timeout)
-        self._works = defaultdict(deque)
+        self._pending: defaultdict[int, deque[tuple[Any, Any]]] = defaultdict(deque)
 
-    def send(self, i, array, essential=True):
+    def send(self, i: int, array: FloatArray, essential: bool = True) -> None:
+        """Send an array to neighbor i; no message is ever lost."""
         import torch
 
         buffer = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
-        pending = self._works[i]
+        pending = self._pending[i]
         try:
             if len(pending) == _N_PENDING:
                 pending.popleft()[0].wait(self._timeout)
@@ -131,7 +141,8 @@ class _GlooTransport:
         except RuntimeError:
             raise NodeFailureError(i) from None
 
-    def recv(self, i, shape):
+    def recv(self, i: int, shape: tuple[int, ...]) -> FloatArray:
+        """Wait for the next array of neighbor i."""
         import torch
 
         buffer = torch.empty(shape, dtype=torch.float64)
@@ -141,11 +152,11 @@ class _GlooTransport:
             raise NodeFailureError(i) from None
         return buffer.numpy()
 
-    def close(self):
-        """Let the last messages arrive: they would be lost with the process."""
-        for works in self._works.values():
+    def close(self) -> None:
+        """Wait until the last messages have arrived; they would be lost with the process."""
+        for pending in self._pending.values():
             try:
-                for work, _ in works:
+                for work, _ in pending:
                     work.wait(self._timeout)
             except RuntimeError:
-                continue  # the neighbour is gone: there is nobody to wait for
+                continue  # the neighbor has failed and needs no message

@@ -1,0 +1,80 @@
+"""What a decentralized fit returns."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..utils._typing import FloatArray
+from .maths._random_features import FeatureMap
+from .maths._statistics import NodeStatistics
+
+
+@dataclass(frozen=True, eq=False)
+class NodeMemory:
+    """What a node keeps, in numpy arrays, so that samples can be added later.
+
+    Attributes
+    ----------
+    map : FeatureMap
+        Map of the node.
+    statistics : NodeStatistics
+        Sums over the samples of the node, from whose targets `shift` has been subtracted.
+    shift : ndarray of shape (k,)
+        Offset of the targets at the first fit.
+    neighbor_maps : dict of int to FeatureMap
+        Maps that the neighbors have sent. Empty without a network.
+    blocks : dict of int to (ndarray, ndarray)
+        Sums over the samples of the neighbors. Empty without a network and with anchors.
+    """
+
+    map: FeatureMap
+    statistics: NodeStatistics
+    shift: FloatArray
+    neighbor_maps: dict[int, FeatureMap] = field(default_factory=dict)
+    blocks: dict[int, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class DeKRRResult:
+    """Outcome of a fit, with or without a network.
+
+    Attributes
+    ----------
+    maps : list of FeatureMap or None
+        Maps of all nodes; None for a node that this process does not know.
+    coefs : list of ndarray of shape (D_j, k) or None
+        Coefficients of all nodes.
+    mean : ndarray of shape (k,)
+        Offset that was subtracted from the targets.
+    gamma : float
+        Coefficient of the kernel.
+    consensus_weight : float
+        Weight of the disagreement.
+    n_iter : int
+        Number of rounds.
+    converged : bool
+        Whether the tolerance was met.
+    objective_curve, disagreement_curve : ndarray of shape (n_rounds + 1,)
+        Objective and disagreement before every round and at the end.
+    communication : dict
+        Floats that messages take, see :func:`.network._communication.cost_report`.
+    memories : dict of int to NodeMemory
+        State of the nodes of this process, by number.
+    scores : ndarray of shape (n_candidates, n_folds) or None
+        Errors of cross-validation.
+    failed : tuple of int
+        Numbers of the nodes that failed during the fit.
+    """
+
+    maps: list[FeatureMap | None]
+    coefs: list[FloatArray | None]
+    mean: FloatArray
+    gamma: float
+    consensus_weight: float
+    n_iter: int
+    converged: bool
+    objective_curve: FloatArray
+    disagreement_curve: FloatArray
+    communication: dict[str, Any]
+    memories: dict[int, NodeMemory]
+    scores: FloatArray | None = None
+    failed: tuple[int, ...] = ()
