@@ -131,8 +131,8 @@ class PublishedAfterTuning(BaseEstimator):
         machine = tuned_machine(
             SimpleImputer().fit_transform(X), y, self.X_validation, self.y_validation
         )
-        self.imputer_ = SupervisedKernelImputer(
-            solver="published", C=machine.C, gamma=machine.gamma, **self.parameters
+        self.imputer_ = SupervisedKernelImputer.from_paper(
+            C=machine.C, gamma=machine.gamma, **self.parameters
         )
         return self.imputer_.fit_transform(X, y)
 
@@ -330,7 +330,7 @@ BENCHMARK = Benchmark(
         "joint Gaussian": ours(),
         "joint Gaussian, no y": ours(condition_on_y=False),
         "expected kernel": expected_kernel,
-        "published": published(perturbation=0.2, max_iter=PUBLISHED_ITERATIONS),
+        "published": published(max_iter=PUBLISHED_ITERATIONS),
         "published, centered": published(center="base"),
     },
     peers={

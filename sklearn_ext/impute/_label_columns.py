@@ -1,47 +1,52 @@
-"""Labels as columns of the joint model, with holes where a label is missing."""
+"""Labels as columns of the joint model, with missing values where a label is missing."""
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import type_of_target
 
-_FEW = 20  # numeric labels of no more values are classes
-_ROWS_A_CLASS = 10
+from ..utils._typing import Array, BoolArray, FloatArray, IntArray
+
+_FEW_VALUES = 20  # numeric labels with at most this many values are classes
+_SAMPLES_PER_CLASS = 10
 
 
 class LabelColumns(NamedTuple):
-    """Labels of n rows.
+    """Labels of n samples.
 
     Attributes
     ----------
     values : ndarray of shape (n, q)
-        NaN where a label is missing. One-hot classes less the last one, or the targets; no
-        column at all if there is nothing to tell rows apart.
+        Indicators of all classes but the last, or targets; NaN where a label is missing. There are
+        no columns if all labels are equal or missing.
     classes : ndarray or None
-        None for targets.
+        Class labels; None for targets.
     codes : int ndarray of shape (n,)
-        Index of the class, -1 without label; all 0 for targets.
+        Class indices, -1 where a label is missing. All 0 for targets.
     """
 
-    values: np.ndarray
-    classes: np.ndarray | None
-    codes: np.ndarray
+    values: FloatArray
+    classes: Array | None
+    codes: IntArray
 
-    def take(self, rows):
-        """Labels of some of the rows."""
-        return LabelColumns(self.values[rows], self.classes, self.codes[rows])
+    def take(self, indices: IntArray) -> "LabelColumns":
+        """Return the labels of some samples."""
+        return LabelColumns(self.values[indices], self.classes, self.codes[indices])
 
-    def signs(self):
-        """Targets of one machine a class: +1, -1, and 0 without label; one for two classes."""
+    def signs(self) -> FloatArray:
+        """Return one column of +1 and -1 per class, one in all for two classes; 0 if missing."""
+        if self.classes is None:
+            raise ValueError("Only class labels have signs.")
         known = self.codes >= 0
         signs = np.where(self.codes[:, None] == np.arange(len(self.classes)), 1.0, -1.0)
         signs[~known] = 0.0
         return signs[:, 1:] if len(self.classes) == 2 else signs
 
 
-def encode_labels(y, n_samples, target_type="auto"):
-    """Encode labels of any kind.
+def encode_labels(y: ArrayLike | None, n_samples: int, target_type: str = "auto") -> LabelColumns:
+    """Encode classes or targets as columns.
 
     Parameters
     ----------
@@ -57,11 +62,11 @@ def encode_labels(y, n_samples, target_type="auto"):
     Raises
     ------
     ValueError
-        If y has another length than X, or is not numeric where it has to be.
+        If y has another length than X, is infinite, or is not numeric although it has targets.
     """
     if y is None:
         return _no_columns(n_samples)
-    y = check_array(
+    values: Array = check_array(
         y,
         ensure_2d=False,
         dtype=None,
@@ -69,39 +74,40 @@ def encode_labels(y, n_samples, target_type="auto"):
         input_name="y",
         ensure_min_samples=0,
     )
-    if y.shape[0] != n_samples:
+    if values.shape[0] != n_samples:
         raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: y must have one label a "
-            f"row, got X with {n_samples} rows and y with {y.shape[0]}."
+            f"Found input variables with inconsistent numbers of samples: y must have one label "
+            f"per sample, got X with {n_samples} samples and y with {values.shape[0]}."
         )
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    missing = _is_missing(y)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    missing = _is_missing(values)
     if missing.all():
         return _no_columns(n_samples)
-    if _are_classes(y, missing, target_type):
-        return _class_columns(y, missing)
-    return _target_columns(y, missing)
+    if _are_classes(values, missing, target_type):
+        return _class_columns(values, missing)
+    return _target_columns(values, missing)
 
 
-def _no_columns(n_samples):
+def _no_columns(n_samples: int) -> LabelColumns:
     return LabelColumns(np.empty((n_samples, 0)), None, np.zeros(n_samples, dtype=int))
 
 
-def _is_missing(y):
+def _is_missing(y: Array) -> BoolArray:
     if y.dtype.kind in "fc":
-        return np.isnan(y)
+        nan: BoolArray = np.isnan(y)
+        return nan
     if y.dtype.kind != "O":
         return np.zeros(y.shape, dtype=bool)
     missing = [v is None or type(v).__name__ == "NAType" or v != v for v in y.ravel()]
     return np.array(missing, dtype=bool).reshape(y.shape)
 
 
-def _are_classes(y, missing, target_type):
+def _are_classes(y: Array, missing: BoolArray, target_type: str) -> bool:
     if y.ndim == 2:
         if target_type == "multiclass":
             raise ValueError(
-                f"target_type='multiclass' needs y of shape (n_samples,), got shape {y.shape}."
+                f"target_type='multiclass' requires y of shape (n_samples,), got shape {y.shape}."
             )
         return False
     if target_type != "auto":
@@ -111,13 +117,13 @@ def _are_classes(y, missing, target_type):
         known = np.array(known.tolist())
     if type_of_target(known, input_name="y") == "continuous":
         return False
-    # Whole numbers with hardly two rows a value are measurements, not names of classes.
+    # Whole numbers with many values and few samples per value are measurements, not classes.
     n_values = len(np.unique(known))
-    many = n_values > _FEW and n_values * _ROWS_A_CLASS > len(known)
+    many = n_values > _FEW_VALUES and n_values * _SAMPLES_PER_CLASS > len(known)
     return not (many and known.dtype.kind in "fiu")
 
 
-def _class_columns(y, missing):
+def _class_columns(y: Array, missing: BoolArray) -> LabelColumns:
     classes, known = np.unique(y[~missing], return_inverse=True)
     codes = np.full(len(y), -1)
     codes[~missing] = known
@@ -128,15 +134,15 @@ def _class_columns(y, missing):
     return LabelColumns(values, classes, codes)
 
 
-def _target_columns(y, missing):
+def _target_columns(y: Array, missing: BoolArray) -> LabelColumns:
     y = y.reshape(len(y), -1)
     missing = missing.reshape(y.shape)
     try:
         values = np.where(missing, np.nan, np.where(missing, 0, y).astype(float))
     except (TypeError, ValueError) as error:
-        raise ValueError("y must be numeric when its labels are not classes.") from error
+        raise ValueError("y must be numeric if its labels are targets.") from error
     if np.isinf(values).any():
-        raise ValueError("y must not contain infinity.")
+        raise ValueError("y must not contain infinite values.")
     varies = np.nanmax(np.where(missing.all(axis=0), 0.0, values), axis=0) > np.nanmin(
         np.where(missing.all(axis=0), 0.0, values), axis=0
     )

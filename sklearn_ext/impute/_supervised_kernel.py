@@ -1,74 +1,240 @@
-"""The expected kernel of incomplete rows, corrected by their labels."""
+"""The expected kernel of samples with missing values, corrected by their labels."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.utils import gen_batches
 
-from ._dual_machines import ridge_duals, svm_duals
-from ._gaussian_model import complete
-from ._incomplete_kernel import expected_kernel
-from ._kernel_correction import correct_kernel
+from ..utils._typing import FloatArray
 from ._label_columns import LabelColumns
+from .gaussian import GaussianEngine, GaussianImputation, make_engine
+from .published import (
+    CorrectedKernel,
+    DualSolver,
+    correct_kernel,
+    ridge_duals,
+    squared_hinge_machines,
+    svm_duals,
+)
+
+_BATCH = 4096  # samples whose kernel is held at once
 
 
-class SupervisedKernel(NamedTuple):
-    """A kernel between rows and the machine on it.
+@dataclass(frozen=True, kw_only=True)
+class SupervisedKernelConfig:
+    """Settings of :func:`fit_landmark_kernel` and :func:`fit_kernel_machine`.
 
-    The kernel is the product of ``initial`` and ``factor``; ``dual_coef`` is (n, c) and
-    ``intercept`` (c,), without columns if there are no labels.
+    Parameters
+    ----------
+    gamma : float
+        Coefficient of squared distances, in units of the features' ranges.
+    C : float
+        Penalty of the machines.
+    kappa : float in [0, 1]
+        Largest relative change of an entry of the kernel by the labels.
+    perturbation : float
+        Radius of the worst-case perturbation, per sample and fraction of missing entries.
     """
 
-    initial: np.ndarray
-    factor: np.ndarray
-    dual_coef: np.ndarray
-    intercept: np.ndarray
-
-
-def scale_gamma(unit):
-    """One over the number of columns times their mean variance, in units of their ranges."""
-    return 1.0 / max(np.sum(1.0 / unit**2), np.finfo(float).tiny) if len(unit) else 1.0
-
-
-def expected_rows(engine, model, X):
-    """Means and variances of rows given their observed features, in units of the ranges."""
-    Z, V = complete(engine, model, X)
-    return Z / model.unit, V / model.unit**2
-
-
-class Machine(NamedTuple):
-    """A kernel machine for some labels, from a kernel to dual coefficients and intercepts."""
-
-    labels: LabelColumns
+    gamma: float
     C: float
-
-    def __call__(self, K):
-        if self.labels.classes is not None:
-            return svm_duals(K, self.labels.signs(), self.C)
-        return ridge_duals(K, self.labels.values, self.C)
+    kappa: float
+    perturbation: float
 
 
-def machine(labels, C):
-    """Choose the machine that suits the labels; None without labels.
+class KernelMachine(NamedTuple):
+    """Machines on the expected kernel between samples and landmarks.
 
-    Classes have a support vector machine each, against the rest; targets have ridge regression.
+    Attributes
+    ----------
+    landmarks : ndarray of shape (m, d)
+        Conditional means of the landmarks, in units of the features' ranges.
+    variances : ndarray of shape (m, d)
+        Their conditional variances.
+    dual_coef : ndarray of shape (m, c)
+        Signed dual coefficients.
+    intercept : ndarray of shape (c,)
+        Intercepts.
     """
-    return Machine(labels, C) if labels.values.shape[1] else None
+
+    landmarks: FloatArray
+    variances: FloatArray
+    dual_coef: FloatArray
+    intercept: FloatArray
 
 
-def correct(initial, solve, kappa, **options):
-    """Correct a kernel by labels; as it is without labels."""
-    if solve is None:
-        n = len(initial)
-        return SupervisedKernel(initial, np.ones((n, n)), np.empty((n, 0)), np.empty(0))
-    return SupervisedKernel(initial, *correct_kernel(initial, solve, kappa, **options))
+def resolve_gamma(gamma: float | str, units: FloatArray) -> float:
+    """Return `gamma`, or for "scale" one over the number of columns times their mean variance."""
+    if not isinstance(gamma, str):
+        return gamma
+    return float(1.0 / max(np.sum(1.0 / units**2), np.finfo(float).tiny)) if len(units) else 1.0
 
 
-def landmark_kernel(engine, model, solve, *, gamma, kappa, perturbation):
-    """Corrected expected kernel of a model's landmarks.
+def expected_gaussian_kernel(
+    Z: FloatArray, V: FloatArray, gamma: float, *, engine: GaussianEngine | None = None
+) -> FloatArray:
+    r"""Compute the expected Gaussian kernel of samples with independent Gaussian entries.
 
-    The radius of the perturbation grows with their number and share of holes.
+    For entries with means z and variances v, the expectation of
+    :math:`\exp(-\gamma \lVert x_i - x_j \rVert^2)` is
+
+    .. math::
+        \bar K_{ij} = \prod_p (1 + 2 \gamma s)^{-1/2}
+            \exp\Bigl(-\frac{\gamma (z_{ip} - z_{jp})^2}{1 + 2 \gamma s}\Bigr), \qquad
+        s = v_{ip} + v_{jp},\ i \neq j,
+
+    and the diagonal is one. Off the diagonal, the kernel is an inner product of mean embeddings
+    whose own diagonal is at most one, so it is positive semidefinite.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n, d)
+        Means of the entries.
+    V : ndarray of shape (n, d)
+        Variances of the entries. The variance of an observed entry is 0.
+    gamma : float
+        Coefficient of squared distances.
+    engine : GaussianEngine, default=None
+        What does the arithmetic. None is the numba engine.
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+        The kernel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.impute import expected_gaussian_kernel
+    >>> Z, V = np.array([[0.0], [0.0]]), np.array([[0.0], [1.5]])
+    >>> expected_gaussian_kernel(Z, V, gamma=1.0)
+    array([[1. , 0.5],
+           [0.5, 1. ]])
     """
-    X = model.landmarks[:, : len(model.unit)]
-    Z, V = expected_rows(engine, model, X)
-    radius = perturbation * np.isnan(X).mean() * len(X) if X.size else 0.0
-    return correct(expected_kernel(engine, Z, V, gamma), solve, kappa, radius=radius)
+    engine = make_engine() if engine is None else engine
+    K = engine.expected_kernel(Z, V, Z, V, gamma)
+    np.fill_diagonal(K, 1.0)
+    return K
+
+
+def dual_solver(labels: LabelColumns, C: float) -> DualSolver | None:
+    """Return the solver that suits the labels; None without labels.
+
+    Each class has a support vector machine against the rest. Targets have ridge regression.
+    """
+    if labels.values.shape[1] == 0:
+        return None
+    if labels.classes is None:
+        return partial(ridge_duals, targets=labels.values, C=C)
+    return partial(svm_duals, signs=labels.signs(), C=C)
+
+
+def fit_landmark_kernel(
+    imputation: GaussianImputation,
+    labels: LabelColumns,
+    config: SupervisedKernelConfig,
+    engine: GaussianEngine,
+) -> CorrectedKernel:
+    """Correct the expected kernel between the landmarks of a model by their labels.
+
+    Parameters
+    ----------
+    imputation : GaussianImputation
+    labels : LabelColumns
+        Labels of the landmarks.
+    config : SupervisedKernelConfig
+    engine : GaussianEngine
+
+    Returns
+    -------
+    CorrectedKernel
+    """
+    landmarks = imputation.landmarks[:, : len(imputation.units)]
+    Z, V = _posterior(imputation, landmarks, engine)
+    # The radius grows with the number of samples and their fraction of missing entries.
+    missing_fraction = np.isnan(landmarks).mean() if landmarks.size else 0.0
+    return correct_kernel(
+        expected_gaussian_kernel(Z, V, config.gamma, engine=engine),
+        dual_solver(labels, config.C),
+        config.kappa,
+        radius=config.perturbation * missing_fraction * len(landmarks),
+    )
+
+
+def fit_kernel_machine(
+    imputation: GaussianImputation,
+    X: FloatArray,
+    labels: LabelColumns,
+    config: SupervisedKernelConfig,
+    engine: GaussianEngine,
+) -> KernelMachine:
+    r"""Fit machines on the expected kernel between training samples and landmarks.
+
+    If all samples are landmarks, the kernel is corrected by labels. Otherwise the machines are
+    linear on the Nyström features :math:`K_{nm} K_{mm}^{-1/2}`, without correction, with squared
+    hinge loss, and written as dual coefficients.
+
+    Parameters
+    ----------
+    imputation : GaussianImputation
+    X : ndarray of shape (n, d)
+        Training samples in model columns.
+    labels : LabelColumns
+        Class labels of all training samples.
+    config : SupervisedKernelConfig
+    engine : GaussianEngine
+
+    Returns
+    -------
+    KernelMachine
+    """
+    Z, V = _posterior(imputation, imputation.landmarks[:, : len(imputation.units)], engine)
+    if len(Z) == len(X):
+        kernel = fit_landmark_kernel(imputation, labels, config, engine)
+        return KernelMachine(Z, V, kernel.dual_coef, kernel.intercept)
+    values, vectors = np.linalg.eigh(engine.expected_kernel(Z, V, Z, V, config.gamma))
+    kept = values > 1e-10 * values[-1]
+    root = vectors[:, kept] / np.sqrt(values[kept])
+    features = np.empty((len(X), root.shape[1]))
+    first = 0
+    for K in _kernel_batches(imputation, X, Z, V, config.gamma, engine):
+        features[first : first + len(K)] = K @ root
+        first += len(K)
+    weights, intercept = squared_hinge_machines(features, labels.signs(), config.C)
+    return KernelMachine(Z, V, root @ weights, intercept)
+
+
+def machine_scores(
+    imputation: GaussianImputation,
+    machine: KernelMachine,
+    X: FloatArray,
+    gamma: float,
+    engine: GaussianEngine,
+) -> FloatArray:
+    """Return the decision values of samples, of shape (n, c)."""
+    batches = _kernel_batches(imputation, X, machine.landmarks, machine.variances, gamma, engine)
+    return np.vstack([K @ machine.dual_coef + machine.intercept for K in batches])
+
+
+def _kernel_batches(
+    imputation: GaussianImputation,
+    X: FloatArray,
+    landmarks: FloatArray,
+    variances: FloatArray,
+    gamma: float,
+    engine: GaussianEngine,
+) -> Iterator[FloatArray]:
+    for batch in gen_batches(len(X), _BATCH):
+        Z, V = _posterior(imputation, X[batch], engine)
+        yield engine.expected_kernel(Z, V, landmarks, variances, gamma)
+
+
+def _posterior(
+    imputation: GaussianImputation, X: FloatArray, engine: GaussianEngine
+) -> tuple[FloatArray, FloatArray]:
+    """Return conditional means and variances in units of the features' ranges."""
+    Z, V = imputation.transform(X, engine=engine)
+    return Z / imputation.units, V / imputation.units**2

@@ -1,10 +1,12 @@
-"""Classification of rows with holes."""
+"""Classification of samples with missing values."""
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import gen_batches
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -12,60 +14,83 @@ from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ._docs import with_common_docs
-from ._engine import make_engine
-from ._gaussian_model import fit_model
+from ..utils._typing import Array, FloatArray, RandomState
 from ._label_columns import encode_labels
-from ._model_columns import ModelColumns
-from ._primal_machine import squared_hinge_machines
-from ._supervised_kernel import expected_rows, landmark_kernel, machine, scale_gamma
+from ._model_columns import learn_columns
+from ._supervised_kernel import (
+    KernelMachine,
+    SupervisedKernelConfig,
+    fit_kernel_machine,
+    machine_scores,
+    resolve_gamma,
+)
 from ._validation import categorical_mask
+from .gaussian import GaussianImputerConfig, fit_gaussian_imputer, make_engine
 
-_BATCH = 4096  # rows whose kernel is held at once
+if TYPE_CHECKING:
+    import torch
 
 
-@with_common_docs
 class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
-    r"""Support vector machine on the expected kernel of rows with holes.
+    r"""Support vector machine on the expected kernel of samples with missing values.
 
-    A joint Gaussian model of features and labels gives every hole a mean and a variance, from
-    what is observed in its row. The machine works on the expectation of the Gaussian kernel under
-    these: a row of which little is known is like no row in particular. Labels then correct the
-    kernel, entry by entry, so that the classes are separated more easily.
+    A joint Gaussian model of features and labels gives each missing value a mean and a variance,
+    from the observed entries of its sample. The machine uses the expectation of the Gaussian kernel
+    under this model, so a sample with few observed entries is similar to no other. Labels then
+    correct the kernel, entry by entry, so that the classes are separated more easily.
 
-    No row needs to be complete, neither in `fit` nor in `predict`.
+    Samples may have missing values in `fit` and in `predict`.
 
     Parameters
     ----------
     C : float, default=1.0
         Penalty of the support vector machine.
 
-    {gamma}
+    gamma : float or "scale", default="scale"
+        Coefficient of squared distances in the kernel, in units of the features' ranges. "scale" is
+        one over the number of columns times their mean variance.
 
     kappa : float in [0, 1], default=0.1
-        Largest relative change of an entry of the kernel by the labels; 0 leaves the expected
-        kernel as it is. Only where all training rows are landmarks.
+        Largest relative change of an entry of the kernel by the labels. 0 leaves the expected
+        kernel as it is. The kernel is corrected only if all training samples are landmarks.
 
-    {perturbation}
+    perturbation : float, default=0.0
+        Radius of the worst-case perturbation of the kernel that the machine is trained against, per
+        sample and fraction of missing entries. The paper uses 0.2.
 
-    {shrinkage}
+    shrinkage : float in [0, 1) or "auto", default="auto"
+        Fraction by which covariances of the Gaussian model are shrunk. 0 is maximum likelihood;
+        values near 1 impute column means. "auto" chooses by predicting observed entries that are
+        hidden from the fit.
 
     max_iter : int, default=30
         Largest number of iterations of the Gaussian model.
 
     tol : float, default=1e-3
-        They stop when the covariance changes by less than this share of the largest variance.
+        Iterations stop when the covariance changes by less than this fraction of the largest
+        variance.
 
     max_landmarks : int, default=1000
-        With more training rows than that, the machine is linear on Nyström features of so many
-        of them, with squared hinge loss, in time linear in the number of rows.
+        Largest number of training samples that the kernel is computed on. With more training
+        samples, the machine is linear on Nyström features of this many of them, with squared hinge
+        loss, and its training time is linear in the number of samples.
 
-    {categorical}
+    categorical_features : array-like of bool, int or str, default=None
+        Features whose values, coded as numbers, are categories: a mask, indices or feature names.
 
-    {computing}
+    engine : {"auto", "numba", "torch"}, default="auto"
+        What does the arithmetic of the Gaussian model and of its kernels. "auto" is numba on the
+        CPU and torch on other devices.
+
+    device : str, torch.device or None, default=None
+        Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None is the
+        CPU. The arithmetic is in float64, which "mps" lacks.
+
+    n_jobs : int or None, default=None
+        Number of threads of the numba engine. Results do not depend on it.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the hidden entries and of samples of rows.
+        Seed of the hidden entries and of random subsets of samples.
 
     Attributes
     ----------
@@ -73,43 +98,51 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Class labels.
 
     dual_coef_ : ndarray of shape (n_landmarks, n_machines)
-        Signed dual coefficients: one machine for two classes, one a class for more.
+        Signed dual coefficients: one machine for two classes, one per class for more classes.
 
     intercept_ : ndarray of shape (n_machines,)
         Intercepts of the machines.
 
     landmark_indices_ : ndarray of shape (n_landmarks,)
-        Training rows that the kernel is to.
+        Indices of the landmarks among the training samples.
 
     landmarks_ : ndarray of shape (n_landmarks, n_columns)
-        Their conditional means, in units of the columns' ranges.
+        Conditional means of the landmarks, in units of the columns' ranges.
 
     landmark_variances_ : ndarray of shape (n_landmarks, n_columns)
-        Their conditional variances; 0 where observed.
+        Conditional variances of the landmarks, in squared units; 0 at observed entries.
 
-    {chosen_gamma}
+    gamma_ : float
+        Coefficient of squared distances in the kernel.
 
-    {chosen_shrinkage}
+    shrinkage_ : float
+        Fraction by which covariances are shrunk.
 
     n_iter_ : int
         Number of iterations of the Gaussian model.
 
-    {facts}
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all of them are strings.
 
     See Also
     --------
-    SupervisedKernelImputer : Fills the holes, for any other estimator.
-    sklearn.svm.SVC : The same machine for complete rows.
+    SupervisedKernelImputer : Imputes missing values for any other estimator.
+    sklearn.svm.SVC : The same machine for complete samples.
 
     Notes
     -----
-    Probabilities come from :class:`~sklearn.calibration.CalibratedClassifierCV`.
+    Wrap the classifier in :class:`~sklearn.calibration.CalibratedClassifierCV` if you need
+    probabilities.
 
-    The correction has no value for a new row: it acts through the dual coefficients.
+    The correction has no value for a new sample. It acts through the dual coefficients only.
 
     References
     ----------
-    {paper}
+    .. [1] R. Yang, F. He, M. He, K. Wang, X. Huang, "Data Imputation by Pursuing Better
+       Classification: A Supervised Kernel-Based Method", arXiv:2405.07800, 2024.
 
     Examples
     --------
@@ -134,7 +167,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         "max_landmarks": [Interval(Integral, 1, None, closed="left")],
         "categorical_features": ["array-like", None],
         "engine": [StrOptions({"auto", "numba", "torch"})],
-        "device": "no_validation",  # checked where it is resolved
+        "device": "no_validation",  # make_engine validates it
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
@@ -142,20 +175,20 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        C=1.0,
-        gamma="scale",
-        kappa=0.1,
-        perturbation=0.0,
-        shrinkage="auto",
-        max_iter=30,
-        tol=1e-3,
-        max_landmarks=1000,
-        categorical_features=None,
-        engine="auto",
-        device=None,
-        n_jobs=None,
-        random_state=None,
-    ):
+        C: float = 1.0,
+        gamma: float | str = "scale",
+        kappa: float = 0.1,
+        perturbation: float = 0.0,
+        shrinkage: float | str = "auto",
+        max_iter: int = 30,
+        tol: float = 1e-3,
+        max_landmarks: int = 1000,
+        categorical_features: ArrayLike | None = None,
+        engine: str = "auto",
+        device: "str | torch.device | None" = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.C = C
         self.gamma = gamma
         self.kappa = kappa
@@ -172,13 +205,13 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit the Gaussian model, then the machine on its expected kernel.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with holes, marked by NaN.
+            Samples. NaN marks missing values.
         y : array-like of shape (n_samples,)
             Class labels.
 
@@ -190,129 +223,106 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is not numeric or holds infinity, if there is one class only, or if a parameter
-            is out of range.
+            If X is not numeric or contains infinite values, if y has one class only, or if a
+            parameter is out of range.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
+        raw: FloatArray
+        raw, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
         check_classification_targets(y)
-        labels = encode_labels(y, len(X), "multiclass")
-        if len(labels.classes) < 2:
+        labels = encode_labels(y, len(raw), "multiclass")
+        if labels.classes is None or len(labels.classes) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs rows of at least 2 classes, got one class: "
-                f"{labels.classes[0]!r}."
+                f"{type(self).__name__} requires samples of at least 2 classes, got one class: "
+                f"{np.unique(y)[0]!r}."
             )
-        names = getattr(self, "feature_names_in_", None)
-        columns = ModelColumns(X, categorical_mask(self.categorical_features, X.shape[1], names))
-        gamma = scale_gamma(columns.unit) if self.gamma == "scale" else self.gamma
-        rng = local_random_state(self.random_state)
+        mask = categorical_mask(
+            self.categorical_features, raw.shape[1], getattr(self, "feature_names_in_", None)
+        )
+        columns = learn_columns(raw, mask)
+        samples = columns.encode(raw)
         engine = make_engine(self.engine, self.device, self.n_jobs)
-        rows = columns.encode(X)
+        config = SupervisedKernelConfig(
+            gamma=resolve_gamma(self.gamma, columns.units),
+            C=self.C,
+            kappa=self.kappa,
+            perturbation=self.perturbation,
+        )
         with threadpool_limits(limits=1, user_api="blas"):
-            model = fit_model(
-                engine,
-                rows,
-                (labels.values - labels.values.mean(axis=0)) / labels.values.std(axis=0),
-                labels.codes,
-                columns.unit,
-                rng,
-                shrinkage=self.shrinkage,
-                smoothing=False,
-                max_landmarks=self.max_landmarks,
-                max_iter=self.max_iter,
-                tol=self.tol,
+            model = fit_gaussian_imputer(
+                samples,
+                labels.values,
+                GaussianImputerConfig(
+                    shrinkage=self.shrinkage,
+                    residual_smoothing=False,
+                    max_landmarks=self.max_landmarks,
+                    max_iter=self.max_iter,
+                    tol=self.tol,
+                ),
+                local_random_state(self.random_state),
+                strata=labels.codes,
+                units=columns.units,
+                engine=engine,
             )
-            Z, V = expected_rows(engine, model, model.landmarks[:, : len(columns)])
-            self._columns, self._model, self.gamma_ = columns, model, gamma
-            self.landmarks_, self.landmark_variances_ = Z, V
-            if len(Z) == len(X):
-                kernel = landmark_kernel(
-                    engine,
-                    model,
-                    machine(labels, self.C),
-                    gamma=gamma,
-                    kappa=self.kappa,
-                    perturbation=self.perturbation,
-                )
-                self.dual_coef_, self.intercept_ = kernel.dual_coef, kernel.intercept
-            else:
-                self.dual_coef_, self.intercept_ = self._fit_nystrom(engine, rows, labels.signs())
-        self.classes_ = labels.classes
+            machine = fit_kernel_machine(model, samples, labels, config, engine)
+        self._columns, self._model = columns, model
+        self.gamma_ = config.gamma
+        self.landmarks_, self.landmark_variances_ = machine.landmarks, machine.variances
+        self.dual_coef_, self.intercept_ = machine.dual_coef, machine.intercept
+        self.classes_: Array = labels.classes
         self.landmark_indices_ = model.landmark_indices
         self.shrinkage_ = model.shrinkage
         self.n_iter_ = len(model.changes)
         return self
 
-    def decision_function(self, X):
-        """Signed distances to the machines' boundaries.
+    def decision_function(self, X: ArrayLike) -> FloatArray:
+        """Compute signed distances to the decision boundaries.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, possibly with holes.
+            Samples, possibly with missing values.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            With two classes, positive for ``classes_[1]``.
+            One value per sample for two classes, positive for ``classes_[1]``; one value per class
+            otherwise.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        raw: FloatArray = validate_data(
+            self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
+        )
+        machine = KernelMachine(
+            self.landmarks_, self.landmark_variances_, self.dual_coef_, self.intercept_
+        )
         engine = make_engine(self.engine, self.device, self.n_jobs)
         with threadpool_limits(limits=1, user_api="blas"):
-            rows = self._columns.encode(X)
-            scores = np.vstack(
-                [K @ self.dual_coef_ + self.intercept_ for K in self._kernel_batches(engine, rows)]
-            )
+            samples = self._columns.encode(raw)
+            scores = machine_scores(self._model, machine, samples, self.gamma_, engine)
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> Array:
         """Predict classes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, possibly with holes.
+            Samples, possibly with missing values.
 
         Returns
         -------
         ndarray of shape (n_samples,)
+            Class labels.
         """
         scores = self.decision_function(X)
         indices = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[indices]
+        predicted: Array = self.classes_[indices]
+        return predicted
 
-    def _kernel_batches(self, engine, rows):
-        """Kernels of batches of rows to the landmarks."""
-        for batch in gen_batches(len(rows), _BATCH):
-            Z, V = expected_rows(engine, self._model, rows[batch])
-            yield engine.expected_kernel(
-                Z, V, self.landmarks_, self.landmark_variances_, self.gamma_
-            )
-
-    def _fit_nystrom(self, engine, rows, signs):
-        r"""Linear machines on :math:`K_{nm} K_{mm}^{-1/2}`, written as dual coefficients."""
-        K = engine.expected_kernel(
-            self.landmarks_,
-            self.landmark_variances_,
-            self.landmarks_,
-            self.landmark_variances_,
-            self.gamma_,
-        )
-        values, vectors = np.linalg.eigh(K)
-        kept = values > 1e-10 * values[-1]
-        root = vectors[:, kept] / np.sqrt(values[kept])
-        features = np.empty((len(rows), root.shape[1]))
-        first = 0
-        for batch in self._kernel_batches(engine, rows):
-            features[first : first + len(batch)] = batch @ root
-            first += len(batch)
-        weights, intercept = squared_hinge_machines(features, signs, self.C)
-        return root @ weights, intercept
-
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_iter_")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags

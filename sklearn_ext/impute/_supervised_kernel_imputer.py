@@ -1,8 +1,10 @@
 """Imputation guided by labels."""
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.impute._base import _BaseImputer
 from sklearn.utils import metadata_routing
@@ -18,182 +20,237 @@ from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ._docs import with_common_docs
-from ._engine import make_engine
-from ._fitted_solvers import SOLVERS
-from ._kernel_views import KernelViews
-from ._label_columns import encode_labels
-from ._model_columns import ModelColumns
-from ._validation import allows_nan, categorical_mask, clip_limits
+from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ._label_columns import LabelColumns, encode_labels
+from ._model_columns import learn_columns
+from ._supervised_kernel import (
+    SupervisedKernelConfig,
+    dual_solver,
+    fit_landmark_kernel,
+    resolve_gamma,
+)
+from ._validation import allows_nan, categorical_mask, check_two_stage_data, clip_limits
+from .gaussian import (
+    GaussianEngine,
+    GaussianImputation,
+    GaussianImputerConfig,
+    fit_gaussian_imputer,
+    make_engine,
+)
+from .published import (
+    CorrectedKernel,
+    TwoStageConfig,
+    TwoStageImputation,
+    fit_centered_two_stage_imputer,
+    fit_two_stage_imputer,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+_GAUSSIAN_ATTRIBUTES = ("location_", "covariance_", "shrinkage_", "smoothing_")
 
 
-@with_common_docs
-class SupervisedKernelImputer(KernelViews, _BaseImputer):
-    r"""Fill holes from a joint Gaussian model of features and labels.
+class SupervisedKernelImputer(_BaseImputer):
+    r"""Impute missing values by a joint Gaussian model of features and labels.
 
-    The default solver fits mean and covariance of features and labels together, by expectation
-    maximisation with covariances shrunk as far as hidden entries ask for, and fills a hole with
-    its conditional mean given what is observed in its row. Where hidden entries tell that it
-    helps, residuals of similar rows are added. Labels are used while fitting; `transform` neither
-    takes nor needs them, so that nothing leaks from test labels.
+    The default solver fits mean and covariance of features and labels together by expectation
+    maximization. Covariances are shrunk by a fraction that is chosen by hiding observed entries. A
+    missing value becomes its conditional mean given the observed entries of its sample. Where this
+    predicts hidden entries better, smoothed residuals of similar samples are added. Labels are used
+    in `fit` only. `transform` neither takes nor needs them, so test labels cannot leak.
 
-    ``solver="published"`` is the two-stage method of the paper: learn a kernel that separates the
-    classes, then find values whose Gaussian kernel it is. It is kept as published, for
-    comparison; its imputations have larger errors than the column mean on most data.
+    ``solver="two_stage"`` is the method of the paper [1]_: learn a kernel that separates the
+    classes, then find values whose Gaussian kernel is the learned one. :meth:`from_paper` sets it
+    up as published. It is kept for comparison; its errors exceed those of column means on most
+    data.
 
     Parameters
     ----------
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
-        What marks a hole.
+        Placeholder of missing values.
 
-    solver : {"regression", "published"}, default="regression"
-        The Gaussian model, or the two-stage method.
+    solver : {"regression", "two_stage"}, default="regression"
+        The joint Gaussian model, or the two-stage method.
 
     center : {"observed", "base"}, default="observed"
-        For ``solver="published"``: what the kernel is pulled to. "observed" is the kernel on
-        common features, as published (two classes only); "base" is the kernel of an imputation by
-        the Gaussian model, which repairs the method.
+        Kernel that ``solver="two_stage"`` pulls the corrected kernel to. "observed" is the kernel
+        on common features, as in the paper; it requires labels of two classes. "base" is the kernel
+        of an imputation by the Gaussian model, which repairs the method.
 
     bounds : {"code", "exact"}, default="code"
-        For ``solver="published"``: lower bounds of the kernel's correction, as the authors'
-        program has them, or what values in the features' ranges allow.
+        Lower bounds of the correction for ``solver="two_stage"``: those of the authors' program, or
+        those that values in the features' ranges allow.
 
-    {gamma}
+    gamma : float or "scale", default="scale"
+        Coefficient of squared distances in the kernel, in units of the features' ranges. "scale" is
+        one over the number of columns times their mean variance.
 
     C : float, default=1.0
-        Penalty of the machine that corrects the kernel.
+        Penalty of the support vector machine that corrects the kernel.
 
     eta : float or "auto", default="auto"
-        For ``solver="published"``: weight that keeps the correction near one. "auto" is the norm
-        of the dual coefficients on mean-imputed rows.
+        Weight that keeps the correction near one, for ``solver="two_stage"``. "auto" is the norm of
+        the dual coefficients on mean-imputed samples.
 
     kappa : float in [0, 1], default=0.1
-        Largest relative change of an entry of the kernel by the labels (not used by
-        ``center="observed"``).
+        Largest relative change of an entry of the kernel by the labels. ``solver="two_stage"`` with
+        ``center="observed"`` does not use it.
 
-    {perturbation}
+    perturbation : float, default=0.0
+        Radius of the worst-case perturbation of the kernel that the machine is trained against, per
+        sample and fraction of missing entries. The paper uses 0.2.
 
-    {shrinkage}
+    shrinkage : float in [0, 1) or "auto", default="auto"
+        Fraction by which covariances of the Gaussian model are shrunk. 0 is maximum likelihood;
+        values near 1 impute column means. "auto" chooses by predicting observed entries that are
+        hidden from the fit.
 
     residual_smoothing : bool, default=True
-        Whether residuals of similar rows may be added to the conditional means. They are where
-        this lowers the error on hidden entries by two per cent.
+        Whether smoothed residuals of similar samples may be added to the conditional means. They
+        are added if this lowers the error on hidden entries by two percent.
 
     condition_on_y : bool, default=True
-        Whether `fit_transform` fills training rows knowing their labels. False treats them as
-        `transform` treats new rows.
+        Whether `fit_transform` uses the labels of the training samples to impute them. False treats
+        training samples as `transform` treats new samples.
 
     target_type : {"auto", "multiclass", "continuous"}, default="auto"
-        Kind of labels. "auto" takes numbers with decimals for targets, and whole numbers of more
-        than 20 values with fewer than ten rows a value; everything else for classes.
+        Type of the labels. "auto" takes numbers with decimals for targets, and also whole numbers
+        with more than 20 distinct values and fewer than ten samples per value. All other labels are
+        classes.
 
     sample_posterior : bool, default=False
-        Whether to draw imputed values from the Gaussian posterior instead of taking its mean. The
-        draw depends on `random_state` only: ``set_params(random_state=k)`` gives the k-th of
+        Whether to draw imputed values from their Gaussian posterior instead of taking its mean. The
+        draw depends on `random_state` only, so ``set_params(random_state=k)`` selects the k-th of
         several imputations by one fitted model.
 
     max_iter : int or None, default=None
-        Largest number of iterations. None is 30 for "regression", 10000 for "published".
+        Largest number of iterations. None is 30 for ``solver="regression"`` and 10,000 for
+        ``solver="two_stage"``.
 
     tol : float or None, default=None
-        Iterations stop when the covariance changes by less than this share of the largest variance
-        ("regression"; None is 1e-3), or the dual coefficients by less ("published"; 1e-4).
+        Tolerance at which iterations stop. ``solver="regression"`` compares it to the change of the
+        covariance as a fraction of the largest variance, and None is 1e-3. ``solver="two_stage"``
+        compares it to the change of the dual coefficients, and None is 1e-4.
 
     clip : bool or (low, high), default=True
-        Whether imputed values stay in the range of the feature's observed training values. A pair
-        of numbers, or of arrays of shape (n_features,), gives other limits.
+        Whether imputed values are clipped to the observed range of the feature in the training
+        samples. A pair of numbers, or of arrays of shape (n_features,), sets other limits.
 
     max_landmarks : int, default=1000
-        Number of training rows that kernels and residual smoothing use.
+        Number of training samples that kernels and residual smoothing use.
 
-    {categorical}
-        A hole gets the category of largest posterior mean. All others may come out fractional.
+    categorical_features : array-like of bool, int or str, default=None
+        Features whose values, coded as numbers, are categories: a mask, indices or feature names.
 
     keep_empty_features : bool, default=False
-        Whether features without any observed value in fit are kept, and filled with 0.
+        Whether to keep features without any observed value in `fit`, and fill them with 0.
 
     add_indicator : bool, default=False
         Whether to append a :class:`~sklearn.impute.MissingIndicator`.
 
-    {computing}
+    engine : {"auto", "numba", "torch"}, default="auto"
+        What does the arithmetic of the Gaussian model and of its kernels. "auto" is numba on the
+        CPU and torch on other devices.
+
+    device : str, torch.device or None, default=None
+        Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None is the
+        CPU. The arithmetic is in float64, which "mps" lacks.
+
+    n_jobs : int or None, default=None
+        Number of threads of the numba engine. Results do not depend on it.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the hidden entries, of landmarks and other samples of rows, and of posterior draws.
+        Seed of the hidden entries, of random subsets of samples, and of posterior draws.
 
     verbose : int, default=0
-        Prints a line after fit when positive.
+        A positive value prints a line after `fit`.
 
     Attributes
     ----------
     location_ : ndarray of shape (n_columns,)
-        Mean of the Gaussian model, features first, label columns last, in the user's units. A
-        categorical feature of k values is k - 1 columns. With ``solver="regression"`` only.
+        Mean of the Gaussian model in the units of the data, features first and label columns last.
+        A categorical feature with k values has k - 1 columns. Only with ``solver="regression"``.
 
     covariance_ : ndarray of shape (n_columns, n_columns)
-        Covariance of the Gaussian model. With ``solver="regression"`` only.
+        Covariance of the Gaussian model. Only with ``solver="regression"``.
 
-    {chosen_shrinkage} With ``solver="regression"`` only.
+    shrinkage_ : float
+        Fraction by which covariances are shrunk. Only with ``solver="regression"``.
 
     smoothing_ : Smoothing or None
-        Bandwidth and prior mass of the residual smoothing; None where it is off. With
-        ``solver="regression"`` only.
+        Kernel coefficient and prior mass of the residual smoothing; None if it does not help. Only
+        with ``solver="regression"``.
 
-    {chosen_gamma}
+    gamma_ : float
+        Coefficient of squared distances in the kernel.
 
     kernel_ : ndarray of shape (n_landmarks, n_landmarks)
-        Kernel between landmarks, corrected by labels. This and the next four attributes are
-        computed when asked for; fitting does not need them.
+        Kernel between landmarks, corrected by labels. This attribute and the next four are computed
+        at each access, because `fit` does not need them.
 
     kernel_initial_ : ndarray of shape (n_landmarks, n_landmarks)
-        The kernel before: expected under the posterior of the holes, or as `center` says.
+        The kernel without correction: the expected kernel under the posterior of the missing
+        values, or what `center` selects.
 
     kernel_factor_ : ndarray of shape (n_landmarks, n_landmarks)
         The correction, ``kernel_ / kernel_initial_``.
 
     dual_coef_ : ndarray of shape (n_landmarks, n_machines)
-        Signed dual coefficients of the machines on the corrected kernel: one for two classes, one
-        a class for more, ridge regression for targets, none without labels.
+        Signed dual coefficients of the machines on the corrected kernel. There is one machine for
+        two classes, one per class for more classes, one ridge regression per target, and none
+        without labels.
 
     intercept_ : ndarray of shape (n_machines,)
-        Their intercepts.
+        Intercepts of the machines.
 
     landmark_indices_ : ndarray of shape (n_landmarks,)
-        Training rows that the kernel is between.
+        Indices of the landmarks among the training samples.
 
     feature_range_ : ndarray of shape (2, n_features_in_)
         Smallest and largest observed value of each feature.
 
     classes_ : ndarray or None
-        Class labels; None without classes.
+        Class labels; None if the labels are not classes.
 
     loss_curve_ : ndarray of shape (n_iter_,)
-        By iteration, the relative change of the covariance, or the objective of stage I.
+        Relative change of the covariance by iteration, or objective of stage I.
 
     n_iter_ : int
         Number of iterations.
 
     indicator_ : MissingIndicator or None
-        The indicator, if `add_indicator`.
+        The indicator if `add_indicator` is True.
 
-    {facts}
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all of them are strings.
 
     See Also
     --------
-    SupervisedKernelClassifier : A classifier for rows with holes.
-    sklearn.impute.IterativeImputer : One regression a feature, in turn.
+    SupervisedKernelClassifier : Classifier of samples with missing values.
+    sklearn.impute.IterativeImputer : Imputation by one regression per feature in turn.
 
     Notes
     -----
-    A hole's conditional law is Gaussian: ``transform(X, return_std=True)`` returns its standard
-    deviation, and ``sample_posterior=True`` draws from it, with mean and covariance held fixed.
+    The conditional law of a missing value is Gaussian. ``transform(X, return_std=True)`` returns
+    its standard deviation, and ``sample_posterior=True`` draws from it. Both treat the fitted mean
+    and covariance as exact.
 
-    A fit costs :math:`O(\sum_i \min(m_i^3, o_i^3 + d^2 o_i))` an iteration for rows with m holes
-    and o observed entries; rows with the same holes share it. Covariances are fitted on at most
-    20,000 random rows, so fitting time and memory stay linear in the number of rows.
+    A missing value of a categorical feature gets the category with the largest posterior mean. In
+    all other features, imputed values may be fractional.
+
+    An iteration costs :math:`O(\sum_i \min(m_i^3, o_i^3 + d^2 o_i))` for samples with m missing and
+    o observed entries; samples with the same pattern of missing values share it. Covariances are
+    fitted to at most 20,000 random samples, so time and memory of `fit` are linear in the number of
+    samples.
 
     References
     ----------
-    {paper}
+    .. [1] R. Yang, F. He, M. He, K. Wang, X. Huang, "Data Imputation by Pursuing Better
+       Classification: A Supervised Kernel-Based Method", arXiv:2405.07800, 2024.
     .. [2] A. P. Dempster, N. M. Laird, D. B. Rubin, "Maximum Likelihood from Incomplete Data via
        the EM Algorithm", Journal of the Royal Statistical Society B 39, 1977.
 
@@ -203,14 +260,14 @@ class SupervisedKernelImputer(KernelViews, _BaseImputer):
     >>> from sklearn.datasets import load_iris
     >>> from sklearn_ext import SupervisedKernelImputer
     >>> X, y = load_iris(return_X_y=True)
-    >>> holes = np.random.RandomState(0).rand(*X.shape) < 0.5
+    >>> missing = np.random.RandomState(0).rand(*X.shape) < 0.5
     >>> imputer = SupervisedKernelImputer(random_state=0)
-    >>> filled = imputer.fit_transform(np.where(holes, np.nan, X), y)
-    >>> bool(np.array_equal(filled[~holes], X[~holes]))
+    >>> imputed = imputer.fit_transform(np.where(missing, np.nan, X), y)
+    >>> bool(np.array_equal(imputed[~missing], X[~missing]))
     True
     >>> def error(imputed):
-    ...     return float(np.sqrt(np.mean((imputed - X)[holes] ** 2)))
-    >>> error(filled) < 0.6 * error(np.broadcast_to(X.mean(axis=0), X.shape))
+    ...     return float(np.sqrt(np.mean((imputed - X)[missing] ** 2)))
+    >>> error(imputed) < 0.6 * error(np.broadcast_to(X.mean(axis=0), X.shape))
     True
     >>> _, std = imputer.transform([[5.1, np.nan, np.nan, 0.2]], return_std=True)
     >>> std.round(1)
@@ -219,7 +276,7 @@ class SupervisedKernelImputer(KernelViews, _BaseImputer):
 
     _parameter_constraints = {
         **_BaseImputer._parameter_constraints,
-        "solver": [StrOptions({"regression", "published"})],
+        "solver": [StrOptions({"regression", "two_stage"})],
         "center": [StrOptions({"observed", "base"})],
         "bounds": [StrOptions({"code", "exact"})],
         "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
@@ -238,7 +295,7 @@ class SupervisedKernelImputer(KernelViews, _BaseImputer):
         "max_landmarks": [Interval(Integral, 1, None, closed="left")],
         "categorical_features": ["array-like", None],
         "engine": [StrOptions({"auto", "numba", "torch"})],
-        "device": "no_validation",  # checked where it is resolved
+        "device": "no_validation",  # make_engine validates it
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -248,33 +305,33 @@ class SupervisedKernelImputer(KernelViews, _BaseImputer):
     def __init__(
         self,
         *,
-        missing_values=np.nan,
-        solver="regression",
-        center="observed",
-        bounds="code",
-        gamma="scale",
-        C=1.0,
-        eta="auto",
-        kappa=0.1,
-        perturbation=0.0,
-        shrinkage="auto",
-        residual_smoothing=True,
-        condition_on_y=True,
-        target_type="auto",
-        sample_posterior=False,
-        max_iter=None,
-        tol=None,
-        clip=True,
-        max_landmarks=1000,
-        categorical_features=None,
-        keep_empty_features=False,
-        add_indicator=False,
-        engine="auto",
-        device=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-    ):
+        missing_values: Any = np.nan,
+        solver: str = "regression",
+        center: str = "observed",
+        bounds: str = "code",
+        gamma: float | str = "scale",
+        C: float = 1.0,
+        eta: float | str = "auto",
+        kappa: float = 0.1,
+        perturbation: float = 0.0,
+        shrinkage: float | str = "auto",
+        residual_smoothing: bool = True,
+        condition_on_y: bool = True,
+        target_type: str = "auto",
+        sample_posterior: bool = False,
+        max_iter: int | None = None,
+        tol: float | None = None,
+        clip: bool | tuple[ArrayLike, ArrayLike] = True,
+        max_landmarks: int = 1000,
+        categorical_features: ArrayLike | None = None,
+        keep_empty_features: bool = False,
+        add_indicator: bool = False,
+        engine: str = "auto",
+        device: "str | torch.device | None" = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             missing_values=missing_values,
             add_indicator=add_indicator,
@@ -304,17 +361,53 @@ class SupervisedKernelImputer(KernelViews, _BaseImputer):
         self.random_state = random_state
         self.verbose = verbose
 
+    @classmethod
+    def from_paper(cls, **params: Any) -> Self:
+        """Return an imputer by the two-stage method as published.
+
+        It sets ``solver="two_stage"``, ``center="observed"``, ``bounds="code"``, ``eta="auto"`` and
+        ``perturbation=0.2``. Stage I then solves the min-max problem of the paper, whose worst-case
+        perturbation has a radius of 0.2 times the number of samples times the fraction of missing
+        entries. Stage II minimizes the differences between squared distances and those of the
+        learned kernel. The formulas are in :func:`~sklearn_ext.impute.fit_two_stage_imputer`. The
+        paper tunes `C` and `gamma` on complete validation samples.
+
+        Parameters
+        ----------
+        **params : dict
+            Other constructor parameters, or other values for those above.
+
+        Returns
+        -------
+        SupervisedKernelImputer
+            The unfitted imputer.
+
+        Examples
+        --------
+        >>> from sklearn_ext import SupervisedKernelImputer
+        >>> SupervisedKernelImputer.from_paper(C=2.0)
+        SupervisedKernelImputer(C=2.0, perturbation=0.2, solver='two_stage')
+        """
+        paper: dict[str, Any] = {
+            "solver": "two_stage",
+            "center": "observed",
+            "bounds": "code",
+            "eta": "auto",
+            "perturbation": 0.2,
+        }
+        return cls(**(paper | params))
+
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the model of features and labels.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with holes.
+            Samples with missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Class labels or targets; NaN or None where a label is missing.
+            Class labels or targets. NaN and None mark missing labels.
 
         Returns
         -------
@@ -324,101 +417,158 @@ class SupervisedKernelImputer(KernelViews, _BaseImputer):
         Raises
         ------
         ValueError
-            If X is not numeric or holds infinity, if y has another length, if a parameter is out
-            of range, or if the solver cannot use these labels or this many rows.
+            If X is not numeric or contains infinite values, if y has another length than X, if a
+            parameter is out of range, or if the solver cannot use these labels or this many
+            samples.
         """
+        X, raw = self._validate(X, reset=True)
+        labels = encode_labels(y, len(X), self.target_type)
+        names = getattr(self, "feature_names_in_", None)
+        columns = learn_columns(raw, categorical_mask(self.categorical_features, X.shape[1], names))
+        limits = clip_limits(self.clip, columns.feature_range)
+        samples = columns.encode(raw)
+        kernel_config = SupervisedKernelConfig(
+            gamma=resolve_gamma(self.gamma, columns.units),
+            C=self.C,
+            kappa=self.kappa,
+            perturbation=self.perturbation,
+        )
+        if self.solver == "two_stage":
+            check_two_stage_data(
+                labels, len(X), center=self.center, sample_posterior=self.sample_posterior
+            )
+        engine = self._engine()
+        gaussian, two_stage = None, None
         with threadpool_limits(limits=1, user_api="blas"):
-            self._fit(X, y)
+            if self.solver == "regression" or self.center == "base":
+                gaussian = fit_gaussian_imputer(
+                    samples,
+                    labels.values,
+                    self._gaussian_config(),
+                    local_random_state(self.random_state),
+                    strata=labels.codes,
+                    units=columns.units,
+                    engine=engine,
+                )
+            if self.solver == "two_stage":
+                unit_samples = np.clip(columns.to_unit_interval(samples), 0.0, 1.0)
+                config = self._two_stage_config(kernel_config.gamma)
+                if gaussian is None:
+                    two_stage = fit_two_stage_imputer(unit_samples, labels.signs()[:, 0], config)
+                else:
+                    base, _ = gaussian.transform(samples, labels.values, engine=engine)
+                    two_stage = fit_centered_two_stage_imputer(
+                        unit_samples,
+                        columns.to_unit_interval(base),
+                        dual_solver(labels, self.C),
+                        config,
+                    )
+
+        self._columns, self._limits, self._kernel_config = columns, limits, kernel_config
+        missing = np.isnan(raw)
+        self._fit_indicator(missing)
+        self._kept = ~missing.all(axis=0) | self.keep_empty_features
+        self._set_solver_attributes(gaussian, two_stage, labels)
+        self.feature_range_ = columns.feature_range
+        self.classes_ = labels.classes
+        self.gamma_ = kernel_config.gamma
+        self.n_iter_ = len(self.loss_curve_)
+        if self.verbose > 0:
+            print(
+                f"[SupervisedKernelImputer] {self.n_iter_} iterations, "
+                f"{missing.mean():.1%} of {missing.size} entries missing"
+            )
         return self
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
-        """Learn the model, and fill the holes of the training rows knowing their labels.
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> Array:
+        """Learn the model, and impute the training samples given their labels.
 
-        This differs from ``fit(X, y).transform(X)``, which never sees labels, unless
-        ``condition_on_y=False`` (or y is None), much as with
-        :class:`~sklearn.preprocessing.TargetEncoder`.
+        The result differs from ``fit(X, y).transform(X)``, which does not use labels to impute,
+        unless ``condition_on_y=False`` or y is None.
+        :class:`~sklearn.preprocessing.TargetEncoder` makes a similar difference.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with holes.
+            Samples with missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Class labels or targets; NaN or None where a label is missing.
+            Class labels or targets. NaN and None mark missing labels.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features_out)
-            The rows without holes.
+            The samples without missing values.
 
         Raises
         ------
         ValueError
             As in `fit`.
         """
-        with threadpool_limits(limits=1, user_api="blas"):
-            X, raw, rows, labels = self._fit(X, y)
-            engine, noise = self._engine(), self._noise(rows)
-            if self.condition_on_y:
-                Z, _ = self._solver.complete_training(engine, rows, labels, noise)
-            else:
-                Z, _ = self._solver.complete(engine, rows, noise)
+        self.fit(X, y)
+        X, raw = self._validate(X, reset=False)
+        samples = self._columns.encode(raw)
+        if not self.condition_on_y:
+            Z, _ = self._complete(samples)
+        elif self._two_stage is not None:
+            Z = self._columns.from_unit_interval(self._two_stage.completed)
+        else:
+            labels = encode_labels(y, len(X), self.target_type)
+            Z, _ = self._complete(samples, labels.values)
         return self._output(raw, Z, X.dtype)
 
-    def transform(self, X, return_std=False):
-        """Fill the holes of rows from what is observed in them.
+    def transform(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, FloatArray]:
+        """Impute missing values given the observed entries of their sample.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with holes.
+            Samples with missing values.
         return_std : bool, default=False
-            Whether to return standard deviations too; with ``solver="regression"`` only.
+            Whether to return standard deviations, too. Requires ``solver="regression"``.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features_out)
-            The rows without holes; what was observed is returned bit by bit.
+            The samples without missing values. Observed entries are bit-identical.
         std : ndarray of shape (n_samples, n_features_out)
-            Only if `return_std`: standard deviation of each imputed value given the observed
-            entries of its row, in the feature's unit; 0 where nothing was imputed. For a
-            categorical feature, that of the indicator of the returned category.
+            Standard deviation of each imputed value given the observed entries of its sample, in
+            the unit of the feature; 0 at observed entries. A categorical feature has the standard
+            deviation of the indicator of the imputed category. Only if `return_std` is True.
 
         Raises
         ------
         ValueError
-            If X has other features than those of fit, or the solver has no standard deviations.
+            If X has other features than in `fit`, or if the solver has no standard deviations.
         """
         check_is_fitted(self)
         if return_std:
-            self._require_posterior("return_std=True")
+            self._gaussian_model("return_std=True")
         X, raw = self._validate(X, reset=False)
-        with threadpool_limits(limits=1, user_api="blas"):
-            rows = self._columns.encode(raw)
-            Z, V = self._solver.complete(self._engine(), rows, self._noise(rows))
-        filled = self._output(raw, Z, X.dtype)
+        Z, V = self._complete(self._columns.encode(raw))
+        imputed = self._output(raw, Z, X.dtype)
         if not return_std:
-            return filled
+            return imputed
         std = self._columns.deviations(raw, Z, V)[:, self._kept]
-        n_indicators = filled.shape[1] - std.shape[1]
-        return filled, np.pad(std, ((0, 0), (0, n_indicators)))
+        n_indicators = imputed.shape[1] - std.shape[1]
+        return imputed, np.pad(std, ((0, 0), (0, n_indicators)))
 
-    def score(self, X, y=None):
-        """Predict every observed entry from the others of its row, and compare.
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
+        """Score predictions of each observed entry from the others of its sample.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, complete or with holes.
+            Samples, complete or with missing values.
         y : None
-            Ignored: labels do not take part.
+            Ignored. Labels do not enter the predictions.
 
         Returns
         -------
         float
             One minus the mean squared error in units of the training variances, over all observed
-            entries of features that vary: 1 is perfect, and column means have about 0.
+            entries of features that vary. 1 is perfect, and column means score about 0.
 
         Raises
         ------
@@ -426,91 +576,170 @@ class SupervisedKernelImputer(KernelViews, _BaseImputer):
             If the solver has no conditional law.
         """
         check_is_fitted(self)
-        self._require_posterior("score")
+        model = self._gaussian_model("score")
         _, raw = self._validate(X, reset=False)
+        samples = self._columns.encode(raw)
         with threadpool_limits(limits=1, user_api="blas"):
-            return self._solver.score(self._engine(), self._columns.encode(raw))
+            left_out = model.leave_one_out(samples, engine=self._engine())
+        return 1.0 - float(np.nanmean((samples - left_out) ** 2))
 
-    def get_feature_names_out(self, input_features=None):
-        """Names of the output features.
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> Array:
+        """Return the names of the output features.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Names of the input features, by default those seen in fit, else x0, x1, ...
+            Names of the input features. None takes those seen in `fit`, or else x0, x1, ...
 
         Returns
         -------
         ndarray of str
-            Names of the features that are kept, then those of the indicators.
+            Names of the kept features, then those of the indicators.
         """
         check_is_fitted(self)
-        input_features = _check_feature_names_in(self, input_features)
-        return self._concatenate_indicator_feature_names_out(
-            input_features[self._kept], input_features
+        names_in: Array = _check_feature_names_in(self, input_features)
+        names_out: Array = self._concatenate_indicator_feature_names_out(
+            names_in[self._kept], names_in
+        )
+        return names_out
+
+    @property
+    def kernel_initial_(self) -> FloatArray:
+        """Kernel between landmarks without correction."""
+        return self._kernel().initial
+
+    @property
+    def kernel_factor_(self) -> FloatArray:
+        """Correction of each entry of the kernel by the labels."""
+        return self._kernel().factor
+
+    @property
+    def kernel_(self) -> FloatArray:
+        """Corrected kernel between landmarks."""
+        kernel = self._kernel()
+        return kernel.initial * kernel.factor
+
+    @property
+    def dual_coef_(self) -> FloatArray:
+        """Signed dual coefficients of the machines on the corrected kernel."""
+        return self._kernel().dual_coef
+
+    @property
+    def intercept_(self) -> FloatArray:
+        """Intercepts of the machines on the corrected kernel."""
+        return self._kernel().intercept
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "n_iter_")
+
+    def _gaussian_config(self) -> GaussianImputerConfig:
+        # A base imputation keeps its default stopping rule: the parameters are those of stage I.
+        stopping = self._stopping() if self.solver == "regression" else {}
+        return GaussianImputerConfig(
+            shrinkage=self.shrinkage,
+            residual_smoothing=self.residual_smoothing,
+            max_landmarks=self.max_landmarks,
+            **stopping,
         )
 
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "_solver")
+    def _two_stage_config(self, gamma: float) -> TwoStageConfig:
+        return TwoStageConfig(
+            gamma=gamma,
+            C=self.C,
+            eta=None if isinstance(self.eta, str) else self.eta,
+            perturbation=self.perturbation,
+            bounds=self.bounds,
+            kappa=self.kappa,
+            **self._stopping(),
+        )
 
-    def _require_posterior(self, what):
-        if not self._solver.has_posterior:
-            raise ValueError(f"{what} needs solver='regression', got 'published'.")
+    def _stopping(self) -> dict[str, Any]:
+        given = {"max_iter": self.max_iter, "tol": self.tol}
+        return {name: value for name, value in given.items() if value is not None}
 
-    def _validate(self, X, *, reset):
-        """Return the rows, and the same in float64 with NaN for holes."""
-        X = validate_data(
+    def _engine(self) -> GaussianEngine:
+        return make_engine(self.engine, self.device, self.n_jobs)
+
+    def _validate(self, X: ArrayLike, *, reset: bool) -> tuple[Array, FloatArray]:
+        """Return the samples, and the samples in float64 with NaN for missing values."""
+        accepts_nan = allows_nan(self.missing_values)
+        samples = validate_data(
             self,
             X,
             dtype=FLOAT_DTYPES,
-            ensure_all_finite="allow-nan" if allows_nan(self.missing_values) else True,
+            ensure_all_finite="allow-nan" if accepts_nan else True,
             reset=reset,
         )
-        marker = np.nan if allows_nan(self.missing_values) else self.missing_values
-        return X, np.where(_get_mask(X, marker), np.nan, X).astype(np.float64, copy=False)
+        missing = _get_mask(samples, np.nan if accepts_nan else self.missing_values)
+        return samples, np.where(missing, np.nan, samples).astype(np.float64, copy=False)
 
-    def _fit(self, X, y):
-        X, raw = self._validate(X, reset=True)
-        mask = np.isnan(raw)
-        labels = encode_labels(y, len(X), self.target_type)
-        names = getattr(self, "feature_names_in_", None)
-        columns = ModelColumns(raw, categorical_mask(self.categorical_features, X.shape[1], names))
-        limits = clip_limits(self.clip, columns.feature_range)
-        rows = columns.encode(raw)
-        solver = SOLVERS[self.solver](
-            self._engine(),
-            self.get_params(deep=False),
-            columns,
-            rows,
-            labels,
-            local_random_state(self.random_state),
-        )
-
-        self._fit_indicator(mask)
-        self._kept = ~mask.all(axis=0) | self.keep_empty_features
-        self._columns, self._limits, self._solver = columns, limits, solver
-        self.feature_range_ = columns.feature_range
-        self.classes_ = labels.classes
-        vars(self).update(solver.attributes(columns))
-        if self.verbose:
-            print(
-                f"[SupervisedKernelImputer] {self.n_iter_} iterations, "
-                f"{mask.mean():.1%} of {mask.size} entries missing"
+    def _set_solver_attributes(
+        self,
+        gaussian: GaussianImputation | None,
+        two_stage: TwoStageImputation | None,
+        labels: LabelColumns,
+    ) -> None:
+        for name in _GAUSSIAN_ATTRIBUTES:  # an earlier fit may have used another solver
+            if hasattr(self, name):
+                delattr(self, name)
+        self._two_stage = two_stage
+        if two_stage is not None:
+            self._landmark_labels = labels
+            self.landmark_indices_: IntArray = np.arange(len(two_stage.completed))
+            self.loss_curve_ = np.array(two_stage.objective)
+            # Labels do not correct the kernel of a new sample. With a base imputation, its
+            # distances are those of the base, and stage II has nothing to change.
+            self._imputation = two_stage if gaussian is None else gaussian
+        elif gaussian is not None:
+            self._landmark_labels = labels.take(gaussian.landmark_indices)
+            self.landmark_indices_ = gaussian.landmark_indices
+            self.loss_curve_ = np.array(gaussian.changes)
+            self._imputation = gaussian
+            self.shrinkage_ = gaussian.shrinkage
+            self.smoothing_ = gaussian.smoothing
+            self.location_, self.covariance_ = self._columns.moments(
+                gaussian.mean, gaussian.cov, gaussian.label_mean, gaussian.label_scale
             )
-        return X, raw, rows, labels
 
-    def _engine(self):
-        return make_engine(self.engine, self.device, self.n_jobs)
+    def _complete(
+        self, samples: FloatArray, labels: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Complete samples in model columns; variances are NaN without a conditional law."""
+        noise = None
+        if self.sample_posterior:
+            n_columns = len(self._gaussian_model("sample_posterior=True").mean)
+            rng = local_random_state(self.random_state)
+            noise = rng.standard_normal((len(samples), n_columns))
+        with threadpool_limits(limits=1, user_api="blas"):
+            if isinstance(self._imputation, GaussianImputation):
+                return self._imputation.transform(
+                    samples, labels, noise=noise, engine=self._engine()
+                )
+            unit_samples = np.clip(self._columns.to_unit_interval(samples), 0.0, 1.0)
+            completed = self._imputation.transform(unit_samples)
+        return self._columns.from_unit_interval(completed), np.full(samples.shape, np.nan)
 
-    def _noise(self, rows):
-        """Draw standard normal numbers; None if the mean is asked for."""
-        if not self.sample_posterior:
-            return None
-        rng = local_random_state(self.random_state)
-        return rng.standard_normal((len(rows), len(self._columns) + self._solver.n_labels))
+    def _kernel(self) -> CorrectedKernel:
+        check_is_fitted(self)
+        if self._two_stage is not None:
+            return self._two_stage.kernel
+        with threadpool_limits(limits=1, user_api="blas"):
+            return fit_landmark_kernel(
+                self._gaussian_model("kernel_"),
+                self._landmark_labels,
+                self._kernel_config,
+                self._engine(),
+            )
 
-    def _output(self, raw, Z, dtype):
-        """Fill holes from model columns and append indicators."""
-        filled = self._columns.fill(raw, Z, *self._limits).astype(dtype, copy=False)
+    def _gaussian_model(self, feature: str) -> GaussianImputation:
+        """Return the model whose posterior a feature requires."""
+        if self._two_stage is not None or not isinstance(self._imputation, GaussianImputation):
+            raise ValueError(f"{feature} requires solver='regression', got 'two_stage'.")
+        return self._imputation
+
+    def _output(self, raw: FloatArray, Z: FloatArray, dtype: Any) -> Array:
+        """Impute from model columns and append indicators."""
+        imputed = self._columns.fill(raw, Z, *self._limits).astype(dtype, copy=False)
         indicators = self._transform_indicator(np.isnan(raw))
-        return self._concatenate_indicator(filled[:, self._kept], indicators)
+        output: Array = self._concatenate_indicator(imputed[:, self._kept], indicators)
+        return output

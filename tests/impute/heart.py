@@ -1,7 +1,7 @@
-"""The Statlog heart set with the holes of the two-stage method's authors.
+"""The Statlog heart data with the masks of the two-stage method's authors.
 
-270 rows of 13 features, scaled to [0, 1], in the order and with the masks of the first repetition.
-The data are not part of the package; tests that need them are skipped where they are not there.
+The 270 samples have 13 features, scaled to [0, 1], in the order and with the masks of the first
+repetition. The data are not part of the package. Tests that need them are skipped without them.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from tests.real_data import loaded_or_skipped
 
 
 class Cell(NamedTuple):
-    """Training rows with and without holes, and complete test rows."""
+    """Training samples with and without missing values, and complete test samples."""
 
     X: np.ndarray
     y: np.ndarray
@@ -29,6 +29,6 @@ def load_cell(ratio):
     X, y = stored["X"][order], stored["y"][order].astype(float)
     n_train, n_validation, _ = stored["sizes"][k]
     bits = np.unpackbits(stored["mask_bits"][k])[: n_train * X.shape[1]]
-    holes = bits.reshape(n_train, -1).astype(bool)
+    missing = bits.reshape(n_train, -1).astype(bool)
     test = slice(n_train + n_validation, None)
-    return Cell(np.where(holes, np.nan, X[:n_train]), y[:n_train], X[:n_train], X[test], y[test])
+    return Cell(np.where(missing, np.nan, X[:n_train]), y[:n_train], X[:n_train], X[test], y[test])

@@ -1,10 +1,9 @@
-"""Tables with holes that the tests of imputation share."""
+"""Tables with missing values that the tests of imputation share."""
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 
-from sklearn_ext.impute._gaussian_engine_numba import NumbaEngine
-from sklearn_ext.impute._gaussian_engine_torch import TorchEngine
+from sklearn_ext.impute.gaussian import make_engine
 
 LOADERS = {
     "iris": load_iris,
@@ -12,28 +11,28 @@ LOADERS = {
     "breast_cancer": load_breast_cancer,
     "diabetes": load_diabetes,
 }
-ENGINES = [NumbaEngine(), TorchEngine()]
+ENGINES = [make_engine("numba"), make_engine("torch")]
 
 
 def scaled(name):
-    """A set of scikit-learn, each feature scaled to [0, 1], and its targets."""
+    """Return a data set of scikit-learn, each feature scaled to [0, 1], and its targets."""
     X, y = LOADERS[name](return_X_y=True)
     return (X - X.min(axis=0)) / np.ptp(X, axis=0), y
 
 
-def with_holes(X, ratio, seed):
-    """Hide a share of the entries completely at random; return rows and the mask of holes."""
-    holes = np.random.RandomState(seed).rand(*X.shape) < ratio
-    return np.where(holes, np.nan, X), holes
+def with_missing(X, ratio, seed):
+    """Remove a fraction of the entries completely at random; also return their mask."""
+    missing = np.random.RandomState(seed).rand(*X.shape) < ratio
+    return np.where(missing, np.nan, X), missing
 
 
-def nrmse(filled, X, holes):
-    """Root mean squared error at the holes over the standard deviation of their true values."""
-    return np.sqrt(np.mean((filled - X)[holes] ** 2)) / np.std(X[holes])
+def nrmse(imputed, X, missing):
+    """Root mean squared error of imputed entries over the standard deviation of true ones."""
+    return np.sqrt(np.mean((imputed - X)[missing] ** 2)) / np.std(X[missing])
 
 
 def central_differences(value, x, step=1e-4):
-    """Numerical gradient of a function of a vector; exact for quadratic ones."""
+    """Numerical gradient of a function of a vector, exact for quadratic functions."""
     gradient = np.empty_like(x)
     for k in range(len(x)):
         away = np.zeros_like(x)
@@ -43,10 +42,10 @@ def central_differences(value, x, step=1e-4):
 
 
 def correlated(n, d, seed, ratio=0.4):
-    """Gaussian rows with holes, among them complete, equal and empty ones."""
+    """Gaussian samples with missing values; some are complete, some equal, some empty."""
     rng = np.random.RandomState(seed)
     X = rng.randn(n, d) @ rng.randn(d, d) + rng.randn(d)
-    rows, _ = with_holes(X, ratio, seed + 1)
+    rows, _ = with_missing(X, ratio, seed + 1)
     rows[:3] = X[:3]
     rows[3:6] = rows[6]
     rows[6:8] = np.nan

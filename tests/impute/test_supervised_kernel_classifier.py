@@ -7,12 +7,12 @@ from sklearn.metrics import accuracy_score
 from sklearn.svm import SVC
 
 from sklearn_ext import SupervisedKernelClassifier
-from tests.impute.tables import with_holes
+from tests.impute.tables import with_missing
 
 
 def split(load, ratio, seed=0):
     X, y = load(return_X_y=True)
-    X, _ = with_holes(X, ratio, seed)
+    X, _ = with_missing(X, ratio, seed)
     order = np.random.RandomState(seed).permutation(len(X))
     train, test = order[::2], order[1::2]
     return X[train], y[train], X[test], y[test]
@@ -20,7 +20,7 @@ def split(load, ratio, seed=0):
 
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
 @pytest.mark.parametrize(("ratio", "least"), [(0.0, 0.94), (0.5, 0.85)])
-def test_it_classifies_rows_with_holes(load, ratio, least):
+def test_it_classifies_samples_with_missing_values(load, ratio, least):
     X, y, X_test, y_test = split(load, ratio)
     classifier = SupervisedKernelClassifier(random_state=0).fit(X, y)
     assert classifier.score(X_test, y_test) >= least
@@ -28,7 +28,7 @@ def test_it_classifies_rows_with_holes(load, ratio, least):
     assert scores.shape == ((len(X_test),) if load is load_breast_cancer else (len(X_test), 3))
 
 
-def test_without_holes_and_correction_it_is_the_support_vector_machine():
+def test_without_missing_values_and_correction_it_is_svc():
     X, y = load_breast_cancer(return_X_y=True)
     scaled = (X - X.min(axis=0)) / np.ptp(X, axis=0)
     ours = SupervisedKernelClassifier(kappa=0.0, gamma=1.0, random_state=0).fit(X, y)
@@ -38,7 +38,7 @@ def test_without_holes_and_correction_it_is_the_support_vector_machine():
     )
 
 
-def test_names_of_classes_and_frames():
+def test_classes_may_be_strings_and_samples_data_frames():
     X, y, X_test, _ = split(load_wine, 0.3)
     names = np.array(["a", "b", "c"])[y]
     frame = pd.DataFrame(X).add_prefix("x")
@@ -46,7 +46,7 @@ def test_names_of_classes_and_frames():
     assert set(classifier.predict(pd.DataFrame(X_test).add_prefix("x"))) <= {"a", "b", "c"}
 
 
-def test_a_row_alone_is_scored_as_in_a_batch():
+def test_a_sample_alone_is_scored_as_in_a_batch():
     X, y, X_test, _ = split(load_wine, 0.4)
     classifier = SupervisedKernelClassifier(random_state=0).fit(X, y)
     batch = classifier.decision_function(X_test)
@@ -65,7 +65,7 @@ def test_engines_agree():
     np.testing.assert_allclose(*scores, atol=1e-8)
 
 
-def test_the_correction_changes_the_machine():
+def test_the_correction_changes_the_dual_coefficients():
     X, y, _, _ = split(load_breast_cancer, 0.4)
     coefs = [
         SupervisedKernelClassifier(kappa=kappa, random_state=0).fit(X, y).dual_coef_
@@ -74,7 +74,7 @@ def test_the_correction_changes_the_machine():
     assert np.abs(coefs[0] - coefs[1]).max() > 0.01
 
 
-def test_many_rows_are_classified_on_landmarks():
+def test_large_data_are_classified_on_landmarks():
     X, y, X_test, y_test = split(load_breast_cancer, 0.3)
     exact = SupervisedKernelClassifier(random_state=0).fit(X, y)
     few = SupervisedKernelClassifier(max_landmarks=100, C=10.0, random_state=0).fit(X, y)
@@ -83,7 +83,7 @@ def test_many_rows_are_classified_on_landmarks():
     assert few.score(X_test, y_test) >= exact.score(X_test, y_test) - 0.02
 
 
-def test_probabilities_come_by_calibration():
+def test_calibration_gives_probabilities():
     X, y, X_test, y_test = split(load_wine, 0.3)
     calibrated = CalibratedClassifierCV(SupervisedKernelClassifier(random_state=0), cv=3)
     P = calibrated.fit(X, y).predict_proba(X_test)

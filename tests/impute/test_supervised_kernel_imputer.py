@@ -10,10 +10,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from sklearn_ext import SupervisedKernelImputer
-from tests.impute.tables import nrmse, scaled, with_holes
+from tests.impute.tables import nrmse, scaled, with_missing
 
-# Mean errors over four masks, by set and share of holes: column means, KNNImputer and
-# IterativeImputer of scikit-learn; the Gaussian model without labels, with, and with half of them.
+# Mean errors over four masks, by data set and fraction of missing values: column means, KNNImputer
+# and IterativeImputer of scikit-learn; the Gaussian model without labels, with labels, and with
+# half of the labels.
 REFERENCE = {
     ("iris", 0.2): (1.012, 0.559, 0.417, 0.437, 0.345, 0.397),
     ("iris", 0.5): (1.024, 0.726, 0.662, 0.638, 0.395, 0.551),
@@ -38,8 +39,8 @@ FIXED = {"shrinkage": 0.2, "residual_smoothing": False}
 @pytest.fixture
 def wine():
     X, y = load_wine(return_X_y=True)
-    X, holes = with_holes(X, 0.4, 0)
-    return X, y, holes
+    X, missing = with_missing(X, 0.4, 0)
+    return X, y, missing
 
 
 def half_known(y, seed):
@@ -49,36 +50,36 @@ def half_known(y, seed):
 
 
 @pytest.mark.parametrize(("name", "ratio"), CELLS)
-def test_errors_are_those_expected_and_below_scikit_learns(name, ratio):
+def test_errors_are_as_expected_and_below_scikit_learn(name, ratio):
     X, y = scaled(name)
     errors = []
     for seed in range(4):
-        rows, holes = with_holes(X, ratio, seed)
+        rows, missing = with_missing(X, ratio, seed)
         errors.append(
             [
-                nrmse(SupervisedKernelImputer(random_state=0).fit_transform(rows, t), X, holes)
+                nrmse(SupervisedKernelImputer(random_state=0).fit_transform(rows, t), X, missing)
                 for t in (None, y, half_known(y, seed))
             ]
         )
-    *theirs, free, labelled, half = REFERENCE[name, ratio]
+    *theirs, free, labeled, half = REFERENCE[name, ratio]
     ours = np.mean(errors, axis=0)
-    assert (ours <= np.array([free, labelled, half]) + 0.03).all()
+    assert (ours <= np.array([free, labeled, half]) + 0.03).all()
     if ratio >= 0.5:
         assert ours[1] < min(theirs)
 
 
-def test_observed_entries_come_back_bit_by_bit(wine):
-    X, y, holes = wine
-    X[0, np.flatnonzero(~holes[0])[0]] = -0.0
+def test_observed_entries_stay_bit_identical(wine):
+    X, y, missing = wine
+    X[0, np.flatnonzero(~missing[0])[0]] = -0.0
     for dtype in (np.float64, np.float32):
         rows = X.astype(dtype)
-        filled = SupervisedKernelImputer(random_state=0).fit_transform(rows, y)
-        assert filled.dtype == dtype
-        assert filled[~holes].tobytes() == rows[~holes].tobytes()
-        assert np.isfinite(filled).all()
+        imputed = SupervisedKernelImputer(random_state=0).fit_transform(rows, y)
+        assert imputed.dtype == dtype
+        assert imputed[~missing].tobytes() == rows[~missing].tobytes()
+        assert np.isfinite(imputed).all()
 
 
-def test_labels_enter_the_training_rows_only(wine):
+def test_labels_are_used_for_training_samples_only(wine):
     X, y, _ = wine
     imputer = SupervisedKernelImputer(random_state=0)
     with_labels = imputer.fit_transform(X, y)
@@ -91,7 +92,7 @@ def test_labels_enter_the_training_rows_only(wine):
     )
 
 
-def test_no_label_of_a_test_fold_leaks(wine):
+def test_labels_of_a_test_fold_do_not_leak(wine):
     X, y, _ = wine
     train, test = np.arange(0, 178, 2), np.arange(1, 178, 2)
     outputs = []
@@ -105,7 +106,7 @@ def test_no_label_of_a_test_fold_leaks(wine):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_row_alone_is_filled_as_in_a_batch(wine):
+def test_a_sample_alone_is_imputed_as_in_a_batch(wine):
     X, y, _ = wine
     imputer = SupervisedKernelImputer(random_state=0).fit(X[:100], y[:100])
     batch = imputer.transform(X[100:])
@@ -113,16 +114,16 @@ def test_a_row_alone_is_filled_as_in_a_batch(wine):
     np.testing.assert_allclose(alone, batch, rtol=1e-10)
 
 
-def test_order_of_rows_and_columns_and_units_do_not_matter(wine):
+def test_order_and_units_do_not_matter(wine):
     X, y, _ = wine
     rng = np.random.RandomState(0)
     rows, columns = rng.permutation(len(X)), rng.permutation(X.shape[1])
     scale = 10.0 ** rng.uniform(-3, 3, X.shape[1])
-    filled = SupervisedKernelImputer(**FIXED).fit_transform(X, y)
+    imputed = SupervisedKernelImputer(**FIXED).fit_transform(X, y)
     moved = SupervisedKernelImputer(**FIXED).fit_transform(X[rows][:, columns], y[rows])
-    np.testing.assert_allclose(moved, filled[rows][:, columns], rtol=1e-8)
+    np.testing.assert_allclose(moved, imputed[rows][:, columns], rtol=1e-8)
     scaled = SupervisedKernelImputer(**FIXED).fit_transform(X * scale, y)
-    np.testing.assert_allclose(scaled, filled * scale, rtol=1e-8)
+    np.testing.assert_allclose(scaled, imputed * scale, rtol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -137,27 +138,27 @@ def test_engines_and_threads_agree(wine, options):
         np.testing.assert_allclose(other, expected, rtol=1e-8)
 
 
-def test_labels_may_be_strings_partly_missing_or_several_targets(wine):
-    X, y, holes = wine
+def test_labels_may_be_strings_missing_or_several_targets(wine):
+    X, y, missing = wine
     complete = load_wine().data
     names = np.array(["red", "white", "rosé"], dtype=object)[y]
     by_name = SupervisedKernelImputer(random_state=0).fit(X, names)
     assert by_name.classes_.tolist() == ["red", "rosé", "white"]
     names[::2] = None
     partly = SupervisedKernelImputer(random_state=0)
-    filled = partly.fit_transform(X, names)
+    imputed = partly.fit_transform(X, names)
     assert partly.classes_.tolist() == ["red", "rosé", "white"]
     scale = complete.std(axis=0)
     plain = SupervisedKernelImputer(random_state=0).fit_transform(X)
-    assert nrmse(filled / scale, complete / scale, holes) < nrmse(
-        plain / scale, complete / scale, holes
+    assert nrmse(imputed / scale, complete / scale, missing) < nrmse(
+        plain / scale, complete / scale, missing
     )
     targets = np.column_stack((complete[:, 0], complete[:, 1] * 2.5 + 0.1))
     two = SupervisedKernelImputer(random_state=0)
-    told = two.fit_transform(X, targets)
+    labeled = two.fit_transform(X, targets)
     assert two.classes_ is None
     assert two.location_.shape == (15,)
-    assert nrmse(told[:, :1], complete[:, :1], holes[:, :1]) < 0.5
+    assert nrmse(labeled[:, :1], complete[:, :1], missing[:, :1]) < 0.5
     pd_labels = pd.Series(y).astype("Int64")
     pd_labels[::2] = pd.NA
     np.testing.assert_allclose(
@@ -168,24 +169,24 @@ def test_labels_may_be_strings_partly_missing_or_several_targets(wine):
     )
 
 
-def test_labels_that_say_nothing_are_ignored(wine):
+def test_constant_and_missing_labels_are_ignored(wine):
     X, _, _ = wine
     plain = SupervisedKernelImputer(random_state=0).fit_transform(X)
     for y in (np.zeros(178), ["a"] * 178, np.full(178, np.nan), np.full(178, 2.5)):
-        filled = SupervisedKernelImputer(random_state=0).fit_transform(X, y)
-        np.testing.assert_array_equal(filled, plain)
+        imputed = SupervisedKernelImputer(random_state=0).fit_transform(X, y)
+        np.testing.assert_array_equal(imputed, plain)
 
 
 @pytest.mark.parametrize(
     ("target_type", "n_columns"), [("auto", 1), ("continuous", 1), ("multiclass", 44)]
 )
-def test_whole_numbers_with_few_rows_a_value_are_targets(target_type, n_columns):
+def test_whole_numbers_with_many_values_are_targets(target_type, n_columns):
     X, y = np.random.RandomState(0).randn(90, 2), np.arange(90) // 2
     imputer = SupervisedKernelImputer(target_type=target_type).fit(X, y)
     assert len(imputer.location_) == 2 + n_columns
 
 
-def test_moments_are_in_the_users_units():
+def test_moments_are_in_the_units_of_the_data():
     rng = np.random.RandomState(0)
     X = rng.randn(2000, 3) @ rng.randn(3, 3) * [1, 100, 0.01] + [0, 50, 3]
     X = np.insert(X, 1, 7.0, axis=1)
@@ -195,20 +196,20 @@ def test_moments_are_in_the_users_units():
     assert imputer.shrinkage_ == 0.0
 
 
-def test_standard_deviations_are_those_of_the_errors():
+def test_standard_deviations_match_the_errors():
     rng = np.random.RandomState(0)
     X = rng.randn(3000, 5) @ rng.randn(5, 5)
-    rows, holes = with_holes(X, 0.4, 1)
+    rows, missing = with_missing(X, 0.4, 1)
     imputer = SupervisedKernelImputer(random_state=0).fit(rows[:2000])
-    filled, std = imputer.transform(rows[2000:], return_std=True)
-    holes, truth = holes[2000:], X[2000:]
-    np.testing.assert_array_equal(std[~holes], 0.0)
-    z = (filled - truth)[holes] / std[holes]
+    imputed, std = imputer.transform(rows[2000:], return_std=True)
+    missing, truth = missing[2000:], X[2000:]
+    np.testing.assert_array_equal(std[~missing], 0.0)
+    z = (imputed - truth)[missing] / std[missing]
     assert np.sqrt(np.mean(z**2)) == pytest.approx(1.0, abs=0.05)
     assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.02)
 
 
-def test_the_score_tells_a_good_model_from_column_means(wine):
+def test_the_score_exceeds_that_of_column_means(wine):
     X, y, _ = wine
 
     def score(shrinkage):
@@ -219,8 +220,8 @@ def test_the_score_tells_a_good_model_from_column_means(wine):
     assert abs(score(1.0 - 1e-9)) < 0.1
 
 
-def test_draws_repeat_and_have_the_posterior_spread(wine):
-    X, y, holes = wine
+def test_draws_are_reproducible_with_the_posterior_spread(wine):
+    X, y, missing = wine
     imputer = SupervisedKernelImputer(
         sample_posterior=True, residual_smoothing=False, clip=False, random_state=0
     ).fit(X, y)
@@ -228,30 +229,30 @@ def test_draws_repeat_and_have_the_posterior_spread(wine):
     draws = np.array([imputer.set_params(random_state=k).transform(X) for k in range(200)])
     imputer.set_params(sample_posterior=False)
     mean, std = imputer.transform(X, return_std=True)
-    np.testing.assert_array_equal(draws[:, ~holes], np.tile(X[~holes], (200, 1)))
-    errors = (draws.mean(axis=0) - mean)[holes] / std[holes]
+    np.testing.assert_array_equal(draws[:, ~missing], np.tile(X[~missing], (200, 1)))
+    errors = (draws.mean(axis=0) - mean)[missing] / std[missing]
     assert np.sqrt(np.mean(errors**2)) == pytest.approx(1 / np.sqrt(200), rel=0.1)
-    np.testing.assert_allclose(draws.std(axis=0)[holes], std[holes], rtol=0.25)
+    np.testing.assert_allclose(draws.std(axis=0)[missing], std[missing], rtol=0.25)
 
 
-def test_categories_come_out_as_categories():
+def test_imputed_categories_are_known_categories():
     rng = np.random.RandomState(0)
     kind = rng.randint(3, size=400)
     codes = np.array([2.0, 5.0, 11.0])[kind]
     X = np.column_stack((codes, kind + 0.2 * rng.randn(400), (kind == 1) + 0.2 * rng.randn(400)))
-    rows, holes = with_holes(X, 0.3, 0)
+    rows, missing = with_missing(X, 0.3, 0)
     frame = pd.DataFrame(rows, columns=["kind", "a", "b"])
     given = (["kind"], [0], [True, False, False], [-3])
     results = []
     for features in given:
         imputer = SupervisedKernelImputer(categorical_features=features, random_state=0)
-        filled, std = imputer.fit(frame).transform(frame, return_std=True)
-        results.append(filled)
+        imputed, std = imputer.fit(frame).transform(frame, return_std=True)
+        results.append(imputed)
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
-    at = holes[:, 0]
+    at = missing[:, 0]
     assert set(results[0][at, 0]) <= {2.0, 5.0, 11.0}
-    seen = at & ~holes[:, 1] & ~holes[:, 2]
+    seen = at & ~missing[:, 1] & ~missing[:, 2]
     assert np.mean(results[0][seen, 0] == codes[seen]) > 0.9
     assert (std[at, 0] <= 0.5).all()
     assert imputer.location_.shape == (4,)
@@ -261,35 +262,35 @@ def test_categories_come_out_as_categories():
 
 
 @pytest.mark.parametrize("features", [["c"], [2], [-3], [1.5], [True]])
-def test_unknown_categorical_features_are_named(features):
+def test_unknown_categorical_features_are_refused(features):
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, np.nan]})
     with pytest.raises(ValueError, match="categorical_features"):
         SupervisedKernelImputer(categorical_features=features).fit(frame)
 
 
-def test_values_are_clipped_where_asked():
+def test_imputed_values_are_clipped_to_limits():
     rng = np.random.RandomState(0)
     x = rng.randn(200)
     X = np.column_stack((x, x + 0.01 * rng.randn(200)))
     row = [[np.nan, 50.0]]
 
-    def filled(clip):
+    def imputed(clip):
         imputer = SupervisedKernelImputer(clip=clip, residual_smoothing=False, random_state=0)
         return imputer.fit(X).transform(row)[0, 0]
 
-    assert filled(True) == x.max()
-    assert filled(False) == pytest.approx(50.0, rel=0.05)
-    assert filled((-1.0, 10.0)) == 10.0
-    assert filled(([-1.0, -1.0], [20.0, 1.0])) == 20.0
+    assert imputed(True) == x.max()
+    assert imputed(False) == pytest.approx(50.0, rel=0.05)
+    assert imputed((-1.0, 10.0)) == 10.0
+    assert imputed(([-1.0, -1.0], [20.0, 1.0])) == 20.0
 
 
 @pytest.mark.parametrize("clip", [(0.0,), (1.0, 0.0), ([0.0, 0.0, 0.0], 1.0)])
-def test_limits_that_make_no_sense_are_refused(clip):
+def test_invalid_limits_are_refused(clip):
     with pytest.raises(ValueError, match="clip must"):
         SupervisedKernelImputer(clip=clip).fit(np.random.RandomState(0).randn(5, 2))
 
 
-def test_empty_features_are_dropped_or_filled_with_zero():
+def test_empty_features_are_dropped_or_set_to_zero():
     X = pd.DataFrame({"a": [1.0, np.nan, 3.0], "b": [np.nan] * 3, "c": [2.0, 1.0, np.nan]})
     dropped = SupervisedKernelImputer(random_state=0).fit(X)
     assert dropped.get_feature_names_out().tolist() == ["a", "c"]
@@ -303,16 +304,16 @@ def test_empty_features_are_dropped_or_filled_with_zero():
 
 
 def test_indicators_are_appended(wine):
-    X, y, holes = wine
+    X, y, missing = wine
     imputer = SupervisedKernelImputer(add_indicator=True, random_state=0).fit(X, y)
-    filled, std = imputer.transform(X, return_std=True)
-    np.testing.assert_array_equal(filled[:, 13:], holes)
-    assert filled.shape == std.shape
+    imputed, std = imputer.transform(X, return_std=True)
+    np.testing.assert_array_equal(imputed[:, 13:], missing)
+    assert imputed.shape == std.shape
     names = imputer.get_feature_names_out()
     assert names[13:].tolist() == [f"missingindicator_x{k}" for k in range(13)]
 
 
-def test_holes_may_be_marked_by_a_number():
+def test_missing_values_may_be_marked_by_a_number():
     X = np.array([[1.0, -1.0], [2.0, 3.0], [-1.0, 4.0], [4.0, 5.0]])
     marked = SupervisedKernelImputer(missing_values=-1, random_state=0)
     plain = SupervisedKernelImputer(random_state=0)
@@ -323,7 +324,7 @@ def test_holes_may_be_marked_by_a_number():
 
 
 @pytest.mark.parametrize("marker", [np.nan, pd.NA])
-def test_frames_with_pandas_na(marker):
+def test_data_frames_may_contain_pandas_na(marker):
     frame = pd.DataFrame({"a": [1, 2, pd.NA, 4], "b": [2, pd.NA, 6, 8]}, dtype="Int64")
     imputer = SupervisedKernelImputer(missing_values=marker, random_state=0)
     out = imputer.set_output(transform="pandas").fit_transform(frame)
@@ -334,7 +335,7 @@ def test_frames_with_pandas_na(marker):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"engine": "torch"}, {"solver": "published", "center": "base"}], ids=str
+    "options", [{}, {"engine": "torch"}, {"solver": "two_stage", "center": "base"}], ids=str
 )
 @pytest.mark.parametrize(
     "X",
@@ -347,34 +348,42 @@ def test_frames_with_pandas_na(marker):
         np.where(np.eye(6, 30) == 1, np.nan, np.random.RandomState(0).randn(6, 30)),
         [[np.nan, np.nan], [1.0, 2.0], [2.0, 4.0], [3.0, 7.0]],
     ],
-    ids=["one row", "one hole", "one column", "constant", "constants", "wide", "empty row"],
+    ids=[
+        "one sample",
+        "one missing value",
+        "one column",
+        "constant",
+        "constants",
+        "wide",
+        "empty sample",
+    ],
 )
-def test_small_and_degenerate_tables(X, options):
+def test_degenerate_tables_are_imputed(X, options):
     X = np.asarray(X)
     for y in (None, np.arange(len(X)) % 2):
         imputer = SupervisedKernelImputer(random_state=0, keep_empty_features=True, **options)
-        filled = imputer.fit_transform(X, y)
-        assert np.isfinite(filled).all()
-        np.testing.assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
+        imputed = imputer.fit_transform(X, y)
+        assert np.isfinite(imputed).all()
+        np.testing.assert_array_equal(imputed[~np.isnan(X)], X[~np.isnan(X)])
         assert np.isfinite(imputer.transform(np.full((1, X.shape[1]), np.nan))).all()
     for p, column in enumerate(X.T):
         values = np.unique(column[~np.isnan(column)])
         if len(values) == 1:
-            np.testing.assert_array_equal(filled[:, p], values[0])
+            np.testing.assert_array_equal(imputed[:, p], values[0])
 
 
-def test_an_empty_row_gets_the_location_and_with_a_label_that_of_its_class(wine):
+def test_an_empty_sample_gets_the_mean_of_its_class(wine):
     X, y, _ = wine
     X[0] = np.nan
     imputer = SupervisedKernelImputer(random_state=0, **FIXED)
-    told = imputer.fit_transform(X, y)[0]
+    labeled = imputer.fit_transform(X, y)[0]
     np.testing.assert_allclose(imputer.transform(X[:1])[0], imputer.location_[:13])
     means = np.array([np.nanmean(X[y == c], axis=0) for c in range(3)])
-    distances = np.linalg.norm((means - told) / np.nanstd(X, axis=0), axis=1)
+    distances = np.linalg.norm((means - labeled) / np.nanstd(X, axis=0), axis=1)
     assert distances.argmin() == y[0]
 
 
-def test_kernels_are_those_of_the_landmarks(wine):
+def test_kernels_are_between_landmarks(wine):
     X, y, _ = wine
     imputer = SupervisedKernelImputer(max_landmarks=60, random_state=0).fit(X, y)
     assert imputer.kernel_.shape == (60, 60)
@@ -388,20 +397,20 @@ def test_kernels_are_those_of_the_landmarks(wine):
     assert targets.dual_coef_.shape == (178, 1)
 
 
-def test_many_rows_are_fitted_by_samples(monkeypatch, wine):
-    X, y, holes = wine
-    monkeypatch.setattr("sklearn_ext.impute._gaussian_model._FIT_ROWS", 120)
-    monkeypatch.setattr("sklearn_ext.impute._gaussian_model._CHOICE_ROWS", 90)
+def test_large_data_are_fitted_on_random_subsets(monkeypatch, wine):
+    X, y, missing = wine
+    monkeypatch.setattr("sklearn_ext.impute.gaussian._gaussian_imputer._FIT_SAMPLES", 120)
+    monkeypatch.setattr("sklearn_ext.impute.gaussian._gaussian_imputer._CHOICE_SAMPLES", 90)
     imputer = SupervisedKernelImputer(max_landmarks=50, random_state=0)
-    filled = imputer.fit_transform(X, y)
+    imputed = imputer.fit_transform(X, y)
     scale, complete = np.nanstd(X, axis=0), load_wine().data
-    assert nrmse(filled / scale, complete / scale, holes) < 0.2
+    assert nrmse(imputed / scale, complete / scale, missing) < 0.2
 
 
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
-def test_a_pipeline_is_no_worse_than_with_column_means(load):
+def test_a_pipeline_is_as_accurate_as_with_column_means(load):
     X, y = load(return_X_y=True)
-    X, _ = with_holes(X, 0.5, 0)
+    X, _ = with_missing(X, 0.5, 0)
 
     def accuracy(imputer):
         return cross_val_score(make_pipeline(imputer, StandardScaler(), SVC()), X, y).mean()
@@ -411,16 +420,16 @@ def test_a_pipeline_is_no_worse_than_with_column_means(load):
 
 
 def test_labels_of_another_length_are_refused():
-    with pytest.raises(ValueError, match="X with 5 rows and y with 4"):
+    with pytest.raises(ValueError, match="X with 5 samples and y with 4"):
         SupervisedKernelImputer().fit(np.random.RandomState(0).randn(5, 2), [0, 1, 0, 1])
 
 
-def test_numba_works_on_the_cpu_only():
+def test_numba_requires_the_cpu():
     with pytest.raises(ValueError, match="engine='numba' computes on the CPU only"):
         SupervisedKernelImputer(engine="numba", device="cuda").fit([[1.0], [2.0]])
 
 
-def test_verbose_says_what_was_done(capsys, wine):
+def test_verbose_prints_the_number_of_iterations(capsys, wine):
     X, y, _ = wine
     SupervisedKernelImputer(verbose=1, random_state=0).fit(X, y)
     assert "entries missing" in capsys.readouterr().out

@@ -1,15 +1,9 @@
 import numpy as np
 import pytest
-from sklearn.svm import SVC
 
-from sklearn_ext.impute._dual_machines import ridge_duals, svm_duals
-from sklearn_ext.impute._incomplete_kernel import expected_kernel
-from sklearn_ext.impute._kernel_correction import (
-    correct_kernel,
-    optimal_factor,
-    worst_perturbation,
-)
-from tests.impute.tables import ENGINES
+from sklearn_ext.impute import correct_kernel, expected_gaussian_kernel
+from sklearn_ext.impute.published import svm_duals
+from sklearn_ext.impute.published._kernel_correction import optimal_factor, worst_perturbation
 
 
 @pytest.fixture
@@ -17,15 +11,15 @@ def problem():
     rng = np.random.RandomState(0)
     Z, V = rng.rand(50, 3), 0.1 * rng.rand(50, 3) * (rng.rand(50, 3) < 0.4)
     y = np.where(Z[:, 0] + 0.2 * rng.randn(50) > 0.5, 1.0, -1.0)
-    return expected_kernel(ENGINES[0], Z, V, 2.0), y[:, None]
+    return expected_gaussian_kernel(Z, V, 2.0), y[:, None]
 
 
 def value(base, factor, perturbation, a, eta):
-    """What the objective has that depends on the factor or the perturbation."""
+    """The terms of the objective that depend on the factor or the perturbation."""
     return -0.5 * np.sum((a @ a.T) * base * factor * perturbation) + eta * np.sum((factor - 1) ** 2)
 
 
-def test_the_factor_is_optimal(problem):
+def test_the_factor_minimizes_the_objective(problem):
     base, y = problem
     a, _ = svm_duals(base, y, 1.0)
     ones = np.ones_like(base)
@@ -52,7 +46,7 @@ def test_the_perturbation_is_the_worst_in_its_ball(problem):
 
 
 @pytest.mark.parametrize("kappa", [0.1, 0.5, 1.0])
-def test_the_corrected_kernel_is_positive_semidefinite_and_nonnegative(problem, kappa):
+def test_the_corrected_kernel_is_psd_and_nonnegative(problem, kappa):
     base, y = problem
     corrected = correct_kernel(base, lambda K: svm_duals(K, y, 1.0), kappa)
     kernel = base * corrected.factor
@@ -63,7 +57,7 @@ def test_the_corrected_kernel_is_positive_semidefinite_and_nonnegative(problem, 
     assert corrected.factor[apart].min() < 1.0 - kappa / 4.0
 
 
-def test_no_correction_is_the_base_kernel_and_a_small_one_is_close(problem):
+def test_small_kappa_changes_little_and_zero_nothing(problem):
     base, y = problem
 
     def solve(K):
@@ -85,40 +79,8 @@ def test_the_correction_separates_classes_better(problem):
     assert dual_value(kernel, a) < dual_value(base, plain)
 
 
-def test_machines_are_those_of_scikit_learn(problem):
-    base, y = problem
-    svc = SVC(kernel="precomputed").fit(base, y[:, 0])
-    a, b = svm_duals(base, y, 1.0)
-    np.testing.assert_allclose(base @ a[:, 0] + b, svc.decision_function(base), atol=1e-10)
-
-
-def test_rows_without_label_have_no_weight(problem):
-    base, y = problem
-    some = y.copy()
-    some[::3] = 0.0
-    a, b = svm_duals(base, some, 1.0)
-    np.testing.assert_array_equal(a[::3], 0.0)
-    known = some[:, 0] != 0
-    alone, b_alone = svm_duals(base[np.ix_(known, known)], y[known], 1.0)
-    np.testing.assert_allclose(a[known], alone)
-    np.testing.assert_allclose(b, b_alone)
-
-
-def test_ridge_duals_solve_their_system(problem):
-    base, y = problem
-    targets = np.hstack((y, 2.0 * y + 1.0))
-    targets[::4] = np.nan
-    a, b = ridge_duals(base, targets, 2.0)
-    np.testing.assert_array_equal(a[::4], 0.0)
-    known = ~np.isnan(targets[:, 0])
-    np.testing.assert_allclose(
-        (base[np.ix_(known, known)] + 0.25 * np.eye(known.sum())) @ a[known] + b, targets[known]
-    )
-
-
-def test_a_class_without_rows_gets_a_machine_that_says_so(problem):
-    base, y = problem
-    a, b = svm_duals(base, np.hstack((y, -np.ones((50, 1)))), 1.0)
-    expected, b_expected = svm_duals(base, y, 1.0)
-    np.testing.assert_array_equal(a, np.hstack((expected, np.zeros((50, 1)))))
-    np.testing.assert_array_equal(b, [*b_expected, -1.0])
+def test_a_kernel_without_labels_stays_as_it_is(problem):
+    base, _ = problem
+    corrected = correct_kernel(base, None, 0.5)
+    np.testing.assert_array_equal(corrected.initial * corrected.factor, base)
+    assert corrected.dual_coef.shape == (50, 0)

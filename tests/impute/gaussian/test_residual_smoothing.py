@@ -1,51 +1,30 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.impute._held_out_choice import SHRINKAGES, choose_shrinkage, hide
-from sklearn_ext.impute._residual_smoothing import (
+from sklearn_ext.impute.gaussian._residual_smoothing import (
     Smoothing,
     choose_smoothing,
     make_anchors,
     smooth,
 )
 from sklearn_ext.utils._held_out import hide_entries
-from tests.impute.tables import ENGINES, correlated, covariance, with_holes
+from tests.impute.tables import ENGINES, correlated, covariance, with_missing
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 
 
-def test_strong_correlations_ask_for_little_shrinkage_and_none_for_much():
-    rng = np.random.RandomState(0)
-    common = rng.randn(400, 1)
-    related = np.hstack([common + 0.1 * rng.randn(400, 1) for _ in range(5)])
-    unrelated = rng.randn(40, 8)
-    chosen = []
-    for X in (related, unrelated):
-        X, _ = with_holes(X, 0.3, 1)
-        hidden = hide_entries(X, 0.2, rng)
-        chosen.append(choose_shrinkage(ENGINES[0], X, hidden, max_iter=30, tol=1e-3))
-    assert chosen[0] <= 0.02
-    assert chosen[1] == SHRINKAGES[0]
-
-
-def test_labels_are_not_hidden():
-    X = np.zeros((4, 3))
-    hidden = np.ones((4, 2), dtype=bool)
-    np.testing.assert_array_equal(np.isnan(hide(X, hidden)).all(axis=0), [True, True, False])
-
-
 @every_engine
-def test_smoothing_is_the_kernel_regression_of_residuals(engine):
+def test_smoothing_is_kernel_regression_of_residuals(engine):
     X = correlated(25, 4, 2)
     mean, cov = covariance(4, 3)
     unit = np.array([1.0, 2.0, 0.5, 3.0])
     anchors = make_anchors(engine, X[:15], mean, cov, unit)
     Z, V = engine.posterior(engine.table(X), mean, cov)
-    holes = np.isnan(X)
-    shift = smooth(engine, Z, V, holes, anchors, Smoothing(0.4, 0.7), unit)
+    missing = np.isnan(X)
+    shift = smooth(engine, Z, V, missing, anchors, Smoothing(0.4, 0.7), unit)
     z, v = Z / unit, V / unit**2
     expected = np.zeros(X.shape)
-    for i, p in np.argwhere(holes):
+    for i, p in np.argwhere(missing):
         total, mass = 0.0, 0.7
         for j in range(15):
             if anchors.observed[j, p]:
@@ -57,7 +36,7 @@ def test_smoothing_is_the_kernel_regression_of_residuals(engine):
     np.testing.assert_allclose(shift, expected, atol=1e-12)
 
 
-def test_residuals_are_those_of_entries_left_out():
+def test_residuals_are_those_of_left_out_entries():
     X = correlated(25, 4, 4)
     mean, cov = covariance(4, 5)
     engine = ENGINES[0]
@@ -77,11 +56,11 @@ def choice_for(X):
     return choose_smoothing(ENGINES[0], X, 0.02, hidden, unit, max_iter=30, tol=1e-3)
 
 
-def test_smoothing_is_on_for_curved_surfaces_and_off_for_gaussian_rows():
+def test_smoothing_is_on_for_curved_data_and_off_for_gaussian():
     rng = np.random.RandomState(0)
     u, v = rng.uniform(-1, 1, (2, 300))
     surface = np.column_stack((u, v, u * v, u**2 - v**2))
     surface = (surface - surface.mean(axis=0)) / surface.std(axis=0)
-    assert choice_for(with_holes(surface, 0.1, 0)[0]) is not None
+    assert choice_for(with_missing(surface, 0.1, 0)[0]) is not None
     gaussian = rng.randn(300, 4) @ rng.randn(4, 4)
-    assert choice_for(with_holes(gaussian / gaussian.std(axis=0), 0.3, 1)[0]) is None
+    assert choice_for(with_missing(gaussian / gaussian.std(axis=0), 0.3, 1)[0]) is None

@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
 
-from sklearn_ext.impute._gaussian_em import fit_gaussian, observed_moments, shrink
-from sklearn_ext.impute._gaussian_engine_numba import NumbaEngine
-from sklearn_ext.impute._missing_patterns import group_rows
+from sklearn_ext.impute import conditional_gaussian
+from sklearn_ext.impute.gaussian import make_engine
+from sklearn_ext.impute.gaussian._em import fit_gaussian
+from sklearn_ext.impute.gaussian._missing_patterns import group_samples
 from tests.impute.tables import ENGINES, correlated, covariance
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 
 
 def conditional(x, mean, cov):
-    """Mean and covariance of the holes of one row, by the textbook formula."""
+    """Mean and covariance of the missing values of one sample, by the textbook formula."""
     o, m = ~np.isnan(x), np.isnan(x)
     W = np.linalg.solve(cov[np.ix_(o, o)], cov[np.ix_(o, m)]).T
     z = x.copy()
@@ -21,20 +21,20 @@ def conditional(x, mean, cov):
     return z, C
 
 
-def test_rows_are_grouped_by_pattern():
+def test_samples_are_grouped_by_pattern():
     X = correlated(40, 11, 0)
-    patterns = group_rows(~np.isnan(X))
-    np.testing.assert_array_equal(patterns.observed[patterns.of_row], ~np.isnan(X))
+    patterns = group_samples(~np.isnan(X))
+    np.testing.assert_array_equal(patterns.observed[patterns.of_sample], ~np.isnan(X))
     assert len(np.unique(patterns.observed, axis=0)) == len(patterns.observed)
     np.testing.assert_array_equal(np.sort(patterns.order), np.arange(40))
     sizes = np.diff(patterns.starts)
     expected = np.repeat(np.arange(len(sizes)), sizes)
-    np.testing.assert_array_equal(patterns.of_row[patterns.order], expected)
+    np.testing.assert_array_equal(patterns.of_sample[patterns.order], expected)
 
 
 @every_engine
 @pytest.mark.parametrize("ratio", [0.15, 0.5, 0.85])  # both forms of the conditional law
-def test_conditional_moments_follow_the_textbook(engine, ratio):
+def test_conditional_moments_match_the_textbook_formula(engine, ratio):
     X = correlated(50, 6, 1, ratio)
     mean, cov = covariance(6, 2)
     expected = [conditional(x, mean, cov) for x in X]
@@ -48,8 +48,18 @@ def test_conditional_moments_follow_the_textbook(engine, ratio):
     np.testing.assert_allclose(second, R.T @ R + sum(C for _, C in expected), atol=1e-9)
 
 
+def test_the_public_function_is_what_the_engine_computes():
+    X = correlated(50, 6, 1)
+    mean, cov = covariance(6, 2)
+    law = conditional_gaussian(X, mean, cov)
+    expected = [conditional(x, mean, cov) for x in X]
+    np.testing.assert_allclose(law.completed, [z for z, _ in expected], atol=1e-10)
+    np.testing.assert_allclose(law.variances, [np.diag(C) for _, C in expected], atol=1e-10)
+    np.testing.assert_allclose(law.covariance_sum, sum(C for _, C in expected), atol=1e-9)
+
+
 @every_engine
-def test_draws_have_the_conditional_law(engine):
+def test_draws_have_the_conditional_mean_and_covariance(engine):
     x = np.array([np.nan, 0.3, np.nan, -1.0, np.nan])
     mean, cov = covariance(5, 3)
     z, C = conditional(x, mean, cov)
@@ -62,7 +72,7 @@ def test_draws_have_the_conditional_law(engine):
 
 
 @every_engine
-def test_leaving_an_entry_out_is_hiding_it(engine):
+def test_leave_one_out_equals_hiding_the_entry(engine):
     X = correlated(30, 5, 4)
     mean, cov = covariance(5, 5)
     predicted = engine.leave_one_out(engine.table(X), mean, cov)
@@ -93,67 +103,13 @@ def test_engines_agree():
         np.testing.assert_allclose(a, b, atol=1e-8)
 
 
-def test_threads_change_nothing(monkeypatch):
-    monkeypatch.setattr("sklearn_ext.impute._gaussian_engine_numba._BLOCK_COST", 500.0)
+def test_results_do_not_depend_on_threads(monkeypatch):
+    monkeypatch.setattr("sklearn_ext.impute.gaussian._conditional._BLOCK_COST", 500.0)
     X = correlated(200, 6, 8)
     mean, cov = covariance(6, 9)
-    one, four = NumbaEngine(), NumbaEngine(n_jobs=4)
+    one, four = make_engine(), make_engine(n_jobs=4)
     assert len(one.table(X).blocks) > 4
     for a, b in zip(
         one.moments(one.table(X), mean, cov), four.moments(four.table(X), mean, cov), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-
-
-@every_engine
-def test_without_holes_it_is_the_sample_mean_and_covariance(engine):
-    X = np.random.RandomState(0).randn(50, 4) @ np.random.RandomState(1).randn(4, 4)
-    fit = fit_gaussian(engine, X, 0.0)
-    np.testing.assert_allclose(fit.mean, X.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(fit.cov, np.cov(X.T, bias=True), rtol=2e-6, atol=1e-12)
-    assert len(fit.changes) == 2
-
-
-@every_engine
-def test_with_infinite_shrinkage_holes_get_column_means(engine):
-    X = correlated(60, 4, 10)
-    fit = fit_gaussian(engine, X, 1e12, max_iter=200, tol=1e-12)
-    Z, _ = engine.posterior(engine.table(X), fit.mean, fit.cov)
-    expected = np.where(np.isnan(X), np.nanmean(X, axis=0), X)
-    np.testing.assert_allclose(Z, expected, atol=1e-6)
-
-
-@every_engine
-def test_holes_in_one_column_are_filled_by_least_squares(engine):
-    rng = np.random.RandomState(0)
-    X = rng.randn(120, 4) @ rng.randn(4, 4)
-    X[:, 2] += rng.randn(120)
-    X[rng.rand(120) < 0.4, 2] = np.nan
-    fit = fit_gaussian(engine, X, 0.0, max_iter=500, tol=1e-8)
-    Z, _ = engine.posterior(engine.table(X), fit.mean, fit.cov)
-    known, others = ~np.isnan(X[:, 2]), np.delete(X, 2, axis=1)
-    line = LinearRegression().fit(others[known], X[known, 2])
-    np.testing.assert_allclose(Z[~known, 2], line.predict(others[~known]), atol=1e-3)
-
-
-def test_the_variance_of_holes_is_not_forgotten():
-    rng = np.random.RandomState(0)
-    X = rng.randn(3000, 1)
-    X[rng.rand(3000) < 0.7] = np.nan
-    fit = fit_gaussian(ENGINES[0], X, 0.0, max_iter=300, tol=1e-10)
-    assert fit.cov[0, 0] == pytest.approx(np.nanvar(X), rel=1e-4)
-
-
-def test_shrinkage_divides_covariances_and_keeps_variances():
-    _, cov = covariance(4, 11)
-    out = shrink(cov, 0.25, np.ones(4))
-    off = ~np.eye(4, dtype=bool)
-    np.testing.assert_allclose(out[off], cov[off] / 1.25)
-    np.testing.assert_allclose(np.diag(out), np.diag(cov) + 1e-6)
-
-
-def test_moments_of_columns_that_do_not_vary_or_are_empty_can_start_a_fit():
-    X = np.array([[1.0, np.nan, 2.0], [1.0, np.nan, 4.0]])
-    mean, variance = observed_moments(X)
-    np.testing.assert_array_equal(mean, [1.0, 0.0, 3.0])
-    np.testing.assert_array_equal(variance, [1.0, 1.0, 1.0])

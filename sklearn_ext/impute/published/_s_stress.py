@@ -1,11 +1,13 @@
-r"""Rows whose squared distances are close to given ones: the s-stress and its minimisation.
+r"""The s-stress of samples with given squared distances, and its minimization.
+
+The s-stress is minimized over the missing entries of X in the box [0, 1]:
 
 .. math:: S = \sum_{i \neq j} w_{ij} \bigl(\lVert x_i - x_j \rVert^2 - T_{ij}\bigr)^2
 
-over the holes of X, in the box [0, 1]. With :math:`R = D(X) - T` its gradient is
-:math:`8 (\mathrm{diag}((W \circ R) 1) X - (W \circ R) X)`. In one entry t = x_ip the stress is a
-quartic whose stationary points are the roots of a cubic, which has a closed form: a sweep over the
-entries needs no step size and never raises S.
+With :math:`R = D(X) - T`, its gradient is
+:math:`8 (\mathrm{diag}((W \circ R) 1) X - (W \circ R) X)`. As a function of one entry, the stress
+is a quartic whose stationary points are the roots of a cubic, which have a closed form. A sweep of
+exact coordinate steps therefore needs no step size and never raises S.
 """
 
 import math
@@ -14,36 +16,40 @@ import numpy as np
 from numba import njit
 from scipy.optimize import minimize
 
+from ...utils._typing import BoolArray, FloatArray
+
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
-def sqdist(X):
-    """Squared Euclidean distances between rows."""
+def sqdist(X: FloatArray) -> FloatArray:
+    """Compute squared Euclidean distances between samples."""
     norms = np.sum(X * X, axis=1)
     D = np.maximum(norms[:, None] + norms - 2.0 * X @ X.T, 0.0)
     np.fill_diagonal(D, 0.0)
     return D
 
 
-def target_sqdist(K, gamma):
-    r"""Squared distances :math:`-\log K / \gamma` that a Gaussian kernel stands for.
+def target_sqdist(K: FloatArray, gamma: float) -> FloatArray:
+    r"""Compute the squared distances :math:`-\log K / \gamma` of a Gaussian kernel.
 
-    A corrected kernel can have entries that no Gaussian kernel has: above one they give negative
-    targets, and of a negative one the real part of the logarithm is taken.
+    A corrected kernel can have entries that no Gaussian kernel has. Entries above one give negative
+    targets, and the logarithm of a negative entry is replaced by its real part.
     """
     T = -np.log(np.maximum(np.abs(K), 1e-300)) / gamma
     np.fill_diagonal(T, 0.0)
     return T
 
 
-def stress(X, T, W):
+def stress(X: FloatArray, T: FloatArray, W: FloatArray) -> tuple[float, FloatArray]:
     """Compute the s-stress and its gradient in X.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-    T, W : ndarrays of shape (n, n)
-        Targets and symmetric weights, both 0 on the diagonal.
+    T : ndarray of shape (n, n)
+        Squared distances to approximate, 0 on the diagonal.
+    W : ndarray of shape (n, n)
+        Symmetric weights, 0 on the diagonal.
 
     Returns
     -------
@@ -55,49 +61,74 @@ def stress(X, T, W):
     return float(np.sum(WR * R)), 8.0 * (WR.sum(axis=1)[:, None] * X - WR @ X)
 
 
-def fit_by_lbfgs(X, holes, T, W, *, max_iter=200):
-    """Minimise the stress over the holes in [0, 1] by L-BFGS-B, from where they are."""
+def fit_by_lbfgs(
+    X: FloatArray, missing: BoolArray, T: FloatArray, W: FloatArray, *, max_iter: int = 200
+) -> FloatArray:
+    """Minimize the stress over missing entries in [0, 1] by L-BFGS-B, starting from X."""
     X = X.copy()
-    if not holes.any():
+    if not missing.any():
         return X
 
-    def value_and_gradient(x):
-        X[holes] = x
+    def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
+        X[missing] = x
         value, gradient = stress(X, T, W)
-        return value, gradient[holes]
+        return value, gradient[missing]
 
     found = minimize(
-        value_and_gradient, X[holes], jac=True, method="L-BFGS-B",
-        bounds=[(0.0, 1.0)] * int(holes.sum()), options={"maxiter": max_iter},
+        value_and_gradient, X[missing], jac=True, method="L-BFGS-B",
+        bounds=[(0.0, 1.0)] * int(missing.sum()), options={"maxiter": max_iter},
     )  # fmt: skip
-    X[holes] = found.x
+    X[missing] = found.x
     return X
 
 
-def fit_by_coordinates(X, holes, T, W, *, max_sweeps=200, tol=1e-6):
-    """Minimise the stress over the holes by exact coordinate steps.
+def fit_by_coordinates(
+    X: FloatArray,
+    missing: BoolArray,
+    T: FloatArray,
+    W: FloatArray,
+    *,
+    max_sweeps: int = 200,
+    tol: float = 1e-6,
+) -> FloatArray:
+    """Minimize the stress over missing entries by exact coordinate steps.
 
-    Sweeps stop when no hole moves by more than `tol`.
+    Sweeps stop when no entry moves by more than `tol`.
     """
     X = np.ascontiguousarray(X, dtype=float).copy()
     for _ in range(max_sweeps):
-        if sweep_coordinates(X, holes, T, W) <= tol:
+        if sweep_coordinates(X, missing, T, W) <= tol:
             break
     return X
 
 
-def fit_row(x, holes, others, T, *, max_sweeps=200, tol=1e-6):
-    """Complete one row so that its squared distances to complete rows are close to T."""
+def fit_sample(
+    x: FloatArray,
+    missing: BoolArray,
+    others: FloatArray,
+    T: FloatArray,
+    *,
+    max_sweeps: int = 200,
+    tol: float = 1e-6,
+) -> FloatArray:
+    """Complete one sample so that its squared distances to complete samples are close to T."""
     x = x.copy()
     weights = np.ones(len(others))
     for _ in range(max_sweeps):
-        if _sweep_row(x, holes, others, T, weights) <= tol:
+        if _sweep_sample(x, missing, others, T, weights) <= tol:
             break
     return x
 
 
-def fit_as_published(X, holes, T, *, max_sweeps=20_000, tol=1e-5):
-    """Sweep over rows with one Adam step each, as the authors' program does.
+def fit_by_adam(
+    X: FloatArray,
+    missing: BoolArray,
+    T: FloatArray,
+    *,
+    max_sweeps: int = 20_000,
+    tol: float = 1e-5,
+) -> tuple[FloatArray, int, float]:
+    """Sweep over samples with one Adam step each, as the authors' program does.
 
     Returns
     -------
@@ -105,12 +136,12 @@ def fit_as_published(X, holes, T, *, max_sweeps=20_000, tol=1e-5):
     n_sweeps : int
     root_stress : float
     """
-    X = np.ascontiguousarray(np.where(holes, 0.5, X))
+    X = np.ascontiguousarray(np.where(missing, 0.5, X))
     first, second = np.zeros(X.shape), np.zeros(X.shape)
     root, t = np.inf, 0
     while t < max_sweeps:
         t += 1
-        _sweep_adam(X, holes, T, first, second, t)
+        _sweep_adam(X, missing, T, first, second, t)
         before, root = root, float(np.linalg.norm(sqdist(X) - T))
         if abs(before - root) < tol:
             break
@@ -118,7 +149,14 @@ def fit_as_published(X, holes, T, *, max_sweeps=20_000, tol=1e-5):
 
 
 @_jit
-def _sweep_adam(X, holes, T, first, second, t):
+def _sweep_adam(
+    X: FloatArray,
+    missing: BoolArray,
+    T: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    t: int,
+) -> None:
     n, d = X.shape
     rate = 0.1 / math.sqrt(t)
     gradient, gap = np.empty(d), np.empty(d)
@@ -134,7 +172,7 @@ def _sweep_adam(X, holes, T, first, second, t):
             for p in range(d):
                 gradient[p] += 4.0 * distance * gap[p]
         for p in range(d):
-            if holes[i, p]:
+            if missing[i, p]:
                 first[i, p] = 0.9 * first[i, p] + 0.1 * gradient[p]
                 second[i, p] = 0.999 * second[i, p] + 0.001 * gradient[p] ** 2
                 direction = first[i, p] / (1.0 - 0.9**t)
@@ -143,16 +181,22 @@ def _sweep_adam(X, holes, T, first, second, t):
 
 
 @_jit
-def sweep_coordinates(X, holes, T, W):
-    """Set each hole of X in turn to its best value; return the largest move."""
+def sweep_coordinates(X: FloatArray, missing: BoolArray, T: FloatArray, W: FloatArray) -> float:
+    """Set each missing entry of X in turn to its best value; return the largest move."""
     largest = 0.0
     for i in range(X.shape[0]):
-        largest = max(largest, _sweep_row(X[i], holes[i], X, T[i], W[i]))
+        largest = max(largest, _sweep_sample(X[i], missing[i], X, T[i], W[i]))
     return largest
 
 
 @_jit
-def _sweep_row(x, holes, others, T, weights):
+def _sweep_sample(
+    x: FloatArray,
+    missing: BoolArray,
+    others: FloatArray,
+    T: FloatArray,
+    weights: FloatArray,
+) -> float:
     m, d = others.shape
     rest = np.empty(m)
     for j in range(m):
@@ -161,7 +205,7 @@ def _sweep_row(x, holes, others, T, weights):
             rest[j] += (x[p] - others[j, p]) ** 2
     largest = 0.0
     for p in range(d):
-        if not holes[p]:
+        if not missing[p]:
             continue
         c3 = c2 = c1 = c0 = 0.0
         for j in range(m):
@@ -180,9 +224,9 @@ def _sweep_row(x, holes, others, T, weights):
 
 
 @_jit
-def best_entry(c3, c2, c1, c0):
-    """Minimiser in [0, 1] of the quartic whose derivative is 4 (c3 t^3 + c2 t^2 + c1 t + c0)."""
-    best, least = 0.0, 0.0  # the quartic is taken to be 0 at t = 0
+def best_entry(c3: float, c2: float, c1: float, c0: float) -> float:
+    """Minimize over [0, 1] the quartic with derivative 4 (c3 t^3 + c2 t^2 + c1 t + c0)."""
+    best, least = 0.0, 0.0  # the quartic is 0 at t = 0
     roots = np.empty(4)
     roots[3] = 1.0
     n_roots = _cubic_roots(c3, c2, c1, c0, roots)
@@ -190,7 +234,7 @@ def best_entry(c3, c2, c1, c0):
         if n_roots <= k < 3:
             continue
         t = roots[k]
-        for _ in range(2):  # Newton's method gives back the digits that the closed form lost
+        for _ in range(2):  # Newton's method restores the digits that the closed form lost
             slope = (3.0 * c3 * t + 2.0 * c2) * t + c1
             if k < 3 and slope > 0.0:
                 t -= (((c3 * t + c2) * t + c1) * t + c0) / slope
@@ -202,8 +246,8 @@ def best_entry(c3, c2, c1, c0):
 
 
 @_jit
-def _cubic_roots(c3, c2, c1, c0, roots):
-    """Write the real roots of a cubic; return how many there are."""
+def _cubic_roots(c3: float, c2: float, c1: float, c0: float, roots: FloatArray) -> int:
+    """Write the real roots of a cubic to `roots`; return their number."""
     if c3 <= 0.0:
         return 0
     shift = -c2 / (3.0 * c3)
@@ -212,7 +256,7 @@ def _cubic_roots(c3, c2, c1, c0, roots):
     discriminant = (q / 2.0) ** 2 + (p / 3.0) ** 3
     if discriminant > 0.0:
         half = math.sqrt(discriminant)
-        # The larger of the two cube roots does not cancel; their product is -p / 3.
+        # The larger cube root does not suffer from cancellation; the product of both is -p / 3.
         u = np.cbrt(-q / 2.0 - half if q > 0.0 else -q / 2.0 + half)
         roots[0] = shift + u - (p / (3.0 * u) if u != 0.0 else 0.0)
         return 1

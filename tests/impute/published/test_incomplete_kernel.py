@@ -1,16 +1,12 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.impute._incomplete_kernel import (
+from sklearn_ext.impute.published._incomplete_kernel import (
     common_sqdist,
-    expected_kernel,
     gaussian_kernel,
     missing_sqdist_bound,
     published_lower_bound,
 )
-from tests.impute.tables import ENGINES
-
-every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 
 
 @pytest.fixture
@@ -24,15 +20,15 @@ def pairs(n):
     return ((i, j) for i in range(n) for j in range(n))
 
 
-def test_common_distances_are_sums_over_features_that_both_rows_have(table):
+def test_common_distances_sum_over_common_features(table):
     X, observed = table
     expected = np.zeros((12, 12))
     for i, j in pairs(12):
         for p in range(5):
             if observed[i, p] and observed[j, p]:
                 expected[i, j] += (X[i, p] - X[j, p]) ** 2
-    holes_hold_anything = np.where(observed, X, 1e3)
-    D = common_sqdist(holes_hold_anything, observed)
+    with_arbitrary_missing = np.where(observed, X, 1e3)
+    D = common_sqdist(with_arbitrary_missing, observed)
     np.testing.assert_allclose(D, expected, atol=1e-12)
     other = common_sqdist(X[:4], observed[:4], X[4:], observed[4:])
     np.testing.assert_allclose(other, expected[:4, 4:], atol=1e-12)
@@ -40,7 +36,7 @@ def test_common_distances_are_sums_over_features_that_both_rows_have(table):
 
 
 @pytest.mark.parametrize("limits", [(0.0, 1.0), (np.full(5, -0.5), np.linspace(1, 2, 5))])
-def test_the_bound_is_the_farthest_corner_of_what_is_unknown(table, limits):
+def test_the_bound_is_the_farthest_corner(table, limits):
     X, observed = table
     low, high = (np.broadcast_to(v, 5) for v in limits)
     expected = np.zeros((12, 12))
@@ -56,7 +52,7 @@ def test_the_bound_is_the_farthest_corner_of_what_is_unknown(table, limits):
     np.testing.assert_allclose(F, expected, atol=1e-12)
 
 
-def test_the_complete_kernel_is_within_the_bounds(table):
+def test_the_kernel_of_complete_data_is_within_the_bounds(table):
     X, observed = table
     everywhere = np.ones_like(observed)
     for values in (X, np.where(observed, X, 0.0), np.where(observed, X, 1.0)):
@@ -67,37 +63,7 @@ def test_the_complete_kernel_is_within_the_bounds(table):
         assert (factor >= lower - 1e-12).all()
 
 
-def test_the_published_bound_counts_features_and_ignores_values(table):
+def test_the_published_bound_ignores_the_values(table):
     _, observed = table
     both = (~observed).astype(int) @ (~observed).T
     np.testing.assert_allclose(published_lower_bound(observed, 0.3), np.exp(-0.3 * (5 - both)))
-
-
-@every_engine
-def test_the_expected_kernel_is_the_mean_over_draws(engine):
-    rng = np.random.RandomState(1)
-    Z, V = rng.rand(6, 3), rng.rand(6, 3) * (rng.rand(6, 3) < 0.5)
-    draws = Z + np.sqrt(V) * rng.randn(1_000_000, 6, 3)
-    K = expected_kernel(engine, Z, V, 0.8)
-    for i, j in ((0, 1), (2, 3), (4, 5)):
-        sampled = np.exp(-0.8 * np.sum((draws[:, i] - draws[:, j]) ** 2, axis=1))
-        assert K[i, j] == pytest.approx(sampled.mean(), abs=1e-3)
-    np.testing.assert_array_equal(np.diag(K), 1.0)
-
-
-@every_engine
-def test_without_uncertainty_it_is_the_gaussian_kernel(engine, table):
-    X, observed = table
-    K = expected_kernel(engine, X, np.zeros_like(X), 1.3)
-    D = common_sqdist(X, np.ones_like(observed))
-    np.testing.assert_allclose(K, gaussian_kernel(D, 1.3), atol=1e-12)
-
-
-@pytest.mark.parametrize("gamma", [0.1, 1.0, 5.0, 50.0])
-def test_the_expected_kernel_is_positive_semidefinite_where_the_common_one_is_not(gamma):
-    rng = np.random.RandomState(2)
-    Z, V = rng.rand(60, 4), rng.rand(60, 4) * (rng.rand(60, 4) < 0.5)
-    K = expected_kernel(ENGINES[0], Z, V, gamma)
-    assert np.linalg.eigvalsh(K).min() >= -1e-10
-    common = gaussian_kernel(common_sqdist(Z, V == 0), gamma)
-    assert np.linalg.eigvalsh(common).min() < -0.01

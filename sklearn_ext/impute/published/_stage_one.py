@@ -1,19 +1,21 @@
-r"""Stage I as published: a kernel corrected by labels, against a worst-case perturbation.
+r"""Stage I of the paper: a kernel corrected by labels, against a worst-case perturbation.
 
-With :math:`A = a a^T`, :math:`a = \alpha \circ y`,
+With :math:`A = a a^T` and :math:`a = \alpha \circ y`, the problem is
 
 .. math::
     \min_{K_D} \max_{\alpha, E}\ 1^T \alpha - \tfrac12 a^T (K_o \circ K_D \circ E) a
         + \eta \lVert K_D - J \rVert_F^2
 
 under :math:`0 \leq \alpha \leq C`, :math:`y^T \alpha = 0`, :math:`\lVert E - J \rVert_F \leq r`,
-bounds on :math:`K_D`, and a positive semidefinite product. Its gradients are
+bounds on :math:`K_D`, and a positive semidefinite product. The gradients in :math:`K_D`, E and
+:math:`\alpha` are
 
 .. math::
     2 \eta (K_D - J) - \tfrac12 A \circ K_o \circ E, \qquad
     -\tfrac12 A \circ K_o \circ K_D, \qquad
-    1 - y \circ (K (y \circ \alpha)).
+    1 - y \circ (K (y \circ \alpha)),
 
+with :math:`K = K_o \circ K_D \circ E`.
 The iteration follows the authors' program step by step: three Adam steps, each followed by its
 projection.
 
@@ -26,34 +28,36 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import eigh
 
-from ._dual_machines import svm_duals
+from ...utils._typing import FloatArray
+from ._kernel_machines import svm_duals
 
 _SMALLEST_ENTRY = 1e-8
 _SMALLEST_ALPHA = 1e-5
 
 
 class StageOne(NamedTuple):
-    r"""Outcome of stage I.
+    r"""Result of stage I.
 
-    ``kernel`` is :math:`K_o \circ K_D`, without the perturbation; the two intercepts are the
-    mean over all support vectors, as published, and over the free ones.
+    ``kernel`` is :math:`K_o \circ K_D`, without the perturbation. ``published_intercept`` is the
+    mean over all support vectors, as in the paper; ``intercept`` is the mean over the free ones.
     """
 
-    kernel: np.ndarray
-    factor: np.ndarray
-    dual_coef: np.ndarray
+    kernel: FloatArray
+    factor: FloatArray
+    dual_coef: FloatArray
     published_intercept: float
     intercept: float
-    objective: list
+    objective: list[float]
 
 
 class Adam:
     """Adam's direction, scaled by 0.1 / sqrt(t) at step t."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: int | tuple[int, ...]) -> None:
         self._first, self._second, self._t = np.zeros(shape), np.zeros(shape), 0
 
-    def step(self, gradient):
+    def step(self, gradient: FloatArray) -> FloatArray:
+        """Update the moments by a gradient; return the scaled direction."""
         self._t += 1
         self._first += 0.1 * (gradient - self._first)
         self._second += 0.001 * (gradient**2 - self._second)
@@ -61,18 +65,31 @@ class Adam:
         return rate * self._first / (np.sqrt(self._second / (1.0 - 0.999**self._t)) + 1e-8)
 
 
-def factor_gradient(common, factor, perturbation, a, eta):
-    """Gradient of the objective in K_D."""
+def factor_gradient(
+    common: FloatArray,
+    factor: FloatArray,
+    perturbation: FloatArray,
+    a: FloatArray,
+    eta: float,
+) -> FloatArray:
+    """Compute the gradient of the objective in K_D."""
     return 2.0 * eta * (factor - 1.0) - 0.5 * np.outer(a, a) * common * perturbation
 
 
-def perturbation_gradient(common, factor, a):
-    """Gradient of the objective in E."""
+def perturbation_gradient(common: FloatArray, factor: FloatArray, a: FloatArray) -> FloatArray:
+    """Compute the gradient of the objective in E."""
     return -0.5 * np.outer(a, a) * common * factor
 
 
-def objective(common, factor, perturbation, alpha, y, eta):
-    """Value of the objective."""
+def objective(
+    common: FloatArray,
+    factor: FloatArray,
+    perturbation: FloatArray,
+    alpha: FloatArray,
+    y: FloatArray,
+    eta: float,
+) -> float:
+    """Compute the objective."""
     a = alpha * y
     return (
         alpha.sum()
@@ -81,10 +98,10 @@ def objective(common, factor, perturbation, alpha, y, eta):
     )
 
 
-def project_kernel(K):
-    """Clip the spectrum at 0, bring the diagonal to one, floor the entries.
+def project_kernel(K: FloatArray) -> FloatArray:
+    """Clip the spectrum at 0, set the diagonal to one, and raise small entries.
 
-    The last two come after the projection: the result is only nearly positive semidefinite.
+    The last two steps follow the projection, so the result is only nearly positive semidefinite.
     """
     K = clip_spectrum((K + K.T) / 2.0, 0.0)
     K /= np.mean(np.diag(K))
@@ -92,11 +109,11 @@ def project_kernel(K):
     return np.maximum(K, _SMALLEST_ENTRY)
 
 
-def clip_spectrum(K, floor):
-    """Raise eigenvalues below the floor to it."""
+def clip_spectrum(K: FloatArray, floor: float) -> FloatArray:
+    """Raise eigenvalues below a floor to the floor."""
     values, vectors = eigh(K, driver="evd", check_finite=False)
     low = np.searchsorted(values, floor)
-    if low <= len(values) // 2:  # add what is missing, or build from what is left
+    if low <= len(values) // 2:  # correct the few low ones, or rebuild from the others
         V = vectors[:, :low]
         return K + (V * (floor - values[:low])) @ V.T
     V = vectors[:, low:]
@@ -105,18 +122,18 @@ def clip_spectrum(K, floor):
     return out
 
 
-def project_alpha(x, y, C):
+def project_alpha(x: FloatArray, y: FloatArray, C: float) -> FloatArray:
     r"""Project onto :math:`\{0 \leq \alpha \leq C,\ y^T \alpha = 0\}`.
 
-    The projection is clip(x + t y, 0, C) with the root t of the monotone, piecewise linear
-    :math:`y^T \mathrm{clip}(x + t y, 0, C)`. Its breaks are sorted; the root lies between the two
-    where the sign changes, and there it is exact.
+    The projection is clip(x + t y, 0, C), where t is the root of the monotone, piecewise linear
+    function :math:`y^T \mathrm{clip}(x + t y, 0, C)`. A search over its sorted breaks finds the
+    linear piece that contains the root, on which the root is exact.
     """
     signed = y != 0
     s, z = y[signed], x[signed]
     breaks = np.sort(np.concatenate((-s * z, s * (C - z))))
 
-    def slack(t):
+    def slack(t: float) -> float:
         return s @ np.clip(z + t * s, 0.0, C)
 
     low, high = 0, len(breaks) - 1
@@ -133,7 +150,17 @@ def project_alpha(x, y, C):
     return np.clip(x + t * y, 0.0, C)
 
 
-def run_stage_one(common, lower, y, *, C, eta, radius, max_iter=10_000, tol=1e-4):
+def run_stage_one(
+    common: FloatArray,
+    lower: FloatArray,
+    y: FloatArray,
+    *,
+    C: float,
+    eta: float,
+    radius: float,
+    max_iter: int = 10_000,
+    tol: float = 1e-4,
+) -> StageOne:
     """Iterate until alpha moves by less than `tol`, then solve the dual exactly.
 
     Parameters
@@ -141,10 +168,15 @@ def run_stage_one(common, lower, y, *, C, eta, radius, max_iter=10_000, tol=1e-4
     common : ndarray of shape (n, n)
         The kernel on common features, positive everywhere.
     lower : ndarray of shape (n, n)
-        Lower bound of K_D; the upper bound is one.
+        Lower bound of K_D. The upper bound is one.
     y : ndarray of shape (n,)
-        +1, -1, or 0 for a row without label.
-    C, eta, radius : float
+        +1 or -1, and 0 for a sample without label.
+    C : float
+        Penalty of the machine.
+    eta : float
+        Weight of the penalty on K_D.
+    radius : float
+        Radius of the perturbation E.
     max_iter : int
     tol : float
 
@@ -192,13 +224,16 @@ def run_stage_one(common, lower, y, *, C, eta, radius, max_iter=10_000, tol=1e-4
     )
 
 
-def free_intercept(rest, dual_coef, y, C):
-    """Mean of y - K a over free support vectors; without any, the middle of what is feasible."""
+def free_intercept(rest: FloatArray, dual_coef: FloatArray, y: FloatArray, C: float) -> float:
+    """Average y - K a over free support vectors.
+
+    Without free support vectors, the intercept is the middle of the feasible interval.
+    """
     alpha = np.abs(dual_coef)
     free = (alpha > 0.0) & (alpha < C * (1.0 - 1e-6))
     if free.any():
         return float(np.mean(rest[free]))
-    # b >= rest where alpha of y = +1 may still grow or alpha of y = -1 still shrink; else <=.
+    # b >= rest where alpha can grow for y = +1 or shrink for y = -1; b <= rest elsewhere.
     grows = np.where(y > 0, alpha == 0.0, alpha > 0.0) & (y != 0)
     shrinks = np.where(y > 0, alpha > 0.0, alpha == 0.0) & (y != 0)
     return float((np.max(rest[grows]) + np.min(rest[shrinks])) / 2.0)

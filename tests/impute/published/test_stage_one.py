@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
-from sklearn_ext.impute._incomplete_kernel import (
+from sklearn_ext.impute.published._incomplete_kernel import (
     common_sqdist,
     gaussian_kernel,
     missing_sqdist_bound,
 )
-from sklearn_ext.impute._published_stage_one import (
+from sklearn_ext.impute.published._stage_one import (
     clip_spectrum,
     factor_gradient,
     free_intercept,
@@ -31,7 +31,7 @@ def problem():
     return common, lower, y
 
 
-def test_gradients_are_those_of_the_objective(problem):
+def test_gradients_match_central_differences(problem):
     common, _, y = problem
     rng = np.random.RandomState(1)
     K, E, alpha = 1 + 0.1 * rng.randn(24, 24), 1 + 0.1 * rng.randn(24, 24), rng.rand(24)
@@ -72,7 +72,7 @@ def test_the_projection_of_alpha_is_feasible_and_nearest():
         assert alpha.min() >= 0.0
         assert alpha.max() <= C
         assert abs(y @ alpha) <= 1e-12 * n
-        for _ in range(20):  # an independent feasible point: as much weight on either class
+        for _ in range(20):  # another feasible point, with the same weight on either class
             other = rng.uniform(0.0, C, n)
             plus, minus = other[y > 0].sum(), other[y < 0].sum()
             other[y > 0] *= min(1.0, minus / plus)
@@ -80,13 +80,13 @@ def test_the_projection_of_alpha_is_feasible_and_nearest():
             assert np.linalg.norm(alpha - x) <= np.linalg.norm(other - x) + 1e-12
 
 
-def test_rows_without_label_do_not_enter_the_projection():
+def test_the_projection_ignores_samples_without_label():
     y = np.array([1.0, -1.0, 0.0])
     np.testing.assert_allclose(project_alpha(np.array([0.5, 0.3, 9.0]), y, 1.0), [0.4, 0.4, 1.0])
 
 
 @pytest.mark.parametrize("floor", [0.0, 1e-8, 0.5])
-def test_clipping_the_spectrum(floor):
+def test_clip_spectrum_raises_low_eigenvalues(floor):
     A = np.random.RandomState(0).randn(15, 15)
     for K in (A + A.T, A @ A.T - 0.1 * np.eye(15), -(A @ A.T)):
         values, vectors = np.linalg.eigh(K)
@@ -94,7 +94,7 @@ def test_clipping_the_spectrum(floor):
         np.testing.assert_allclose(clip_spectrum(K, floor), expected, atol=1e-10)
 
 
-def test_projected_kernels_have_a_unit_diagonal_and_positive_entries():
+def test_projected_kernels_have_unit_diagonal():
     A = np.random.RandomState(0).randn(15, 15)
     K = project_kernel(A)
     np.testing.assert_array_equal(np.diag(K), 1.0)
@@ -103,7 +103,7 @@ def test_projected_kernels_have_a_unit_diagonal_and_positive_entries():
 
 
 @pytest.mark.parametrize("C", [0.05, 1.0])
-def test_the_intercept_is_that_of_the_machine(problem, C):
+def test_the_intercept_is_that_of_scikit_learn(problem, C):
     common, _, y = problem
     K = clip_spectrum(common, 1e-8)
     machine = SVC(kernel="precomputed", C=C, tol=1e-10).fit(K, y)
@@ -113,7 +113,7 @@ def test_the_intercept_is_that_of_the_machine(problem, C):
     assert b == pytest.approx(machine.intercept_[0], abs=1e-5)
 
 
-def test_stage_one_cuts_similarities_between_classes(problem):
+def test_stage_one_lowers_similarities_between_classes(problem):
     common, lower, y = problem
     options = {"C": 1.0, "eta": 1.0, "radius": 0.5, "max_iter": 30}
     stage = run_stage_one(common, lower, y, **options)
@@ -125,7 +125,7 @@ def test_stage_one_cuts_similarities_between_classes(problem):
     assert abs(stage.dual_coef.sum()) < 1e-8
 
 
-def test_a_row_without_label_gets_no_weight(problem):
+def test_a_sample_without_label_gets_no_weight(problem):
     common, lower, y = problem
     y = y.copy()
     y[:4] = 0.0
@@ -133,7 +133,7 @@ def test_a_row_without_label_gets_no_weight(problem):
     np.testing.assert_array_equal(stage.dual_coef[:4], 0.0)
 
 
-def test_it_stops_when_alpha_rests(problem):
+def test_it_stops_when_alpha_changes_little(problem):
     common, lower, y = problem
     options = {"C": 1.0, "eta": 5.0, "radius": 0.0}
     stage = run_stage_one(common, lower, y, **options, tol=0.5)

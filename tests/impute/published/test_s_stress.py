@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import pairwise_distances
 
-from sklearn_ext.impute._s_stress import (
+from sklearn_ext.impute.published._s_stress import (
     best_entry,
-    fit_as_published,
+    fit_by_adam,
     fit_by_coordinates,
     fit_by_lbfgs,
-    fit_row,
+    fit_sample,
     sqdist,
     stress,
     sweep_coordinates,
@@ -26,21 +26,21 @@ def problem():
     return X, rng.rand(30, 4) < 0.2, W
 
 
-def test_distances_and_targets_are_inverse_to_the_kernel(problem):
+def test_target_distances_invert_the_kernel(problem):
     X, _, _ = problem
     D = sqdist(X)
     np.testing.assert_allclose(D, pairwise_distances(X) ** 2, atol=1e-12)
     np.testing.assert_allclose(target_sqdist(np.exp(-0.3 * D), 0.3), D, atol=1e-12)
 
 
-def test_targets_of_entries_that_no_kernel_has_are_finite():
+def test_targets_are_finite_for_invalid_kernel_entries():
     K = np.array([[1.0, 1.5], [1.5, 1.0]])
     T = target_sqdist(K, 2.0)
     assert T[0, 1] == pytest.approx(-np.log(1.5) / 2.0)
     assert np.isfinite(target_sqdist(np.array([[1.0, 0.0], [-0.2, 1.0]]), 1.0)).all()
 
 
-def test_the_gradient_is_that_of_the_stress(problem):
+def test_the_gradient_matches_central_differences(problem):
     X, _, W = problem
     T = np.random.RandomState(1).rand(30, 30)
     T = T + T.T
@@ -54,7 +54,7 @@ def test_the_gradient_is_that_of_the_stress(problem):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_best_entry_is_never_above_a_grid():
+def test_the_best_entry_is_never_worse_than_a_grid():
     rng = np.random.RandomState(0)
     t = np.linspace(0.0, 1.0, 2001)
     for _ in range(500):
@@ -70,39 +70,39 @@ def test_the_best_entry_is_never_above_a_grid():
 
 
 def test_coordinate_sweeps_never_raise_the_stress(problem):
-    X, holes, W = problem
+    X, missing, W = problem
     rng = np.random.RandomState(2)
     T = sqdist(X) + 0.3 * rng.randn(30, 30)
     T = (T + T.T) / 2.0
     np.fill_diagonal(T, 0.0)
-    start = np.where(holes, rng.rand(30, 4), X)
+    start = np.where(missing, rng.rand(30, 4), X)
     values = [stress(start, T, W)[0]]
     for _ in range(10):
-        sweep_coordinates(start, holes, T, W)
+        sweep_coordinates(start, missing, T, W)
         values.append(stress(start, T, W)[0])
     assert (np.diff(values) <= 1e-10).all()
     assert values[-1] < values[0]
-    np.testing.assert_array_equal(start[~holes], X[~holes])
+    np.testing.assert_array_equal(start[~missing], X[~missing])
 
 
-@pytest.mark.parametrize("solver", ["coordinates", "lbfgs", "published"])
-def test_true_distances_give_back_the_rows(problem, solver):
-    X, holes, W = problem
+@pytest.mark.parametrize("solver", ["coordinates", "lbfgs", "adam"])
+def test_true_distances_recover_the_samples(problem, solver):
+    X, missing, W = problem
     T = sqdist(X)
-    start = np.where(holes, 0.5, X)
-    if solver == "published":
-        found, _, root = fit_as_published(start, holes, T)
+    start = np.where(missing, 0.5, X)
+    if solver == "adam":
+        found, _, root = fit_by_adam(start, missing, T)
         assert root < 0.05
     else:
         fit = {"coordinates": fit_by_coordinates, "lbfgs": fit_by_lbfgs}[solver]
-        found = fit(start, holes, T, W)
-    np.testing.assert_array_equal(found[~holes], X[~holes])
+        found = fit(start, missing, T, W)
+    np.testing.assert_array_equal(found[~missing], X[~missing])
     np.testing.assert_allclose(found, X, atol=5e-3)
 
 
-def test_a_row_is_found_from_its_distances(problem):
+def test_a_sample_is_recovered_from_its_distances(problem):
     X, _, _ = problem
-    holes = np.array([True, False, True, False])
-    start = np.where(holes, 0.5, X[0])
-    found = fit_row(start, holes, X[1:], np.sum((X[1:] - X[0]) ** 2, axis=1))
+    missing = np.array([True, False, True, False])
+    start = np.where(missing, 0.5, X[0])
+    found = fit_sample(start, missing, X[1:], np.sum((X[1:] - X[0]) ** 2, axis=1))
     np.testing.assert_allclose(found, X[0], atol=1e-4)

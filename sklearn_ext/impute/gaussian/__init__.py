@@ -1,0 +1,17 @@
+"""The joint Gaussian model of features and labels: engines, expectation maximization, smoothing."""
+
+from ._conditional import ConditionalGaussian, conditional_gaussian
+from ._engine import GaussianEngine, make_engine
+from ._gaussian_imputer import GaussianImputation, GaussianImputerConfig, fit_gaussian_imputer
+from ._residual_smoothing import Smoothing
+
+__all__ = [
+    "ConditionalGaussian",
+    "GaussianEngine",
+    "GaussianImputation",
+    "GaussianImputerConfig",
+    "Smoothing",
+    "conditional_gaussian",
+    "fit_gaussian_imputer",
+    "make_engine",
+]

@@ -1,0 +1,351 @@
+r"""The Gaussian law of missing values given observed ones, on the CPU.
+
+For a sample with observed part o and missing part m, the conditional mean and covariance follow
+either from the covariance S or from the precision :math:`P = S^{-1}`,
+
+.. math::
+    z_m = \mu_m + S_{mo} S_{oo}^{-1} (x_o - \mu_o) = \mu_m - C P_{mo} (x_o - \mu_o), \qquad
+    C = S_{mm} - S_{mo} S_{oo}^{-1} S_{om} = P_{mm}^{-1}.
+
+The first form factorizes a matrix of the size of o, the second one a matrix of the size of m. Each
+pattern of missing values uses the cheaper form. Patterns are cut into blocks that do not depend on
+the number of threads, and blocks are summed in order, so results do not depend on it either.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from numba import njit
+
+from ...utils._typing import BoolArray, FloatArray, IntArray
+from ._missing_patterns import MissingPatterns, group_samples
+
+_BLOCK_COST = 2e7  # multiplications in a block, which take about ten milliseconds
+
+_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ConditionalGaussian(NamedTuple):
+    """The law of the missing values of n samples given their observed entries.
+
+    Attributes
+    ----------
+    completed : ndarray of shape (n, d)
+        The samples with conditional means, or draws, in place of missing values.
+    variances : ndarray of shape (n, d)
+        Conditional variances of missing values; 0 at observed entries.
+    covariance_sum : ndarray of shape (d, d)
+        Sum over samples of the conditional covariance C, with zeros at observed entries.
+    """
+
+    completed: FloatArray
+    variances: FloatArray
+    covariance_sum: FloatArray
+
+
+class PatternTable(NamedTuple):
+    """Samples grouped by pattern; missing values of ``Z`` are 0, blocks are ranges of patterns."""
+
+    Z: FloatArray
+    patterns: MissingPatterns
+    blocks: list[slice]
+
+
+def pattern_table(X: FloatArray) -> PatternTable:
+    """Group samples, whose missing values are NaN, into patterns and blocks of like cost."""
+    observed = ~np.isnan(X)
+    patterns = group_samples(observed)
+    n_columns = X.shape[1]
+    n_observed = patterns.observed.sum(axis=1)
+    n_missing = n_columns - n_observed
+    n_samples = np.diff(patterns.starts)
+    cost = np.minimum(n_missing**3, n_observed**3 + n_missing * n_columns * n_observed) / 2.0
+    block = (np.cumsum(cost + n_samples * n_missing * n_columns) // _BLOCK_COST).astype(int)
+    bounds = np.searchsorted(block, np.arange(block[-1] + 2))
+    blocks = [slice(int(a), int(b)) for a, b in pairwise(bounds) if a < b]
+    return PatternTable(np.where(observed, X, 0.0), patterns, blocks)
+
+
+def conditional_gaussian(
+    X: FloatArray | PatternTable,
+    mean: FloatArray,
+    cov: FloatArray,
+    *,
+    noise: FloatArray | None = None,
+    n_jobs: int | None = None,
+) -> ConditionalGaussian:
+    r"""Compute the Gaussian law of missing values given the observed entries of their sample.
+
+    The missing part m of a sample with observed part o has the conditional mean and covariance
+
+    .. math::
+        z_m = \mu_m + S_{mo} S_{oo}^{-1} (x_o - \mu_o), \qquad
+        C = S_{mm} - S_{mo} S_{oo}^{-1} S_{om}.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), or PatternTable
+        Samples with NaN for missing values, or what the numba engine has prepared from them.
+    mean : ndarray of shape (d,)
+        Mean of the Gaussian.
+    cov : ndarray of shape (d, d)
+        Positive definite covariance of the Gaussian.
+    noise : ndarray of shape (n, d), default=None
+        Standard normal numbers. If given, missing values are the draw :math:`z_m + L e`, where L
+        is the lower Cholesky factor of C and e holds the first entries of the sample's noise.
+    n_jobs : int or None, default=None
+        Number of threads, with joblib's meaning. Results do not depend on it.
+
+    Returns
+    -------
+    ConditionalGaussian
+        The arrays ``completed`` and ``variances`` of shape (n, d), and ``covariance_sum`` of shape
+        (d, d), the sum of C over samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.impute import conditional_gaussian
+    >>> X = np.array([[1.0, np.nan], [np.nan, np.nan]])
+    >>> law = conditional_gaussian(X, np.zeros(2), np.array([[1.0, 0.5], [0.5, 1.0]]))
+    >>> law.completed
+    array([[1. , 0.5],
+           [0. , 0. ]])
+    >>> law.variances
+    array([[0.  , 0.75],
+           [1.  , 1.  ]])
+    """
+    table = X if isinstance(X, PatternTable) else pattern_table(X)
+    patterns = table.patterns
+    precision = np.linalg.inv(cov)
+    precision = (precision + precision.T) / 2.0
+    Z = table.Z.copy()
+    variances = np.zeros(patterns.observed.shape)
+    noise = np.empty((0, 0)) if noise is None else np.ascontiguousarray(noise)
+
+    def complete_block(block: slice) -> FloatArray:
+        covariance_sum = np.zeros(cov.shape)
+        _complete(
+            Z, patterns.observed[block], patterns.order, patterns.starts[block.start :],
+            mean, cov, precision, covariance_sum, variances[block], noise,
+        )  # fmt: skip
+        return covariance_sum
+
+    # The kernel fills the lower triangle only.
+    lower = sum(run_in_threads(complete_block, table.blocks, n_jobs), np.zeros(cov.shape))
+    return ConditionalGaussian(Z, variances[patterns.of_sample], lower + np.tril(lower, -1).T)
+
+
+def leave_one_out(table: PatternTable, mean: FloatArray, cov: FloatArray) -> FloatArray:
+    r"""Predict each observed entry from the others of its sample; NaN at missing values.
+
+    .. math:: x_p - u_p / (S_{oo}^{-1})_{pp}, \qquad u = S_{oo}^{-1} (x_o - \mu_o).
+    """
+    out = np.full(table.Z.shape, np.nan)
+    patterns = table.patterns
+    _leave_one_out(table.Z, patterns.observed, patterns.order, patterns.starts, mean, cov, out)
+    return out
+
+
+def run_in_threads(
+    task: Callable[[Item], Result], items: Sequence[Item], n_jobs: int | None
+) -> Iterable[Result]:
+    """Apply a task to items in order, in threads if there is more than one of both."""
+    if len(items) < 2 or effective_n_jobs(n_jobs) == 1:
+        return [task(item) for item in items]
+    results: list[Result] = Parallel(n_jobs=n_jobs, prefer="threads")(
+        delayed(task)(item) for item in items
+    )
+    return results
+
+
+@njit(inline="always", fastmath={"contract", "reassoc"})  # a sum vectorizes only if reordered
+def _dot(a: FloatArray, b: FloatArray, n: int) -> float:
+    total = 0.0
+    for i in range(n):
+        total += a[i] * b[i]
+    return total
+
+
+@njit(inline="always", fastmath={"contract"})
+def _subtract(out: FloatArray, factor: float, row: FloatArray, n: int) -> None:
+    for i in range(n):
+        out[i] -= factor * row[i]
+
+
+@_jit
+def _cholesky(A: FloatArray, n: int) -> None:
+    """Replace the lower triangle of A[:n, :n] by its Cholesky factor."""
+    for i in range(n):
+        for j in range(i):
+            A[i, j] = (A[i, j] - _dot(A[i], A[j], j)) / A[j, j]
+        # Rounding may make the pivot of a conditional covariance negative.
+        A[i, i] = math.sqrt(max(A[i, i] - _dot(A[i], A[i], i), 1e-300))
+
+
+@_jit
+def _invert_lower(L: FloatArray, n: int, out: FloatArray) -> None:
+    for i in range(n):
+        out[i, :i] = 0.0
+        for k in range(i):
+            _subtract(out[i], L[i, k], out[k], k + 1)
+        for j in range(i):
+            out[i, j] /= L[i, i]
+        out[i, i] = 1.0 / L[i, i]
+
+
+@_jit
+def _gather(A: FloatArray, rows: IntArray, columns: IntArray, out: FloatArray) -> None:
+    for i in range(rows.shape[0]):
+        for j in range(columns.shape[0]):
+            out[i, j] = A[rows[i], columns[j]]
+
+
+@_jit
+def _by_precision(
+    Z: FloatArray,
+    samples: IntArray,
+    o: IntArray,
+    m: IntArray,
+    mean: FloatArray,
+    precision: FloatArray,
+    C: FloatArray,
+    work: FloatArray,
+    factor: FloatArray,
+) -> None:
+    """Complete samples through P_mm, and leave its inverse in C."""
+    n_missing = m.shape[0]
+    _gather(precision, m, m, factor)
+    _cholesky(factor, n_missing)
+    _invert_lower(factor, n_missing, work)
+    C[:n_missing, :n_missing] = 0.0
+    for k in range(n_missing):
+        for i in range(k + 1):
+            _subtract(C[i], -work[k, i], work[k], i + 1)
+    for i in range(n_missing):
+        for j in range(i):
+            C[j, i] = C[i, j]
+    _gather(precision, m, o, work)
+    rest, pull = np.empty(o.shape[0]), np.empty(n_missing)
+    for i_sample in samples:
+        for j in range(o.shape[0]):
+            rest[j] = Z[i_sample, o[j]] - mean[o[j]]
+        for i in range(n_missing):
+            pull[i] = _dot(work[i], rest, o.shape[0])
+        for i in range(n_missing):
+            Z[i_sample, m[i]] = mean[m[i]] - _dot(C[i], pull, n_missing)
+
+
+@_jit
+def _by_covariance(
+    Z: FloatArray,
+    samples: IntArray,
+    o: IntArray,
+    m: IntArray,
+    mean: FloatArray,
+    cov: FloatArray,
+    C: FloatArray,
+    work: FloatArray,
+    factor: FloatArray,
+) -> None:
+    """Complete samples through S_oo, and leave the conditional covariance in C."""
+    n_observed, n_missing = o.shape[0], m.shape[0]
+    _gather(cov, o, o, factor)
+    _cholesky(factor, n_observed)
+    _gather(cov, o, m, work)
+    _gather(cov, m, m, C)
+    for i in range(n_observed):
+        for k in range(i):
+            _subtract(work[i], factor[i, k], work[k], n_missing)
+        for j in range(n_missing):
+            work[i, j] /= factor[i, i]
+        for j in range(n_missing):
+            _subtract(C[j], work[i, j], work[i], j + 1)
+    for i in range(n_missing):
+        for j in range(i):
+            C[j, i] = C[i, j]
+    rest = np.empty(n_observed)
+    for i_sample in samples:
+        for i in range(n_missing):
+            Z[i_sample, m[i]] = mean[m[i]]
+        for i in range(n_observed):
+            rest[i] = (Z[i_sample, o[i]] - mean[o[i]] - _dot(factor[i], rest, i)) / factor[i, i]
+            for j in range(n_missing):
+                Z[i_sample, m[j]] += work[i, j] * rest[i]
+
+
+@_jit
+def _complete(
+    Z: FloatArray,
+    observed: BoolArray,
+    order: IntArray,
+    starts: IntArray,
+    mean: FloatArray,
+    cov: FloatArray,
+    precision: FloatArray,
+    covariance_sum: FloatArray,
+    variances: FloatArray,
+    noise: FloatArray,
+) -> None:
+    """Complete the samples of some patterns in Z; add the lower triangle of each C to the sum."""
+    size = mean.shape[0]
+    C, work, factor = np.empty((size, size)), np.empty((size, size)), np.empty((size, size))
+    for g in range(observed.shape[0]):
+        o, m = np.flatnonzero(observed[g]), np.flatnonzero(~observed[g])
+        samples = order[starts[g] : starts[g + 1]]
+        n_observed, n_missing = o.shape[0], m.shape[0]
+        if n_missing == 0:
+            continue
+        if n_missing**2 < n_observed * (n_observed + n_missing) and n_observed > 0:
+            _by_precision(Z, samples, o, m, mean, precision, C, work, factor)
+        else:
+            _by_covariance(Z, samples, o, m, mean, cov, C, work, factor)
+        for i in range(n_missing):
+            for j in range(i + 1):
+                covariance_sum[m[i], m[j]] += samples.shape[0] * C[i, j]
+        for i in range(n_missing):
+            variances[g, m[i]] = max(C[i, i], 0.0)
+        if noise.shape[0] > 0:
+            _cholesky(C, n_missing)
+            for i_sample in samples:
+                for i in range(n_missing):
+                    Z[i_sample, m[i]] += _dot(C[i], noise[i_sample], i + 1)
+
+
+@_jit
+def _leave_one_out(
+    Z: FloatArray,
+    observed: BoolArray,
+    order: IntArray,
+    starts: IntArray,
+    mean: FloatArray,
+    cov: FloatArray,
+    out: FloatArray,
+) -> None:
+    size = mean.shape[0]
+    factor, inverse = np.empty((size, size)), np.empty((size, size))
+    for g in range(observed.shape[0]):
+        o = np.flatnonzero(observed[g])
+        n = o.shape[0]
+        _gather(cov, o, o, factor)
+        _cholesky(factor, n)
+        _invert_lower(factor, n, inverse)
+        rest, half = np.empty(n), np.empty(n)
+        for i_sample in order[starts[g] : starts[g + 1]]:
+            for i in range(n):
+                rest[i] = Z[i_sample, o[i]] - mean[o[i]]
+            for i in range(n):
+                half[i] = _dot(inverse[i], rest, i + 1)
+            for p in range(n):
+                u, diagonal = 0.0, 0.0
+                for k in range(p, n):
+                    u += inverse[k, p] * half[k]
+                    diagonal += inverse[k, p] * inverse[k, p]
+                out[i_sample, o[p]] = Z[i_sample, o[p]] - u / diagonal

@@ -1,0 +1,277 @@
+"""Imputation by a joint Gaussian of features and labels, with smoothed residuals."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...utils._held_out import hide_entries
+from ...utils._typing import FloatArray, IntArray
+from ._em import choose_shrinkage, fit_gaussian, observed_moments
+from ._engine import GaussianEngine, make_engine
+from ._residual_smoothing import Anchors, Smoothing, choose_smoothing, make_anchors, smooth
+
+_HIDDEN_FRACTION = 0.2
+_FIT_SAMPLES = 20_000  # more samples do not improve the covariances noticeably
+_CHOICE_SAMPLES = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianImputerConfig:
+    """Settings of :func:`fit_gaussian_imputer`.
+
+    Parameters
+    ----------
+    shrinkage : float in [0, 1) or "auto", default="auto"
+        Fraction by which covariances are shrunk. "auto" chooses it by hidden entries.
+    residual_smoothing : bool, default=True
+        Whether smoothed residuals may be added. They are added if this lowers the error on hidden
+        entries by two percent.
+    max_landmarks : int, default=1000
+        Number of samples that kernels and residual smoothing use.
+    max_iter : int, default=30
+        Largest number of iterations of a fit.
+    tol : float, default=1e-3
+        Iterations stop when the covariance changes by less than this fraction of the largest
+        variance.
+
+    Examples
+    --------
+    >>> from sklearn_ext.impute import GaussianImputerConfig
+    >>> GaussianImputerConfig(shrinkage=0.2).max_iter
+    30
+    """
+
+    shrinkage: float | str = "auto"
+    residual_smoothing: bool = True
+    max_landmarks: int = 1000
+    max_iter: int = 30
+    tol: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GaussianImputation:
+    """A fitted Gaussian model, in the columns of the samples that it was fitted to.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (d + q,)
+        Mean of features and standardized label columns.
+    cov : ndarray of shape (d + q, d + q)
+        Covariance of features and standardized label columns.
+    shrinkage : float
+        Fraction by which covariances are shrunk.
+    changes : list of float
+        Relative change of the covariance by iteration.
+    label_mean, label_scale : ndarray of shape (q,)
+        Mean and standard deviation of the label columns.
+    units : ndarray of shape (d,)
+        Range of each feature column.
+    landmarks : ndarray of shape (m, d + q)
+        Samples that kernels are computed on, with their missing values.
+    landmark_indices : ndarray of shape (m,)
+        Indices of the landmarks among the training samples.
+    smoothing : Smoothing or None
+        Residual smoothing; None where it does not help.
+    anchors, labeled_anchors : Anchors or None
+        The landmarks that the smoothing uses, without and with their labels.
+    """
+
+    mean: FloatArray
+    cov: FloatArray
+    shrinkage: float
+    changes: list[float]
+    label_mean: FloatArray
+    label_scale: FloatArray
+    units: FloatArray
+    landmarks: FloatArray
+    landmark_indices: IntArray
+    smoothing: Smoothing | None
+    anchors: Anchors | None
+    labeled_anchors: Anchors | None
+
+    def transform(
+        self,
+        X: FloatArray,
+        labels: FloatArray | None = None,
+        *,
+        noise: FloatArray | None = None,
+        engine: GaussianEngine | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Complete samples from their observed entries, and from their labels if given.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+            Missing values are NaN.
+        labels : ndarray of shape (n, q), default=None
+            Label columns. None conditions on features only.
+        noise : ndarray of shape (n, d + q), default=None
+            Standard normal numbers. If given, missing values are drawn instead of set to means.
+        engine : GaussianEngine, default=None
+            None is the numba engine.
+
+        Returns
+        -------
+        Z : ndarray of shape (n, d)
+            Completed samples.
+        V : ndarray of shape (n, d)
+            Conditional variances of missing values, 0 at observed entries.
+        """
+        engine = make_engine() if engine is None else engine
+        d = X.shape[1]
+        columns, size, anchors = X, d, self.anchors
+        if labels is not None:
+            columns = np.hstack((X, (labels - self.label_mean) / self.label_scale))
+            size, anchors = len(self.mean), self.labeled_anchors
+        mean, cov = self.mean[:size], self.cov[:size, :size]
+        table = engine.table(columns)
+        Z, V = engine.posterior(table, mean, cov)
+        Z, V = Z[:, :d], V[:, :d]
+        shift: float | FloatArray = 0.0
+        if self.smoothing is not None and anchors is not None:
+            shift = smooth(engine, Z, V, np.isnan(X), anchors, self.smoothing, self.units)
+        if noise is not None:
+            Z = engine.draw(table, mean, cov, noise)[:, :d]
+        return Z + shift, V
+
+    def leave_one_out(self, X: FloatArray, *, engine: GaussianEngine | None = None) -> FloatArray:
+        """Predict each observed entry from the other features of its sample.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d)
+            Missing values are NaN.
+        engine : GaussianEngine, default=None
+            None is the numba engine.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            Predictions, NaN at missing values.
+        """
+        engine = make_engine() if engine is None else engine
+        d = X.shape[1]
+        return engine.leave_one_out(engine.table(X), self.mean[:d], self.cov[:d, :d])
+
+
+def fit_gaussian_imputer(
+    X: FloatArray,
+    labels: FloatArray | None,
+    config: GaussianImputerConfig,
+    rng: np.random.RandomState,
+    *,
+    strata: IntArray | None = None,
+    units: FloatArray | None = None,
+    engine: GaussianEngine | None = None,
+) -> GaussianImputation:
+    r"""Fit a joint Gaussian of features and labels to samples with missing values.
+
+    Expectation maximization alternates between the conditional law of the missing values, computed
+    by :func:`conditional_gaussian`, and the moments of the completed samples, whose covariances are
+    divided by :math:`1 + \nu`. The shrinkage :math:`\nu` and the smoothing of residuals are chosen
+    by entries that are hidden from the fit. This is the algorithm of
+    :class:`~sklearn_ext.SupervisedKernelImputer` and of
+    :class:`~sklearn_ext.SupervisedKernelClassifier`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Columns of mean 0 and variance 1. Missing values are NaN.
+    labels : ndarray of shape (n, q) or None
+        Label columns: indicators of all classes but one, or targets. Missing labels are NaN.
+    config : GaussianImputerConfig
+        Settings of the fit.
+    rng : RandomState
+        Source of the hidden entries and of random subsets of samples.
+    strata : int ndarray of shape (n,), default=None
+        Classes by which landmarks are stratified. None draws them uniformly.
+    units : ndarray of shape (d,), default=None
+        Range of each feature, the unit of distances between samples. None takes the observed range.
+    engine : GaussianEngine, default=None
+        What does the arithmetic. None is the numba engine.
+
+    Returns
+    -------
+    GaussianImputation
+        The fitted model. Its method ``transform(X, labels=None)`` returns completed samples and
+        conditional variances; ``mean``, ``cov`` and ``shrinkage`` are its parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.impute import GaussianImputerConfig, fit_gaussian_imputer
+    >>> rng = np.random.RandomState(0)
+    >>> x = rng.standard_normal(200)
+    >>> X = np.column_stack((x, -x))
+    >>> X[::2, 1] = np.nan
+    >>> imputation = fit_gaussian_imputer(X, None, GaussianImputerConfig(), rng)
+    >>> Z, V = imputation.transform(np.array([[0.5, np.nan]]))
+    >>> Z.round(2)
+    array([[ 0.5, -0.5]])
+    """
+    engine = make_engine() if engine is None else engine
+    d = X.shape[1]
+    labels = np.empty((len(X), 0)) if labels is None else labels
+    strata = np.zeros(len(X), dtype=int) if strata is None else strata
+    units = np.nanmax(X, axis=0) - np.nanmin(X, axis=0) if units is None else units
+    label_mean, label_variance = observed_moments(labels)
+    label_scale = np.sqrt(label_variance)
+    samples = np.hstack((X, (labels - label_mean) / label_scale))
+
+    indices = _stratified_sample(strata, config.max_landmarks, rng)
+    landmarks = samples[indices]
+    fit_samples = samples[_uniform_sample(len(samples), _FIT_SAMPLES, rng)]
+    first = hide_entries(landmarks[:, :d], _HIDDEN_FRACTION, rng)
+    second = hide_entries(landmarks[:, :d], _HIDDEN_FRACTION, rng)
+
+    if isinstance(config.shrinkage, str):
+        choice, hidden = landmarks, first
+        if len(samples) > len(landmarks):
+            choice = samples[_uniform_sample(len(samples), _CHOICE_SAMPLES, rng)]
+            hidden = hide_entries(choice[:, :d], _HIDDEN_FRACTION, rng)
+        nu = choose_shrinkage(engine, choice, hidden, max_iter=config.max_iter, tol=config.tol)
+    else:
+        nu = config.shrinkage / (1.0 - config.shrinkage)
+    fit = fit_gaussian(engine, fit_samples, nu, max_iter=config.max_iter, tol=config.tol)
+
+    smoothing = anchors = labeled_anchors = None
+    if config.residual_smoothing and first.any() and second.any():
+        smoothing = choose_smoothing(
+            engine, landmarks, nu, (first, second), units, max_iter=config.max_iter, tol=config.tol
+        )
+    if smoothing is not None:
+        anchors = labeled_anchors = make_anchors(
+            engine, landmarks[:, :d], fit.mean[:d], fit.cov[:d, :d], units
+        )
+        if labels.shape[1] > 0:
+            labeled_anchors = make_anchors(engine, landmarks, fit.mean, fit.cov, units)
+    return GaussianImputation(
+        mean=fit.mean,
+        cov=fit.cov,
+        shrinkage=nu / (1.0 + nu),
+        changes=fit.changes,
+        label_mean=label_mean,
+        label_scale=label_scale,
+        units=units,
+        landmarks=landmarks,
+        landmark_indices=indices,
+        smoothing=smoothing,
+        anchors=anchors,
+        labeled_anchors=labeled_anchors,
+    )
+
+
+def _uniform_sample(n: int, size: int, rng: np.random.RandomState) -> IntArray:
+    """Draw sorted indices of at most `size` of n samples."""
+    return np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))
+
+
+def _stratified_sample(strata: IntArray, size: int, rng: np.random.RandomState) -> IntArray:
+    """Draw sorted indices of at most `size` samples, in proportion from every stratum."""
+    n = len(strata)
+    if n <= size:
+        return np.arange(n)
+    # With samples in random order within strata and strata side by side, take every k-th sample.
+    shuffled = rng.permutation(n)
+    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    return np.sort(by_stratum[(np.arange(size) * n) // size])

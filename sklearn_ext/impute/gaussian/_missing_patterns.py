@@ -1,0 +1,48 @@
+"""Samples grouped by which of their entries are observed.
+
+Under a Gaussian model, the conditional covariance of a sample depends only on its pattern of
+missing values. Samples that share a pattern therefore share one factorization.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...utils._typing import BoolArray, IntArray
+
+
+class MissingPatterns(NamedTuple):
+    """The distinct patterns of a table, and its samples sorted by them.
+
+    Samples ``order[starts[g]:starts[g + 1]]`` have the pattern ``observed[g]``. Sample i has the
+    pattern ``of_sample[i]``.
+    """
+
+    observed: BoolArray
+    order: IntArray
+    starts: IntArray
+    of_sample: IntArray
+
+
+def group_samples(observed: BoolArray) -> MissingPatterns:
+    """Group the samples of a mask by their pattern.
+
+    Parameters
+    ----------
+    observed : bool ndarray of shape (n_samples, n_columns)
+
+    Returns
+    -------
+    MissingPatterns
+    """
+    # The padding gives a table without columns one pattern: a key must have at least one byte.
+    packed = np.ascontiguousarray(np.packbits(np.pad(observed, ((0, 0), (0, 1))), axis=1))
+    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, first, of_sample = np.unique(keys, return_index=True, return_inverse=True)
+    counts = np.bincount(of_sample, minlength=len(first))
+    return MissingPatterns(
+        observed=np.ascontiguousarray(observed[first]),
+        order=np.argsort(of_sample, kind="stable"),
+        starts=np.concatenate(([0], np.cumsum(counts))),
+        of_sample=of_sample,
+    )

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.svm import SVC
+
+from sklearn_ext.impute import expected_gaussian_kernel
+from sklearn_ext.impute.published import ridge_duals, squared_hinge_machines, svm_duals
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.RandomState(0)
+    Z, V = rng.rand(50, 3), 0.1 * rng.rand(50, 3) * (rng.rand(50, 3) < 0.4)
+    y = np.where(Z[:, 0] + 0.2 * rng.randn(50) > 0.5, 1.0, -1.0)
+    return expected_gaussian_kernel(Z, V, 2.0), y[:, None]
+
+
+def test_dual_machines_are_those_of_scikit_learn(problem):
+    base, y = problem
+    svc = SVC(kernel="precomputed").fit(base, y[:, 0])
+    a, b = svm_duals(base, y, 1.0)
+    np.testing.assert_allclose(base @ a[:, 0] + b, svc.decision_function(base), atol=1e-10)
+
+
+def test_samples_without_label_have_no_weight(problem):
+    base, y = problem
+    some = y.copy()
+    some[::3] = 0.0
+    a, b = svm_duals(base, some, 1.0)
+    np.testing.assert_array_equal(a[::3], 0.0)
+    known = some[:, 0] != 0
+    alone, b_alone = svm_duals(base[np.ix_(known, known)], y[known], 1.0)
+    np.testing.assert_allclose(a[known], alone)
+    np.testing.assert_allclose(b, b_alone)
+
+
+def test_ridge_duals_solve_their_linear_system(problem):
+    base, y = problem
+    targets = np.hstack((y, 2.0 * y + 1.0))
+    targets[::4] = np.nan
+    a, b = ridge_duals(base, targets, 2.0)
+    np.testing.assert_array_equal(a[::4], 0.0)
+    known = ~np.isnan(targets[:, 0])
+    np.testing.assert_allclose(
+        (base[np.ix_(known, known)] + 0.25 * np.eye(known.sum())) @ a[known] + b, targets[known]
+    )
+
+
+def test_an_absent_class_gets_a_constant_machine(problem):
+    base, y = problem
+    a, b = svm_duals(base, np.hstack((y, -np.ones((50, 1)))), 1.0)
+    expected, b_expected = svm_duals(base, y, 1.0)
+    np.testing.assert_array_equal(a, np.hstack((expected, np.zeros((50, 1)))))
+    np.testing.assert_array_equal(b, [*b_expected, -1.0])
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+def test_the_primal_machine_minimizes_its_objective(C):
+    rng = np.random.RandomState(0)
+    X = rng.randn(200, 5)
+    signs = np.where(X[:, :2] @ rng.randn(2, 3) + 0.5 * rng.randn(200, 3) > 0.3, 1.0, -1.0)
+    coef, intercept = squared_hinge_machines(X, signs, C)
+    for k in range(3):
+
+        def value_and_gradient(w, y=signs[:, k]):
+            slack = np.maximum(0.0, 1.0 - y * (X @ w[:5] + w[5]))
+            pull = 2.0 * C * slack * y
+            value = 0.5 * w[:5] @ w[:5] + C * slack @ slack
+            return value, np.append(w[:5] - X.T @ pull, -pull.sum())
+
+        found = np.append(coef[:, k], intercept[k])
+        value, gradient = value_and_gradient(found)
+        np.testing.assert_allclose(gradient, 0.0, atol=1e-8 * (1.0 + C))
+        best = minimize(value_and_gradient, np.zeros(6), jac=True)
+        assert value <= best.fun + 1e-8
+
+
+def test_the_primal_machine_stops_on_separable_classes():
+    X = np.array([[-3.0], [-2.0], [2.0], [3.0]])
+    coef, intercept = squared_hinge_machines(X, np.sign(X), 1e6)
+    assert coef[0, 0] == pytest.approx(0.5, rel=1e-3)
+    assert intercept[0] == pytest.approx(0.0, abs=1e-6)
