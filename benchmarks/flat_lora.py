@@ -240,8 +240,7 @@ def negative_log_likelihood(probabilities, y):
 
 def sharpness(model, task):
     """Expected sharpness of any network, over the layers that adapters would have, 500 rows."""
-    from sklearn_ext.lora import inject_lora, lora_layers, merge_lora
-    from sklearn_ext.lora._sharpness import expected_sharpness
+    from sklearn_ext.lora import expected_sharpness, inject_lora, lora_layers, merge_lora
 
     module = merge_lora(copy.deepcopy(model.module_))
     inject_lora(module, r=1, modules_to_save=[SETTINGS[task.data]["head"]], random_state=0)

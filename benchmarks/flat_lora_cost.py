@@ -1,8 +1,9 @@
-"""What the noise of Flat-LoRA costs: CPU time of a training step, beside plain LoRA.
+"""CPU time of a training step with the noise of Flat-LoRA, compared with plain LoRA.
 
     python -m benchmarks.flat_lora_cost
 
-One thread. CPU time is that of this process, so that neighbours on the machine disturb it little.
+Everything runs in one thread. CPU time is that of this process, so that other processes on the
+machine hardly affect it.
 """
 
 import statistics
@@ -11,35 +12,33 @@ import time
 import torch
 from torch import nn
 
-from sklearn_ext.lora import inject_lora, lora_layers
-from sklearn_ext.lora._noise_process import NoiseProcess
+from sklearn_ext.lora import NoiseConfig, NoiseProcess, inject_lora, lora_layers
 
-CASES = ((512, 2048), (512, 32), (1536, 32), (1536, 256))  # width of the layers, rows of a batch
+CASES = ((512, 2048), (512, 32), (1536, 32), (1536, 256))  # width of the layers, samples in a batch
 N_LAYERS = 6
 VARIANTS = {
     "LoRA": {"sigma": 0.0},
     "weight": {},
     "weight, stored": {"store_noise": True},
-    "local": {"local": True},
+    "local": {"perturbation": "local"},
 }
 
 
 def trainer(width, sigma=0.1, **params):
-    """Return a function that makes a training step, as the estimator does."""
+    """Return a function that performs a training step like the estimator."""
     torch.manual_seed(0)
     module = inject_lora(
         nn.Sequential(*(nn.Linear(width, width) for _ in range(N_LAYERS))),
         target_modules="all",
         random_state=0,
     )
-    process = NoiseProcess(
-        lora_layers(module).values(), sigma=sigma, schedule="constant", seed=0, n_epochs=1, **params
-    )
+    config = NoiseConfig(sigma=sigma, sigma_schedule="constant", **params)
+    process = NoiseProcess(lora_layers(module).values(), config, seed=0)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
-    optimizer.register_step_post_hook(process.on_step)
+    process.watch([optimizer])
 
     def step(x):
-        process.refresh()
+        process.refresh(progress=0.0)
         optimizer.zero_grad()
         with process.applied():
             module(x).square().mean().backward()
@@ -49,7 +48,7 @@ def trainer(width, sigma=0.1, **params):
 
 
 def seconds(steps, x, repeats):
-    """Median CPU time of a step of each variant, variants in turn."""
+    """Return the median CPU time of a step of each variant; the variants take turns."""
     times = {name: [] for name in steps}
     for k in range(repeats + 2):
         for name, step in steps.items():
@@ -62,8 +61,8 @@ def seconds(steps, x, repeats):
 
 def main(repeats=15):
     torch.set_num_threads(1)
-    print(f"milliseconds a step, {N_LAYERS} layers, and the ratio to LoRA")
-    print("width  rows  " + "".join(f"{name:>24}" for name in VARIANTS))
+    print(f"milliseconds per step with {N_LAYERS} layers, and the ratio to LoRA")
+    print("width  batch " + "".join(f"{name:>24}" for name in VARIANTS))
     for width, rows in CASES:
         steps = {name: trainer(width, **params) for name, params in VARIANTS.items()}
         x = torch.randn(rows, width)

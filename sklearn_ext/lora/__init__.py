@@ -1,18 +1,26 @@
 """Low-rank adaptation trained under random perturbation of the merged weight (Flat-LoRA)."""
 
-from ._adapters import load_adapter, lora_state_dict, save_adapter
+from ._adapter_files import load_adapter, lora_state_dict, save_adapter
 from ._callback import FlatLoRACallback
+from ._config import NoiseConfig
 from ._injection import inject_lora, lora_layers, merge_lora
 from ._nets import FlatLoRAClassifier, FlatLoRARegressor
+from ._noise import noise_scale, noise_strength
+from ._noise_process import NoiseProcess, expected_sharpness
 
 __all__ = [
     "FlatLoRACallback",
     "FlatLoRAClassifier",
     "FlatLoRARegressor",
+    "NoiseConfig",
+    "NoiseProcess",
+    "expected_sharpness",
     "inject_lora",
     "load_adapter",
     "lora_layers",
     "lora_state_dict",
     "merge_lora",
+    "noise_scale",
+    "noise_strength",
     "save_adapter",
 ]

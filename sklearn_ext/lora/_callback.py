@@ -1,34 +1,52 @@
-"""Flat-LoRA for any skorch net whose module has adapters."""
+"""Flat-LoRA for any skorch net whose module has adapters, peft's included."""
 
+import functools
+from collections.abc import Callable
+from typing import Any, Self
+
+import skorch
+import torch
 from skorch.callbacks import Callback
+from torch import nn
 
 from ..neural import draw_seed
+from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
+from ._config import NoiseConfig
 from ._injection import lora_layers
-from ._noise_process import NoiseProcess, n_batches
-from ._peft_layers import PeftLayer, is_peft_layer
+from ._noise import WeightNoise
+from ._noise_process import NoiseProcess, NoisyLayer, TrainingProgress, n_training_batches
+from ._products import dense, is_plain, layer_type, noisy_output
+
+_PEFT_ATTRIBUTES = ("base_layer", "lora_A", "lora_B", "scaling", "active_adapters")
 
 
 class FlatLoRACallback(Callback):
     r"""Train the adapters of a skorch net under noise on the merged weights.
 
-    For nets whose module has adapters already: those of :func:`~sklearn_ext.lora.inject_lora`, or
-    those of a module that peft has wrapped. During each training step the layers compute with
-    :math:`W + s B A + \varepsilon`; no weight is written, so that whatever interrupts a step leaves
-    the network as it was. The strength is kept in the history as `sigma`.
+    Use it for nets whose module already has adapters, either of
+    :func:`~sklearn_ext.lora.inject_lora` or of peft. During each training step, the layers compute
+    with :math:`W + s B A + \varepsilon` [1]_. No weight is written, so an interrupted step leaves
+    the network unchanged. The history records the strength of the noise as `sigma`.
 
     Parameters
     ----------
     sigma : float, default=0.1
-        Size of the noise relative to the weight, at the end of the training.
-    schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
-        How the strength grows with the share of the training that is done.
+        Size of the noise relative to the merged weight at the end of the training.
+    sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
+        How the strength of the noise grows during the training. A callable maps the fraction of the
+        training that is done to a factor of `sigma`.
     perturbation : {"weight", "local"}, default="weight"
-        As in :class:`~sklearn_ext.FlatLoRAClassifier`.
+        "weight" draws one noise on the weights for all samples of a batch. "local" draws noise on
+        the outputs of linear layers for each sample, which is cheaper for small batches and has
+        less variance; positions of one sample, such as tokens, then get independent noise.
+        Convolutions, and the layers of peft, always get "weight" noise.
     store_noise : bool, default=False
-        Whether a noisy copy of each weight is kept during a step.
+        Whether to keep a noisy copy of each weight during a step, which halves the number of
+        random draws.
     random_state : int, RandomState instance or None, default=None
-        Draws the noise. No global generator is used.
+        Seeds the noise. No global generator is changed. Pass an int for reproducible results
+        across calls.
 
     See Also
     --------
@@ -54,21 +72,31 @@ class FlatLoRACallback(Callback):
 
     def __init__(
         self,
-        sigma=0.1,
+        sigma: float = 0.1,
         *,
-        schedule="cosine",
-        perturbation="weight",
-        store_noise=False,
-        random_state=None,
-    ):
+        sigma_schedule: str | Callable[[float], float] = "cosine",
+        perturbation: str = "weight",
+        store_noise: bool = False,
+        random_state: RandomState = None,
+    ) -> None:
         self.sigma = sigma
-        self.schedule = schedule
+        self.sigma_schedule = sigma_schedule
         self.perturbation = perturbation
         self.store_noise = store_noise
         self.random_state = random_state
 
-    def on_train_begin(self, net, **kwargs):
-        """Find the layers and begin the schedule.
+    def initialize(self) -> Self:
+        """Begin without noise; skorch calls this method when the net is initialized.
+
+        Returns
+        -------
+        self : object
+        """
+        self._noise: NoiseProcess | None = None
+        return self
+
+    def on_train_begin(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        """Find the adapted layers and begin the schedule.
 
         Parameters
         ----------
@@ -77,19 +105,21 @@ class FlatLoRACallback(Callback):
             Not used.
         """
         self._close()
-        self._process = NoiseProcess(
-            noisy_layers(net.module_),
+        config = NoiseConfig(
             sigma=self.sigma,
-            schedule=self.schedule,
-            local=self.perturbation == "local",
+            sigma_schedule=self.sigma_schedule,
+            perturbation=self.perturbation,
             store_noise=self.store_noise,
-            seed=draw_seed(self.random_state),
-            n_epochs=net.max_epochs,
         )
-        self._process.watch(net)
+        seed = draw_seed(self.random_state)
+        self._noise = NoiseProcess(noisy_layers(net.module_), config, seed=seed)
+        self._noise.watch(getattr(net, f"{name}_") for name in net._optimizers)
+        self._progress = TrainingProgress(net.max_epochs)
 
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Learn how long an epoch is.
+    def on_epoch_begin(
+        self, net: skorch.NeuralNet, dataset_train: Any = None, **kwargs: Any
+    ) -> None:
+        """Count the batches of an epoch for the schedule.
 
         Parameters
         ----------
@@ -98,51 +128,41 @@ class FlatLoRACallback(Callback):
         **kwargs
             Not used.
         """
-        self._process.begin_epoch(n_batches(net, dataset_train))
+        self._progress.begin_epoch(n_training_batches(net, dataset_train))
 
-    def on_batch_begin(self, net, training=False, **kwargs):
-        """Let the layers compute under the noise of the step.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-        training : bool, default=False
-            Nothing is done for batches of validation.
-        **kwargs
-            Not used.
-        """
-        if training:
-            self._process.refresh()
-            self._process.apply()
-
-    def on_batch_end(self, net, training=False, **kwargs):
-        """Take the noise away.
+    def on_batch_begin(self, net: skorch.NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        """Let the layers compute with the noise of the step.
 
         Parameters
         ----------
         net : skorch.NeuralNet
         training : bool, default=False
-            Nothing is done for batches of validation.
+            Validation batches get no noise.
         **kwargs
             Not used.
         """
-        if training:
-            self._process.end_batch()
-            self._process.silence()
-            net.history.record_batch("sigma", self._process.strength)
+        if training and self._noise is not None:
+            self._noise.refresh(self._progress.fraction)
+            self._noise.apply()
 
-    def on_epoch_end(self, net, **kwargs):
-        """Write the strength to the history.
+    def on_batch_end(self, net: skorch.NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        """Remove the noise and record its strength.
 
         Parameters
         ----------
         net : skorch.NeuralNet
+        training : bool, default=False
+            Validation batches get no noise.
         **kwargs
             Not used.
         """
-        net.history.record("sigma", self._process.strength)
+        if training and self._noise is not None:
+            self._progress.end_batch()
+            self._noise.remove()
+            net.history.record_batch("sigma", self._noise.strength)
+            net.history.record("sigma", self._noise.strength)
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
         """Free the memory of the noise.
 
         Parameters
@@ -153,21 +173,21 @@ class FlatLoRACallback(Callback):
         """
         self._close()
 
-    def _close(self):
-        process = vars(self).pop("_process", None)
-        if process is not None:
-            process.close()
+    def _close(self) -> None:
+        if self._noise is not None:
+            self._noise.close()
+            self._noise = None
 
 
-def noisy_layers(module):
-    """Return the layers of a module that can take noise.
+def noisy_layers(module: nn.Module) -> list[NoisyLayer]:
+    """Return the adapted layers of a module, including those of peft.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If no adapted layer can take noise.
     """
-    own = list(lora_layers(module).values())
+    own: list[NoisyLayer] = list(lora_layers(module).values())
     if own:
         return own
     found = {name: PeftLayer(m) for name, m in module.named_modules() if is_peft_layer(m)}
@@ -176,7 +196,61 @@ def noisy_layers(module):
         warn_caller(f"These adapted layers get no noise: {refused}.")
     if len(found) == len(refused):
         raise ValueError(
-            f"{type(module).__name__} has no adapted layer that takes noise; put adapters in with "
+            f"{type(module).__name__} has no adapted layer that takes noise; add adapters with "
             "sklearn_ext.lora.inject_lora or with peft."
         )
     return list(found.values())
+
+
+def is_peft_layer(module: nn.Module) -> bool:
+    """Return whether a module has the attributes of peft's LoRA layers."""
+    return all(hasattr(module, name) for name in _PEFT_ATTRIBUTES)
+
+
+class PeftLayer:
+    """Adapter between a LoRA layer of peft and the noise.
+
+    The noise enters the forward pass of the base layer, whose weight is not written.
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+        A layer with `base_layer`, and with `lora_A`, `lora_B` and `scaling` by name of adapter.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        base = layer.base_layer
+        # The merged weight of DoRA is not W + s B A.
+        is_dora = len(getattr(layer, "lora_magnitude_vector", ())) > 0
+        self.takes_noise = layer_type(base) is not None and is_plain(base) and not is_dora
+
+    @property
+    def frozen_weight(self) -> torch.Tensor:
+        return dense(self.layer.base_layer.weight)
+
+    def low_rank(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return A and s B of all active adapters, concatenated along the rank."""
+        layer = self.layer
+        active = [name for name in layer.active_adapters if name in layer.lora_A]
+        A = [layer.lora_A[name].weight.flatten(1) for name in active]
+        B = [layer.scaling[name] * layer.lora_B[name].weight.flatten(1) for name in active]
+        return torch.cat(A), torch.cat(B, dim=1)
+
+    @property
+    def noise(self) -> WeightNoise | None:
+        forward = vars(self.layer.base_layer).get("forward")
+        return None if forward is None else forward.args[1]
+
+    @noise.setter
+    def noise(self, noise: WeightNoise | None) -> None:
+        base = self.layer.base_layer
+        vars(base).pop("forward", None)
+        if noise is not None:
+            base.forward = functools.partial(_forward_with_noise, base, noise)
+
+
+def _forward_with_noise(base: Any, noise: WeightNoise, x: torch.Tensor) -> torch.Tensor:
+    if base.training != noise.training:
+        return type(base).forward(base, x)
+    return noisy_output(base, x, noise)

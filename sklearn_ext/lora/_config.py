@@ -1,14 +1,16 @@
-"""What an adapter is made of, in the words of peft's LoraConfig."""
+"""Configuration of the adapters, in the terms of peft's LoraConfig, and of the noise."""
 
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-# Fields of a LoraConfig that say nothing about what is computed here.
-_BOOKKEEPING = {
+from ._noise import SCHEDULES
+
+# Fields of a LoraConfig that don't affect what is computed here.
+_IGNORED_FIELDS = {
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
@@ -24,11 +26,12 @@ _BOOKKEEPING = {
     "task_type",
 }
 _BIAS = ("none", "all", "lora_only")
+_PERTURBATIONS = ("weight", "local")
 
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """Adapters of a network.
+    """Configuration of the adapters of a network.
 
     Attributes
     ----------
@@ -37,10 +40,11 @@ class AdapterConfig:
     target_modules, exclude_modules
         As in :func:`~sklearn_ext.lora.inject_lora`.
     modules_to_save : tuple of str
-        Suffixes of the names of modules that are trained as they are.
+        Names, or ends of names, of modules that are trained in full.
     train_bias : {"none", "all", "lora_only"}
     rank_pattern, alpha_pattern : dict of str to number
-        Ranks and alphas of layers whose name, or whose name's end, matches the regular expression.
+        Ranks and values of `lora_alpha` for layers whose name, or the end of it, matches the
+        regular expression.
     """
 
     r: int = 8
@@ -54,7 +58,7 @@ class AdapterConfig:
     rank_pattern: Mapping[str, int] = dataclasses.field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for r in (self.r, *self.rank_pattern.values()):
             _require(isinstance(r, Integral) and r >= 1, "r", r, "an integer of at least 1")
         for alpha in (self.lora_alpha, *self.alpha_pattern.values()):
@@ -64,8 +68,8 @@ class AdapterConfig:
         _require(isinstance(p, Real) and 0 <= p < 1, "lora_dropout", p, "in [0, 1)")
         _require(self.train_bias in _BIAS, "train_bias", self.train_bias, f"one of {_BIAS}")
 
-    def layer_params(self, name):
-        """Arguments of the adapted layer of a name."""
+    def layer_params(self, name: str) -> dict[str, Any]:
+        """Return the parameters of the LoRA layer that replaces the layer of a name."""
         return {
             "r": _by_pattern(self.rank_pattern, name, self.r),
             "lora_alpha": _by_pattern(self.alpha_pattern, name, self.lora_alpha),
@@ -74,12 +78,60 @@ class AdapterConfig:
         }
 
 
-def _require(condition, name, value, allowed):
+@dataclasses.dataclass(frozen=True)
+class NoiseConfig:
+    """Configuration of the noise of Flat-LoRA.
+
+    Parameters
+    ----------
+    sigma : float, default=0.1
+        Size of the noise relative to the merged weight at the end of the training.
+    sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
+        How the strength grows during the training; see :func:`noise_strength`.
+    perturbation : {"weight", "local"}, default="weight"
+        Whether the noise is drawn on the weights, or on the outputs of linear layers, independently
+        for each sample.
+    store_noise : bool, default=False
+        Whether to keep a noisy copy of each weight during a step.
+    n_noise : int, default=1
+        Number of draws of the noise per step.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> from sklearn_ext.lora import NoiseConfig
+    >>> NoiseConfig(sigma=0.05).sigma_schedule
+    'cosine'
+    """
+
+    sigma: float = 0.1
+    sigma_schedule: str | Callable[[float], float] = "cosine"
+    perturbation: str = "weight"
+    store_noise: bool = False
+    n_noise: int = 1
+
+    def __post_init__(self) -> None:
+        allowed = isinstance(self.sigma, Real) and 0 <= self.sigma < math.inf
+        _require(allowed, "sigma", self.sigma, "a non-negative number")
+        schedule = self.sigma_schedule
+        allowed = callable(schedule) or schedule in SCHEDULES
+        _require(allowed, "sigma_schedule", schedule, f"a callable or one of {tuple(SCHEDULES)}")
+        allowed = self.perturbation in _PERTURBATIONS
+        _require(allowed, "perturbation", self.perturbation, f"one of {_PERTURBATIONS}")
+        allowed = isinstance(self.n_noise, Integral) and self.n_noise >= 1
+        _require(allowed, "n_noise", self.n_noise, "an integer of at least 1")
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
     if not condition:
         raise ValueError(f"{name} must be {allowed}, got {value!r}.")
 
 
-def _by_pattern(pattern, name, default):
+def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
     matching = (key for key in pattern if re.match(rf"(.*\.)?({key})$", name))
     return next((pattern[key] for key in matching), default)
 
@@ -94,21 +146,23 @@ def from_lora_config(config: Any) -> AdapterConfig:
     Returns
     -------
     AdapterConfig
-        Fields that are not there are as in peft: ``lora_alpha`` is 8.
+        Missing fields get the default values of peft, where ``lora_alpha`` is 8.
 
     Raises
     ------
     ValueError
-        If it is of another type than LoRA, or a field asks for what is not supported.
+        If the configuration is of another type than LoRA, or if a field requests an unsupported
+        feature.
     """
     fields = dict(config if isinstance(config, Mapping) else config.to_dict())
     kind = fields.get("peft_type", "LORA")
     kind = getattr(kind, "value", kind)
     if kind != "LORA":
-        raise ValueError(f"The adapter must be of peft_type 'LORA', got {kind!r}.")
-    fields = {name: value for name, value in fields.items() if name not in _BOOKKEEPING}
-    if fields.pop("init_lora_weights", True) is not True:
-        raise ValueError("init_lora_weights must be True: A is drawn and B is zero.")
+        raise ValueError(f"peft_type must be 'LORA', got {kind!r}.")
+    fields = {name: value for name, value in fields.items() if name not in _IGNORED_FIELDS}
+    init = fields.pop("init_lora_weights", True)
+    if init is not True:
+        raise ValueError(f"init_lora_weights must be True, got {init!r}.")
     targets = fields.pop("target_modules", None)
     known = {
         "r": fields.pop("r", 8),
@@ -130,5 +184,5 @@ def from_lora_config(config: Any) -> AdapterConfig:
     return AdapterConfig(**known)
 
 
-def _names(value):
+def _names(value: str | Iterable[str] | None) -> str | list[str] | None:
     return value if value is None or isinstance(value, str) else sorted(value)

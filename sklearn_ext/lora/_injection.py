@@ -1,21 +1,22 @@
-"""Putting adapters into a network, and taking them out again."""
+"""Insert adapters into a network, and remove them again."""
 
 import dataclasses
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..neural import draw_seed, torch_generator
+from ..utils._typing import RandomState
+from ..utils._warnings import warn_caller
 from ._config import AdapterConfig
-from ._functional import dense, layer_type
-from ._layers import LoRALayer, adapted
+from ._layers import LoRALayer, with_low_rank_update
+from ._products import LAYER_TYPES, AdaptableLayer, dense
 
-_KINDS = ("auto", "all-linear", "all")
+_TARGET_KEYWORDS = ("auto", "all-linear", "all")
 
 
 def inject_lora(
@@ -32,62 +33,67 @@ def inject_lora(
     train_norm: bool = False,
     rank_pattern: Mapping[str, int] | None = None,
     alpha_pattern: Mapping[str, float] | None = None,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> nn.Module:
-    r"""Freeze a network and put low-rank updates beside its layers, in place.
+    r"""Freeze a network and add low-rank updates to its layers, in place.
 
-    A layer with the weight W, (m, n), gets the factors A, (r, n), uniform on
-    :math:`\pm 1/\sqrt n`, and B, (m, r), zero; it then computes with :math:`W + s B A`. Right
-    after the call the network computes what it did before.
+    A layer with the weight W of shape (m, n) gets two factors: A of shape (r, n), which is uniform
+    on :math:`\pm 1/\sqrt n`, and B of shape (m, r), which is zero. The layer then computes with
+    :math:`W + s B A`. The outputs of the network don't change until the factors are trained.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Is changed.
+        The network, which is modified.
     r : int, default=8
-        Rank, at most the smaller side of a weight.
+        Rank of the updates, limited by the smaller dimension of a weight.
     lora_alpha : float, default=16
-        The scaling s is ``lora_alpha / r``.
+        The scaling s of the updates is ``lora_alpha / r``.
     lora_dropout : float in [0, 1), default=0.0
-        Dropout on the input of the updates, in training mode.
+        Dropout rate on the input of the updates, in training mode.
     use_rslora : bool, default=False
-        Whether s is ``lora_alpha / sqrt(r)``.
+        Whether s is ``lora_alpha / sqrt(r)`` instead.
     target_modules : {"auto", "all-linear", "all"}, list of str or str, default="auto"
-        Which layers are adapted. "auto": every ``Linear``, ``Conv1d`` and ``Conv2d`` except the
-        last layer with parameters; "all-linear": every ``Linear``; "all": every one of the three.
-        A list holds names or ends of names; another string is a regular expression that matches
-        whole names.
+        The layers to adapt. "auto" selects every ``Linear``, ``Conv1d`` and ``Conv2d`` layer except
+        the last layer with parameters, "all-linear" every ``Linear`` layer, and "all" every layer
+        of the three types. A list contains names or ends of names. Any other string is a regular
+        expression that must match the whole name.
     exclude_modules : list of str or str or None, default=None
-        Names, ends of names, or a regular expression, of layers that are left out.
+        Layers that are not adapted: a list of names or ends of names, or a regular expression.
     modules_to_save : list of str or None, default=None
-        Names, or ends of names, of modules that are trained as they are, such as a new head.
+        Names, or ends of names, of modules that are trained in full, such as a new head.
     train_bias : {"none", "all", "lora_only"}, default="none"
-        Which biases are trained: of no layer, of all, or of those with an update.
+        Which biases are trained: none, all, or those of the adapted layers.
     train_norm : bool, default=False
-        Whether batch and instance normalisations with running statistics are trained as they are,
-        which adds them to `modules_to_save`.
+        Whether batch and instance normalization layers with running statistics are trained in
+        full, which adds them to `modules_to_save`.
     rank_pattern : dict of str to int or None, default=None
-        Other ranks for layers whose name matches a regular expression, or ends with a match.
+        Ranks for layers whose name, or the end of it, matches a regular expression.
     alpha_pattern : dict of str to float or None, default=None
-        Other values of `lora_alpha`.
+        Values of `lora_alpha`, likewise.
     random_state : int, RandomState instance or None, default=None
-        Draws A.
+        Seeds the initial values of A. Pass an int for reproducible results.
 
     Returns
     -------
     torch.nn.Module
-        `module`. Its attribute `lora_config` records what was done.
+        `module`, whose attribute `lora_config` describes the adapters.
 
     Raises
     ------
     ValueError
-        If no layer matches, the network has adapters already, or a number is out of its range.
+        If no layer matches, if the network already has adapters, or if a number is out of range.
     TypeError
-        If the weight of a layer is neither of a floating type nor dequantisable.
+        If the weight of a layer is not floating-point and cannot be dequantized.
 
     See Also
     --------
-    merge_lora : Back to plain layers.
+    merge_lora : Turn adapted layers back into plain ones.
+
+    References
+    ----------
+    .. [1] E. J. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022,
+       arXiv:2106.09685.
 
     Examples
     --------
@@ -111,28 +117,34 @@ def inject_lora(
         rank_pattern=rank_pattern or {},
         alpha_pattern=alpha_pattern or {},
     )
-    for message in inject(module, config, train_norm=train_norm, random_state=random_state):
-        warnings.warn(message, stacklevel=2)
-    return module
+    return inject(module, config, train_norm=train_norm, random_state=random_state)
 
 
-def inject(module, config, *, train_norm=False, random_state=None):
-    """Do what :func:`inject_lora` does; return what the user should be warned of."""
+def inject(
+    module: nn.Module,
+    config: AdapterConfig,
+    *,
+    train_norm: bool = False,
+    random_state: RandomState = None,
+) -> nn.Module:
+    """Do what :func:`inject_lora` does, for a config."""
     if lora_layers(module):
-        raise ValueError("The module has adapters already; merge them with merge_lora first.")
+        raise ValueError("module already has adapters; merge them with merge_lora first.")
     if train_norm:
         norms = tuple(name for name, _ in norm_layers(module))
         config = dataclasses.replace(config, modules_to_save=(*config.modules_to_save, *norms))
     saved = saved_modules(module, config)
     layers = target_layers(module, config, saved)
     tied = _tied_weights(module, layers)
-    messages = [*_unreachable(module, config), *tied.values()]
+    for message in (*_fused_attention(module, config), *tied.values()):
+        warn_caller(message)
     module.requires_grad_(False)
     generator = torch_generator(draw_seed(random_state))
-    ranks, clipped = {}, []
+    ranks: dict[str, int] = {}
+    clipped: list[str] = []
     for name, layer in layers.items():
         params = config.layer_params(name)
-        new = adapted(layer, **params, generator=generator)
+        new = with_low_rank_update(layer, **params, generator=generator)
         new.takes_noise = name not in tied
         if new.r < params["r"]:
             clipped.append(name)
@@ -141,10 +153,9 @@ def inject(module, config, *, train_norm=False, random_state=None):
         _replace(module, layer, new)
     for part in saved.values():
         part.requires_grad_(True)
-    _thaw_biases(module, config.train_bias)
-    if clipped:
-        messages.append(f"r is larger than a side of the weight, and was lowered, in {clipped}.")
-    module.lora_config = dataclasses.replace(
+    _unfreeze_biases(module, config.train_bias)
+    described: Any = module
+    described.lora_config = dataclasses.replace(
         config,
         target_modules=tuple(layers),
         exclude_modules=None,
@@ -152,21 +163,24 @@ def inject(module, config, *, train_norm=False, random_state=None):
         rank_pattern={f"^{re.escape(name)}": rank for name, rank in ranks.items()},
         alpha_pattern=_alphas(config, layers),
     )
-    return messages
+    if clipped:
+        warn_caller(f"r was reduced to the smaller dimension of the weight in {clipped}.")
+    return module
 
 
 def merge_lora(module: nn.Module) -> nn.Module:
-    """Replace adapted layers by plain ones with the merged weight W + s B A, in place.
+    """Replace adapted layers with plain ones that have the merged weight W + s B A, in place.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Is changed; without adapters nothing happens. Frozen weights get new storage.
+        The network, which is modified. Without adapters, all its parameters merely become
+        trainable. The memory of the frozen weights is not written.
 
     Returns
     -------
     torch.nn.Module
-        `module`, with all its parameters trainable.
+        `module`, with all parameters trainable.
 
     Examples
     --------
@@ -197,8 +211,8 @@ def lora_layers(module: nn.Module) -> dict[str, LoRALayer]:
     Returns
     -------
     dict of str to layer
-        A layer has `lora_A`, `lora_B`, `r`, `scaling`, `base_layer`, and `weight`, which is the
-        merged weight.
+        Each layer has the attributes `lora_A`, `lora_B`, `r`, `scaling`, `base_layer` and
+        `weight`, which is the merged weight.
 
     Examples
     --------
@@ -212,14 +226,14 @@ def lora_layers(module: nn.Module) -> dict[str, LoRALayer]:
 
 
 def norm_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield names and layers of normalisations with running statistics."""
+    """Yield the names and layers of normalizations with running statistics."""
     for name, layer in module.named_modules():
         if isinstance(layer, _NormBase) and layer.running_mean is not None:
             yield name, layer
 
 
-def frozen_norms(module):
-    """Normalisations whose running statistics belong to the frozen part."""
+def frozen_norms(module: nn.Module) -> list[nn.Module]:
+    """Return the normalization layers whose running statistics must stay as they are."""
     config = getattr(module, "lora_config", AdapterConfig())
     return [
         layer
@@ -228,40 +242,45 @@ def frozen_norms(module):
     ]
 
 
-def saved_modules(module, config):
-    """Return the modules that are trained as they are, by their full names.
+def saved_modules(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
+    """Return the modules that are trained in full, by full name.
 
     Raises
     ------
     ValueError
-        If a name of `modules_to_save` fits no module.
+        If a name in `modules_to_save` does not match any module.
     """
-    found = {}
+    found: dict[str, nn.Module] = {}
     for suffix in config.modules_to_save:
         names = [name for name, _ in module.named_modules() if _ends_with(name, suffix)]
         if not names:
             children = [name for name, _ in module.named_modules() if name]
             raise ValueError(
-                f"modules_to_save names {suffix!r}, which is no module; there are {children}."
+                f"modules_to_save contains {suffix!r}, which does not match any of the modules "
+                f"{children}."
             )
         found.update((name, module.get_submodule(name)) for name in names)
     return found
 
 
-def target_layers(module, config, saved):
-    """Return the layers to adapt by name.
+def target_layers(
+    module: nn.Module, config: AdapterConfig, saved: Mapping[str, nn.Module]
+) -> dict[str, AdaptableLayer]:
+    """Return the layers to adapt, by name.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If no layer matches.
     TypeError
-        If a weight cannot be added to.
+        If a matching layer cannot be adapted.
     """
     candidates = {
         name: layer
         for name, layer in module.named_modules()
-        if name and layer_type(layer) and not any(_is_within(name, part) for part in saved)
+        if name
+        and isinstance(layer, LAYER_TYPES)
+        and not any(_is_within(name, part) for part in saved)
     }
     layers = {
         name: layer
@@ -272,72 +291,76 @@ def target_layers(module, config, saved):
     if not layers:
         raise ValueError(
             f"target_modules={config.target_modules!r} (exclude_modules="
-            f"{config.exclude_modules!r}) matches no layer that can be adapted; candidates are "
+            f"{config.exclude_modules!r}) matches no layer that can be adapted; the candidates are "
             f"{list(candidates)}."
         )
     for name, layer in layers.items():
         if not isinstance(layer.weight, nn.Parameter):
             raise TypeError(
-                f"The weight of {name!r} is computed by a parametrisation and is no parameter "
-                "itself; remove that first, or leave the layer out with exclude_modules."
+                f"The weight of {name!r} is computed by a parametrization and is not a parameter; "
+                "remove the parametrization, or exclude the layer with exclude_modules."
             )
         if not dense(layer.weight).is_floating_point():
             raise TypeError(
-                f"The weight of {name!r} is of type {layer.weight.dtype}; it must be of a "
-                "floating type, or quantised so that torch can dequantise it."
+                f"The weight of {name!r} is of type {layer.weight.dtype}; it must be "
+                "floating-point, or quantized in a form that torch can dequantize."
             )
     return layers
 
 
-def _is_target(module, name, layer, targets):
-    if not isinstance(targets, str) or targets not in _KINDS:
+def _is_target(
+    module: nn.Module, name: str, layer: nn.Module, targets: str | Sequence[str]
+) -> bool:
+    if not isinstance(targets, str) or targets not in _TARGET_KEYWORDS:
         return _matches(name, targets)
     if targets == "all-linear":
         return isinstance(layer, nn.Linear)
     return targets == "all" or name != _last_parametric(module)
 
 
-def _last_parametric(module):
+def _last_parametric(module: nn.Module) -> str:
     return [name for name, part in module.named_modules() if list(part.parameters(False))][-1]
 
 
-def _matches(name, patterns):
+def _matches(name: str, patterns: str | Sequence[str]) -> bool:
     if isinstance(patterns, str):
         return re.fullmatch(patterns, name) is not None
     return any(_ends_with(name, suffix) for suffix in patterns)
 
 
-def _ends_with(name, suffix):
+def _ends_with(name: str, suffix: str) -> bool:
     return name == suffix or name.endswith(f".{suffix}")
 
 
-def _is_within(name, part):
+def _is_within(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-def _replace(module, old, new):
-    # A layer may sit at several places of the tree.
+def _replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    # The same layer may be registered in several places.
     for parent in list(module.modules()):
         for name, child in parent._modules.items():
             if child is old and parent is not new:
                 parent._modules[name] = new
 
 
-def _tied_weights(module, layers):
-    owners = {}
+def _tied_weights(module: nn.Module, layers: Mapping[str, AdaptableLayer]) -> dict[str, str]:
+    """Return a warning for each layer whose weight also belongs to another module."""
+    owners: dict[torch.Tensor, list[str]] = {}
     for name, part in module.named_modules():
         for weight in part.parameters(recurse=False):
             owners.setdefault(weight, []).append(name)
     return {
         name: f"The weight of {name!r} is tied: it belongs to {owners[layer.weight]}. It is "
-        f"adapted in {name!r} alone, and gets no noise."
+        f"adapted in {name!r} only, and gets no noise."
         for name, layer in layers.items()
         if len(owners[layer.weight]) > 1
     }
 
 
-def _unreachable(module, config):
-    if config.target_modules not in _KINDS:
+def _fused_attention(module: nn.Module, config: AdapterConfig) -> Iterator[str]:
+    """Yield a warning if attention layers have projections that cannot be adapted."""
+    if config.target_modules not in _TARGET_KEYWORDS:
         return
     fused = [
         name
@@ -346,23 +369,23 @@ def _unreachable(module, config):
     ]
     if fused:
         yield (
-            "The projections of queries, keys and values are one bare parameter in "
-            f"torch.nn.MultiheadAttention and are not adapted: {fused}."
+            "torch.nn.MultiheadAttention stores the projections of queries, keys and values in "
+            f"one bare parameter, which is not adapted: {fused}."
         )
 
 
-def _thaw_biases(module, train_bias):
+def _unfreeze_biases(module: nn.Module, train_bias: str) -> None:
+    parts: list[nn.Module] = []
     if train_bias == "all":
-        parts = module.modules()
-    else:
-        adapted = lora_layers(module).values() if train_bias == "lora_only" else ()
-        parts = (layer.base_layer for layer in adapted)
+        parts = list(module.modules())
+    elif train_bias == "lora_only":
+        parts = [layer.base_layer for layer in lora_layers(module).values()]
     for part in parts:
         bias = part._parameters.get("bias")
         if bias is not None:
             bias.requires_grad_(True)
 
 
-def _alphas(config, layers):
+def _alphas(config: AdapterConfig, layers: Iterable[str]) -> dict[str, float]:
     alphas = {name: config.layer_params(name)["lora_alpha"] for name in layers}
     return {f"^{re.escape(name)}": a for name, a in alphas.items() if a != config.lora_alpha}

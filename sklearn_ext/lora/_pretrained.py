@@ -1,8 +1,9 @@
-"""The weights of a backbone, from wherever a user has them, into a network."""
+"""Load the pretrained weights of a backbone from a file, a mapping, a module or a net."""
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,13 +12,13 @@ from ..neural import LazyTensors
 from ._injection import merge_lora
 
 
-def pretrained_state(pretrained) -> Mapping[str, torch.Tensor]:
-    """Return the tensors that a `pretrained` parameter means, by name.
+def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:
+    """Return the tensors that a `pretrained` parameter stands for, by name.
 
     Parameters
     ----------
     pretrained : str, path-like, mapping, torch.nn.Module or fitted skorch net
-        Adapters of a module or a net are merged.
+        The adapters of a module or a net are merged into a copy.
 
     Returns
     -------
@@ -26,9 +27,9 @@ def pretrained_state(pretrained) -> Mapping[str, torch.Tensor]:
     Raises
     ------
     TypeError
-        If it is nothing of these.
+        If `pretrained` is of another type.
     ValueError
-        If it is a net that is not fitted.
+        If `pretrained` is a net that is not fitted.
     """
     if isinstance(pretrained, str | os.PathLike):
         return LazyTensors(pretrained)
@@ -36,7 +37,7 @@ def pretrained_state(pretrained) -> Mapping[str, torch.Tensor]:
         return {name: torch.as_tensor(value) for name, value in pretrained.items()}
     if hasattr(pretrained, "initialized_"):
         if not pretrained.initialized_:
-            raise ValueError(f"pretrained is a net that is not fitted: {pretrained!r}.")
+            raise ValueError(f"pretrained must be a fitted net, but {pretrained!r} is not fitted.")
         pretrained = pretrained.module_
     if isinstance(pretrained, nn.Module):
         return merge_lora(copy.deepcopy(pretrained)).state_dict()
@@ -47,23 +48,25 @@ def pretrained_state(pretrained) -> Mapping[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def load_pretrained(module, state, replaceable):
+def load_pretrained(
+    module: nn.Module, state: Mapping[str, torch.Tensor], replaceable: Iterable[str]
+) -> None:
     """Load tensors into a network.
 
-    Tensors that are mapped from a file are used where they lie, so that the backbone takes no
-    memory of its own; others are copied.
+    Tensors that are mapped from a file are used in place, so that the backbone takes no additional
+    memory. Other tensors are copied.
 
     Parameters
     ----------
     module : torch.nn.Module
     state : mapping of str to tensor
     replaceable : iterable of str
-        Names of modules whose tensors may be missing, or of other shapes.
+        Names of modules whose tensors may be missing or have other shapes.
 
     Raises
     ------
     ValueError
-        If anything else is missing, unknown or of another shape.
+        If any other tensor is missing, unknown or has another shape.
     """
     own = module.state_dict()
     heads = tuple(f"{name}." for name in replaceable)
@@ -80,8 +83,8 @@ def load_pretrained(module, state, replaceable):
     if missing or unknown or [text for text in wrong if not text.startswith(heads)]:
         raise ValueError(
             f"pretrained does not fit {type(module).__name__}: missing {missing}, unknown "
-            f"{unknown}, of another shape {wrong}. A part that is to be new, such as a head, is "
-            "named in modules_to_save."
+            f"{unknown}, of another shape {wrong}. If a part is meant to be new, such as a head, "
+            "add its name to modules_to_save."
         )
     fitting = {n: tensor for n, tensor in fitting.items() if tensor.shape == own[n].shape}
     if isinstance(state, LazyTensors):
@@ -90,7 +93,12 @@ def load_pretrained(module, state, replaceable):
         module.load_state_dict(fitting, strict=False)
 
 
-def _assign(module, tensors, own, heads):
+def _assign(
+    module: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    heads: tuple[str, ...],
+) -> None:
     in_place = {
         name: tensor
         for name, tensor in tensors.items()

@@ -86,7 +86,9 @@ class ConventionalNet(skorch.NeuralNet):
             If X or y contains NaN or infinity, or if their shapes do not match.
         """
         afresh = not (self.warm_start and self.initialized_)
-        return self._train(X, y, afresh=afresh)
+        with self._prepared(X, y, afresh=afresh) as (X, y):
+            super().partial_fit(X, y)
+        return self
 
     @atomic_fit
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
@@ -106,11 +108,19 @@ class ConventionalNet(skorch.NeuralNet):
         self : object
             The fitted net.
         """
-        return self._train(X, y, afresh=not self.initialized_, classes=classes)
+        afresh = not self.initialized_
+        with self._prepared(X, y, afresh=afresh, classes=classes) as (X, y):
+            super().partial_fit(X, y)
+        return self
 
-    def _train(
+    @contextlib.contextmanager
+    def _prepared(
         self, X: ArrayLike, y: ArrayLike, *, afresh: bool, classes: ArrayLike | None = None
-    ) -> Self:
+    ) -> Iterator[tuple[FloatArray, Array]]:
+        """Provide validated data and an initialized, seeded net, and check the weights at the end.
+
+        As a context manager, it adds no frame between `fit` and skorch's training loop.
+        """
         X, y = validate_input(self, X, y, reset=afresh)
         y = self._encode(y, afresh, classes)
         restored_on_error = contextlib.nullcontext() if afresh else self._restored_on_error()
@@ -118,13 +128,17 @@ class ConventionalNet(skorch.NeuralNet):
             if afresh:
                 self.initialize()
                 self._check_outputs(X[:1])
-            super().partial_fit(X, y)
+            with self._training_context():
+                yield X, y
             if not has_finite_parameters(self.module_):
                 raise ValueError(
                     "Training produced weights that are not finite: X or y may need scaling, or "
                     f"lr={self.lr} may be too large."
                 )
-        return self
+
+    def _training_context(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context for skorch's training loop; subclasses may override it."""
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def _restored_on_error(self) -> Iterator[None]:

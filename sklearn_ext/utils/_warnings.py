@@ -3,7 +3,7 @@
 import sys
 import warnings
 
-_PASSED_THROUGH = ("sklearn_ext.", "sklearn.", "skorch.", "joblib.")
+_PASSED_THROUGH = ("sklearn_ext.", "sklearn.", "skorch.", "joblib.", "contextlib")
 
 
 def warn_caller(message, category=UserWarning):

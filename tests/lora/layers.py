@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from sklearn_ext.lora._layers import adapted
+from sklearn_ext.lora import noise_scale
+from sklearn_ext.lora._layers import with_low_rank_update
 
 LAYERS = {
     "linear": (lambda: nn.Linear(7, 5), (3, 7)),
@@ -22,14 +23,14 @@ LAYERS = {
         lambda: nn.Conv2d(4, 6, 3, padding=1).to(memory_format=torch.channels_last),
         (2, 4, 7, 8),
     ),
-    "one row": (lambda: nn.Linear(7, 5), (7,)),
+    "one sample": (lambda: nn.Linear(7, 5), (7,)),
     "one map": (lambda: nn.Conv1d(4, 6, 3, padding=1), (4, 9)),
-    "padded by itself": (lambda: PaddedConv2d(4, 6, 3), (2, 4, 7, 8)),
+    "own forward pass": (lambda: PaddedConv2d(4, 6, 3), (2, 4, 7, 8)),
 }
 
 
 class PaddedConv2d(nn.Conv2d):
-    """A convolution with a forward pass of its own."""
+    """A convolution whose class overrides the forward pass."""
 
     def forward(self, x):
         padded = nn.functional.pad(x, (0, 2, 0, 2))
@@ -37,15 +38,15 @@ class PaddedConv2d(nn.Conv2d):
 
 
 def randomized(base, **params):
-    """Return an adapted layer whose update is not zero."""
+    """Return an adapted layer with a nonzero update."""
     generator = torch.Generator().manual_seed(1)
-    layer = adapted(base, **{"r": 3} | params, generator=generator)
+    layer = with_low_rank_update(base, **{"r": 3} | params, generator=generator)
     nn.init.normal_(layer.lora_B.weight, generator=generator)
     return layer
 
 
 def randomize_updates(module, seed=2):
-    """Let the factors B of a network be normal."""
+    """Fill the factors B of a network with normal numbers."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if "lora_B" in name:
@@ -53,8 +54,14 @@ def randomize_updates(module, seed=2):
     return module
 
 
+@torch.no_grad()
+def scale_of(layer, sigma):
+    """Return the scale of the noise on an adapted layer."""
+    return noise_scale(layer.frozen_weight.flatten(1), *layer.low_rank(), sigma)
+
+
 class SmallNet(nn.Module):
-    """Two convolutions with batch normalisation, a linear layer and a head."""
+    """Two convolutions with batch normalization, a linear layer and a head."""
 
     def __init__(self, n_outputs=4):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The noise alone, as a callback of any net."""
+"""The noise as a callback of any skorch net."""
 
 import contextlib
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import skorch
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from sklearn_ext import FlatLoRACallback, FlatLoRAClassifier, NetClassifier
@@ -22,7 +23,7 @@ def module():
         return inject_lora(MLP(64, 10, hidden_sizes=(24,)), r=2, random_state=0)
 
 
-def test_any_net_of_skorch_trains_under_noise(module):
+def test_a_plain_skorch_net_trains_under_noise(module):
     frozen = module[1].base_layer.weight.clone()
     net = skorch.NeuralNetClassifier(
         module,
@@ -44,32 +45,26 @@ def test_any_net_of_skorch_trains_under_noise(module):
 
 
 @pytest.mark.parametrize("params", [{}, {"perturbation": "local"}, {"store_noise": True}])
-def test_noise_is_drawn_from_its_own_seed(module, params):
+def test_the_noise_depends_only_on_its_own_seed(module, params):
     probabilities = []
     for seed in (0, 0, 1):
-        callback = FlatLoRACallback(0.5, schedule="constant", random_state=seed, **params)
+        callback = FlatLoRACallback(0.5, sigma_schedule="constant", random_state=seed, **params)
         net = NetClassifier(module, callbacks=[callback], max_epochs=2, random_state=0)
         before = torch.get_rng_state()
         with torch.random.fork_rng():
-            probabilities.append(clone_and_fit(net).predict_proba(X))
+            probabilities.append(clone(net).fit(X, y).predict_proba(X))
         assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(probabilities[0], probabilities[1])
     assert np.abs(probabilities[0] - probabilities[2]).max() > 1e-4
 
 
-def clone_and_fit(net):
-    from sklearn.base import clone
-
-    return clone(net).fit(X, y)
-
-
-def test_it_does_what_the_estimator_does():
+def test_the_callback_matches_the_estimator():
     with seeded(0):
         plain = MLP(64, 10, hidden_sizes=(24,))
     common = {"optimizer": torch.optim.Adam, "lr": 1e-2, "max_epochs": 3, "random_state": 0}
     net = FlatLoRAClassifier(plain, sigma=0.3, r=2, **common).fit(X, y)
     seeds = np.random.RandomState(0)
-    draw_seed(seeds)  # the estimator's first one is for new weights
+    draw_seed(seeds)  # the estimator uses the first seed for new weights
     adapted = inject_lora(plain, r=2, random_state=draw_seed(seeds))
     callback = FlatLoRACallback(0.3, random_state=seeds)
     again = NetClassifier(adapted, callbacks=[callback], **common).fit(X, y)
@@ -78,7 +73,7 @@ def test_it_does_what_the_estimator_does():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_what_an_interrupted_step_leaves_behind_does_not_reach_predictions(module, error):
+def test_predictions_are_clean_after_an_interrupted_step(module, error):
     with torch.no_grad():
         expected = module.eval()(torch.tensor(X)).softmax(dim=1)
 
@@ -86,7 +81,7 @@ def test_what_an_interrupted_step_leaves_behind_does_not_reach_predictions(modul
         def on_grad_computed(self, net, named_parameters, **kwargs):
             raise error
 
-    callbacks = [FlatLoRACallback(5.0, schedule="constant", random_state=0), Interrupting()]
+    callbacks = [FlatLoRACallback(5.0, sigma_schedule="constant", random_state=0), Interrupting()]
     net = skorch.NeuralNetClassifier(
         module, criterion=torch.nn.CrossEntropyLoss, callbacks=callbacks, max_epochs=1, verbose=0
     )
@@ -95,7 +90,14 @@ def test_what_an_interrupted_step_leaves_behind_does_not_reach_predictions(modul
     np.testing.assert_allclose(net.predict_proba(X), expected, atol=1e-6)
 
 
-def test_a_network_without_adapters_is_refused():
+def test_a_module_without_adapters_is_rejected():
     net = NetClassifier(callbacks=[FlatLoRACallback()], max_epochs=1)
     with pytest.raises(ValueError, match="MLP has no adapted layer"):
         net.fit(X, y)
+
+
+def test_parameters_out_of_range_are_named(module):
+    for name, value in {"sigma": -1.0, "sigma_schedule": "square", "perturbation": "bias"}.items():
+        net = NetClassifier(module, callbacks=[FlatLoRACallback(**{name: value})], max_epochs=1)
+        with pytest.raises(ValueError, match=f"{name} must be .* got {value!r}"):
+            net.fit(X, y)

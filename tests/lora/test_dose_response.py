@@ -1,4 +1,4 @@
-"""The more noise in training, the flatter the result: digits under a shift, three seeds."""
+"""More noise in training gives flatter results on digits under a shift, over three seeds."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ SIGMAS = (0.0, 0.1, 0.2, 0.4)
 
 @pytest.fixture(scope="module")
 def responses():
-    """Means over seeds of what the benchmark measures, one array of four strengths a measure."""
+    """Mean over seeds of each measure of the benchmark, as an array over the four strengths."""
     rows = []
     for split in range(3):
         task = flat_lora.load_task("digits transformer", split)
@@ -31,13 +31,13 @@ def test_sharpness_falls_and_the_training_loss_rises(responses):
 
 
 @pytest.mark.slow
-def test_accuracy_on_noisy_rows_gains_and_on_clean_ones_does_not_suffer(responses):
+def test_noise_helps_on_noisy_samples_and_spares_clean_ones(responses):
     clean, noisy = responses["accuracy"], responses["noisy accuracy"]
     assert noisy[3] >= noisy[0] + 0.01
     assert (clean[1:3] >= clean[0] - 0.015).all()
 
 
-def test_the_shift_is_what_it_says():
+def test_the_shift_rotates_digits_by_90_degrees():
     (X, y), (X_train, y_train), (X_test, y_test) = _digits_shift.digits(0)
     assert (len(y), len(y_train), len(y_test)) == (500, 200, 697)
     assert X.shape[1:] == X_train.shape[1:] == X_test.shape[1:] == (8, 8)

@@ -1,4 +1,4 @@
-"""Adapted layers compute with W + s B A, plus the noise while there is some."""
+"""Adapted layers compute with W + s B A, plus the noise during a step."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.lora._functional import noisy_output
-from sklearn_ext.lora._layers import LoRALinear, adapted
-from sklearn_ext.lora._weight_noise import WeightNoise, noise_buffer
+from sklearn_ext.lora._layers import LoRALinear, with_low_rank_update
+from sklearn_ext.lora._noise import WeightNoise, noise_buffer
+from sklearn_ext.lora._products import noisy_output
 from tests.lora.layers import LAYERS, randomized
 
 
@@ -32,21 +32,21 @@ def noise_for(layer, seed=5, sigma=0.3, **params):
     )
 
 
-def test_a_new_update_changes_no_bit(case):
+def test_a_new_update_does_not_change_the_outputs(case):
     base, x = case
     expected = copy.deepcopy(base)(x)
-    layer = adapted(base)
+    layer = with_low_rank_update(base)
     assert torch.equal(layer(x), expected)
     assert torch.equal(layer.weight, layer.base_layer.weight)
 
 
-def test_the_update_is_the_one_of_the_merged_weight(case):
+def test_outputs_are_those_of_the_merged_weight(case):
     base, x = case
     layer = randomized(copy.deepcopy(base))
     torch.testing.assert_close(layer(x), plain(base, layer.weight)(x), rtol=0, atol=1e-12)
 
 
-def test_factors_get_the_gradient_of_the_merged_weight(case):
+def test_gradients_of_the_factors_follow_the_chain_rule(case):
     base, x = case
     layer = randomized(copy.deepcopy(base))
     layer(x).square().sum().backward()
@@ -62,7 +62,7 @@ def test_factors_get_the_gradient_of_the_merged_weight(case):
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_functional_noise_is_noise_in_place(case, stored):
+def test_functional_noise_equals_noise_in_place(case, stored):
     base, x = case
     layer = randomized(copy.deepcopy(base))
     W = layer.frozen_weight
@@ -84,16 +84,16 @@ def test_functional_noise_is_noise_in_place(case, stored):
         if not in_place:
             assert torch.equal(W, kept)
     (loss, *gradients), (loss_in_place, *gradients_in_place) = results
-    rounding = 1e-13 if layer.weight_space else 0  # there the terms are added in another order
+    rounding = 1e-13 if layer.weight_space else 0  # there the terms are added in a different order
     torch.testing.assert_close(loss, loss_in_place, rtol=rounding, atol=0)
     for ours, in_place in zip(gradients, gradients_in_place, strict=True):
         torch.testing.assert_close(ours, in_place, rtol=0, atol=1e-12)
 
 
-def test_gradients_of_noisy_products_by_differences(case):
+def test_gradients_of_noisy_products_match_differences(case):
     base, x = case
     base.weight.requires_grad_(False)
-    noise = noise_for(adapted(copy.deepcopy(base)))
+    noise = noise_for(with_low_rank_update(copy.deepcopy(base)))
     bias = base.bias
 
     def output(x, *_):
@@ -103,7 +103,7 @@ def test_gradients_of_noisy_products_by_differences(case):
     assert torch.autograd.gradcheck(output, inputs)
 
 
-def test_the_weight_shows_update_and_noise(case):
+def test_the_weight_includes_update_and_noise(case):
     base, _ = case
     layer = randomized(base)
     merged = layer.weight.detach()
@@ -113,7 +113,7 @@ def test_the_weight_shows_update_and_noise(case):
     assert torch.equal(layer.weight, merged)
 
 
-def test_noise_is_for_training_only_or_for_evaluation_only(case):
+def test_noise_applies_in_its_own_mode_only(case):
     base, x = case
     layer = randomized(base)
     quiet = layer(x)
@@ -137,7 +137,7 @@ def test_merging_keeps_the_frozen_weight_bit_for_bit(case):
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_threads_may_call_one_layer(merged):
+def test_threads_can_share_a_layer(merged):
     layer = randomized(nn.Conv1d(32, 32, 3, groups=32))
     if merged:
         layer.merge()
@@ -149,20 +149,20 @@ def test_threads_may_call_one_layer(merged):
     assert torch.equal(layer.base_layer.weight, W)
 
 
-def test_local_noise_has_the_distribution_of_weight_noise_for_one_row():
+def test_local_noise_has_the_distribution_of_weight_noise():
     layer = randomized(nn.Linear(6, 4).double())
     x = torch.randn(6, dtype=torch.float64)
     std = torch.rand(4, dtype=torch.float64)
-    rows = x.expand(40_000, 6)
-    shift = WeightNoise(std, 0, local=True).of_outputs(rows)
+    samples = x.expand(40_000, 6)
+    shift = WeightNoise(std, 0, local=True).output_noise(samples)
     torch.testing.assert_close(shift.std(dim=0), std * x.norm(), rtol=0.02, atol=0)
     assert torch.corrcoef(shift.T).fill_diagonal_(0).abs().max() < 0.03
-    quiet = layer(rows)
+    quiet = layer(samples)
     layer.noise = WeightNoise(std, 0, local=True)
-    torch.testing.assert_close(layer(rows), quiet + shift)
+    torch.testing.assert_close(layer(samples), quiet + shift)
 
 
-def test_dropout_acts_on_the_input_of_the_update_alone(case):
+def test_dropout_acts_on_the_input_of_the_update_only(case):
     base, x = case
     layer = randomized(copy.deepcopy(base), lora_dropout=0.5)
     torch.manual_seed(3)
@@ -181,9 +181,9 @@ def test_dropout_acts_on_the_input_of_the_update_alone(case):
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_factors_stay_in_full_precision(half):
-    layer = adapted(nn.Linear(6, 4).to(half))
+    layer = with_low_rank_update(nn.Linear(6, 4).to(half))
     assert layer.lora_A.weight.dtype == layer.lora_B.weight.dtype == torch.float32
-    layer = adapted(nn.Linear(6, 4)).to(half)
+    layer = with_low_rank_update(nn.Linear(6, 4)).to(half)
     assert layer.base_layer.weight.dtype == half
     assert layer.lora_A.weight.dtype == torch.float32
     x = torch.randn(2, 6, dtype=half)
@@ -207,32 +207,32 @@ def test_noise_works_under_autocast():
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-def test_a_quantised_weight_is_dequantised():
+def test_a_quantized_weight_is_dequantized():
     base = nn.Linear(6, 4)
-    quantised = torch.quantize_per_tensor(base.weight.detach(), 0.01, 0, torch.qint8)
-    base.weight = nn.Parameter(quantised, requires_grad=False)
+    quantized = torch.quantize_per_tensor(base.weight.detach(), 0.01, 0, torch.qint8)
+    base.weight = nn.Parameter(quantized, requires_grad=False)
     layer = randomized(base)
     x = torch.randn(3, 6)
-    expected = x @ (quantised.dequantize() + layer.delta()).T + base.bias
+    expected = x @ (quantized.dequantize() + layer.delta()).T + base.bias
     torch.testing.assert_close(layer(x), expected)
     layer.noise = WeightNoise(torch.full((4,), 0.1), 0)
-    noisy = expected + x @ layer.noise.sample(quantised.dequantize()).T
+    noisy = expected + x @ layer.noise.sample(quantized.dequantize()).T
     torch.testing.assert_close(layer(x), noisy)
 
 
-def test_scaling_and_ranks():
-    assert adapted(nn.Linear(20, 20), r=4, lora_alpha=16).scaling == 4
-    assert adapted(nn.Linear(20, 20), r=4, lora_alpha=16, use_rslora=True).scaling == 8
-    layer = adapted(nn.Conv2d(4, 8, 3, groups=4, bias=False), r=16, lora_alpha=16)
+def test_scaling_and_rank_follow_the_parameters():
+    assert with_low_rank_update(nn.Linear(20, 20), r=4, lora_alpha=16).scaling == 4
+    assert with_low_rank_update(nn.Linear(20, 20), r=4, lora_alpha=16, use_rslora=True).scaling == 8
+    layer = with_low_rank_update(nn.Conv2d(4, 8, 3, groups=4, bias=False), r=16, lora_alpha=16)
     assert (layer.r, layer.scaling) == (8, 2)
-    bound = 1 / 3  # one over the root of the fan-in, 1 * 3 * 3
+    bound = 1 / 3  # 1 / sqrt(n) with the fan-in n = 1 * 3 * 3
     assert 0.9 * bound < layer.lora_A.weight.abs().max() <= bound
     assert not layer.lora_B.weight.any()
 
 
-def test_other_attributes_are_those_of_the_layer_before():
-    layer = adapted(nn.Conv2d(4, 6, 3, stride=2))
+def test_other_attributes_are_those_of_the_base_layer():
+    layer = with_low_rank_update(nn.Conv2d(4, 6, 3, stride=2))
     assert (layer.in_channels, layer.stride) == (4, (2, 2))
     with pytest.raises(AttributeError, match="nothing"):
         _ = layer.nothing
-    assert isinstance(adapted(nn.Linear(3, 2)), LoRALinear)
+    assert isinstance(with_low_rank_update(nn.Linear(3, 2)), LoRALinear)

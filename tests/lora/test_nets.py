@@ -1,4 +1,4 @@
-"""The estimators: what a fit leaves alone, how noise follows the steps, and what comes after."""
+"""The estimators: frozen weights, the noise of each step, merging, saving and loading."""
 
 import copy
 import pickle
@@ -14,8 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from sklearn_ext import FlatLoRAClassifier, FlatLoRARegressor, NetClassifier
-from sklearn_ext.lora import lora_layers
-from sklearn_ext.lora._noise import noise_strength
+from sklearn_ext.lora import lora_layers, noise_strength, save_adapter
 from sklearn_ext.neural import MLP, save_tensors, seeded
 from tests.lora.layers import SmallNet
 
@@ -32,7 +31,7 @@ def module():
 
 
 class HalfMLP(nn.Module):
-    """A network whose body is stored and computed in bfloat16."""
+    """A network whose body is stored and evaluated in bfloat16."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +43,7 @@ class HalfMLP(nn.Module):
 
 
 def frozen_state(module):
-    """Everything but the factors, under the names that it had before adaptation."""
+    """Return the state without the factors, under the names before adaptation."""
     return {
         name.replace("base_layer.", ""): tensor
         for name, tensor in module.state_dict().items()
@@ -61,7 +60,7 @@ def assert_bits_of(module, source):
 
 
 class Interrupting(skorch.callbacks.Callback):
-    """Keeps the module and raises between the gradients and the step of the fourth batch."""
+    """Store the module, and raise between the gradients and the update of the fourth batch."""
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         self.n_calls_ = 0
@@ -75,7 +74,7 @@ class Interrupting(skorch.callbacks.Callback):
 
 @pytest.mark.parametrize("perturbation", ["weight", "local"])
 @pytest.mark.parametrize("Module", [lambda: MLP(64, 10), HalfMLP], ids=["float32", "bfloat16"])
-def test_the_backbone_keeps_its_bits(Module, perturbation):
+def test_fitting_does_not_change_the_backbone(Module, perturbation):
     with seeded(0):
         source = Module()
     kept = copy.deepcopy(source)
@@ -94,7 +93,7 @@ def test_the_backbone_keeps_its_bits(Module, perturbation):
     assert_bits_of(source, kept)
 
 
-def test_an_exception_in_the_forward_pass_leaves_no_noise(module):
+def test_an_error_in_the_forward_pass_leaves_no_noise(module):
     net = FlatLoRAClassifier(module, **QUICK, sigma_schedule="constant").fit(X, y)
     trained = net.module_
     before = copy.deepcopy(trained.state_dict())
@@ -111,7 +110,7 @@ def test_an_exception_in_the_forward_pass_leaves_no_noise(module):
     net.predict(X)
 
 
-def test_weights_of_a_read_only_file_are_trained_on(module, tmp_path):
+def test_weights_in_a_read_only_file_can_be_adapted(module, tmp_path):
     path = tmp_path / "backbone.safetensors"
     save_tensors(path, module.state_dict())
     path.chmod(0o400)
@@ -135,26 +134,26 @@ def test_pretrained_weights_are_loaded_at_every_fit(module):
     clone(net).fit(X, y)
 
 
-def test_a_new_head_is_trained_and_may_have_another_size(module):
+def test_a_new_head_is_trained_and_may_change_size(module):
     params = QUICK | {"modules_to_save": ["5"]}
-    rows = y < 4
+    few_classes = y < 4
     net = FlatLoRAClassifier(
         MLP, module__hidden_sizes=(24, 24), pretrained=module.state_dict(), **params
     )
-    net.fit(X[rows], y[rows])
+    net.fit(X[few_classes], y[few_classes])
     assert net.module_[5].weight.shape == (4, 24)
     assert net.module_[5].weight.requires_grad
     assert torch.equal(frozen_state(net.module_)["1.weight"], module[1].weight)
 
 
-def test_random_base_weights_are_warned_of_where_the_user_called():
+def test_random_base_weights_cause_a_warning():
     net = FlatLoRAClassifier(MLP, module__hidden_sizes=(24,), **QUICK)
     with pytest.warns(UserWarning, match="base weights are random") as record:
         net.fit(X, y)
     assert record[0].filename == __file__
 
 
-def test_the_optimizer_gets_trained_parameters_only(module):
+def test_the_optimizer_gets_trainable_parameters_only(module):
     net = FlatLoRAClassifier(module, **QUICK, modules_to_save=["5"]).fit(X, y)
     held = {id(p) for group in net.optimizer_.param_groups for p in group["params"]}
     assert held == {id(p) for p in net.module_.parameters() if p.requires_grad}
@@ -164,14 +163,14 @@ def test_the_optimizer_gets_trained_parameters_only(module):
     assert net.lora_layers_["1"] == {"shape": (24, 64), "r": 2}
 
 
-def test_the_schedule_follows_the_steps(module):
+def test_the_strength_follows_the_schedule(module):
     net = FlatLoRAClassifier(module, **QUICK, sigma=0.2, batch_size=16).fit(X, y)
     expected = [noise_strength(t / 30, 0.2) for t in range(30)]
     np.testing.assert_allclose(net.sigma_history_, expected, rtol=1e-12)
     assert net.history_[-1, "sigma"] == net.sigma_history_[-1]
 
 
-def test_training_on_begins_the_schedule_anew_unless_it_is_a_warm_start(module):
+def test_partial_fit_restarts_the_schedule_without_warm_start(module):
     net = FlatLoRAClassifier(module, **QUICK, sigma=0.2).fit(X, y)
     n = len(net.sigma_history_)
     net.partial_fit(X, y)
@@ -180,7 +179,7 @@ def test_training_on_begins_the_schedule_anew_unless_it_is_a_warm_start(module):
     assert (net.sigma_history_[2 * n :] == 0.2).all()
 
 
-def test_a_data_loader_of_unknown_length_makes_the_schedule_follow_epochs(module):
+def test_an_iterator_without_length_schedules_by_epochs(module):
     net = FlatLoRAClassifier(module, **QUICK, sigma=0.2)
     net.set_params(iterator_train=Unsized)
     net.fit(X, y)
@@ -188,7 +187,7 @@ def test_a_data_loader_of_unknown_length_makes_the_schedule_follow_epochs(module
 
 
 class Unsized:
-    """Batches that do not tell how many they are."""
+    """An iterator over batches without a length."""
 
     def __init__(self, dataset, batch_size, shuffle):
         self.dataset = dataset
@@ -199,7 +198,7 @@ class Unsized:
 
 
 def seeds_of_calls(net):
-    """Fit, and return the seed of the first layer's noise at each forward pass of training."""
+    """Fit, and return the seed of the first layer's noise in each forward pass of training."""
     seeds = []
 
     class Recording(skorch.callbacks.Callback):
@@ -213,12 +212,12 @@ def seeds_of_calls(net):
     return seeds
 
 
-def test_each_step_has_noise_of_its_own(module):
+def test_each_step_has_its_own_noise(module):
     seeds = seeds_of_calls(FlatLoRAClassifier(module, **QUICK))
     assert len(set(seeds)) == len(seeds) == 15
 
 
-def test_calls_of_a_closure_within_a_step_see_the_same_noise(module):
+def test_evaluations_of_a_closure_share_their_noise(module):
     net = FlatLoRAClassifier(
         module, **QUICK, optimizer=torch.optim.LBFGS, optimizer__max_iter=3, batch_size=80
     )
@@ -228,7 +227,7 @@ def test_calls_of_a_closure_within_a_step_see_the_same_noise(module):
 
 
 class Accumulating(FlatLoRAClassifier):
-    """Makes one step for two batches."""
+    """Accumulate the gradients of two batches for each update."""
 
     def train_step(self, batch, **fit_params):
         self.n_batches_ = getattr(self, "n_batches_", 0) + 1
@@ -239,7 +238,7 @@ class Accumulating(FlatLoRAClassifier):
         return step
 
 
-def test_batches_of_one_step_see_the_same_noise(module):
+def test_accumulated_batches_share_their_noise(module):
     seeds = seeds_of_calls(Accumulating(module, **QUICK | {"max_epochs": 2}, batch_size=40))
     assert seeds[::2] == seeds[1::2]
     assert len(set(seeds)) == len(seeds) / 2 == 4
@@ -249,7 +248,7 @@ def test_several_draws_average_their_gradients(module):
     class OneStep(skorch.callbacks.Callback):
         def on_grad_computed(self, net, named_parameters, **kwargs):
             self.gradients_ = {n: p.grad.clone() for n, p in named_parameters}
-            self.noises_ = net._process._noises
+            self.noises_ = net._noise._draws
 
     probe = OneStep()
     params = QUICK | {"max_epochs": 1, "n_noise": 3, "sigma_schedule": "constant", "lr": 0}
@@ -268,14 +267,14 @@ def test_several_draws_average_their_gradients(module):
 
 
 @pytest.mark.parametrize("params", [{}, {"perturbation": "local"}, {"n_noise": 2}])
-def test_stored_noise_is_the_same_noise(module, params):
+def test_storing_the_noise_does_not_change_the_fit(module, params):
     params = QUICK | params
     plain = FlatLoRAClassifier(module, **params).fit(X, y)
     stored = FlatLoRAClassifier(module, **params, store_noise=True).fit(X, y)
     np.testing.assert_array_equal(stored.predict_proba(X), plain.predict_proba(X))
 
 
-def test_without_noise_it_is_plain_low_rank_adaptation(module):
+def test_sigma_zero_is_plain_low_rank_adaptation(module):
     flat, plain = (
         FlatLoRAClassifier(module, **QUICK, sigma=sigma).fit(X, y) for sigma in (0.3, 0.0)
     )
@@ -285,7 +284,7 @@ def test_without_noise_it_is_plain_low_rank_adaptation(module):
     np.testing.assert_array_equal(local.predict_proba(X), plain.predict_proba(X))
 
 
-def test_predictions_have_no_noise_and_a_merged_net_repeats_them(module):
+def test_predictions_are_noise_free_and_survive_merging(module):
     net = FlatLoRAClassifier(module, **QUICK, sigma=0.3).fit(X, y)
     before = net.predict_proba(X)
     np.testing.assert_array_equal(net.predict_proba(X), before)
@@ -302,7 +301,7 @@ def test_predictions_have_no_noise_and_a_merged_net_repeats_them(module):
     assert np.abs(net.predict_proba(X) - before).max() > 1e-3
 
 
-def test_frozen_statistics_of_batch_norm():
+def test_batch_norm_statistics_are_frozen_by_default():
     with seeded(0):
         source = SmallNet(n_outputs=10)
     net = FlatLoRAClassifier(source, **QUICK).fit(IMAGES, y)
@@ -314,7 +313,7 @@ def test_frozen_statistics_of_batch_norm():
     assert not source.norm.running_mean.any()
 
 
-def test_an_adapter_restores_the_estimator(module, tmp_path):
+def test_load_adapter_restores_the_estimator(module, tmp_path):
     labels = np.array([f"digit {k}" for k in y])
     net = FlatLoRAClassifier(module, **QUICK, modules_to_save=["5"]).fit(X, labels)
     net.save_adapter(tmp_path)
@@ -327,7 +326,7 @@ def test_an_adapter_restores_the_estimator(module, tmp_path):
     loaded.partial_fit(X, labels)
 
 
-def test_an_adapter_of_a_regressor_keeps_the_dimensions_of_its_targets(module, tmp_path):
+def test_load_adapter_restores_the_shape_of_targets(module, tmp_path):
     with seeded(0):
         module = MLP(64, 1, hidden_sizes=(24,))
     net = FlatLoRARegressor(module, **QUICK).fit(X, y / 9)
@@ -336,13 +335,11 @@ def test_an_adapter_of_a_regressor_keeps_the_dimensions_of_its_targets(module, t
     np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
 
 
-def test_an_adapter_without_shapes_asks_for_rows(module, tmp_path):
-    from sklearn_ext.lora import save_adapter
-
+def test_loading_a_bare_adapter_requires_samples(module, tmp_path):
     net = FlatLoRAClassifier(module, **QUICK).fit(X, y)
     save_adapter(net.module_, tmp_path)
     unfitted = FlatLoRAClassifier(module)
-    with pytest.raises(ValueError, match="pass some rows X and their y"):
+    with pytest.raises(ValueError, match="pass some samples X and their y"):
         unfitted.load_adapter(tmp_path)
     with pytest.raises(NotFittedError):
         unfitted.predict(X)
@@ -350,20 +347,20 @@ def test_an_adapter_without_shapes_asks_for_rows(module, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
 
 
-def test_a_search_over_rank_and_strength(module):
+def test_grid_search_over_rank_and_sigma(module):
     net = FlatLoRAClassifier(module, **QUICK)
     search = GridSearchCV(net, {"r": [1, 4], "sigma": [0.0, 0.1]}, cv=2).fit(X, y)
     assert search.best_estimator_.lora_layers_["1"]["r"] == search.best_params_["r"]
 
 
-def test_parameters_can_be_set_after_a_fit(module):
+def test_set_params_works_after_a_fit(module):
     net = FlatLoRAClassifier(module, **QUICK).fit(X, y)
     net.set_params(modules_to_save=["5"], target_modules=["3"]).fit(X, y)
     assert net.target_modules_ == ["3"]
     assert net.module_[5].weight.requires_grad
 
 
-def test_a_stored_net_goes_on(module):
+def test_a_pickled_net_continues_training(module):
     net = FlatLoRAClassifier(module, **QUICK).fit(X, y)
     restored = pickle.loads(pickle.dumps(net))
     np.testing.assert_array_equal(
@@ -384,7 +381,7 @@ def test_expected_sharpness_grows_with_the_noise(module):
         net.expected_sharpness(X, y, sigma=-0.1)
 
 
-def test_a_loss_that_is_not_finite_is_reported_with_its_step(module):
+def test_the_step_of_a_nonfinite_loss_is_reported(module):
     net = FlatLoRAClassifier(module, **QUICK | {"lr": 1e30})
     with pytest.raises(ValueError, match=r"The loss is nan at step [1-9]"):
         net.fit(X, y)
@@ -407,9 +404,21 @@ def test_parameters_out_of_range_are_named(module, name, value):
         FlatLoRAClassifier(module, **{name: value}).fit(X, y)
 
 
-def test_a_fitted_net_is_a_source(module):
+def test_a_fitted_net_provides_pretrained_weights(module):
     source = NetClassifier(module, max_epochs=2, random_state=0).fit(X, y)
     net = FlatLoRAClassifier(MLP, module__hidden_sizes=(24, 24), pretrained=source, **QUICK).fit(
         X, y
     )
     assert_bits_of(net.module_, source.module_)
+
+
+@pytest.mark.parametrize("Estimator", [FlatLoRAClassifier, FlatLoRARegressor])
+def test_from_paper_sets_the_values_of_the_paper(Estimator, module):
+    net = Estimator.from_paper(module, r=16, max_epochs=2)
+    assert (net.sigma, net.sigma_schedule, net.lr, net.lora_alpha) == (0.05, "cosine", 5e-4, 16)
+    assert (net.r, net.max_epochs) == (16, 2)
+
+
+def test_the_rate_of_from_paper_decays_to_zero(module):
+    net = FlatLoRAClassifier.from_paper(module, max_epochs=4, random_state=0).fit(X, y)
+    assert 0 < net.optimizer_.param_groups[0]["lr"] < 5e-4 / 20

@@ -1,20 +1,15 @@
-"""The noise: its strength, its size, and the numbers it is made of."""
+"""The strength, the scale and the draws of the noise."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_ext.lora._noise import (
-    noise_strength,
-    row_std,
-    squared_row_norms,
-    standard_normal_,
-)
-from sklearn_ext.lora._noise_process import merged_row_std
-from sklearn_ext.lora._weight_noise import WeightNoise
-from tests.lora.layers import randomized
+from sklearn_ext.lora import noise_scale, noise_strength
+from sklearn_ext.lora._noise import WeightNoise, scratch_buffer, squared_filter_norms
+from tests.lora.layers import randomized, scale_of
 
 
 def factors(m=40, n=60, r=4, dtype=torch.float32):
@@ -24,26 +19,26 @@ def factors(m=40, n=60, r=4, dtype=torch.float32):
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
-def test_row_norms_of_the_merged_weight_need_no_merged_weight(dtype, rtol):
+def test_filter_norms_equal_those_of_the_merged_weight(dtype, rtol):
     W, A, B = factors(dtype=dtype)
     expected = (W + 0.7 * B @ A).square().sum(dim=1)
-    torch.testing.assert_close(squared_row_norms(W, A, B, 0.7), expected, rtol=rtol, atol=0)
-    known = squared_row_norms(W, A, B, 0.7, W.square().sum(dim=1))
+    torch.testing.assert_close(squared_filter_norms(W, A, B, 0.7), expected, rtol=rtol, atol=0)
+    known = squared_filter_norms(W, A, B, 0.7, W.square().sum(dim=1))
     torch.testing.assert_close(known, expected, rtol=rtol, atol=0)
 
 
-def test_a_merged_weight_of_zero_has_norms_of_zero():
+def test_filter_norms_of_a_zero_weight_are_zero():
     _, A, B = factors(r=4)
-    norms = squared_row_norms(-(B @ A), A, B)
+    norms = squared_filter_norms(-(B @ A), A, B)
     assert (norms >= 0).all()
     assert norms.max() < 1e-3
 
 
-def test_draws_have_the_size_that_sigma_says():
+def test_the_size_of_draws_is_sigma_times_the_weight():
     layer = randomized(torch.nn.Linear(30, 12))
     W = layer.weight.detach()
     sigma = 0.3
-    std = merged_row_std(layer, sigma)
+    std = scale_of(layer, sigma)
     draws = torch.stack([WeightNoise(std, seed).sample(W) for seed in range(4000)])
     expected = sigma * W.norm(dim=1) / math.sqrt(30)
     torch.testing.assert_close(draws.std(dim=(0, 2)), expected, rtol=0.01, atol=0)
@@ -51,26 +46,27 @@ def test_draws_have_the_size_that_sigma_says():
     assert abs(relative - 1) < 0.005
 
 
-def test_the_fan_in_of_a_convolution_is_that_of_one_filter():
+def test_a_grouped_convolution_uses_the_fan_in_per_filter():
     layer = randomized(torch.nn.Conv2d(6, 4, 3, groups=2))
     expected = 0.1 * layer.weight.detach().flatten(1).norm(dim=1) / math.sqrt(3 * 9)
-    torch.testing.assert_close(merged_row_std(layer, 0.1), expected)
+    torch.testing.assert_close(scale_of(layer, 0.1), expected)
 
 
 @pytest.mark.parametrize("inputs", [32, 1024])
-def test_the_variance_of_outputs_grows_alike_for_any_width(inputs):
+def test_output_variance_grows_equally_for_any_width(inputs):
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(16, inputs, generator=generator)
     x = torch.randn(2000, inputs, generator=generator)
-    std = row_std(W.square().sum(dim=1), inputs, 0.3)
+    std = noise_scale(W, torch.zeros(1, inputs), torch.zeros(16, 1), 0.3)
     noisy = torch.cat([x @ (W + WeightNoise(std, seed).sample(W)).T for seed in range(100, 120)])
     ratio = (noisy.var(dim=0) / (x @ W.T).var(dim=0)).mean()
     assert ratio == pytest.approx(1 + 0.3**2, abs=0.02)
 
 
-def test_a_seed_gives_its_numbers_and_no_global_generator_is_used():
+def test_draws_depend_on_the_seed_alone():
     before = torch.get_rng_state()
-    first, second, other = (standard_normal_(torch.empty(50, 3), seed) for seed in (1, 1, 2))
+    W, scale = torch.zeros(50, 3), torch.ones(50)
+    first, second, other = (WeightNoise(scale, seed).sample(W) for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -85,7 +81,34 @@ def test_the_cosine_rises_from_zero_to_sigma():
     assert (np.diff(strengths) > 0).all()
 
 
-def test_other_schedules():
+def test_linear_constant_and_callable_schedules():
     assert noise_strength(0.25, 2.0, "linear") == 0.5
     assert noise_strength(0.0, 2.0, "constant") == 2.0
     assert noise_strength(0.5, 2.0, lambda progress: progress**2) == 0.5
+
+
+def test_threads_share_weights_but_not_buffers():
+    layer = randomized(torch.nn.Linear(50, 40))
+    W = layer.frozen_weight
+    expected = {seed: W + WeightNoise(torch.ones(40), seed).sample(W) for seed in range(4)}
+    wrong = []
+
+    def work(seed):
+        for _ in range(50):
+            noisy = WeightNoise(torch.ones(40), seed).noisy_weight(W, W.dtype)
+            if not torch.equal(noisy, expected[seed]):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    mine = scratch_buffer((3,), torch.float32, torch.device("cpu"))
+    assert scratch_buffer((3,), torch.float32, torch.device("cpu")) is mine
+
+
+def test_buffers_are_reused_on_the_cpu_only():
+    first, second = (scratch_buffer((3,), torch.float32, torch.device("meta")) for _ in range(2))
+    assert first is not second

@@ -1,4 +1,4 @@
-"""The same adapters in peft and here."""
+"""Adapters that go to peft and come from it."""
 
 import copy
 
@@ -10,9 +10,8 @@ from torch import nn
 from sklearn_ext import FlatLoRACallback, FlatLoRAClassifier, NetClassifier
 from sklearn_ext.lora import inject_lora, load_adapter, lora_layers, lora_state_dict, save_adapter
 from sklearn_ext.lora._callback import noisy_layers
-from sklearn_ext.lora._noise_process import applied, merged_row_std
-from sklearn_ext.lora._weight_noise import WeightNoise
-from tests.lora.layers import SmallNet, randomize_updates
+from sklearn_ext.lora._noise import WeightNoise
+from tests.lora.layers import SmallNet, randomize_updates, scale_of
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
 TARGETS = ["second", "body"]
@@ -27,7 +26,7 @@ def plain():
 
 @pytest.fixture
 def pair(plain):
-    """One adapter, here and in peft."""
+    """The same adapter in both libraries."""
     ours = inject_lora(copy.deepcopy(plain), random_state=0, **PARAMS)
     theirs = peft.get_peft_model(copy.deepcopy(plain), peft.LoraConfig(**PARAMS))
     state = {name: tensor.clone() for name, tensor in lora_state_dict(ours).items()}
@@ -38,7 +37,7 @@ def pair(plain):
 X = torch.randn(6, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_an_adapter_written_here_computes_the_same_in_peft(plain, tmp_path):
+def test_peft_reads_our_adapters(plain, tmp_path):
     module = randomize_updates(inject_lora(copy.deepcopy(plain), random_state=0, **PARAMS)).eval()
     nn.init.normal_(module.head.weight)
     save_adapter(module, tmp_path)
@@ -56,7 +55,7 @@ def test_an_adapter_written_here_computes_the_same_in_peft(plain, tmp_path):
         {"bias": "lora_only"},
     ],
 )
-def test_an_adapter_of_peft_computes_the_same_here(plain, tmp_path, extra):
+def test_we_read_adapters_of_peft(plain, tmp_path, extra):
     theirs = peft.get_peft_model(copy.deepcopy(plain), peft.LoraConfig(**PARAMS, **extra))
     randomize_updates(theirs)
     for name, parameter in theirs.named_parameters():
@@ -76,7 +75,7 @@ def test_trained_biases_reach_peft(plain, tmp_path, train_bias):
     torch.testing.assert_close(loaded(X), module.eval()(X), rtol=0, atol=1e-6)
 
 
-def test_outputs_and_gradients_without_noise(pair):
+def test_outputs_and_gradients_match_peft_without_noise(pair):
     for module in pair:
         randomize_updates(module)
         module(X).square().mean().backward()
@@ -93,7 +92,7 @@ def test_outputs_and_gradients_without_noise(pair):
         torch.testing.assert_close(gradient, gradients[key], rtol=0, atol=1e-6)
 
 
-def test_twenty_steps_without_noise(pair):
+def test_twenty_updates_match_peft_without_noise(pair):
     outputs = []
     y = torch.arange(6) % 4
     before = pair[0](X).detach()
@@ -109,14 +108,16 @@ def test_twenty_steps_without_noise(pair):
     assert (outputs[0] - before).abs().max() > 0.5
 
 
-def test_noise_is_the_same_on_layers_of_peft(pair):
+def test_the_noise_is_the_same_on_layers_of_peft(pair):
     noisy = []
     for module in pair:
         randomize_updates(module).train()
         layers = noisy_layers(module)
-        noises = [WeightNoise(merged_row_std(layer, 0.3), k) for k, layer in enumerate(layers)]
-        with applied(layers, noises):
-            noisy.append(module(X))
+        for k, layer in enumerate(layers):
+            layer.noise = WeightNoise(scale_of(layer, 0.3), k)
+        noisy.append(module(X))
+        for layer in layers:
+            layer.noise = None
         assert (module(X) - noisy[-1]).abs().max() > 1e-2
     torch.testing.assert_close(*noisy, rtol=0, atol=1e-5)
 
@@ -136,14 +137,14 @@ def test_the_callback_trains_a_network_of_peft(pair):
     assert all(layer.noise is None for layer in noisy_layers(net.module_))
 
 
-def test_layers_that_take_no_noise_are_named(plain):
+def test_a_warning_names_layers_without_noise(plain):
     module = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 4))
     config = peft.LoraConfig(r=2, target_modules=["0", "1"])
     with pytest.warns(UserWarning, match=r"no noise: \['base_model.model.0'\]"):
         assert len(noisy_layers(peft.get_peft_model(module, config))) == 2
 
 
-def test_layers_of_dora_take_no_noise(plain):
+def test_layers_of_dora_get_no_noise(plain):
     theirs = peft.get_peft_model(plain, peft.LoraConfig(**PARAMS, use_dora=True))
     with (
         pytest.warns(UserWarning, match=r"no noise: \['base_model.model.second'"),
@@ -152,7 +153,7 @@ def test_layers_of_dora_take_no_noise(plain):
         noisy_layers(theirs)
 
 
-def test_a_configuration_of_peft_is_taken(plain):
+def test_lora_config_accepts_a_configuration_of_peft(plain):
     config = peft.LoraConfig(**PARAMS, rank_pattern={"body": 3})
     net = FlatLoRAClassifier(plain, lora_config=config, max_epochs=1, random_state=0)
     net.fit(X.numpy(), np.arange(6) % 4)

@@ -1,4 +1,4 @@
-"""The weights of a backbone, from wherever a user has them."""
+"""Pretrained weights from files, mappings, modules and nets."""
 
 import copy
 
@@ -27,7 +27,7 @@ def assert_same(module, source, *, but=()):
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt", "dict", "arrays", "module", "net"])
-def test_every_source_gives_its_weights(source, tmp_path, kind):
+def test_every_kind_of_source_is_loaded(source, tmp_path, kind):
     state = source.state_dict()
     if kind == "safetensors":
         pretrained = tmp_path / "weights.safetensors"
@@ -46,7 +46,7 @@ def test_every_source_gives_its_weights(source, tmp_path, kind):
     assert all(p.requires_grad for p in module.parameters())
 
 
-def test_weights_in_a_file_are_used_where_they_lie(source, tmp_path):
+def test_weights_in_a_file_are_used_in_place(source, tmp_path):
     torch.save(source.state_dict(), tmp_path / "weights.pt")
     tensors = pretrained_state(tmp_path / "weights.pt")
     module = SmallNet()
@@ -66,7 +66,7 @@ def test_weights_in_memory_are_copied(source):
     assert source.body.weight.any()
 
 
-def test_updates_of_a_source_are_merged(source):
+def test_adapters_of_a_source_are_merged(source):
     source = randomize_updates(inject_lora(source, r=2, random_state=0))
     module = SmallNet()
     load_pretrained(module, pretrained_state(source), ())
@@ -87,7 +87,7 @@ def test_only_replaceable_parts_may_differ(source):
         load_pretrained(SmallNet(), source.state_dict() | {"tail": torch.ones(2)}, ())
 
 
-def test_what_is_no_source_is_refused():
+def test_other_sources_are_rejected():
     with pytest.raises(TypeError, match="pretrained must be None, a path"):
         pretrained_state(3)
     with pytest.raises(ValueError, match="not fitted"):
@@ -96,7 +96,7 @@ def test_what_is_no_source_is_refused():
         pretrained_state("nothing.pt")
 
 
-def test_normalisations_of_old_files_lack_their_counter(source):
+def test_a_missing_batch_counter_is_accepted(source):
     state = source.state_dict()
     del state["norm.num_batches_tracked"]
     module = SmallNet()

@@ -1,18 +1,17 @@
-"""Expected sharpness, and what it is for small noise."""
+"""Expected sharpness, and its expansion for small noise."""
 
 import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.lora import inject_lora, lora_layers
-from sklearn_ext.lora._noise_process import merged_row_std
-from sklearn_ext.lora._sharpness import expected_sharpness
-from sklearn_ext.lora._weight_noise import _scratch
+from sklearn_ext.lora import expected_sharpness, inject_lora, lora_layers
+from sklearn_ext.lora._noise import _scratch
+from tests.lora.layers import scale_of
 
 
 @pytest.fixture
 def problem():
-    """A 5-6-3 network with tanh units whose two layers are adapted, its loss, and its targets."""
+    """A 5-6-3 tanh network with two adapted layers, inputs and targets."""
     generator = torch.Generator().manual_seed(0)
     module = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     for parameter in module.parameters():
@@ -26,7 +25,7 @@ def problem():
 
 
 def second_order(module, x, y, sigma):
-    """Half the sum of variances times the diagonal of the Hessian."""
+    """Return half the sum of variances times the diagonal of the Hessian."""
     layers = list(lora_layers(module).values())
     merged = [layer.weight.detach() for layer in layers]
     biases = [layer.bias for layer in layers]
@@ -39,12 +38,12 @@ def second_order(module, x, y, sigma):
     total = 0.0
     for k, (layer, W) in enumerate(zip(layers, merged, strict=True)):
         diagonal = hessian[k][k].reshape(W.numel(), W.numel()).diagonal().view_as(W)
-        total += (merged_row_std(layer, sigma).square()[:, None] * diagonal).sum().item() / 2
+        total += (scale_of(layer, sigma).square()[:, None] * diagonal).sum().item() / 2
     return total
 
 
 @pytest.mark.parametrize("n_draws", [4000, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_small_noise_costs_the_weighted_trace_of_the_hessian(problem, n_draws):
+def test_sharpness_is_a_weighted_trace_of_the_hessian(problem, n_draws):
     module, x, y = problem
     layers = lora_layers(module).values()
 
@@ -57,7 +56,7 @@ def test_small_noise_costs_the_weighted_trace_of_the_hessian(problem, n_draws):
     assert not hasattr(_scratch, "buffers")
 
 
-def test_no_noise_costs_nothing(problem):
+def test_sharpness_is_zero_without_noise_and_seeded(problem):
     module, x, y = problem
     layers = lora_layers(module).values()
 

@@ -1,42 +1,47 @@
-"""Adapters on disk, in peft's format: a safetensors file and a JSON file in a folder."""
+"""Adapters on disk in peft's format: a safetensors file and a JSON file in one folder."""
 
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from ..neural import LazyTensors, save_tensors
-from ._config import from_lora_config
+from ._config import AdapterConfig, from_lora_config
 from ._injection import inject, lora_layers, saved_modules
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
-# With trained biases peft writes those of a saved module once more, under these names.
+_METADATA_KEY = "sklearn_ext"
+# If biases are trained, peft writes those of a saved module a second time, under these names.
 _PEFT_COPIES = {"modules_to_save", "original_module"}
 
 
 def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return what was trained, under the names that peft gives it.
+    """Return the trained tensors of a network, under the names that peft uses.
 
     Parameters
     ----------
     module : torch.nn.Module
-        With adapters of :func:`inject_lora`.
+        A network with adapters of :func:`inject_lora`.
 
     Returns
     -------
     dict of str to tensor
-        Factors ``base_model.model.<layer>.lora_A.weight`` and ``.lora_B.weight``, trained biases,
-        and the state of `modules_to_save`; the tensors are the module's own.
+        The factors ``base_model.model.<layer>.lora_A.weight`` and ``.lora_B.weight``, the trained
+        biases, and the state of `modules_to_save`. The tensors share memory with the module.
 
     Raises
     ------
     ValueError
-        If there are no adapters.
+        If the network has no adapters.
 
     Examples
     --------
@@ -48,7 +53,7 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     """
     config = getattr(module, "lora_config", None)
     if config is None:
-        raise ValueError(f"{type(module).__name__} has no adapters; inject_lora puts them in.")
+        raise ValueError(f"{type(module).__name__} has no adapters; add them with inject_lora.")
     factors = tuple(
         f"{name}.{factor}." for name in lora_layers(module) for factor in ("lora_A", "lora_B")
     )
@@ -64,24 +69,25 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
 def save_adapter(
     module: nn.Module, path: str | os.PathLike, *, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write the adapters of a network to a folder that peft can read.
+    """Save the adapters of a network to a folder that peft can read.
 
-    ``peft.PeftModel.from_pretrained(plain_module, path)`` then computes what `module` computes,
-    for linear layers and for convolutions without groups and dilation, which peft lacks.
+    ``peft.PeftModel.from_pretrained(plain_module, path)`` then computes the same outputs as
+    `module`. Convolutions with groups or dilation are an exception, because peft does not support
+    them.
 
     Parameters
     ----------
     module : torch.nn.Module
-        With adapters of :func:`inject_lora`.
+        A network with adapters of :func:`inject_lora`.
     path : str or path-like
-        Folder, made if it is not there. Files of an adapter in it are replaced.
+        Folder, which is created if it does not exist. An adapter in it is replaced.
     metadata : dict of str to str or None, default=None
-        Kept in the safetensors file.
+        Text stored in the header of the safetensors file.
 
     Raises
     ------
     ValueError
-        If there are no adapters.
+        If the network has no adapters.
 
     Examples
     --------
@@ -102,14 +108,14 @@ def save_adapter(
 
 
 def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
-    """Put the adapters of a folder into a plain network, in place.
+    """Add the adapters in a folder to a plain network, in place.
 
-    Reads what :func:`save_adapter` or peft's ``save_pretrained`` wrote.
+    The folder may have been written by :func:`save_adapter` or by peft's ``save_pretrained``.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The network that the adapters were trained on, without adapters.
+        The network that the adapters were trained for, without adapters.
     path : str or path-like
         Folder.
 
@@ -123,8 +129,8 @@ def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     FileNotFoundError
         If a file is missing.
     ValueError
-        If the adapter is of another kind than LoRA, asks for what is not supported, or does not
-        fit the network.
+        If the adapter is not a LoRA adapter, requests an unsupported feature, or does not fit the
+        network.
 
     Examples
     --------
@@ -144,28 +150,28 @@ def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     return module
 
 
-def read_config(path):
-    """Read ``adapter_config.json``."""
+def read_config(path: str | os.PathLike) -> AdapterConfig:
+    """Read ``adapter_config.json`` from a folder."""
     file = Path(path) / CONFIG_FILE
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {str(file)!r}.")
     return from_lora_config(json.loads(file.read_text(encoding="utf-8")))
 
 
-def load_lora_state_dict(module, tensors):
-    """Copy tensors of :func:`lora_state_dict` into a network with adapters.
+def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors, named as by :func:`lora_state_dict`, into a network with adapters.
 
     Raises
     ------
     ValueError
-        If a name or a shape does not fit.
+        If names or shapes do not match.
     """
     own = lora_state_dict(module)
     tensors = {name: tensors[name] for name in tensors if not _PEFT_COPIES & set(name.split("."))}
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
         raise ValueError(
-            f"The adapter does not fit the network: it lacks {missing} and has {unknown} beyond."
+            f"The adapter does not fit the network: it lacks {missing} and has unknown {unknown}."
         )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
@@ -177,8 +183,8 @@ def load_lora_state_dict(module, tensors):
         own[name].copy_(tensor)
 
 
-def _config_fields(module):
-    config = module.lora_config
+def _config_fields(module: Any) -> dict[str, Any]:
+    config: AdapterConfig = module.lora_config
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -197,9 +203,31 @@ def _config_fields(module):
     }
 
 
-def _unambiguous(module, names):
-    """Return the names as a list; as a regular expression where a name is the end of another."""
+def _unambiguous(module: nn.Module, names: Sequence[str]) -> str | list[str]:
+    """Return names as a list, or as a regular expression if one is the end of another name."""
     others = {name for name, _ in module.named_modules()} - set(names)
     if not any(other.endswith(f".{name}") for other in others for name in names):
         return list(names)
     return "|".join(re.escape(name) for name in names)
+
+
+def attributes_to_metadata(estimator: Any, names: Sequence[str]) -> dict[str, str]:
+    """Return fitted attributes of an estimator as metadata for `save_adapter`."""
+    found = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
+    values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
+    return {_METADATA_KEY: json.dumps(values)}
+
+
+def attributes_from_metadata(path: str | os.PathLike) -> dict[str, Any] | None:
+    """Read the attributes that were saved with an adapter; None if there are none."""
+    with safe_open(Path(path) / WEIGHTS_FILE, framework="pt") as file:
+        text = (file.metadata() or {}).get(_METADATA_KEY)
+    return None if text is None else {k: _restored(k, v) for k, v in json.loads(text).items()}
+
+
+def _restored(name: str, value: Any) -> Any:
+    if name == "feature_names_in_":
+        return np.asarray(value, dtype=object)
+    if name == "input_shape_":
+        return tuple(value)
+    return np.asarray(value) if isinstance(value, list) else value
