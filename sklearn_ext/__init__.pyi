@@ -1,3 +1,6 @@
+__all__: list[str]
+__version__: str
+
 from . import (
     decentralized as decentralized,
     generative as generative,

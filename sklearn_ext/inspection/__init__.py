@@ -1,4 +1,4 @@
-"""Displays: plots of fitted estimators and of their results."""
+"""Displays: plots of fitted estimators and reports."""
 
 from ._consensus_curve import ConsensusDisplay
 from ._feature_cosines import FeatureCosineDisplay
@@ -8,8 +8,7 @@ from ._lab_bandwidths import LABBandwidthDisplay
 from ._loss_curve import LossCurveDisplay
 from ._network import NetworkDisplay
 from ._ood_scores import OODScoreDisplay
-from ._soup_coefficients import SoupCoefficientDisplay
-from ._soup_scores import SoupScoreDisplay
+from ._soups import SoupCoefficientDisplay, SoupScoreDisplay
 from ._unlearning_report import UnlearningReportDisplay
 
 __all__ = [

@@ -1,30 +1,39 @@
-"""Objective and consensus of a decentralised fit against what was sent."""
+"""Objective and consensus of a decentralized fit against the communication cost."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from ..utils._typing import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 class ConsensusDisplay:
-    """Objective and disagreement of neighbours against the floats sent.
+    """Objective and disagreement of neighbors against the number of floats sent.
 
-    Make one with :meth:`from_estimator`; draw more into ``display.axes_`` to compare solvers.
+    Create a display with :meth:`from_estimator`, and plot others on ``display.axes_`` to compare
+    solvers.
 
     Parameters
     ----------
     floats : ndarray of shape (n_rounds + 1,)
-        Floats sent before each round, and in all.
+        Floats sent before each round, and in total.
     excess : ndarray of shape (n_rounds + 1,)
-        Objective above `reference`, relative to it.
+        Relative difference of the objective from `reference`.
     gap : ndarray of shape (n_rounds + 1,)
-        Root mean square disagreement of neighbours.
+        Root mean square disagreement of neighbors.
     name : str
         Label of the curves.
 
     Attributes
     ----------
     lines_ : list of matplotlib Line2D
-        Objective and disagreement, once plotted.
+        Objective and disagreement, after plotting.
     axes_ : ndarray of matplotlib Axes
         Their panels.
     figure_ : matplotlib Figure
@@ -45,27 +54,36 @@ class ConsensusDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, floats, excess, gap, name):
+    def __init__(
+        self, *, floats: FloatArray, excess: FloatArray, gap: FloatArray, name: str
+    ) -> None:
         self.floats = floats
         self.excess = excess
         self.gap = gap
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, *, reference=None, name=None, axes=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        reference: float | None = None,
+        name: str | None = None,
+        axes: "Sequence[Axes] | None" = None,
+    ) -> Self:
         """Plot the rounds of a fitted estimator.
 
         Parameters
         ----------
         estimator : DecentralizedRFKRR or DecentralizedRFClassifier
-            A fitted estimator, with a solver that works in rounds.
+            A fitted estimator whose solver works in rounds.
         reference : float, default=None
-            Objective of the joint solution; None takes the last one of the curve, which is
+            Objective of the joint solution; None takes the last value of the curve, which is
             then left out of the plot.
         name : str, default=None
             Label of the curves; None takes the name of the solver.
         axes : sequence of two matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -86,13 +104,13 @@ class ConsensusDisplay:
             name=estimator.solver if name is None else name,
         ).plot(axes=axes)
 
-    def plot(self, *, axes=None):
+    def plot(self, *, axes: "Sequence[Axes] | None" = None) -> Self:
         """Draw both curves.
 
         Parameters
         ----------
         axes : sequence of two matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -104,12 +122,12 @@ class ConsensusDisplay:
         if axes is None:
             _, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
         self.axes_ = np.asarray(axes)
-        shown = self.excess > 0  # a logarithmic axis has no place for the best value itself
+        shown = self.excess > 0  # a logarithmic axis cannot show the best value itself
         (objective,) = self.axes_[0].plot(self.floats[shown], self.excess[shown], label=self.name)
         (gap,) = self.axes_[1].plot(self.floats, self.gap, label=self.name)
         self.lines_ = [objective, gap]
         self.axes_[0].set(yscale="log", xlabel="floats sent", ylabel="objective above the best")
-        self.axes_[1].set(xlabel="floats sent", ylabel="disagreement of neighbours")
+        self.axes_[1].set(xlabel="floats sent", ylabel="disagreement of neighbors")
         self.axes_[0].legend()
         self.figure_ = self.axes_[0].figure
         return self

@@ -1,37 +1,48 @@
-"""Cosines of features with the rows of a classifier's head."""
+"""Cosines between features and the weight vectors of a classifier's head."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.preprocessing import normalize
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from ..utils._typing import Array, FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 class FeatureCosineDisplay:
-    """Cosines of the features of rows with all rows of the head, by class.
+    """Cosines between the features of samples and the weight vectors of all classes.
 
-    Features are the input of the head, the linear layer that returns the logits. In a classifier
-    that has separated them, those of in-distribution (ID) rows have a large cosine with the row of
-    one class, and those of out-of-distribution (OOD) rows have none with any. Make one with
+    Features are the inputs of the head, the linear layer that returns the logits. If the classifier
+    separates them, the features of an in-distribution (ID) sample have a large cosine with the
+    weight vector of one class, and those of an out-of-distribution (OOD) sample have small cosines
+    with all of them. Make one with
     :meth:`from_estimator`.
 
     Parameters
     ----------
     cosines : dict of str to ndarray of shape (n_samples, n_classes)
-        By the name of the set, "ID" first.
+        Cosines by the name of the set, "ID" first.
     classes : ndarray of shape (n_classes,)
-        Labels of the rows of the head.
+        Class labels, in the order of the outputs of the head.
     name : str
         Title.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        One panel a set, once plotted.
+        One panel per set, after plotting.
     figure_ : matplotlib Figure
+        Their figure.
 
     See Also
     --------
-    OODScoreDisplay : The scores that come of it.
+    OODScoreDisplay : Histograms of scores.
 
     Examples
     --------
@@ -46,15 +57,23 @@ class FeatureCosineDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, cosines, classes, name):
+    def __init__(self, *, cosines: dict[str, FloatArray], classes: Array, name: str) -> None:
         self.cosines = cosines
         self.classes = classes
         self.name = name
 
     @classmethod
     def from_estimator(
-        cls, estimator, X_id, X_ood, *, head=None, max_rows=200, name=None, fig=None
-    ):
+        cls,
+        estimator: Any,
+        X_id: ArrayLike,
+        X_ood: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        head: str | None = None,
+        max_samples: int = 200,
+        name: str | None = None,
+        fig: "Figure | None" = None,
+    ) -> Self:
         """Compute the cosines of a fitted net's features and plot them.
 
         Parameters
@@ -62,18 +81,18 @@ class FeatureCosineDisplay:
         estimator : estimator
             A fitted net, or a fitted detector whose ``classifier_`` is one.
         X_id : array-like
-            ID rows.
+            ID samples.
         X_ood : array-like or dict of str to array-like
-            OOD rows, or several sets of them by name.
+            OOD samples, or several sets of them by name.
         head : str, default=None
-            Name of the linear layer that returns the logits; None is the `head` of the estimator if
-            it has one, else the last linear layer.
-        max_rows : int, default=200
-            Rows to draw of each set, from the first to the last in equal steps.
+            Name of the linear layer that returns the logits; None takes the `head` of the
+            estimator if it has one, and the last linear layer otherwise.
+        max_samples : int, default=200
+            Number of samples to draw from each set, in equal steps from the first to the last.
         name : str, default=None
             Title; None is the name of the class.
         fig : matplotlib Figure, default=None
-            Where to plot; None makes a new figure.
+            Figure to plot on; None makes a new figure.
 
         Returns
         -------
@@ -84,7 +103,7 @@ class FeatureCosineDisplay:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If rows are sparse.
+            If samples are sparse.
         ValueError
             If an entry is missing or infinite.
         """
@@ -94,25 +113,25 @@ class FeatureCosineDisplay:
         net = getattr(estimator, "classifier_", estimator)
         head = getattr(estimator, "head", None) if head is None else head
         weight = normalize(head_of(net.module_, head).weight.detach().cpu().numpy())
-        sets = X_ood if isinstance(X_ood, dict) else {"OOD": X_ood}
+        sets = X_ood if isinstance(X_ood, Mapping) else {"OOD": X_ood}
         cosines = {}
-        for key, X in {"ID": X_id, **sets}.items():
-            X = check_array(X, dtype=np.float32, order="C", allow_nd=True, input_name=str(key))
+        for key, given in {"ID": X_id, **sets}.items():
+            X = check_array(given, dtype=np.float32, order="C", allow_nd=True, input_name=str(key))
             cosines[str(key)] = normalize(penultimate(net, X, head=head).cpu().numpy()) @ weight.T
         title = type(estimator).__name__ if name is None else name
         return cls(cosines=cosines, classes=class_labels(net), name=title).plot(
-            max_rows=max_rows, fig=fig
+            max_samples=max_samples, fig=fig
         )
 
-    def plot(self, *, max_rows=200, fig=None):
-        """Draw one image a set: a line for each row, sorted by its largest cosine.
+    def plot(self, *, max_samples: int = 200, fig: "Figure | None" = None) -> Self:
+        """Draw one image per set, with one line per sample, sorted by the largest cosine.
 
         Parameters
         ----------
-        max_rows : int, default=200
-            Rows to draw of each set, from the first to the last in equal steps.
+        max_samples : int, default=200
+            Number of samples to draw from each set, in equal steps from the first to the last.
         fig : matplotlib Figure, default=None
-            Where to plot; None makes a new figure.
+            Figure to plot on; None makes a new figure.
 
         Returns
         -------
@@ -126,7 +145,7 @@ class FeatureCosineDisplay:
             fig = plt.figure(figsize=(1.5 + 2.2 * n_sets, 4.0), layout="constrained")
         self.axes_ = np.atleast_1d(fig.subplots(1, n_sets))
         for ax, (key, cosines) in zip(self.axes_, self.cosines.items(), strict=True):
-            step = np.unique(np.linspace(0, len(cosines) - 1, max_rows).astype(int))
+            step = np.unique(np.linspace(0, len(cosines) - 1, max_samples).astype(int))
             shown = cosines[step]
             order = np.lexsort((-shown.max(axis=1), shown.argmax(axis=1)))
             image = ax.imshow(shown[order], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
@@ -134,7 +153,7 @@ class FeatureCosineDisplay:
             ax.set_xticks(np.arange(len(self.classes)), self.classes)
             ax.set_xlabel("class")
             ax.set_yticks([])
-        self.axes_[0].set_ylabel("rows, by nearest class")
+        self.axes_[0].set_ylabel("samples, by nearest class")
         fig.colorbar(image, ax=self.axes_, label="cosine")
         fig.suptitle(self.name)
         self.figure_ = fig

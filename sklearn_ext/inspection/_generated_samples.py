@@ -1,42 +1,48 @@
 """Samples of a generative model as pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from ..utils._random import draw_seed
+from ..utils._typing import Array, RandomState
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _GAP = 1  # pixels between two pictures
-_CHANNELS_OF_COLOR = 3
+_N_COLOR_CHANNELS = 3
 
 
 class GeneratedSamplesDisplay:
-    """A grid of generated images, one row a class; one panel a model.
+    """Grids of generated images, with one row per class and one panel per model.
 
-    Panels of different models start from the same noise, so that what a model was made to forget
-    can be seen picture by picture. Make one with :meth:`from_estimator` or
+    All models start from the same noise, so that you can see picture by picture what a model has
+    forgotten. Create a display with :meth:`from_estimator` or
     :meth:`from_predictions`.
 
     Parameters
     ----------
     images : dict of str to ndarray of shape (n_classes, n_samples, height, width[, 3])
-        By name of the model.
+        Images by the name of the model.
     classes : sequence
         Labels of the rows.
     forgotten : dict of str to collection
-        Labels that each model was made to forget, which are marked.
+        Labels that each model has forgotten, which are marked.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
-        The figure, once plotted.
+        The figure, after plotting.
     axes_ : ndarray of matplotlib Axes
-        One a model.
+        One per model.
 
     See Also
     --------
-    sklearn_ext.metrics.generation_report : The numbers.
+    sklearn_ext.metrics.generation_report : Scores of generative models.
 
     Examples
     --------
@@ -53,7 +59,13 @@ class GeneratedSamplesDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, images, classes, forgotten):
+    def __init__(
+        self,
+        *,
+        images: dict[str, Array],
+        classes: Array,
+        forgotten: Mapping[str, Collection],
+    ) -> None:
         self.images = images
         self.classes = classes
         self.forgotten = forgotten
@@ -61,37 +73,37 @@ class GeneratedSamplesDisplay:
     @classmethod
     def from_estimator(
         cls,
-        model,
+        model: Any,
         *,
-        classes=None,
-        n_samples=8,
-        image_shape=None,
-        n_steps=25,
-        guidance=1.0,
-        random_state=None,
-        axes=None,
-    ):
+        classes: ArrayLike | None = None,
+        n_samples: int = 8,
+        image_shape: Sequence[int] | None = None,
+        n_steps: int = 25,
+        guidance: float = 1.0,
+        random_state: RandomState = None,
+        axes: "Sequence[Axes] | None" = None,
+    ) -> Self:
         """Draw samples of every class and plot them.
 
         Parameters
         ----------
         model : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
-            One, or several by name, such as the model before and after.
+            One model, or several by name, such as the model before and after forgetting.
         classes : array-like of labels, default=None
-            The rows of the plot, from above; None is all classes.
+            Classes to plot, from top to bottom; None plots all.
         n_samples : int, default=8
-            Images of each class.
+            Number of images per class.
         image_shape : tuple of int, default=None
-            Shape of an image, (height, width) or (channels, height, width), if the models were
-            fitted to flat rows.
+            Shape of an image, (height, width) or (channels, height, width), for models that were
+            fitted to flat samples.
         n_steps : int, default=25
-            Steps of the sampler.
+            Number of sampling steps.
         guidance : float, default=1
             Guidance of the sampler.
         random_state : int, RandomState instance or None, default=None
             Seed of the noise, which is the same for every model.
         axes : sequence of matplotlib Axes, default=None
-            Where to plot, one a model; None makes a new figure.
+            One per model; None makes a new figure.
 
         Returns
         -------
@@ -100,16 +112,16 @@ class GeneratedSamplesDisplay:
         Raises
         ------
         ValueError
-            If rows are flat and `image_shape` is missing, or does not fit.
+            If samples are flat and `image_shape` is missing or does not match them.
         """
         models = model if isinstance(model, Mapping) else {type(model).__name__: model}
         first = next(iter(models.values()))
-        classes = first.classes_ if classes is None else np.asarray(classes)
+        shown = first.classes_ if classes is None else np.asarray(classes)
         seed = draw_seed(random_state)
-        wanted = np.repeat(classes, n_samples)
-        rows, forgotten = {}, {}
+        wanted = np.repeat(shown, n_samples)
+        samples, forgotten = {}, {}
         for name, each in models.items():
-            rows[name], _ = each.sample(
+            samples[name], _ = each.sample(
                 len(wanted),
                 wanted,
                 n_steps=n_steps,
@@ -117,34 +129,44 @@ class GeneratedSamplesDisplay:
                 allow_forgotten=True,
                 random_state=seed,
             )
-            forgotten[name] = getattr(each, "estimator_", each).forgotten_classes_.tolist()
+            fitted: Any = getattr(each, "estimator_", each)
+            forgotten[name] = fitted.forgotten_classes_.tolist()
         return cls.from_predictions(
-            rows,
+            samples,
             wanted,
-            classes=classes,
+            classes=shown,
             image_shape=image_shape,
             forgotten=forgotten,
             axes=axes,
         )
 
     @classmethod
-    def from_predictions(cls, X, y, *, classes=None, image_shape=None, forgotten=None, axes=None):
+    def from_predictions(
+        cls,
+        X: ArrayLike | Mapping[str, ArrayLike],
+        y: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        image_shape: Sequence[int] | None = None,
+        forgotten: Mapping[str, Collection] | None = None,
+        axes: "Sequence[Axes] | None" = None,
+    ) -> Self:
         """Plot samples.
 
         Parameters
         ----------
         X : array-like of shape (n, ...), or dict of str to such arrays
-            The samples, of one model or of several by name.
+            Samples of one model, or of several by name.
         y : array-like of shape (n,)
-            What they should be; every class as often as the others.
+            The requested classes; each must occur equally often.
         classes : array-like of labels, default=None
-            The rows of the plot, from above; None is all classes, sorted.
+            Classes to plot, from top to bottom; None plots all, sorted.
         image_shape : tuple of int, default=None
-            Shape of an image, if rows are flat.
+            Shape of an image, if samples are flat.
         forgotten : dict of str to collection of labels, default=None
-            Labels to mark, by name of the model.
+            Labels to mark, by the name of the model.
         axes : sequence of matplotlib Axes, default=None
-            Where to plot, one a model; None makes a new figure.
+            One per model; None makes a new figure.
 
         Returns
         -------
@@ -153,31 +175,34 @@ class GeneratedSamplesDisplay:
         Raises
         ------
         ValueError
-            If rows are flat and `image_shape` is missing or does not fit, or classes are not
-            equally frequent.
+            If samples are flat and `image_shape` is missing or does not match them, or if classes
+            are not equally frequent.
         """
         named = X if isinstance(X, Mapping) else {"samples": X}
-        y = np.asarray(y)
-        classes = np.unique(y) if classes is None else np.asarray(classes)
-        of_class = [np.flatnonzero(y == label) for label in classes]
-        counts = [len(rows) for rows in of_class]
+        labels = np.asarray(y)
+        shown = np.unique(labels) if classes is None else np.asarray(classes)
+        of_class = [np.flatnonzero(labels == label) for label in shown]
+        counts = [len(indices) for indices in of_class]
         if len(set(counts)) > 1:
-            raise ValueError(f"y must hold every class equally often, got {counts} of {classes}.")
+            raise ValueError(
+                f"y must contain every class equally often, got {counts} samples of {shown}."
+            )
         order = np.concatenate(of_class)
         images = {}
-        for name, rows in named.items():
-            pictures = _as_pictures(np.asarray(rows)[order], image_shape)
-            images[name] = pictures.reshape(len(classes), counts[0], *pictures.shape[1:])
-        forgotten = {name: (forgotten or {}).get(name, ()) for name in named}
-        return cls(images=images, classes=classes, forgotten=forgotten).plot(axes=axes)
+        for name, samples in named.items():
+            pictures = _as_pictures(np.asarray(samples)[order], image_shape)
+            images[name] = pictures.reshape(len(shown), counts[0], *pictures.shape[1:])
+        marked = {} if forgotten is None else forgotten
+        marked = {name: marked.get(name, ()) for name in named}
+        return cls(images=images, classes=shown, forgotten=marked).plot(axes=axes)
 
-    def plot(self, *, axes=None):
+    def plot(self, *, axes: "Sequence[Axes] | None" = None) -> Self:
         """Draw the panels.
 
         Parameters
         ----------
         axes : sequence of matplotlib Axes, default=None
-            Where to plot, one a model; None makes a new figure.
+            One per model; None makes a new figure.
 
         Returns
         -------
@@ -186,7 +211,7 @@ class GeneratedSamplesDisplay:
         Raises
         ------
         ValueError
-            If `axes` are not one a model.
+            If `axes` does not have one entry per model.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
@@ -196,9 +221,11 @@ class GeneratedSamplesDisplay:
             n_rows, n_columns = next(iter(self.images.values())).shape[:2]
             size = (n_models * (0.6 + 0.4 * n_columns), 0.5 + 0.4 * n_rows)
             _, axes = plt.subplots(1, n_models, figsize=size, layout="constrained")
-        self.axes_ = np.atleast_1d(axes)
+        self.axes_ = np.atleast_1d(np.asarray(axes))
         if len(self.axes_) != n_models:
-            raise ValueError(f"axes must be one a model, {n_models}, got {len(self.axes_)}.")
+            raise ValueError(
+                f"axes must have one entry per model, {n_models}, got {len(self.axes_)}."
+            )
         every = np.concatenate([images.ravel() for images in self.images.values()])
         low, high = every.min(), max(every.max(), every.min() + 1e-12)
         for ax, (name, images) in zip(self.axes_, self.images.items(), strict=True):
@@ -216,23 +243,24 @@ class GeneratedSamplesDisplay:
         return self
 
 
-def _as_pictures(rows, image_shape):
-    """Return images of shape (n, height, width), or (n, height, width, 3) in colour."""
+def _as_pictures(rows: Array, image_shape: Sequence[int] | None) -> Array:
+    """Return images of shape (n, height, width), or (n, height, width, 3) in color."""
     if image_shape is not None:
         if np.prod(image_shape) != rows[0].size:
             raise ValueError(
-                f"image_shape={tuple(image_shape)} does not fit rows of {rows[0].size} entries."
+                f"image_shape must match samples with {rows[0].size} features, "
+                f"got {tuple(image_shape)}."
             )
         rows = rows.reshape(len(rows), *image_shape)
     if rows.ndim == 2:
-        raise ValueError("Rows are flat: image_shape must say what their images are like.")
-    if rows.ndim == 4 and rows.shape[1] == _CHANNELS_OF_COLOR:
+        raise ValueError("Samples are flat: image_shape must give the shape of their images.")
+    if rows.ndim == 4 and rows.shape[1] == _N_COLOR_CHANNELS:
         return np.moveaxis(rows, 1, -1)
     return rows if rows.ndim == 3 else rows.mean(axis=1)
 
 
-def _mosaic(images):
-    """Put images of shape (rows, columns, height, width, ...) side by side, with gaps between."""
+def _mosaic(images: Array) -> Array:
+    """Arrange images of shape (rows, columns, height, width, ...) in a grid with gaps."""
     gap = [(0, 0), (0, 0), (0, _GAP), (0, _GAP), *[(0, 0)] * (images.ndim - 4)]
     padded = np.pad(images, gap)
     n_rows, n_columns, height, width, *channels = padded.shape

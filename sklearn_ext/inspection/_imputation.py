@@ -1,29 +1,36 @@
 """True against imputed values."""
 
+from collections.abc import Sequence
 from inspect import signature
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from ..utils._held_out import hide_entries
 from ..utils._random import local_random_state
+from ..utils._typing import Array, BoolArray, FloatArray, RandomState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS = 4
-_QUANTILE = 1.96
+_NORMAL_QUANTILE = 1.96
 
 
 class ImputationDisplay:
-    """True against imputed values of hidden entries, one panel a feature.
+    """True against imputed values of hidden entries, with one panel per feature.
 
-    Where the imputer knows its uncertainty, bars span 95 % of the posterior. Make one with
+    If the imputer returns standard deviations, bars span 95 % of the posterior. Make one with
     :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     true : list of ndarray
-        True values of each feature's hidden entries.
+        True values of the hidden entries of each feature.
     imputed : list of ndarray
         Imputed values.
     std : list of ndarray or None
@@ -34,13 +41,14 @@ class ImputationDisplay:
     Attributes
     ----------
     figure_ : matplotlib Figure
-        The figure, once plotted.
+        The figure, after plotting.
     axes_ : ndarray of matplotlib Axes
-        One a feature.
+        One per feature.
 
     See Also
     --------
     sklearn_ext.metrics.imputation_score : The errors as numbers.
+    sklearn_ext.metrics.imputation_report : Several imputers in one table.
 
     Examples
     --------
@@ -55,7 +63,14 @@ class ImputationDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, true, imputed, std, feature_names):
+    def __init__(
+        self,
+        *,
+        true: list[FloatArray],
+        imputed: list[FloatArray],
+        std: list[FloatArray] | None,
+        feature_names: list[str],
+    ) -> None:
         self.true = true
         self.imputed = imputed
         self.std = std
@@ -64,64 +79,78 @@ class ImputationDisplay:
     @classmethod
     def from_estimator(
         cls,
-        imputer,
-        X,
-        y=None,
+        imputer: Any,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        missing_fraction=0.2,
-        features=None,
-        random_state=None,
-        fig=None,
-    ):
-        """Hide entries, fit a clone of the imputer to the rest, and plot what it fills in.
+        missing_fraction: float = 0.2,
+        features: Sequence[int] | None = None,
+        random_state: RandomState = None,
+        fig: "Figure | None" = None,
+    ) -> Self:
+        """Hide entries, fit a clone of the imputer to the rest, and plot the imputed values.
 
-        Entries are filled by ``transform``, which sees no labels.
+        The entries are imputed by ``transform``, which does not use labels.
 
         Parameters
         ----------
         imputer : estimator
-            An imputer that takes NaN for holes and keeps all features.
+            An imputer that fills NaN and keeps all features.
         X : array-like or DataFrame of shape (n_samples, n_features)
-            Rows, complete or with holes (NaN).
+            Samples, complete or with missing values (NaN).
         y : array-like of shape (n_samples,), default=None
-            Labels, handed to ``fit``.
+            Labels that are passed to ``fit``.
         missing_fraction : float, default=0.2
-            Share of the observed entries to hide.
+            Fraction of the observed entries to hide.
         features : array-like of int, default=None
             Indices of the features to plot; None plots all.
         random_state : int, RandomState instance or None, default=None
             Seed of the hidden entries.
         fig : matplotlib Figure, default=None
-            Where to plot; None makes a new figure.
+            Figure to plot on; None makes a new figure.
 
         Returns
         -------
         ImputationDisplay
         """
         names = [str(name) for name in getattr(X, "columns", [])] or None
-        X = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
-        hidden = hide_entries(X, missing_fraction, local_random_state(random_state))
-        with_holes = np.where(hidden, np.nan, X)
-        fitted = clone(imputer).fit(with_holes, y)
+        table = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
+        hidden = hide_entries(table, missing_fraction, local_random_state(random_state))
+        incomplete = np.where(hidden, np.nan, table)
+        fitted = clone(imputer).fit(incomplete, y)
         std = None
         if "return_std" in signature(fitted.transform).parameters:
-            filled, std = fitted.transform(with_holes, return_std=True)
+            filled, std = fitted.transform(incomplete, return_std=True)
         else:
-            filled = fitted.transform(with_holes)
+            filled = fitted.transform(incomplete)
         return cls.from_predictions(
-            X, np.asarray(filled), hidden, std=std, features=features, feature_names=names, fig=fig
+            table,
+            np.asarray(filled),
+            hidden,
+            std=std,
+            features=features,
+            feature_names=names,
+            fig=fig,
         )
 
     @classmethod
     def from_predictions(
-        cls, X_true, X_imputed, hidden, *, std=None, features=None, feature_names=None, fig=None
-    ):
+        cls,
+        X_true: ArrayLike,
+        X_imputed: ArrayLike,
+        hidden: ArrayLike,
+        *,
+        std: ArrayLike | None = None,
+        features: Sequence[int] | None = None,
+        feature_names: Sequence[str] | None = None,
+        fig: "Figure | None" = None,
+    ) -> Self:
         """Plot imputed entries whose true values are known.
 
         Parameters
         ----------
         X_true, X_imputed : array-like of shape (n_samples, n_features)
-            True and filled rows.
+            Samples with true and with imputed values.
         hidden : array-like of bool, shape (n_samples, n_features)
             The entries to plot.
         std : array-like of shape (n_samples, n_features), default=None
@@ -131,7 +160,7 @@ class ImputationDisplay:
         feature_names : list of str, default=None
             Names of all features; None is "x0", "x1", ...
         fig : matplotlib Figure, default=None
-            Where to plot; None makes a new figure.
+            Figure to plot on; None makes a new figure.
 
         Returns
         -------
@@ -140,44 +169,44 @@ class ImputationDisplay:
         Raises
         ------
         ValueError
-            If the arrays differ in shape, or `feature_names` does not name every feature.
+            If the arrays differ in shape, or `feature_names` does not have one name per feature.
         """
-        X_true, X_imputed, hidden = map(np.asarray, (X_true, X_imputed, hidden))
-        given = {"X_imputed": X_imputed, "hidden": hidden}
+        true = np.asarray(X_true)
+        given: dict[str, Array] = {"X_imputed": np.asarray(X_imputed), "hidden": np.asarray(hidden)}
         if std is not None:
-            given["std"] = std = np.asarray(std)
+            given["std"] = np.asarray(std)
         for name, array in given.items():
-            if array.shape != X_true.shape:
+            if array.shape != true.shape:
                 raise ValueError(
-                    f"{name} must have the shape of X_true, {X_true.shape}, got {array.shape}."
+                    f"{name} must have the shape of X_true, {true.shape}, got {array.shape}."
                 )
-        n_features = X_true.shape[1]
-        if feature_names is None:
-            feature_names = [f"x{k}" for k in range(n_features)]
-        if len(feature_names) != n_features:
+        n_features = true.shape[1]
+        names = [f"x{k}" for k in range(n_features)] if feature_names is None else feature_names
+        if len(names) != n_features:
             raise ValueError(
-                f"feature_names must name all {n_features} features, got {len(feature_names)}."
+                f"feature_names must have one name per feature, {n_features}, got {len(names)}."
             )
-        shown = range(n_features) if features is None else features
+        shown = list(range(n_features) if features is None else features)
+        mask: BoolArray = given["hidden"].astype(bool)
 
-        def entries(array):
-            return [array[hidden[:, p], p] for p in shown]
+        def entries(array: Array) -> list[FloatArray]:
+            return [array[mask[:, p], p] for p in shown]
 
         display = cls(
-            true=entries(X_true),
-            imputed=entries(X_imputed),
-            std=None if std is None else entries(std),
-            feature_names=[feature_names[p] for p in shown],
+            true=entries(true),
+            imputed=entries(given["X_imputed"]),
+            std=None if std is None else entries(given["std"]),
+            feature_names=[names[p] for p in shown],
         )
         return display.plot(fig=fig)
 
-    def plot(self, *, fig=None):
+    def plot(self, *, fig: "Figure | None" = None) -> Self:
         """Draw the panels.
 
         Parameters
         ----------
         fig : matplotlib Figure, default=None
-            Where to plot; None makes a new figure.
+            Figure to plot on; None makes a new figure.
 
         Returns
         -------
@@ -198,7 +227,7 @@ class ImputationDisplay:
                 ax.errorbar(
                     true,
                     imputed,
-                    yerr=_QUANTILE * self.std[k],
+                    yerr=_NORMAL_QUANTILE * self.std[k],
                     fmt="none",
                     ecolor="C0",
                     elinewidth=0.8,

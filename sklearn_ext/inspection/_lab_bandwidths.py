@@ -1,21 +1,29 @@
 """Heat map of learned bandwidths."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-_DECADES = 4  # range of the colours: what is smaller by more has no visible effect
+from ..utils._typing import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DECADES = 4  # range of the colors: smaller bandwidths have no visible effect
 
 
 class LABBandwidthDisplay:
-    """Bandwidths of a LAB model: a row a support point, a column a feature, and their mean.
+    """Bandwidths of a LAB model by support point and feature, and feature importances.
 
-    Make one with :meth:`from_estimator`.
+    Create a display with :meth:`from_estimator`.
 
     Parameters
     ----------
     sensitivities : ndarray of shape (n_support, n_features)
-        Change of the kernel's exponent for one standard deviation of the feature, taken over the
+        Change of the kernel's exponent for one standard deviation of the feature among the
         support points.
     importances : ndarray of shape (n_features,)
         The estimator's ``feature_importances_``.
@@ -25,9 +33,9 @@ class LABBandwidthDisplay:
     Attributes
     ----------
     figure_ : matplotlib Figure
-        The figure, once plotted.
+        The figure, after plotting.
     axes_ : ndarray of matplotlib Axes
-        The axes of the bars and of the heat map.
+        The axes of the bars and the axes of the heat map.
 
     See Also
     --------
@@ -44,13 +52,22 @@ class LABBandwidthDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, sensitivities, importances, feature_names):
+    def __init__(
+        self, *, sensitivities: FloatArray, importances: FloatArray, feature_names: list[str]
+    ) -> None:
         self.sensitivities = sensitivities
         self.importances = importances
         self.feature_names = feature_names
 
     @classmethod
-    def from_estimator(cls, estimator, *, feature_names=None, max_features=20, fig=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        feature_names: Sequence[str] | None = None,
+        max_features: int | None = 20,
+        fig: "Figure | None" = None,
+    ) -> Self:
         """Plot the bandwidths of a fitted estimator.
 
         Parameters
@@ -60,9 +77,9 @@ class LABBandwidthDisplay:
         feature_names : list of str, default=None
             Names of all features; None takes ``feature_names_in_``, or "x0", "x1", ...
         max_features : int or None, default=20
-            Show so many features, the most important ones; None shows all.
+            Number of features to show, the most important first; None shows all.
         fig : matplotlib Figure, default=None
-            Where to plot; None makes a new figure.
+            Figure to plot on; None makes a new figure.
 
         Returns
         -------
@@ -73,17 +90,16 @@ class LABBandwidthDisplay:
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If `feature_names` does not name every feature.
+            If `feature_names` does not have one name per feature.
         """
         check_is_fitted(estimator, "bandwidths_")
         n_features = estimator.n_features_in_
-        if feature_names is None:
-            feature_names = getattr(
-                estimator, "feature_names_in_", [f"x{k}" for k in range(n_features)]
-            )
-        if len(feature_names) != n_features:
+        names = feature_names
+        if names is None:
+            names = getattr(estimator, "feature_names_in_", [f"x{k}" for k in range(n_features)])
+        if len(names) != n_features:
             raise ValueError(
-                f"feature_names must name all {n_features} features, got {len(feature_names)}."
+                f"feature_names must have one name per feature, {n_features}, got {len(names)}."
             )
         shown = np.argsort(-estimator.feature_importances_, kind="stable")[:max_features]
         power = 1 if estimator.kernel == "laplacian" else 2
@@ -91,17 +107,17 @@ class LABBandwidthDisplay:
         display = cls(
             sensitivities=estimator.bandwidths_[:, shown] * std**power,
             importances=estimator.feature_importances_[shown],
-            feature_names=[str(feature_names[k]) for k in shown],
+            feature_names=[str(names[k]) for k in shown],
         )
         return display.plot(fig=fig)
 
-    def plot(self, *, fig=None):
+    def plot(self, *, fig: "Figure | None" = None) -> Self:
         """Draw the bars and the heat map.
 
         Parameters
         ----------
         fig : matplotlib Figure, default=None
-            Where to plot; None makes a new figure.
+            Figure to plot on; None makes a new figure.
 
         Returns
         -------
@@ -123,7 +139,7 @@ class LABBandwidthDisplay:
         bars.tick_params(labelbottom=False)
         bars.spines[["top", "right"]].set_visible(False)
 
-        # Rows that are alike stand together: sorted along the feature that varies most.
+        # Similar support points are neighbors: rows are sorted by the feature that varies most.
         log_sensitivities = np.log10(np.maximum(self.sensitivities, 1e-12))
         order = np.argsort(log_sensitivities[:, log_sensitivities.std(axis=0).argmax()])
         top = log_sensitivities.max()

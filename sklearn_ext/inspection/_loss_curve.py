@@ -1,34 +1,43 @@
 """Training loss against iterations."""
 
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from ..utils._typing import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 class LossCurveDisplay:
-    """Training loss of an estimator that keeps a ``loss_curve_``.
+    """Training loss of an estimator with a ``loss_curve_`` attribute.
 
-    Make one with :meth:`from_estimator`.
+    Create a display with :meth:`from_estimator`.
 
     Parameters
     ----------
     losses : ndarray of shape (n_iter,)
-        Loss of every iteration.
+        Loss of each iteration.
     window : int
-        Iterations in the moving average that is drawn over the single losses.
+        Number of iterations in the moving average.
     name : str
         Label of the curve.
 
     Attributes
     ----------
     line_ : matplotlib Line2D
-        The moving average, once plotted.
+        The moving average, after plotting.
     ax_ : matplotlib Axes
+        Axes of the plot.
     figure_ : matplotlib Figure
+        Its figure.
 
     See Also
     --------
-    LABBandwidthDisplay : What a LAB model has learned.
+    LABBandwidthDisplay : The bandwidths of a LAB model.
 
     Examples
     --------
@@ -41,13 +50,20 @@ class LossCurveDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, losses, window, name):
+    def __init__(self, *, losses: FloatArray, window: int, name: str) -> None:
         self.losses = losses
         self.window = window
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, *, window=50, name=None, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        window: int = 50,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
         """Plot the loss curve of a fitted estimator.
 
         Parameters
@@ -55,11 +71,11 @@ class LossCurveDisplay:
         estimator : estimator instance
             A fitted estimator with an attribute ``loss_curve_``.
         window : int, default=50
-            Iterations in the moving average.
+            Number of iterations in the moving average.
         name : str, default=None
             Label of the curve; None takes the class name.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -74,13 +90,13 @@ class LossCurveDisplay:
         name = type(estimator).__name__ if name is None else name
         return cls(losses=np.asarray(estimator.loss_curve_), window=window, name=name).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: "Axes | None" = None) -> Self:
         """Draw the losses and their moving average on a logarithmic scale.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------

@@ -1,15 +1,24 @@
 """Errors of the nodes of a network, drawn on its graph."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from ..utils._typing import Array, FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 class NetworkDisplay:
-    """The graph, its nodes coloured by their error on their own rows, before and after.
+    """The graph, with nodes colored by the error on their own samples, before and after.
 
-    Make one with :meth:`from_estimator`.
+    Create a display with :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -18,16 +27,16 @@ class NetworkDisplay:
     nodes : ndarray of shape (n_nodes,)
         Labels.
     errors : dict of str to ndarray of shape (n_nodes,)
-        Error of every node, by title of the panel; NaN for a node without rows.
+        Error of every node, by the title of the panel; NaN for a node without samples.
     measure : str
         Name of the error.
     positions : ndarray of shape (n_nodes, 2)
-        Where the nodes are drawn.
+        Coordinates of the nodes in the plot.
 
     Attributes
     ----------
     points_ : list of matplotlib PathCollection
-        The nodes of each panel, once plotted.
+        The nodes of each panel, after plotting.
     axes_ : ndarray of matplotlib Axes
         The panels.
     figure_ : matplotlib Figure
@@ -40,7 +49,11 @@ class NetworkDisplay:
     Examples
     --------
     >>> import matplotlib.pyplot as plt
-    >>> import numpy as np
+    >>> from collections.abc import Sequence
+    from typing import TYPE_CHECKING, Any, Self
+
+    import numpy as np
+    from numpy.typing import ArrayLike
     >>> from sklearn.datasets import make_friedman1
     >>> from sklearn_ext import DecentralizedRFKRR, NetworkDisplay
     >>> X, y = make_friedman1(600, random_state=0)
@@ -55,7 +68,15 @@ class NetworkDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, adjacency, nodes, errors, measure, positions):
+    def __init__(
+        self,
+        *,
+        adjacency: FloatArray,
+        nodes: Array,
+        errors: dict[str, FloatArray],
+        measure: str,
+        positions: FloatArray,
+    ) -> None:
         self.adjacency = adjacency
         self.nodes = nodes
         self.errors = errors
@@ -63,26 +84,36 @@ class NetworkDisplay:
         self.positions = positions
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, node, baseline=None, positions=None, axes=None):
-        """Compute every node's error on its own rows and draw the graph.
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        node: ArrayLike,
+        baseline: Any = None,
+        positions: ArrayLike | None = None,
+        axes: "Sequence[Axes] | None" = None,
+    ) -> Self:
+        """Compute the error of every node on its own samples and draw the graph.
 
         Parameters
         ----------
         estimator : DecentralizedRFKRR or DecentralizedRFClassifier
             A fitted estimator.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows, best such that were not trained on.
+            Samples, preferably held out from training.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Their targets.
+            Their targets or labels.
         node : array-like of shape (n_samples,)
             Their nodes.
         baseline : estimator, default=None
             A fitted estimator for the panel "before", such as one with ``consensus_weight=0``;
-            None draws one panel only.
+            None draws only one panel.
         positions : array-like of shape (n_nodes, 2), default=None
-            Where the nodes are drawn; None puts them on a circle.
+            Coordinates of the nodes in the plot; None puts them on a circle.
         axes : sequence of matplotlib Axes, default=None
-            One Axes a panel; None makes a new figure.
+            One per panel; None makes a new figure.
 
         Returns
         -------
@@ -111,13 +142,13 @@ class NetworkDisplay:
             positions=np.asarray(positions, dtype=float),
         ).plot(axes=axes)
 
-    def plot(self, *, axes=None):
-        """Draw one panel for each set of errors, on a common scale of colours.
+    def plot(self, *, axes: "Sequence[Axes] | None" = None) -> Self:
+        """Draw one panel for each set of errors, with one color scale.
 
         Parameters
         ----------
         axes : sequence of matplotlib Axes, default=None
-            One Axes a panel; None makes a new figure.
+            One per panel; None makes a new figure.
 
         Returns
         -------
@@ -131,7 +162,7 @@ class NetworkDisplay:
             _, axes = plt.subplots(
                 1, n_panels, figsize=(4 * n_panels + 0.8, 4), layout="constrained"
             )
-        self.axes_ = np.atleast_1d(axes)
+        self.axes_ = np.atleast_1d(np.asarray(axes))
         values = np.concatenate(list(self.errors.values()))
         limits = {"vmin": np.nanmin(values), "vmax": np.nanmax(values)}
         edges = np.argwhere(np.triu(self.adjacency) > 0)
@@ -151,7 +182,9 @@ class NetworkDisplay:
         return self
 
 
-def _own_errors(estimator, X, y, node, nodes):
+def _own_errors(
+    estimator: Any, X: ArrayLike, y: ArrayLike, node: Array, nodes: Array
+) -> FloatArray:
     predicted = np.asarray(estimator.predict(X, node=node))
     if is_classifier(estimator):
         losses = (predicted != np.asarray(y)).astype(float)

@@ -1,39 +1,50 @@
-"""Scores of in-distribution and out-of-distribution rows."""
+"""Scores of in-distribution and out-of-distribution samples."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from ..utils._typing import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 class OODScoreDisplay:
-    """Histograms of the scores of in-distribution (ID) and out-of-distribution (OOD) rows.
+    """Histograms of the scores of in-distribution (ID) and out-of-distribution (OOD) samples.
 
-    Higher scores are more in-distribution. Make one with :meth:`from_estimator` or
+    Higher scores are more in-distribution. Create a display with :meth:`from_estimator` or
     :meth:`from_predictions`.
 
     Parameters
     ----------
     s_id : ndarray of shape (n_id,)
-        Scores of ID rows.
+        Scores of ID samples.
     s_ood : dict of str to ndarray
-        Scores of OOD rows, by the name of the set.
+        Scores of OOD samples, by the name of the set.
     threshold : float or None
-        Rows below it are taken for outliers.
+        Samples with lower scores are predicted to be outliers.
     name : str
         Title.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is plotted, once it is.
+        Axes of the plot.
     figure_ : matplotlib Figure
+        Its figure.
     threshold_line_ : matplotlib Line2D or None
+        The threshold, if there is one.
 
     See Also
     --------
-    sklearn_ext.metrics.ood_report : The same as numbers.
-    FeatureCosineDisplay : Where the features point.
+    sklearn_ext.metrics.ood_report : The comparison in numbers.
+    FeatureCosineDisplay : Directions of the features.
 
     Examples
     --------
@@ -48,30 +59,46 @@ class OODScoreDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, s_id, s_ood, threshold, name):
+    def __init__(
+        self,
+        *,
+        s_id: FloatArray,
+        s_ood: dict[str, FloatArray],
+        threshold: float | None,
+        name: str,
+    ) -> None:
         self.s_id = s_id
         self.s_ood = s_ood
         self.threshold = threshold
         self.name = name
 
     @classmethod
-    def from_estimator(cls, detector, X_id, X_ood, *, bins=40, name=None, ax=None):
-        """Score rows and plot the scores with the threshold of the detector.
+    def from_estimator(
+        cls,
+        detector: Any,
+        X_id: ArrayLike,
+        X_ood: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        bins: int = 40,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
+        """Score samples and plot the scores with the threshold of the detector.
 
         Parameters
         ----------
         detector : estimator
             A fitted outlier detector with ``score_samples`` and ``offset_``.
         X_id : array-like
-            ID rows that the detector was not fitted on.
+            ID samples that the detector was not fitted on.
         X_ood : array-like or dict of str to array-like
-            OOD rows, or several sets of them by name.
+            OOD samples, or several sets of them by name.
         bins : int, default=40
-            Number of bins over all scores.
+            Number of bins.
         name : str, default=None
             Title; None is the name of the class.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -83,7 +110,7 @@ class OODScoreDisplay:
             If the detector is not fitted.
         """
         check_is_fitted(detector, "offset_")
-        sets = X_ood if isinstance(X_ood, dict) else {"OOD": X_ood}
+        sets = X_ood if isinstance(X_ood, Mapping) else {"OOD": X_ood}
         return cls.from_predictions(
             detector.score_samples(X_id),
             {key: detector.score_samples(X) for key, X in sets.items()},
@@ -94,23 +121,32 @@ class OODScoreDisplay:
         )
 
     @classmethod
-    def from_predictions(cls, s_id, s_ood, *, threshold=None, bins=40, name="", ax=None):
+    def from_predictions(
+        cls,
+        s_id: ArrayLike,
+        s_ood: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        threshold: float | None = None,
+        bins: int = 40,
+        name: str = "",
+        ax: "Axes | None" = None,
+    ) -> Self:
         """Plot given scores.
 
         Parameters
         ----------
         s_id : array-like of shape (n_id,)
-            Scores of ID rows.
+            Scores of ID samples.
         s_ood : array-like of shape (n_ood,) or dict of str to array-like
-            Scores of OOD rows, or of several sets of them by name.
+            Scores of OOD samples, or of several sets of them by name.
         threshold : float, default=None
-            Rows below it are taken for outliers.
+            Samples with lower scores are predicted to be outliers.
         bins : int, default=40
-            Number of bins over all scores.
+            Number of bins.
         name : str, default=""
             Title.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -119,24 +155,26 @@ class OODScoreDisplay:
         Raises
         ------
         ValueError
-            If scores are not finite.
+            If a score is not finite.
         """
-        sets = s_ood if isinstance(s_ood, dict) else {"OOD": s_ood}
-        s_ood = {str(key): check_array(s, ensure_2d=False) for key, s in sets.items()}
+        sets = s_ood if isinstance(s_ood, Mapping) else {"OOD": s_ood}
         display = cls(
-            s_id=check_array(s_id, ensure_2d=False), s_ood=s_ood, threshold=threshold, name=name
+            s_id=check_array(s_id, ensure_2d=False),
+            s_ood={str(key): check_array(s, ensure_2d=False) for key, s in sets.items()},
+            threshold=threshold,
+            name=name,
         )
         return display.plot(bins=bins, ax=ax)
 
-    def plot(self, *, bins=40, ax=None):
-        """Draw the histograms, each of area one.
+    def plot(self, *, bins: int = 40, ax: "Axes | None" = None) -> Self:
+        """Draw the histograms, each with unit area.
 
         Parameters
         ----------
         bins : int, default=40
-            Number of bins over all scores.
+            Number of bins.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -147,7 +185,8 @@ class OODScoreDisplay:
 
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
-        edges = np.histogram_bin_edges(np.concatenate([self.s_id, *self.s_ood.values()]), bins)
+        every = np.concatenate([self.s_id, *self.s_ood.values()])
+        edges = np.histogram_bin_edges(every, bins).tolist()
         ax.hist(self.s_id, edges, density=True, color="0.75", label="ID")
         for key, scores in self.s_ood.items():
             ax.hist(scores, edges, density=True, histtype="step", linewidth=1.5, label=key)

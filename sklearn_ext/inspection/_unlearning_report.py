@@ -1,50 +1,57 @@
-"""Metrics of forgetting against those of the retrained model."""
+"""Metrics of unlearned models against those of the retrained model."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from ..metrics import UnlearningReport
 from ..metrics._unlearning import RETRAINED
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _LABELS = {
-    "FA": "accuracy, forgotten rows (%)",
-    "UA": "errors, forgotten rows (%)",
-    "FA_t": "accuracy, forgotten test rows (%)",
-    "RA": "accuracy, retained rows (%)",
-    "TA": "accuracy, test rows (%)",
-    "MIA": "taken for members (%)",
-    "MIA_efficacy": "taken for non-members (%)",
-    "KL_f": "divergence, forgotten rows",
-    "KL_r": "divergence, retained rows",
-    "KL_t": "divergence, test rows",
+    "FA": "accuracy, forget set (%)",
+    "UA": "errors, forget set (%)",
+    "FA_t": "accuracy, similar test samples (%)",
+    "RA": "accuracy, retained set (%)",
+    "TA": "accuracy, test samples (%)",
+    "MIA": "classified as members (%)",
+    "MIA_efficacy": "classified as nonmembers (%)",
+    "KL_f": "divergence, forget set",
+    "KL_r": "divergence, retained set",
+    "KL_t": "divergence, test samples",
     "gap": "average gap (points)",
 }
 
 
 class UnlearningReportDisplay:
-    """A dot a model and metric, and its distance from the retrained model.
+    """Metrics of unlearned models and their distances from the retrained model.
 
-    One panel a metric, one line a model. The retrained model is the vertical line: dots on
-    either side of it are equally bad. Make one with :meth:`from_report`.
+    There is one panel per metric and one dot per model. The retrained model is the vertical line:
+    a dot is equally bad on either side of it. Create a display with :meth:`from_report`.
 
     Parameters
     ----------
     report : UnlearningReport
-        What to plot.
+        The report to plot.
     metrics : sequence of str
-        Names of metrics, one panel each.
+        Names of the metrics, one panel each.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
-        The figure, once plotted.
+        The figure, after plotting.
     axes_ : ndarray of matplotlib Axes
-        One a metric.
+        One per metric.
     lines_ : list of matplotlib Line2D
         The dots of each panel.
 
     See Also
     --------
-    unlearning_report : The numbers.
+    sklearn_ext.unlearning_report : The metrics as a table.
 
     Examples
     --------
@@ -60,22 +67,28 @@ class UnlearningReportDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, *, report, metrics):
+    def __init__(self, *, report: UnlearningReport, metrics: Sequence[str]) -> None:
         self.report = report
         self.metrics = metrics
 
     @classmethod
-    def from_report(cls, report, *, metrics=("FA", "RA", "TA", "MIA"), axes=None):
+    def from_report(
+        cls,
+        report: UnlearningReport,
+        *,
+        metrics: Sequence[str] = ("FA", "RA", "TA", "MIA"),
+        axes: "Sequence[Axes] | None" = None,
+    ) -> Self:
         """Plot a report.
 
         Parameters
         ----------
         report : UnlearningReport
-            From :func:`~sklearn_ext.unlearning_report`.
+            The result of :func:`~sklearn_ext.unlearning_report`.
         metrics : sequence of str, default=("FA", "RA", "TA", "MIA")
-            Names of metrics, one panel each.
+            Names of the metrics, one panel each.
         axes : sequence of matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -84,7 +97,7 @@ class UnlearningReportDisplay:
         Raises
         ------
         ValueError
-            If the report has no such metric, or `axes` are not one a metric.
+            If a metric is not in the report, or `axes` does not have one entry per metric.
         """
         missing = [name for name in metrics if name not in report.names]
         if missing:
@@ -93,13 +106,13 @@ class UnlearningReportDisplay:
             )
         return cls(report=report, metrics=tuple(metrics)).plot(axes=axes)
 
-    def plot(self, *, axes=None):
+    def plot(self, *, axes: "Sequence[Axes] | None" = None) -> Self:
         """Draw the panels.
 
         Parameters
         ----------
         axes : sequence of matplotlib Axes, default=None
-            Where to plot; None makes a new figure.
+            Axes to plot on; None makes a new figure.
 
         Returns
         -------
@@ -114,10 +127,10 @@ class UnlearningReportDisplay:
             n = len(self.metrics)
             size = (1.2 + 2.3 * n, 1.0 + 0.35 * len(models))
             _, axes = plt.subplots(1, n, figsize=size, sharey=True, layout="constrained")
-        self.axes_ = np.atleast_1d(axes)
+        self.axes_ = np.atleast_1d(np.asarray(axes))
         if len(self.axes_) != len(self.metrics):
             raise ValueError(
-                f"axes must be one a metric, {len(self.metrics)}, got {len(self.axes_)}."
+                f"axes must have one entry per metric, {len(self.metrics)}, got {len(self.axes_)}."
             )
         places = np.arange(len(models))[::-1]
         self.lines_ = []
@@ -133,7 +146,7 @@ class UnlearningReportDisplay:
             ax.set_xlabel(_LABELS[name])
             ax.set_title(name)
             ax.margins(x=0.12)
-            if not name.startswith("KL"):  # no room for what is more than all or less than nothing
+            if not name.startswith("KL"):  # percentages end at 0 and 100
                 low, high = ax.get_xlim()
                 ax.set_xlim(max(low, -3.0), min(high, 103.0))
             ax.spines[["top", "right"]].set_visible(False)

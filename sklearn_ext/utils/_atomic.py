@@ -1,15 +1,21 @@
+"""Fits that either succeed or change nothing."""
+
 import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+_Fit = TypeVar("_Fit", bound=Callable[..., Any])
 
 
-def atomic_fit(fit):
+def atomic_fit(fit: _Fit) -> _Fit:
     """Decorate `fit` so that a call that raises leaves the estimator as it was before.
 
-    A model that was never fitted stays unfitted, a fitted one keeps predicting as it did. It goes
-    outside of all other decorators, which clean up after themselves first.
+    An estimator that was never fitted stays unfitted, and a fitted one keeps predicting as before.
+    This must be the outermost decorator, so that the others clean up first.
     """
 
     @functools.wraps(fit)
-    def wrapper(self, *args, **kwargs):
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = dict(vars(self))
         try:
             return fit(self, *args, **kwargs)
@@ -18,4 +24,4 @@ def atomic_fit(fit):
             vars(self).update(before)
             raise
 
-    return wrapper
+    return cast(_Fit, wrapper)

@@ -38,7 +38,7 @@ def all_estimators(type_filter: str | None = None) -> list[tuple[str, type]]:
     Raises
     ------
     ValueError
-        If `type_filter` is none of the allowed values.
+        If `type_filter` is not one of the allowed values.
 
     Examples
     --------
@@ -61,51 +61,52 @@ def all_estimators(type_filter: str | None = None) -> list[tuple[str, type]]:
     )
 
 
-# The one table of checks of scikit-learn's common test suite that an estimator is expected to
-# fail: {estimator name: {check name: reason}}. The documentation shows it.
-_SKORCH_BOOKS = {
-    "check_no_attributes_set_in_init": "skorch keeps its books from the constructor on",
+# The checks of scikit-learn's common tests that an estimator is expected to fail, as
+# {estimator name: {check name: reason}}. The documentation shows this table.
+_SKORCH_NET = {
+    "check_no_attributes_set_in_init": "skorch sets attributes of its own in the constructor",
 }
 _SKORCH_REGRESSOR = {
-    **_SKORCH_BOOKS,
-    "check_regressors_no_decision_function": "skorch gives every net a predict_proba",
+    **_SKORCH_NET,
+    "check_regressors_no_decision_function": "every skorch net has a predict_proba method",
 }
 _FIT_WITHOUT_LABELS = dict.fromkeys(
     ("check_outliers_fit_predict", "check_outliers_train"),
-    "fits without y, and there are no known classes without labels",
+    "the check fits without y, but the detector needs class labels",
 )
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "EnergyOODDetector": _FIT_WITHOUT_LABELS,
-    "FlatLoRAClassifier": _SKORCH_BOOKS,
+    "FlatLoRAClassifier": _SKORCH_NET,
     "FlatLoRARegressor": _SKORCH_REGRESSOR,
     "KNNOODDetector": _FIT_WITHOUT_LABELS,
     "MahalanobisOODDetector": _FIT_WITHOUT_LABELS,
     "MaxLogitOODDetector": _FIT_WITHOUT_LABELS,
     "MSPOODDetector": _FIT_WITHOUT_LABELS,
-    "NetClassifier": _SKORCH_BOOKS,
+    "NetClassifier": _SKORCH_NET,
     "NetRegressor": _SKORCH_REGRESSOR,
     "OrthLossOODDetector": _FIT_WITHOUT_LABELS,
     "ReActOODDetector": _FIT_WITHOUT_LABELS,
     "SeparationNet": {
-        **_SKORCH_BOOKS,
-        "check_classifiers_classes": "tries the labels -1 and 1, and -1 marks outliers",
+        **_SKORCH_NET,
+        "check_classifiers_classes": "the check uses the labels -1 and 1, but -1 marks outliers",
     },
     "ViMOODDetector": _FIT_WITHOUT_LABELS,
 }
 
 
 def expected_failed_checks(estimator: Any) -> dict[str, str]:
-    """Return the checks of `check_estimator` that an estimator is expected to fail.
+    """Return the common checks that an estimator is expected to fail.
 
     Parameters
     ----------
     estimator : estimator instance
+        An estimator of this package.
 
     Returns
     -------
     dict of str to str
-        Names of the checks and the reasons, as the parameter of the same name of
-        :func:`sklearn.utils.estimator_checks.check_estimator` takes them.
+        Names of the checks and reasons, for the parameter of the same name of
+        :func:`sklearn.utils.estimator_checks.check_estimator`.
 
     Examples
     --------

@@ -2,17 +2,22 @@
 
 import numpy as np
 
+from ._typing import BoolArray, FloatArray, IntArray
 
-def held_out_mask(codes, fraction, rng):
-    """Choose rows to keep from training, in proportion from every class.
+_N_KEPT = 2  # observed entries that a column needs for a mean and a standard deviation
 
-    Each class keeps a row for training, and at least one row is held out.
+
+def held_out_mask(codes: IntArray, fraction: float, rng: np.random.RandomState) -> BoolArray:
+    """Draw samples to hold out from training, in proportion from each class.
+
+    Each class keeps a sample for training, and at least one sample is held out.
 
     Parameters
     ----------
     codes : int ndarray of shape (n,)
-        Classes of the rows; all equal where there are none.
+        Class indices of the samples; all equal if there are no classes.
     fraction : float in (0, 1)
+        Fraction of the samples to hold out.
     rng : RandomState
 
     Returns
@@ -22,10 +27,10 @@ def held_out_mask(codes, fraction, rng):
     Raises
     ------
     ValueError
-        If no class has two rows.
+        If no class has two samples.
     """
-    # Each row stands at the share of its class that comes before it; a random offset a class
-    # decides which classes give the odd rows. The last row of a class never goes.
+    # The position of a sample is the fraction of its class that comes before it; a random offset
+    # per class decides which classes give the odd samples. The last of a class is never drawn.
     position = np.empty(len(codes))
     for code in np.unique(codes):
         members = rng.permutation(np.flatnonzero(codes == code))
@@ -34,7 +39,8 @@ def held_out_mask(codes, fraction, rng):
     available = int(np.isfinite(position).sum())
     if available == 0:
         raise ValueError(
-            f"A row must be held out of training, but no class has two (n_samples={len(codes)})."
+            "Holding out a sample needs a class with at least two samples, got none among "
+            f"{len(codes)} samples."
         )
     n_held_out = min(max(1, round(fraction * len(codes))), available)
     held_out = np.zeros(len(codes), dtype=bool)
@@ -42,18 +48,15 @@ def held_out_mask(codes, fraction, rng):
     return held_out
 
 
-_LEFT = 2  # a column's mean and spread need so many
-
-
-def hide_entries(X, fraction, rng):
-    """Choose observed entries to hide, at random, but leave two a column.
+def hide_entries(X: FloatArray, fraction: float, rng: np.random.RandomState) -> BoolArray:
+    """Draw observed entries to hide at random, but keep two per column.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        Holes are NaN.
+        Missing values are NaN.
     fraction : float
-        Share of the observed entries.
+        Fraction of the observed entries to hide.
     rng : RandomState
 
     Returns
@@ -65,6 +68,6 @@ def hide_entries(X, fraction, rng):
     rank = np.where(observed, rng.random_sample(X.shape), np.inf)
     hidden = np.zeros(X.shape, dtype=bool)
     hidden.flat[np.argsort(rank, axis=None)[: round(fraction * observed.sum())]] = True
-    keep = np.argsort(-np.where(observed, rank, -np.inf), axis=0)[:_LEFT]
+    keep = np.argsort(-np.where(observed, rank, -np.inf), axis=0)[:_N_KEPT]
     np.put_along_axis(hidden, keep, False, axis=0)
     return hidden

@@ -1,18 +1,20 @@
 """Estimators inside other estimators."""
 
+from typing import Any
+
 from sklearn.frozen import FrozenEstimator
 
 
-def unfrozen(estimator):
+def unfrozen(estimator: Any) -> Any:
     """Return the estimator inside a FrozenEstimator, or the estimator itself."""
     return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
-def named_as_in_fit(estimator, X):
-    """Return rows as a table with the names of columns that an estimator was fitted with.
+def named_as_in_fit(estimator: Any, X: Any) -> Any:
+    """Return samples as a data frame with the feature names that an estimator was fitted with.
 
-    A pipeline may choose its columns by name. An array comes back where there were no names, or
-    where there is no pandas; then scikit-learn warns, or says what it misses.
+    A pipeline may select its columns by name. Without feature names, or without pandas, X is
+    returned as it is; scikit-learn then warns or raises an error.
     """
     names = getattr(estimator, "feature_names_in_", None)
     if names is None:

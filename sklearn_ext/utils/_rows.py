@@ -1,25 +1,32 @@
-"""Rows of a training set, told apart by their content."""
+"""Samples of a training set: duplicates, keys, and requests to forget some of them."""
+
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from ._typing import Array, FloatArray, IntArray
 
 
-def merge_duplicate_rows(X, Y, weights):
-    """Collapse identical rows of (X, Y) and add up their weights.
+def merge_duplicate_rows(
+    X: FloatArray, Y: FloatArray, weights: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """Merge identical rows of (X, Y) and add up their weights.
 
-    What follows then depends neither on the order of the rows nor on whether a row stands there
-    k times or once with weight k. X is read column by column and never copied as a whole.
+    The result depends neither on the order of the samples nor on whether a sample occurs k times
+    or once with weight k. X is read column by column and never copied as a whole.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
     Y : ndarray of shape (n_samples, n_outputs)
     weights : ndarray of shape (n_samples,)
-        Rows of weight zero are left out.
+        Samples of weight zero are left out.
 
     Returns
     -------
     rows : ndarray of shape (n_distinct,)
-        Index of the first of each kind of row, sorted by Y, then by X.
+        Index of the first sample of each kind, sorted by Y and then by X.
     weights : ndarray of shape (n_distinct,)
     """
     kept = np.flatnonzero(weights)
@@ -27,10 +34,10 @@ def merge_duplicate_rows(X, Y, weights):
     return order[starts], np.add.reduceat(weights[order], starts)
 
 
-def _sort_by_columns(rows, columns):
+def _sort_by_columns(rows: IntArray, columns: Iterable[Array]) -> tuple[IntArray, IntArray]:
     """Sort rows lexicographically; also return where each run of equal rows starts.
 
-    A column is looked at only where all columns before it are tied, so data without ties cost
+    A column is read only where all columns before it are tied, so that data without ties cost
     one sort, whatever the number of columns.
     """
     order = rows.copy()
@@ -38,7 +45,7 @@ def _sort_by_columns(rows, columns):
     tied = np.arange(len(rows))
     for column in columns:
         values = column[order[tied]]
-        within = np.lexsort((values, group[tied]))  # stable, and no row leaves its run
+        within = np.lexsort((values, group[tied]))  # stable, and rows stay within their run
         order[tied] = order[tied][within]
         values = values[within]
         is_new = np.ones(len(tied), dtype=bool)
@@ -52,66 +59,73 @@ def _sort_by_columns(rows, columns):
     return order, np.unique(group)
 
 
-def row_keys(X):
-    """Contents of rows as hashable keys; adding zero makes -0.0 the same as 0.0."""
+def row_keys(X: FloatArray) -> list[bytes]:
+    """Return the contents of rows as hashable keys."""
+    # Adding zero turns -0.0 into 0.0.
     return [(row + 0.0).tobytes() for row in X]
 
 
-def check_forget(forget, n_samples):
-    """Check a request and return the indices of the rows to forget.
+def check_forget(forget: ArrayLike | None, n_samples: int) -> IntArray:
+    """Validate a forget request and return the indices of the forget set.
 
     Parameters
     ----------
     forget : array-like of bool of shape (n_samples,), array-like of int, or None
-        A mask, or indices. None asks for nothing.
+        A mask or indices. None is an empty request.
     n_samples : int
+        Number of samples that the request refers to.
 
     Returns
     -------
     ndarray of int64
-        In the order given; a mask gives ascending indices.
+        In the given order; a mask gives ascending indices.
 
     Raises
     ------
     ValueError
-        If it selects no row, every row, a row twice or one that is not there, or if a mask is
-        not as long as X.
+        If the request selects no sample, all samples, a sample twice or one that does not exist,
+        or if a mask does not have the length of X.
     TypeError
-        If it is neither a mask nor indices.
+        If it is neither a boolean mask nor integer indices.
     """
     if forget is None:
         return np.empty(0, dtype=np.int64)
-    forget = np.asarray(forget)
-    if forget.ndim != 1:
-        raise ValueError(f"forget must have one dimension, got shape {forget.shape}.")
-    if forget.dtype == bool:
-        if len(forget) != n_samples:
+    selection = np.asarray(forget)
+    if selection.ndim != 1:
+        raise ValueError(f"forget must have one dimension, got shape {selection.shape}.")
+    if selection.dtype == bool:
+        if len(selection) != n_samples:
             raise ValueError(
-                f"forget is a mask of length {len(forget)}, but X has {n_samples} rows."
+                f"A forget mask must have one entry per sample, {n_samples}, got {len(selection)}."
             )
-        index = np.flatnonzero(forget)
-    elif len(forget) == 0 or np.issubdtype(forget.dtype, np.integer):
-        index = forget.astype(np.int64)
+        index = np.flatnonzero(selection)
+    elif len(selection) == 0 or np.issubdtype(selection.dtype, np.integer):
+        index = selection.astype(np.int64)
         _check_index(index, n_samples)
     else:
-        raise TypeError(f"forget must be a mask or indices, got dtype {forget.dtype}.")
+        raise TypeError(
+            "forget must be a boolean mask or integer indices, "
+            f"got an array of dtype {selection.dtype}."
+        )
     if len(index) == 0:
-        raise ValueError("forget selects no row; pass None when there is nothing to forget.")
+        raise ValueError(
+            "forget selects no sample; pass forget=None when there is nothing to forget."
+        )
     if len(index) == n_samples:
-        raise ValueError("forget selects every row: nothing would be left to remember.")
+        raise ValueError(f"forget selects all {n_samples} samples; at least one must be retained.")
     return index
 
 
-def _check_index(index, n_samples):
+def _check_index(index: IntArray, n_samples: int) -> None:
     wrong = index[(index < 0) | (index >= n_samples)]
     if len(wrong):
         raise ValueError(
-            f"forget holds the index {wrong[0]}, but the rows of X are 0 to {n_samples - 1}. In "
-            "cross-validation pass a boolean mask: it is sliced with the rows, indices cannot be."
+            f"Indices in forget must be from 0 to {n_samples - 1}, got {wrong[0]}. "
+            "In cross-validation pass a boolean mask, which is split with the samples."
         )
     values, counts = np.unique(index, return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"forget holds the index {values[counts > 1][0]} more than once; a mask must be "
+            f"forget contains the index {values[counts > 1][0]} more than once; a mask must be "
             "boolean."
         )

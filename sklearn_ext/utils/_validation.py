@@ -1,18 +1,21 @@
 """Checks of parameters and data that several estimators share."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-_MARGIN = 1e3  # sums of squares must fit, too
+_MARGIN = 1e3  # leaves room for sums of squares
 
 
-def check_magnitude(values, dtype=np.float64, *, name="y"):
-    """Refuse values whose squares the arithmetic cannot hold.
+def check_magnitude(values: ArrayLike, dtype: DTypeLike = np.float64, *, name: str = "y") -> None:
+    """Refuse values whose squares overflow.
 
     Parameters
     ----------
     values : ndarray
     dtype : dtype, default=float64
-        Type of the arithmetic.
+        Type in which squares are computed.
     name : str, default="y"
 
     Raises
@@ -24,18 +27,18 @@ def check_magnitude(values, dtype=np.float64, *, name="y"):
     largest = np.abs(values).max(initial=0.0)
     if largest > limit:
         raise ValueError(
-            f"{name} must have absolute values below {limit:.0e}, whose squares fit into "
+            f"{name} must have absolute values below {limit:.0e}, whose squares can be summed in "
             f"{np.dtype(dtype).name}, got {largest:.3g}; rescale it."
         )
 
 
-def computes_with_numba(engine, device):
-    """Whether `engine` and `device` mean numba on the CPU rather than torch.
+def computes_with_numba(engine: str, device: Any) -> bool:
+    """Return whether `engine` and `device` select numba on the CPU rather than torch.
 
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}
-        "auto" is numba on the CPU and torch on any other device.
+        "auto" selects numba on the CPU and torch on any other device.
     device : str, torch.device or None
 
     Returns
@@ -45,7 +48,7 @@ def computes_with_numba(engine, device):
     Raises
     ------
     ValueError
-        If numba is asked for on a device that is not the CPU.
+        If numba is requested on another device than the CPU.
     """
     on_cpu = device is None or str(device) == "cpu"
     if engine == "numba" and not on_cpu:

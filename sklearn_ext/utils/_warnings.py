@@ -1,24 +1,26 @@
-"""Warnings that point at the code of the user."""
+"""Warnings that point to the code of the user."""
 
 import sys
 import warnings
+from types import FrameType
 
 _PASSED_THROUGH = ("sklearn_ext.", "sklearn.", "skorch.", "joblib.", "contextlib")
 
 
-def warn_caller(message, category=UserWarning):
-    """Warn, and point at the user's line, however many decorators and helpers lie between.
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn and point to the user's line, whatever decorators and helpers lie in between.
 
     Parameters
     ----------
     message : str
     category : type, default=UserWarning
     """
-    level, frame = 2, sys._getframe(1)
+    level = 2
+    frame = sys._getframe(1)
     while frame.f_back is not None and _is_passed_through(frame):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 
 
-def _is_passed_through(frame):
+def _is_passed_through(frame: FrameType) -> bool:
     return frame.f_globals.get("__name__", "").startswith(_PASSED_THROUGH)

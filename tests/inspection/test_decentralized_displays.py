@@ -29,7 +29,7 @@ def fit(**parameters):
     return krr.set_params(**parameters).fit(X, y, node=node)
 
 
-def test_curves_stand_against_what_was_sent():
+def test_curves_are_plotted_against_the_floats_sent():
     exact = fit().objective_curve_[-1]
     krr = fit(solver="jacobi")
     display = ConsensusDisplay.from_estimator(krr, reference=exact, name="rounds")
@@ -51,7 +51,7 @@ def test_solvers_share_axes():
     assert legend == ["jacobi", "chebyshev"]
 
 
-def test_nodes_are_coloured_by_their_own_error():
+def test_nodes_are_colored_by_their_own_error():
     krr, alone = fit(), fit(consensus_weight=0.0)
     display = NetworkDisplay.from_estimator(krr, X, y, node=node, baseline=alone)
     assert [ax.get_title() for ax in display.axes_] == ["before", "after"]
@@ -65,7 +65,7 @@ def test_nodes_are_coloured_by_their_own_error():
     assert len(display.axes_[0].lines) == 5
 
 
-def test_one_panel_without_a_baseline_and_nodes_without_rows_are_blank():
+def test_nodes_without_samples_are_blank():
     labels = y > np.median(y)
     classifier = DecentralizedRFClassifier(alpha=1e-3, random_state=0).fit(X, labels, node=node)
     rows = node != "c"

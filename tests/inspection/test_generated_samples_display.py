@@ -20,7 +20,7 @@ def models():
     return {"before": model, "after": forgetter.fit(X, y, forget_class="b")}
 
 
-def test_a_panel_a_model_with_a_row_a_class(models):
+def test_there_is_a_panel_per_model_and_a_row_per_class(models):
     display = GeneratedSamplesDisplay.from_estimator(
         models, n_samples=4, image_shape=(2, 3), n_steps=2, random_state=0
     )
@@ -32,7 +32,7 @@ def test_a_panel_a_model_with_a_row_a_class(models):
         assert [color == "C3" for color in colors] == [False, name == "after", False]
 
 
-def test_the_mosaic_holds_every_picture_where_it_belongs():
+def test_every_picture_is_at_its_place_in_the_grid():
     X = np.arange(24, dtype=float).reshape(4, 2, 3)
     display = GeneratedSamplesDisplay.from_predictions(X, ["x", "y", "x", "y"])
     shown = display.axes_[0].images[0].get_array()
@@ -42,7 +42,7 @@ def test_the_mosaic_holds_every_picture_where_it_belongs():
         np.testing.assert_allclose(picture, X[k] / 23)
 
 
-def test_rows_come_in_the_order_asked_for(models):
+def test_classes_appear_in_the_requested_order(models):
     display = GeneratedSamplesDisplay.from_estimator(
         models["before"], classes=["c", "a"], n_samples=2, image_shape=(2, 3), random_state=0
     )
@@ -52,7 +52,7 @@ def test_rows_come_in_the_order_asked_for(models):
     np.testing.assert_array_equal(display.images["samples"].reshape(4, 2, 3), X[[0, 2, 1, 3]])
 
 
-def test_colours_are_shown_in_colour_and_given_axes_are_used():
+def test_color_images_and_given_axes_are_used():
     _, ax = plt.subplots()
     X = np.random.default_rng(0).uniform(size=(2, 3, 4, 5))
     display = GeneratedSamplesDisplay.from_predictions(X, [0, 1], axes=[ax])
@@ -64,12 +64,17 @@ def test_colours_are_shown_in_colour_and_given_axes_are_used():
 @pytest.mark.parametrize(
     ("shape", "labels", "options", "message"),
     [
-        ((2, 6), [0, 1], {}, "image_shape must say"),
-        ((2, 6), [0, 1], {"image_shape": (2, 2)}, r"image_shape=\(2, 2\) does not fit rows of 6"),
+        ((2, 6), [0, 1], {}, "image_shape must give"),
+        (
+            (2, 6),
+            [0, 1],
+            {"image_shape": (2, 2)},
+            r"with 6 features, got \(2, 2\)",
+        ),
         ((3, 2, 2), [0, 0, 1], {}, "equally often"),
-        ((2, 2, 2), [0, 1], {"axes": [None, None]}, "axes must be one a model, 1, got 2"),
+        ((2, 2, 2), [0, 1], {"axes": [None, None]}, "axes must have one entry per model, 1, got 2"),
     ],
 )
-def test_what_cannot_be_shown_is_named(shape, labels, options, message):
+def test_errors_name_what_cannot_be_shown(shape, labels, options, message):
     with pytest.raises(ValueError, match=message):
         GeneratedSamplesDisplay.from_predictions(np.ones(shape), labels, **options)

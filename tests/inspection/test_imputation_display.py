@@ -44,7 +44,7 @@ def test_an_imputer_without_uncertainty_has_no_bars(frame):
     assert len(display.axes_[0].collections) == 1
 
 
-def test_it_draws_into_a_given_figure(frame):
+def test_a_given_figure_is_used(frame):
     from matplotlib.figure import Figure
 
     figure = Figure()
@@ -59,10 +59,10 @@ def test_it_draws_into_a_given_figure(frame):
     ("more", "message"),
     [
         ({"std": np.zeros((2, 2))}, "std must have the shape of X_true"),
-        ({"feature_names": ["a"]}, "feature_names must name all 5 features, got 1"),
+        ({"feature_names": ["a"]}, "feature_names must have one name per feature, 5, got 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(more, message):
+def test_inconsistent_arguments_are_refused(more, message):
     X = np.zeros((4, 5))
     with pytest.raises(ValueError, match=message):
         ImputationDisplay.from_predictions(X, X, X == 0, **more)

@@ -23,7 +23,7 @@ def close_figures():
     plt.close("all")
 
 
-def test_features_stand_in_the_order_of_their_importance(model):
+def test_features_are_sorted_by_importance(model):
     display = LABBandwidthDisplay.from_estimator(model, max_features=4)
     order = np.argsort(-model.feature_importances_)[:4]
     labels = [label.get_text() for label in display.axes_[1].get_xticklabels()]
@@ -43,14 +43,14 @@ def test_the_heat_map_shows_the_bandwidths(model):
     np.testing.assert_allclose(expected, np.sort(model.bandwidths_[:, k] * std))
 
 
-def test_a_figure_can_be_given_and_names_must_be_complete(model):
+def test_a_given_figure_is_used_and_names_are_checked(model):
     import matplotlib.pyplot as plt
 
     figure = plt.figure()
     names = [f"f{k}" for k in range(10)]
     display = LABBandwidthDisplay.from_estimator(model, feature_names=names, fig=figure)
     assert display.figure_ is figure
-    with pytest.raises(ValueError, match="feature_names must name all 10 features, got 1"):
+    with pytest.raises(ValueError, match="feature_names must have one name per feature, 10, got 1"):
         LABBandwidthDisplay.from_estimator(model, feature_names=["f0"])
 
 

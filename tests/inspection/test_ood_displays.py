@@ -60,9 +60,9 @@ def test_histograms_of_scores_alone():
         OODScoreDisplay.from_predictions([np.nan], [1.0])
 
 
-def test_cosines_are_those_of_features_and_rows_of_the_head(digits, detector):
+def test_cosines_are_between_features_and_head_weights(digits, detector):
     X, _ = digits
-    display = FeatureCosineDisplay.from_estimator(detector, X[900:], 1 - X[900:], max_rows=30)
+    display = FeatureCosineDisplay.from_estimator(detector, X[900:], 1 - X[900:], max_samples=30)
     net = detector.classifier_
     weight = normalize(net.module_[-1].weight.detach().numpy())
     expected = normalize(penultimate(net, X[900:]).numpy()) @ weight.T
@@ -81,7 +81,7 @@ def test_a_detector_must_be_fitted(digits):
         FeatureCosineDisplay.from_estimator(KNNOODDetector(), digits[0], digits[0])
 
 
-def test_rows_that_no_net_takes_are_refused(digits, detector):
+def test_sparse_and_missing_values_are_refused(digits, detector):
     X, _ = digits
     with pytest.raises(TypeError, match="Sparse data was passed"):
         FeatureCosineDisplay.from_estimator(detector, sparse.csr_array(X[:5]), X[5:9])

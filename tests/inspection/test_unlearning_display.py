@@ -26,7 +26,7 @@ def report():
     )
 
 
-def test_dots_stand_beside_the_line_of_the_retrained_model(report):
+def test_a_line_marks_the_retrained_model(report):
     display = UnlearningReportDisplay.from_report(report)
     assert [ax.get_title() for ax in display.axes_] == ["FA", "RA", "TA", "MIA"]
     labels = [text.get_text() for text in display.axes_[0].get_yticklabels()]
@@ -38,7 +38,7 @@ def test_dots_stand_beside_the_line_of_the_retrained_model(report):
         np.testing.assert_array_equal(target, [report.scores["retrained"][name]] * 2)
 
 
-def test_without_a_retrained_model_there_are_dots_only(report):
+def test_without_a_retrained_model_there_is_no_line(report):
     del report.scores["retrained"]
     display = UnlearningReportDisplay.from_report(report, metrics=["FA"])
     (ax,) = display.axes_
@@ -46,16 +46,16 @@ def test_without_a_retrained_model_there_are_dots_only(report):
     assert not ax.collections
 
 
-def test_it_draws_into_given_axes(report):
+def test_given_axes_are_used(report):
     from matplotlib.figure import Figure
 
     axes = Figure().subplots(2)
     display = UnlearningReportDisplay.from_report(report, metrics=["TA", "MIA"], axes=axes)
     assert display.figure_ is axes[0].figure
-    with pytest.raises(ValueError, match="one a metric, 1, got 2"):
+    with pytest.raises(ValueError, match="one entry per metric, 1, got 2"):
         UnlearningReportDisplay.from_report(report, metrics=["TA"], axes=axes)
 
 
-def test_a_metric_that_the_report_lacks_is_named(report):
+def test_errors_name_a_metric_that_is_not_in_the_report(report):
     with pytest.raises(ValueError, match="got 'KL_f'"):
         UnlearningReportDisplay.from_report(report, metrics=["FA", "KL_f"])
