@@ -135,7 +135,7 @@ def test_splitter_selects_the_mixing_samples(net):
 def test_error_if_no_sample_can_be_held_out(net):
     X, y = digits_parts()[0]
     first = np.unique(y, return_index=True)[1]
-    with pytest.raises(ValueError, match="held out of training, but no class has two"):
+    with pytest.raises(ValueError, match="needs a class with at least two samples"):
         UniformSoup(net, n_ingredients=2, random_state=0).fit(X[first], y[first])
 
 

@@ -27,7 +27,7 @@ def test_the_last_row_of_a_class_is_kept_for_training():
     codes = np.array([0, 1, 1, 2])
     for seed in range(5):
         assert np.flatnonzero(mask(codes, 0.9, seed)).tolist() in ([1], [2])
-    with pytest.raises(ValueError, match="no class has two"):
+    with pytest.raises(ValueError, match="needs a class with at least two samples"):
         mask([0, 1, 2], 0.5)
 
 

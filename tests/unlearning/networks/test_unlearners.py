@@ -263,16 +263,20 @@ def test_a_grid_is_searched_over_a_frozen_net(digits, net, forget):
 @pytest.mark.parametrize(
     ("request_", "error", "message"),
     [
-        ([], ValueError, "selects no row"),
-        (np.zeros(600, dtype=bool), ValueError, "selects no row"),
-        (np.ones(600, dtype=bool), ValueError, "selects every row"),
-        (np.ones(599, dtype=bool), ValueError, "mask of length 599, but X has 600 rows"),
-        ([3, 600], ValueError, "holds the index 600, but the rows of X are 0 to 599"),
-        ([-1], ValueError, "holds the index -1"),
-        ([5, 7, 5], ValueError, "holds the index 5 more than once; a mask must be boolean"),
+        ([], ValueError, "selects no sample"),
+        (np.zeros(600, dtype=bool), ValueError, "selects no sample"),
+        (np.ones(600, dtype=bool), ValueError, "selects all"),
+        (np.ones(599, dtype=bool), ValueError, "must have one entry per sample, 600, got 599"),
+        ([3, 600], ValueError, "must be from 0 to 599, got 600"),
+        ([-1], ValueError, "got -1"),
+        ([5, 7, 5], ValueError, "the index 5 more than once; a mask must be boolean"),
         ([[1, 2]], ValueError, r"one dimension, got shape \(1, 2\)"),
-        ([0.5, 1.0], TypeError, "must be a mask or indices, got dtype float64"),
-        (["a"], TypeError, "must be a mask or indices"),
+        (
+            [0.5, 1.0],
+            TypeError,
+            "must be a boolean mask or integer indices, got an array of dtype float64",
+        ),
+        (["a"], TypeError, "must be a boolean mask or integer indices"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(digits, net, request_, error, message):
