@@ -1,7 +1,19 @@
 """Detectors of inputs that belong to none of the known classes."""
 
 from ._diffusion_detector import DiffusionOODDetector
-from .orthloss import OrthLossOODDetector, SeparationNet
+from .orthloss import (
+    OrthLossConfig,
+    OrthLossOODDetector,
+    OrthLossResult,
+    SeparationNet,
+    clustering_loss,
+    fine_tune_with_outliers,
+    fine_tuning_loss,
+    make_synthetic_outliers,
+    outlier_exposure_loss,
+    row_space_score,
+    separation_loss,
+)
 from .post_hoc import (
     EnergyOODDetector,
     KNNOODDetector,
@@ -10,6 +22,13 @@ from .post_hoc import (
     MSPOODDetector,
     ReActOODDetector,
     ViMOODDetector,
+    energy_score,
+    knn_score,
+    mahalanobis_score,
+    max_logit_score,
+    msp_score,
+    react_score,
+    vim_score,
 )
 
 __all__ = [
@@ -19,8 +38,24 @@ __all__ = [
     "MSPOODDetector",
     "MahalanobisOODDetector",
     "MaxLogitOODDetector",
+    "OrthLossConfig",
     "OrthLossOODDetector",
+    "OrthLossResult",
     "ReActOODDetector",
     "SeparationNet",
     "ViMOODDetector",
+    "clustering_loss",
+    "energy_score",
+    "fine_tune_with_outliers",
+    "fine_tuning_loss",
+    "knn_score",
+    "mahalanobis_score",
+    "make_synthetic_outliers",
+    "max_logit_score",
+    "msp_score",
+    "outlier_exposure_loss",
+    "react_score",
+    "row_space_score",
+    "separation_loss",
+    "vim_score",
 ]

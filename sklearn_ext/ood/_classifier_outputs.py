@@ -135,7 +135,8 @@ def fitted_outputs(
     """
     bare = unfrozen(estimator)
     if bare is None or isinstance(bare, skorch.NeuralNetClassifier):
-        return NetOutputs(fitted_copy(estimator, X, y, random_state=rng), head)
+        labels: Any = y  # None only for a fitted net, which needs no labels
+        return NetOutputs(fitted_copy(estimator, X, labels, random_state=rng), head)
     if not hasattr(bare, "predict_proba"):
         raise TypeError(
             "estimator must be None, a skorch.NeuralNetClassifier or a scikit-learn classifier "

@@ -165,11 +165,11 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None."
                 )
-            X = self._check_rows(X, reset=True)
-            labels, codes = None, np.zeros(len(X), dtype=np.intp)
-            inside = np.ones(len(X), dtype=bool)
+            samples, labels = self._check_rows(X, reset=True), None
+            codes: IntArray = np.zeros(len(samples), dtype=np.intp)
+            inside: BoolArray = np.ones(len(samples), dtype=np.bool_)
         else:
-            X, labels = self._check_rows(X, y, reset=True)
+            samples, labels = self._check_rows(X, y, reset=True)
             labels = column_or_1d(labels, warn=True)
             check_classification_targets(labels)
             inside = ~is_outlier(labels, self.outlier_label)
@@ -182,7 +182,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
                     f"those labeled outlier_label={self.outlier_label!r}, got {found}."
                 )
         rng = local_random_state(self.random_state)
-        return self._split(X, labels, inside, codes, rng), rng
+        return self._split(samples, labels, inside, codes, rng), rng
 
     def _split(
         self,

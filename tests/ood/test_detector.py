@@ -1,4 +1,4 @@
-"""The contract of all detectors, on one that scores by the distance to the nearest mean."""
+"""The base of all detectors, tested on one that scores by the distance to the nearest mean."""
 
 import numpy as np
 import pytest
@@ -29,15 +29,15 @@ class CentroidDetector(BaseOODDetector):
 
     def _fit_detector(self, rows, rng):
         self.rows_ = rows
-        self.centres_ = rows.X.mean(axis=0, keepdims=True)
+        self.centers_ = rows.X.mean(axis=0, keepdims=True)
         self.classifier_ = None
         if rows.y is not None:
             self.classifier_ = NearestCentroid().fit(rows.X, rows.y)
             self.classes_ = self.classifier_.classes_
-            self.centres_ = self.classifier_.centroids_
+            self.centers_ = self.classifier_.centroids_
 
     def _score_rows(self, X):
-        return -((X[:, None] - self.centres_) ** 2).sum(axis=2).min(axis=1)
+        return -((X[:, None] - self.centers_) ** 2).sum(axis=2).min(axis=1)
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def blobs():
     return rng.randn(600, 2) + 8.0 * np.eye(3, 2)[y], y
 
 
-def test_the_suite_of_scikit_learn_passes():
+def test_common_checks_of_scikit_learn_pass():
     check_estimator(CentroidDetector(validation_fraction=0.5))
 
 
-def test_rows_are_told_apart_by_their_labels(blobs):
+def test_samples_are_divided_by_their_labels(blobs):
     X, y = blobs
     y = y.astype(str)
     y[::6] = "odd"
@@ -66,14 +66,14 @@ def test_rows_are_told_apart_by_their_labels(blobs):
     np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(expected, axis=0))
 
 
-def test_numbers_among_words_mark_outliers_as_well(blobs):
+def test_number_among_string_labels_marks_outliers(blobs):
     X, y = blobs
     words = np.concatenate([np.array(["one", "two", "three"])[y[:500]], np.full(100, -1)])
     rows = CentroidDetector(random_state=0).fit(X, words).rows_
     np.testing.assert_array_equal(rows.X_outliers, X[500:].astype(np.float32))
 
 
-def test_the_threshold_rejects_the_given_share_of_new_rows(blobs):
+def test_threshold_rejects_given_fraction_of_new_samples(blobs):
     X, y = blobs
     rates = []
     for seed in range(20):
@@ -88,7 +88,7 @@ def test_the_threshold_rejects_the_given_share_of_new_rows(blobs):
     np.testing.assert_array_equal(detector.fit_predict(X, y), detector.fit(X, y).predict(X))
 
 
-def test_without_labels_there_are_no_classes(blobs):
+def test_detector_without_labels_has_no_classes(blobs):
     X, y = blobs
     detector = CentroidDetector().fit(X)
     assert detector.classifier_ is None
@@ -102,12 +102,12 @@ def test_without_labels_there_are_no_classes(blobs):
 @pytest.mark.parametrize(
     ("y", "found"), [([-1] * 6, "got none"), ([-1, 5, 5, 5, 5, 5], "got one class: 5")]
 )
-def test_two_classes_are_needed(blobs, y, found):
+def test_fewer_than_two_classes_raise(blobs, y, found):
     with pytest.raises(ValueError, match=f"outlier_label=-1, {found}"):
         CentroidDetector().fit(blobs[0][:6], y)
 
 
-def test_scores_that_are_not_finite_are_an_error(blobs):
+def test_scores_that_are_not_finite_raise(blobs):
     class Broken(CentroidDetector):
         def _score_rows(self, X):
             return np.full(len(X), np.nan)
@@ -115,21 +115,21 @@ def test_scores_that_are_not_finite_are_an_error(blobs):
     detector = Broken()
     with pytest.raises(ValueError, match="not finite"):
         detector.fit(*blobs)
-    assert not hasattr(detector, "centres_")
+    assert not hasattr(detector, "centers_")
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, "auto"])
 @pytest.mark.parametrize("name", ["id_rejection_rate", "validation_fraction"])
-def test_shares_are_between_zero_and_one(blobs, name, value):
+def test_fraction_outside_of_zero_to_one_raises(blobs, name, value):
     with pytest.raises(ValueError, match=name):
         CentroidDetector(**{name: value}).fit(*blobs)
 
 
-def test_new_samples_fall_below_the_threshold_at_the_given_rate():
+def test_new_samples_fall_below_threshold_at_given_rate():
     rng = np.random.RandomState(0)
     below = [rng.rand() < rejection_threshold(rng.rand(39), 0.05) for _ in range(20000)]
     assert np.mean(below) == pytest.approx(0.05, abs=0.005)
 
 
-def test_the_threshold_of_few_scores_is_the_smallest_one():
+def test_threshold_of_few_scores_is_the_smallest_one():
     assert rejection_threshold(np.array([3.0, 1.0, 2.0]), 0.05) == 1.0

@@ -1,4 +1,4 @@
-"""The detector around the net: roles of rows, given nets, scores, threshold."""
+"""The OrthLoss detector: roles of samples, given nets, scores and the threshold."""
 
 import warnings
 
@@ -16,25 +16,32 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_ext import NetClassifier, OrthLossOODDetector
+from sklearn_ext.neural import draw_seed
+from sklearn_ext.ood import OrthLossConfig, fine_tune_with_outliers, make_synthetic_outliers
 from sklearn_ext.ood._classifier_outputs import features_of, head_parameters
 from sklearn_ext.ood.orthloss._feature_geometry import SCORE_NAMES
-from sklearn_ext.ood.orthloss._synthetic_outliers import permuted_rows
+from sklearn_ext.utils._held_out import held_out_mask
+
+
+def permuted(X, rng):
+    return make_synthetic_outliers(X, np.zeros(len(X)), "permute", rng)
+
 
 SHORT = {"pretrain_epochs": 8, "max_epochs": 4, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """Training rows with outliers, then unseen rows of classes and of none."""
+    """Training samples with outliers, then unseen samples of known and of unknown classes."""
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)
     rng = np.random.RandomState(0)
     rows = rng.permutation(np.flatnonzero(y < 8))  # the file is sorted by writer
-    known, labels, strange = X[rows], y[rows], X[y >= 8]
-    outliers = permuted_rows(known[:700], rng)
+    known, labels, unknown = X[rows], y[rows], X[y >= 8]
+    outliers = permuted(known[:700], rng)
     X_train = np.concatenate([known[:700], outliers])
     y_train = np.concatenate([labels[:700], np.full(700, -1)])
-    return X_train, y_train, known[700:], labels[700:], strange
+    return X_train, y_train, known[700:], labels[700:], unknown
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +54,18 @@ def auroc(detector, X_id, X_ood):
     return roc_auc_score(y, detector.score_samples(np.concatenate([X_id, X_ood])))
 
 
-def test_it_knows_the_classes_and_what_belongs_to_none(digits, fitted):
-    _, _, X_known, y_known, X_strange = digits
+def test_detector_predicts_classes_and_detects_unknown_ones(digits, fitted):
+    _, _, X_known, y_known, X_unknown = digits
     assert fitted.classes_.tolist() == list(range(8))
     assert np.mean(fitted.predict_class(X_known) == y_known) > 0.95
     assert fitted.predict_proba(X_known).shape == (len(X_known), 8)
-    assert auroc(fitted, X_known, X_strange) > 0.8
-    assert auroc(fitted, X_known, permuted_rows(X_known, np.random.RandomState(1))) > 0.97
+    assert auroc(fitted, X_known, X_unknown) > 0.8
+    assert auroc(fitted, X_known, permuted(X_known, np.random.RandomState(1))) > 0.97
     assert not fitted.is_synthetic_
     assert fitted.n_outliers_ == 700
 
 
-def test_the_rejected_share_of_new_rows_is_near_the_nominal_one(digits):
+def test_rejected_fraction_of_new_samples_is_near_nominal(digits):
     X, y, X_known, _, _ = digits
     detector = OrthLossOODDetector(**SHORT, validation_fraction=0.3, id_rejection_rate=0.1)
     rejected = np.mean(detector.fit(X, y).predict(X_known) == -1)
@@ -86,7 +93,7 @@ def test_feature_terms_separate_more_than_outlier_exposure(digits, fitted):
 
 
 @pytest.mark.parametrize("name", SCORE_NAMES)
-def test_every_score_tells_noise_from_digits(digits, fitted, name):
+def test_every_score_separates_noise_from_digits(digits, fitted, name):
     X_known = digits[2]
     detector = clone(fitted).set_params(ood_score=name)
     vars(detector).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
@@ -110,7 +117,7 @@ def test_every_score_tells_noise_from_digits(digits, fitted, name):
     np.testing.assert_allclose(scores, sum(parts[p] for p in name.split("+")), rtol=1e-6)
 
 
-def test_outliers_are_made_where_there_are_none_and_a_warning_says_so(digits):
+def test_missing_outliers_are_made_with_a_warning(digits):
     X, y = digits[0][:700], digits[1][:700]
     detector = OrthLossOODDetector(**SHORT, synthetic_outliers="permute")
     with pytest.warns(UserWarning, match="outlier_label=-1: training on 189") as record:
@@ -126,7 +133,7 @@ def test_outliers_are_made_where_there_are_none_and_a_warning_says_so(digits):
         detector.set_params(synthetic_outliers=None).fit(X, y)
 
 
-def test_labels_may_be_words(digits):
+def test_string_labels_give_the_same_scores(digits):
     X, y = digits[0], digits[1]
     words = np.array(["odd" if label < 0 else f"digit {label}" for label in y])
     worded = OrthLossOODDetector(**SHORT, outlier_label="odd").fit(X, words)
@@ -136,7 +143,7 @@ def test_labels_may_be_words(digits):
     assert "odd" not in worded.classes_
 
 
-@pytest.mark.filterwarnings("ignore:No row is labelled")
+@pytest.mark.filterwarnings("ignore:No sample is labeled")
 @pytest.mark.parametrize(
     ("labels_of", "outlier_label"),
     [
@@ -146,11 +153,9 @@ def test_labels_may_be_words(digits):
         (lambda y: y > 3, -1),
         (lambda y: y, "odd"),
     ],
-    ids=["words", "objects", "unsigned", "truth values", "a word for numbers"],
+    ids=["strings", "objects", "unsigned", "booleans", "string among numbers"],
 )
-def test_made_outliers_are_of_no_class_whatever_the_type_of_labels(
-    digits, labels_of, outlier_label
-):
+def test_made_outliers_work_with_labels_of_any_type(digits, labels_of, outlier_label):
     X, y = digits[0][:210], labels_of(digits[1][:210])
     detector = OrthLossOODDetector(**SHORT, outlier_label=outlier_label).fit(X, y)
     np.testing.assert_array_equal(detector.classes_, np.unique(y))
@@ -158,10 +163,15 @@ def test_made_outliers_are_of_no_class_whatever_the_type_of_labels(
     assert detector.separation_["after"]["outlier_cosine"] < 0.15
 
 
-def test_both_trainings_take_the_steps_that_were_asked_for(digits):
+def test_optimizer_parameters_reach_both_trainings(digits):
     X, y = digits[0][::7], digits[1][::7]
     detector = OrthLossOODDetector(
-        momentum=0.5, weight_decay=0.01, lr=0.02, pretrain_epochs=1, max_epochs=0, random_state=0
+        momentum=0.5,
+        weight_decay=0.01,
+        learning_rate=0.02,
+        pretrain_epochs=1,
+        max_epochs=0,
+        random_state=0,
     ).fit(X, y)
     net = detector.classifier_
     (group,) = net.optimizer_.param_groups
@@ -176,7 +186,7 @@ def test_both_trainings_take_the_steps_that_were_asked_for(digits):
 
 
 class TwoHeads(nn.Module):
-    """Probabilities come out, and the last linear layer is not the head."""
+    """Returns probabilities, and its last linear layer is not the head."""
 
     def __init__(self):
         super().__init__()
@@ -189,7 +199,7 @@ class TwoHeads(nn.Module):
         return torch.softmax(self.head(Z) + 0.0 * self.other(Z).sum(), dim=1)
 
 
-def test_any_fitted_net_is_fine_tuned_and_left_as_it_was(digits):
+def test_given_fitted_net_is_fine_tuned_in_a_copy(digits):
     X, y, X_known, y_known, _ = digits
     torch.manual_seed(0)
     net = skorch.NeuralNetClassifier(
@@ -202,12 +212,12 @@ def test_any_fitted_net_is_fine_tuned_and_left_as_it_was(digits):
     np.testing.assert_array_equal(net.predict_proba(X_known), before)
     assert np.mean(detector.predict_class(X_known) == y_known) > 0.9
     np.testing.assert_allclose(detector.predict_proba(X_known).sum(axis=1), 1.0, rtol=1e-5)
-    assert auroc(detector, X_known, permuted_rows(X_known, np.random.RandomState(1))) > 0.9
+    assert auroc(detector, X_known, permuted(X_known, np.random.RandomState(1))) > 0.9
     with pytest.raises(ValueError, match="one output for each of the 8 classes"):
         OrthLossOODDetector(net, **SHORT).fit(X, y)
 
 
-def test_an_unfitted_net_is_trained_by_its_own_settings(digits):
+def test_unfitted_net_is_trained_with_its_own_settings(digits):
     X, y = digits[:2]
     net = NetClassifier(module__hidden_sizes=(50,), max_epochs=3)
     detector = OrthLossOODDetector(net, **SHORT).fit(X, y)
@@ -215,14 +225,14 @@ def test_an_unfitted_net_is_trained_by_its_own_settings(digits):
     assert not net.initialized_
 
 
-def test_few_features_are_warned_of(digits):
+def test_few_features_raise_a_warning(digits):
     X, y = digits[:2]
     narrow = NetClassifier(module__hidden_sizes=(10,), max_epochs=1)
     with pytest.warns(UserWarning, match="10 features for 8 classes"):
         OrthLossOODDetector(narrow, **SHORT).fit(X, y)
 
 
-def test_images_have_a_convolutional_network(digits):
+def test_images_get_a_convolutional_network(digits):
     X, y = digits[0].reshape(-1, 8, 8), digits[1]
     short = {"pretrain_epochs": 1, "max_epochs": 1, "random_state": 0}
     detector = OrthLossOODDetector(**short).fit(X[::5], y[::5])
@@ -231,13 +241,13 @@ def test_images_have_a_convolutional_network(digits):
     assert detector.predict(X[:3]).shape == (3,)
 
 
-def test_scores_do_not_depend_on_the_company(digits, fitted):
+def test_score_does_not_depend_on_other_samples(digits, fitted):
     X = digits[2][:50]
     alone = np.concatenate([fitted.score_samples(row[None]) for row in X])
     np.testing.assert_allclose(alone, fitted.score_samples(X), rtol=1e-12)
 
 
-def test_it_runs_in_a_pipeline_under_cross_validation(digits):
+def test_pipeline_runs_in_cross_validation(digits):
     X, y = digits[0][350:1050], digits[1][350:1050]
 
     def outlier_auroc(model, X, y):
@@ -251,27 +261,52 @@ def test_it_runs_in_a_pipeline_under_cross_validation(digits):
 
 
 @pytest.mark.parametrize("margins", [(1.0, -1.0), (1.0,), ("a", "b")])
-def test_margins_must_be_two_numbers_in_order(digits, margins):
+def test_energy_margins_must_be_two_ordered_numbers(digits, margins):
     with pytest.raises(ValueError, match="energy_margins must be"):
         OrthLossOODDetector(**SHORT, energy_margins=margins).fit(*digits[:2])
 
 
-def test_energy_margins_part_the_energies(digits):
+def test_energy_margins_separate_the_energies(digits):
     X, y, X_known, _, _ = digits
     detector = OrthLossOODDetector(
         **SHORT, energy_margins=(-9.0, -3.0), oe_weight=0.1, ood_score="energy"
     )
     detector.fit(X, y)
-    outliers = permuted_rows(X_known, np.random.RandomState(1))
+    outliers = permuted(X_known, np.random.RandomState(1))
     assert np.median(detector.score_samples(X_known)) > 8.0
     assert np.median(detector.score_samples(outliers)) < 4.0
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "n_epochs"), [(40, (40, 20)), (64 * 20, (28, 20)), (64 * 400, (5, 5))]
+    ("n_samples", "n_epochs"), [(40, (40, 20)), (64 * 20, (28, 20)), (64 * 400, (5, 5))]
 )
-def test_automatic_epochs_follow_the_number_of_steps(n_rows, n_epochs):
-    detector = OrthLossOODDetector()
-    assert detector._n_epochs("auto", n_rows, 40) == n_epochs[0]
-    assert detector._n_epochs("auto", n_rows, 20) == n_epochs[1]
-    assert detector._n_epochs(3, n_rows, 20) == 3
+def test_automatic_epochs_follow_the_number_of_steps(n_samples, n_epochs):
+    config = OrthLossOODDetector()._config(n_samples)
+    assert (config.pretrain_epochs, config.max_epochs) == n_epochs
+    assert OrthLossOODDetector(max_epochs=3)._config(n_samples).max_epochs == 3
+
+
+def test_from_paper_sets_published_settings_and_overrides():
+    detector = OrthLossOODDetector.from_paper(outlier_ratio=1.0, random_state=0)
+    assert detector.ood_score == "msp+cos"
+    assert detector.sep_reduction == "sum"
+    assert detector.stage2_start == 0.5
+    assert detector.outlier_ratio == 1.0
+    assert detector.random_state == 0
+
+
+def test_fine_tuning_function_equals_the_detector(digits):
+    X, y = digits[:2]
+    known = y >= 0
+    net = NetClassifier(max_epochs=3, random_state=0).fit(X[known], y[known])
+    detector = OrthLossOODDetector(net, max_epochs=2, validation_fraction=1e-6, random_state=0)
+    detector.fit(X, y)
+    rng = np.random.RandomState(0)
+    held_out = held_out_mask(y[known], 1e-6, rng)
+    draw_seed(rng)  # the seed of the net, which is fitted here
+    X_in, y_in = X[known][~held_out], y[known][~held_out]
+    config = OrthLossConfig(max_epochs=2)
+    result = fine_tune_with_outliers(net, X_in, y_in, X[~known], config, rng)
+    assert result.separation == detector.separation_
+    np.testing.assert_array_equal(result.weight_rows, detector.weight_rows_)
+    np.testing.assert_array_equal(result.row_basis, detector.row_basis_)

@@ -1,4 +1,4 @@
-"""Detectors that read a trained net: the score of each beside its formula, and given nets."""
+"""Detectors on a trained net: the score of each compared with its formula, and given nets."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ ALL = WITHOUT_STATISTICS + WITH_STATISTICS
 
 @pytest.fixture(scope="module")
 def digits():
-    """Rows to train the net on, rows to fit detectors on, unseen rows, and rows of no class."""
+    """Samples for the net, samples for the detectors, unseen samples, and samples of no class."""
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)
     rows = np.random.RandomState(0).permutation(np.flatnonzero(y < 8))
@@ -44,17 +44,17 @@ def net(digits):
 
 
 @pytest.fixture(scope="module")
-def read_off(net):
-    """Features and logits of rows, and the head."""
+def outputs_of(net):
+    """A function that returns the features and the logits of samples."""
     layers = list(net.module_)
     weight, bias = (p.detach().numpy().astype(float) for p in layers[-1].parameters())
 
-    def read(X):
+    def outputs(X):
         with torch.no_grad():
             features = nn.Sequential(*layers[:-1])(torch.from_numpy(X)).numpy().astype(float)
         return features, features @ weight.T + bias
 
-    return read
+    return outputs
 
 
 def of_unseen(detector, digits):
@@ -62,11 +62,11 @@ def of_unseen(detector, digits):
 
 
 @pytest.mark.parametrize("Detector", ALL)
-def test_it_tells_strange_rows_from_known_ones(digits, net, Detector):
-    _, (X, y), (X_unseen, y_unseen), X_strange = digits
+def test_detector_separates_unknown_from_known_samples(digits, net, Detector):
+    _, (X, y), (X_unseen, y_unseen), X_unknown = digits
     detector = Detector(FrozenEstimator(net), validation_fraction=0.3, random_state=0).fit(X, y)
-    both = np.concatenate([X_unseen, X_strange])
-    known = np.repeat([1, 0], [len(X_unseen), len(X_strange)])
+    both = np.concatenate([X_unseen, X_unknown])
+    known = np.repeat([1, 0], [len(X_unseen), len(X_unknown)])
     assert roc_auc_score(known, detector.score_samples(both)) > 0.7
     rejected = np.mean(detector.predict(X_unseen) == -1)
     assert rejected == pytest.approx(0.05, abs=0.04)
@@ -85,13 +85,13 @@ def test_it_tells_strange_rows_from_known_ones(digits, net, Detector):
         (EnergyOODDetector(temperature=2.0), lambda L: 2.0 * logsumexp(L / 2.0, axis=1)),
     ],
 )
-def test_scores_of_logits(digits, net, read_off, detector, formula):
+def test_scores_of_logits_match_their_formulas(digits, net, outputs_of, detector, formula):
     detector = clone(detector).set_params(estimator=net).fit(*digits[1])
-    _, logits = read_off(digits[2][0])
+    _, logits = outputs_of(digits[2][0])
     np.testing.assert_allclose(of_unseen(detector, digits), formula(logits), rtol=1e-5)
 
 
-def test_a_fitted_net_leaves_all_rows_for_the_threshold(digits, net):
+def test_fitted_net_leaves_all_samples_for_the_threshold(digits, net):
     X, y = digits[1]
     detector = EnergyOODDetector(net, id_rejection_rate=0.25).fit(X, y)
     expected = np.quantile(detector.score_samples(X), 0.25, method="weibull")
@@ -104,11 +104,11 @@ def test_a_fitted_net_leaves_all_rows_for_the_threshold(digits, net):
         EnergyOODDetector().fit(X)
 
 
-def test_nearest_neighbours(digits, net, read_off):
+def test_nearest_neighbors(digits, net, outputs_of):
     X, y = digits[1]
     detector = KNNOODDetector(net, n_neighbors=3, random_state=0).fit(X, y)
     assert len(detector.unit_features_) == round(0.9 * len(X))
-    Z, _ = read_off(digits[2][0])
+    Z, _ = outputs_of(digits[2][0])
     U = Z / np.linalg.norm(Z, axis=1, keepdims=True)
     expected = -np.sort(cdist(U, detector.unit_features_), axis=1)[:, 2]
     np.testing.assert_allclose(of_unseen(detector, digits), expected, atol=1e-5)
@@ -117,43 +117,43 @@ def test_nearest_neighbours(digits, net, read_off):
     np.testing.assert_allclose(of_unseen(many, digits), expected, atol=1e-5)
 
 
-def test_mahalanobis(digits, net, read_off):
+def test_mahalanobis(digits, net, outputs_of):
     X, y = digits[1]
     detector = MahalanobisOODDetector(net, shrinkage=0.5, random_state=0).fit(X, y)
-    Z, _ = read_off(digits[2][0])
+    Z, _ = outputs_of(digits[2][0])
     precision = detector.precision_root_ @ detector.precision_root_.T
     expected = -(cdist(Z, detector.means_, "mahalanobis", VI=precision).min(axis=1) ** 2)
     np.testing.assert_allclose(of_unseen(detector, digits), expected, rtol=1e-4)
 
 
-def test_a_class_without_rows_has_no_mean(digits, net):
+def test_class_without_samples_raises(digits, net):
     X, y = digits[1]
     with pytest.raises(ValueError, match=r"y has none of \[3, 7\]"):
         MahalanobisOODDetector(net).fit(X[(y != 3) & (y != 7)], y[(y != 3) & (y != 7)])
 
 
-def test_clipped_features(digits, net, read_off):
+def test_clipped_features(digits, net, outputs_of):
     X, y = digits[1]
     head = net.module_[-1]
     weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
     detector = ReActOODDetector(net, clip_quantile=0.8, random_state=0).fit(X, y)
-    Z, _ = read_off(digits[2][0])
+    Z, _ = outputs_of(digits[2][0])
     logits = np.minimum(Z, detector.clip_value_) @ weight.T + bias
     np.testing.assert_allclose(of_unseen(detector, digits), logsumexp(logits, axis=1), rtol=1e-5)
-    share = np.mean(read_off(X)[0] <= detector.clip_value_)
-    assert share == pytest.approx(0.8, abs=0.01)
+    fraction = np.mean(outputs_of(X)[0] <= detector.clip_value_)
+    assert fraction == pytest.approx(0.8, abs=0.01)
 
 
-def test_virtual_logit(digits, net, read_off):
+def test_virtual_logit(digits, net, outputs_of):
     X, y = digits[1]
     detector = ViMOODDetector(net, n_components=40, random_state=0).fit(X, y)
     assert detector.residual_basis_.shape == (128, 88)
-    Z, logits = read_off(digits[2][0])
+    Z, logits = outputs_of(digits[2][0])
     residual = np.linalg.norm((Z - detector.origin_) @ detector.residual_basis_, axis=1)
     expected = logsumexp(logits, axis=1) - detector.scale_ * residual
     np.testing.assert_allclose(of_unseen(detector, digits), expected, rtol=1e-4, atol=1e-5)
     nearly_all = clone(detector).set_params(estimator=net, validation_fraction=1e-6).fit(X, y)
-    Z, logits = read_off(X)
+    Z, logits = outputs_of(X)
     residual = np.linalg.norm((Z - nearly_all.origin_) @ nearly_all.residual_basis_, axis=1)
     scale = logits.max(axis=1).mean() / residual.mean()
     assert nearly_all.scale_ == pytest.approx(scale, rel=0.01)
@@ -162,7 +162,7 @@ def test_virtual_logit(digits, net, read_off):
 
 
 @pytest.mark.parametrize("Detector", [EnergyOODDetector, KNNOODDetector])
-def test_rows_labelled_as_outliers_are_left_out(digits, net, Detector):
+def test_samples_labeled_as_outliers_are_left_out(digits, net, Detector):
     X, y = digits[1]
     more = np.concatenate([X, digits[3][:50]])
     marked = np.concatenate([y, np.full(50, -1)])
@@ -172,7 +172,7 @@ def test_rows_labelled_as_outliers_are_left_out(digits, net, Detector):
     np.testing.assert_array_equal(of_unseen(detector, digits), of_unseen(without, digits))
 
 
-def test_a_net_of_skorch_that_returns_probabilities(digits):
+def test_skorch_net_that_returns_probabilities(digits):
     X, y = digits[0]
     torch.manual_seed(0)
     net = skorch.NeuralNetClassifier(
@@ -191,7 +191,7 @@ def test_a_net_of_skorch_that_returns_probabilities(digits):
     assert detector.classifier_ is not net
 
 
-def test_images_go_through_a_convolutional_net(digits):
+def test_images_pass_through_a_convolutional_net(digits):
     X, y = digits[0]
     images = X.reshape(-1, 1, 8, 8)
     net = NetClassifier(max_epochs=2, random_state=0).fit(images, y)

@@ -1,4 +1,4 @@
-"""The training step, beside a loop that is written out."""
+"""The training step, compared with a loop that is written out."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,13 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from sklearn_ext.neural import NetClassifier, draw_seed, seeded
-from sklearn_ext.ood import SeparationNet
-from sklearn_ext.ood.orthloss._outlier_batches import OutlierBatches
-from sklearn_ext.ood.orthloss._separation_losses import outlier_exposure_loss
+from sklearn_ext.ood import SeparationNet, outlier_exposure_loss
+from sklearn_ext.ood.orthloss._separation_net import OutlierBatches
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """Digits 0 to 7, and as many shuffled ones as outliers."""
+    """Digits 0 to 7, and the same number of shuffled digits as outliers."""
     X, y = load_digits(return_X_y=True)
     X, y = (X[y < 8][:300] / 16).astype(np.float32), y[y < 8][:300]
     outliers = np.random.RandomState(0).permutation(X.T).T
@@ -35,7 +34,7 @@ def weights(net):
     return torch.cat([p.detach().ravel() for p in net.module_.parameters()])
 
 
-def test_batches_bring_outliers_and_keep_the_length_of_an_epoch():
+def test_outliers_do_not_change_the_length_of_an_epoch():
     y = np.repeat([0, 1, -1], [70, 60, 7])
     batches = OutlierBatches(Dataset(np.arange(137.0)[:, None], y), 32, outlier_ratio=0.5)
     seen = []
@@ -50,7 +49,7 @@ def test_batches_bring_outliers_and_keep_the_length_of_an_epoch():
     assert counts.max() - counts.min() <= 1
 
 
-def test_outliers_do_not_change_which_rows_meet():
+def test_outliers_do_not_change_the_order_of_inliers():
     X = np.arange(150.0)[:, None]
     y = np.repeat([0, -1], [100, 50])
     torch.manual_seed(0)
@@ -61,7 +60,7 @@ def test_outliers_do_not_change_which_rows_meet():
         torch.testing.assert_close(a, b)
 
 
-def test_without_feature_terms_it_is_outlier_exposure_to_the_last_bit(digits):
+def test_without_feature_terms_equals_outlier_exposure(digits):
     X, y = digits
     torch.manual_seed(3)
     module = plain_net()
@@ -90,7 +89,7 @@ def test_without_feature_terms_it_is_outlier_exposure_to_the_last_bit(digits):
     assert torch.equal(actual, expected.detach())
 
 
-def test_without_any_term_it_is_plain_classification(digits):
+def test_without_outlier_terms_equals_plain_classification(digits):
     X, y = digits
     params = {
         "optimizer": torch.optim.SGD,
@@ -119,7 +118,7 @@ def test_reductions_differ_by_the_number_of_classes(digits):
     )
 
 
-def test_the_second_stage_begins_where_it_should(digits):
+def test_second_stage_begins_at_the_given_epoch(digits):
     X, y = digits
     params = {"max_epochs": 4, "random_state": 0, "callbacks__learning_rate": None}
     off = SeparationNet(plain_net, sep_weight=0.0, clu_weight=0.0, **params).fit(X, y)
@@ -132,7 +131,7 @@ def test_the_second_stage_begins_where_it_should(digits):
         assert len(net.history) == before + 4
 
 
-def test_a_small_pool_does_not_shorten_epochs():
+def test_few_outliers_do_not_shorten_epochs():
     rng = np.random.RandomState(0)
     X = rng.randn(1064, 4).astype(np.float32)
     y = np.concatenate([np.arange(1000) % 2, np.full(64, -1)])
@@ -140,7 +139,7 @@ def test_a_small_pool_does_not_shorten_epochs():
     assert [len(epoch["batches"]) for epoch in net.history] == [10, 10]
 
 
-def test_it_goes_on_from_the_weights_of_a_fitted_net(digits):
+def test_from_net_continues_from_the_weights_of_a_net(digits):
     X, y = digits
     fitted = NetClassifier(random_state=0).fit(X[:300], y[:300])
     kept = weights(fitted).clone()
@@ -151,14 +150,14 @@ def test_it_goes_on_from_the_weights_of_a_fitted_net(digits):
     assert torch.equal(weights(fitted), kept)
 
 
-def test_the_learning_rate_falls_to_the_floor(digits):
+def test_learning_rate_falls_to_the_floor(digits):
     X, y = digits
     net = SeparationNet(max_epochs=3, random_state=0).fit(X, y)
     assert net.optimizer_.param_groups[0]["lr"] < 0.002
     assert net.partial_fit(X, y).optimizer_.param_groups[0]["initial_lr"] == 0.05
 
 
-def test_validation_looks_at_the_classes_only(digits):
+def test_validation_uses_only_inliers(digits):
     X, y = digits
     net = SeparationNet(
         max_epochs=1,
@@ -169,6 +168,6 @@ def test_validation_looks_at_the_classes_only(digits):
     assert np.isfinite(net.fit(X, y).history[-1, "valid_loss"])
 
 
-def test_rows_of_classes_are_needed(digits):
+def test_outliers_without_inliers_raise(digits):
     with pytest.raises(ValueError, match="no classes are left"):
         SeparationNet().fit(digits[0], np.full(600, -1))

@@ -1,63 +1,58 @@
-"""Detection by features of outliers that are orthogonal to all classes."""
+"""OrthLoss detector: fine-tune a classifier with outliers, and score samples by its features."""
 
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
+import skorch
 import torch
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ...neural import (
-    CosineDecay,
-    NetClassifier,
-    class_labels,
-    draw_seed,
-    fitted_copy,
-    head_of,
-    n_minibatches,
-    resolve_device,
-)
+from ...neural import draw_seed, fitted_copy, n_minibatches
+from ...utils._atomic import atomic_fit
+from ...utils._typing import Array, FloatArray, RandomState
 from ...utils._warnings import warn_caller
-from .._classifier_outputs import check_head, features_of, head_parameters
+from .._classifier_outputs import features_of, head_parameters
 from .._detector import BaseOODDetector
-from .._docs import with_common_parts
-from ..post_hoc._scores import unit_rows
-from ._feature_geometry import SCORE_NAMES, named_score, row_space_basis, separation_report
-from ._pretraining import roomy_module
-from ._separation_net import SeparationNet
-from ._synthetic_outliers import KINDS, synthetic_outliers
+from ._feature_geometry import SCORE_NAMES, named_score
+from ._fine_tuning import OrthLossConfig, fine_tune_with_outliers
+from ._pretraining import pretrain
+from ._synthetic_outliers import KINDS, make_synthetic_outliers
 
-# Of automatic numbers of epochs. More steps fit the classes no better, and features of strange rows
-# come nearer to theirs.
+# An automatic number of epochs aims at this number of steps. More steps do not fit the classes any
+# better, but move the features of unknown inputs closer to theirs.
 _STEPS = 550
 _FEWEST_EPOCHS = 5
 _MOST_PRETRAIN_EPOCHS = 40
 _MOST_EPOCHS = 20
 
 
-@with_common_parts
 class OrthLossOODDetector(BaseOODDetector):
-    r"""Detect unknown classes by features that are orthogonal to all known ones (OrthLoss).
+    r"""Detect unknown classes by features that are orthogonal to all known classes (OrthLoss).
 
-    A classifier is fine-tuned with outliers at hand: features of rows of a class are pulled
-    towards the row :math:`w_c` of the head that belongs to it, those of outliers are made
-    orthogonal to all rows. What of a unit feature u is left in the row space of the head, at most
-    C of d dimensions, then says whether an input is of a known class. One network and one forward
-    pass give classes and scores.
+    A classifier is fine-tuned with outliers. The features of samples of a class are pulled towards
+    the row :math:`w_c` of the head that belongs to the class, and the features of outliers are made
+    orthogonal to all rows. The row space of the head has at most C of d dimensions. The length of
+    the projection of a unit feature u onto it then tells whether an input belongs to a known class.
+    One network and one forward pass give both classes and scores.
 
-    The outliers are rows of X labelled `outlier_label`. They need not resemble those met later,
-    but should be diverse.
+    The outliers are samples of X labeled `outlier_label`. They need not resemble the outliers to be
+    detected later, but should be diverse.
 
     Parameters
     ----------
     estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
-        The net to fine-tune; its head is its last :class:`torch.nn.Linear`. A fitted one is copied,
-        one that is not is cloned and fitted with its own settings. None trains a small perceptron
-        (images: a small convolutional network) with at least 128 features and three a class.
-        Cloning the detector, as searches and cross-validation do, forgets what a bare net has
-        learned: put a fitted one into a :class:`~sklearn.frozen.FrozenEstimator`.
+        The net to fine-tune; its head is its last :class:`torch.nn.Linear`. A fitted net is copied,
+        an unfitted one is cloned and fitted with its own settings. None trains a small perceptron
+        (for images, a small convolutional network) with at least 128 features and three features
+        per class. Cloning the detector, as searches and cross-validation do, discards the weights
+        of a bare net. To keep them, wrap the fitted net in a
+        :class:`~sklearn.frozen.FrozenEstimator`.
 
     oe_weight : float, default=0.5
-        Weight :math:`\lambda` of the outlier-exposure loss, which makes outputs on outliers
+        Weight :math:`\lambda` of the outlier-exposure loss, which makes the outputs on outliers
         uniform.
 
     sep_weight : float, default=1.0
@@ -65,82 +60,83 @@ class OrthLossOODDetector(BaseOODDetector):
         of the head.
 
     clu_weight : float, default=1.0
-        Weight :math:`\alpha` of the clustering loss, minus the cosine of a feature with the row of
-        its class.
+        Weight :math:`\alpha` of the clustering loss, the negative cosine of a feature with the row
+        of its class.
 
     sep_reduction : {"mean", "sum"}, default="mean"
-        Over classes, in the separation loss. "sum" is C times as strong.
+        Reduction over classes in the separation loss. "sum" is C times as strong.
 
     energy_margins : (float, float) or None, default=None
-        If given, the outlier-exposure loss becomes squared hinges that push energies of inliers
-        below the first number and those of outliers above the second. They are in units of the
-        logits of this network, and `oe_weight` should be about 0.1.
+        If given, the outlier-exposure loss becomes squared hinge losses that push the energies of
+        inliers below the first margin and those of outliers above the second. The margins are in
+        units of the logits of this network, and `oe_weight` should be about 0.1.
 
     pretrain_epochs : int or "auto", default="auto"
-        Epochs of plain classification before, where `estimator` is None. "auto" is what takes about
-        550 steps, from 5 to 40: enough for easy classes. For others give a number, or a net that is
-        trained well.
+        Number of epochs of plain classification before the fine-tuning if `estimator` is None.
+        "auto" takes about 550 steps, between 5 and 40 epochs, which is enough for easy classes. For
+        harder ones, give a number or a well-trained net.
 
-    pretrain_lr : float, default=0.1
-        Learning rate to begin these with.
+    pretrain_learning_rate : float, default=0.1
+        Initial learning rate of plain classification.
 
     max_epochs : int or "auto", default="auto"
-        Epochs of fine-tuning. "auto" is what takes about 550 steps, from 5 to 20. An epoch goes
-        once over the rows of the classes, however many outliers there are.
+        Number of epochs of fine-tuning. "auto" takes about 550 steps, between 5 and 20 epochs. An
+        epoch is one pass over the inliers, however many outliers there are.
 
     stage2_start : int or float in [0, 1), default=0
-        First epoch with the terms on features, or the share of `max_epochs` before it.
+        First epoch with the terms on features, or the fraction of `max_epochs` before it.
 
-    lr : float, default=0.05
-        Learning rate to begin fine-tuning with; it falls along half a cosine.
+    learning_rate : float, default=0.05
+        Initial learning rate of fine-tuning; it falls along half a cosine.
 
     momentum : float in [0, 1), default=0.9
-        Momentum of the gradient steps, Nesterov's.
+        Nesterov momentum of the gradient steps.
 
     weight_decay : float, default=5e-4
         L2 penalty.
 
     batch_size : int, default=64
-        Rows of the classes in a step.
+        Number of inliers in a step.
 
     outlier_ratio : float, default=1.0
-        Outliers of a step over its rows of the classes.
+        Number of outliers per inlier in a step.
 
     outlier_label : int or str, default=-1
-        Label in y that means "of no class".
+        Label in y that means "belongs to no class".
 
     synthetic_outliers : {"auto", "permute", "mix", "uniform"} or None, default="auto"
-        What to train on where no row is labelled as an outlier: values shuffled within a row,
-        mixtures of two classes, uniform draws from the bounding box, or all of these. A warning
-        says so. None makes it an error.
+        Outliers to train on if no sample is labeled as one: values shuffled within a sample,
+        mixtures of two classes, uniform draws from the bounding box, or all three. A warning
+        reports it. None raises an error instead.
 
     ood_score : str, default="rowspace"
-        What `score_samples` returns, one of "rowspace", "msp", "energy", "maxlogit", "maxcos",
-        "msp+cos", "msp+meancos", "msp+maxcos" and "msp+rowspace": the length of the unit feature's
-        projection onto the row space, the largest probability, the soft maximum of the logits, the
-        largest logit, the largest cosine, the sum or the mean of all absolute cosines, or a sum of
-        two of these.
+        Score that `score_samples` returns. The single scores are "rowspace" (the length of the unit
+        feature's projection onto the row space of the head), "msp" (the largest probability),
+        "energy" (the soft maximum of the logits), "maxlogit" (the largest logit) and "maxcos" (the
+        largest cosine). "msp+rowspace", "msp+maxcos", "msp+cos" and "msp+meancos" add two scores;
+        "cos" and "meancos" are the sum and the mean of all absolute cosines.
 
-    {rejection}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows of the classes that is kept from training and sets the threshold.
+        Fraction of the inliers that is held out from training and sets the threshold.
 
     head : str or None, default=None
-        Name of the linear layer whose input are the features; None is the last one.
+        Name of the linear layer whose inputs are the features; None is the last one.
 
     callbacks : list of skorch callbacks or None, default=None
-        For fine-tuning.
+        Callbacks of the fine-tuning.
 
     device : str, torch.device or None, default=None
-        Where to train: "cpu", "cuda", "mps", or "auto" for the best there is. None is the CPU, or
-        the device of `estimator`.
+        Where to train: "cpu", "cuda", "mps", or "auto" for the best available device. None is the
+        device of `estimator`, or the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of everything.
+        Seeds all randomness of the fit.
 
     verbose : int, default=0
-        Prints losses when positive.
+        Prints losses if positive.
 
     Attributes
     ----------
@@ -148,48 +144,53 @@ class OrthLossOODDetector(BaseOODDetector):
         The fine-tuned classifier.
 
     classes_ : ndarray of shape (n_classes,)
-        Labels without `outlier_label`.
+        Class labels, without `outlier_label`.
 
     offset_ : float
-        Threshold of the scores.
+        Threshold of `predict` on the scores.
 
     weight_rows_ : ndarray of shape (n_classes, n_penultimate)
         Unit rows of the head.
 
     row_basis_ : ndarray of shape (n_penultimate, rank)
-        Orthonormal basis of their span.
+        Orthonormal basis of the span of these rows.
 
     separation_ : dict of dict
-        Under "before" and "after" fine-tuning: ``id_cosine`` and ``outlier_cosine``, the mean
-        absolute cosine of training rows and of outliers with the rows of the head;
-        ``id_residual`` and ``outlier_residual``, the mean length of what of a unit feature is
-        outside of the row space; ``outliers_like_id``, the share of outliers with a probability
-        above 0.99 and a cosine above 0.9. Many of the latter before fine-tuning hint at outliers
-        that are of a known class.
+        Diagnostics "before" and "after" fine-tuning. ``id_cosine`` and ``outlier_cosine`` are the
+        mean absolute cosines of training samples and of outliers with the rows of the head.
+        ``id_residual`` and ``outlier_residual`` are the mean lengths of a unit feature's part
+        outside of the row space. ``outliers_like_id`` is the fraction of outliers with a
+        probability above 0.99 and a cosine above 0.9. A large fraction before fine-tuning suggests
+        that some outliers belong to a known class.
 
     n_outliers_ : int
-        Number of outliers trained on.
+        Number of outliers used in training.
 
     is_synthetic_ : bool
-        Whether they were made.
+        Whether the outliers were made by the detector.
 
     history_ : skorch.history.History
-        Of fine-tuning.
+        History of the fine-tuning.
 
-    {facts}
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
-    SeparationNet : The training alone.
-    KNNOODDetector : Needs no outliers.
+    SeparationNet : The skorch net that is trained.
+    fine_tune_with_outliers : The fine-tuning as a function.
+    KNNOODDetector : A detector that needs no outliers.
 
     Notes
     -----
-    The published code is ``ood_score="msp+cos", sep_reduction="sum", stage2_start=0.5,
-    outlier_ratio=2``.
-
-    A step costs what it costs to train on twice as many rows (``1 + outlier_ratio``); a score
-    costs one forward pass.
+    A step costs as much as training on ``1 + outlier_ratio`` times as many samples. A score costs
+    one forward pass.
 
     References
     ----------
@@ -213,7 +214,7 @@ class OrthLossOODDetector(BaseOODDetector):
     True
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseOODDetector._parameter_constraints,
         "oe_weight": [Interval(Real, 0, None, closed="left")],
         "sep_weight": [Interval(Real, 0, None, closed="left")],
@@ -221,13 +222,13 @@ class OrthLossOODDetector(BaseOODDetector):
         "sep_reduction": [StrOptions({"mean", "sum"})],
         "energy_margins": [tuple, list, None],
         "pretrain_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "pretrain_lr": [Interval(Real, 0, None, closed="neither")],
+        "pretrain_learning_rate": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "stage2_start": [
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="left"),
         ],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -241,33 +242,33 @@ class OrthLossOODDetector(BaseOODDetector):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        oe_weight=0.5,
-        sep_weight=1.0,
-        clu_weight=1.0,
-        sep_reduction="mean",
-        energy_margins=None,
-        pretrain_epochs="auto",
-        pretrain_lr=0.1,
-        max_epochs="auto",
-        stage2_start=0,
-        lr=0.05,
-        momentum=0.9,
-        weight_decay=5e-4,
-        batch_size=64,
-        outlier_ratio=1.0,
-        outlier_label=-1,
-        synthetic_outliers="auto",
-        ood_score="rowspace",
-        id_rejection_rate=0.05,
-        validation_fraction=0.1,
-        head=None,
-        callbacks=None,
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
+        oe_weight: float = 0.5,
+        sep_weight: float = 1.0,
+        clu_weight: float = 1.0,
+        sep_reduction: str = "mean",
+        energy_margins: tuple[float, float] | None = None,
+        pretrain_epochs: int | str = "auto",
+        pretrain_learning_rate: float = 0.1,
+        max_epochs: int | str = "auto",
+        stage2_start: float = 0,
+        learning_rate: float = 0.05,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        batch_size: int = 64,
+        outlier_ratio: float = 1.0,
+        outlier_label: Any = -1,
+        synthetic_outliers: str | None = "auto",
+        ood_score: str = "rowspace",
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        head: str | None = None,
+        callbacks: list[Any] | None = None,
+        device: str | torch.device | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             outlier_label=outlier_label,
             id_rejection_rate=id_rejection_rate,
@@ -281,10 +282,10 @@ class OrthLossOODDetector(BaseOODDetector):
         self.sep_reduction = sep_reduction
         self.energy_margins = energy_margins
         self.pretrain_epochs = pretrain_epochs
-        self.pretrain_lr = pretrain_lr
+        self.pretrain_learning_rate = pretrain_learning_rate
         self.max_epochs = max_epochs
         self.stage2_start = stage2_start
-        self.lr = lr
+        self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.batch_size = batch_size
@@ -296,125 +297,143 @@ class OrthLossOODDetector(BaseOODDetector):
         self.device = device
         self.verbose = verbose
 
-    def _fit_detector(self, rows, rng):
-        self._check_margins()
-        outliers = self._outliers(rows, rng)
-        net = self._pretrained(rows, rng)
-        labels = class_labels(net)
-        check_head(net.module_, labels, self.head)
-        self._warn_of_few_features(net, len(labels))
-        before = self._geometry(net, rows.X, outliers)
-        self.classifier_ = self._fine_tuned(net, labels, rows, outliers, rng)
-        self.classes_ = self.classifier_.classes_
-        weight, _ = head_parameters(self.classifier_.module_, self.head)
-        self.weight_rows_ = unit_rows(weight).numpy()
-        self.row_basis_ = row_space_basis(weight).numpy()
-        after = self._geometry(self.classifier_, rows.X, outliers)
-        self.separation_ = {"before": before, "after": after}
+    @classmethod
+    def from_paper(cls, **params: Any) -> Self:
+        """Create a detector with the settings of the paper.
+
+        It sets ``ood_score="msp+cos"``, ``sep_reduction="sum"``, ``stage2_start=0.5`` and
+        ``outlier_ratio=2.0``. These are the settings of the authors' code for CIFAR, which produced
+        their tables. They differ from equations 4 and 6 of the paper in one respect: the code sums
+        over the classes where the equations take the mean.
+
+        Parameters
+        ----------
+        **params
+            Other parameters of the detector. They override the settings of the paper.
+
+        Returns
+        -------
+        OrthLossOODDetector
+            An unfitted detector.
+        """
+        paper: dict[str, Any] = {
+            "ood_score": "msp+cos",
+            "sep_reduction": "sum",
+            "stage2_start": 0.5,
+            "outlier_ratio": 2.0,
+        }
+        return cls(**{**paper, **params})
+
+    @atomic_fit
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Fine-tune the classifier with outliers, and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Training samples.
+        y : array-like of shape (n_samples,)
+            Class labels. Samples labeled `outlier_label` are known outliers.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If the input isn't finite or has a wrong shape, labels are missing or name fewer than
+            two classes, a parameter is out of range, or training diverges.
+        """
+        rows, rng = self._start_fit(X, y)
+        labels = rows.y
+        assert labels is not None  # because labels are needed
+        config = self._config(len(rows.X))
+        outliers = rows.X_outliers
+        if len(outliers) == 0:
+            outliers = self._made_outliers(rows.X, labels, rng)
+        result = fine_tune_with_outliers(
+            self._pretrained(rows.X, labels, config, rng),
+            rows.X,
+            labels,
+            outliers,
+            config,
+            rng,
+            outlier_label=self.outlier_label,
+            callbacks=self.callbacks,
+            device=self.device,
+            verbose=self.verbose,
+        )
+        self.classifier_ = result.classifier
+        self.classes_ = result.classifier.classes_
+        self.weight_rows_, self.row_basis_ = result.weight_rows, result.row_basis
+        self.separation_ = result.separation
         self.n_outliers_ = len(outliers)
         self.is_synthetic_ = len(rows.X_outliers) == 0
-        self.history_ = self.classifier_.history
+        self.history_ = result.classifier.history
+        return self._set_offset(rows)
 
-    def _check_margins(self):
+    def _config(self, n_samples: int) -> OrthLossConfig:
+        """Return the settings of the fit, with a number for each "auto"."""
         margins = self.energy_margins
-        if margins is None:
-            return
-        numbers = len(margins) == 2 and all(isinstance(m, Real) for m in margins)
-        if not (numbers and margins[0] < margins[1]):
-            raise ValueError(
-                "energy_margins must be None or two numbers, the first (of inliers) below the "
-                f"second (of outliers), got {margins!r}."
-            )
-
-    def _outliers(self, rows, rng):
-        if len(rows.X_outliers):
-            return rows.X_outliers
-        if self.synthetic_outliers is None:
-            raise ValueError(
-                f"No row is labelled outlier_label={self.outlier_label!r}, and "
-                "synthetic_outliers=None makes none."
-            )
-        made = synthetic_outliers(rows.X, rows.y, self.synthetic_outliers, rng)
-        warn_caller(
-            f"No row is labelled outlier_label={self.outlier_label!r}: training on {len(made)} "
-            f"outliers made from the rows (synthetic_outliers={self.synthetic_outliers!r}). "
-            "Rows that are known to be of no class are better."
-        )
-        return made
-
-    def _pretrained(self, rows, rng):
-        if self.estimator is not None:
-            return fitted_copy(self.estimator, rows.X, rows.y, random_state=draw_seed(rng))
-        net = NetClassifier(
-            roomy_module,
-            module__input_shape=self.input_shape_,
-            module__n_classes=len(np.unique(rows.y)),
-            lr=self.pretrain_lr,
-            max_epochs=self._n_epochs(self.pretrain_epochs, len(rows.X), _MOST_PRETRAIN_EPOCHS),
-            callbacks=[("learning_rate", CosineDecay())],
-            **self._training(rng, resolve_device(self.device)),
-        )
-        return net.fit(rows.X, rows.y)
-
-    def _n_epochs(self, asked, n_rows, most):
-        if asked != "auto":
-            return asked
-        n_epochs = round(_STEPS / n_minibatches(n_rows, self.batch_size))
-        return min(max(n_epochs, _FEWEST_EPOCHS), most)
-
-    def _training(self, rng, device):
-        """Return what both trainings have in common."""
-        return {
-            "optimizer": torch.optim.SGD,
-            "optimizer__momentum": self.momentum,
-            "optimizer__nesterov": self.momentum > 0,
-            "optimizer__weight_decay": self.weight_decay,
-            "batch_size": self.batch_size,
-            "device": device,
-            "random_state": draw_seed(rng),
-            "verbose": self.verbose,
-        }
-
-    def _fine_tuned(self, net, labels, rows, outliers, rng):
-        device = net.device if self.device is None else resolve_device(self.device)
-        tuned = SeparationNet.from_net(
-            net,
-            lr=self.lr,
-            max_epochs=self._n_epochs(self.max_epochs, len(rows.X), _MOST_EPOCHS),
+        if margins is not None:
+            numbers = len(margins) == 2 and all(isinstance(m, Real) for m in margins)
+            if not (numbers and margins[0] < margins[1]):
+                raise ValueError(
+                    "energy_margins must be None or two numbers, the first (for inliers) below "
+                    f"the second (for outliers), got {margins!r}."
+                )
+        n_batches = n_minibatches(n_samples, self.batch_size)
+        return OrthLossConfig(
             oe_weight=self.oe_weight,
             sep_weight=self.sep_weight,
             clu_weight=self.clu_weight,
             sep_reduction=self.sep_reduction,
-            energy_margins=self.energy_margins,
+            energy_margins=margins,
+            pretrain_epochs=_n_epochs(self.pretrain_epochs, n_batches, _MOST_PRETRAIN_EPOCHS),
+            pretrain_learning_rate=self.pretrain_learning_rate,
+            max_epochs=_n_epochs(self.max_epochs, n_batches, _MOST_EPOCHS),
             stage2_start=self.stage2_start,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
             outlier_ratio=self.outlier_ratio,
-            outlier_label=self.outlier_label,
             head=self.head,
-            callbacks=self.callbacks,
-            **self._training(rng, device),
         )
-        X = np.concatenate([rows.X, outliers])
-        # As objects: the type of the labels need not have a place for the mark.
-        marks = np.full(len(outliers), self.outlier_label, dtype=object)
-        y = np.concatenate([rows.y.astype(object), marks])
-        return tuned.partial_fit(X, y, classes=labels)
 
-    def _warn_of_few_features(self, net, n_classes):
-        n_features = head_of(net.module_, self.head).in_features
-        if n_features < 2 * n_classes:
-            warn_caller(
-                f"The head has {n_features} features for {n_classes} classes. Outliers need "
-                "features that are orthogonal to all classes; with fewer than two features a class "
-                "there may be none."
+    def _made_outliers(self, X: FloatArray, y: Array, rng: np.random.RandomState) -> FloatArray:
+        if self.synthetic_outliers is None:
+            raise ValueError(
+                f"No sample is labeled outlier_label={self.outlier_label!r}, and "
+                "synthetic_outliers=None makes no outliers."
             )
+        made = make_synthetic_outliers(X, y, self.synthetic_outliers, rng)
+        warn_caller(
+            f"No sample is labeled outlier_label={self.outlier_label!r}: training on {len(made)} "
+            f"outliers made from the samples (synthetic_outliers={self.synthetic_outliers!r}). "
+            "Samples known to belong to no class are better."
+        )
+        return made
 
-    def _geometry(self, net, X, outliers):
-        features, outlier_features = (features_of(net, part, self.head) for part in (X, outliers))
-        head = head_parameters(net.module_, self.head)
-        return separation_report(features, outlier_features, *head)
+    def _pretrained(
+        self, X: FloatArray, y: Array, config: OrthLossConfig, rng: np.random.RandomState
+    ) -> skorch.NeuralNetClassifier:
+        if self.estimator is not None:
+            return fitted_copy(self.estimator, X, y, random_state=draw_seed(rng))
+        return pretrain(X, y, config, rng, device=self.device, verbose=self.verbose)
 
-    def _score_rows(self, X):
+    def _score_rows(self, X: FloatArray) -> FloatArray:
         features = features_of(self.classifier_, X, self.head)
-        head = head_parameters(self.classifier_.module_, self.head)
+        weight, bias = head_parameters(self.classifier_.module_, self.head)
         basis = torch.from_numpy(self.row_basis_)
-        return named_score(self.ood_score, features, *head, basis).numpy()
+        return named_score(self.ood_score, features, weight, bias, basis).numpy()
+
+
+def _n_epochs(asked: int | str, n_batches: int, limit: int) -> int:
+    if not isinstance(asked, str):
+        return asked
+    return min(max(round(_STEPS / n_batches), _FEWEST_EPOCHS), limit)

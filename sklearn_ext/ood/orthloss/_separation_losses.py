@@ -2,21 +2,20 @@ r"""Losses that turn the features of outliers away from the rows of a linear hea
 
 A network has features :math:`z \in R^d`, the input of its last linear layer, and logits
 :math:`l = W z + b` with C rows :math:`w_c`. Unit vectors are :math:`u = z / |z|` and
-:math:`v_c = w_c / |w_c|`; the latter are constants of a step, so no gradient reaches W through
-them. Quantities of outliers carry a tilde in the formulas. Numbers of equations are those of Wu et
+:math:`v_c = w_c / |w_c|`. The latter are constants within a step, so that no gradient reaches W
+through them. In the formulas, quantities of outliers carry a tilde. Equation numbers refer to Wu et
 al., "Pursuing Feature Separation based on Neural Collapse for Out-of-Distribution Detection",
 ICLR 2025, arXiv:2405.17816.
 """
 
-import torch
-from torch import Tensor
+from torch import Tensor, logsumexp
 from torch.nn import functional
 
 from ..post_hoc._scores import unit_rows
 
 
 def outlier_exposure_loss(logits: Tensor) -> Tensor:
-    r"""Cross-entropy between the uniform law and the prediction, averaged over outliers.
+    r"""Return the cross-entropy between the uniform distribution and the prediction on outliers.
 
     .. math::
         L_{OE} = \frac 1 {B'} \sum_j \Big[ \log \sum_c e^{\tilde l_{jc}}
@@ -32,21 +31,28 @@ def outlier_exposure_loss(logits: Tensor) -> Tensor:
     -------
     tensor of shape ()
         At least log C.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import outlier_exposure_loss
+    >>> outlier_exposure_loss(torch.tensor([[0.0, 0.0], [4.0, 0.0]]))
+    tensor(1.3556)
     """
-    return (torch.logsumexp(logits, dim=1) - logits.mean(dim=1)).mean()
+    return (logsumexp(logits, dim=1) - logits.mean(dim=1)).mean()
 
 
 def energy_margin_loss(
     logits: Tensor, outlier_logits: Tensor, inlier_margin: float, outlier_margin: float
 ) -> Tensor:
-    r"""Squared hinges that part the energies of inliers and outliers.
+    r"""Return squared hinge losses that separate the energies of inliers and outliers.
 
     .. math::
         L_E = \frac 1 B \sum_i \max(E_i - m_{in}, 0)^2
             + \frac 1 {B'} \sum_j \max(m_{out} - \tilde E_j, 0)^2, \qquad
         E = -\log \sum_c e^{l_c}
 
-    Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020, equation 8.
+    This is equation 8 of Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020.
 
     Parameters
     ----------
@@ -60,14 +66,14 @@ def energy_margin_loss(
     -------
     tensor of shape ()
     """
-    energy, outlier_energy = -torch.logsumexp(logits, 1), -torch.logsumexp(outlier_logits, 1)
+    energy, outlier_energy = -logsumexp(logits, 1), -logsumexp(outlier_logits, 1)
     above = functional.relu(energy - inlier_margin).square().mean()
     below = functional.relu(outlier_margin - outlier_energy).square().mean()
     return above + below
 
 
 def separation_loss(features: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
-    r"""Absolute cosines of outliers with the rows of the head (equation 4).
+    r"""Return the absolute cosines of outliers with the rows of the head (equation 4).
 
     .. math::
         L_{Sep} = \frac s {B'} \sum_j \sum_c |\tilde u_j \cdot v_c|
@@ -77,21 +83,36 @@ def separation_loss(features: Tensor, weight: Tensor, reduction: str = "mean") -
     features : tensor of shape (B', d)
         Features of outliers.
     weight : tensor of shape (C, d)
+        Rows of the head. They are detached.
     reduction : {"mean", "sum"}, default="mean"
-        Over classes: :math:`s = 1 / C` as in the paper, or :math:`s = 1` as in its code.
+        Reduction over classes: :math:`s = 1 / C` as in the paper, or :math:`s = 1` as in its code.
 
     Returns
     -------
     tensor of shape ()
-        0 where every feature is orthogonal to every row.
+        0 if every feature is orthogonal to every row.
+
+    See Also
+    --------
+    OrthLossOODDetector : The detector trained with this loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import separation_loss
+    >>> weight = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> separation_loss(torch.tensor([[0.0, 0.0, 2.0]]), weight)
+    tensor(0.)
+    >>> separation_loss(torch.tensor([[3.0, 0.0, 4.0]]), weight)
+    tensor(0.3000)
     """
     cosines = (unit_rows(features) @ unit_rows(weight.detach()).T).abs()
-    per_row = cosines.mean(dim=1) if reduction == "mean" else cosines.sum(dim=1)
-    return per_row.mean()
+    per_outlier = cosines.mean(dim=1) if reduction == "mean" else cosines.sum(dim=1)
+    return per_outlier.mean()
 
 
 def clustering_loss(features: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
-    r"""Cosine of inliers with the row of their own class, with a minus (equation 5).
+    r"""Return the negative cosine of inliers with the row of their own class (equation 5).
 
     .. math::
         L_{Clu} = -\frac 1 B \sum_i u_i \cdot v_{y_i}
@@ -101,13 +122,22 @@ def clustering_loss(features: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
     features : tensor of shape (B, d)
         Features of inliers.
     codes : int64 tensor of shape (B,)
-        Classes :math:`y_i`, as rows of the head.
+        Class indices :math:`y_i`.
     weight : tensor of shape (C, d)
+        Rows of the head. They are detached.
 
     Returns
     -------
     tensor of shape ()
-        From -1, where every feature points along its row, to 1.
+        Between -1, where every feature points along its row, and 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import clustering_loss
+    >>> weight = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> clustering_loss(torch.tensor([[3.0, 0.0, 4.0]]), torch.tensor([0]), weight)
+    tensor(-0.6000)
     """
     return -(unit_rows(features) * unit_rows(weight.detach())[codes]).sum(dim=1).mean()
 
@@ -126,32 +156,53 @@ def fine_tuning_loss(
     reduction: str = "mean",
     energy_margins: tuple[float, float] | None = None,
 ) -> Tensor:
-    r"""Return what a step of fine-tuning minimises (equation 3).
+    r"""Return the objective of a fine-tuning step (equation 3).
 
     .. math::
         J = L_{CE} + \lambda L_{OE} + \alpha L_{Clu} + \beta L_{Sep}
 
-    A term of weight zero or without rows is not computed, so that it cannot change the rounding of
-    the others.
+    A term with weight zero or without samples is not computed, so that it cannot change the
+    rounding of the others.
 
     Parameters
     ----------
-    logits, features : tensors of shape (B, C) and (B, d)
-        Of inliers.
+    logits : tensor of shape (B, C)
+        Logits of inliers.
+    features : tensor of shape (B, d)
+        Features of inliers.
     codes : int64 tensor of shape (B,)
-    outlier_logits, outlier_features : tensors of shape (B', C) and (B', d)
+        Class indices of inliers.
+    outlier_logits : tensor of shape (B', C)
+    outlier_features : tensor of shape (B', d)
     weight : tensor of shape (C, d)
-        Rows of the head, as they are at this step.
+        Current rows of the head.
     oe_weight, sep_weight, clu_weight : float
         :math:`\lambda`, :math:`\beta` and :math:`\alpha`.
     reduction : {"mean", "sum"}, default="mean"
         See :func:`separation_loss`.
     energy_margins : (float, float), default=None
-        If given, :math:`L_{OE}` is replaced by :func:`energy_margin_loss` with these margins.
+        If given, :math:`L_{OE}` is replaced by squared hinge losses that push the energies of
+        inliers below the first margin and those of outliers above the second.
 
     Returns
     -------
     tensor of shape ()
+
+    See Also
+    --------
+    SeparationNet : The skorch net that minimizes this objective.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import fine_tuning_loss
+    >>> weight = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> inlier, outlier = torch.tensor([[3.0, 0.0, 4.0]]), torch.tensor([[0.0, 0.0, 2.0]])
+    >>> fine_tuning_loss(
+    ...     inlier @ weight.T, inlier, torch.tensor([0]), outlier @ weight.T, outlier, weight,
+    ...     oe_weight=0.5, sep_weight=1.0, clu_weight=1.0,
+    ... )
+    tensor(-0.2048)
     """
     loss = logits.new_zeros(())
     if len(codes):

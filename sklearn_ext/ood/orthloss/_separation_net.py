@@ -1,39 +1,116 @@
-"""The training step of OrthLoss as a net that can be used alone."""
+"""The training step of OrthLoss as a skorch net that can be used alone."""
 
 import copy
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import numpy as np
+import skorch
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import column_or_1d
 from skorch.dataset import unpack_data
 from skorch.utils import data_from_dataset, to_numpy, to_tensor
-from torch.utils.data import Subset
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
 
-from ...neural import CosineDecay, NetClassifier, head_of, outputs_and_features
+from ...neural import (
+    CosineDecay,
+    NetClassifier,
+    head_of,
+    minibatches,
+    n_minibatches,
+    outputs_and_features,
+    torch_generator,
+)
+from ...utils._typing import Array, IntArray, RandomState
 from .._detector import is_outlier
-from ._outlier_batches import OUTLIER, OutlierBatches
 from ._separation_losses import fine_tuning_loss
+
+OUTLIER = -1  # class index of an outlier, next to the indices 0, 1, ... of the classes
+
+
+class OutlierBatches:
+    """Iterator for skorch nets: an epoch over the inliers, with outliers added to each batch.
+
+    The outliers cycle independently and are reshuffled each time they are exhausted. Their number
+    therefore changes neither the number of steps nor which inliers share a batch.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        A data set with attributes X and y like skorch's own, or a subset of one. Outliers have
+        y = -1.
+    batch_size : int, default=128
+        Number of inliers in a batch.
+    outlier_ratio : float, default=1.0
+        Number of outliers per inlier in a batch. Each batch has at least one outlier.
+    shuffle : bool, default=True
+        Whether each epoch visits the inliers in a new order, drawn from torch's global generator.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 128,
+        outlier_ratio: float = 1.0,
+        shuffle: bool = True,
+    ) -> None:
+        X, y = data_from_dataset(dataset)
+        self.X, self.y = to_tensor(X, device="cpu"), to_tensor(y, device="cpu")
+        self.inliers = torch.nonzero(self.y != OUTLIER)[:, 0]
+        self.outliers = torch.nonzero(self.y == OUTLIER)[:, 0]
+        self.batch_size = batch_size
+        self.outlier_ratio = outlier_ratio
+        self.shuffle = shuffle
+        # With a separate generator, the outliers cannot change the order of the inliers.
+        self.generator = torch_generator(torch.initial_seed())
+        self.waiting = self.outliers[:0]
+
+    def __len__(self) -> int:
+        return n_minibatches(len(self.inliers), self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n = len(self.inliers)
+        if self.shuffle:
+            batches = minibatches(n, self.batch_size, None)
+        else:
+            batches = torch.arange(n).split(self.batch_size)
+        for batch in batches:
+            rows = self.inliers[batch]
+            if len(self.outliers):
+                n_outliers = max(1, round(self.outlier_ratio * len(batch)))
+                rows = torch.cat([rows, self._next_outliers(n_outliers)])
+            yield self.X[rows], self.y[rows]
+
+    def _next_outliers(self, n_outliers: int) -> Tensor:
+        while len(self.waiting) < n_outliers:
+            order = torch.randperm(len(self.outliers), generator=self.generator)
+            self.waiting = torch.cat([self.waiting, self.outliers[order]])
+        taken, self.waiting = self.waiting[:n_outliers], self.waiting[n_outliers:]
+        return taken
 
 
 class SeparationNet(NetClassifier):
     r"""A skorch classifier that turns the features of known outliers away from all classes.
 
-    Rows labelled `outlier_label` are outliers. Each step takes a mini-batch of the classes' rows
-    and the next outliers through the network in one forward pass and minimises
+    Samples labeled `outlier_label` are outliers. Each step passes a mini-batch of inliers and the
+    next outliers through the network in one forward pass and minimizes
 
     .. math::
-        J = L_{CE} + \lambda L_{OE} + \alpha L_{Clu} + \beta L_{Sep} ,
+        J = L_{CE} + \lambda L_{OE} + \alpha L_{Clu} + \beta L_{Sep} .
 
-    the cross-entropy of the classes' rows, the cross-entropy of the outliers with the uniform law,
-    minus the cosine of features with the head's row of their class, and the absolute cosine of the
-    features of outliers with all rows. Features are the input of the head, a linear layer.
+    The terms are the cross-entropy of the inliers, the cross-entropy of the outliers with the
+    uniform distribution, the negative cosine of the inliers' features with the head's row of their
+    class, and the absolute cosine of the outliers' features with all rows of the head. Features are
+    the input of the head, which is a linear layer.
 
-    :class:`OrthLossOODDetector` trains one and adds the score and the threshold.
+    :class:`OrthLossOODDetector` trains this net and adds a score and a threshold.
 
     Parameters
     ----------
     module : torch.nn.Module class, instance or "auto", default="auto"
-        "auto" suits the shape of the data. :meth:`from_net` begins with a fitted net.
+        "auto" suits the shape of the data. :meth:`from_net` starts from a fitted net.
 
     oe_weight : float, default=0.5
         :math:`\lambda`.
@@ -45,60 +122,64 @@ class SeparationNet(NetClassifier):
         :math:`\alpha`.
 
     sep_reduction : {"mean", "sum"}, default="mean"
-        Over classes, in :math:`L_{Sep}`.
+        Reduction over classes in :math:`L_{Sep}`.
 
     energy_margins : (float, float) or None, default=None
-        If given, :math:`L_{OE}` becomes squared hinges that push energies of inliers below the
-        first number and those of outliers above the second. They are in units of the logits of
-        this network, and `oe_weight` should be about 0.1.
+        If given, :math:`L_{OE}` becomes squared hinge losses that push the energies of inliers
+        below the first margin and those of outliers above the second. The margins are in units of
+        the logits of this network, and `oe_weight` should be about 0.1.
 
     stage2_start : int or float in [0, 1), default=0
-        First epoch with the terms on features, or the share of `max_epochs` before it.
+        First epoch with the terms on features, or the fraction of `max_epochs` before it.
 
     outlier_ratio : float, default=1.0
-        Outliers of a batch over its rows of the classes.
+        Number of outliers per inlier in a step.
 
     outlier_label : int or str, default=-1
-        Label of outliers. It is not among ``classes_``.
+        Label of the outliers. It is not part of ``classes_``.
 
     head : str or None, default=None
-        Name of the linear layer whose input are the features; None is the last one.
+        Name of the linear layer whose inputs are the features; None is the last one.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.SGD
-        With the default the momentum is 0.9, Nesterov's, and the weight decay 5e-4.
+        With the default, the momentum is 0.9 (Nesterov) and the weight decay 5e-4.
 
     lr : float, default=0.05
-        First learning rate; the callback ``learning_rate`` lowers it along half a cosine.
+        Initial learning rate. The callback ``learning_rate`` lowers it along half a cosine.
 
     max_epochs : int, default=20
+        Number of epochs. An epoch is one pass over the inliers.
 
     batch_size : int, default=64
-        Rows of the classes in a step.
+        Number of inliers in a step.
 
     iterator_train : callable, default=OutlierBatches
-        What yields batches, outliers with code -1 among them.
+        Yields the batches. Outliers among them have the class index -1.
 
     random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights and the order of the samples.
 
     **params
-        All else that :class:`NetClassifier` and skorch take.
+        Everything else that :class:`NetClassifier` and skorch accept.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels without `outlier_label`.
+        Class labels, without `outlier_label`.
     module_ : torch.nn.Module
         The trained network.
     n_outputs_ : int
+        Number of outputs of the network.
     input_shape_ : tuple of int
-        Shape of one row of X.
+        Shape of one sample.
     n_features_in_ : int
+        Number of features seen during `fit`.
     feature_names_in_ : ndarray of str
-        Only if X has names of columns.
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
-    OrthLossOODDetector : The detector around it.
+    OrthLossOODDetector : The detector around this net.
 
     References
     ----------
@@ -111,33 +192,36 @@ class SeparationNet(NetClassifier):
     >>> from sklearn.datasets import load_digits
     >>> from sklearn_ext.ood import SeparationNet
     >>> X, y = load_digits(return_X_y=True)
-    >>> y = np.where(y >= 8, -1, y)  # eights and nines are no class
+    >>> y = np.where(y >= 8, -1, y)  # digits 8 and 9 belong to no class
     >>> net = SeparationNet(random_state=0).fit(X / 16, y)
     >>> net.classes_
     array([0, 1, 2, 3, 4, 5, 6, 7])
     """
 
+    # Weights to start from, set by `from_net` and used by the next initialization only.
+    _initial_state: dict[str, Tensor] | None = None
+
     def __init__(
         self,
-        module="auto",
+        module: str | type[nn.Module] | nn.Module | Callable[..., nn.Module] = "auto",
         *,
-        oe_weight=0.5,
-        sep_weight=1.0,
-        clu_weight=1.0,
-        sep_reduction="mean",
-        energy_margins=None,
-        stage2_start=0,
-        outlier_ratio=1.0,
-        outlier_label=-1,
-        head=None,
-        optimizer=torch.optim.SGD,
-        lr=0.05,
-        max_epochs=20,
-        batch_size=64,
-        iterator_train=OutlierBatches,
-        random_state=None,
-        **params,
-    ):
+        oe_weight: float = 0.5,
+        sep_weight: float = 1.0,
+        clu_weight: float = 1.0,
+        sep_reduction: str = "mean",
+        energy_margins: tuple[float, float] | None = None,
+        stage2_start: float = 0,
+        outlier_ratio: float = 1.0,
+        outlier_label: Any = -1,
+        head: str | None = None,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.SGD,
+        lr: float = 0.05,
+        max_epochs: int = 20,
+        batch_size: int = 64,
+        iterator_train: Callable[..., Any] = OutlierBatches,
+        random_state: RandomState = None,
+        **params: Any,
+    ) -> None:
         if optimizer is torch.optim.SGD:
             params = {
                 "optimizer__momentum": 0.9,
@@ -166,56 +250,64 @@ class SeparationNet(NetClassifier):
         self.head = head
 
     @classmethod
-    def from_net(cls, net, **params):
-        """Make a net that goes on from the weights of a fitted one.
+    def from_net(cls, net: skorch.NeuralNetClassifier, **params: Any) -> Self:
+        """Create a net that continues from the weights of a fitted net.
 
         Parameters
         ----------
         net : skorch.NeuralNetClassifier
-            It is not changed.
+            The fitted net. It is not changed.
         **params
-            Parameters of the new net but those of its module and criterion. The latter says whether
-            the module returns logits or probabilities; training takes the head's logits always.
+            Parameters of the new net, except for those of its module and criterion. The criterion
+            tells whether the module returns logits or probabilities; training always uses the
+            logits of the head.
 
         Returns
         -------
         SeparationNet
-            The next call of `fit` begins with the weights of `net`; its classes must be the same.
+            Its next call of `fit` starts from the weights of `net`. The classes must be the same.
         """
         kept = {"module": net.module, "criterion": net.criterion}
         for part in tuple(kept):
             kept |= {f"{part}__{key}": v for key, v in net.get_params_for(part).items()}
         new = cls(**kept, **params)
-        new._first_weights = copy.deepcopy(net.module_.state_dict())
+        new._initial_state = copy.deepcopy(net.module_.state_dict())
         return new
 
-    def initialize_module(self):
-        """Build the module, with the weights of :meth:`from_net` the first time."""
+    def initialize_module(self) -> Self:
+        """Build the module. The first time after :meth:`from_net`, load the given weights.
+
+        Returns
+        -------
+        self : object
+        """
         super().initialize_module()
-        if (weights := vars(self).pop("_first_weights", None)) is not None:
-            self.module_.load_state_dict(weights)
+        if self._initial_state is not None:
+            self.module_.load_state_dict(self._initial_state)
+            self._initial_state = None
         return self
 
     @property
-    def _default_callbacks(self):
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [*super()._default_callbacks, ("learning_rate", CosineDecay())]
 
-    def _encode(self, y, afresh, classes):
-        y = column_or_1d(y, warn=True)
-        outlying = is_outlier(y, self.outlier_label)
+    def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> IntArray:
+        given: Array = column_or_1d(y, warn=True)
+        outlying = is_outlier(given, self.outlier_label)
         if outlying.all():
             raise ValueError(
-                f"All rows are labelled outlier_label={self.outlier_label!r}, no classes are left."
+                f"All samples are labeled outlier_label={self.outlier_label!r}, "
+                "so no classes are left."
             )
-        labels = y[~outlying]
-        if labels.dtype == object:  # they stood beside a mark of another type
+        labels = given[~outlying]
+        if labels.dtype == object:  # labels and an outlier label of another type
             labels = np.array(labels.tolist())
-        codes = np.full(len(y), OUTLIER, dtype=np.int64)
+        codes = np.full(len(given), OUTLIER, dtype=np.int64)
         codes[~outlying] = super()._encode(labels, afresh, classes)
         return codes
 
-    def get_iterator(self, dataset, training=False):
-        """Return the batches of a data set; in training they bring outliers.
+    def get_iterator(self, dataset: Dataset, training: bool = False) -> Any:
+        """Return the batches of a data set. Batches for training contain outliers.
 
         Parameters
         ----------
@@ -231,8 +323,10 @@ class SeparationNet(NetClassifier):
             iterator.outlier_ratio = self.outlier_ratio
         return iterator
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Remember the epoch at which this training begins.
+    def on_train_begin(
+        self, net: skorch.NeuralNet, X: Any = None, y: Any = None, **kwargs: Any
+    ) -> None:
+        """Store the epoch at which this training begins.
 
         Parameters
         ----------
@@ -244,19 +338,19 @@ class SeparationNet(NetClassifier):
         self._first_epoch = len(self.history)
         super().on_train_begin(net, X=X, y=y, **kwargs)
 
-    def _in_stage_two(self):
+    def _in_stage_two(self) -> bool:
         start = self.stage2_start
         if isinstance(start, float):
             start = round(start * self.max_epochs)
         return len(self.history) - 1 - self._first_epoch >= start
 
-    def train_step_single(self, batch, **fit_params):
-        """Compute the loss of a batch and its gradient.
+    def train_step_single(self, batch: tuple[Tensor, Tensor], **fit_params: Any) -> dict[str, Any]:
+        """Compute the objective on a batch and its gradient.
 
         Parameters
         ----------
         batch : pair of tensors
-            Rows and codes; outliers have code -1.
+            Samples and class indices. Outliers have the class index -1.
         **fit_params
             Not used.
 
@@ -288,14 +382,16 @@ class SeparationNet(NetClassifier):
         loss.backward()
         return {"loss": loss, "y_pred": outputs}
 
-    def get_split_datasets(self, X, y=None, **fit_params):
+    def get_split_datasets(
+        self, X: Any, y: Any = None, **fit_params: Any
+    ) -> tuple[Dataset, Dataset | None]:
         """Return the data sets for training and validation, the latter without outliers.
 
         Parameters
         ----------
         X : ndarray of shape (n, ...)
         y : ndarray of shape (n,)
-            Codes; outliers have code -1.
+            Class indices. Outliers have the class index -1.
         **fit_params
             Passed on.
 
@@ -307,5 +403,6 @@ class SeparationNet(NetClassifier):
         dataset_train, dataset_valid = super().get_split_datasets(X, y, **fit_params)
         if dataset_valid is not None:
             codes = to_numpy(data_from_dataset(dataset_valid)[1])
-            dataset_valid = Subset(dataset_valid, np.flatnonzero(codes != OUTLIER))
+            inliers = np.flatnonzero(codes != OUTLIER).tolist()
+            dataset_valid = Subset(dataset_valid, inliers)
         return dataset_train, dataset_valid

@@ -13,3 +13,12 @@ from ._logit_detectors import (
     MaxLogitOODDetector as MaxLogitOODDetector,
     MSPOODDetector as MSPOODDetector,
 )
+from ._scores import (
+    energy_score as energy_score,
+    knn_score as knn_score,
+    mahalanobis_score as mahalanobis_score,
+    max_logit_score as max_logit_score,
+    msp_score as msp_score,
+    react_score as react_score,
+    vim_score as vim_score,
+)

@@ -1,60 +1,86 @@
-"""Detectors that weigh the logits of a trained classifier against its features."""
+"""Detectors that use the features of a trained classifier together with its logits."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
 
-from .._docs import with_common_parts
+from ...utils._typing import RandomState
 from ._base import BasePostHocDetector
 from ._scores import (
-    clipped_logits,
     logit_origin,
-    negative_energy,
     principal_dimension,
+    react_score,
     residual_basis,
-    virtual_logit_score,
+    vim_score,
 )
 
-_SMALLEST_RESIDUAL = 1e-12  # features that fill no more than the principal space have none
+# A mean residual below this is zero: the features lie in the principal space.
+_SMALLEST_RESIDUAL = 1e-12
 
 
-@with_common_parts
 class ReActOODDetector(BasePostHocDetector):
-    r"""Detect unknown classes by the energy after clipping features.
+    r"""Detect unknown classes by the energy after clipping features (ReAct).
 
-    Unknown inputs often excite single features far beyond what training rows do. Features, the
-    input of the head, are clipped from above; minus the energy of the logits that come of it is the
-    score.
+    Unknown inputs often activate single features far more than training samples do. The features,
+    which are the input of the head, are clipped from above. The score is the negative energy of the
+    resulting logits.
 
     Parameters
     ----------
-    {estimator}
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     clip_quantile : float in (0, 1], default=0.9
-        Where to clip: the quantile of all features of all training rows.
+        Features are clipped at this quantile of all features of all training samples.
 
-    {rows}
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
 
-    {rejection}
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
-    {learned_held_out}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
-    {seed}
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
 
     Attributes
     ----------
-    {classifier}
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
 
     clip_value_ : float
-        Features are clipped here.
+        Features are clipped at this value.
 
-    {facts}
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
-    EnergyOODDetector : Without clipping.
+    EnergyOODDetector : The same score without clipping.
 
     References
     ----------
@@ -81,15 +107,15 @@ class ReActOODDetector(BasePostHocDetector):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        clip_quantile=0.9,
-        head=None,
-        outlier_label=-1,
-        id_rejection_rate=0.05,
-        validation_fraction=0.1,
-        random_state=None,
-    ):
+        clip_quantile: float = 0.9,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             estimator,
             head=head,
@@ -100,55 +126,79 @@ class ReActOODDetector(BasePostHocDetector):
         )
         self.clip_quantile = clip_quantile
 
-    def _learn(self, features, codes, weight, bias):
+    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
         self.clip_value_ = float(np.quantile(features.numpy(), self.clip_quantile))
 
-    def _score(self, features, weight, bias):
-        return negative_energy(clipped_logits(features, weight, bias, self.clip_value_))
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return react_score(features, weight, bias, self.clip_value_)
 
 
-@with_common_parts
 class ViMOODDetector(BasePostHocDetector):
-    r"""Detect unknown classes by a virtual logit for what no class explains.
+    r"""Detect unknown classes by a virtual logit for "none of the classes" (ViM).
 
-    Training features, the input of the head, fill a principal space; the length of what is outside
-    of it, scaled to the size of the largest logits, is a logit for "none of the classes". The score
-    is the soft maximum of the true logits less this one.
+    Training features, which are the input of the head, span a principal space. The virtual logit is
+    the length of a feature's part outside of this space, scaled to the size of the largest logits.
+    The score is the soft maximum of the true logits minus the virtual logit.
 
     Parameters
     ----------
-    {estimator}
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     n_components : int or "auto", default="auto"
-        Dimension of the principal space. "auto" is half the number of features; 512 from 768
-        features on, and 1,000 from 2,048 on.
+        Dimension of the principal space. "auto" is half the number of features of the head, but 512
+        from 768 features on and 1,000 from 2,048 on.
 
-    {rows}
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
 
-    {rejection}
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
-    {learned_held_out}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
-    {seed}
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
 
     Attributes
     ----------
-    {classifier}
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
 
     origin_ : ndarray of shape (n_penultimate,)
-        Where features are measured from: the shortest one whose logits are nearest to zero.
+        Origin of the feature space: the shortest feature whose logits are nearest to zero.
 
     residual_basis_ : ndarray of shape (n_penultimate, n_penultimate - n_components)
-        Orthonormal basis of what is outside of the principal space.
+        Orthonormal basis of the complement of the principal space.
 
     scale_ : float
-        Mean largest logit of the training rows over their mean residual.
+        Mean largest logit of the training samples divided by their mean residual.
 
-    {facts}
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
-    EnergyOODDetector : Without the virtual logit.
+    EnergyOODDetector : The same score without the virtual logit.
 
     References
     ----------
@@ -178,15 +228,15 @@ class ViMOODDetector(BasePostHocDetector):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        n_components="auto",
-        head=None,
-        outlier_label=-1,
-        id_rejection_rate=0.05,
-        validation_fraction=0.1,
-        random_state=None,
-    ):
+        n_components: int | str = "auto",
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             estimator,
             head=head,
@@ -197,26 +247,27 @@ class ViMOODDetector(BasePostHocDetector):
         )
         self.n_components = n_components
 
-    def _learn(self, features, codes, weight, bias):
+    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
         n_features = features.shape[1]
-        n_components = self.n_components
-        if n_components == "auto":
+        if isinstance(self.n_components, str):
             n_components = principal_dimension(n_features)
-        elif n_components >= n_features:
-            raise ValueError(
-                f"n_components must be below the number of features of the head, {n_features}, "
-                f"got {n_components}."
-            )
+        else:
+            n_components = self.n_components
+            if n_components >= n_features:
+                raise ValueError(
+                    f"n_components must be below the number of features of the head, {n_features}, "
+                    f"got {n_components}."
+                )
         origin = logit_origin(weight, bias)
         basis = residual_basis(features - origin, n_components)
-        residuals = torch.linalg.vector_norm((features - origin) @ basis, dim=1)
-        largest = (features @ weight.T + bias).amax(dim=1)
         self.origin_, self.residual_basis_ = origin.numpy(), basis.numpy()
+        largest = (features @ weight.T + bias).amax(dim=1)
+        residuals = self._residuals(features)
         self.scale_ = float(largest.mean() / residuals.mean().clamp_min(_SMALLEST_RESIDUAL))
 
-    def _score(self, features, weight, bias):
-        centred = features - torch.from_numpy(self.origin_)
-        residuals = torch.linalg.vector_norm(
-            centred @ torch.from_numpy(self.residual_basis_), dim=1
-        )
-        return virtual_logit_score(features @ weight.T + bias, residuals, self.scale_)
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return vim_score(features @ weight.T + bias, self._residuals(features), self.scale_)
+
+    def _residuals(self, features: Tensor) -> Tensor:
+        centered = features - torch.from_numpy(self.origin_)
+        return torch.linalg.vector_norm(centered @ torch.from_numpy(self.residual_basis_), dim=1)

@@ -1,38 +1,44 @@
-"""What detectors share that read a trained classifier and change nothing about it."""
+"""Common base of the detectors that score the outputs of a trained classifier."""
 
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from ...neural import class_codes, class_labels, draw_seed, fitted_copy, is_fitted_net
+from ...utils._typing import FloatArray, RandomState
 from .._classifier_outputs import check_head, features_of, head_parameters
-from .._detector import BaseOODDetector
+from .._detector import BaseOODDetector, TrainingRows
 
 
 class BasePostHocDetector(BaseOODDetector):
-    """A classifier, its features and its head; a subclass turns them into a score.
+    """Fit a classifier if it is unfitted, and pass its features and its head to the subclass.
 
-    A subclass defines ``_score(features, weight, bias)``; if it has ``_learns``, also
-    ``_learn(features, codes, weight, bias)``, which sees the training rows first. Tensors are in
-    double precision. With ``_uses_classes`` it needs y even where the classifier is fitted.
+    A subclass defines ``_score``. With ``_learns`` set it also defines ``_learn``, which gets the
+    training samples first. With ``_uses_classes`` set, `fit` needs y even if the classifier is
+    fitted. All tensors are in double precision.
     """
 
     _learns = False
     _uses_classes = False
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseOODDetector._parameter_constraints,
         "head": [str, None],
     }
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        head=None,
-        outlier_label=-1,
-        id_rejection_rate=0.05,
-        validation_fraction=0.1,
-        random_state=None,
-    ):
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             outlier_label=outlier_label,
             id_rejection_rate=id_rejection_rate,
@@ -42,22 +48,40 @@ class BasePostHocDetector(BaseOODDetector):
         self.estimator = estimator
         self.head = head
 
-    def _needs_labels(self):
+    @abstractmethod
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return the scores of features, of shape (n,)."""
+
+    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
+        """Set the fitted attributes from the features of the training samples.
+
+        Parameters
+        ----------
+        features : tensor of shape (n, d)
+        codes : int64 tensor of shape (n,) or None
+            Class indices; None unless ``_uses_classes`` is set.
+        weight : tensor of shape (C, d)
+        bias : tensor of shape (C,)
+        """
+        raise NotImplementedError
+
+    def _needs_labels(self) -> bool:
         return self._uses_classes or not is_fitted_net(self.estimator)
 
-    def _needs_training_rows(self):
+    def _needs_training_rows(self) -> bool:
         return self._learns or not is_fitted_net(self.estimator)
 
-    def _fit_detector(self, rows, rng):
-        net = fitted_copy(self.estimator, rows.X, rows.y, random_state=draw_seed(rng))
+    def _fit_detector(self, rows: TrainingRows, rng: np.random.RandomState) -> None:
+        y: Any = rows.y  # None only for a fitted net, which needs no labels
+        net = fitted_copy(self.estimator, rows.X, y, random_state=draw_seed(rng))
         self.classifier_, self.classes_ = net, class_labels(net)
         check_head(net.module_, self.classes_, self.head)
         if self._learns:
-            codes = torch.from_numpy(class_codes(net, rows.y)) if self._uses_classes else None
+            codes = torch.from_numpy(class_codes(net, y)) if self._uses_classes else None
             features = features_of(net, rows.X, self.head)
             self._learn(features, codes, *head_parameters(net.module_, self.head))
 
-    def _score_rows(self, X):
+    def _score_rows(self, X: FloatArray) -> FloatArray:
         features = features_of(self.classifier_, X, self.head)
-        head = head_parameters(self.classifier_.module_, self.head)
-        return self._score(features, *head).numpy()
+        weight, bias = head_parameters(self.classifier_.module_, self.head)
+        return self._score(features, weight, bias).numpy()

@@ -1,56 +1,82 @@
-"""Detectors that measure how far features are from those of training rows."""
+"""Detectors that measure the distance of features from those of the training samples."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
+from torch import Tensor
 
-from .._docs import with_common_parts
+from ...utils._typing import RandomState
 from ._base import BasePostHocDetector
 from ._scores import (
     class_means,
-    negative_kth_distance,
-    negative_mahalanobis,
+    knn_score,
+    mahalanobis_score,
     shrunk_precision_root,
     unit_rows,
 )
 
 
-@with_common_parts
 class KNNOODDetector(BasePostHocDetector):
-    r"""Detect unknown classes by the distance to the k-th nearest training row.
+    r"""Detect unknown classes by the distance to the k-th nearest training sample.
 
-    Distances are between unit features: the input of the head, divided by its length. Labels serve
-    to train the classifier only.
+    Distances are between unit features: the input of the head divided by its length. The labels
+    serve only to train the classifier.
 
     Parameters
     ----------
-    {estimator}
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     n_neighbors : int, default=5
-        k, at most the number of training rows.
+        The number of neighbors k. It is reduced to the number of training samples if it exceeds it.
 
-    {rows}
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
 
-    {rejection}
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
-    {learned_held_out}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
-    {seed}
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
 
     Attributes
     ----------
-    {classifier}
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
 
-    unit_features_ : ndarray of shape (n_rows, n_penultimate)
-        Unit features of the training rows.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
 
-    {facts}
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    unit_features_ : ndarray of shape (n_training_samples, n_penultimate)
+        Unit features of the training samples.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
-    MahalanobisOODDetector : A Gaussian a class instead of rows.
+    MahalanobisOODDetector : One Gaussian per class instead of neighbors.
 
     References
     ----------
@@ -77,15 +103,15 @@ class KNNOODDetector(BasePostHocDetector):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        n_neighbors=5,
-        head=None,
-        outlier_label=-1,
-        id_rejection_rate=0.05,
-        validation_fraction=0.1,
-        random_state=None,
-    ):
+        n_neighbors: int = 5,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             estimator,
             head=head,
@@ -96,40 +122,57 @@ class KNNOODDetector(BasePostHocDetector):
         )
         self.n_neighbors = n_neighbors
 
-    def _learn(self, features, codes, weight, bias):
+    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
         self.unit_features_ = unit_rows(features).numpy()
 
-    def _score(self, features, weight, bias):
-        bank = torch.from_numpy(self.unit_features_)
-        return negative_kth_distance(features, bank, min(self.n_neighbors, len(bank)))
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        unit_features = torch.from_numpy(self.unit_features_)
+        return knn_score(features, unit_features, min(self.n_neighbors, len(unit_features)))
 
 
-@with_common_parts
 class MahalanobisOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the Mahalanobis distance to the nearest class.
 
-    Features of a class, the input of the head, are taken for Gaussian with a mean of their own and
-    a covariance that all classes share.
+    The features of a class, which are the input of the head, are modeled as a Gaussian. Each class
+    has its own mean, and all classes share the covariance.
 
     Parameters
     ----------
-    {estimator}
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     shrinkage : float in [0, 1], default=1e-3
-        Share of the covariance that is replaced by the multiple of the identity with the same
-        trace. Features that never vary in training count for nothing without it.
+        Fraction of the covariance that is replaced by the multiple of the identity with the same
+        trace. Without shrinkage, directions that never vary in training have no effect.
 
-    {rows}
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
 
-    {rejection}
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
-    {learned_held_out}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
-    {seed}
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
 
     Attributes
     ----------
-    {classifier}
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
 
     means_ : ndarray of shape (n_classes, n_penultimate)
         Mean feature of each class.
@@ -137,11 +180,18 @@ class MahalanobisOODDetector(BasePostHocDetector):
     precision_root_ : ndarray of shape (n_penultimate, n_penultimate)
         R with :math:`R R^T` the inverse of the shared covariance.
 
-    {facts}
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
-    KNNOODDetector : Without the Gaussian assumption.
+    KNNOODDetector : Needs no Gaussian assumption.
 
     References
     ----------
@@ -169,15 +219,15 @@ class MahalanobisOODDetector(BasePostHocDetector):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        shrinkage=1e-3,
-        head=None,
-        outlier_label=-1,
-        id_rejection_rate=0.05,
-        validation_fraction=0.1,
-        random_state=None,
-    ):
+        shrinkage: float = 1e-3,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             estimator,
             head=head,
@@ -188,20 +238,19 @@ class MahalanobisOODDetector(BasePostHocDetector):
         )
         self.shrinkage = shrinkage
 
-    def _learn(self, features, codes, weight, bias):
+    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
+        assert codes is not None  # because of _uses_classes
         missing = np.delete(self.classes_, codes.unique().numpy())
         if len(missing):
             raise ValueError(
-                f"MahalanobisOODDetector needs rows of all classes of its estimator, y has none of "
-                f"{missing.tolist()}."
+                "MahalanobisOODDetector needs samples of all classes of its estimator, but y has "
+                f"none of {missing.tolist()}."
             )
         means = class_means(features, codes, len(weight))
+        residuals = features - means[codes]
         self.means_ = means.numpy()
-        self.precision_root_ = shrunk_precision_root(
-            features - means[codes], self.shrinkage
-        ).numpy()
+        self.precision_root_ = shrunk_precision_root(residuals, self.shrinkage).numpy()
 
-    def _score(self, features, weight, bias):
-        return negative_mahalanobis(
-            features, torch.from_numpy(self.means_), torch.from_numpy(self.precision_root_)
-        )
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        means, root = torch.from_numpy(self.means_), torch.from_numpy(self.precision_root_)
+        return mahalanobis_score(features, means, root)

@@ -1,38 +1,66 @@
-"""Detectors that read the logits of a trained classifier."""
+"""Detectors that score the logits of a trained classifier."""
 
 from numbers import Real
+from typing import Any
 
 from sklearn.utils._param_validation import Interval
+from torch import Tensor
 
-from .._docs import with_common_parts
+from ...utils._typing import RandomState
 from ._base import BasePostHocDetector
-from ._scores import max_logit, max_probability, negative_energy
+from ._scores import energy_score, max_logit_score, msp_score
 
 
-@with_common_parts
 class MSPOODDetector(BasePostHocDetector):
-    r"""Detect unknown classes by the largest softmax probability.
+    r"""Detect unknown classes by the maximum softmax probability (MSP).
 
-    The baseline: a classifier should be less certain about what it has not seen. Often it is not,
-    because the softmax forgets how large the logits are.
+    This is the baseline: a classifier should be less certain about inputs unlike its training
+    samples. Often it is not, because the softmax discards the size of the logits.
 
     Parameters
     ----------
-    {estimator}
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
-    {rows}
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
 
-    {rejection}
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
-    {held_out}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
-    {seed}
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
+        `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
+        that the net was not trained on, or it will reject too many new ones.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
 
     Attributes
     ----------
-    {classifier}
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
 
-    {facts}
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
@@ -56,34 +84,60 @@ class MSPOODDetector(BasePostHocDetector):
     array([1, 4, 0])
     """
 
-    def _score(self, features, weight, bias):
-        return max_probability(features @ weight.T + bias)
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return msp_score(features @ weight.T + bias)
 
 
-@with_common_parts
 class MaxLogitOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the largest logit.
 
-    Unlike the largest probability it keeps the size of the logits, and with many similar classes it
-    is not lowered by their sharing the probability.
+    Unlike the maximum softmax probability, the largest logit keeps the size of the logits. It is
+    also not lowered when many similar classes share the probability.
 
     Parameters
     ----------
-    {estimator}
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
-    {rows}
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
 
-    {rejection}
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
-    {held_out}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
-    {seed}
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
+        `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
+        that the net was not trained on, or it will reject too many new ones.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
 
     Attributes
     ----------
-    {classifier}
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
 
-    {facts}
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
@@ -106,42 +160,68 @@ class MaxLogitOODDetector(BasePostHocDetector):
     array([1, 4, 0])
     """
 
-    def _score(self, features, weight, bias):
-        return max_logit(features @ weight.T + bias)
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return max_logit_score(features @ weight.T + bias)
 
 
-@with_common_parts
 class EnergyOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the energy of the logits.
 
-    The score is minus the energy, :math:`T \log \sum_c e^{l_c / T}`, a soft maximum of the logits
+    The score is the negative energy :math:`T \log \sum_c e^{l_c / T}`, a soft maximum of the logits
     :math:`l_c`.
 
     Parameters
     ----------
-    {estimator}
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     temperature : float, default=1.0
-        T. Small values approach the largest logit.
+        The temperature T. With small values the score approaches the largest logit.
 
-    {rows}
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
 
-    {rejection}
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
-    {held_out}
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that `predict` may call outliers.
 
-    {seed}
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
+        `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
+        that the net was not trained on, or it will reject too many new ones.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
 
     Attributes
     ----------
-    {classifier}
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
 
-    {facts}
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------
     MaxLogitOODDetector : The limit of temperature 0.
-    ReActOODDetector : The same on rectified features.
+    ReActOODDetector : The same score of clipped features.
 
     References
     ----------
@@ -167,15 +247,15 @@ class EnergyOODDetector(BasePostHocDetector):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        temperature=1.0,
-        head=None,
-        outlier_label=-1,
-        id_rejection_rate=0.05,
-        validation_fraction=0.1,
-        random_state=None,
-    ):
+        temperature: float = 1.0,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(
             estimator,
             head=head,
@@ -186,5 +266,5 @@ class EnergyOODDetector(BasePostHocDetector):
         )
         self.temperature = temperature
 
-    def _score(self, features, weight, bias):
-        return negative_energy(features @ weight.T + bias, self.temperature)
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return energy_score(features @ weight.T + bias, self.temperature)

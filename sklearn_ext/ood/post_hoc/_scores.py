@@ -1,19 +1,19 @@
-r"""Scores of a row from its logits, its features and the head: higher is more in-distribution.
+r"""Scores from the logits, the features and the head of a classifier: higher is in-distribution.
 
-Features :math:`z \in R^d` are the input of the last linear layer, logits are
-:math:`l = W z + b`; :math:`u = z / |z|` and :math:`v_c = w_c / |w_c|` are unit vectors.
+Features :math:`z \in R^d` are the input of the last linear layer, the head. Its logits are
+:math:`l = W z + b`, and :math:`u = z / |z|` is a unit feature.
 """
 
 import torch
 from torch import Tensor
 
-# Shorter features have no direction: their unit vector is zero, and so is its gradient.
-SHORTEST = 1e-12
-_ENTRIES = 2**24  # of the largest matrix of cosines, 128 MB
+# A shorter vector has no direction: its unit vector is zero, and so is the gradient.
+_SHORTEST = 1e-12
+_ENTRIES = 2**24  # limit on the size of a matrix of cosines, 128 MB
 
 
 def unit_rows(Z: Tensor) -> Tensor:
-    """Rows over their norms; a row of zeros stays as it is.
+    """Divide each row by its norm; a row of zeros stays zero.
 
     Parameters
     ----------
@@ -24,11 +24,11 @@ def unit_rows(Z: Tensor) -> Tensor:
     tensor of shape (n, d)
     """
     norms = torch.linalg.vector_norm(Z, dim=1, keepdim=True)
-    return torch.where(norms > SHORTEST, Z / norms.clamp_min(SHORTEST), torch.zeros_like(Z))
+    return torch.where(norms > _SHORTEST, Z / norms.clamp_min(_SHORTEST), torch.zeros_like(Z))
 
 
-def max_probability(logits: Tensor) -> Tensor:
-    r"""Largest softmax probability, :math:`\max_c p_c` (Hendrycks and Gimpel, 2017).
+def msp_score(logits: Tensor) -> Tensor:
+    r"""Return the maximum softmax probability, :math:`\max_c p_c` (Hendrycks and Gimpel, 2017).
 
     Parameters
     ----------
@@ -37,12 +37,24 @@ def max_probability(logits: Tensor) -> Tensor:
     Returns
     -------
     tensor of shape (n,)
+        Between 1 / C and 1.
+
+    See Also
+    --------
+    MSPOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import msp_score
+    >>> msp_score(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
+    tensor([0.5000, 0.8808])
     """
     return torch.softmax(logits, dim=1).amax(dim=1)
 
 
-def max_logit(logits: Tensor) -> Tensor:
-    r"""Largest logit, :math:`\max_c l_c` (Hendrycks et al., 2022).
+def max_logit_score(logits: Tensor) -> Tensor:
+    r"""Return the largest logit, :math:`\max_c l_c` (Hendrycks et al., 2022).
 
     Parameters
     ----------
@@ -51,51 +63,200 @@ def max_logit(logits: Tensor) -> Tensor:
     Returns
     -------
     tensor of shape (n,)
+
+    See Also
+    --------
+    MaxLogitOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import max_logit_score
+    >>> max_logit_score(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
+    tensor([0., 2.])
     """
     return logits.amax(dim=1)
 
 
-def negative_energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    r"""Soft maximum of the logits, :math:`T \log \sum_c e^{l_c / T}` (Liu et al., 2020, eq. 4).
+def energy_score(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""Return the negative energy, :math:`T \log \sum_c e^{l_c / T}` (Liu et al., 2020, eq. 4).
 
     Parameters
     ----------
     logits : tensor of shape (n, C)
     temperature : float, default=1.0
+        :math:`T`.
 
     Returns
     -------
     tensor of shape (n,)
+        At least the largest logit, which is the limit of small temperatures.
+
+    See Also
+    --------
+    EnergyOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import energy_score
+    >>> energy_score(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
+    tensor([0.6931, 2.1269])
     """
     return temperature * torch.logsumexp(logits / temperature, dim=1)
 
 
-def clipped_logits(features: Tensor, weight: Tensor, bias: Tensor, ceiling: float) -> Tensor:
-    r"""Logits of rectified features, :math:`W \min(z, c) + b` (Sun et al., 2021, eq. 2).
+def react_score(features: Tensor, weight: Tensor, bias: Tensor, clip_value: float) -> Tensor:
+    r"""Return the negative energy of rectified features (Sun et al., 2021, eq. 2).
+
+    The logits are :math:`W \min(z, c) + b`.
 
     Parameters
     ----------
     features : tensor of shape (n, d)
     weight : tensor of shape (C, d)
     bias : tensor of shape (C,)
-    ceiling : float
-        c, as a rule a high quantile of the features of inliers.
+    clip_value : float
+        :math:`c`, usually a high quantile of the features of inliers.
 
     Returns
     -------
-    tensor of shape (n, C)
+    tensor of shape (n,)
+
+    See Also
+    --------
+    ReActOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import react_score
+    >>> features = torch.tensor([[1.0, 0.0], [9.0, 0.0]])
+    >>> react_score(features, torch.eye(2), torch.zeros(2), clip_value=2.0)
+    tensor([1.3133, 2.1269])
     """
-    return features.clamp_max(ceiling) @ weight.T + bias
+    return energy_score(features.clamp_max(clip_value) @ weight.T + bias)
+
+
+def knn_score(features: Tensor, unit_features: Tensor, n_neighbors: int) -> Tensor:
+    r"""Return the negative distance of a unit feature to its k-th nearest neighbor.
+
+    The score is :math:`s(z) = -\sqrt{2 - 2 c_{(k)}}` (Sun et al., 2022), where :math:`c_{(k)}` is
+    the k-th largest of the cosines :math:`u \cdot u_i`.
+
+    Parameters
+    ----------
+    features : tensor of shape (n, d)
+    unit_features : tensor of shape (m, d)
+        Unit features :math:`u_i` of the training samples.
+    n_neighbors : int
+        k, at most m.
+
+    Returns
+    -------
+    tensor of shape (n,)
+        Between -2 and 0.
+
+    See Also
+    --------
+    KNNOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import knn_score
+    >>> knn_score(torch.tensor([[2.0, 0.0]]), torch.eye(2), n_neighbors=2)
+    tensor([-1.4142])
+    """
+    block = max(1, _ENTRIES // len(unit_features))
+    kth = [
+        (part @ unit_features.T).topk(n_neighbors, dim=1, sorted=True).values[:, -1]
+        for part in unit_rows(features).split(block)
+    ]
+    return -(2.0 - 2.0 * torch.cat(kth)).clamp_min(0.0).sqrt()
+
+
+def mahalanobis_score(features: Tensor, means: Tensor, precision_root: Tensor) -> Tensor:
+    r"""Return the negative squared Mahalanobis distance to the nearest class mean.
+
+    .. math::
+        s(z) = -\min_c (z - \mu_c)^T R R^T (z - \mu_c)
+
+    This is equation 2 of Lee et al. (2018).
+
+    Parameters
+    ----------
+    features : tensor of shape (n, d)
+    means : tensor of shape (C, d)
+        Class means :math:`\mu_c`.
+    precision_root : tensor of shape (d, d)
+        :math:`R`, a square root of the precision matrix shared by the classes.
+
+    Returns
+    -------
+    tensor of shape (n,)
+
+    See Also
+    --------
+    MahalanobisOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import mahalanobis_score
+    >>> means = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
+    >>> mahalanobis_score(torch.tensor([[4.0, 3.0]]), means, torch.eye(2))
+    tensor([-9.])
+    """
+    # Centering keeps the numbers in the products small, and is done once for all classes.
+    origin = means.mean(dim=0)
+    whitened, centers = (features - origin) @ precision_root, (means - origin) @ precision_root
+    distances = torch.cdist(whitened, centers, compute_mode="donot_use_mm_for_euclid_dist")
+    return -distances.amin(dim=1).square()
+
+
+def vim_score(logits: Tensor, residuals: Tensor, scale: float) -> Tensor:
+    r"""Return the negative energy of the logits minus the virtual logit (Wang et al., 2022, eq. 7).
+
+    .. math::
+        s(z) = \log \sum_c e^{l_c} - \alpha |R^T (z - o)|
+
+    It ranks samples as the softmax probability of the virtual logit does, but does not saturate.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n, C)
+    residuals : tensor of shape (n,)
+        Lengths :math:`|R^T (z - o)|` of the features outside of the principal space.
+    scale : float
+        :math:`\alpha`, the mean largest logit of inliers divided by their mean residual.
+
+    Returns
+    -------
+    tensor of shape (n,)
+
+    See Also
+    --------
+    ViMOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import vim_score
+    >>> vim_score(torch.zeros(2, 2), torch.tensor([0.0, 3.0]), scale=0.5)
+    tensor([ 0.6931, -0.8069])
+    """
+    return energy_score(logits) - scale * residuals
 
 
 def class_means(features: Tensor, codes: Tensor, n_classes: int) -> Tensor:
-    """Mean feature of each class.
+    """Return the mean feature of each class.
 
     Parameters
     ----------
     features : tensor of shape (n, d)
     codes : int64 tensor of shape (n,)
-        Every class has a row.
+        Class indices; every class must occur.
     n_classes : int
 
     Returns
@@ -107,14 +268,14 @@ def class_means(features: Tensor, codes: Tensor, n_classes: int) -> Tensor:
 
 
 def shrunk_precision_root(residuals: Tensor, shrinkage: float) -> Tensor:
-    r"""Matrix R with :math:`R R^T = ((1 - \rho) \Sigma + \rho \, tr(\Sigma) / d \; I)^{-1}`.
+    r"""Return R with :math:`R R^T = ((1 - \rho) \Sigma + \rho \, tr(\Sigma) / d \; I)^{-1}`.
 
     Parameters
     ----------
     residuals : tensor of shape (n, d)
-        Features less the means of their classes; :math:`\Sigma` is their covariance about zero.
+        Features minus the means of their classes. :math:`\Sigma` is their covariance about zero.
     shrinkage : float
-        :math:`\rho` in [0, 1]. Directions without variance get none of the weight if it is 0.
+        :math:`\rho` in [0, 1]. If it is 0, directions without variance get weight 0.
 
     Returns
     -------
@@ -130,31 +291,8 @@ def shrunk_precision_root(residuals: Tensor, shrinkage: float) -> Tensor:
     )
 
 
-def negative_mahalanobis(features: Tensor, means: Tensor, root: Tensor) -> Tensor:
-    r"""Least squared Mahalanobis distance to a class mean, with a minus (Lee et al., 2018, eq. 2).
-
-    .. math::
-        s(z) = -\min_c (z - \mu_c)^T R R^T (z - \mu_c)
-
-    Parameters
-    ----------
-    features : tensor of shape (n, d)
-    means : tensor of shape (C, d)
-    root : tensor of shape (d, d)
-        See :func:`shrunk_precision_root`.
-
-    Returns
-    -------
-    tensor of shape (n,)
-    """
-    origin = means.mean(dim=0)  # products are taken of small numbers, and once for all classes
-    whitened, centres = (features - origin) @ root, (means - origin) @ root
-    distances = torch.cdist(whitened, centres, compute_mode="donot_use_mm_for_euclid_dist")
-    return -distances.amin(dim=1).square()
-
-
 def logit_origin(weight: Tensor, bias: Tensor) -> Tensor:
-    """Shortest feature whose logits are nearest to zero, :math:`-W^+ b` (Wang et al., 2022).
+    """Return the shortest feature whose logits are nearest to zero, :math:`-W^+ b` (ViM).
 
     Parameters
     ----------
@@ -168,13 +306,13 @@ def logit_origin(weight: Tensor, bias: Tensor) -> Tensor:
     return -torch.linalg.pinv(weight) @ bias
 
 
-def residual_basis(centred: Tensor, n_components: int) -> Tensor:
-    r"""Directions outside of the principal space of features.
+def residual_basis(centered: Tensor, n_components: int) -> Tensor:
+    r"""Return an orthonormal basis of the directions outside of the principal space.
 
     Parameters
     ----------
-    centred : tensor of shape (n, d)
-        Features less the origin.
+    centered : tensor of shape (n, d)
+        Features minus the origin.
     n_components : int
         Dimension D of the principal space.
 
@@ -183,61 +321,12 @@ def residual_basis(centred: Tensor, n_components: int) -> Tensor:
     tensor of shape (d, d - D)
         Eigenvectors of the d - D smallest eigenvalues of the second moment.
     """
-    _, vectors = torch.linalg.eigh(centred.T @ centred)
-    return vectors[:, : centred.shape[1] - n_components]
-
-
-def virtual_logit_score(logits: Tensor, residuals: Tensor, scale: float) -> Tensor:
-    r"""Soft maximum of the logits less the virtual logit (Wang et al., 2022, eq. 7).
-
-    .. math::
-        s(z) = \log \sum_c e^{l_c} - \alpha |R^T (z - o)|
-
-    It orders rows as the softmax probability of the virtual logit does, and does not saturate.
-
-    Parameters
-    ----------
-    logits : tensor of shape (n, C)
-    residuals : tensor of shape (n,)
-        Lengths :math:`|R^T (z - o)|`.
-    scale : float
-        :math:`\alpha`, mean largest logit of inliers over their mean residual.
-
-    Returns
-    -------
-    tensor of shape (n,)
-    """
-    return negative_energy(logits) - scale * residuals
-
-
-def negative_kth_distance(features: Tensor, bank: Tensor, n_neighbors: int) -> Tensor:
-    r"""Distance of a unit feature to its k-th nearest of a bank, with a minus (Sun et al., 2022).
-
-    :math:`s(z) = -\sqrt{2 - 2 c_{(k)}}` with :math:`c_{(k)}` the k-th largest of the cosines
-    :math:`u \cdot u_i`.
-
-    Parameters
-    ----------
-    features : tensor of shape (n, d)
-    bank : tensor of shape (m, d)
-        Unit vectors :math:`u_i`.
-    n_neighbors : int
-        k, at most m.
-
-    Returns
-    -------
-    tensor of shape (n,)
-    """
-    n_rows = max(1, _ENTRIES // len(bank))
-    kth = [
-        (part @ bank.T).topk(n_neighbors, dim=1, sorted=True).values[:, -1]
-        for part in unit_rows(features).split(n_rows)
-    ]
-    return -(2.0 - 2.0 * torch.cat(kth)).clamp_min(0.0).sqrt()
+    _, vectors = torch.linalg.eigh(centered.T @ centered)
+    return vectors[:, : centered.shape[1] - n_components]
 
 
 def principal_dimension(n_features: int) -> int:
-    """Dimension of the principal space that the authors of ViM use (Wang et al., 2022)."""
+    """Return the dimension of the principal space that Wang et al. (2022) use for ViM."""
     if n_features >= 2048:
         return 1000
     return 512 if n_features >= 768 else n_features // 2

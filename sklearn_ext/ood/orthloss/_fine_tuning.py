@@ -1,0 +1,281 @@
+"""OrthLoss as a plain function: fine-tune a fitted net with outliers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import skorch
+import torch
+
+from ...neural import class_labels, draw_seed, head_of, resolve_device
+from ...utils._typing import Array, FloatArray
+from ...utils._warnings import warn_caller
+from .._classifier_outputs import check_head, features_of, head_parameters
+from ..post_hoc._scores import unit_rows
+from ._feature_geometry import row_space_basis, separation_diagnostics
+from ._separation_net import SeparationNet
+
+
+@dataclass(frozen=True)
+class OrthLossConfig:
+    r"""Settings of OrthLoss. The defaults are those of :class:`OrthLossOODDetector`.
+
+    Parameters
+    ----------
+    oe_weight : float, default=0.5
+        Weight :math:`\lambda` of the outlier-exposure loss.
+
+    sep_weight : float, default=1.0
+        Weight :math:`\beta` of the separation loss.
+
+    clu_weight : float, default=1.0
+        Weight :math:`\alpha` of the clustering loss.
+
+    sep_reduction : {"mean", "sum"}, default="mean"
+        Reduction over classes in the separation loss.
+
+    energy_margins : (float, float) or None, default=None
+        Margins of the squared hinge losses that replace the outlier-exposure loss, if given.
+
+    pretrain_epochs : int, default=40
+        Number of epochs of plain classification.
+
+    pretrain_learning_rate : float, default=0.1
+        Initial learning rate of plain classification.
+
+    max_epochs : int, default=20
+        Number of epochs of fine-tuning.
+
+    stage2_start : int or float in [0, 1), default=0
+        First epoch with the terms on features, or the fraction of `max_epochs` before it.
+
+    learning_rate : float, default=0.05
+        Initial learning rate of fine-tuning; it falls along half a cosine.
+
+    momentum : float, default=0.9
+        Nesterov momentum of the gradient steps.
+
+    weight_decay : float, default=5e-4
+        L2 penalty.
+
+    batch_size : int, default=64
+        Number of inliers in a step.
+
+    outlier_ratio : float, default=1.0
+        Number of outliers per inlier in a step.
+
+    head : str or None, default=None
+        Name of the linear layer whose inputs are the features; None is the last one.
+
+    See Also
+    --------
+    fine_tune_with_outliers : The function that takes these settings.
+
+    Examples
+    --------
+    >>> from sklearn_ext.ood import OrthLossConfig
+    >>> OrthLossConfig(max_epochs=5).sep_reduction
+    'mean'
+    """
+
+    oe_weight: float = 0.5
+    sep_weight: float = 1.0
+    clu_weight: float = 1.0
+    sep_reduction: str = "mean"
+    energy_margins: tuple[float, float] | None = None
+    pretrain_epochs: int = 40
+    pretrain_learning_rate: float = 0.1
+    max_epochs: int = 20
+    stage2_start: float = 0
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 64
+    outlier_ratio: float = 1.0
+    head: str | None = None
+
+    def optimizer_params(self) -> dict[str, Any]:
+        """Return the skorch parameters that pretraining and fine-tuning share.
+
+        Returns
+        -------
+        dict of str to object
+        """
+        return {
+            "optimizer": torch.optim.SGD,
+            "optimizer__momentum": self.momentum,
+            "optimizer__nesterov": self.momentum > 0,
+            "optimizer__weight_decay": self.weight_decay,
+            "batch_size": self.batch_size,
+        }
+
+
+@dataclass(frozen=True)
+class OrthLossResult:
+    """The result of :func:`fine_tune_with_outliers`.
+
+    Parameters
+    ----------
+    classifier : SeparationNet
+        The fine-tuned net.
+
+    weight_rows : ndarray of shape (n_classes, n_penultimate)
+        Unit rows of its head.
+
+    row_basis : ndarray of shape (n_penultimate, rank)
+        Orthonormal basis of their span.
+
+    separation : dict of dict
+        Diagnostics "before" and "after" fine-tuning; see ``OrthLossOODDetector.separation_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.ood import OrthLossConfig, fine_tune_with_outliers
+    >>> rng = np.random.RandomState(0)
+    >>> X, y = rng.randn(60, 4).astype(np.float32), np.arange(60) % 3
+    >>> net = NetClassifier(random_state=0).fit(X, y)
+    >>> result = fine_tune_with_outliers(net, X, y, 3 * X, OrthLossConfig(max_epochs=1), rng)
+    >>> result.weight_rows.shape, result.row_basis.shape
+    ((3, 128), (128, 3))
+    """
+
+    classifier: SeparationNet
+    weight_rows: FloatArray
+    row_basis: FloatArray
+    separation: dict[str, dict[str, float]]
+
+
+def fine_tune_with_outliers(
+    net: skorch.NeuralNetClassifier,
+    X: FloatArray,
+    y: Array,
+    X_outliers: FloatArray,
+    config: OrthLossConfig,
+    rng: np.random.RandomState,
+    *,
+    outlier_label: Any = -1,
+    callbacks: Sequence[Any] | None = None,
+    device: str | torch.device | None = None,
+    verbose: int = 0,
+) -> OrthLossResult:
+    """Fine-tune a copy of a fitted net so that features of outliers are orthogonal to its head.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        The fitted net. It is not changed.
+    X : float32 ndarray of shape (n, ...)
+        In-distribution samples.
+    y : ndarray of shape (n,)
+        Class labels known to `net`.
+    X_outliers : float32 ndarray of shape (n_outliers, ...)
+        Samples that belong to no class.
+    config : OrthLossConfig
+        Its settings for pretraining are not used here.
+    rng : RandomState
+        Source of all randomness.
+    outlier_label : int or str, default=-1
+        Label that the returned net uses for outliers.
+    callbacks : list of skorch callbacks or None, default=None
+        Callbacks of the fine-tuning.
+    device : str, torch.device or None, default=None
+        Where to train; None is the device of `net`.
+    verbose : int, default=0
+        Prints losses if positive.
+
+    Returns
+    -------
+    OrthLossResult
+
+    Raises
+    ------
+    ValueError
+        If the head doesn't have one output per class, or training diverges.
+
+    Warns
+    -----
+    UserWarning
+        If the head has fewer than two features per class.
+
+    See Also
+    --------
+    OrthLossOODDetector : The detector that calls this function.
+    separation_loss : The loss that turns the features of outliers away.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.ood import OrthLossConfig, fine_tune_with_outliers
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = (X / 16).astype(np.float32)
+    >>> net = NetClassifier(random_state=0).fit(X[y < 8], y[y < 8])
+    >>> config, rng = OrthLossConfig(max_epochs=5), np.random.RandomState(0)
+    >>> result = fine_tune_with_outliers(net, X[y < 8], y[y < 8], X[y >= 8], config, rng)
+    >>> before, after = result.separation["before"], result.separation["after"]
+    >>> after["outlier_cosine"] < before["outlier_cosine"] / 2
+    True
+    """
+    labels = class_labels(net)
+    check_head(net.module_, labels, config.head)
+    _warn_of_few_features(net, len(labels), config.head)
+    before = _diagnostics(net, X, X_outliers, config.head)
+    tuned = SeparationNet.from_net(
+        net,
+        lr=config.learning_rate,
+        max_epochs=config.max_epochs,
+        oe_weight=config.oe_weight,
+        sep_weight=config.sep_weight,
+        clu_weight=config.clu_weight,
+        sep_reduction=config.sep_reduction,
+        energy_margins=config.energy_margins,
+        stage2_start=config.stage2_start,
+        outlier_ratio=config.outlier_ratio,
+        outlier_label=outlier_label,
+        head=config.head,
+        callbacks=callbacks,
+        device=net.device if device is None else resolve_device(device),
+        random_state=draw_seed(rng),
+        verbose=verbose,
+        **config.optimizer_params(),
+    )
+    # As objects, because the type of the labels may not be able to hold the outlier label.
+    marks = np.full(len(X_outliers), outlier_label, dtype=object)
+    y_all = np.concatenate([y.astype(object), marks])
+    X_all = np.concatenate([X, X_outliers])
+    with tuned._prepared(X_all, y_all, afresh=True, classes=labels) as (inputs, codes):
+        skorch.NeuralNetClassifier.partial_fit(tuned, inputs, codes)
+    weight, _ = head_parameters(tuned.module_, config.head)
+    return OrthLossResult(
+        classifier=tuned,
+        weight_rows=unit_rows(weight).numpy(),
+        row_basis=row_space_basis(weight).numpy(),
+        separation={
+            "before": before,
+            "after": _diagnostics(tuned, X, X_outliers, config.head),
+        },
+    )
+
+
+def _warn_of_few_features(
+    net: skorch.NeuralNetClassifier, n_classes: int, head: str | None
+) -> None:
+    n_features = head_of(net.module_, head).in_features
+    if n_features < 2 * n_classes:
+        warn_caller(
+            f"The head has {n_features} features for {n_classes} classes. Outliers need features "
+            "that are orthogonal to all classes; with fewer than two features per class there may "
+            "be none."
+        )
+
+
+def _diagnostics(
+    net: skorch.NeuralNetClassifier, X: FloatArray, X_outliers: FloatArray, head: str | None
+) -> dict[str, float]:
+    weight, bias = head_parameters(net.module_, head)
+    features = features_of(net, X, head)
+    return separation_diagnostics(features, features_of(net, X_outliers, head), weight, bias)
