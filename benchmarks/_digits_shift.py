@@ -1,8 +1,8 @@
-"""Digits under a shift: networks trained on a few, to be adapted to others that are turned.
+"""Digits under a shift: a network is pretrained on some digits and adapted to rotated ones.
 
-A network is pretrained on 500 digits that are turned by up to 36 degrees, with noise of standard
-deviation 0.35. It is adapted to 200 digits turned by 90 degrees and tested on 697 such digits, as
-they are and with noise of 0.3.
+The network is pretrained on 500 digits that are rotated by up to 36 degrees, with noise of standard
+deviation 0.35. It is adapted to 200 digits that are rotated by 90 degrees, and tested on 697 such
+digits, with and without noise of standard deviation 0.3.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ TEST_NOISE = 0.3
 
 
 class Attention(nn.Module):
-    """Self-attention whose projections are plain linear layers."""
+    """Self-attention whose projections are plain linear layers, so that adapters fit them."""
 
     def __init__(self, width, n_heads=4):
         super().__init__()
@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 class DigitsTransformer(nn.Module):
-    """Three blocks of width 48 on the 16 patches of 2 x 2 pixels."""
+    """A transformer with three blocks of width 48 on the 16 patches of 2 x 2 pixels."""
 
     def __init__(self, width=48, n_blocks=3, n_outputs=10):
         super().__init__()
@@ -69,11 +69,11 @@ def network(kind):
 
 
 def digits(seed):
-    """Return rows to pretrain on, rows to adapt to, and test rows, each with labels."""
+    """Return samples to pretrain on, samples to adapt to, and test samples, each with labels."""
     rng = np.random.RandomState(seed)
     X, y = load_digits(return_X_y=True)
-    rows = rng.permutation(len(X))
-    X, y = (X[rows] / 16).reshape(-1, 8, 8), y[rows]
+    order = rng.permutation(len(X))
+    X, y = (X[order] / 16).reshape(-1, 8, 8), y[order]
     first = slice(N_PRETRAINING)
     second = slice(N_PRETRAINING, N_PRETRAINING + N_TRAINING)
     third = slice(len(X) - N_TEST, None)
@@ -82,8 +82,8 @@ def digits(seed):
         [rotate(x, a, reshape=False, order=1) for x, a in zip(X[first], angles, strict=True)]
     )
     corrupted += 0.35 * rng.randn(*corrupted.shape)
-    turned = np.rot90(X, axes=(1, 2)).copy()
-    return (corrupted, y[first]), (turned[second], y[second]), (turned[third], y[third])
+    rotated = np.rot90(X, axes=(1, 2)).copy()
+    return (corrupted, y[first]), (rotated[second], y[second]), (rotated[third], y[third])
 
 
 def pretrained(kind, X, y, seed):

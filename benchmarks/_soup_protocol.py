@@ -1,9 +1,9 @@
-"""A small copy of how soups are used: one pretrained network, twelve fine-tuned ones, mixing rows.
+"""A small version of how soups are used: one pretrained network, fine-tuned twelve times.
 
-The network is pretrained on corrupted images (rotated by up to 36 degrees, with noise), its head is
-probed on clean ones, and it is fine-tuned twelve times with drawn learning rates, weight decay,
-augmentation, label smoothing, mixup and lengths. Plain torch; nothing of the package but its
-default networks.
+The network is pretrained on corrupted images (rotated by up to 36 degrees, with noise), and its
+head is trained on clean ones. It is then fine-tuned twelve times with randomly drawn learning
+rates, weight decay, augmentation, label smoothing, mixup and lengths. The code is plain torch; it
+uses only the default networks of the package.
 """
 
 import math
@@ -22,7 +22,7 @@ BATCH = 32
 
 
 class Recipe(NamedTuple):
-    """Sizes of the parts (pretraining, fine-tuning, mixing, test), network and lengths."""
+    """Numbers of samples (pretraining, fine-tuning, mixing, test), network, epochs and shift."""
 
     sizes: tuple[int, int, int, int]
     make_module: object
@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Files of the ingredients, a factory of their network, and rows."""
+    """Paths of the ingredients, a factory of their network, and samples."""
 
     paths: list[str]
     make_module: object
@@ -65,7 +65,7 @@ RECIPES = {
 
 
 def images(name):
-    """All images (n, side, side) in [0, 1] and their labels."""
+    """Return all images as (n, side, side) with values in [0, 1], and their labels."""
     if name == "fashion_mnist":
         arrays = load("fashion_mnist")
         return arrays["X_train"].astype(np.float32) / 255, arrays["y_train"].astype(np.int64)
@@ -91,7 +91,7 @@ def shifted_and_noisy(X, shift, noise, generator):
 
 def train(module, X, y, generator, *, parameters=None, n_epochs, lr, weight_decay=0.0,
           augment=None, label_smoothing=0.0, mixup=0.0):  # fmt: skip
-    """Train in place with AdamW, along half a cosine."""
+    """Train in place with AdamW and a cosine decay of the learning rate."""
     parameters = list(module.parameters()) if parameters is None else parameters
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     n_steps = n_epochs * (len(X) // BATCH)
@@ -100,13 +100,13 @@ def train(module, X, y, generator, *, parameters=None, n_epochs, lr, weight_deca
     module.train()
     for _ in range(n_epochs):
         order = torch.randperm(len(X), generator=generator)
-        for rows in order[: len(X) // BATCH * BATCH].split(BATCH):
-            inputs, targets = X[rows], F.one_hot(y[rows], 10).float()
+        for index in order[: len(X) // BATCH * BATCH].split(BATCH):
+            inputs, targets = X[index], F.one_hot(y[index], 10).float()
             inputs = inputs if augment is None else augment(inputs)
             if mixup:
-                share = float(torch.rand((), generator=generator)) * mixup
-                inputs = inputs.lerp(inputs.flip(0), share)
-                targets = targets.lerp(targets.flip(0), share)
+                weight = float(torch.rand((), generator=generator)) * mixup
+                inputs = inputs.lerp(inputs.flip(0), weight)
+                targets = targets.lerp(targets.flip(0), weight)
             optimizer.zero_grad()
             loss_of(module(inputs), targets).backward()
             optimizer.step()
@@ -115,7 +115,7 @@ def train(module, X, y, generator, *, parameters=None, n_epochs, lr, weight_deca
 
 
 def drawn_settings(rng, shift):
-    """Hyper-parameters of one fine-tuning run."""
+    """Return randomly drawn settings of one fine-tuning run."""
     return {
         "lr": float(np.exp(rng.uniform(np.log(3e-4), np.log(6e-3)))),
         "weight_decay": float(np.exp(rng.uniform(np.log(1e-4), np.log(0.1)))),
@@ -128,14 +128,14 @@ def drawn_settings(rng, shift):
 
 
 def make_problem(name, seed, folder):
-    """Pretrain, probe and fine-tune; write the ingredients to a folder.
+    """Pretrain and fine-tune the network, and write the ingredients to a folder.
 
     Parameters
     ----------
     name : str
-        One of `RECIPES`.
+        A key of `RECIPES`.
     seed : int
-        Of the division of the rows, of the initial weights and of all runs.
+        Seed of the split of the samples, of the initial weights and of all runs.
     folder : path-like
 
     Returns
@@ -154,7 +154,7 @@ def make_problem(name, seed, folder):
     with seeded(seed):
         start = recipe.make_module()
     train(start, X[pretraining], y[pretraining], generator, n_epochs=recipe.pretraining_epochs,
-          lr=2e-3, augment=lambda rows: rotated_and_noisy(rows, generator))  # fmt: skip
+          lr=2e-3, augment=lambda images: rotated_and_noisy(images, generator))  # fmt: skip
     head = list(start.children())[-1]
     train(start, X[tuning], y[tuning], generator, parameters=list(head.parameters()),
           n_epochs=recipe.probing_epochs, lr=2e-3)  # fmt: skip
@@ -167,9 +167,9 @@ def make_problem(name, seed, folder):
         module = recipe.make_module()
         module.load_state_dict(weights)
         train(module, X[tuning], y[tuning], generator, **settings,
-              augment=lambda rows, s=shift, e=noise: shifted_and_noisy(rows, s, e, generator),
+              augment=lambda images, s=shift, e=noise: shifted_and_noisy(images, s, e, generator),
               )  # fmt: skip
         paths.append(str(Path(folder) / f"{k:02d}.safetensors"))
         save_tensors(paths[-1], module.state_dict())
-    rows = [array for part in (mixing, test) for array in (X[part].numpy(), y[part].numpy())]
-    return Problem(paths, recipe.make_module, *rows)
+    arrays = [array for part in (mixing, test) for array in (X[part].numpy(), y[part].numpy())]
+    return Problem(paths, recipe.make_module, *arrays)

@@ -1,7 +1,8 @@
 """Model soups against the best single network, an ensemble, and torch's averaging.
 
 Twelve networks are fine-tuned from one start (see ``_soup_protocol.py``) before anything is
-measured; every contender gets their files and the mixing rows. Test rows are a third part.
+measured. Every contender gets their files and the mixing samples. The test samples are a third
+part of the data.
 """
 
 import tempfile
@@ -12,7 +13,7 @@ from sklearn.base import BaseEstimator
 from ._contract import Benchmark, Task
 from ._soup_protocol import RECIPES, make_problem
 
-_FOLDERS = {}  # temporary folders live as long as the run
+_FOLDERS = {}  # keeps the temporary folders until the run ends
 
 
 def load_task(name, split):
@@ -49,7 +50,7 @@ def soup(kind, **parameters):
 
 
 class WithNetworks(BaseEstimator):
-    """A peer that has the networks themselves, by their paths."""
+    """A peer that loads the networks from their paths."""
 
     def __init__(self, net, paths):
         self.net = net
@@ -69,39 +70,39 @@ class WithNetworks(BaseEstimator):
 
 
 class BestSingle(WithNetworks):
-    """The network of the best accuracy on the mixing rows."""
+    """The network with the best accuracy on the mixing samples."""
 
     def fit(self, X, y):
         scores = [net.score(X, y) for net in self.load(X, y)]
         self.paths_ = [self.paths[int(np.argmax(scores))]]
-        self.rows_ = X, y
+        self.mixing_ = X, y
         return self
 
     def predict_proba(self, X):
-        (net,) = WithNetworks(self.net, self.paths_).load(*self.rows_)
+        (net,) = WithNetworks(self.net, self.paths_).load(*self.mixing_)
         return net.predict_proba(X)
 
 
 class MeanSingle(WithNetworks):
-    """No method: mean accuracy and loss of the networks, for reference."""
+    """The mean accuracy and loss of the networks, for reference."""
 
     def fit(self, X, y):
-        self.rows_ = X, y
+        self.mixing_ = X, y
         return self
 
     def predict_proba(self, X):
-        return np.stack([net.predict_proba(X) for net in self.load(*self.rows_)])
+        return np.stack([net.predict_proba(X) for net in self.load(*self.mixing_)])
 
 
 class Ensemble(MeanSingle):
-    """The mean of all probabilities, at twelve times the cost of a prediction."""
+    """The mean of the probabilities, which makes a prediction cost twelve times as much."""
 
     def predict_proba(self, X):
         return super().predict_proba(X).mean(axis=0)
 
 
 class TorchAverage(WithNetworks):
-    """``torch.optim.swa_utils``: averaged weights, statistics estimated on the mixing rows."""
+    """Weights averaged by ``torch.optim.swa_utils``, statistics of the mixing samples."""
 
     def fit(self, X, y):
         import torch
@@ -125,13 +126,13 @@ def peer(kind):
 
 
 def metrics(model, output, task):
-    """Accuracy, negative log-likelihood and calibration error on the test rows, in percent."""
+    """Return the accuracy in percent and the negative log-likelihood on the test samples."""
     outputs = output if output.ndim == 3 else output[None]
-    rows = np.arange(len(task.y_test))
+    index = np.arange(len(task.y_test))
     found = {"accuracy %": [], "NLL": []}
     for p in outputs:
         found["accuracy %"].append(100 * np.mean(p.argmax(axis=1) == task.y_test))
-        found["NLL"].append(-np.log(np.maximum(p[rows, task.y_test], 1e-12)).mean())
+        found["NLL"].append(-np.log(np.maximum(p[index, task.y_test], 1e-12)).mean())
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
@@ -160,8 +161,8 @@ BENCHMARK = Benchmark(
     metrics=metrics,
     warm_up=lambda model, task: model.fit(task.X_train, task.y_train),
     notes=(
-        "seconds and memory are those of mixing; the ingredients were trained before",
-        "the ensemble predicts with all twelve networks, everything else with one",
+        "seconds and memory are those of mixing; the ingredients are trained before",
+        "the ensemble predicts with all twelve networks, all others with one",
         "digits: MLP; digits_cnn: a network with batch normalisation; fashion_mnist: MLP",
     ),
 )

@@ -1,15 +1,16 @@
-"""What mixing costs: memory in units of one model, and milliseconds a step, by kind of soup.
+"""Cost of mixing: memory in units of one model and milliseconds per step, for each soup.
 
-    python -m benchmarks.soup_memory [--n 16 64] [--rows 512] [--width 1200] [--json FILE]
+    python -m benchmarks.soup_memory [--n 16 64] [--samples 512] [--width 1200] [--json FILE]
 
 Ingredients are files of a network of 3.4 million parameters. Every contender runs in a fresh
-process on one thread. Memory is the peak of the process' anonymous pages above those before the
-fit: pages of mapped files are not counted, since the system can take them back at any time. A step
-is timed in seconds of the processor, as the difference of a long and a short fit.
+process on one thread. Memory is the peak of the process's anonymous pages above those before the
+fit. Pages of mapped files are not counted, because the system can take them back at any time. The
+time of a step is processor time, as the difference between a long and a short fit.
 
-The naive learned soup is the published way: all ingredients in memory, the weights a sum of N
-scaled copies, and a graph of gradients through all of them. "stacked" is the same with one
-contraction a tensor. They do nothing else, where our fits also judge each ingredient and the soups.
+The naive learned soup works as the published code: all ingredients are in memory, the weights are
+a sum of N scaled copies, and the graph of the gradients runs through all of them. "stacked" is the
+same with one contraction per tensor. They only mix, while our fits also evaluate each ingredient
+and the soups.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import numpy as np
 
 N_FEATURES, N_CLASSES = 784, 10
 BATCH = 64
-SHORT, LONG = 1, 6  # passes over the mixing rows
+SHORT, LONG = 1, 6  # passes over the mixing samples
 TARGETS = (
     ("streamed", 16, "models", "<", 6.0),
     ("streamed", 64, "models", "<", 8.0),
@@ -59,7 +60,7 @@ def write_ingredients(folder, n, width):
     return sum(tensor.numel() for tensor in start.values())
 
 
-def mixing_rows(n):
+def mixing_samples(n):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, N_FEATURES)).astype(np.float32)
     return X, rng.integers(N_CLASSES, size=n)
@@ -75,7 +76,7 @@ def soup(paths, width, n_epochs, **parameters):
 
 
 class NaiveLearned:
-    """Coefficients of each tensor by autograd through a combination of all ingredients."""
+    """Coefficients of each tensor, learned by autograd through a sum of all ingredients."""
 
     def __init__(self, paths, width, n_epochs, *, stacked=False):
         self.paths = paths
@@ -105,7 +106,7 @@ class NaiveLearned:
         X, y = torch.as_tensor(X), torch.as_tensor(y)
         generator = torch.Generator().manual_seed(0)
         for _ in range(self.n_epochs):
-            for rows in minibatches(len(X), BATCH, generator):
+            for index in minibatches(len(X), BATCH, generator):
                 coef = logits.softmax(dim=1)
                 if self.stacked:
                     weights = {
@@ -117,8 +118,8 @@ class NaiveLearned:
                         name: sum(a * w for a, w in zip(coef[t], versions[name], strict=True))
                         for t, name in enumerate(names)
                     }
-                output = torch.func.functional_call(self.module, weights, X[rows])
-                loss = torch.nn.functional.cross_entropy(factor * output, y[rows])
+                output = torch.func.functional_call(self.module, weights, X[index])
+                loss = torch.nn.functional.cross_entropy(factor * output, y[index])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -142,13 +143,13 @@ WITHOUT_STEPS = ("uniform", "greedy")
 
 
 def anonymous_bytes():
-    """Resident anonymous memory of this process (Linux)."""
+    """Return the resident anonymous memory of this process (Linux only)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) * 1024
 
 
 class PeakMemory:
-    """Samples anonymous memory every millisecond while it is open."""
+    """A context that samples the anonymous memory every millisecond."""
 
     def __enter__(self):
         gc.collect()
@@ -168,8 +169,8 @@ class PeakMemory:
         self.peak = max(self.peak, anonymous_bytes())
 
 
-def measure(sender, name, folder, n_rows, width, n_parameters, n_blocks, timed=True):
-    """Send the figures of one contender; the target of a fresh process."""
+def measure(sender, name, folder, n_samples, width, n_parameters, n_blocks, timed=True):
+    """Measure one contender in a fresh process, and send its figures."""
     import warnings
 
     import torch
@@ -177,9 +178,9 @@ def measure(sender, name, folder, n_rows, width, n_parameters, n_blocks, timed=T
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     paths = sorted(str(path) for path in Path(folder).iterdir())
-    X, y = mixing_rows(n_rows)
+    X, y = mixing_samples(n_samples)
     build, parameters = CONTENDERS[name]
-    # A tiny fit first, so that imports and workspaces are not counted.
+    # A tiny fit comes first, so that imports and workspaces are not counted.
     network(60).set_params(max_epochs=1).fit(X[:BATCH], y[:BATCH])
     start = time.process_time()
     with PeakMemory() as memory:
@@ -190,7 +191,7 @@ def measure(sender, name, folder, n_rows, width, n_parameters, n_blocks, timed=T
         "fit_seconds": seconds,
     }
     if timed and name not in WITHOUT_STEPS:
-        n_steps = (LONG - SHORT) * (n_rows // BATCH) * n_blocks
+        n_steps = (LONG - SHORT) * (n_samples // BATCH) * n_blocks
         times = []
         for n_epochs in (SHORT, LONG):
             start = time.process_time()
@@ -200,7 +201,7 @@ def measure(sender, name, folder, n_rows, width, n_parameters, n_blocks, timed=T
     sender.send(row)
 
 
-def run(sizes, n_rows, width, only):
+def run(sizes, n_samples, width, only):
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     context = multiprocessing.get_context("spawn")
     rows = []
@@ -212,7 +213,7 @@ def run(sizes, n_rows, width, only):
                     continue
                 n_blocks = n // CONTENDERS[name][1].get("block_size", n)
                 receiver, sender = context.Pipe(duplex=False)
-                arguments = (sender, name, folder, n_rows, width, n_parameters, n_blocks)
+                arguments = (sender, name, folder, n_samples, width, n_parameters, n_blocks)
                 child = context.Process(target=measure, args=arguments)
                 child.start()
                 sender.close()
@@ -221,7 +222,7 @@ def run(sizes, n_rows, width, only):
                 rows.append(row)
                 print(
                     f"{name:<22}N={n:<4}{row['models']:8.1f} models"
-                    f"{row.get('ms_per_step', float('nan')):10.1f} ms a step"
+                    f"{row.get('ms_per_step', float('nan')):10.1f} ms per step"
                     f"{row['fit_seconds']:8.2f} s for the short fit",
                     flush=True,
                 )
@@ -229,7 +230,7 @@ def run(sizes, n_rows, width, only):
 
 
 def verdicts(rows):
-    """Compare the figures with the targets that this module is about."""
+    """Compare the figures with the targets of this benchmark."""
     found = {(row["contender"], row["n"]): row for row in rows}
     lines = []
     for name, n, key, sign, bound in TARGETS:
@@ -242,19 +243,21 @@ def verdicts(rows):
     if {("streamed", 16), ("naive learned", 16)} <= found.keys():
         ratio = found["naive learned", 16]["ms_per_step"] / found["streamed", 16]["ms_per_step"]
         met = "met   " if ratio >= 2.0 else "MISSED"
-        lines.append(f"{met} a streamed step is {ratio:.1f} times faster than a naive one, 2 asked")
+        lines.append(
+            f"{met} a streamed step is {ratio:.1f} times as fast as a naive one, the target is 2"
+        )
     return lines
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soup_memory")
     parser.add_argument("--n", nargs="+", type=int, default=[16, 64], help="ingredients")
-    parser.add_argument("--rows", type=int, default=512, help="mixing rows")
+    parser.add_argument("--samples", type=int, default=512, help="mixing samples")
     parser.add_argument("--width", type=int, default=1200, help="units of the hidden layers")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
-    rows = run(arguments.n, arguments.rows, arguments.width, arguments.only)
+    rows = run(arguments.n, arguments.samples, arguments.width, arguments.only)
     lines = verdicts(rows)
     print(*lines, sep="\n")
     if arguments.json:

@@ -3,19 +3,19 @@ r"""
 One network from twelve: model soups on the digits
 ==================================================
 
-Fine-tuning is done several times, with different learning rates and lengths, and all networks but
-the best one are thrown away. A soup keeps them all: it averages their *weights*. The result is one
-network with the cost of one, which is often better calibrated than its best ingredient.
+You fine-tune a network several times, with different learning rates and lengths, and keep only the
+best one. A soup keeps all of them: it averages their *weights*. The result is one network at the
+cost of one, which is often better calibrated than its best ingredient.
 """
 
 # %%
 # One start, twelve ingredients
 # -----------------------------
 #
-# Averaging weights makes sense only if all networks come from the same start. Here it is a network
-# that was trained on noisy digits. It is fine-tuned on clean ones, with settings drawn from
-# distributions. ``cache_dir`` keeps the ingredients, so that every soup below finds them there
-# instead of training them again.
+# Averaging weights makes sense only if all networks have the same start. Here it is a network
+# that was trained on noisy digits. It is fine-tuned on clean digits, with settings drawn from
+# distributions. ``cache_dir`` keeps the ingredients, so that the soups below share them instead of
+# training them again.
 
 import tempfile
 
@@ -71,15 +71,15 @@ for soup in soups.values():
 # The idea: the middle of a basin
 # -------------------------------
 #
-# Three networks span a plane of networks: a point of it is a mixture of their weights. The loss on
-# test rows, shown in grey, is lowest between them, and the average of the three, the star, is
-# better than each of its corners.
+# Three networks span a plane of networks, whose points are mixtures of their weights. The loss on
+# the test samples, shown in gray, is lowest between them. The star is the average of the three, and
+# it is better than each corner.
 
 three = np.eye(12)[np.argsort(soups["MEHL"].ingredient_losses_)[:3]]
 
 
-def loss_of(shares):
-    network = soups["MEHL"].combine(shares @ three)
+def loss_of(weights):
+    network = soups["MEHL"].combine(weights @ three)
     return log_loss(y_test, network.predict_proba(X_test.astype(np.float32)))
 
 
@@ -93,22 +93,22 @@ for k, corner in enumerate([(0, 0), (1, 0), (0, 1)]):
 ax.plot(1 / 3, 1 / 3, "*", color="C3", ms=14)
 middle = f"{loss_of(np.full(3, 1 / 3)):.3f}"
 ax.annotate(middle, (1 / 3, 1 / 3), xytext=(8, 6), textcoords="offset points", color="C3")
-ax.set(xlabel="share of the second network", ylabel="share of the third")
+ax.set(xlabel="weight of the second network", ylabel="weight of the third")
 plt.show()
 
 # %%
-# What the mixing rows saw
-# ------------------------
+# Scores on the mixing samples
+# ----------------------------
 #
-# Half of the rows were held out to judge the ingredients and to learn the coefficients.
+# Half of the samples are held out to evaluate the ingredients and to learn the coefficients.
 
 SoupScoreDisplay.from_estimator(soups["greedy"])
 plt.show()
 
 # %%
-# The greedy soup averages a few ingredients only. The hyperplane learned soup gives each
-# parameter tensor coefficients of its own. They sum to one and may be negative: such an ingredient
-# shows the way by where it does not go.
+# The greedy soup averages only a few ingredients. The hyperplane learned soup gives each parameter
+# tensor its own coefficients. They sum to one and may be negative; a negative coefficient moves the
+# soup away from its ingredient.
 
 figure, axes = plt.subplots(2, 1, figsize=(7, 8), layout="constrained", height_ratios=(1, 2))
 SoupCoefficientDisplay.from_estimator(soups["MEHL"], ax=axes[0])
@@ -118,11 +118,12 @@ SoupCoefficientDisplay.from_estimator(soups["MEHL+"], ax=axes[1])
 plt.show()
 
 # %%
-# What test rows say
-# ------------------
+# Scores on the test samples
+# --------------------------
 #
-# Coefficients were learned on the mixing rows, so a third part has to judge. The ensemble averages
-# the probabilities of all twelve networks and costs twelve times as much to use.
+# The coefficients were learned on the mixing samples, so a third part of the data is needed for the
+# comparison. The ensemble averages the probabilities of all twelve networks, and each prediction
+# costs twelve times as much.
 
 MEHL = soups["MEHL"]
 single = [MEHL.combine(row).predict_proba(X_test.astype(np.float32)) for row in np.eye(12)]
@@ -142,13 +143,13 @@ print(results.round(4))
 
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 ax.barh(results.index[::-1], results["log loss"][::-1])
-ax.set_xlabel("log loss on test rows")
+ax.set_xlabel("log loss on test samples")
 plt.show()
 
 # %%
-# The differences in accuracy are within the noise of some 700 test rows; those in the log loss are
-# what soups are good for at this size. A soup is one net, and is stored as such: plain safetensors,
-# and beside them the recipe.
+# The differences in accuracy are within the noise of about 700 test samples. At this size, soups
+# improve the log loss. A soup is one net, and is stored as one: its weights as plain safetensors,
+# and its recipe beside them.
 
 soups["MEHL+"].save(f"{folder.name}/soup.safetensors")
 again = MEHLSoup(start).load(f"{folder.name}/soup.safetensors")

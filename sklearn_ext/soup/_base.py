@@ -53,7 +53,7 @@ _STORED_ELSEWHERE = ("estimator_", "coef_", "ingredients_")  # or not at all
 
 @dataclass(frozen=True)
 class Mixed:
-    """What a recipe returns; the network stands at the soup, buffers included.
+    """What `_mix` returns; the network then has the weights and buffers of the soup.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         Parameters
         ----------
         network : SoupNetwork
-            It stands at the uniform soup, buffers included.
+            It has the weights and buffers of the uniform soup.
         evaluations : sequence of Evaluation
             Scores and losses of the ingredients.
         rng : RandomState

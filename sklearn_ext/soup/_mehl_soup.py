@@ -21,7 +21,7 @@ class MEHLSoup(BaseSoup):
     The weights of the soup are :math:`w_g = \sum_i \alpha_{gi} w_{ig}` for each group g of
     parameters. The coefficients have any sign and satisfy :math:`\sum_i \alpha_{gi} = 1`. They are
     learned by gradient descent on the loss on the mixing samples. A step costs one backward pass
-    of one network. Ingredients are read from memory maps, so memory holds three to four networks,
+    of one network. Ingredients are read from memory maps, so memory holds about four networks,
     however many ingredients there are.
 
     Parameters

@@ -1,11 +1,16 @@
 """Small problems for soups: fine-tuned networks, and linear models with a known optimum."""
 
+import copy
+
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sklearn_ext.neural import MLP, minibatches, seeded
+from sklearn_ext.neural import MLP, NetClassifier, minibatches, seeded
+
+# Parameters of a learned soup that is mixed in a few steps.
+QUICK = {"min_iter": 5, "max_epochs": 1, "layerwise": False, "random_state": 0}
 
 
 def digits_parts():
@@ -39,6 +44,13 @@ def ingredients(make_module, n, *, shared_start=True, n_epochs=12, lrs=(2e-3, 5e
             module = make_module()
         trained.append(train(module, X, y, seed=k, n_epochs=n_epochs, lr=lrs[k % len(lrs)]))
     return trained
+
+
+def fitted_net(module, X, y):
+    """Return a fitted net with the weights of a trained module."""
+    net = NetClassifier(copy.deepcopy(module), max_epochs=0).fit(X, y)
+    assert torch.equal(net.module_[-1].weight, module[-1].weight)
+    return net
 
 
 def accuracy(module, X, y):

@@ -1,4 +1,4 @@
-"""What soups promise as a whole: accuracy on a fine-tuning protocol, and memory. Slow."""
+"""Slow checks of soups: accuracy after fine-tuning, and memory."""
 
 import multiprocessing
 
@@ -23,7 +23,7 @@ SOUPS = {
 
 
 def figures(seed, folder):
-    """Accuracy in percent and negative log-likelihood on the test samples, by name."""
+    """Return accuracies in percent and negative log-likelihoods on the test samples."""
     problem = make_problem("digits", seed, folder)
     index = np.arange(len(problem.y_test))
     net = NetClassifier(problem.make_module, random_state=0)
@@ -67,11 +67,11 @@ def test_only_networks_with_a_common_start_share_a_basin():
     nets = [NetClassifier(random_state=seed).fit(X[:800], y[:800]) for seed in range(4)]
     assert min(net.score(X[1100:], y[1100:]) for net in nets) > 0.95
     with pytest.warns(UserWarning, match="do not share a basin"):
-        strangers = UniformSoup(ingredients=nets).fit(X[800:1100], y[800:1100])
-    kin = UniformSoup(NetClassifier(), n_ingredients=4, random_state=0).fit(X[:1100], y[:1100])
-    assert kin.ingredient_scores_.min() > 0.95
-    assert kin.score(X[1100:], y[1100:]) > 0.95
-    assert strangers.score(X[1100:], y[1100:]) < 0.6
+        apart = UniformSoup(ingredients=nets).fit(X[800:1100], y[800:1100])
+    together = UniformSoup(NetClassifier(), n_ingredients=4, random_state=0).fit(X[:1100], y[:1100])
+    assert together.ingredient_scores_.min() > 0.95
+    assert together.score(X[1100:], y[1100:]) > 0.95
+    assert apart.score(X[1100:], y[1100:]) < 0.6
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.soup.problems import BatchNormNet, accuracy, ingredients
 
 
 def greedy_reference(modules, X, y):
-    """The recipe, written again with whole state dicts."""
+    """Select greedily with whole state dicts in memory."""
 
     def loss(module):
         with torch.no_grad():
@@ -44,7 +44,6 @@ def test_greedy_soup_equals_a_plain_reference(modules, mixing, net, seed):
     expected = np.zeros((1, 5))
     expected[0, members] = 1 / len(members)
     np.testing.assert_array_equal(soup.coef_, expected)
-    # Weights are the mean of the members.
     for name, tensor in parameter_dict(soup.estimator_.module_).items():
         mean = sum(modules[k].state_dict()[name] for k in members) / len(members)
         torch.testing.assert_close(tensor, mean, rtol=1e-5, atol=1e-6)
@@ -52,7 +51,7 @@ def test_greedy_soup_equals_a_plain_reference(modules, mixing, net, seed):
 
 def test_tie_accept_adds_ingredients_with_equal_scores(modules, mixing, net):
     X, y = mixing
-    part = slice(30)  # few rows: nearly all scores are equal
+    part = slice(30)  # with few samples, nearly all scores are equal
     strict = GreedySoup(net, ingredients=modules).fit(X[part], y[part])
     lenient = GreedySoup(net, ingredients=modules, tie="accept").fit(X[part], y[part])
     assert len(lenient.selected_) > len(strict.selected_)
@@ -65,7 +64,7 @@ def test_running_statistics_are_estimated_for_each_candidate(mixing):
     soup = GreedySoup(NetClassifier(BatchNormNet), ingredients=nets, scoring="neg_log_loss")
     soup.fit(X, y)
     assert len(soup.selected_) > 1
-    # The judged network is the returned one, statistics included.
+    # The score is that of the returned network, statistics included.
     layer = soup.estimator_.module_.body[1]
     judged = layer.running_mean.clone()
     averaged = UniformSoup(

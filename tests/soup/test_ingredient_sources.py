@@ -1,4 +1,4 @@
-"""Where ingredients come from: nets, files, or training from one start."""
+"""Sources of ingredients: nets, modules, state dicts and files."""
 
 import copy
 import os
@@ -17,9 +17,7 @@ from torch import nn
 from sklearn_ext import MEHLSoup, UniformSoup
 from sklearn_ext.neural import NetClassifier, save_tensors
 from sklearn_ext.soup.ingredients import warn_of_separate_basins
-from tests.soup.problems import digits_parts, ingredients, small_mlp
-
-QUICK = {"min_iter": 5, "max_epochs": 1, "layerwise": False, "random_state": 0}
+from tests.soup.problems import QUICK, fitted_net, ingredients, small_mlp
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +25,9 @@ def modules():
     return ingredients(small_mlp, 3, n_epochs=6)
 
 
-@pytest.fixture(scope="module")
-def mixing():
-    return digits_parts()[1]
-
-
 @pytest.fixture
 def net():
     return NetClassifier(small_mlp(), max_epochs=3, random_state=0)
-
-
-def fitted_net(module, X, y):
-    net = NetClassifier(copy.deepcopy(module), max_epochs=0).fit(X, y)
-    assert torch.equal(net.module_[-1].weight, module[-1].weight)
-    return net
 
 
 def stored(modules, folder, suffix):
@@ -75,7 +62,7 @@ def test_all_kinds_of_sources_give_the_same_soup(modules, mixing, net, tmp_path)
         for name, source in sources.items()
     }
     for name, coef in coefs.items():
-        # Where a tensor begins in memory decides the order in which sums are vectorised.
+        # Sums are vectorized in an order that depends on the memory addresses of the tensors.
         np.testing.assert_allclose(coef, coefs["modules"], rtol=0, atol=1e-6, err_msg=name)
 
 

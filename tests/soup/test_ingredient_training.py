@@ -1,6 +1,5 @@
-"""Training of ingredients: one start, a grid, a cache, parallel runs."""
+"""Training of ingredients: common start, grid, cache and parallel runs."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,11 @@ from torch import nn
 from sklearn_ext import MEHLSoup, UniformSoup
 from sklearn_ext.neural import MLP, NetClassifier, NetRegressor, load_tensors, save_tensors
 from sklearn_ext.soup.ingredients import parameter_points
-from tests.soup.problems import digits_parts, ingredients, small_mlp
+from tests.soup.problems import QUICK, digits_parts, fitted_net, ingredients, small_mlp
 
 
 class WithDropout(MLP):
-    """A perceptron with a parameter that changes no shape."""
+    """A perceptron with a parameter that does not change its shapes."""
 
     def __init__(self, dropout=0.0):
         super().__init__(64, 10, (16,))
@@ -26,7 +25,7 @@ class WithDropout(MLP):
 
 
 class Embedding(nn.Module):
-    """A network of two inputs, one of them integers."""
+    """A network with two inputs, one of which is integers."""
 
     def __init__(self):
         super().__init__()
@@ -37,28 +36,14 @@ class Embedding(nn.Module):
         return self.head(torch.cat((self.table(tokens), length), dim=1))
 
 
-QUICK = {"min_iter": 5, "max_epochs": 1, "layerwise": False, "random_state": 0}
-
-
 @pytest.fixture(scope="module")
 def modules():
     return ingredients(small_mlp, 3, n_epochs=6)
 
 
-@pytest.fixture(scope="module")
-def mixing():
-    return digits_parts()[1]
-
-
 @pytest.fixture
 def net():
     return NetClassifier(small_mlp(), max_epochs=3, random_state=0)
-
-
-def fitted_net(module, X, y):
-    net = NetClassifier(copy.deepcopy(module), max_epochs=0).fit(X, y)
-    assert torch.equal(net.module_[-1].weight, module[-1].weight)
-    return net
 
 
 def test_ingredients_start_from_the_same_weights(net):

@@ -27,7 +27,7 @@ def test_coefficients_are_positive_and_sum_to_one(modules, mixing, net, layerwis
 
 
 def test_equals_autograd_through_all_ingredients(modules, mixing, net):
-    """The published way, with a graph through every ingredient, gives the same coefficients."""
+    """The published code has a graph through every ingredient; the coefficients are the same."""
     X, y = mixing
     soup = LearnedSoup(
         net, ingredients=modules, batch_size=300, min_iter=6, max_epochs=1, random_state=0

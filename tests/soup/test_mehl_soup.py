@@ -1,4 +1,4 @@
-"""Hyperplane learned soups: optimum, exactness, degenerate ingredients, guards."""
+"""MEHL-Soup: optimum, exact coefficients, degenerate ingredients, invalid settings."""
 
 import numpy as np
 import pytest
@@ -169,7 +169,7 @@ def test_tensor_that_all_ingredients_share_is_unchanged(mlps, net, mixing, scale
 
 
 def test_ingredient_equal_to_the_origin_is_ignored(mlps, net, mixing):
-    # With blocks of one and the start at the first of them, its direction has no length.
+    # With one ingredient per block, the first one is the origin and its direction has length 0.
     soup = MEHLSoup(
         net,
         ingredients=mlps[:1] * 2,
@@ -211,7 +211,7 @@ def test_tied_parameters_are_mixed_once_and_stay_tied(mixing):
     assert module.first.weight is module.second.weight
     assert "second.weight" not in {name for names in soup.groups_.values() for name in names}
     assert_consistent(soup, models)
-    # Files hold tied tensors once, under either name.
+    # A file holds tied tensors once, under either name.
     other_name = [{k: v for k, v in model.items() if k != "first.weight"} for model in models]
     again = MEHLSoup(NetClassifier(TiedNet), ingredients=other_name, random_state=0).fit(*mixing)
     np.testing.assert_array_equal(again.coef_, soup.coef_)
@@ -334,7 +334,7 @@ def test_learn_coefficients_gives_the_coefficients_of_the_soup(mlps, net, mixing
     X, y = mixing
     soup = MEHLSoup(net, ingredients=mlps, block_size=2, random_state=0).fit(X, y)
     rng = np.random.RandomState(0)
-    rng.randint(2**31 - 1)  # fit draws a seed for the initial weights first
+    rng.randint(2**31 - 1)  # fit first draws a seed for the initial weights
     module = small_mlp()
     learned = learn_coefficients(
         module,

@@ -1,4 +1,4 @@
-"""Uniform, greedy and learned soups, and what all soups offer."""
+"""Uniform soups, and the interface that all soups share."""
 
 import io
 import json
@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils._testing import assert_docstring_consistency
 from torch.optim.swa_utils import AveragedModel
 
 from sklearn_ext import GreedySoup, LearnedSoup, MEHLSoup, UniformSoup
@@ -73,7 +74,7 @@ def test_load_restores_what_save_wrote(fitted, mixing, net, tmp_path, Soup):
     assert recipe["parameters"] == {"normalize": False}
     entry = recipe["models"][2]["parameters"]["weight"][-1]
     assert entry == {"filter": "3.bias", "value": soup.coef_[-1, 2]}
-    # The weights alone are a plain file of skorch.
+    # skorch reads the file of the weights, too.
     other = NetClassifier(small_mlp(), max_epochs=0).fit(*mixing)
     other.load_params(f_params=tmp_path / "soup.safetensors", use_safetensors=True)
     np.testing.assert_array_equal(other.predict_proba(X), soup.estimator_.predict_proba(X))
@@ -213,3 +214,12 @@ def test_small_vision_transformer(mixing):
     test = digits_parts()[2]
     single = [accuracy(module, *test) for module in modules]
     assert soup.score(*test) >= np.mean(single)
+
+
+def test_shared_parameters_and_attributes_have_equal_descriptions():
+    assert_docstring_consistency(
+        ALL,
+        include_params=list(UniformSoup().get_params()),
+        include_attrs=True,
+        exclude_attrs=["history_", "order_", "selected_", "temperature_"],
+    )

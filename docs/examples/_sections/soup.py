@@ -40,7 +40,7 @@ def run(figure):
             "* MEHL-Soup": MEHLSoup(start, layerwise=False, **shared),
             "* MEHL-Soup+": MEHLSoup(start, **shared),
         }
-        recipes["uniform soup"].fit(X_tune, y_tune)  # trains the ingredients, for all of them
+        recipes["uniform soup"].fit(X_tune, y_tune)  # trains the ingredients for all soups
         seconds = {name: timed(soup.fit, X_tune, y_tune)[1] for name, soup in recipes.items()}
         first = recipes["uniform soup"]
         best = np.lexsort((first.ingredient_losses_, -first.ingredient_scores_))[0]
@@ -65,4 +65,4 @@ def run(figure):
     colors = ["C3" if name.startswith("*") else "C0" for name in predictions]
     ax.barh(list(predictions), [row[2] for row in rows], color=colors)
     ax.invert_yaxis()
-    ax.set(title="Model soups", xlabel="log loss on test rows")
+    ax.set(title="Model soups", xlabel="log loss on test samples")

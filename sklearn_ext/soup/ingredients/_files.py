@@ -136,7 +136,7 @@ def _encoded(value: Any) -> Any:
         return {"dict": [[key, _encoded(item)] for key, item in value.items()]}
     if isinstance(value, np.generic):
         return value.item()
-    # Parameters of ingredients may be any objects; what is stored of those is for people.
+    # Parameters of ingredients may be any objects. Those are stored as text, for the reader.
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 

@@ -1,8 +1,8 @@
 r"""Inner products with the directions of a block, and steps along them.
 
 Two engines have the same methods. Arrays have one row for each of the T parameter tensors that are
-mixed and one column for each of the b ingredients of the block. The network stands at the origin c
-when an engine is made.
+mixed and one column for each of the b ingredients of the block. When an engine is made, the weights
+of the network are the origin c.
 
 - :class:`StreamedDirections` does not store directions. It reads the ingredients where they are,
   usually in memory-mapped files, and uses :math:`\langle q, d_i \rangle = \langle q, w_i \rangle -
@@ -22,7 +22,7 @@ from ._groups import MixedTensors
 
 
 class Directions(Protocol):
-    """What both engines offer."""
+    """The interface of both engines."""
 
     def squared_norms(self) -> torch.Tensor:
         r"""Return :math:`\lVert d_i \rVert^2` for each tensor."""
@@ -42,7 +42,7 @@ def directions_of_block(
     Parameters
     ----------
     store : IngredientStore
-        Its module is the origin.
+        The weights of its module are the origin.
     mixed : MixedTensors
     block : list of int
         Indices of the ingredients.
@@ -65,7 +65,7 @@ class StreamedDirections:
     Parameters
     ----------
     parameters : list of T tensors
-        Parameters of the network, which stands at the origin c. :meth:`move_` changes them in
+        Parameters of the network, whose values are the origin c. :meth:`move_` changes them in
         place.
     points : list of b lists of T tensors
         The ingredients of the block. They are never changed.
@@ -165,7 +165,7 @@ class StoredDirections:
     Parameters
     ----------
     parameters : list of T tensors
-        Parameters of the network, which stands at the origin. :meth:`move_` changes them in place.
+        Parameters of the network, whose values are the origin. :meth:`move_` changes them in place.
     points : list of b lists of T tensors
         The ingredients of the block. They are never changed.
 
