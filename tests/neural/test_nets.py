@@ -1,14 +1,13 @@
+"""The classifier and the regressor on skorch nets."""
+
 import copy
 import pickle
 
 import numpy as np
 import pytest
-import skorch
 import torch
-from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
@@ -21,13 +20,6 @@ from sklearn_ext.neural import (
     NetClassifier,
     NetRegressor,
     SmallCNN,
-    class_codes,
-    class_labels,
-    fitted_copy,
-    is_fitted_net,
-    log_probabilities,
-    penultimate,
-    predict_logits,
 )
 
 
@@ -37,7 +29,7 @@ def iris():
     return scale(X), np.array(["setosa", "versicolor", "virginica"])[y]
 
 
-def test_labels_of_any_kind_come_back(iris):
+def test_labels_may_be_strings(iris):
     X, y = iris
     net = NetClassifier(random_state=0).fit(X, y)
     assert net.classes_.tolist() == ["setosa", "versicolor", "virginica"]
@@ -53,13 +45,13 @@ def test_the_shape_of_the_data_chooses_the_network():
         net = NetClassifier(max_epochs=1).fit(images, y)
         assert isinstance(net.module_, SmallCNN)
         assert net.predict(images).shape == (200,)
-    colour = np.repeat(X.reshape(-1, 1, 8, 8), 3, axis=1)
-    assert NetClassifier(max_epochs=1).fit(colour, y).module_.body[0].in_channels == 3
+    color = np.repeat(X.reshape(-1, 1, 8, 8), 3, axis=1)
+    assert NetClassifier(max_epochs=1).fit(color, y).module_.body[0].in_channels == 3
     with pytest.raises(ValueError, match=r"must have shape \(3, 8, 8\)"):
-        NetClassifier(max_epochs=1).fit(colour, y).predict(colour[:, :, :7])
+        NetClassifier(max_epochs=1).fit(color, y).predict(color[:, :, :7])
 
 
-def test_a_fit_repeats_under_its_seed_and_leaves_the_global_generator(iris):
+def test_fits_depend_on_the_seed_alone(iris):
     X, y = iris
     before = torch.get_rng_state()
     probabilities = [
@@ -71,7 +63,7 @@ def test_a_fit_repeats_under_its_seed_and_leaves_the_global_generator(iris):
     assert np.abs(probabilities[0] - probabilities[2]).max() > 0.01
 
 
-def test_a_given_module_is_where_every_fit_starts_and_stays_as_it_is(iris):
+def test_every_fit_starts_from_the_unchanged_module(iris):
     X, y = iris
     module = nn.Linear(4, 3)
     before = copy.deepcopy(module.state_dict())
@@ -84,7 +76,7 @@ def test_a_given_module_is_where_every_fit_starts_and_stays_as_it_is(iris):
     torch.testing.assert_close(hardly_moved.weight, module.weight)
 
 
-def test_a_module_of_the_user_and_its_parameters_reach_skorch(iris):
+def test_module_parameters_can_be_searched(iris):
     X, y = iris
     search = GridSearchCV(
         make_pipeline(StandardScaler(), NetClassifier(MLP, random_state=0, max_epochs=3)),
@@ -106,7 +98,7 @@ def test_the_default_network_takes_parameters(iris):
     assert net.module_[1].out_features == 7
 
 
-def test_partial_fit_and_warm_start_go_on(iris):
+def test_partial_fit_and_warm_start_continue_training(iris):
     X, y = iris
     net = NetClassifier(random_state=0, max_epochs=1).partial_fit(
         X[:10], y[:10], classes=np.unique(y)
@@ -132,22 +124,22 @@ def test_a_failed_fit_leaves_no_model(iris):
 
 
 @pytest.mark.parametrize("params", [{}, {"warm_start": True}])
-def test_training_on_that_fails_changes_nothing(params, iris):
+def test_failed_training_restores_a_fitted_net(params, iris):
     X, y = iris
     net, twin = (NetClassifier(random_state=0, max_epochs=2, **params).fit(X, y) for _ in range(2))
-    go_on = "fit" if params else "partial_fit"
+    method = "fit" if params else "partial_fit"
     before = net.predict_proba(X)
     net.set_params(lr=1e38)
     with pytest.raises(ValueError, match="weights that are not finite"):
-        getattr(net, go_on)(X, y)
+        getattr(net, method)(X, y)
     np.testing.assert_array_equal(net.predict_proba(X), before)
     assert len(net.history_) == 2
     net.set_params(lr=twin.lr)
-    after, expected = (getattr(each, go_on)(X, y).predict_proba(X) for each in (net, twin))
+    after, expected = (getattr(each, method)(X, y).predict_proba(X) for each in (net, twin))
     np.testing.assert_array_equal(after, expected)
 
 
-def test_regression_of_one_and_of_several_targets():
+def test_regression_with_one_and_several_targets():
     X, y = load_diabetes(return_X_y=True)
     X, y = scale(X), scale(y)
     one = NetRegressor(random_state=0).fit(X, y)
@@ -159,7 +151,7 @@ def test_regression_of_one_and_of_several_targets():
     assert one.partial_fit(X, y[:, None]).predict(X).shape == y.shape
 
 
-def test_a_stored_net_answers_as_before_and_goes_on(iris):
+def test_pickled_nets_predict_and_continue_training(iris):
     X, y = iris
     net = NetClassifier(random_state=0, max_epochs=2).fit(X, y)
     for other in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
@@ -168,100 +160,7 @@ def test_a_stored_net_answers_as_before_and_goes_on(iris):
         assert np.abs(other.predict_proba(X) - net.predict_proba(X)).max() > 0
 
 
-class ProbabilityNet(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(dim=1))
-
-
-def plain_net(**params):
-    return skorch.NeuralNetClassifier(
-        ProbabilityNet, verbose=0, train_split=None, max_epochs=2, lr=0.1, **params
-    )
-
-
-def test_fitted_copy_never_touches_the_estimator_of_the_user(iris):
-    X, y = iris
-    fitted = NetClassifier(random_state=0, max_epochs=1).fit(X, y)
-    for estimator in (fitted, FrozenEstimator(fitted)):
-        copied = fitted_copy(estimator, X, y)
-        assert is_fitted_net(estimator)
-        np.testing.assert_array_equal(copied.predict_proba(X), fitted.predict_proba(X))
-        with torch.no_grad():
-            copied.module_[1].weight.zero_()
-        assert fitted.module_[1].weight.abs().sum() > 0
-    unfitted = NetClassifier(max_epochs=1)
-    seeds = [fitted_copy(unfitted, X, y, random_state=3).predict_proba(X) for _ in range(2)]
-    np.testing.assert_array_equal(*seeds)
-    assert not unfitted.initialized_
-    assert not is_fitted_net(unfitted)
-    assert isinstance(fitted_copy(None, X, y, random_state=0), NetClassifier)
-
-
-def test_a_plain_skorch_net_is_fitted_under_the_seed(iris):
-    X, y = load_iris(return_X_y=True)
-    X = scale(X).astype(np.float32)
-    before = torch.get_rng_state()
-    twice = [fitted_copy(plain_net(), X, y, random_state=0) for _ in range(2)]
-    assert torch.equal(torch.get_rng_state(), before)
-    np.testing.assert_array_equal(*(net.predict_proba(X) for net in twice))
-    np.testing.assert_array_equal(class_labels(twice[0]), [0, 1, 2])
-    with pytest.raises(ValueError, match="takes labels 0, 1"):
-        fitted_copy(plain_net(), X, y + 1)
-
-
-@pytest.mark.parametrize("fitted", [False, True])
-def test_a_plain_skorch_net_has_an_output_for_each_class_it_knows(fitted):
-    X, y = load_iris(return_X_y=True)
-    X = scale(X).astype(np.float32)
-    X, y = X[y < 2], y[y < 2]
-
-    def net(**params):
-        net = plain_net(**params)
-        return net.fit(X, y) if fitted else net
-
-    with pytest.raises(ValueError, match="3 outputs, but 2 classes are known"):
-        fitted_copy(net(), X, y)
-    copied = fitted_copy(net(classes=[0, 1, 2]), X, y)
-    np.testing.assert_array_equal(class_labels(copied), [0, 1, 2])
-
-
-def test_fitted_copy_refuses_what_is_no_net(iris):
-    with pytest.raises(TypeError, match="estimator must be"):
-        fitted_copy(StandardScaler(), *iris)
-    with pytest.raises(ValueError, match="not fitted"):
-        fitted_copy(FrozenEstimator(NetClassifier()), *iris)
-
-
-def test_log_probabilities_of_both_criteria_agree_with_predict_proba(iris):
-    X, labels = iris
-    X = X.astype(np.float32)
-    y = load_iris(return_X_y=True)[1]
-    for net in (NetClassifier(max_epochs=1).fit(X, labels), plain_net().fit(X, y)):
-        outputs = predict_logits(net, X, batch_size=40)
-        np.testing.assert_allclose(
-            log_probabilities(net, outputs).exp().numpy(), net.predict_proba(X), atol=1e-6
-        )
-    with pytest.raises(ValueError, match="got MSELoss"):
-        log_probabilities(NetRegressor(max_epochs=1).fit(X, y.astype(float)), torch.zeros(2, 1))
-
-
-def test_penultimate_features_give_the_outputs_through_the_head(iris):
-    X, y = iris
-    net = NetClassifier(max_epochs=1).fit(X, y)
-    X = X.astype(np.float32)
-    features = penultimate(net, X, batch_size=32)
-    assert features.shape == (150, 128)
-    torch.testing.assert_close(net.module_[-1](features), predict_logits(net, X))
-
-
-def test_class_codes_are_positions_of_labels(iris):
-    X, y = iris
-    net = NetClassifier(max_epochs=1).fit(X, y)
-    np.testing.assert_array_equal(class_labels(net)[class_codes(net, y[::7])], y[::7])
-    assert clone(net).get_params()["max_epochs"] == 1
-
-
-def test_rows_held_out_by_skorch_are_scored_by_their_labels(iris):
+def test_validation_data_are_scored_by_their_labels(iris):
     X, y = iris
     stop = EarlyStopping(monitor="valid_acc", lower_is_better=False, patience=30)
     net = NetClassifier(train_split=ValidSplit(5), callbacks=[stop], random_state=0).fit(X, y)
@@ -273,7 +172,7 @@ def test_rows_held_out_by_skorch_are_scored_by_their_labels(iris):
 
 
 @pytest.mark.parametrize("n_outputs", [2, 5])
-def test_a_classifier_with_another_number_of_outputs_is_refused(n_outputs, iris):
+def test_a_wrong_number_of_outputs_is_rejected(n_outputs, iris):
     net = NetClassifier(nn.Linear(4, n_outputs), max_epochs=1)
     with pytest.raises(ValueError, match=rf"\(1, {n_outputs}\) for one sample.*requires \(1, 3\)"):
         net.fit(*iris)
@@ -282,7 +181,7 @@ def test_a_classifier_with_another_number_of_outputs_is_refused(n_outputs, iris)
 
 
 @pytest.mark.parametrize("module", [nn.Linear(4, 3), nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))])
-def test_outputs_that_a_loss_would_broadcast_are_refused(module, iris):
+def test_outputs_that_would_broadcast_are_rejected(module, iris):
     X = iris[0]
     with pytest.raises(ValueError, match=r"for one sample, but y requires \(1, 1\)"):
         NetRegressor(module, max_epochs=1).fit(X[:, :4], X[:, 0])

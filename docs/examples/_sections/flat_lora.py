@@ -1,4 +1,4 @@
-"""Flat-LoRA: low-rank adaptation under noise."""
+"""Flat-LoRA: low-rank adaptation under noise on the weights."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -9,31 +9,32 @@ from sklearn_ext import FlatLoRAClassifier, NetClassifier
 
 from .shared import show, timed
 
-NOISE = 0.3  # standard deviation, of pixels in [0, 1]
+NOISE = 0.3  # standard deviation, for pixels in [0, 1]
 
 
 def run(figure):
-    """A network for upright digits adapts to turned ones, of which 200 have labels."""
+    """Adapt a network for upright digits to rotated ones, of which 200 are labeled."""
     X, y = load_digits(return_X_y=True)
     X = X.reshape(-1, 8, 8) / 16
-    turned = np.rot90(X, axes=(1, 2))
+    rotated = np.rot90(X, axes=(1, 2))
     few, test = slice(900, 1100), slice(1100, None)
     network = NetClassifier(max_epochs=20, random_state=0).fit(X[:900], y[:900])
-    noisy = turned[test] + NOISE * np.random.RandomState(0).randn(*turned[test].shape)
+    noisy = rotated[test] + NOISE * np.random.RandomState(0).randn(*rotated[test].shape)
     lora = {"r": 4, "modules_to_save": ["head"], "lr": 5e-3, "max_epochs": 50, "random_state": 0}
-    lora["callbacks"] = [LRScheduler("CosineAnnealingLR", T_max=50)]  # falls as the noise rises
+    lora["callbacks"] = [LRScheduler("CosineAnnealingLR", T_max=50)]  # decays as the noise grows
     nets = {
         "* Flat-LoRA, sigma 0.4": FlatLoRAClassifier(network.module_, sigma=0.4, **lora),
         "* Flat-LoRA, sigma 0.2": FlatLoRAClassifier(network.module_, sigma=0.2, **lora),
         "LoRA (sigma 0)": FlatLoRAClassifier(network.module_, sigma=0.0, **lora),
     }
-    rows, sharpness = [("not adapted", *judge(network, turned[test], noisy, y[test]), "-", "-")], {}
+    rows = [("not adapted", *scores(network, rotated[test], noisy, y[test]), "-", "-")]
+    sharpness = {}
     for name, net in nets.items():
-        _, seconds = timed(net.fit, turned[few], y[few])
-        sharpness[name] = net.expected_sharpness(turned[few], y[few], sigma=0.2)
-        rows.append((name, *judge(net, turned[test], noisy, y[test]), sharpness[name], seconds))
+        _, seconds = timed(net.fit, rotated[few], y[few])
+        sharpness[name] = net.expected_sharpness(rotated[few], y[few], sigma=0.2)
+        rows.append((name, *scores(net, rotated[test], noisy, y[test]), sharpness[name], seconds))
     show(
-        "Digits turned by 90 degrees: a network adapts with 200 labels, weights frozen",
+        "Digits rotated by 90 degrees: adapting a frozen network with 200 labels",
         ["", "accuracy", "with pixel noise", "log loss", "rise of loss", "fit seconds"],
         rows,
     )
@@ -45,5 +46,5 @@ def run(figure):
     ax.set(title="Flat-LoRA", xlabel="rise of the loss under noise of 0.2 on the weights")
 
 
-def judge(net, X, noisy, y):
+def scores(net, X, noisy, y):
     return net.score(X, y), net.score(noisy, y), log_loss(y, net.predict_proba(X))

@@ -1,3 +1,5 @@
+"""Cosine decay as a function and as a callback."""
+
 import math
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from sklearn.datasets import load_iris
 from skorch.callbacks import Callback
 
-from sklearn_ext.neural import CosineDecay, NetClassifier
+from sklearn_ext.neural import CosineDecay, NetClassifier, cosine_decay
 
 
 class Recorder(Callback):
@@ -16,7 +18,7 @@ class Recorder(Callback):
         self.rates_.append(net.optimizer_.param_groups[0]["lr"])
 
 
-def test_the_rate_follows_the_cosine_and_begins_anew():
+def test_the_callback_follows_the_cosine_in_every_fit():
     X, y = load_iris(return_X_y=True)
     net = NetClassifier(
         max_epochs=3,
@@ -34,3 +36,11 @@ def test_the_rate_follows_the_cosine_and_begins_anew():
     np.testing.assert_allclose(rates, expected * 2)
     net.set_params(lr=0.02).partial_fit(X, y)
     assert rates[18] == pytest.approx(0.02)
+
+
+def test_cosine_decay_rises_and_then_falls_to_its_floor():
+    factors = [cosine_decay(t, 10, warmup=4, floor=0.1) for t in range(11)]
+    np.testing.assert_allclose(factors[:4], [0.25, 0.5, 0.75, 1])
+    assert factors[4] == 1
+    np.testing.assert_allclose(factors[7], 0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2)
+    np.testing.assert_allclose(factors[10], 0.1)

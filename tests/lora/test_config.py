@@ -1,0 +1,43 @@
+"""Configurations of adapters and noise."""
+
+import pytest
+
+from sklearn_ext.lora import NoiseConfig
+from sklearn_ext.lora._config import from_lora_config
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"use_dora": True}, r"\['use_dora'\]"),
+        ({"layers_to_transform": [1], "fan_in_fan_out": True}, "fan_in_fan_out.*layers_to_tr"),
+        ({"peft_type": "LOHA"}, "'LOHA'"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"r": -1}, "r must be"),
+    ],
+)
+def test_unsupported_fields_of_peft_are_rejected(fields, message):
+    with pytest.raises(ValueError, match=message):
+        from_lora_config(fields)
+
+
+def test_fields_of_peft_keep_their_meaning():
+    config = from_lora_config(
+        {"r": 4, "target_modules": {"b", "a"}, "bias": "all", "task_type": "SEQ_CLS"}
+    )
+    assert (config.r, config.lora_alpha, config.target_modules) == (4, 8, ["a", "b"])
+    assert config.train_bias == "all"
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"sigma": -0.1}, "sigma must be a non-negative number, got -0.1"),
+        ({"sigma_schedule": "square"}, "sigma_schedule must be a callable or one of"),
+        ({"perturbation": "bias"}, "perturbation must be one of"),
+        ({"n_noise": 0}, "n_noise must be an integer of at least 1, got 0"),
+    ],
+)
+def test_noise_parameters_out_of_range_are_rejected(params, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseConfig(**params)
