@@ -1,20 +1,21 @@
 r"""
-======================================================
-A network of air-quality stations: decentralised KRR
-======================================================
+====================================================
+A network of air-quality stations: decentralized KRR
+====================================================
 
-Twelve stations measure traffic, wind, temperature and the hour of the day, and want to predict
-the concentration of a pollutant. No station has many rows, some see only quiet streets and some
-only busy ones, and no row may leave its station. :class:`~sklearn_ext.DecentralizedRFKRR` fits a
-kernel model at each of them, while stations within sight of each other are drawn to agree.
+Twelve stations measure traffic, wind, temperature and the hour of the day, and predict the
+concentration of a pollutant. Every station has few samples. Some stations are in quiet streets
+only, some in busy ones, and no sample may leave its station.
+:class:`~sklearn_ext.DecentralizedRFKRR` fits a kernel model at each station and encourages
+neighboring stations to agree.
 """
 
 # %%
-# Stations and what they see
+# Stations and their samples
 # --------------------------
 #
-# The stations stand on a grid of four by three streets. The law behind the concentration is the
-# same everywhere; which part of it a station sees depends on how busy its streets are.
+# The stations stand on a grid of four by three streets. The concentration follows the same law
+# everywhere, but the traffic in a station's street decides which part of the law its samples cover.
 
 import warnings
 
@@ -35,9 +36,9 @@ n_stations, n_train, n_test = 12, 50, 200
 busy = np.linspace(0.1, 0.8, n_stations)
 
 
-def measure(n_rows):
-    """Rows of all stations: traffic, wind, temperature and hour, all scaled to [0, 1]."""
-    node = np.repeat(np.arange(n_stations), n_rows)
+def measure(n_samples):
+    """Draw traffic, wind, temperature and hour at all stations, all scaled to [0, 1]."""
+    node = np.repeat(np.arange(n_stations), n_samples)
     X = rng.uniform(size=(len(node), 4))
     X[:, 0] = np.clip(busy[node] + rng.normal(scale=0.12, size=len(node)), 0, 1)
     rush_hour = np.exp(-60 * (X[:, 3] - 0.33) ** 2) + np.exp(-60 * (X[:, 3] - 0.73) ** 2)
@@ -51,11 +52,12 @@ X_test, y_test, node_test = measure(n_test)
 graph = make_graph("grid", n_stations)
 
 # %%
-# What neighbours are good for
-# ----------------------------
+# The benefit of neighbors
+# ------------------------
 #
-# With ``consensus_weight=0`` every station is alone. Otherwise each one's error on new rows of its
-# own street falls, most at the stations whose rows say least.
+# With ``consensus_weight=0``, every station learns alone. A positive weight reduces the error of
+# each station on new samples from its own street, and most at the stations whose samples are least
+# informative.
 
 parameters = {"graph": graph, "alpha": 1e-5, "random_state": 0}
 alone = DecentralizedRFKRR(consensus_weight=0, **parameters).fit(X, y, node=node)
@@ -72,8 +74,8 @@ for name, model in {"alone": alone, "together": together}.items():
 # How much agreement?
 # -------------------
 #
-# Functions of different random features agree everywhere only if they are zero, so too much
-# consensus shrinks the model: the disagreement goes to zero, and the score with it. Choose the
+# Functions of different random features agree everywhere only if they are zero. Too large a weight
+# therefore shrinks the model: the disagreement tends to zero, and so does the score. Choose the
 # weight by cross-validation. All candidates and folds together cost little more than one fit,
 # because a fold is held out by subtracting sums.
 
@@ -84,19 +86,19 @@ weights = np.array([0.01, 0.03, 0.1, 0.3, 1, 3, 10, 100, 1000])
 fits = [DecentralizedRFKRR(consensus_weight=c, **parameters).fit(X, y, node=node) for c in weights]
 fig, ax = plt.subplots(layout="constrained")
 ax.semilogx(weights, [model.score(X_test, y_test, node=node_test) for model in fits], "o-")
-ax.set(xlabel="consensus weight", ylabel="R2 on new rows, own station")
+ax.set(xlabel="consensus weight", ylabel="R2 on new samples, own station")
 ax.axvline(chosen.consensus_weight_, color="0.7", linestyle="--")
 disagreement = ax.twinx()
 disagreement.semilogx(weights, [model.consensus_error_ for model in fits], "s-", color="C1")
-disagreement.set_ylabel("disagreement of neighbours", color="C1")
+disagreement.set_ylabel("disagreement of neighbors", color="C1")
 
 # %%
 # Rounds of messages
 # ------------------
 #
-# So far the joint solution was computed in one place. Real stations exchange coefficients with
-# their neighbours, round after round, and end at the same functions. Chebyshev's steps pay off
-# where the consensus weight is large.
+# The fits above have computed the joint solution in one place. Real stations exchange coefficients
+# with their neighbors, round after round, and reach the same functions. Chebyshev's iteration saves
+# rounds if the consensus weight is large.
 
 axes = None
 for solver in ("jacobi", "gauss_seidel", "chebyshev"):
@@ -107,12 +109,12 @@ for solver in ("jacobi", "gauss_seidel", "chebyshev"):
     ).axes_
 
 # %%
-# When messages are lost and a station dies
-# -----------------------------------------
+# Lost messages and a failed station
+# ----------------------------------
 #
 # An :class:`~sklearn_ext.InProcessNetwork` runs each station in a thread, exchanges real messages
-# and breaks down as it is told: here a third of all messages get lost, and station 5 dies after
-# eight rounds. Lost messages only cost time. The dead station's last function stays in place.
+# and simulates faults. Here, 30 % of all messages are lost, and station 5 fails after eight rounds.
+# Lost messages only cost time. The failed station's last function stays in place.
 
 network = InProcessNetwork(loss_probability=0.3, failures={5: 8}, random_state=0)
 model = DecentralizedRFKRR(network=network, consensus_weight=0.5, **parameters)

@@ -1,23 +1,23 @@
 r"""
-=============================================================
-What a neighbour can reconstruct from a decentralised fit
-=============================================================
+========================================================
+What a neighbor can reconstruct from a decentralized fit
+========================================================
 
-In :class:`~sklearn_ext.DecentralizedRFKRR` rows and labels stay at their node. That does **not**
-make them private: a node tells its neighbour i the matrix
+With :class:`~sklearn_ext.DecentralizedRFKRR`, samples and labels stay at their node. This does
+**not** make them private. Node j sends its neighbor i the matrix
 
 .. math::
     G_{ij} = \sum_{x \in X_j} z_i(x)\, z_i(x)^T ,
 
-sums of products of the *neighbour's own* features over the node's rows. These are D (D + 1) / 2
-known functions of the unknown rows. Here the neighbour solves for the rows.
+which sums products of the *neighbor's own* features over the node's samples. Its D (D + 1) / 2
+entries are known functions of the unknown samples. In this example, the neighbor solves for them.
 """
 
 # %%
 # Two clinics
 # -----------
 #
-# A small clinic has ten patients with age, body-mass index and blood pressure. Its neighbour uses
+# A small clinic has ten patients, with age, body-mass index and blood pressure. Its neighbor uses
 # 20 features.
 
 import matplotlib.pyplot as plt
@@ -43,15 +43,15 @@ krr.fit(X, diabetes.target, node=clinic)
 # The message
 # -----------
 #
-# The large clinic knows its own frequencies and phases, and how many rows the other has. This is
-# the block that it is sent.
+# The large clinic has its own frequencies and phases and the number of samples of the small clinic.
+# It receives this block.
 
 large = list(krr.nodes_).index("large")
 frequencies, phases = krr.node_frequencies_[large], krr.node_phases_[large]
 
 
-def block(rows):
-    Z = np.sqrt(2 / len(phases)) * np.cos(rows @ frequencies + phases)
+def block(samples):
+    Z = np.sqrt(2 / len(phases)) * np.cos(samples @ frequencies + phases)
     return Z.T @ Z
 
 
@@ -62,15 +62,15 @@ received = block(secret)
 # The attack
 # ----------
 #
-# Nonlinear least squares from random starts, until the block is met. No label, no model and no
-# other message is used.
+# The neighbor applies nonlinear least squares from random starts until the block is matched. It
+# needs no label, no model and no other message.
 
 upper = np.triu_indices(len(phases))
 rng = np.random.default_rng(0)
 
 
-def misfit(rows):
-    return (block(rows.reshape(-1, 3)) - received)[upper]
+def misfit(samples):
+    return (block(samples.reshape(-1, 3)) - received)[upper]
 
 
 best = None
@@ -85,20 +85,20 @@ guess = best.x.reshape(-1, 3)
 distances = cdist(secret, guess)
 _, order = linear_sum_assignment(distances)
 errors = distances[np.arange(len(secret)), order]
-print(f"largest error of a row, on a scale of 0 to 1: {errors.max():.1e}")
-for patient, row in zip(
+print(f"largest error of a patient, on a scale of 0 to 1: {errors.max():.1e}")
+for patient, found_patient in zip(
     scaler.inverse_transform(secret)[:3], scaler.inverse_transform(guess[order])[:3], strict=True
 ):
     print(
         "true "
         + np.array2string(patient, precision=3)
         + ", found "
-        + np.array2string(row, precision=3)
+        + np.array2string(found_patient, precision=3)
     )
 
 # %%
-# Rounding the block, or adding noise to it, only blurs the rows a little: the median error grows
-# in proportion to the noise, while the fit itself suffers as well.
+# Rounding the block, or adding noise to it, only blurs the samples: the median error grows in
+# proportion to the noise, and the fit itself suffers as well.
 
 levels = [1e-4, 1e-3, 1e-2, 1e-1]
 medians = []
@@ -106,7 +106,7 @@ for level in levels:
     noise = rng.normal(size=received.shape) * level * abs(received).mean()
     received_with_noise = received + (noise + noise.T) / 2
     found = least_squares(
-        lambda rows, target=received_with_noise: (block(rows.reshape(-1, 3)) - target)[upper],
+        lambda samples, target=received_with_noise: (block(samples.reshape(-1, 3)) - target)[upper],
         best.x,
         max_nfev=100,
     )
@@ -115,14 +115,15 @@ for level in levels:
 
 fig, ax = plt.subplots(layout="constrained")
 ax.loglog(levels, medians, "o-")
-ax.set(xlabel="noise relative to the block's entries", ylabel="median error of a row")
+ax.set(xlabel="noise relative to the block's entries", ylabel="median error of a patient")
 plt.show()
 
 # %%
-# What follows
-# ------------
+# Conclusion
+# ----------
 #
-# Treat an exchange of Gram blocks like an exchange of rows. Many rows and few features make the
-# attack harder, not impossible. With ``anchors``, a set of public inputs, nodes exchange nothing
-# but the values of their functions there; that costs accuracy unless the anchors are distributed
-# like the rows, and a function still says something about the rows it was fitted to.
+# Treat an exchange of Gram blocks like an exchange of samples. Many samples and few features make
+# the attack harder, but not impossible. With ``anchors``, a set of public inputs, nodes exchange
+# only the values of their functions at these inputs. This costs accuracy unless the anchors are
+# distributed like the samples, and a function still reveals something about the samples to which it
+# was fitted.

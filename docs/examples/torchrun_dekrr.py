@@ -1,16 +1,17 @@
 """
-=========================================
-One process a node, started with torchrun
-=========================================
+===========================================
+One process per node, started with torchrun
+===========================================
 
-Every process holds the rows of one site and talks to its two neighbours on a ring. No process
-sees another one's rows, none is special, and all end with a model of their own. Start it with::
+Every process holds the samples of one site and exchanges messages with its two neighbors on a ring.
+No process reads the samples of another one or has a special role, and each ends with its own model.
+Start it with::
 
     torchrun --nproc-per-node 4 docs/examples/torchrun_dekrr.py
 
-On several machines only the rendezvous options of ``torchrun`` change. With ``--compare`` every
-process also solves the whole problem at once, which takes everybody's rows, and prints how far
-the two answers are apart.
+On several machines, only the rendezvous options of ``torchrun`` change. With ``--compare``, every
+process also solves the whole problem directly, for which it reads the samples of all sites, and
+prints the difference between the two solutions.
 """
 
 import argparse
@@ -32,8 +33,8 @@ PARAMETERS = {
 }
 
 
-def read_rows(site):
-    """Stand-in for the file that a site would read: sites see different parts of the inputs."""
+def read_samples(site):
+    """Replace the file that a site would read; sites cover different parts of the input space."""
     X, y = make_friedman1(1600, noise=0.5, random_state=0)
     order = np.argsort(X[:, 3] + np.random.default_rng(0).normal(scale=0.3, size=len(X)))
     rows = np.array_split(order, 4)[site]
@@ -48,9 +49,9 @@ def main():
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
     network = TorchDistributedNetwork(timeout=60)
-    X, y, X_test, y_test = read_rows(rank)
+    X, y, X_test, y_test = read_samples(rank)
 
-    # All sites must scale alike, so the extremes are those of the network.
+    # All sites must scale in the same way, with the extremes over the network.
     minimum, maximum = network_minmax(X, network=network, graph="ring")
     X, X_test = (X - minimum) / (maximum - minimum), (X_test - minimum) / (maximum - minimum)
 
@@ -63,7 +64,7 @@ def main():
         flush=True,
     )
     if compare:
-        parts = [read_rows(site) for site in range(4)]
+        parts = [read_samples(site) for site in range(4)]
         X_all = (np.vstack([part[0] for part in parts]) - minimum) / (maximum - minimum)
         site = np.repeat(np.arange(4), [len(part[0]) for part in parts])
         joint = DecentralizedRFKRR(**PARAMETERS)

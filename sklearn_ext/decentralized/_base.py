@@ -134,8 +134,8 @@ class BaseDecentralizedRF(BaseEstimator):
 
         The paper chooses `gamma` and `alpha` for each data set, on inputs that are scaled to [0, 1]
         and targets that are scaled to [-1, 1]: ``gamma=8`` (a width of 0.25) and ``alpha=1e-6`` on
-        its air-quality and houses data, ``gamma=0.125`` and ``alpha=1e-8`` on its energy data. Pass
-        your own; the defaults of the estimator stay otherwise.
+        its air-quality and houses data, ``gamma=0.125`` and ``alpha=1e-8`` on its energy data. Here
+        they keep the defaults of the estimator; pass your own.
 
         Parameters
         ----------
@@ -144,8 +144,15 @@ class BaseDecentralizedRF(BaseEstimator):
 
         Returns
         -------
-        estimator
+        DecentralizedRFKRR or DecentralizedRFClassifier
             The unfitted estimator.
+
+        Examples
+        --------
+        >>> from sklearn_ext import DecentralizedRFKRR
+        >>> krr = DecentralizedRFKRR.from_paper(gamma=8.0, random_state=0)
+        >>> krr.feature_selection, krr.damping
+        ('energy', 5.0)
         """
         paper = {
             "feature_selection": "energy",
@@ -251,7 +258,7 @@ class BaseDecentralizedRF(BaseEstimator):
             if node is not None:
                 raise ValueError(
                     "node must be None if every process holds the samples of one node, got "
-                    f"{node!r}: the samples belong to the rank of the process."
+                    f"{type(node).__name__}: the samples belong to the rank of the process."
                 )
             (rank,) = self.network.ranks(self.n_nodes)
             codes = np.zeros(len(Y), dtype=int)
@@ -419,7 +426,7 @@ class BaseDecentralizedRF(BaseEstimator):
         failed[known] = True
         if not failed.all():
             raise ValueError(
-                "aggregate='mean' needs the functions of all nodes, but this process knows only "
+                "aggregate='mean' needs the functions of all nodes, but this process has only "
                 "those of its neighborhood. Set aggregate='neighborhood' or pass node to "
                 f"predict, for example node={self.local_nodes_[0]!r}."
             )
@@ -431,7 +438,7 @@ class BaseDecentralizedRF(BaseEstimator):
         if j not in known:
             raise ValueError(
                 f"node must be one of {self.nodes_[known].tolist()}, whose functions this process "
-                f"knows, got {self.nodes_[j].item()!r}."
+                f"has, got {self.nodes_[j].item()!r}."
             )
         if self.aggregate == "mean":
             return [j]

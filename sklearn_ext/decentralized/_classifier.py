@@ -110,7 +110,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     adjacency_ : ndarray of shape (n_nodes, n_nodes)
         Weights of the edges.
     node_coef_ : list of ndarray of shape (D_j,) or (D_j, n_classes)
-        Coefficients of every node; None for a node that this process does not know.
+        Coefficients of every node; None for a node whose coefficients this process does not have.
     node_frequencies_ : list of ndarray of shape (n_features, D_j)
         Frequencies of every node.
     node_phases_ : list of ndarray of shape (D_j,)
@@ -384,7 +384,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If a label is unknown, or this process does not know a function that is needed.
+            If a label is unknown, or this process does not have a function that is needed.
         """
         X = self._check_predict_input(X)
         values = self._values(X, node).astype(X.dtype, copy=False)
@@ -422,13 +422,13 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If this process does not know the function of a node.
+            If this process does not have the function of a node.
         """
         X = self._check_predict_input(X)
         known = self._known_nodes()
         if len(known) < len(self.nodes_):
             raise ValueError(
-                "predict_nodes needs the functions of all nodes, but this process knows those of "
+                "predict_nodes needs the functions of all nodes, but this process has those of "
                 f"{self.nodes_[known].tolist()} only."
             )
         values = self._values_of_nodes(X)

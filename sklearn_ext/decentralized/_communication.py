@@ -58,6 +58,6 @@ def cost_report(setup: IntArray, one_round: IntArray, total: IntArray) -> dict[s
 def simulated_cost(
     config: DeKRRConfig, n_features: int, n_outputs: int, n_rounds: int
 ) -> dict[str, Any]:
-    """Count the floats that a network would carry in so many rounds."""
+    """Count the floats that a network would carry in `n_rounds` rounds."""
     setup, one_round = setup_floats(config, n_features, n_outputs), round_floats(config, n_outputs)
     return cost_report(setup, one_round, setup + n_rounds * one_round)

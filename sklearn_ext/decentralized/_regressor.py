@@ -111,7 +111,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     adjacency_ : ndarray of shape (n_nodes, n_nodes)
         Weights of the edges.
     node_coef_ : list of ndarray of shape (D_j,) or (D_j, n_outputs)
-        Coefficients of every node; None for a node that this process does not know.
+        Coefficients of every node; None for a node whose coefficients this process does not have.
     node_frequencies_ : list of ndarray of shape (n_features, D_j)
         Frequencies of every node.
     node_phases_ : list of ndarray of shape (D_j,)
@@ -305,7 +305,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If a label is unknown, or this process does not know a function that is needed.
+            If a label is unknown, or this process does not have a function that is needed.
         """
         X = self._check_predict_input(X)
         values = self._values(X, node).astype(X.dtype, copy=False)
@@ -323,7 +323,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         -------
         ndarray of shape (n_nodes, n_samples) or (n_nodes, n_samples, n_outputs)
             Predictions in the order of `nodes_`; NaN for a node whose function this process does
-            not know.
+            not have.
         """
         X = self._check_predict_input(X)
         values = self._values_of_nodes(X).astype(X.dtype, copy=False)

@@ -40,7 +40,7 @@ class DeKRRResult:
     Attributes
     ----------
     maps : list of FeatureMap or None
-        Maps of all nodes; None for a node that this process does not know.
+        Maps of all nodes; None for a node whose map this process does not have.
     coefs : list of ndarray of shape (D_j, k) or None
         Coefficients of all nodes.
     mean : ndarray of shape (k,)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn import config_context
+from sklearn import clone, config_context
 from sklearn.datasets import load_digits, make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
@@ -14,6 +14,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, scale
+from sklearn.utils._testing import assert_docstring_consistency
 
 from sklearn_ext import DecentralizedRFClassifier, DecentralizedRFKRR, InProcessNetwork
 
@@ -125,14 +126,15 @@ def test_predictions_shift_and_scale_with_the_targets():
 
 
 def test_sparse_and_dense_samples_give_the_same_model():
-    rows = X * (X > 0.5)
-    dense = make(oversampling=3).fit(rows, Y, node=NODE)
-    thin = make(oversampling=3).fit(sparse.csr_array(rows), Y, node=NODE)
-    np.testing.assert_allclose(thin.predict(sparse.csr_array(rows)), dense.predict(rows), rtol=1e-7)
+    samples = X * (X > 0.5)
+    csr = sparse.csr_array(samples)
+    dense = make(oversampling=3).fit(samples, Y, node=NODE)
+    thin = make(oversampling=3).fit(csr, Y, node=NODE)
+    np.testing.assert_allclose(thin.predict(csr), dense.predict(samples), rtol=1e-7)
     for engine in ("torch", "numba"):
-        scaled = make(gamma="scale", engine=engine).fit(rows, Y, node=NODE)
-        again = make(gamma="scale", engine=engine).fit(sparse.csr_array(rows), Y, node=NODE)
-        np.testing.assert_allclose(again.predict(rows), scaled.predict(rows), rtol=1e-7)
+        scaled = make(gamma="scale", engine=engine).fit(samples, Y, node=NODE)
+        again = make(gamma="scale", engine=engine).fit(csr, Y, node=NODE)
+        np.testing.assert_allclose(again.predict(samples), scaled.predict(samples), rtol=1e-7)
 
 
 def test_float32_input_gives_float32_output():
@@ -269,3 +271,37 @@ def test_torch_is_imported_only_where_it_is_used():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_paper_form_gives_the_minimizer_of_its_objective():
+    paper = DecentralizedRFKRR.from_paper(
+        n_components=20, alpha=1e-3, n_nodes=4, tol=1e-9, random_state=0
+    )
+    direct = clone(paper).set_params(solver="direct", damping=0.0)
+    scaled = Y / abs(Y).max()
+    paper.fit(X, scaled)
+    direct.fit(X, scaled)
+    assert paper.consensus_weight_ == direct.consensus_weight_
+    assert paper.consensus_weight_ in paper.consensus_weight_grid
+    assert paper.n_iter_ > 1
+    np.testing.assert_allclose(paper.predict(X), direct.predict(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [DecentralizedRFKRR, DecentralizedRFClassifier])
+def test_parameters_replace_those_of_the_paper_form(estimator):
+    paper = estimator.from_paper(consensus_weight=1.0, n_nodes=3)
+    assert (paper.consensus_weight, paper.n_nodes, paper.damping) == (1.0, 3, 5.0)
+    assert (paper.feature_selection, paper.fit_intercept) == ("energy", False)
+
+
+def test_shared_parameters_are_documented_alike():
+    shared = list(DecentralizedRFKRR().get_params())
+    attributes = ["nodes_", "local_nodes_", "failed_nodes_", "adjacency_", "node_frequencies_"]
+    attributes += ["node_phases_", "gamma_", "consensus_weight_", "consensus_weight_scores_"]
+    attributes += ["consensus_error_", "consensus_curve_", "objective_curve_", "n_floats_sent_"]
+    attributes += ["n_iter_", "n_features_in_", "feature_names_in_"]
+    assert_docstring_consistency(
+        [DecentralizedRFKRR, DecentralizedRFClassifier],
+        include_params=shared,
+        include_attrs=attributes,
+    )

@@ -1,4 +1,4 @@
-"""DeKRR: kernel regression at nodes that keep their rows."""
+"""DeKRR: kernel regression at nodes that keep their samples."""
 
 import numpy as np
 from sklearn.datasets import load_diabetes
@@ -15,7 +15,7 @@ N_CLINICS = 10
 
 
 def run(figure):
-    """Clinics with 30 patients each: every one's model is judged on patients of none."""
+    """Fit ten clinics with 30 patients each, and test their models on new patients."""
     X, y = load_diabetes(return_X_y=True)
     X, X_test, y, y_test = train_test_split(scale(X), scale(y), test_size=142, random_state=0)
     clinic = np.arange(len(X)) % N_CLINICS
@@ -31,15 +31,15 @@ def run(figure):
     grid = {"gamma": [0.001, 0.01, 0.1], "alpha": [0.1, 1, 10]}
     central, seconds = timed(GridSearchCV(KernelRidge(kernel="rbf"), grid).fit, X, y)
     pooled = central.score(X_test, y_test)
-    rows.append(("KernelRidge, all rows in one place", pooled, pooled, seconds))
-    title = "Diabetes: ten clinics of 30 patients, no row leaves its clinic"
+    rows.append(("KernelRidge, all samples in one place", pooled, pooled, seconds))
+    title = "Diabetes: ten clinics of 30 patients, no sample leaves its clinic"
     show(title, ["", "mean R2", "worst clinic", "fit seconds"], rows)
 
     ax = figure.subplots()
     for name, values in scores.items():
         ours = name.startswith("*")
         ax.plot(values, marker="*" if ours else "o", ms=10 if ours else 5, label=name)
-    ax.axhline(pooled, ls=":", color="k", label="all rows in one place")
+    ax.axhline(pooled, ls=":", color="k", label="all samples in one place")
     ax.set(title="DeKRR", xlabel="clinic", ylabel="R2 on new patients")
     ax.legend(frameon=False)
 

@@ -19,7 +19,6 @@ class DeKRREngine(Protocol):
     linear systems are float64.
     """
 
-    name: str
     chunk_elements: int
 
     def asarray(self, x: ArrayLike) -> EngineArray:

@@ -15,7 +15,6 @@ from ._engine import ArrayEngine, Factor, Samples
 class DeKRRNumbaEngine(ArrayEngine):
     """Arithmetic of the decentralized estimators on numpy arrays, in float64."""
 
-    name = "numba"
     chunk_elements = 2**19  # a temporary of this size stays near the second-level cache
 
     def asarray(self, x: ArrayLike) -> FloatArray:

@@ -15,8 +15,6 @@ class DeKRRTorchEngine(ArrayEngine):
     linear systems are always float64, on the CPU where the device has no float64.
     """
 
-    name = "torch"
-
     def __init__(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None):
         self.device = torch.device(device)
         # A GPU needs large temporaries; on a CPU they should stay near the cache.

@@ -193,7 +193,7 @@ def announcement(
     gamma: float | str,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Compute what a node tells the whole network about its samples.
+    """Compute the values that a node announces to the whole network.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def summarize(
     Parameters
     ----------
     announcements : ndarray of shape (J, k + 3)
-        A node that has not been heard from has a row of NaN.
+        The row of a node from which nothing has arrived is NaN.
     gamma : {"median", "scale"} or float
         A name asks for the mean width of the nodes' inputs.
     alpha : float

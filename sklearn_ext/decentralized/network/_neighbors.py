@@ -134,7 +134,7 @@ class NewestInbox:
     """Returns what has arrived: one thread per neighbor stores the newest message.
 
     Waiting with a short timeout is not an alternative: an expired wait closes a connection of gloo
-    for good, and gloo cannot tell whether something has arrived.
+    for good, and gloo cannot be asked whether something has arrived.
     """
 
     PATIENCE = 0.02  # seconds that a round waits for a new message

@@ -50,7 +50,7 @@ def solve_dekrr_over_network(
     Returns
     -------
     DeKRRResult
-        Maps and coefficients of the nodes that this process knows, and the course of the rounds.
+        Maps and coefficients that this process has, and the course of the rounds.
 
     Raises
     ------

@@ -26,7 +26,7 @@ class TorchDistributedNetwork:
         other in every round. Steps are then damped, with a ``damping`` of at least 1.
     timeout : float, default=60.0
         Seconds after which a silent neighbor counts as failed. It must exceed the time that the
-        slowest node needs for its features; a process that dies is noticed immediately.
+        slowest node needs for its features; a process that ends is noticed immediately.
 
     Raises
     ------
