@@ -1,14 +1,16 @@
-"""Imputation guided by labels against other imputers: error, and accuracy of what comes after.
+"""Imputers against each other: error, and accuracy of the classifiers that follow.
 
-A cell is a set, a share of missing training entries and a repetition, named ``set@percent``; the
-sets of the folder ``imputation`` bring their own splits (training, validation, test) and masks.
-Training rows have holes. Test rows are judged complete (A), and with as many holes as the training
-rows (B), drawn with a fixed seed. An imputer is fitted on the training rows and their labels; then
-a support vector machine, tuned on the complete validation rows, logistic regression and a random
-forest are fitted on what it returns. Classifiers that take rows with holes stand for themselves.
+A cell is a data set, a percentage of missing training entries and a repetition, named
+``set@percent``. The data sets of the folder ``imputation`` bring their own splits (training,
+validation, test) and masks. Training samples have missing values. Test samples are evaluated
+complete (A), and with as many missing values as the training samples (B), drawn with a fixed seed.
+An imputer is fitted to the training samples and their labels. Then a support vector machine, tuned
+on the complete validation samples, logistic regression and a random forest are fitted to its
+output. Classifiers that accept missing values are evaluated by themselves.
 
-``python -m benchmarks.imputation RESULT.json`` averages a result of the runner over the sets: means
-by share of missing entries, and accuracy less that of mean imputation, with paired standard errors.
+``python -m benchmarks.imputation RESULT.json`` averages a result of the runner over the data sets:
+means by percentage of missing entries, and accuracy minus that of mean imputation, with paired
+standard errors.
 """
 
 import json
@@ -36,13 +38,13 @@ PUBLISHED_ITERATIONS = 200
 
 
 def load_task(name, split):
-    """Return a cell; splits are repetitions, counted from one."""
+    """Return a cell. Splits are repetitions, numbered from one."""
     name_of_set, percent = name.split("@")
     ratio = int(percent) / 100
     if name_of_set in SHIPPED:
-        X, y, sizes, holes = _drawn_cell(name_of_set, ratio, split)
+        X, y, sizes, missing = _drawn_cell(name_of_set, ratio, split)
     else:
-        X, y, sizes, holes = _stored_cell(name_of_set, ratio, split)
+        X, y, sizes, missing = _stored_cell(name_of_set, ratio, split)
     train, validation = sizes[0], sizes[0] + sizes[1]
     X_test = X[validation:]
     hidden = np.random.RandomState(1000 * split + int(percent)).rand(*X_test.shape) < ratio
@@ -53,8 +55,8 @@ def load_task(name, split):
         "hidden": hidden,
         "random_state": split,
     }
-    rows = np.where(holes, np.nan, X[:train])
-    return Task(name, split, rows, y[:train], X_test, y[validation:], extra=extra)
+    samples = np.where(missing, np.nan, X[:train])
+    return Task(name, split, samples, y[:train], X_test, y[validation:], extra=extra)
 
 
 def _stored_cell(name, ratio, repetition):
@@ -79,23 +81,23 @@ def _drawn_cell(name, ratio, seed):
 
 
 class Imputed(BaseEstimator):
-    """An imputer on training rows; `transform` fills complete and incomplete test rows."""
+    """An imputer of training samples, whose `transform` imputes complete and incomplete ones."""
 
     def __init__(self, imputer):
         self.imputer = imputer
 
     def fit(self, X, y):
         self.imputer_ = clone(self.imputer)
-        self.filled_ = self.imputer_.fit_transform(X, y)
+        self.imputed_ = self.imputer_.fit_transform(X, y)
         return self
 
     def transform(self, X):
-        # Not every library takes rows that are complete already.
+        # Some libraries refuse complete samples.
         return self.imputer_.transform(X) if np.isnan(X).any() else X
 
 
 class Incomplete(BaseEstimator):
-    """A classifier that takes rows with holes; its grid is tuned on the validation rows."""
+    """A classifier that accepts missing values, tuned on the validation samples."""
 
     def __init__(self, classifier, grid=({},), X_validation=None, y_validation=None):
         self.classifier = classifier
@@ -114,7 +116,7 @@ class Incomplete(BaseEstimator):
 
 
 class PublishedAfterTuning(BaseEstimator):
-    """The published solver with (C, gamma) of a machine on mean-imputed rows, as in the paper."""
+    """The two-stage method with (C, gamma) tuned on mean-imputed samples, as in the paper."""
 
     def __init__(self, X_validation, y_validation, **parameters):
         self.X_validation = X_validation
@@ -141,40 +143,40 @@ class PublishedAfterTuning(BaseEstimator):
 
 
 def tuned_machine(X, y, X_validation, y_validation):
-    """Fit a machine, its C and gamma the first best on the validation rows."""
+    """Fit a machine with the first C and gamma that are best on the validation samples."""
     machines = [SVC(C=C, gamma=gamma) for C in GRID for gamma in GRID]
     scores = [machine.fit(X, y).score(X_validation, y_validation) for machine in machines]
     return machines[int(np.argmax(scores))]
 
 
-def nrmse(filled, X, holes):
-    """Root mean squared error at the holes over the standard deviation of their true values."""
-    return np.sqrt(np.mean((filled - X)[holes] ** 2)) / np.std(X[holes])
+def nrmse(imputed, X, missing):
+    """Root mean squared error of imputed entries over the standard deviation of true ones."""
+    return np.sqrt(np.mean((imputed - X)[missing] ** 2)) / np.std(X[missing])
 
 
 def metrics(model, output, task):
-    """Accuracies on complete test rows (A) and with holes (B), and errors of imputation."""
+    """Accuracies on complete (A) and incomplete (B) test samples, and errors of imputation."""
     extra, X_test, y_test = task.extra, task.X_test, task.y_test
-    with_holes = np.where(extra["hidden"], np.nan, X_test)
+    incomplete = np.where(extra["hidden"], np.nan, X_test)
     if isinstance(model, Incomplete):
         classifier = model.classifier_
         return {"own A": classifier.score(X_test, y_test), "own B": classifier.score(
-            with_holes, y_test)}  # fmt: skip
-    filled_test = model.transform(with_holes)
+            incomplete, y_test)}  # fmt: skip
+    imputed_test = model.transform(incomplete)
     classifiers = {
         "SVM": tuned_machine(
-            model.filled_, task.y_train, extra["X_validation"], extra["y_validation"]
+            model.imputed_, task.y_train, extra["X_validation"], extra["y_validation"]
         ),
         "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         "forest": RandomForestClassifier(random_state=extra["random_state"]),
     }
     out = {}
     for name, classifier in classifiers.items():
-        classifier.fit(model.filled_, task.y_train)
+        classifier.fit(model.imputed_, task.y_train)
         out[f"{name} A"] = classifier.score(X_test, y_test)
-        out[f"{name} B"] = classifier.score(filled_test, y_test)
-    out["NRMSE train"] = nrmse(model.filled_, extra["complete"], np.isnan(task.X_train))
-    out["NRMSE test"] = nrmse(filled_test, X_test, extra["hidden"])
+        out[f"{name} B"] = classifier.score(imputed_test, y_test)
+    out["NRMSE train"] = nrmse(model.imputed_, extra["complete"], np.isnan(task.X_train))
+    out["NRMSE test"] = nrmse(imputed_test, X_test, extra["hidden"])
     return out
 
 
@@ -189,8 +191,8 @@ def ours(**parameters):
 
 def published(**parameters):
     def build(task, seed, n_threads):
-        rows = task.extra["X_validation"], task.extra["y_validation"]
-        return Imputed(PublishedAfterTuning(*rows, random_state=seed, **parameters))
+        validation = task.extra["X_validation"], task.extra["y_validation"]
+        return Imputed(PublishedAfterTuning(*validation, random_state=seed, **parameters))
 
     return build
 
@@ -252,7 +254,7 @@ def hist_gradient_boosting(task, seed, n_threads):
 
 
 def average(rows):
-    """Average cells by share of missing entries and contender.
+    """Average cells by percentage of missing entries and contender.
 
     Parameters
     ----------
@@ -262,8 +264,8 @@ def average(rows):
     Returns
     -------
     dict of (percent, contender) to dict
-        Mean of each metric, ``(mean, standard error)`` of the accuracies' differences to mean
-        imputation on the same cells, and the median of the fit's seconds.
+        Mean of each metric, ``(mean, standard error)`` of the differences of accuracies to those of
+        mean imputation on the same cells, and median seconds of a fit.
     """
     cells = {}
     for row in rows:
@@ -278,7 +280,7 @@ def average(rows):
             for name in next(iter(found.values()))["metrics"]
         }
         for name in [name for name in entry if name[-2:] in (" A", " B")]:
-            # A classifier of its own is held against the machine on mean-imputed rows.
+            # Classifiers without imputer are compared to the machine on mean-imputed samples.
             against = name.replace("own", "SVM")
             reference = cells.get((percent, REFERENCE), {})
             gains = [
@@ -296,7 +298,7 @@ def average(rows):
 
 
 def text(averages):
-    """Lay the averages out as text, one block a share of missing entries."""
+    """Format the averages as text, with one block per percentage of missing entries."""
     lines = []
     accuracies = [f"{name} {rows}" for name in ("SVM", "logistic", "forest") for rows in "AB"]
     for percent in sorted({percent for percent, _ in averages}):
@@ -343,12 +345,12 @@ BENCHMARK = Benchmark(
     },
     metrics=metrics,
     notes=(
-        "A: complete test rows; B: test rows with as many holes as the training rows",
+        "A: complete test samples; B: test samples with as many missing values as in training",
         f"published: {PUBLISHED_ITERATIONS} iterations of stage I; (C, gamma) of the machine on "
-        "mean-imputed rows; its completion of test rows is not in the paper",
-        "own: the classifier's own accuracy; other accuracies are those of models fitted on the "
-        "imputed rows",
-        "miceforest is not among the peers: it does not run with LightGBM 4.7",
+        "mean-imputed samples; its completion of test samples is not in the paper",
+        "own: accuracy of a classifier that accepts missing values; other accuracies are those of "
+        "models fitted to the imputed samples",
+        "miceforest is left out because it does not run with LightGBM 4.7",
     ),
 )
 

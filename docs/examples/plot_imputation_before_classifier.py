@@ -1,20 +1,20 @@
 r"""
-==========================================
-Holes in a table, labels at hand
-==========================================
+===============================================
+Impute missing values before you train a model
+===============================================
 
-A classifier is to be trained on rows with holes. Which imputer stands before it?
+You want to train a classifier on samples with missing values. Which imputer should come first?
 :class:`~sklearn_ext.SupervisedKernelImputer` fits a joint Gaussian model of features and labels.
-This example removes 10 to 80 % of the entries of a table and compares the errors of imputation and
-the accuracy of the classifier behind it.
+This example removes 10 to 80 % of the entries of a table. It compares the errors of several
+imputers and the accuracy of the classifier that follows.
 """
 
 # %%
 # The table
 # ---------
 #
-# Chemical analyses of 178 wines of three cultivars. Entries are removed completely at random, from
-# training and test rows alike.
+# The data are chemical analyses of 178 wines of three cultivars. We remove entries completely at
+# random, from training and test samples alike.
 
 import warnings
 
@@ -38,15 +38,15 @@ X = (table.data - table.data.mean()) / table.data.std(ddof=0)
 y = table.target
 
 
-def with_holes(share):
-    holes = np.random.RandomState(0).rand(*X.shape) < share
-    return X.mask(holes), holes
+def remove_entries(fraction):
+    missing = np.random.RandomState(0).rand(*X.shape) < fraction
+    return X.mask(missing), missing
 
 
 imputers = {
     "joint Gaussian": SupervisedKernelImputer(random_state=0),
     "column means": SimpleImputer(),
-    "nearest neighbours": KNNImputer(),
+    "nearest neighbors": KNNImputer(),
     "iterative": IterativeImputer(random_state=0),
 }
 
@@ -54,25 +54,25 @@ imputers = {
 # The idea, in two features
 # -------------------------
 #
-# Half of the flavanoids are missing. A bar is a filled value, a dot a complete row, a colour a
-# cultivar. The column mean is one value for all. The other feature moves it along a line. The
-# label, known for training rows, gives each cultivar a line of its own.
+# Half of the flavanoid values are missing. Bars are imputed values, dots are complete samples, and
+# colors are cultivars. The column mean is one value for all samples. The other feature moves it
+# along a line. The label, known for training samples, gives each cultivar its own line.
 
 rng = np.random.RandomState(0)
 pair = X[["total_phenols", "flavanoids"]].to_numpy()
 lost = rng.rand(len(pair)) < 0.5
-with_lost = pair.copy()
-with_lost[lost, 1] = np.nan
+incomplete = pair.copy()
+incomplete[lost, 1] = np.nan
 joint = SupervisedKernelImputer(residual_smoothing=False, random_state=0)
-fills = {"column mean": SimpleImputer().fit_transform(with_lost)}
-labelled = joint.fit_transform(with_lost, y)
-fills |= {"the other feature": joint.transform(with_lost), "and the label": labelled}
+results = {"column mean": SimpleImputer().fit_transform(incomplete)}
+with_label = joint.fit_transform(incomplete, y)
+results |= {"the other feature": joint.transform(incomplete), "and the label": with_label}
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
-for ax, (name, filled) in zip(axes, fills.items(), strict=True):
+for ax, (name, imputed) in zip(axes, results.items(), strict=True):
     ax.scatter(*pair[~lost].T, c=y[~lost], cmap="tab10", vmax=9, s=8, alpha=0.4)
-    ax.scatter(*filled[lost].T, c=y[lost], cmap="tab10", vmax=9, s=30, marker="_")
-    error = np.sqrt(np.mean((filled - pair)[lost, 1] ** 2))
+    ax.scatter(*imputed[lost].T, c=y[lost], cmap="tab10", vmax=9, s=30, marker="_")
+    error = np.sqrt(np.mean((imputed - pair)[lost, 1] ** 2))
     ax.set(title=f"{name}: error {error:.2f}", xlabel="total phenols")
 axes[0].set_ylabel("flavanoids")
 plt.show()
@@ -81,49 +81,50 @@ plt.show()
 # Error and accuracy
 # ------------------
 #
-# Training rows are filled by ``fit_transform(X, y)``, so labels help; the test rows of a fold are
-# filled by ``transform``, which never sees labels. The last classifier,
-# :class:`~sklearn_ext.SupervisedKernelClassifier`, needs no imputer: it takes rows with holes.
+# ``fit_transform(X, y)`` imputes the training samples, so labels help. ``transform`` imputes the
+# test samples of a fold, without labels. The last classifier,
+# :class:`~sklearn_ext.SupervisedKernelClassifier`, needs no imputer, because it accepts missing
+# values.
 
-shares = [0.1, 0.3, 0.5, 0.65, 0.8]
+fractions = [0.1, 0.3, 0.5, 0.65, 0.8]
 errors = {name: [] for name in imputers}
 accuracies = {name: [] for name in [*imputers, "no imputer: expected kernel"]}
 folds = StratifiedKFold(5, shuffle=True, random_state=0)
-for share in shares:
-    rows, holes = with_holes(share)
+for fraction in fractions:
+    samples, missing = remove_entries(fraction)
     models = {
         name: make_pipeline(imputer, StandardScaler(), SVC()) for name, imputer in imputers.items()
     }
     models["no imputer: expected kernel"] = SupervisedKernelClassifier(random_state=0)
     for name, imputer in imputers.items():
-        filled = np.asarray(imputer.fit_transform(rows, y))
-        errors[name].append(np.sqrt(np.mean((filled - X.to_numpy())[holes] ** 2)))
+        imputed = np.asarray(imputer.fit_transform(samples, y))
+        errors[name].append(np.sqrt(np.mean((imputed - X.to_numpy())[missing] ** 2)))
     for name, model in models.items():
-        accuracies[name].append(cross_val_score(model, rows, y, cv=folds).mean())
+        accuracies[name].append(cross_val_score(model, samples, y, cv=folds).mean())
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for k, name in enumerate(accuracies):
     style = {"color": f"C{k}", "marker": "*" if name == "joint Gaussian" else "o"}
     if name in errors:
-        left.plot(shares, errors[name], **style)
-    right.plot(shares, accuracies[name], label=name, **style)
-left.set(xlabel="share of missing entries", ylabel="error (1: standard deviation)")
-right.set(xlabel="share of missing entries", ylabel="accuracy, 5 folds")
+        left.plot(fractions, errors[name], **style)
+    right.plot(fractions, accuracies[name], label=name, **style)
+left.set(xlabel="fraction of missing entries", ylabel="error (1: standard deviation)")
+right.set(xlabel="fraction of missing entries", ylabel="accuracy, 5 folds")
 figure.legend(loc="outside upper center", ncols=3, frameon=False)
 plt.show()
 
 # %%
-# The errors differ clearly, above all from half missing up. The accuracies differ less: most
-# classifiers forgive an imputer much. A smaller error is a reason to choose an imputer where the
-# values themselves matter.
+# The errors differ clearly, above all if half of the entries are missing or more. The accuracies
+# differ less, because most classifiers tolerate poor imputations. A smaller error is a reason to
+# choose an imputer if the values themselves matter.
 
 # %%
 # Feature by feature
 # ------------------
 #
-# :class:`~sklearn_ext.ImputationDisplay` hides entries that are known and plots what comes back,
-# with 95 % of the posterior. Well predicted features lie along the diagonal with short bars; for
-# others the bars say that the imputer knows that it does not know.
+# :class:`~sklearn_ext.ImputationDisplay` hides known entries and plots their imputed values, with
+# bars that span 95 % of the posterior. Features that are predicted well lie along the diagonal and
+# have short bars. The bars of other features are long, as they should be.
 
 ImputationDisplay.from_estimator(
     imputers["joint Gaussian"], X, y, missing_fraction=0.3, features=range(8), random_state=0

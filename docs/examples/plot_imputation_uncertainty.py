@@ -1,19 +1,19 @@
 r"""
-====================================================
-Multiple imputation: what a filled table hides
-====================================================
+===================================================
+Multiple imputation: account for the missing values
+===================================================
 
-A filled table looks as if nothing had been missing. Whatever is computed from it is then too
-certain. :class:`~sklearn_ext.SupervisedKernelImputer` knows the posterior of every hole: it returns
-standard deviations, and it draws. Analysing several draws and combining the results gives back the
-uncertainty that the holes have caused.
+An imputed table looks as if nothing had been missing, so results computed from it are too certain.
+:class:`~sklearn_ext.SupervisedKernelImputer` has a posterior for each missing value. It returns
+standard deviations, and it draws from the posterior. If you analyze several draws and combine the
+results, they include the uncertainty from the missing values.
 """
 
 # %%
 # Draws from one fitted model
 # ---------------------------
 #
-# 442 patients with ten measurements; 40 % of the entries are removed.
+# The data are three measurements of 442 patients. We remove 40 % of the entries.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,27 +25,27 @@ from sklearn_ext import SupervisedKernelImputer
 X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
 X, y = X[["bmi", "bp", "s5"]], (y - y.mean()) / y.std()
 X = (X - X.mean()) / X.std()
-holes = np.random.RandomState(0).rand(*X.shape) < 0.4
-rows = X.mask(holes)
+missing = np.random.RandomState(0).rand(*X.shape) < 0.4
+samples = X.mask(missing)
 
 imputer = SupervisedKernelImputer(residual_smoothing=False, clip=False, random_state=0)
-imputer.fit(rows, y)
-mean, std = imputer.transform(rows, return_std=True)
-inside = np.abs(mean - X.to_numpy())[holes] < 1.96 * std[holes]
+imputer.fit(samples, y)
+mean, std = imputer.transform(samples, return_std=True)
+inside = np.abs(mean - X.to_numpy())[missing] < 1.96 * std[missing]
 print(f"true values within 1.96 standard deviations: {inside.mean():.1%}")
 
 # %%
-# Means are less spread than true values, since a mean is a cautious guess. Draws have the right
-# spread. One fitted model gives as many as one likes: ``random_state`` numbers them.
+# Posterior means vary less than true values. Draws have the right spread. One fitted model gives
+# any number of draws, and ``random_state`` selects one of them.
 
 imputer.set_params(sample_posterior=True)
-draw = imputer.set_params(random_state=1).transform(rows)
+draw = imputer.set_params(random_state=1).transform(samples)
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 bins = np.linspace(-3, 3, 25)
 for values, label in (
-    (X.to_numpy()[holes], "true values"),
-    (mean[holes], "posterior means"),
-    (draw[holes], "one draw"),
+    (X.to_numpy()[missing], "true values"),
+    (mean[missing], "posterior means"),
+    (draw[missing], "one draw"),
 ):
     ax.hist(values, bins, histtype="step", density=True, linewidth=1.5, label=label)
 ax.set_xlabel("value of a removed entry")
@@ -56,14 +56,14 @@ plt.show()
 # A regression on many draws
 # --------------------------
 #
-# How does the progression of the disease depend on the three measurements? The target has to take
-# part in the imputation, else its dependence is watered down: training rows are completed by
-# ``fit_transform(X, y)``. Results of the draws are combined by Rubin's rules: the variance of a
-# coefficient is its mean variance within draws plus the variance between them.
+# How does the progression of the disease depend on the three measurements? The target has to enter
+# the imputation, because the estimated dependence is too weak otherwise. We therefore impute by
+# ``fit_transform(X, y)``. Rubin's rules combine the results of the draws: the variance of a
+# coefficient is its mean variance within draws plus the variance between draws.
 
 
 def regression(features, target):
-    """Coefficients and their squared standard errors."""
+    """Return the coefficients and their squared standard errors."""
     features = np.asarray(features)
     model = LinearRegression().fit(features, target)
     residual = target - model.predict(features)
@@ -74,7 +74,7 @@ def regression(features, target):
 
 def draws(n):
     for seed in range(n):
-        drawn = imputer.set_params(random_state=seed).fit_transform(rows, y)
+        drawn = imputer.set_params(random_state=seed).fit_transform(samples, y)
         yield regression(drawn, y)
 
 
@@ -82,11 +82,11 @@ n_draws = 20
 coefs, variances = map(np.array, zip(*draws(n_draws), strict=True))
 between = coefs.var(axis=0, ddof=1)
 pooled = coefs.mean(axis=0), variances.mean(axis=0) + (1 + 1 / n_draws) * between
-complete = rows.notna().all(axis=1)
+complete = samples.notna().all(axis=1)
 results = {
     "complete table": regression(X, y),
-    "complete rows only": regression(rows[complete], y[complete]),
-    "column means": regression(rows.fillna(rows.mean()), y),
+    "complete samples only": regression(samples[complete], y[complete]),
+    "column means": regression(samples.fillna(samples.mean()), y),
     f"{n_draws} draws, combined": pooled,
 }
 
@@ -102,7 +102,7 @@ figure.legend(loc="outside upper center", ncols=2, frameon=False)
 plt.show()
 
 # %%
-# The combined intervals are wider than those of the complete table, as they should be: entries are
-# missing. They are narrower than those of the complete rows, a fifth of the table. Mean and
-# covariance of the model are held fixed between draws, so with few rows the intervals are still a
-# little too narrow.
+# The combined intervals are wider than those of the complete table, as they should be, because
+# entries are missing. They are narrower than those of the complete samples, which are a fifth of
+# the table. The draws treat the fitted mean and covariance as exact, so with few samples the
+# intervals are still slightly too narrow.

@@ -36,7 +36,7 @@ class LabelColumns(NamedTuple):
         return LabelColumns(self.values[indices], self.classes, self.codes[indices])
 
     def signs(self) -> FloatArray:
-        """Return one column of +1 and -1 per class, one in all for two classes; 0 if missing."""
+        """Return a column of +1, -1 and 0 (missing) per class, or a single one for two classes."""
         if self.classes is None:
             raise ValueError("Only class labels have signs.")
         known = self.codes >= 0
@@ -62,7 +62,7 @@ def encode_labels(y: ArrayLike | None, n_samples: int, target_type: str = "auto"
     Raises
     ------
     ValueError
-        If y has another length than X, is infinite, or is not numeric although it has targets.
+        If y has another length than X, or has targets that are infinite or not numeric.
     """
     if y is None:
         return _no_columns(n_samples)

@@ -53,7 +53,7 @@ class KernelMachine(NamedTuple):
     landmarks : ndarray of shape (m, d)
         Conditional means of the landmarks, in units of the features' ranges.
     variances : ndarray of shape (m, d)
-        Their conditional variances.
+        Conditional variances of the landmarks, in squared units.
     dual_coef : ndarray of shape (m, c)
         Signed dual coefficients.
     intercept : ndarray of shape (c,)
@@ -98,7 +98,7 @@ def expected_gaussian_kernel(
     gamma : float
         Coefficient of squared distances.
     engine : GaussianEngine, default=None
-        What does the arithmetic. None is the numba engine.
+        Engine of the arithmetic. None is the numba engine.
 
     Returns
     -------

@@ -79,8 +79,8 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Features whose values, coded as numbers, are categories: a mask, indices or feature names.
 
     engine : {"auto", "numba", "torch"}, default="auto"
-        What does the arithmetic of the Gaussian model and of its kernels. "auto" is numba on the
-        CPU and torch on other devices.
+        Library that computes the Gaussian model and its kernels. "auto" is numba on the CPU and
+        torch on other devices.
 
     device : str, torch.device or None, default=None
         Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None is the

@@ -56,9 +56,10 @@ class SupervisedKernelImputer(_BaseImputer):
 
     The default solver fits mean and covariance of features and labels together by expectation
     maximization. Covariances are shrunk by a fraction that is chosen by hiding observed entries. A
-    missing value becomes its conditional mean given the observed entries of its sample. Where this
-    predicts hidden entries better, smoothed residuals of similar samples are added. Labels are used
-    in `fit` only. `transform` neither takes nor needs them, so test labels cannot leak.
+    missing value becomes its conditional mean given the observed entries of its sample. Smoothed
+    residuals of similar samples are added if this predicts hidden entries better. Labels are used
+    in `fit` and `fit_transform`. `transform` neither takes nor needs them, so test labels cannot
+    leak.
 
     ``solver="two_stage"`` is the method of the paper [1]_: learn a kernel that separates the
     classes, then find values whose Gaussian kernel is the learned one. :meth:`from_paper` sets it
@@ -150,8 +151,8 @@ class SupervisedKernelImputer(_BaseImputer):
         Whether to append a :class:`~sklearn.impute.MissingIndicator`.
 
     engine : {"auto", "numba", "torch"}, default="auto"
-        What does the arithmetic of the Gaussian model and of its kernels. "auto" is numba on the
-        CPU and torch on other devices.
+        Library that computes the Gaussian model and its kernels. "auto" is numba on the CPU and
+        torch on other devices.
 
     device : str, torch.device or None, default=None
         Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None is the
@@ -239,8 +240,8 @@ class SupervisedKernelImputer(_BaseImputer):
     its standard deviation, and ``sample_posterior=True`` draws from it. Both treat the fitted mean
     and covariance as exact.
 
-    A missing value of a categorical feature gets the category with the largest posterior mean. In
-    all other features, imputed values may be fractional.
+    The imputed value of a categorical feature is the category with the largest posterior mean.
+    Imputed values of other features may be fractional, even if all observed values are integers.
 
     An iteration costs :math:`O(\sum_i \min(m_i^3, o_i^3 + d^2 o_i))` for samples with m missing and
     o observed entries; samples with the same pattern of missing values share it. Covariances are
@@ -540,7 +541,8 @@ class SupervisedKernelImputer(_BaseImputer):
         Raises
         ------
         ValueError
-            If X has other features than in `fit`, or if the solver has no standard deviations.
+            If the features of X are not those of `fit`, or if the solver has no standard
+            deviations.
         """
         check_is_fitted(self)
         if return_std:

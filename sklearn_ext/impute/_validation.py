@@ -27,7 +27,11 @@ def categorical_mask(
     ----------
     categorical_features : array-like of bool, int or str, or None
     n_features : int
-    names : ndarray of str, or None
+    names : ndarray of str or None
+
+    Returns
+    -------
+    bool ndarray of shape (n_features,)
 
     Raises
     ------
@@ -70,6 +74,11 @@ def clip_limits(
     ----------
     clip : bool or tuple of two floats or array-likes
     feature_range : ndarray of shape (2, n_features)
+        Limits for ``clip=True``.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n_features,)
 
     Raises
     ------
@@ -107,8 +116,8 @@ def check_two_stage_data(
     Raises
     ------
     ValueError
-        If there are too many samples, if posterior draws are asked for, or if ``center="observed"``
-        has labels of other than two classes.
+        If there are too many samples, if posterior draws are requested, or if labels of two classes
+        are required but not given.
     """
     if n_samples > MAX_SAMPLES:
         raise ValueError(

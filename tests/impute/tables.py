@@ -45,11 +45,11 @@ def correlated(n, d, seed, ratio=0.4):
     """Gaussian samples with missing values; some are complete, some equal, some empty."""
     rng = np.random.RandomState(seed)
     X = rng.randn(n, d) @ rng.randn(d, d) + rng.randn(d)
-    rows, _ = with_missing(X, ratio, seed + 1)
-    rows[:3] = X[:3]
-    rows[3:6] = rows[6]
-    rows[6:8] = np.nan
-    return rows
+    samples, _ = with_missing(X, ratio, seed + 1)
+    samples[:3] = X[:3]
+    samples[3:6] = samples[6]
+    samples[6:8] = np.nan
+    return samples
 
 
 def covariance(d, seed):

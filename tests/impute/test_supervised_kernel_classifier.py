@@ -50,7 +50,7 @@ def test_a_sample_alone_is_scored_as_in_a_batch():
     X, y, X_test, _ = split(load_wine, 0.4)
     classifier = SupervisedKernelClassifier(random_state=0).fit(X, y)
     batch = classifier.decision_function(X_test)
-    alone = np.vstack([classifier.decision_function(row[None]) for row in X_test])
+    alone = np.vstack([classifier.decision_function(x[None]) for x in X_test])
     np.testing.assert_allclose(alone, batch, atol=1e-10)
 
 

@@ -54,10 +54,10 @@ def test_errors_are_as_expected_and_below_scikit_learn(name, ratio):
     X, y = scaled(name)
     errors = []
     for seed in range(4):
-        rows, missing = with_missing(X, ratio, seed)
+        samples, missing = with_missing(X, ratio, seed)
         errors.append(
             [
-                nrmse(SupervisedKernelImputer(random_state=0).fit_transform(rows, t), X, missing)
+                nrmse(SupervisedKernelImputer(random_state=0).fit_transform(samples, t), X, missing)
                 for t in (None, y, half_known(y, seed))
             ]
         )
@@ -72,10 +72,10 @@ def test_observed_entries_stay_bit_identical(wine):
     X, y, missing = wine
     X[0, np.flatnonzero(~missing[0])[0]] = -0.0
     for dtype in (np.float64, np.float32):
-        rows = X.astype(dtype)
-        imputed = SupervisedKernelImputer(random_state=0).fit_transform(rows, y)
+        samples = X.astype(dtype)
+        imputed = SupervisedKernelImputer(random_state=0).fit_transform(samples, y)
         assert imputed.dtype == dtype
-        assert imputed[~missing].tobytes() == rows[~missing].tobytes()
+        assert imputed[~missing].tobytes() == samples[~missing].tobytes()
         assert np.isfinite(imputed).all()
 
 
@@ -110,7 +110,7 @@ def test_a_sample_alone_is_imputed_as_in_a_batch(wine):
     X, y, _ = wine
     imputer = SupervisedKernelImputer(random_state=0).fit(X[:100], y[:100])
     batch = imputer.transform(X[100:])
-    alone = np.vstack([imputer.transform(row[None]) for row in X[100:]])
+    alone = np.vstack([imputer.transform(x[None]) for x in X[100:]])
     np.testing.assert_allclose(alone, batch, rtol=1e-10)
 
 
@@ -199,9 +199,9 @@ def test_moments_are_in_the_units_of_the_data():
 def test_standard_deviations_match_the_errors():
     rng = np.random.RandomState(0)
     X = rng.randn(3000, 5) @ rng.randn(5, 5)
-    rows, missing = with_missing(X, 0.4, 1)
-    imputer = SupervisedKernelImputer(random_state=0).fit(rows[:2000])
-    imputed, std = imputer.transform(rows[2000:], return_std=True)
+    samples, missing = with_missing(X, 0.4, 1)
+    imputer = SupervisedKernelImputer(random_state=0).fit(samples[:2000])
+    imputed, std = imputer.transform(samples[2000:], return_std=True)
     missing, truth = missing[2000:], X[2000:]
     np.testing.assert_array_equal(std[~missing], 0.0)
     z = (imputed - truth)[missing] / std[missing]
@@ -240,8 +240,8 @@ def test_imputed_categories_are_known_categories():
     kind = rng.randint(3, size=400)
     codes = np.array([2.0, 5.0, 11.0])[kind]
     X = np.column_stack((codes, kind + 0.2 * rng.randn(400), (kind == 1) + 0.2 * rng.randn(400)))
-    rows, missing = with_missing(X, 0.3, 0)
-    frame = pd.DataFrame(rows, columns=["kind", "a", "b"])
+    samples, missing = with_missing(X, 0.3, 0)
+    frame = pd.DataFrame(samples, columns=["kind", "a", "b"])
     given = (["kind"], [0], [True, False, False], [-3])
     results = []
     for features in given:

@@ -18,31 +18,33 @@ MISSING = (0.2, 0.5, 0.8)
 
 
 def run(figure):
-    """Tumours: rows with holes, filled by several imputers, then classified."""
+    """Impute missing values of tumor data by several imputers, then classify the samples."""
     X, y = load_breast_cancer(return_X_y=True)
     X = StandardScaler().fit_transform(X)
     imputers = {
         "* joint Gaussian": SupervisedKernelImputer(random_state=0),
         "column means": SimpleImputer(),
-        "5 nearest neighbours": KNNImputer(),
+        "5 nearest neighbors": KNNImputer(),
         "iterative, Bayesian ridge": IterativeImputer(random_state=0),
     }
     errors = {}
-    for share in MISSING:
-        holes = np.random.RandomState(0).rand(*X.shape) < share
-        with_holes = np.where(holes, np.nan, X)
+    for fraction in MISSING:
+        missing = np.random.RandomState(0).rand(*X.shape) < fraction
+        incomplete = np.where(missing, np.nan, X)
         rows = []
         for name, imputer in imputers.items():
-            filled, seconds = timed(imputer.fit_transform, with_holes, y)
-            error = root_mean_squared_error(X[holes], filled[holes])
-            accuracy = cross_val_score(make_pipeline(imputer, SVC()), with_holes, y).mean()
+            imputed, seconds = timed(imputer.fit_transform, incomplete, y)
+            error = root_mean_squared_error(X[missing], imputed[missing])
+            accuracy = cross_val_score(make_pipeline(imputer, SVC()), incomplete, y).mean()
             errors.setdefault(name, []).append(error)
             rows.append((name, error, accuracy, seconds))
-        title = f"Tumours: 30 features of 569 rows, {share:.0%} of the entries missing in all rows"
+        title = f"Tumors: 569 samples of 30 features, {fraction:.0%} of all entries missing"
         show(title, ["", "error / std. deviation", "SVM accuracy, 5 folds", "fit seconds"], rows)
     ax = figure.subplots()
     for name, values in errors.items():
         ours = name.startswith("*")
         ax.plot(MISSING, values, marker="*" if ours else "o", ms=10 if ours else 5, label=name)
-    ax.set(xlabel="share of missing entries", ylabel="error / standard deviation", ylim=(0, None))
+    ax.set(
+        xlabel="fraction of missing entries", ylabel="error / standard deviation", ylim=(0, None)
+    )
     ax.legend(frameon=False)

@@ -7,9 +7,9 @@ either from the covariance S or from the precision :math:`P = S^{-1}`,
     z_m = \mu_m + S_{mo} S_{oo}^{-1} (x_o - \mu_o) = \mu_m - C P_{mo} (x_o - \mu_o), \qquad
     C = S_{mm} - S_{mo} S_{oo}^{-1} S_{om} = P_{mm}^{-1}.
 
-The first form factorizes a matrix of the size of o, the second one a matrix of the size of m. Each
-pattern of missing values uses the cheaper form. Patterns are cut into blocks that do not depend on
-the number of threads, and blocks are summed in order, so results do not depend on it either.
+The first form factorizes a matrix of the size of o, the second form a matrix of the size of m. Each
+pattern of missing values uses the cheaper form. Patterns are divided into blocks that do not depend
+on the number of threads. Blocks are summed in order, so results do not depend on it either.
 """
 
 import math
@@ -51,7 +51,10 @@ class ConditionalGaussian(NamedTuple):
 
 
 class PatternTable(NamedTuple):
-    """Samples grouped by pattern; missing values of ``Z`` are 0, blocks are ranges of patterns."""
+    """Samples grouped by pattern.
+
+    Missing values of ``Z`` are 0. Each block is a range of patterns.
+    """
 
     Z: FloatArray
     patterns: MissingPatterns
@@ -59,7 +62,7 @@ class PatternTable(NamedTuple):
 
 
 def pattern_table(X: FloatArray) -> PatternTable:
-    """Group samples, whose missing values are NaN, into patterns and blocks of like cost."""
+    """Group samples, whose missing values are NaN, into patterns and blocks of similar cost."""
     observed = ~np.isnan(X)
     patterns = group_samples(observed)
     n_columns = X.shape[1]
@@ -157,7 +160,7 @@ def leave_one_out(table: PatternTable, mean: FloatArray, cov: FloatArray) -> Flo
 def run_in_threads(
     task: Callable[[Item], Result], items: Sequence[Item], n_jobs: int | None
 ) -> Iterable[Result]:
-    """Apply a task to items in order, in threads if there is more than one of both."""
+    """Apply a task to items, and return results in order; `n_jobs` has joblib's meaning."""
     if len(items) < 2 or effective_n_jobs(n_jobs) == 1:
         return [task(item) for item in items]
     results: list[Result] = Parallel(n_jobs=n_jobs, prefer="threads")(

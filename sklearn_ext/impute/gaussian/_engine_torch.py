@@ -76,8 +76,7 @@ class GaussianTorchEngine:
         for chunk in table.chunks:
             _, C, rest = _condition(chunk, mu, S)
             L = torch.linalg.cholesky(C + torch.diag_embed((~chunk.missing[:, 0]).to(C.dtype)))
-            # The missing value number k of a pattern is in the column where the count reaches
-            # k + 1.
+            # Missing value k of a pattern is in the column where the running count reaches k + 1.
             number = (chunk.missing[:, 0].cumsum(dim=1) - 1).clamp_min(0)
             e = E[chunk.indices].gather(2, number[:, None, :].expand_as(rest))
             e = torch.where(chunk.missing, e, 0.0)

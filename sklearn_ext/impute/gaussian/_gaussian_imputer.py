@@ -188,7 +188,7 @@ def fit_gaussian_imputer(
     units : ndarray of shape (d,), default=None
         Range of each feature, the unit of distances between samples. None takes the observed range.
     engine : GaussianEngine, default=None
-        What does the arithmetic. None is the numba engine.
+        Engine of the arithmetic. None is the numba engine.
 
     Returns
     -------

@@ -25,7 +25,7 @@ from ...utils._typing import FloatArray
 
 _ROUNDS = 3
 
-# From a kernel (n, n) to signed dual coefficients (n, c) and intercepts (c,).
+# Maps a kernel (n, n) to signed dual coefficients (n, c) and intercepts (c,).
 DualSolver: TypeAlias = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 

@@ -7,8 +7,8 @@ The primal machine is for many samples and few features. Its objective
 
 is piecewise quadratic, so Newton's method ends after finitely many steps. Each step solves the
 least squares problem of the samples inside the margin. Few samples cross the margin from step to
-step, so the Gram matrix is updated by these instead of being summed anew, and the features are not
-copied.
+step, so the Gram matrix is updated by these samples instead of recomputed, and the features are
+not copied.
 """
 
 import numpy as np
@@ -29,8 +29,8 @@ def svm_duals(
     ----------
     K : ndarray of shape (n, n)
     signs : ndarray of shape (n, c)
-        Targets +1 and -1. Samples whose signs are 0 have no label and get no weight. A column with
-        one sign only, as of a rare class, gets the constant machine with this sign.
+        Targets +1 and -1. Samples whose signs are 0 have no label and get no weight. If a column
+        has one sign only, which can happen for a rare class, its machine is constant.
     C : float
     tol : float
 

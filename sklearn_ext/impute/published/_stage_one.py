@@ -15,7 +15,8 @@ bounds on :math:`K_D`, and a positive semidefinite product. The gradients in :ma
     -\tfrac12 A \circ K_o \circ K_D, \qquad
     1 - y \circ (K (y \circ \alpha)),
 
-with :math:`K = K_o \circ K_D \circ E`.
+where :math:`K = K_o \circ K_D \circ E`.
+
 The iteration follows the authors' program step by step: three Adam steps, each followed by its
 projection.
 

@@ -202,7 +202,7 @@ def fit_centered_two_stage_imputer(
     solve : callable or None
         Maps a kernel to dual coefficients and intercepts. None, without labels, corrects nothing.
     config : TwoStageConfig
-        Of which ``gamma`` and ``kappa`` are used.
+        Settings. Only ``gamma`` and ``kappa`` are used.
 
     Returns
     -------

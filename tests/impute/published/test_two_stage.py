@@ -58,10 +58,10 @@ def test_stage_two_matches_the_program(n_iter, n_sweeps, root_stress, error):
     cell = load_cell(0.6)
     missing = np.isnan(cell.X)
     T = target_sqdist(stage_one(cell, n_iter).kernel, 1.0)
-    rows, sweeps, root = fit_by_adam(cell.X, missing, T)
+    samples, sweeps, root = fit_by_adam(cell.X, missing, T)
     assert sweeps - 1 == n_sweeps  # the program does not count the last sweep
     assert root == pytest.approx(root_stress, abs=1e-3)
-    assert nrmse(rows, cell.complete, missing) == pytest.approx(error, abs=1e-3)
+    assert nrmse(samples, cell.complete, missing) == pytest.approx(error, abs=1e-3)
 
 
 @pytest.mark.slow
@@ -82,8 +82,8 @@ def test_stage_two_recovers_samples_from_their_true_kernel():
     missing = np.isnan(cell.X)
     T = target_sqdist(rbf_kernel(cell.complete, gamma=1.0), 1.0)
     W = 1.0 - np.eye(len(T))
-    rows = fit_by_lbfgs(np.where(missing, 0.5, cell.X), missing, T, W)
-    assert nrmse(rows, cell.complete, missing) < 0.01
+    samples = fit_by_lbfgs(np.where(missing, 0.5, cell.X), missing, T, W)
+    assert nrmse(samples, cell.complete, missing) < 0.01
 
 
 @pytest.mark.parametrize(("with_labels", "error"), [(False, 0.8534), (True, 0.8281)])
@@ -139,22 +139,22 @@ def test_new_samples_are_completed_by_their_distances():
     t = np.linspace(0.0, 1.0, 40)
     X = np.column_stack((t, 3.0 * t, 1.0 - t, 2.0 * t))  # every feature determines the distance
     imputer = SupervisedKernelImputer(solver="two_stage", max_iter=2).fit(X, t > 0.5)
-    rows, missing = with_missing(X, 0.4, 0)
-    rows[0] = np.nan
-    imputed = imputer.transform(rows)
+    samples, missing = with_missing(X, 0.4, 0)
+    samples[0] = np.nan
+    imputed = imputer.transform(samples)
     np.testing.assert_allclose(imputed[0], X.mean(axis=0))
     some = ~missing.all(axis=1) & (np.arange(40) > 0)
     np.testing.assert_allclose(imputed[some], X[some], atol=0.1)
-    np.testing.assert_array_equal(imputer.transform(rows[3:4]), imputed[3:4])
+    np.testing.assert_array_equal(imputer.transform(samples[3:4]), imputed[3:4])
 
 
 def test_new_samples_are_completed_by_the_base(cell):
     options = {"random_state": 0, "clip": False}
     centered = SupervisedKernelImputer(solver="two_stage", center="base", **options)
     base = SupervisedKernelImputer(**options).fit(cell.X, cell.y)
-    rows, _ = with_missing(cell.X_test, 0.3, 0)
-    imputed = centered.fit(cell.X, cell.y).transform(rows)
-    np.testing.assert_allclose(imputed, base.transform(rows), atol=1e-12)
+    samples, _ = with_missing(cell.X_test, 0.3, 0)
+    imputed = centered.fit(cell.X, cell.y).transform(samples)
+    np.testing.assert_allclose(imputed, base.transform(samples), atol=1e-12)
 
 
 @pytest.mark.parametrize(
