@@ -143,7 +143,7 @@ def predict_logits(
     tensor of shape (n_samples, n_outputs)
     """
     module = net.module_.eval()
-    batches = to_tensor(X, net).split(batch_size or _PREDICTION_BATCH)
+    batches = to_tensor(X, net).split(_PREDICTION_BATCH if batch_size is None else batch_size)
     return torch.cat([module(batch) for batch in batches])
 
 
@@ -172,7 +172,7 @@ def penultimate(
     """
     module = net.module_.eval()
     layer = head_of(module, head)
-    batches = to_tensor(X, net).split(batch_size or _PREDICTION_BATCH)
+    batches = to_tensor(X, net).split(_PREDICTION_BATCH if batch_size is None else batch_size)
     return torch.cat([outputs_and_features(module, batch, layer)[1] for batch in batches])
 
 
