@@ -79,3 +79,10 @@ def test_from_paper_makes_exactly_five_passes(modules, mixing, net):
     assert soup.layerwise is True
     assert len(soup.history_) == 5 * 2  # batches of 256 of 300 samples
     assert LearnedSoup.from_paper(min_iter=7).min_iter == 7
+
+
+def test_equal_ingredients_keep_equal_coefficients(modules, mixing, net):
+    soup = LearnedSoup(net, ingredients=[modules[0]] * 3, random_state=0).fit(*mixing)
+    np.testing.assert_allclose(soup.coef_, 1 / 3)
+    assert soup.history_ == []
+    assert torch.equal(soup.estimator_.module_[-1].weight, modules[0][-1].weight)

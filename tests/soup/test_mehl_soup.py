@@ -287,7 +287,7 @@ def test_warns_if_samples_are_fewer_than_coefficients(mlps, net, mixing):
 
 
 def test_learning_rate_that_diverges_is_an_error(mlps, net, mixing):
-    with pytest.raises(ValueError, match=r"Lower learning_rate, got 1e\+30"):
+    with pytest.raises(ValueError, match=r"learning_rate must be smaller, got 1e\+30"):
         MEHLSoup(net, ingredients=mlps, learning_rate=1e30, random_state=0).fit(*mixing)
 
 

@@ -105,7 +105,7 @@ class CoefficientDescent:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ValueError(
-                f"The loss is {value} at step {step}. Lower learning_rate, got {rate!r}."
+                f"learning_rate must be smaller, got {rate!r}: the loss is {value} at step {step}."
             )
         if self.config.warmup is not None:
             warmup = int(self.config.warmup * self.n_steps)

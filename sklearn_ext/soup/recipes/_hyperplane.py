@@ -156,16 +156,16 @@ def learn_coefficients(
     mixed = mixed_tensors(store, groups, len(samples))
     n = len(store)
     block_size = n if config.block_size is None else config.block_size
-    blocks = _random_blocks(n, block_size, config.n_outer, rng)
-    start = blocks[0][1] if config.start == "first_block" and mixed.names else list(range(n))
+    # Equal ingredients leave nothing to learn.
+    blocks = _random_blocks(n, block_size, config.n_outer, rng) if mixed.names else []
+    start = blocks[0][1] if blocks and config.start == "first_block" else list(range(n))
     store.average_(start)
     coef = torch.zeros((mixed.n_groups, n), dtype=torch.float64)
     coef[:, start] = 1.0 / len(start)
     history: list[dict[str, Any]] = []
-    if not mixed.names:
-        return LearnedCoefficients(coef, groups, history)
     weights = [store.parameters[name] for name in mixed.names]
-    with training_only(module, mixed.names), seeded(draw_seed(rng), weights[0].device):
+    device = next(iter(store.parameters.values())).device
+    with training_only(module, mixed.names), seeded(draw_seed(rng), device):
         for number, (outer, block) in enumerate(blocks):
             directions = None  # free the block before, whose directions may be stored
             directions = directions_of_block(store, mixed, block, coef, config.directions)

@@ -153,7 +153,8 @@ def learn_simplex_coefficients(
     log_factor = torch.zeros((), device=device, requires_grad=True)
     extra = [log_factor] if config.learn_temperature else []
     history: list[dict[str, Any]] = []
-    if mixed.names:
+    module.eval()
+    if mixed.names:  # equal ingredients leave nothing to learn
         weights = [store.parameters[name] for name in mixed.names]
         with training_only(module, mixed.names), seeded(draw_seed(rng), device):
             directions = directions_of_block(store, mixed, everyone, coef, config.directions)
