@@ -1,12 +1,12 @@
 """Known outliers for the sets of ``_ood_sets``, and a pair of sets that nothing was tuned on.
 
-Outliers are made from training rows and the photograph ``china.jpg``, never from what is tested:
-patches, mixtures of two classes, and for digits also shuffled pixels and halves of two classes
-side by side; one of each kind for every training row. Training rows come shuffled, outliers have
-the label -1.
+Outliers are made from training images and the photograph ``china.jpg``, never from test data. They
+are patches and mixtures of two classes and, for digits, also shuffled pixels and halves of two
+classes side by side. There is one outlier of each kind per training image. The training data are
+shuffled, and outliers have the label -1.
 
-``cifar``: CIFAR-10 (32 by 32 pixels, JPEG, 2,000 rows); strange are textures, Fashion-MNIST,
-uniform noise and pictures with their pixels inverted.
+``cifar`` is CIFAR-10 (32 by 32 pixels, JPEG, 2,000 images). The unknown inputs are textures,
+Fashion-MNIST, uniform noise and images with inverted pixels.
 """
 
 import io
@@ -25,7 +25,7 @@ N_CIFAR_TRAIN, N_CIFAR_TEST = 2000, 1000
 
 
 def load_task(name, split):
-    """Return a task of ``_ood_sets``, or the pair with CIFAR-10, with outliers to train on."""
+    """Return a task of ``_ood_sets``, or the pair with CIFAR-10, with outliers for training."""
     task = _cifar(split) if name == CIFAR else _ood_sets.load_task(name, split)
     rng = np.random.RandomState(1000 + split)
     outliers = _outliers(task.X_train, task.y_train, rng, all_kinds=name.startswith("digits"))
@@ -42,11 +42,11 @@ def _outliers(X, y, rng, *, all_kinds):
     size = int(np.sqrt(X[0].size)) if X.ndim == 2 else X.shape[-1]
     photo = load_sample_image("china.jpg")
     if X.ndim == 4:
-        cuts = _colour_patches(photo, len(X), size, rng)
+        cuts = _color_patches(photo, len(X), size, rng)
     else:
         cuts = _ood_sets.patches(photo, len(X), size, rng).reshape(X.shape)
-    share = rng.uniform(0.35, 0.65, size=(len(X), *[1] * (X.ndim - 1)))
-    parts = [cuts, share * X + (1 - share) * X[partner]]
+    weight = rng.uniform(0.35, 0.65, size=(len(X), *[1] * (X.ndim - 1)))
+    parts = [cuts, weight * X + (1 - weight) * X[partner]]
     if all_kinds:
         images, others = (part.reshape(-1, size, size) for part in (X, X[partner]))
         halves, top = images.copy(), rng.rand(len(X)) < 0.5
@@ -58,7 +58,7 @@ def _outliers(X, y, rng, *, all_kinds):
     return np.concatenate(parts)
 
 
-def _colour_patches(photo, n, size, rng, scales=(1, 2, 4, 8)):
+def _color_patches(photo, n, size, rng, scales=(1, 2, 4, 8)):
     out = np.empty((n, 3, size, size))
     for patch in out:
         scale = rng.choice(scales)
@@ -84,8 +84,8 @@ def _cifar(seed):
     padded = np.pad(clothes["X_test"][:1000] / 255, ((0, 0), (2, 2), (2, 2)))
     parts = {
         "known": X_test,
-        "textures": _grey(np.concatenate(textures)),
-        "clothes": _grey(padded),
+        "textures": _gray(np.concatenate(textures)),
+        "clothes": _gray(padded),
         "uniform": rng.uniform(size=(1000, 3, 32, 32)),
         "inverted": 1 - X_test,
     }
@@ -95,7 +95,7 @@ def _cifar(seed):
     return Task(CIFAR, seed, _decoded(stored, train), labels, X, kind, extra={"near": "textures"})
 
 
-def _grey(images):
+def _gray(images):
     return np.repeat(images[:, None], 3, axis=1)
 
 

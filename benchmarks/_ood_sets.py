@@ -1,11 +1,12 @@
 """Images of known classes, and sets of images that belong to none of them.
 
-``digits``: 8 by 8 digits 0 to 7, split 60/40 at random; strange are digits 8 and 9, patches of a
-photograph, uniform noise, inverted digits, digits on their side and, in ``digits_and_faces``,
-faces. ``fashion``: eight classes of Fashion-MNIST, mean-pooled to 14 by 14 pixels, 6,500 rows to
-train on; strange are the two other classes, MNIST, textures, faces, text, uniform noise and
-clothes upside down. Names that end in ``_rows`` hold the same as flat rows, for which default
-networks have no convolutions. Faces, textures and text come with scikit-image.
+``digits`` are 8 by 8 digits 0 to 7, split 60/40 at random. The unknown inputs are digits 8 and 9,
+patches of a photograph, uniform noise, inverted digits, rotated digits and, in
+``digits_and_faces``, faces. ``fashion`` has eight classes of Fashion-MNIST, mean-pooled to 14 by 14
+pixels, with 6,500 training images. The unknown inputs are the two other classes, MNIST, textures,
+faces, text, uniform noise and clothes upside down. Names that end in ``_rows`` contain the same
+images as flat vectors, for which default networks have no convolutions. Faces, textures and text
+come with scikit-image.
 """
 
 import numpy as np
@@ -24,27 +25,30 @@ QUICK = ("digits_rows",)
 
 
 def load_task(name, split):
-    """Return a task whose test rows are known ones, then every strange set in turn."""
+    """Return a task whose test data are known images, followed by each set of unknown ones."""
     base = name.removesuffix("_rows")
-    X, y, X_known, strange = {
+    X, y, X_known, unknown = {
         "digits": _digits,
         "digits_and_faces": lambda seed: _digits(seed, with_faces=True),
         "fashion": _fashion,
     }[base](split)
-    parts = {"known": X_known, **strange}
+    parts = {"known": X_known, **unknown}
     X_test = np.concatenate(list(parts.values()))
     if name != base:
         X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
     kind = np.repeat(list(parts), [len(part) for part in parts.values()])
     X, X_test = X.astype(np.float32), X_test.astype(np.float32)
-    return Task(name, split, X, y, X_test, kind, extra={"near": next(iter(strange))})
+    return Task(name, split, X, y, X_test, kind, extra={"near": next(iter(unknown))})
 
 
 def metrics(model, scores, task):
-    """AUROC and FPR95 in percent, known rows positive: means over the sets, and the nearest set."""
+    """Return AUROC and FPR95 in percent, as means over the sets and for the nearest set.
+
+    Known samples are the positive class.
+    """
     names = list(dict.fromkeys(task.y_test.tolist()))[1:]
-    strange = {name: scores[task.y_test == name] for name in names}
-    report = ood_report(scores[task.y_test == "known"], strange)
+    unknown = {name: scores[task.y_test == name] for name in names}
+    report = ood_report(scores[task.y_test == "known"], unknown)
     near, mean = report.scores[task.extra["near"]], report.average
     return {
         "AUROC": 100 * mean["auroc"],
@@ -61,7 +65,7 @@ def _digits(seed, *, with_faces=False):
         X[known], y[known], test_size=0.4, stratify=y[known], random_state=seed
     )
     rng = np.random.RandomState(seed)
-    strange = {
+    unknown = {
         "digits 8, 9": X[~known],
         "flower": patches(load_sample_image("flower.jpg"), len(X_test), 8, rng),
         "uniform": rng.uniform(size=X_test.shape),
@@ -69,8 +73,8 @@ def _digits(seed, *, with_faces=False):
         "rotated": np.rot90(X_test, axes=(1, 2)),
     }
     if with_faces:
-        strange["faces"] = _faces(8)
-    return X_train, y_train, X_test, strange
+        unknown["faces"] = _faces(8)
+    return X_train, y_train, X_test, unknown
 
 
 def _fashion(seed):
@@ -84,7 +88,7 @@ def _fashion(seed):
     X_test = _pooled(clothes["X_test"][test])
     textures = [patches(getattr(photos, name)(), 500, 14, rng) for name in (
         "brick", "grass", "gravel")]  # fmt: skip
-    strange = {
+    unknown = {
         "bags, boots": _pooled(clothes["X_test"][clothes["y_test"] >= 8]),
         "MNIST": _pooled(mnist["X_test"][:2000]),
         "textures": np.concatenate(textures),
@@ -93,17 +97,17 @@ def _fashion(seed):
         "uniform": rng.uniform(size=(2000, 14, 14)),
         "upside down": X_test[:, ::-1],
     }
-    return _pooled(clothes["X_train"][train]), clothes["y_train"][train], X_test, strange
+    return _pooled(clothes["X_train"][train]), clothes["y_train"][train], X_test, unknown
 
 
 def patches(photo, n, size, rng, scales=(1, 2, 4, 8)):
-    """Square patches at random scales, mean-pooled, their contrast stretched to [0, 1]."""
-    grey = photo.mean(axis=2) if photo.ndim == 3 else photo.astype(float)
+    """Return square patches at random scales, mean-pooled, with contrast stretched to [0, 1]."""
+    gray = photo.mean(axis=2) if photo.ndim == 3 else photo.astype(float)
     out = np.empty((n, size, size))
     for patch in out:
         scale = rng.choice(scales)
-        top, left = (rng.randint(length - size * scale) for length in grey.shape)
-        cut = grey[top : top + size * scale, left : left + size * scale]
+        top, left = (rng.randint(length - size * scale) for length in gray.shape)
+        cut = gray[top : top + size * scale, left : left + size * scale]
         patch[:] = cut.reshape(size, scale, size, scale).mean(axis=(1, 3))
         patch -= patch.min()
         patch /= max(patch.max(), 1e-6)

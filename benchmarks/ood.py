@@ -1,12 +1,12 @@
-"""OrthLoss and detectors that read a trained net, beside those of pytorch-ood on the same net.
+"""OrthLoss and post-hoc detectors, compared with those of pytorch-ood on the same net.
 
-OrthLoss trains on the known outliers; all others leave them out. Detectors that read a net get
-one that was fitted to the rows of the classes, the same for ours and for pytorch-ood's; it is
-``NetClassifier`` with its defaults unless "as OrthLoss" says that it is the network, and the
-training, that OrthLoss begins with.
+OrthLoss trains on the known outliers; all other methods leave them out. Post-hoc detectors get a
+net that was fitted to the inliers, the same net for ours and for pytorch-ood's. It is
+``NetClassifier`` with its defaults. In methods named "as OrthLoss" it is the network and the
+training that OrthLoss starts with.
 
-pytorch-ood is not in the extra ``bench``: it needs torchvision, and where that was built for CUDA
-beside a torch for the CPU, other packages that find it fail to import. Install it to compare.
+pytorch-ood is not in the extra ``bench`` because it needs torchvision. If torchvision was built for
+CUDA but torch for the CPU, other packages that use it fail to import. Install it to compare.
 """
 
 import warnings
@@ -18,8 +18,7 @@ from ._contract import Benchmark
 from ._ood_outliers import DATASETS, QUICK, load_task
 from ._ood_sets import metrics
 
-CLASSES_ONLY = {"sep_weight": 0.0, "clu_weight": 0.0}
-EARLIER = {"sep_reduction": "sum", "stage2_start": 0.5, "outlier_ratio": 2.0}
+WITHOUT_FEATURE_TERMS = {"sep_weight": 0.0, "clu_weight": 0.0}
 
 
 def orthloss(**parameters):
@@ -31,8 +30,14 @@ def orthloss(**parameters):
     return build
 
 
+def orthloss_as_published(task, seed, n_threads):
+    from sklearn_ext import OrthLossOODDetector
+
+    return OrthLossOODDetector.from_paper(random_state=seed)
+
+
 class OnOneNet(BaseEstimator):
-    """Fit a net to the rows of the classes, then hand it to a detector."""
+    """Fit a net to the inliers, and a detector to this net."""
 
     def __init__(self, make, random_state, as_orthloss=False):
         self.make = make
@@ -53,14 +58,14 @@ class OnOneNet(BaseEstimator):
             max_epochs=0, synthetic_outliers="uniform", random_state=self.random_state
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # made outliers, which are not used
+            warnings.simplefilter("ignore", UserWarning)  # synthetic outliers, which are not used
             return untuned.fit(X, y).classifier_
 
     def score_samples(self, X):
         return self.score_(X)
 
 
-def reading(name, as_orthloss=False, **parameters):
+def post_hoc(name, as_orthloss=False, **parameters):
     def build(task, seed, n_threads):
         from sklearn_ext import ood
 
@@ -79,8 +84,8 @@ def pytorch_ood_detectors():
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
-        # A torchvision built for CUDA does not load beside torch for the CPU, for want of operators
-        # that no detector uses: declare them.
+        # A torchvision built for CUDA does not load with torch for the CPU, because some operators
+        # are missing. No detector uses them, so declaring them is enough.
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -89,8 +94,8 @@ def pytorch_ood_detectors():
     return detector
 
 
-def of_pytorch_ood(name):
-    """Return a detector of pytorch-ood, with its defaults where it has any."""
+def pytorch_ood_detector(name):
+    """Return a builder of one of pytorch-ood's detectors, with its default settings."""
 
     def build(task, seed, n_threads):
         detectors = pytorch_ood_detectors()
@@ -151,35 +156,35 @@ BENCHMARK = Benchmark(
         "OrthLoss": orthloss(),
         "OrthLoss, msp+rowspace": orthloss(ood_score="msp+rowspace"),
         "OrthLoss, maxcos": orthloss(ood_score="maxcos"),
-        "OrthLoss as published": orthloss(ood_score="msp+cos", **EARLIER),
-        "OE, msp": orthloss(ood_score="msp", **CLASSES_ONLY),
-        "OE, rowspace": orthloss(**CLASSES_ONLY),
-        "MSP as OrthLoss": reading("MSPOODDetector", as_orthloss=True),
-        "KNN as OrthLoss": reading("KNNOODDetector", as_orthloss=True),
-        "Mahalanobis as OrthLoss": reading("MahalanobisOODDetector", as_orthloss=True),
-        "MSP": reading("MSPOODDetector"),
-        "MaxLogit": reading("MaxLogitOODDetector"),
-        "Energy": reading("EnergyOODDetector"),
-        "KNN": reading("KNNOODDetector"),
-        "Mahalanobis": reading("MahalanobisOODDetector"),
-        "ReAct": reading("ReActOODDetector"),
-        "ViM": reading("ViMOODDetector"),
-        "regeneration": reading("DiffusionOODDetector"),
+        "OrthLoss as published": orthloss_as_published,
+        "OE, msp": orthloss(ood_score="msp", **WITHOUT_FEATURE_TERMS),
+        "OE, rowspace": orthloss(**WITHOUT_FEATURE_TERMS),
+        "MSP as OrthLoss": post_hoc("MSPOODDetector", as_orthloss=True),
+        "KNN as OrthLoss": post_hoc("KNNOODDetector", as_orthloss=True),
+        "Mahalanobis as OrthLoss": post_hoc("MahalanobisOODDetector", as_orthloss=True),
+        "MSP": post_hoc("MSPOODDetector"),
+        "MaxLogit": post_hoc("MaxLogitOODDetector"),
+        "Energy": post_hoc("EnergyOODDetector"),
+        "KNN": post_hoc("KNNOODDetector"),
+        "Mahalanobis": post_hoc("MahalanobisOODDetector"),
+        "ReAct": post_hoc("ReActOODDetector"),
+        "ViM": post_hoc("ViMOODDetector"),
+        "regeneration": post_hoc("DiffusionOODDetector"),
     },
     peers={
-        "pytorch-ood MaxSoftmax": of_pytorch_ood("MaxSoftmax"),
-        "pytorch-ood MaxLogit": of_pytorch_ood("MaxLogit"),
-        "pytorch-ood EnergyBased": of_pytorch_ood("EnergyBased"),
-        "pytorch-ood KNN": of_pytorch_ood("KNN"),
-        "pytorch-ood Mahalanobis": of_pytorch_ood("Mahalanobis"),
-        "pytorch-ood ReAct": of_pytorch_ood("ReAct"),
-        "pytorch-ood ViM": of_pytorch_ood("ViM"),
+        "pytorch-ood MaxSoftmax": pytorch_ood_detector("MaxSoftmax"),
+        "pytorch-ood MaxLogit": pytorch_ood_detector("MaxLogit"),
+        "pytorch-ood EnergyBased": pytorch_ood_detector("EnergyBased"),
+        "pytorch-ood KNN": pytorch_ood_detector("KNN"),
+        "pytorch-ood Mahalanobis": pytorch_ood_detector("Mahalanobis"),
+        "pytorch-ood ReAct": pytorch_ood_detector("ReAct"),
+        "pytorch-ood ViM": pytorch_ood_detector("ViM"),
     },
     metrics=metrics,
     notes=(
-        "AUROC and FPR95 in percent, known rows positive: the mean over the strange sets, and the "
-        "set that is nearest to the known classes",
-        "OrthLoss and OE train on known outliers, all others do not see them",
-        "fit time of detectors that read a net includes the training of the net",
+        "AUROC and FPR95 in percent, with known samples as positives: the mean over the unknown "
+        "sets, and the set that is nearest to the known classes",
+        "OrthLoss and OE train on known outliers, which no other method uses",
+        "the fit time of post-hoc detectors includes the training of the net",
     ),
 )

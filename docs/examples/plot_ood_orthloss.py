@@ -3,19 +3,19 @@ r"""
 Outliers at right angles: a classifier that says "none"
 =======================================================
 
-A net for digits 0 to 7 will give a class to anything. :class:`~sklearn_ext.OrthLossOODDetector`
-fine-tunes it with inputs that are of no class, until their features are orthogonal to all rows of
-its last layer. What is met later, and resembles neither the digits nor these inputs, ends up
-there too.
+A net for digits 0 to 7 assigns a class to any input. :class:`~sklearn_ext.OrthLossOODDetector`
+fine-tunes it with inputs that belong to no class, until their features are orthogonal to all rows
+of its last layer. The features of later inputs that resemble neither the digits nor these outliers
+become orthogonal, too.
 """
 
 # %%
-# Digits, and what is surely none of them
-# ---------------------------------------
+# Digits and outliers
+# -------------------
 #
-# Outliers to train on are rows with the label -1: patches of a photograph, digits with shuffled
-# pixels, and halves of two digits side by side. Eights, nines, inverted digits and uniform noise
-# come later.
+# The outliers for training have the label -1: patches of a photograph, digits with shuffled pixels,
+# and halves of two digits side by side. Eights, nines, inverted digits and uniform noise serve as
+# unknown inputs for the test.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +41,7 @@ shuffled = np.array([rng.permutation(row) for row in X_train])
 halves = np.hstack([X_train[:, :32], rng.permutation(X_train)[:, 32:]])
 outliers = np.concatenate([patches, shuffled, halves])
 
-strange = {
+unknown = {
     "8 and 9": X[~known],
     "inverted": 1 - X_test,
     "noise": rng.uniform(size=(300, 64)),
@@ -51,8 +51,8 @@ strange = {
 # The same net without and with the outliers
 # ------------------------------------------
 #
-# Without epochs of fine-tuning the detector is a plain classifier, and its largest probability the
-# usual score.
+# Without fine-tuning, the detector is a plain classifier, and its largest probability is the usual
+# score.
 
 X_all = np.concatenate([X_train, outliers])
 y_all = np.concatenate([y_train, np.full(len(outliers), -1)])
@@ -60,22 +60,22 @@ plain = OrthLossOODDetector(max_epochs=0, ood_score="msp", random_state=0).fit(X
 detector = OrthLossOODDetector(random_state=0).fit(X_all, y_all)
 
 for name, model in {"largest probability": plain, "OrthLoss": detector}.items():
-    scores = {key: model.score_samples(rows) for key, rows in strange.items()}
+    scores = {key: model.score_samples(rows) for key, rows in unknown.items()}
     print(f"{name}; accuracy {np.mean(model.predict_class(X_test) == y_test):.3f}")
     print(ood_report(model.score_samples(X_test), scores), end="\n\n")
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-OODScoreDisplay.from_estimator(plain, X_test, strange, name="largest probability", ax=axes[0])
-OODScoreDisplay.from_estimator(detector, X_test, strange, name="OrthLoss", ax=axes[1])
+OODScoreDisplay.from_estimator(plain, X_test, unknown, name="largest probability", ax=axes[0])
+OODScoreDisplay.from_estimator(detector, X_test, unknown, name="OrthLoss", ax=axes[1])
 plt.show()
 
 # %%
-# Where the features point
-# ------------------------
+# Directions of the features
+# --------------------------
 #
-# Each line is an input, each column a class. Digits of a class stand out before and after; what
-# the others have in common with any class is gone after fine-tuning.
+# Each line is an input and each column is a class. The digits stand out in the column of their
+# class before and after fine-tuning. Unknown inputs point along some class only before it.
 
-FeatureCosineDisplay.from_estimator(plain, X_test, strange, name="before")
-FeatureCosineDisplay.from_estimator(detector, X_test, strange, name="after")
+FeatureCosineDisplay.from_estimator(plain, X_test, unknown, name="before")
+FeatureCosineDisplay.from_estimator(detector, X_test, unknown, name="after")
 plt.show()
