@@ -6,22 +6,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 METHOD ?= lab_rbf
-# A worker of pytest for each core, and one thread for each worker: threads that outnumber the
-# cores wait for each other, which makes some tests a hundred times slower.
+# One pytest worker per core and one thread per worker: with more threads than cores some tests
+# are a hundred times slower.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # leave no half-made environment
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # leave no incomplete environment
 
-# One stamp file for each set of extras: installing again only when the project file changes.
+# One stamp file per set of extras: they are installed again when the project file changes.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[$*]'
 	@touch $@
 
-demo: $(VENV)/.installed-plot  ## every method on real data, a table and plots, in under five minutes
+demo: $(VENV)/.installed-plot  ## every method on real data: a table and plots, in five minutes
 	$(BIN)/python docs/examples/quickstart.py
 
 test: lint  ## linting, the quick tests and the doctests
@@ -30,13 +30,14 @@ test: lint  ## linting, the quick tests and the doctests
 test-all: lint  ## the slow tests too
 	$(PYTEST)
 
-lint: $(VENV)/.installed-test  ## formatting, code rules, spelling
+lint: $(VENV)/.installed-test  ## formatting, code rules, spelling, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
+	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## the documentation, into docs/_build/html
-	rm -rf docs/generated  # pages of names that are gone would be warnings
+	rm -rf docs/generated  # pages of removed names would raise warnings
 	$(BIN)/python -m sphinx -W --keep-going -j auto -b html docs docs/_build/html
 
 bench: $(VENV)/.installed-bench  ## one benchmark, for example: make bench METHOD=lab_rbf
@@ -45,5 +46,5 @@ bench: $(VENV)/.installed-bench  ## one benchmark, for example: make bench METHO
 bench-report: $(VENV)/.installed-bench  ## every benchmark in quick mode, into docs/benchmarks.md
 	$(BIN)/python -m benchmarks._page
 
-clean:  ## what was built, not the environment
+clean:  ## remove what was built, except the environment
 	rm -rf docs/_build docs/generated docs/auto_examples build dist *.egg-info

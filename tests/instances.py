@@ -1,4 +1,4 @@
-"""Estimators as the common tests build them, and data that suits each."""
+"""Estimators as the common tests build them, and suitable data."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from sklearn_ext.utils import all_estimators
 
 
 def with_adapters(Estimator):
-    """Adapters in the middle of a network whose first layer and head follow the data."""
+    """Return a net with adapters in the middle, whose first layer and head are trained."""
     with seeded(0):
         module = MLP(4, 3, hidden_sizes=(16, 16))
     return Estimator(
@@ -27,14 +27,14 @@ def with_adapters(Estimator):
 
 
 def of_a_quickly_trained_model(Estimator):
-    """Forget what few steps of a small diffusion model have learned."""
+    """Return a class forgetter for a small diffusion model that is trained for a few steps."""
     from sklearn_ext import ConditionalDDPM
 
     return Estimator(ConditionalDDPM(max_iter=20, width=16))
 
 
-# How to build an estimator that has no default for a required argument: {class name: function of
-# the class}. Everything else is built without arguments, as a user's first try would.
+# How to build estimators with required arguments: {class name: function of the class}. All others
+# are built without arguments.
 BUILDERS: dict[str, Callable[[type[BaseEstimator]], BaseEstimator]] = {
     "FlatLoRAClassifier": with_adapters,
     "FlatLoRARegressor": with_adapters,
@@ -45,7 +45,7 @@ RESPONSES = ("predict", "predict_proba", "decision_function", "score_samples", "
 
 
 def instance(Estimator):
-    """Build an estimator, seeded where it can be."""
+    """Return an estimator with a fixed seed where it has one."""
     build = BUILDERS.get(Estimator.__name__, lambda cls: cls())
     estimator = build(Estimator)
     if "random_state" in estimator.get_params(deep=False):
@@ -58,7 +58,7 @@ def instances():
 
 
 def sample(estimator, n_samples=90):
-    """Return X and y of a real set that suits the estimator's type."""
+    """Return X and y of a real data set that suits the type of the estimator."""
     rows = np.random.RandomState(0).permutation(150)[:n_samples]
     if is_regressor(estimator):
         X, y = load_diabetes(return_X_y=True)
@@ -69,5 +69,5 @@ def sample(estimator, n_samples=90):
 
 
 def responses(estimator, X):
-    """Everything that a fitted estimator says about X, by method."""
+    """Return the outputs of a fitted estimator on X, by method."""
     return {name: getattr(estimator, name)(X) for name in RESPONSES if hasattr(estimator, name)}

@@ -1,4 +1,4 @@
-"""What every estimator of the package must do, whatever it computes."""
+"""Conventions that every estimator of the package follows."""
 
 import io
 import pickle
@@ -55,7 +55,7 @@ def through_skops(estimator):
 
 @every_estimator
 @pytest.mark.parametrize("through", [through_pickle, through_joblib, through_skops])
-def test_a_stored_estimator_answers_as_before(estimator, through):
+def test_a_stored_estimator_predicts_as_before(estimator, through):
     X, y = sample(estimator)
     fitted = clone(estimator).fit(X, y)
     expected = responses(fitted, X)
@@ -68,7 +68,7 @@ def test_a_stored_estimator_answers_as_before(estimator, through):
 
 @every_estimator
 @pytest.mark.parametrize("make_frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
-def test_a_data_frame_gives_what_its_array_gives(estimator, make_frame):
+def test_a_data_frame_gives_the_same_as_its_array(estimator, make_frame):
     X, y = sample(estimator)
     names = [f"feature {k}" for k in range(X.shape[1])]
     frame = make_frame(dict(zip(names, X.T, strict=True)))

@@ -1,4 +1,4 @@
-"""Every public object is documented as it is: its parameters, attributes, example and source."""
+"""Docstrings of public objects are complete, true, and equal where parameters are equal."""
 
 import doctest
 import inspect
@@ -10,11 +10,13 @@ import pytest
 import skorch
 from numpydoc.docscrape import ClassDoc, FunctionDoc
 from sklearn.base import BaseEstimator
+from sklearn.utils._testing import assert_docstring_consistency
 
 import sklearn_ext
+from sklearn_ext.utils import all_estimators
 from tests.instances import instances, sample
 
-# What skorch itself sets and documents.
+# Attributes that skorch sets and documents.
 SKORCH_ATTRIBUTES = {
     "callbacks_",
     "classes_inferred_",
@@ -31,7 +33,7 @@ API_PAGE = Path(__file__).parents[1] / "docs" / "api.rst"
 
 
 def public_objects():
-    """Classes and functions of the package and its public modules, by their shortest name."""
+    """Classes and functions of the package and its public modules, by the shortest name."""
     modules = [sklearn_ext]
     modules += filter(
         inspect.ismodule, (getattr(sklearn_ext, name) for name in sklearn_ext.__all__)
@@ -46,7 +48,7 @@ def public_objects():
 
 
 def public_callables():
-    """The public objects, and the methods that their classes define with parameters."""
+    """The public objects, and the public methods of their classes."""
     for name, obj in public_objects().items():
         yield pytest.param(obj, id=name)
         if inspect.isclass(obj):
@@ -59,7 +61,7 @@ def public_callables():
 
 
 def signature_names(obj):
-    """Parameters as a docstring writes them: self and cls left out, stars kept."""
+    """Parameters as in a docstring: without self and cls, but with stars."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     parameters = inspect.signature(obj).parameters.values()
     return [stars.get(p.kind, "") + p.name for p in parameters if p.name not in ("self", "cls")]
@@ -83,18 +85,18 @@ def is_estimator(obj):
 
 
 @every_object
-def test_the_api_page_lists_it(name, obj):
+def test_the_api_page_lists_every_public_object(name, obj):
     listed = re.findall(r"^ +([\w.]+)$", API_PAGE.read_text(), flags=re.MULTILINE)
     assert name.removeprefix("sklearn_ext.") in listed
 
 
 @every_object
-def test_it_has_an_example_that_runs_as_a_doctest(name, obj):
+def test_every_public_object_has_a_doctest(name, obj):
     assert doctest.DocTestParser().get_examples(obj.__doc__)
 
 
 @pytest.mark.parametrize("obj", list(public_callables()))
-def test_parameters_are_documented_as_the_signature_has_them(obj):
+def test_documented_parameters_are_those_of_the_signature(obj):
     doc = ClassDoc(obj) if inspect.isclass(obj) else FunctionDoc(obj)
     assert doc["Summary"], "a summary line is missing"
     names = documented_names(doc["Parameters"] + doc["Other Parameters"])
@@ -102,7 +104,7 @@ def test_parameters_are_documented_as_the_signature_has_them(obj):
 
 
 @pytest.mark.parametrize("obj", public(inspect.isfunction))
-def test_a_function_is_typed(obj):
+def test_public_functions_are_annotated(obj):
     signature = inspect.signature(obj)
     untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
     assert untyped == []
@@ -111,8 +113,42 @@ def test_a_function_is_typed(obj):
 
 @pytest.mark.parametrize("obj", public(is_estimator))
 def test_an_estimator_names_its_source(obj):
-    doc = ClassDoc(obj)
-    assert doc["References"] or doc["See Also"]
+    assert ClassDoc(obj)["References"]
+
+
+@pytest.mark.parametrize("obj", [member for _, member in public_objects().items()])
+def test_docstrings_stand_whole_in_the_source(obj):
+    placeholders = re.findall(r"^ *\{\w+\}$", obj.__doc__, flags=re.MULTILINE)
+    assert placeholders == []
+
+
+# Groups of classes whose equal parameters and attributes have equal descriptions, except those
+# that are named.
+FAMILIES = {
+    "LAB": (["LABRidgelessRegressor", "LABRidgelessClassifier"], []),
+    "decentralized": (["DecentralizedRFKRR", "DecentralizedRFClassifier"], []),
+    "random features": (["RandomFeatureRegressor", "RandomFeatureClassifier"], []),
+    "nets": (["NetClassifier", "NetRegressor"], []),
+    "Flat-LoRA": (["FlatLoRAClassifier", "FlatLoRARegressor"], []),
+    "soups": (["UniformSoup", "GreedySoup", "LearnedSoup", "MEHLSoup"], []),
+    "post-hoc detectors": (
+        [name for name, _ in all_estimators() if name.endswith("OODDetector")],
+        [],
+    ),
+    "unlearners": ([name for name, _ in all_estimators() if name.endswith("Unlearner")], []),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equal_parameters_are_described_equally(family):
+    names, different = FAMILIES[family]
+    assert_docstring_consistency(
+        [getattr(sklearn_ext, name) for name in names],
+        include_params=True,
+        exclude_params=different,
+        include_attrs=True,
+        exclude_attrs=different,
+    )
 
 
 @pytest.mark.parametrize(

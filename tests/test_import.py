@@ -1,4 +1,4 @@
-"""Importing the package is cheap, and completion and type checkers see every name."""
+"""Importing the package is cheap, and completion and type checkers find every name."""
 
 import ast
 import subprocess
@@ -26,17 +26,17 @@ def stub_names():
     return [alias.asname or alias.name for node in imports for alias in node.names]
 
 
-def test_importing_the_package_loads_nothing_heavy():
+def test_importing_the_package_loads_no_heavy_module():
     loaded = run("import sys, sklearn_ext; print(*sys.modules)")
     assert "sklearn_ext" in loaded
     assert sorted(HEAVY.intersection(loaded)) == []
 
 
-def test_the_import_warns_of_nothing():
+def test_the_import_raises_no_warning():
     run("import sklearn_ext", "-W", "error")
 
 
-def test_every_name_of_the_stub_is_listed_and_resolves():
+def test_every_name_of_the_stub_can_be_imported():
     names = stub_names()
     assert set(names) | {"__version__"} == set(sklearn_ext.__all__)
     assert set(names) <= set(dir(sklearn_ext))

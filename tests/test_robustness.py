@@ -1,4 +1,4 @@
-"""Threads that work at once, workers that die, and memory that comes back after many fits."""
+"""Concurrent threads, killed workers, and memory after many fits."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ every_estimator = pytest.mark.parametrize(
 
 
 @every_estimator
-def test_threads_that_predict_at_once_get_what_one_gets(estimator):
+def test_concurrent_threads_predict_what_one_thread_predicts(estimator):
     X, y = sample(estimator)
     estimator = clone(estimator).fit(X, y)
     expected = responses(estimator, X)
@@ -39,7 +39,7 @@ def test_threads_that_predict_at_once_get_what_one_gets(estimator):
 
 
 @every_estimator
-def test_threads_that_fit_at_once_get_what_one_gets(estimator):
+def test_concurrent_threads_fit_what_one_thread_fits(estimator):
     X, y = sample(estimator)
     expected = responses(clone(estimator).fit(X, y), X)
     fitted = Parallel(n_jobs=3, backend="threading")(
@@ -52,7 +52,7 @@ def test_threads_that_fit_at_once_get_what_one_gets(estimator):
 
 
 class DeadlyMLP(MLP):
-    """Kills the worker process that trains it."""
+    """A network that kills the worker process in which it is trained."""
 
     def forward(self, X):
         if self.training and parent_process() is not None:
@@ -60,7 +60,7 @@ class DeadlyMLP(MLP):
         return super().forward(X)
 
 
-def test_a_killed_worker_is_an_error_and_no_soup():
+def test_a_killed_worker_raises_an_error():
     X, y = load_digits(return_X_y=True)
     net = NetClassifier(DeadlyMLP(64, 10, (8,)), max_epochs=1, random_state=0)
     soup = UniformSoup(net, n_ingredients=2, n_jobs=2, random_state=0)
@@ -77,10 +77,10 @@ def resident_mib():
 @pytest.mark.slow
 @pytest.mark.skipif(not STATM.exists(), reason="needs the proc file system")
 @every_estimator
-def test_a_hundred_fits_keep_no_memory(estimator):
+def test_a_hundred_fits_leak_no_memory(estimator):
     X, y = sample(estimator, n_samples=30)
 
-    def fit_and_answer(times):
+    def fit_and_predict(times):
         for _ in range(times):
             responses(clone(estimator).fit(X, y), X)
         gc.collect()
@@ -88,8 +88,8 @@ def test_a_hundred_fits_keep_no_memory(estimator):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        fit_and_answer(60)  # what is compiled and cached once, and the allocator's first arenas
-        before = fit_and_answer(5)
-        after = fit_and_answer(100)
-    # An array of one fit kept each time would be 100 of them; the allocator's slack is a few MiB.
+        fit_and_predict(60)  # compilation, caches and the first arenas of the allocator
+        before = fit_and_predict(5)
+        after = fit_and_predict(100)
+    # One leaked array per fit would be 100 arrays; the slack of the allocator is a few MiB.
     assert after - before < 10

@@ -1,0 +1,127 @@
+"""The package keeps its structure: folders, imports, inheritance, and short ways to formulas."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from collections import Counter
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import sklearn_ext
+
+ROOT = Path(sklearn_ext.__file__).parent
+LARGEST_FOLDER = 10
+LONGEST_TEST_NAME = 60
+# Imports go from a folder to those of a lower layer only. Method folders share one layer.
+LAYERS = {"utils": 0, "metrics": 1, "neural": 2, "generative": 3, "inspection": 5}
+METHOD_LAYER = 4
+VERSION = "sklearn_ext._version"
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def is_for_type_checkers(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def import_nodes(tree):
+    """All imports of a module, also those inside functions, but not those for type checkers."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif not is_for_type_checkers(node):
+            yield from import_nodes(node)
+
+
+def imported_modules(name):
+    """Modules of the package that a module imports."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in import_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+            continue
+        base = node.module or ""
+        if node.level:
+            parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*parent, *([node.module] if node.module else [])])
+        if base in MODULES:
+            submodules = [f"{base}.{alias.name}" for alias in node.names]
+            found = [module for module in submodules if module in MODULES]
+            yield from found or [base]
+
+
+IMPORTS = {name: set(imported_modules(name)) - {"sklearn_ext"} for name in MODULES}
+
+
+def folder(name):
+    return (*name.split("."), "")[1]
+
+
+def layer(name):
+    return LAYERS.get(folder(name), METHOD_LAYER)
+
+
+def test_no_folder_has_more_than_ten_modules():
+    sizes = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    assert {path.name: n for path, n in sizes.items() if n > LARGEST_FOLDER} == {}
+
+
+def test_imports_lead_to_lower_layers_only():
+    upward = [
+        (name, target)
+        for name, targets in IMPORTS.items()
+        for target in targets
+        if folder(name)
+        and target != VERSION
+        and folder(name) != folder(target)
+        and layer(target) >= layer(name)
+    ]
+    assert upward == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    TopologicalSorter(IMPORTS).prepare()  # raises CycleError, which shows the circle
+
+
+def classes_of_the_package():
+    for info in pkgutil.walk_packages([str(ROOT)], "sklearn_ext."):
+        module = importlib.import_module(info.name)
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and cls.__module__ == info.name:
+                yield cls
+
+
+def public_objects():
+    packages = map(importlib.import_module, MODULES)
+    names = ((package, name) for package in packages for name in getattr(package, "__all__", ()))
+    return {id(getattr(package, name)) for package, name in names}
+
+
+def test_no_private_base_class_has_a_single_child():
+    children = {}
+    for cls in set(classes_of_the_package()):
+        for base in cls.__bases__:
+            if base.__module__.startswith("sklearn_ext."):
+                children.setdefault(base, []).append(cls.__name__)
+    public = public_objects()
+    alone = {
+        base.__qualname__: found
+        for base, found in children.items()
+        if len(found) == 1 and id(base) not in public and not getattr(base, "_is_protocol", False)
+    }
+    assert alone == {}
+
+
+def test_test_names_are_short_enough_to_read():
+    source = "\n".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
+    names = re.findall(r"^ *def (test_\w+)", source, flags=re.MULTILINE)
+    assert [name for name in names if len(name) > LONGEST_TEST_NAME] == []
