@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, lapack
 
+from ..utils._arrays import NumpyArrays
 from ..utils._typing import FloatArray
 from ._vector_exp import exp_nonpositive
 
@@ -24,7 +24,7 @@ _GROUP = 4  # points that share one pass over the centers; the loops below are u
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
-class LABNumbaEngine:
+class LABNumbaEngine(NumpyArrays):
     """A :class:`LABEngine` on NumPy arrays of float64.
 
     The engine reuses the memory of the large matrices: what :meth:`kernel` and :meth:`factorize`
@@ -42,18 +42,6 @@ class LABNumbaEngine:
         if name not in self._memory or self._memory[name].size < size:
             self._memory[name] = np.empty(size)
         return self._memory[name][:size].reshape(shape)
-
-    def asarray(self, x: ArrayLike) -> FloatArray:
-        return np.ascontiguousarray(x, dtype=np.float64)
-
-    def to_numpy(self, x: FloatArray) -> FloatArray:
-        return x
-
-    def zeros(self, *shape: int) -> FloatArray:
-        return np.zeros(shape)
-
-    def vstack(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        return np.concatenate((a, b))
 
     def repeat_row(self, row: FloatArray, n: int) -> FloatArray:
         return np.repeat(row, n, axis=0)

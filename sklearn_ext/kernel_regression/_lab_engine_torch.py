@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
 from torch import Tensor
 
-from ..utils._typing import FloatArray
+from ..neural import TorchArrays
 
 # Entries below this fraction of the subtracted terms have lost too many digits.
 _CANCELLATION = {torch.float64: 1e-5, torch.float32: 1e-2}
@@ -18,7 +18,7 @@ _CANCELLATION = {torch.float64: 1e-5, torch.float32: 1e-2}
 _TILE = 2**24
 
 
-class LABTorchEngine:
+class LABTorchEngine(TorchArrays):
     """A :class:`LABEngine` on tensors of one device.
 
     Tensors are float64 on the CPU and float32 elsewhere. The linear system is always solved in
@@ -33,20 +33,11 @@ class LABTorchEngine:
         self.device = torch.device(device)
         if dtype is None:
             dtype = torch.float64 if self.device.type == "cpu" else torch.float32
-        self.dtype = dtype
+        super().__init__(self.device, dtype)
         self.solve_device = torch.device("cpu") if self.device.type == "mps" else self.device
 
     def asarray(self, x: ArrayLike) -> Tensor:
-        return torch.as_tensor(x).to(device=self.device, dtype=self.dtype).contiguous()
-
-    def to_numpy(self, x: Tensor) -> FloatArray:
-        return x.detach().to(device="cpu", dtype=torch.float64).numpy()
-
-    def zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, device=self.device, dtype=self.dtype)
-
-    def vstack(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.cat((a, b))
+        return super().asarray(x).contiguous()
 
     def repeat_row(self, row: Tensor, n: int) -> Tensor:
         return row.repeat(n, 1)

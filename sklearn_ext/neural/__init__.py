@@ -6,7 +6,12 @@ Names outside `__all__` are for this package only.
 from ..utils._random import draw_seed as draw_seed
 from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
 from ._checkpoints import LazyTensors, load_tensors, save_tensors
-from ._device import resolve_device, seeded as seeded, torch_generator as torch_generator
+from ._device import (
+    TorchArrays as TorchArrays,
+    resolve_device,
+    seeded as seeded,
+    torch_generator as torch_generator,
+)
 from ._features import head_of as head_of, outputs_and_features as outputs_and_features
 from ._fitted_nets import (
     class_codes as class_codes,

@@ -1,10 +1,14 @@
-"""Devices, and random generators of torch that leave the global ones unchanged."""
+"""Devices, arrays on them, and torch generators that leave the global ones unchanged."""
 
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
+
+from ..utils._typing import FloatArray
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -50,6 +54,38 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     if (f"cuda:{resolved.index or 0}" if is_cuda else resolved.type) not in present:
         raise ValueError(f"device={device!r} is not available here; available: {present}.")
     return resolved
+
+
+class TorchArrays:
+    """Tensors of one type on one device; `NumpyArrays` in ``utils`` is its counterpart.
+
+    Parameters
+    ----------
+    device : torch.device or str
+    dtype : torch.dtype, default=torch.float64
+    """
+
+    def __init__(self, device: torch.device | str, dtype: torch.dtype = torch.float64) -> None:
+        self.array_device = torch.device(device)
+        self.dtype = dtype
+
+    def asarray(self, x: Any) -> torch.Tensor:
+        """Return the values as a tensor, without a copy where possible."""
+        if isinstance(x, np.ndarray) and not x.flags.writeable:
+            x = x.copy()  # torch warns about read-only memory
+        return torch.as_tensor(x).to(device=self.array_device, dtype=self.dtype)
+
+    def to_numpy(self, x: torch.Tensor) -> FloatArray:
+        """Return a tensor as an ndarray of float64."""
+        return x.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+    def zeros(self, *shape: int) -> torch.Tensor:
+        """Return a tensor of zeros."""
+        return torch.zeros(shape, device=self.array_device, dtype=self.dtype)
+
+    def vstack(self, *blocks: torch.Tensor) -> torch.Tensor:
+        """Return the rows of all blocks in one tensor."""
+        return torch.cat(blocks)
 
 
 _lock = threading.RLock()  # the threads of a process share torch's global generators

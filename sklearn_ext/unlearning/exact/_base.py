@@ -23,7 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ...utils._random import local_random_state
 from ...utils._typing import Array, BoolArray, FloatArray, RandomState
 from ...utils._validation import check_magnitude
-from ._engine import EngineArray, RidgeEngine, RidgeScipyEngine
+from ._engine import EngineArray, RidgeEngine, RidgeScipyEngine, with_ones
 from ._feature_map import FeatureMap, draw_frequencies
 from ._solutions import DualSolution, Solution
 from ._solver import (
@@ -423,7 +423,7 @@ class BaseRandomFeature(
             return engine.fourier_features(X, self.random_weights_, constant=constant)
         Z = X if self.feature_map_ is None else self.feature_map_.transform(X)
         Z = engine.asarray(Z.toarray() if sp.issparse(Z) else np.asarray(Z))
-        return engine.with_ones(Z) if constant else Z
+        return with_ones(engine, Z) if constant else Z
 
 
 def make_engine(device: Any) -> RidgeEngine:

@@ -13,6 +13,7 @@ from scipy.linalg import LinAlgError, cho_solve, solve_triangular
 from scipy.linalg.blas import dsymm, dsyrk
 from scipy.linalg.lapack import dpotrf, dpotri
 
+from ...utils._arrays import NumpyArrays
 from ...utils._trigonometry import scaled_pairs
 from ...utils._typing import FloatArray, IntArray
 
@@ -46,9 +47,6 @@ class RidgeEngine(Protocol):
     def vstack(self, *blocks: EngineArray) -> EngineArray:
         """Stack arrays along the first axis."""
 
-    def with_ones(self, Z: EngineArray) -> EngineArray:
-        """Append a column of ones."""
-
     def fourier_features(
         self, X: Any, frequencies: FloatArray, *, constant: bool = False
     ) -> EngineArray:
@@ -80,54 +78,36 @@ class RidgeEngine(Protocol):
     def add_square(self, A: EngineArray, V: EngineArray, sign: float) -> EngineArray:
         """Return ``A + sign * V @ V.T`` for a symmetric matrix A, in the memory of A."""
 
-    def bordered(self, A: EngineArray, B: EngineArray, C: EngineArray) -> EngineArray:
-        """Return the symmetric matrix with the blocks A, B below A, and C."""
+
+def with_ones(engine: RidgeEngine, Z: EngineArray) -> EngineArray:
+    """Append a column of ones."""
+    n, p = Z.shape
+    out = engine.zeros(n, p + 1)
+    out[:, :p] = Z
+    out[:, p] = 1.0
+    return out
 
 
-class ArrayEngine:
-    """Operations that need nothing but `zeros` and indexing."""
-
-    def zeros(self, *shape: int) -> EngineArray:
-        raise NotImplementedError
-
-    def with_ones(self, Z: EngineArray) -> EngineArray:
-        n, p = Z.shape
-        out = self.zeros(n, p + 1)
-        out[:, :p] = Z
-        out[:, p] = 1.0
-        return out
-
-    def bordered(self, A: EngineArray, B: EngineArray, C: EngineArray) -> EngineArray:
-        n, m = len(A), len(C)
-        out = self.zeros(n + m, n + m)
-        out[:n, :n] = A
-        out[n:, :n] = B
-        out[n:, n:] = C
-        return out
+def bordered(engine: RidgeEngine, A: EngineArray, B: EngineArray, C: EngineArray) -> EngineArray:
+    """Return the lower triangle of the symmetric matrix with the blocks A, B below A, and C."""
+    n, m = len(A), len(C)
+    out = engine.zeros(n + m, n + m)
+    out[:n, :n] = A
+    out[n:, :n] = B
+    out[n:, n:] = C
+    return out
 
 
-class RidgeScipyEngine(ArrayEngine):
+class RidgeScipyEngine(NumpyArrays):
     """NumPy arrays, BLAS and LAPACK on the CPU."""
 
     block_elements = 2**18  # temporary arrays of this size stay in the second-level cache
 
-    def asarray(self, x: Any) -> FloatArray:
-        return np.ascontiguousarray(x, dtype=np.float64)
-
-    def to_numpy(self, x: FloatArray) -> FloatArray:
-        return x
-
     def copy(self, x: FloatArray) -> FloatArray:
         return x.copy()
 
-    def zeros(self, *shape: int) -> FloatArray:
-        return np.zeros(shape)
-
     def eye(self, n: int) -> FloatArray:
         return np.eye(n)
-
-    def vstack(self, *blocks: FloatArray) -> FloatArray:
-        return np.vstack(blocks)
 
     def fourier_features(
         self, X: FloatArray | sp.sparray, frequencies: FloatArray, *, constant: bool = False

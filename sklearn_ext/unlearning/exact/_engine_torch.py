@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ...neural import TorchArrays
 from ...utils._typing import FloatArray, IntArray
-from ._engine import ArrayEngine, IllConditionedError
+from ._engine import IllConditionedError, with_ones
 
 
-class RidgeTorchEngine(ArrayEngine):
+class RidgeTorchEngine(TorchArrays):
     """Tensors on one device.
 
     Parameters
@@ -29,29 +29,15 @@ class RidgeTorchEngine(ArrayEngine):
                 "device='mps' does not support float64, which exact forgetting needs; use None or "
                 "'cuda'."
             )
-        self.device = device
+        super().__init__(device)
         # A GPU is fastest with large temporary arrays, a CPU with arrays that fit its cache.
         self.block_elements = 2**18 if device.type == "cpu" else 2**26
-
-    def asarray(self, x: Any) -> Tensor:
-        if isinstance(x, np.ndarray) and not x.flags.writeable:
-            x = x.copy()  # torch warns about read-only memory
-        return torch.as_tensor(x).to(device=self.device, dtype=torch.float64)
-
-    def to_numpy(self, x: Tensor) -> FloatArray:
-        return x.cpu().numpy()
 
     def copy(self, x: Tensor) -> Tensor:
         return x.clone()
 
-    def zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, device=self.device, dtype=torch.float64)
-
     def eye(self, n: int) -> Tensor:
-        return torch.eye(n, device=self.device, dtype=torch.float64)
-
-    def vstack(self, *blocks: Tensor) -> Tensor:
-        return torch.vstack(blocks)
+        return torch.eye(n, device=self.array_device, dtype=torch.float64)
 
     def fourier_features(
         self, X: Any, frequencies: FloatArray, *, constant: bool = False
@@ -60,7 +46,7 @@ class RidgeTorchEngine(ArrayEngine):
         angles = self.asarray(X.toarray() if hasattr(X, "tocsr") else X)
         angles = angles @ self.asarray(frequencies)
         Z = torch.cat((angles.cos(), angles.sin()), dim=1).mul_(n_pairs**-0.5)
-        return self.with_ones(Z) if constant else Z
+        return with_ones(self, Z) if constant else Z
 
     def cholesky(self, A: Tensor, *, overwrite: bool = False) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(A)
@@ -80,15 +66,15 @@ class RidgeTorchEngine(ArrayEngine):
         return torch.cholesky_inverse(factor)
 
     def columns(self, A: Tensor, index: IntArray) -> Tensor:
-        at = torch.as_tensor(index, device=self.device)
-        below = torch.arange(len(A), device=self.device)[:, None] >= at
+        at = torch.as_tensor(index, device=self.array_device)
+        below = torch.arange(len(A), device=self.array_device)[:, None] >= at
         return torch.where(below, A[:, at], A[at].T)
 
     def product(self, A: Tensor, B: Tensor) -> Tensor:
         return A.tril() @ B + A.tril(-1).T @ B
 
     def select(self, A: Tensor, index: IntArray) -> Tensor:
-        at = torch.as_tensor(index, device=self.device)
+        at = torch.as_tensor(index, device=self.array_device)
         return A[at][:, at]
 
     def add_square(self, A: Tensor, V: Tensor, sign: float) -> Tensor:

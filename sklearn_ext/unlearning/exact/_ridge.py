@@ -25,7 +25,7 @@ matrices G, P and :math:`Z^T Z` is valid.
 """
 
 from ...utils._typing import IntArray
-from ._engine import EngineArray, IllConditionedError, RidgeEngine
+from ._engine import EngineArray, IllConditionedError, RidgeEngine, bordered
 
 # Measured on digits and diabetes: the relative error of an update is at most 1e-16 times the
 # condition number of its small system, plus about 1e-18 times the condition number of A and the
@@ -214,7 +214,8 @@ def dual_bordering(
     V = engine.half_solve(factor, F.T).T
     c = engine.half_solve(factor, Y - cross.T @ alpha)
     new = engine.half_solve(factor, c, transposed=True)
-    inverse = engine.bordered(
+    inverse = bordered(
+        engine,
         engine.add_square(engine.copy(G), V, 1.0),
         -engine.half_solve(factor, V.T, transposed=True),
         engine.solve(factor, engine.eye(len(own))),
