@@ -95,7 +95,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Seed of the features and of the assignment of samples to nodes. If `graph` is "random",
         every process of a network must get the same integer.
     classes : array-like, default=None
-        All classes, needed if no process sees the samples of all nodes. None takes those in y.
+        All classes, needed if no process has the samples of all nodes. None takes those in y.
 
     Attributes
     ----------
@@ -344,7 +344,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         given = self.classes if classes is None else classes
         if given is None and self.network is not None and not self.network.holds_all:
             raise ValueError(
-                "classes must be given if no process sees the samples of all nodes, got None."
+                "classes must be given if no process has the samples of all nodes, got None."
             )
         found = np.unique(y if given is None else given)
         if len(found) < 2:
@@ -358,7 +358,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y must only have labels of {self.classes_.tolist()}, got {unknown.tolist()[0]!r}."
+                f"y must contain labels of {self.classes_.tolist()} only, got "
+                f"{unknown.tolist()[0]!r}."
             )
         Y = np.where(y[:, None] == self.classes_, 1.0, -1.0)
         return Y[:, 1:] if len(self.classes_) == 2 else Y

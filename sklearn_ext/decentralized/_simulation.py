@@ -20,7 +20,8 @@ from ._node_samples import (
 from ._result import DeKRRResult, NodeMemory
 from .maths._consensus import ConsensusSystem, consensus_system
 from .maths._cross_validation import add_folds, cross_validate, fold_numbers
-from .maths._engine import DeKRREngine, EngineArray, make_engine
+from .maths._engine import DeKRREngine, make_engine
+from .maths._engine_base import EngineArray
 from .maths._random_features import FeatureMap, map_features
 from .maths._solvers import SOLVERS
 from .maths._statistics import NodeStatistics, network_mean
@@ -91,7 +92,7 @@ def solve_dekrr(
     if config.anchors is not None:
         anchors = [map_features(config.anchors, z, engine) for z in state.maps]
     scores = None
-    if state.folds:
+    if state.folds is not None:
         scores = _score_consensus_weights(state.folds, config, anchors, engine)
         best = int(np.argmin(scores.mean(axis=1)))
         config = replace(config, consensus_weight=float(config.consensus_weight_grid[best]))
@@ -131,13 +132,13 @@ def solve_dekrr(
 
 
 class _NetworkState(NamedTuple):
-    """Maps and sums of all nodes, and with "cv" the sums of every fold."""
+    """Maps and sums of all nodes; with "cv", also the sums of every fold."""
 
     maps: list[FeatureMap]
     statistics: list[NodeStatistics]
     gamma: float
     shift: FloatArray
-    folds: list[list[NodeStatistics]]
+    folds: list[list[NodeStatistics]] | None
 
 
 def _set_up(
@@ -156,7 +157,7 @@ def _set_up(
         delayed(select_node_map)(part, config, j, summary.gamma, rngs[j], engine)
         for j, part in enumerate(samples)
     )
-    folds = []
+    folds = None
     if config.consensus_weight == "cv":
         numbers = [
             fold_numbers(config.cv, part.index, rng)
@@ -195,7 +196,7 @@ def _add_samples(
     statistics = [
         memories[j].statistics.convert(engine.asarray) + part for j, part in enumerate(new)
     ]
-    return _NetworkState(maps, statistics, float(config.gamma), shift, [])
+    return _NetworkState(maps, statistics, float(config.gamma), shift, None)
 
 
 def _sum_over_samples(

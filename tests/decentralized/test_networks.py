@@ -176,8 +176,14 @@ def test_too_few_rounds_warn():
         ({"solver": "direct", "network": InProcessNetwork()}, "solver must be one of"),
         ({"solver": "cg", "network": InProcessNetwork()}, "solver must be one of"),
         ({"consensus_weight": "cv", "network": InProcessNetwork()}, "must be a number with a netw"),
-        ({"solver": "chebyshev", "network": InProcessNetwork(asynchronous=True)}, "in step"),
-        ({"solver": "gauss_seidel", "network": InProcessNetwork(loss_probability=0.1)}, "in step"),
+        (
+            {"solver": "chebyshev", "network": InProcessNetwork(asynchronous=True)},
+            "needs synchronous rounds",
+        ),
+        (
+            {"solver": "gauss_seidel", "network": InProcessNetwork(loss_probability=0.1)},
+            "needs synchronous rounds",
+        ),
     ],
 )
 def test_parameters_that_need_more_than_messages_are_rejected(parameters, message):

@@ -1,15 +1,12 @@
-"""The arithmetic that the decentralized estimators need: its protocol and its shared base."""
+"""The arithmetic that the decentralized estimators need, and the engines that do it."""
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
 from ...utils._typing import FloatArray
 from ...utils._validation import computes_with_numba
-
-EngineArray: TypeAlias = Any  # a numpy array or a tensor, as the engine computes with it
-Factor: TypeAlias = Any  # whatever `cholesky` returns
-Samples: TypeAlias = Any  # an ndarray or a CSR matrix of shape (n_samples, n_features)
+from ._engine_base import EngineArray, Factor, Samples
 
 
 class DeKRREngine(Protocol):
@@ -58,17 +55,6 @@ class DeKRREngine(Protocol):
 
     def chunks(self, n_samples: int, n_columns: int) -> list[slice]:
         """Return slices of samples whose features, `n_columns` wide, fit in one temporary."""
-
-
-class ArrayEngine:
-    """The part of an engine that does not depend on the kind of array."""
-
-    chunk_elements: int
-
-    def chunks(self, n_samples: int, n_columns: int) -> list[slice]:
-        """Return slices of samples whose features, `n_columns` wide, fit in one temporary."""
-        step = max(64, self.chunk_elements // max(1, n_columns))
-        return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
 
 
 def make_engine(engine: str = "auto", device: Any = None) -> DeKRREngine:

@@ -9,7 +9,7 @@ from scipy.linalg.lapack import dpotri
 
 from ...utils._trigonometry import cosines_and_sines, scaled_cosines
 from ...utils._typing import FloatArray
-from ._engine import ArrayEngine, Factor, Samples
+from ._engine_base import ArrayEngine, Factor, Samples
 
 
 class DeKRRNumbaEngine(ArrayEngine):

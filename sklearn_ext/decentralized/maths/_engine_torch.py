@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
 
 from ...utils._typing import FloatArray
-from ._engine import ArrayEngine, Samples
+from ._engine_base import ArrayEngine, Samples
 
 
 class DeKRRTorchEngine(ArrayEngine):

@@ -31,7 +31,8 @@ from sklearn.metrics import euclidean_distances
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from ...utils._typing import FloatArray
-from ._engine import DeKRREngine, EngineArray, Samples
+from ._engine import DeKRREngine
+from ._engine_base import EngineArray, Samples
 
 SELECTIONS = ("energy_pairs", "energy", "leverage", "plain")
 _BLOCK = 2048  # candidates that are drawn and scored at once

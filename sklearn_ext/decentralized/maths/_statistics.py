@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...utils._typing import FloatArray
-from ._engine import DeKRREngine, EngineArray, Samples
+from ._engine import DeKRREngine
+from ._engine_base import EngineArray, Samples
 from ._random_features import FeatureMap, load_map, local_width
 
 

@@ -173,8 +173,10 @@ class _QueueTransport:
         self._queues = queues
         self._rng = rng
         self._loss = network.loss_probability
-        self._delay = (network.delays or {}).get(rank, 0.0)
-        self._last_round = (network.failures or {}).get(rank, np.inf)
+        self._delay = 0.0 if network.delays is None else network.delays.get(rank, 0.0)
+        self._last_round = np.inf
+        if network.failures is not None:
+            self._last_round = network.failures.get(rank, np.inf)
         self._timeout = network.timeout
         self._n_sent: dict[int, int] = {}
 

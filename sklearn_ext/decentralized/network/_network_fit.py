@@ -107,7 +107,7 @@ def _check_messages_suffice(config: DeKRRConfig, network: Network) -> None:
     if config.solver in ("chebyshev", "gauss_seidel") and not network.in_step:
         raise ValueError(
             "solver must be 'jacobi' or 'auto' on a network that is asynchronous or loses "
-            f"messages, got {config.solver!r}, which needs rounds in step."
+            f"messages, got {config.solver!r}, which needs synchronous rounds without losses."
         )
 
 
