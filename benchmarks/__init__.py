@@ -1,1 +1,1 @@
-"""Measured comparisons with other libraries: ``python -m benchmarks METHOD``."""
+"""Compare the methods with other libraries: ``python -m benchmarks METHOD``."""

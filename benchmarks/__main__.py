@@ -1,47 +1,57 @@
-"""Run one method's benchmark: ours and its peers on the same splits, in turn."""
+"""Run one method's benchmark: our estimators and their peers, in turn, on the same splits."""
 
 import argparse
 import importlib
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import _report
+from ._contract import Benchmark, Task
 from ._data import MissingDataError
 from ._measure import measure
 
 HERE = Path(__file__).parent
 
 
-def methods():
+def methods() -> list[str]:
+    """Return the names of all benchmarks."""
     return sorted(path.stem for path in HERE.glob("[a-z]*.py") if "BENCHMARK" in path.read_text())
 
 
-def parse(argv=None):
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("method", choices=methods())
     parser.add_argument("--data", nargs="+", metavar="NAME", help="data sets (default: all)")
-    parser.add_argument("--quick", action="store_true", help="only data that needs no download")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these contenders")
-    parser.add_argument("--splits", nargs="+", type=int, metavar="K", help="numbers of the splits")
+    parser.add_argument("--quick", action="store_true", help="use only data that need no download")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these contenders")
+    parser.add_argument("--splits", nargs="+", type=int, metavar="K", help="indices of the splits")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S")
-    parser.add_argument("--threads", type=int, default=2, help="for every library (default: 2)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="number of threads of every library (default: 2)"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results", metavar="DIR")
     return parser.parse_args(argv)
 
 
-def selected(benchmark, arguments):
-    """Check the names that were asked for; return the data sets and the contenders."""
+def selected(
+    benchmark: Benchmark, arguments: argparse.Namespace
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Check the names given by the user, and return the data sets and the contenders."""
     data = arguments.data or (benchmark.quick if arguments.quick else benchmark.datasets)
     contenders = arguments.only or list(benchmark.contenders)
     for asked, known in ((data, benchmark.datasets), (contenders, benchmark.contenders)):
         if unknown := set(asked).difference(known):
             raise SystemExit(
-                f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(known)}"
+                f"Unknown names: {', '.join(sorted(unknown))}. Choose from {', '.join(known)}."
             )
     return data, contenders
 
 
-def tasks(benchmark, data, splits, missing):
+def tasks(
+    benchmark: Benchmark, data: Sequence[str], splits: Sequence[int], missing: dict[str, str]
+) -> Iterator[Task]:
+    """Yield the splits of the data sets; add the data sets that are not installed to `missing`."""
     for name in data:
         try:
             for split in splits:
@@ -50,13 +60,15 @@ def tasks(benchmark, data, splits, missing):
             missing[name] = str(error)
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> _report.Report:
     """Fit every contender on every split, contenders in turn, and return the report."""
     benchmark = importlib.import_module(f"benchmarks.{arguments.method}").BENCHMARK
     data, contenders = selected(benchmark, arguments)
-    rows, skipped, missing = [], {}, {}
+    rows: list[_report.Row] = []
+    skipped: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for task in tasks(benchmark, data, arguments.splits or benchmark.splits, missing):
-        # One round fits each contender once, ours first: drifts of the machine hit all alike.
+        # Each round fits every contender once, so that changes in the machine's speed affect all.
         for seed in arguments.seeds:
             for contender in (name for name in contenders if name not in skipped):
                 print(f"{task.data}, split {task.split}, seed {seed}: {contender}", file=sys.stderr)
@@ -82,7 +94,7 @@ def run(arguments):
     }
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     report = run(arguments)
     print(_report.table(report["summary"], report["ours"]))

@@ -1,15 +1,16 @@
-"""What a method's module declares, and what the runner hands to it."""
+"""The interface between the runner and the benchmark of a method."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
 class Task:
-    """One split of one data set: all that a fit and its judgement need."""
+    """One split of one data set: everything that a fit and its evaluation need."""
 
     data: str
     split: int
@@ -18,45 +19,44 @@ class Task:
     X_test: Any
     y_test: Any
     fit_params: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # whatever the metrics need beyond y_test
+    # Whatever the metrics need in addition to y_test.
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-# An unfitted estimator for a task. Libraries are imported inside, so that one that is not
-# installed is skipped by name.
-Factory = Callable[[Task, int, int], Any]  # (task, seed, n_threads)
+# Called with the task, the seed and the number of threads; returns an unfitted estimator. It
+# imports its library itself, so that a missing library skips only this contender.
+Factory: TypeAlias = Callable[[Task, int, int], Any]
 
 
-def score_predictions(model, output, task):
-    """R2 and root mean squared error."""
+def score_predictions(model: Any, output: ArrayLike, task: Task) -> dict[str, float]:
+    """Return R2 and the root mean squared error."""
     error = np.asarray(output) - task.y_test
     r2 = 1.0 - (error**2).sum() / ((task.y_test - task.y_test.mean(axis=0)) ** 2).sum()
     return {"R2": r2, "RMSE": np.sqrt((error**2).mean())}
 
 
-def warm_up_on_few_rows(model, task):
-    """Fit 100 rows, so that imports and compilation are not timed."""
-    rows = slice(100)
-    model.fit(task.X_train[rows], task.y_train[rows])
+def warm_up_on_few_samples(model: Any, task: Task) -> None:
+    """Fit 100 samples, so that the timing excludes imports and compilation."""
+    few = slice(100)
+    model.fit(task.X_train[few], task.y_train[few])
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A method's benchmark: every `benchmarks/<method>.py` holds one, named BENCHMARK."""
+    """The benchmark of a method; `benchmarks/<method>.py` defines it as BENCHMARK."""
 
     datasets: tuple[str, ...]
-    quick: tuple[str, ...]  # runs without downloads
-    load: Callable[[str, int], Task]  # (name of a data set, number of a split)
+    quick: tuple[str, ...]  # data sets that need no download
+    load: Callable[[str, int], Task]  # (name of a data set, index of a split)
     ours: Mapping[str, Factory]
     peers: Mapping[str, Factory]
     splits: tuple[int, ...] = (0,)
-    response: str = "predict"  # the timed method of the fitted estimator
+    response: str = "predict"  # the method of the fitted estimator that is timed
     metrics: Callable[[Any, Any, Task], Mapping[str, float]] = score_predictions
-    higher_is_better: bool = True  # of the first metric, which the plot shows
-    warm_up: Callable[[Any, Task], None] = warm_up_on_few_rows
+    higher_is_better: bool = True  # refers to the first metric, which the plot shows
+    warm_up: Callable[[Any, Task], None] = warm_up_on_few_samples
     notes: Iterable[str] = ()
 
     @property
-    def contenders(self):
+    def contenders(self) -> dict[str, Factory]:
         return {**self.ours, **self.peers}

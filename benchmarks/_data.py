@@ -1,38 +1,43 @@
-"""Data sets by name: from a folder of ``.npz`` files, or shipped with scikit-learn.
+"""Load data sets by name, from a folder of ``.npz`` files or from scikit-learn.
 
-The folder is ``$SKLEARN_EXT_DATA`` or, by default, ``../shared/data`` beside the repository. A
-file holds ``X`` (n, d) and ``y`` (n,); sets of the UCI collection also hold ``test_masks``, the
-test rows of ten splits as bits packed along the first axis.
+The environment variable ``SKLEARN_EXT_DATA`` names the folder. Its default is ``shared/data`` next
+to the repository. A file contains ``X`` of shape (n, d) and ``y`` of shape (n,). Files of the UCI
+collection also contain ``test_masks``, the masks of the test samples of ten splits, whose bits are
+packed along the first axis.
 """
 
 import os
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from sklearn import datasets
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 TEST_FRACTION = 0.2
 
 
 class MissingDataError(FileNotFoundError):
-    """A data set's file is not in the folder."""
+    """The folder does not contain the file of a data set."""
 
 
-def folder():
+def folder() -> Path:
     default = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     return Path(os.environ.get("SKLEARN_EXT_DATA", default))
 
 
-def load_npz(name):
-    """Return the arrays of ``<name>.npz``, searched for in the folder and below it."""
+def load_npz(name: str) -> Arrays:
+    """Return the arrays of ``<name>.npz`` in the folder or in one of its subfolders."""
     paths = sorted(folder().glob(f"**/{name}.npz"))
     if not paths:
         raise MissingDataError(
-            f"no {name}.npz in {folder()}; set SKLEARN_EXT_DATA to the folder that holds it"
+            f"The folder {folder()} does not contain {name}.npz. Set SKLEARN_EXT_DATA to the "
+            "folder that contains it."
         )
     if len(paths) > 1:
-        raise ValueError(f"{name}.npz is ambiguous: {', '.join(map(str, paths))}")
+        raise ValueError(f"Several files are named {name}.npz: {', '.join(map(str, paths))}.")
     with np.load(paths[0]) as file:
         return {key: file[key] for key in file.files}
 
@@ -46,25 +51,30 @@ SHIPPED = {
 }
 
 
-def load(name):
-    """Return a data set's arrays, at least ``X`` and ``y``."""
+def load(name: str) -> Arrays:
+    """Return the arrays of a data set, at least ``X`` and ``y``."""
     if name in SHIPPED:
         X, y = SHIPPED[name](return_X_y=True)
         return {"X": X, "y": y}
     return load_npz(name)
 
 
-def split_mask(arrays, split, groups=None):
-    """Return the boolean mask of a split's test rows.
+def split_mask(
+    arrays: Arrays, split: int, groups: npt.ArrayLike | None = None
+) -> npt.NDArray[np.bool_]:
+    """Return the boolean mask of the test samples of a split.
 
-    Splits are those of the file where it has some, else a fifth of the rows (of the groups),
-    drawn with the split's number as the seed.
+    If the file contains splits, one of them is used. Otherwise the test set is a fifth of the
+    samples, or of the groups, drawn with the index of the split as the seed.
     """
     n = len(arrays["X"])
     if groups is None and "test_masks" in arrays:
         masks = np.unpackbits(arrays["test_masks"], axis=0)[:n].astype(bool)
         if split >= masks.shape[1]:
-            raise ValueError(f"split {split} asked for, but the file has {masks.shape[1]}")
+            raise ValueError(
+                f"split must be below {masks.shape[1]}, the number of splits in the file, "
+                f"got {split}."
+            )
         return masks[:, split]
     Splitter = ShuffleSplit if groups is None else GroupShuffleSplit
     splitter = Splitter(n_splits=1, test_size=TEST_FRACTION, random_state=split)

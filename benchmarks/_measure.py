@@ -1,10 +1,10 @@
-"""One fit, measured in a process of its own.
+"""Measure one fit in its own process.
 
-A fresh process a fit makes peak memory honest: nothing that another fit allocated is there to be
-used again. Data and libraries are loaded and the warm-up is done before the measurement starts;
-memory is the peak of the resident set during the fit above the resident set before it. On Linux
-the kernel's high-water mark is reset first; elsewhere the mark cannot be reset, and the peak of
-the whole process stands in (it then includes the warm-up).
+A new process for every fit makes the peak memory meaningful, because a fit cannot reuse memory that
+another fit allocated. The measurement starts after the data and the libraries are loaded and the
+warm-up is done. The reported memory is the peak of the resident set during the fit, minus the
+resident set before the fit. On Linux, the kernel's high-water mark is reset before the fit. On
+other systems it cannot be reset, so the peak includes the warm-up.
 """
 
 import gc
@@ -17,9 +17,13 @@ import sys
 import time
 import traceback
 import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from joblib.externals.loky import get_reusable_executor
+
+from ._contract import Task
+from ._report import Row
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -32,8 +36,8 @@ _THREAD_VARIABLES = (
 _LINUX = platform.system() == "Linux"
 
 
-def measure(method, contender, task, seed, n_threads):
-    """Return the row of results of one contender on one task, or why there is none."""
+def measure(method: str, contender: str, task: Task, seed: int, n_threads: int) -> Row:
+    """Return the results of one contender on one task, or the reason why there are none."""
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(n_threads)))
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -44,18 +48,20 @@ def measure(method, contender, task, seed, n_threads):
         return receiver.recv()
     except EOFError:
         child.join()
-        return {"failed": f"the process ended with code {child.exitcode}"}
+        return {"failed": f"The process ended with code {child.exitcode}."}
     finally:
         child.join()
 
 
-def _child(sender, method, contender, task, seed, n_threads):
+def _child(
+    sender: Connection, method: str, contender: str, task: Task, seed: int, n_threads: int
+) -> None:
     sender.send(_row(method, contender, task, seed, n_threads))
-    # Idle workers of joblib would keep this process from ending.
+    # Idle joblib workers would keep this process alive.
     get_reusable_executor().shutdown(wait=True)
 
 
-def _row(method, contender, task, seed, n_threads):
+def _row(method: str, contender: str, task: Task, seed: int, n_threads: int) -> Row:
     from sklearn.base import clone
 
     benchmark = importlib.import_module(f"benchmarks.{method}").BENCHMARK
@@ -86,7 +92,7 @@ def _row(method, contender, task, seed, n_threads):
     }
 
 
-def _start_of_memory():
+def _start_of_memory() -> int:
     gc.collect()
     if not _LINUX:
         return _peak_of_memory()
@@ -94,13 +100,13 @@ def _start_of_memory():
     return _status("VmRSS")
 
 
-def _peak_of_memory():
+def _peak_of_memory() -> int:
     if _LINUX:
         return _status("VmHWM")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _status(field):
+def _status(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024

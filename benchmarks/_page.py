@@ -1,34 +1,44 @@
-"""The page of figures in the documentation, from benchmarks/records: `make bench-report`."""
+"""Write the benchmark page of the documentation from benchmarks/records: `make bench-report`."""
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from . import _records, _report
 from .__main__ import methods, parse, run
+from ._report import Report, Row
 
 PAGE = _report.ROOT / "docs" / "benchmarks.md"
 PLOTS = _report.ROOT / "docs" / "_static" / "benchmarks"
 HEADER = """(benchmarks)=
 # Benchmarks
 
-What the tables of the guide and the README rest on, beside the peers' figures. `make bench-report`
-measures every benchmark in quick mode, on data that need no download, and writes this page. Tables
-on larger data, the full runs, hold the latest figure of each contender, with its day; `python -m
-benchmarks METHOD --out benchmarks/records/full` adds to them. Ours are marked with a star; the
-verdict compares each peer with our first row by the first metric. Figures are means over splits and
-seeds; seconds, and the memory that a fit adds at its peak, are medians. At the end are the output
-of `make demo` and the figures of what methods cost.
+This page has the figures behind the tables of the user guide and the README, and compares our
+methods with their peers.
+
+- `make bench-report` measures every benchmark in quick mode, on data that need no download, and
+  writes this page.
+- Sections on larger data have the latest figure of each contender and the day of its measurement;
+  `python -m benchmarks METHOD --out benchmarks/records/full` adds to them.
+- A star marks our estimators. The verdict compares each peer with our first row by the peer's first
+  metric.
+- Metrics are means over splits and seeds. Seconds are medians, and so is the memory that a fit adds
+  at its peak.
+- The output of `make demo` and the costs of some methods are at the end of the page.
 """
 ENVIRONMENT = """
-- date: {date}
-- machine: {cpu}, {n_cores} cores, threads of every library: {n_threads}, load average {load}
-- python {python}; {versions}
+The quick runs were measured in this environment:
+
+- Date: {date}
+- Machine: {cpu}, {n_cores} cores, {threads} for every library, load average {load}
+- Versions: python {python}, {versions}
 """
 
 
-def verdict(row, ours, higher_is_better):
-    """Say which of a peer and our first contender is better, by the peer's first metric."""
+def verdict(row: Row, ours: Sequence[Row], higher_is_better: bool) -> str:
+    """Compare a peer with our first contender by the peer's first metric."""
     name = next(iter(row["metrics"]))
     reference = next((own["metrics"][name] for own in ours if name in own["metrics"]), None)
     if row in ours or reference is None:
@@ -41,13 +51,13 @@ def verdict(row, ours, higher_is_better):
     return "better than ours" if difference > 0 else "worse than ours"
 
 
-def metric_names(report):
-    """Names of all metrics; not every contender has each."""
+def metric_names(report: Report) -> list[str]:
+    """Return the names of all metrics; a contender may lack some of them."""
     return list(dict.fromkeys(name for row in report["summary"] for name in row["metrics"]))
 
 
-def rows(report):
-    """Cells of a method's table: one row a data set and contender."""
+def rows(report: Report) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of a method's table, one per data set and contender."""
     names = metric_names(report)
     for data in dict.fromkeys(row["data"] for row in report["summary"]):
         block = [row for row in report["summary"] if row["data"] == data]
@@ -66,8 +76,8 @@ def rows(report):
             )
 
 
-def table(report):
-    """Lay a report out as lines of Markdown."""
+def table(report: Report) -> list[str]:
+    """Format a report as a Markdown table, and return its lines."""
     heads = [
         "data",
         "contender",
@@ -83,8 +93,8 @@ def table(report):
     return ["| " + " | ".join(line) + " |" for line in cells]
 
 
-def section(report):
-    """Return a method's part of the page."""
+def section(report: Report) -> str:
+    """Return the section of a method."""
     lines = [f"({anchor(report['method'])})=", f"## {report['method']}", "", *table(report), ""]
     lines += [picture(report["method"]), ""]
     lines += [f"- {note}" for note in report["notes"]]
@@ -92,55 +102,61 @@ def section(report):
     return "\n".join(lines + failures(report)).rstrip() + "\n"
 
 
-def full_section(reports):
-    """Return what larger data say of a method, from one report or more."""
+def full_section(reports: Sequence[Report]) -> str:
+    """Return the section of a method on larger data, from one or more reports."""
     report = _records.merged(reports)
     name = f"{report['method']}_full"
     lines = [f"({anchor(name)})=", f"### {report['method']}, larger data", "", *table(report), ""]
     lines += [picture(name), ""]
     lines += [
-        f"- measured {one['environment']['date'][:10]}: {one['environment']['cpu']}, threads: "
-        f"{one['environment']['n_threads']}, load average {load(one['environment'])}"
+        f"- Measured on {one['environment']['date'][:10]}: {one['environment']['cpu']}, "
+        f"{threads(one['environment'])}, load average {load(one['environment'])}"
         for one in reports
     ]
     return "\n".join(lines + failures(report)).rstrip() + "\n"
 
 
-def failures(report):
+def failures(report: Report) -> list[str]:
     return [
         f"- failed: {row['contender']} on {row['data']}: {row['failed']}"
         for row in report["failed"]
     ]
 
 
-def picture(name):
-    return f"![Accuracy against fit time]({(PLOTS / name).relative_to(PAGE.parent)}.png)"
+def picture(name: str) -> str:
+    return f"![First metric against fit time]({(PLOTS / name).relative_to(PAGE.parent)}.png)"
 
 
-def program_section(name, output):
-    """Return the part of the page for a program that prints its figures."""
+def program_section(name: str, output: str) -> str:
+    """Return the section of a program that prints its figures."""
     command = f"`python {' '.join(_records.PROGRAMS[name])}`"
     lines = [f"({anchor(name)})=", f"## {name}", "", command, "", "```text", output, "```"]
     return "\n".join(lines) + "\n"
 
 
-def anchor(method):
+def anchor(method: str) -> str:
     return f"bench-{method.replace('_', '-')}"
 
 
-def load(environment):
+def load(environment: dict[str, Any]) -> str:
     return f"{environment['load_average'][0]:.1f}"
 
 
-def header(environment):
+def threads(environment: dict[str, Any]) -> str:
+    n_threads = environment["n_threads"]
+    return "1 thread" if n_threads == 1 else f"{n_threads} threads"
+
+
+def header(environment: dict[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in environment["versions"].items())
     return HEADER + ENVIRONMENT.format(
-        **environment | {"load": load(environment), "versions": versions}
+        **environment
+        | {"load": load(environment), "threads": threads(environment), "versions": versions}
     )
 
 
-def text():
-    """Return the page as the records have it."""
+def text() -> str:
+    """Return the page, rendered from the records."""
     quick = {method: _records.quick_report(method) for method in methods()}
     parts = [header(next(iter(quick.values()))["environment"])]
     for method, report in quick.items():
@@ -151,7 +167,7 @@ def text():
     return "\n".join(parts)
 
 
-def draw():
+def draw() -> None:
     """Draw the plots of all records."""
     PLOTS.mkdir(parents=True, exist_ok=True)
     for method in methods():
@@ -164,8 +180,8 @@ def draw():
             )
 
 
-def measure(names, n_threads):
-    """Record benchmarks and programs in quick mode; return those in which something failed."""
+def measure(names: Sequence[str], n_threads: int) -> list[str]:
+    """Measure benchmarks and programs in quick mode; return the names of those with failures."""
     _records.QUICK.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in names:
@@ -179,11 +195,11 @@ def measure(names, n_threads):
     return failed
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     known = [*methods(), *_records.PROGRAMS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks._page", description=__doc__)
     parser.add_argument("--measure", nargs="*", default=known, choices=known, metavar="NAME",
-                        help="what is measured anew (default: everything)")  # fmt: skip
+                        help="what to measure again (default: everything)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     failed = measure(arguments.measure, arguments.threads)

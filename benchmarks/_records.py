@@ -1,19 +1,21 @@
-"""The figures that the documentation rests on, as files: benchmarks/records.
+"""Read the figures in benchmarks/records, on which the documentation is based.
 
-``quick`` has one report a benchmark, or the output of one program, and is measured anew by ``make
-bench-report``. ``full`` has reports of larger data, which ``python -m benchmarks METHOD --out
-benchmarks/records/full`` adds; of a contender on a data set the latest counts.
+The folder ``quick`` has one report per benchmark, and the output of programs that print figures.
+``make bench-report`` measures all of them again. The folder ``full`` has reports on larger data;
+``python -m benchmarks METHOD --out benchmarks/records/full`` adds one. The latest report counts for
+each contender on each data set.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 
-from ._report import ROOT, summarize
+from ._report import ROOT, Report, Row, summarize
 
 RECORDS = ROOT / "benchmarks" / "records"
 QUICK, FULL = RECORDS / "quick", RECORDS / "full"
-# Programs that print their figures, and what python is called with.
+# Programs that print their figures, with the arguments of python.
 PROGRAMS = {
     "demo": ("docs/examples/quickstart.py",),
     "lab_rbf_cost": ("-m", "benchmarks.lab_rbf_cost"),
@@ -23,36 +25,37 @@ PROGRAMS = {
 }
 
 
-def output(name):
+def output(name: str) -> str:
     """Run a program and return what it prints."""
     command = [sys.executable, *PROGRAMS[name]]
     run = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return run.stdout.strip() + "\n"
 
 
-def quick_report(method):
-    """Read the last quick report of a method."""
+def quick_report(method: str) -> Report:
+    """Read the quick report of a method."""
     return json.loads((QUICK / f"{method}.json").read_text())
 
 
-def quick_output(name):
-    """Read the last output of a program."""
+def quick_output(name: str) -> str:
+    """Read the recorded output of a program."""
     return (QUICK / f"{name}.txt").read_text().rstrip()
 
 
-def full_reports(method):
-    """Read the reports of a method on larger data, the oldest first."""
+def full_reports(method: str) -> list[Report]:
+    """Read the reports of a method on larger data, oldest first."""
     return [json.loads(path.read_text()) for path in sorted(FULL.glob(f"{method}_[0-9]*.json"))]
 
 
-def merged(reports):
-    """Return one report with the latest rows of each data set and contender, in a fixed order.
+def merged(reports: Sequence[Report]) -> Report:
+    """Merge reports: keep the latest results of each contender on each data set.
 
-    Rows of the summary say on which day they were measured.
+    Each row of the summary has the day of its measurement, and the order of the rows is fixed.
     """
-    latest, dates = {}, {}
+    latest: dict[tuple[str, str], list[Row]] = {}
+    dates: dict[tuple[str, str], str] = {}
     for report in reports:
-        found = {}
+        found: dict[tuple[str, str], list[Row]] = {}
         for row in report["rows"]:
             found.setdefault((row["data"], row["contender"]), []).append(row)
         latest |= found

@@ -1,15 +1,24 @@
-"""What a run leaves: JSON, a table on the terminal, a plot."""
+"""Write the results of a run as JSON, as a table and as a plot."""
 
 import json
 import math
 import os
 import platform
 import statistics
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from threadpoolctl import threadpool_info
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Read from JSON: the results of one fit, or their summary, and all results of a run.
+Row: TypeAlias = dict[str, Any]
+Report: TypeAlias = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
 _RELEVANT = (
@@ -19,8 +28,8 @@ _RELEVANT = (
 _MEASURED = ("fit_seconds", "predict_seconds", "peak_mib")
 
 
-def environment(n_threads):
-    """Describe the machine and the libraries, as far as they bear on the figures."""
+def environment(n_threads: int) -> dict[str, Any]:
+    """Describe the machine and the libraries that influence the figures."""
     versions = {dist.name: dist.version for dist in distributions() if dist.name in _RELEVANT}
     pools = [{key: pool.get(key) for key in ("internal_api", "version", "architecture")}
              for pool in threadpool_info()]  # fmt: skip
@@ -30,14 +39,14 @@ def environment(n_threads):
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "n_cores": os.cpu_count(),
-        "load_average": os.getloadavg(),  # timings on a busy machine say little
+        "load_average": os.getloadavg(),  # timings on a busy machine are unreliable
         "n_threads": n_threads,
         "thread_pools": pools,
         "versions": dict(sorted(versions.items())),
     }
 
 
-def _cpu_name():
+def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo") as file:
             return (
@@ -47,18 +56,18 @@ def _cpu_name():
         return platform.processor()
 
 
-def summarize(rows, ours):
-    """Merge the rows of each data set and contender, over splits and seeds.
+def summarize(rows: Sequence[Row], ours: str) -> list[Row]:
+    """Summarize the results of each contender on each data set over splits and seeds.
 
-    Metrics become their mean, and the worst case of the first one is kept beside it; seconds and
-    memory become medians. ``fit_ratio`` is a contender's fit time over that of our first
+    The summary has the mean of each metric, the range of the first metric, and the medians of
+    seconds and memory. ``fit_ratio`` is the fit time of a contender divided by that of our first
     contender, so 2 means that ours is twice as fast.
     """
-    groups = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if "metrics" in row:
             groups.setdefault((row["data"], row["contender"]), []).append(row)
-    summary = []
+    summary: list[Row] = []
     for (data, contender), group in groups.items():
         metrics = {
             name: statistics.fmean(row["metrics"][name] for row in group)
@@ -78,10 +87,10 @@ def summarize(rows, ours):
     return summary
 
 
-def table(summary, ours):
-    """Lay the summary out as text, one block a data set."""
+def table(summary: Sequence[Row], ours: Sequence[str]) -> str:
+    """Format the summary as text, with one block per data set."""
     if not summary:
-        return "nothing was measured"
+        return "No contender was measured."
     metrics = list(dict.fromkeys(name for row in summary for name in row["metrics"]))
     heads = [*metrics, f"{metrics[0]} min..max", "fit s", "predict s", "peak MiB", "fit/ours"]
     lines = []
@@ -99,8 +108,8 @@ def table(summary, ours):
     return "\n".join(lines).lstrip("\n")
 
 
-def number(value):
-    """Write a figure as the tables have it."""
+def number(value: float | None) -> str:
+    """Format a figure for the tables."""
     if value is None:
         return "-"
     if value == int(value) and abs(value) >= 10:
@@ -108,8 +117,8 @@ def number(value):
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def write(directory, method, report):
-    """Write the report as JSON and the plot as PNG; return both paths."""
+def write(directory: Path, method: str, report: Report) -> tuple[Path, Path]:
+    """Write the report as JSON and the plot as PNG, and return both paths."""
     directory.mkdir(parents=True, exist_ok=True)
     stem = f"{method}_{report['environment']['date'][:19].replace(':', '')}"
     json_path, plot_path = directory / f"{stem}.json", directory / f"{stem}.png"
@@ -121,8 +130,8 @@ def write(directory, method, report):
     return json_path, plot_path
 
 
-def plot(summary, ours, higher_is_better):
-    """Draw accuracy against fit time, one panel a data set; up and left is better."""
+def plot(summary: Sequence[Row], ours: Sequence[str], higher_is_better: bool) -> "Figure":
+    """Draw the first metric against fit time, one panel per data set; up and left is better."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 

@@ -1,12 +1,15 @@
-"""Real data that are not shipped: tests on them run where the folder is, and say so where not."""
+"""Helper for tests on real data that do not ship with the dependencies."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from benchmarks._data import MissingDataError
 
 
-def loaded_or_skipped(load, *args):
-    """Call a loader of the benchmarks; skip the test with its words if the data are not there."""
+def loaded_or_skipped(load: Callable[..., Any], *args: Any) -> Any:
+    """Call a loader of the benchmarks, and skip the test if the data are not available."""
     try:
         return load(*args)
     except MissingDataError as error:

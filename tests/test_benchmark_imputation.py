@@ -1,4 +1,4 @@
-"""The cells of the imputation benchmark, its contenders, and its averages."""
+"""Test the tasks, contenders and averages of the imputation benchmark."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_gains_are_paired_with_mean_imputation():
     assert "+0.050±0.050" in lines[2]
 
 
-def test_a_cell_has_holes_where_it_says():
+def test_a_task_has_the_stated_fraction_of_missing_values():
     task = imputation.load_task("breast_cancer@50", 1)
     holes = np.isnan(task.X_train)
     assert holes.mean() == pytest.approx(0.5, abs=0.02)

@@ -1,3 +1,5 @@
+"""Test the benchmark page of the documentation."""
+
 from pathlib import Path
 
 from benchmarks import _page, _records
@@ -20,7 +22,7 @@ def report(**changes):
     } | changes
 
 
-def test_a_peer_that_is_better_is_said_to_be():
+def test_the_verdict_follows_the_direction_of_the_metric():
     cells = {contender: says for _, contender, says, *_ in _page.rows(report())}
     assert cells == {"★ ours": "", "peer": "better than ours", "other": "worse than ours"}
     cells = {
@@ -29,7 +31,7 @@ def test_a_peer_that_is_better_is_said_to_be():
     assert cells["peer"] == "worse than ours"
 
 
-def test_contenders_may_have_metrics_of_their_own():
+def test_contenders_may_have_different_metrics():
     summary = [row("a", "ours", 0.5), row("a", "peer", 0.7)]
     first = {**row("a", "first", 0.0), "metrics": {"error": 0.1}}
     last = {**row("a", "last", 0.0), "metrics": {"error": 0.2, "R2": 0.3}}
@@ -42,7 +44,7 @@ def test_contenders_may_have_metrics_of_their_own():
     ]
 
 
-def test_a_section_holds_the_table_the_plot_and_what_is_missing():
+def test_a_section_has_table_plot_notes_and_skipped_contenders():
     text = _page.section(report())
     assert "(bench-my-method)=" in text
     assert "| a | peer | better than ours | 0.7000 | 1.5000 | 0.2500 | 1.0000 |" in text
@@ -57,7 +59,7 @@ def measured(day, **scores):
     return report(rows=found, environment=environment)
 
 
-def test_the_latest_figure_of_a_contender_counts():
+def test_the_latest_figure_of_a_contender_counts_on_larger_data():
     reports = [measured("2026-01-01", peer=0.7, ours=0.5), measured("2026-01-02", ours=0.8)]
     text = _page.full_section(reports)
     assert "(bench-my-method-full)=" in text
@@ -68,7 +70,7 @@ def test_the_latest_figure_of_a_contender_counts():
     ]
 
 
-def test_what_a_program_prints_is_on_the_page(monkeypatch):
+def test_a_program_section_has_the_command_and_its_output(monkeypatch):
     command = ("-m", "benchmarks.lab_rbf_defaults", "--help")
     monkeypatch.setitem(_records.PROGRAMS, "lab_rbf_defaults", command)
     text = _page.program_section("lab_rbf_defaults", _records.output("lab_rbf_defaults").rstrip())
@@ -77,5 +79,5 @@ def test_what_a_program_prints_is_on_the_page(monkeypatch):
     assert "```text\nusage: " in text
 
 
-def test_the_page_is_what_the_records_say():
+def test_the_page_is_rendered_from_the_records():
     assert _page.PAGE.read_text() == _page.text()

@@ -1,4 +1,4 @@
-"""The benchmark runner: its data, its summary, and one run from end to end."""
+"""Test the benchmark runner: its data sets, its summary, and a complete run."""
 
 import json
 import subprocess
@@ -16,12 +16,14 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_missing_file_is_named_with_the_place_and_the_way_out(folder):
-    with pytest.raises(_data.MissingDataError, match=r"no nothing\.npz in .*SKLEARN_EXT_DATA"):
+def test_a_missing_file_raises_with_folder_and_remedy(folder):
+    with pytest.raises(
+        _data.MissingDataError, match=r"does not contain nothing\.npz.*SKLEARN_EXT_DATA"
+    ):
         _data.load("nothing")
 
 
-def test_splits_of_a_file_are_its_own(folder):
+def test_splits_in_a_file_are_used(folder):
     masks = np.random.RandomState(0).random_sample((21, 10)) < 0.3
     (folder / "below").mkdir()
     packed = np.packbits(masks, axis=0)
@@ -29,11 +31,11 @@ def test_splits_of_a_file_are_its_own(folder):
     arrays = _data.load("mine")
     for split in range(10):
         np.testing.assert_array_equal(_data.split_mask(arrays, split), masks[:, split])
-    with pytest.raises(ValueError, match="split 10 asked for, but the file has 10"):
+    with pytest.raises(ValueError, match=r"split must be below 10, .* got 10"):
         _data.split_mask(arrays, 10)
 
 
-def test_other_splits_hold_a_fifth_and_repeat():
+def test_drawn_splits_have_a_fifth_and_are_repeatable():
     arrays = _data.load("diabetes")
     masks = [_data.split_mask(arrays, split) for split in (0, 1, 0)]
     assert [mask.sum() for mask in masks] == [89, 89, 89]
@@ -41,7 +43,7 @@ def test_other_splits_hold_a_fifth_and_repeat():
     assert (masks[0] != masks[1]).any()
 
 
-def test_a_split_by_groups_divides_no_group():
+def test_a_split_by_groups_keeps_groups_together():
     groups = np.repeat(np.arange(10), 5)
     mask = _data.split_mask({"X": np.zeros((50, 1))}, 0, groups=groups)
     assert mask.sum() == 10
@@ -53,7 +55,7 @@ def row(contender, r2, seconds):
     return {"data": "a", "contender": contender, "metrics": {"R2": r2}} | cost
 
 
-def test_the_summary_averages_accuracy_and_takes_medians_of_costs():
+def test_the_summary_has_mean_metrics_and_median_costs():
     rows = [row("ours", 0.5, 1.0), row("peer", 0.3, 9.0), row("ours", 0.7, 3.0)]
     rows += [row("ours", 0.9, 100.0), {"data": "a", "contender": "peer", "failed": "no"}]
     ours, peer = _report.summarize(rows, "ours")

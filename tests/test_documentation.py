@@ -1,4 +1,4 @@
-"""What the README and the guide promise runs as written."""
+"""Test that examples run, links resolve, and pages have their parts."""
 
 import doctest
 import re
@@ -17,7 +17,7 @@ PAGES = [DOCS / "index.rst", *GUIDE]
 OF_GUIDE = [pytest.param(page, id=page.stem) for page in GUIDE]
 
 
-def test_the_example_of_the_readme_runs(capsys):
+def test_the_readme_example_runs(capsys):
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     namespace = {}
     exec(block, namespace)
@@ -26,19 +26,19 @@ def test_the_example_of_the_readme_runs(capsys):
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])
-def test_the_examples_of_the_guide_run(page):
+def test_the_guide_examples_run(page):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.testfile(str(page), module_relative=False, optionflags=flags).failed == 0
 
 
-def test_files_that_the_readme_shows_exist():
+def test_files_linked_from_the_readme_exist():
     paths = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", OF_GUIDE)
-def test_a_page_of_the_guide_has_its_parts(page):
+def test_a_guide_page_has_its_parts(page):
     text = page.read_text()
     for heading in ("Parameters that matter", "Cost", "References"):
         assert re.search(rf"^{heading}.*\n[=-]+$", text, re.MULTILINE), heading
@@ -47,8 +47,8 @@ def test_a_page_of_the_guide_has_its_parts(page):
 
 
 @pytest.mark.parametrize("page", OF_GUIDE)
-def test_the_pictures_of_the_guide_have_a_source(page):
-    """They stand in docs, or an example draws them; the build warns where it draws too few."""
+def test_guide_pictures_have_a_source(page):
+    """A picture is a file in docs, or an example draws it; the build warns of missing ones."""
     paths = re.findall(r"^\.\. (?:figure|image):: (.*)$", page.read_text(), re.MULTILINE)
     assert paths
     for path in paths:
@@ -58,18 +58,18 @@ def test_the_pictures_of_the_guide_have_a_source(page):
 
 
 @pytest.mark.parametrize("page", OF_GUIDE)
-def test_measured_figures_link_to_the_benchmark_page(page):
+def test_guide_pages_link_to_the_benchmark_page(page):
     written = set(re.findall(r"^\((bench-[\w-]+)\)=$", _page.PAGE.read_text(), re.MULTILINE))
     links = set(re.findall(r"<(bench-[\w-]+)>", page.read_text()))
     assert links
     assert links <= written
 
 
-def test_every_benchmark_is_linked_from_the_guide():
+def test_the_guide_links_to_every_benchmark():
     text = "".join(page.read_text() for page in GUIDE)
     assert [name for name in methods() if f"<{_page.anchor(name)}>" not in text] == []
 
 
-def test_every_estimator_is_in_the_reference():
+def test_the_api_reference_lists_every_estimator():
     listed = (DOCS / "api.rst").read_text().split()
     assert [name for name, _ in all_estimators() if name not in listed] == []
