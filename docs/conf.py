@@ -1,8 +1,10 @@
-"""Configuration of Sphinx. The build needs no network and turns warnings into errors."""
+"""Sphinx configuration. The build needs no network and turns warnings into errors."""
 
 import re
 import sys
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 import sklearn_ext
 
@@ -26,11 +28,11 @@ extensions = [
 exclude_patterns = ["_build", "_extensions", "_templates", "auto_examples/**/*.ipynb"]
 templates_path = ["_templates"]
 add_function_parentheses = False
-# Docstrings that scikit-learn's classes hand down link into its own guide.
+# Docstrings inherited from scikit-learn's classes link into scikit-learn's own guide.
 suppress_warnings = ["ref.ref"]
 
 autosummary_generate = True
-autodoc_typehints = "none"  # the docstrings say shapes too
+autodoc_typehints = "none"  # the docstrings also give shapes
 numpydoc_show_class_members = False  # the templates list the methods
 
 sphinx_gallery_conf = {
@@ -58,12 +60,14 @@ html_theme_options = {
 html_sidebars = {"index": [], "api": [], "benchmarks": []}
 
 
-def quote_attributes(app, what, name, obj, options, lines):
-    """Quote the names in shapes such as (n_features_in_,): no link is meant by the underscore."""
+def quote_attributes(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Quote the names in shapes such as (n_features_in_,), because the underscore is not a link."""
     lines[:] = [re.sub(r"(?<=[ (])(\w+_)(?=[,)])", r"``\1``", line) for line in lines]
 
 
-def setup(app):
-    app.setup_extension("sphinx-mathjax-offline")  # formulas can be read without a network
+def setup(app: Sphinx) -> None:
+    app.setup_extension("sphinx-mathjax-offline")  # formulas render without a network
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True  # it only copies files
     app.connect("autodoc-process-docstring", quote_attributes, priority=400)  # before numpydoc

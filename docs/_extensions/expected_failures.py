@@ -1,13 +1,17 @@
-"""The directive ``expected-failures``: the package's table of written exceptions."""
+"""The directive ``expected-failures``, which shows the package's expected check failures."""
+
+from collections.abc import Iterator
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
 
 from sklearn_ext.utils._estimators import EXPECTED_FAILED_CHECKS
 
 
-def lines():
+def lines() -> Iterator[str]:
     """Write the table as reStructuredText."""
     if not EXPECTED_FAILED_CHECKS:
         yield "None: every estimator passes every check."
@@ -17,19 +21,19 @@ def lines():
         yield from (f"   {mark} - {cell}" for mark, cell in zip("*  ", cells, strict=True))
 
 
-def rows():
+def rows() -> Iterator[tuple[str, str, str]]:
     for name, checks in sorted(EXPECTED_FAILED_CHECKS.items()):
         for check, reason in sorted(checks.items()):
             yield f":class:`~sklearn_ext.{name}`", f"``{check}``", reason
 
 
 class ExpectedFailures(SphinxDirective):
-    def run(self):
+    def run(self) -> list[nodes.Node]:
         container = nodes.container()
         self.state.nested_parse(StringList(list(lines())), self.content_offset, container)
         return container.children
 
 
-def setup(app):
+def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("expected-failures", ExpectedFailures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

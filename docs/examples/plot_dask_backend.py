@@ -1,16 +1,16 @@
 r"""
-=====================================
-The same search on a cluster of Dask
-=====================================
+================================
+The same search on a Dask cluster
+================================
 
-Parallel work goes through joblib, so another backend can be put behind it without touching an
-estimator. Here the folds of a search run on the workers of a Dask cluster: two threads of this
-machine in the example, any number of machines with ``Client("tcp://scheduler:8786")``.
+All parallel work goes through joblib, so you can use another backend without changing an estimator.
+In this example, the folds of a search run on the workers of a Dask cluster. The workers here are
+two threads of this machine; ``Client("tcp://scheduler:8786")`` would use a cluster of any size.
 """
 
 # %%
-# The search, twice
-# -----------------
+# Run the search twice
+# --------------------
 
 import numpy as np
 from distributed import Client
@@ -34,7 +34,7 @@ with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_addres
         there = search.set_params(n_jobs=-1).fit(X, y).cv_results_["mean_test_score"]
 
 # %%
-# Where the work was done changes nothing in the result.
+# Both runs give the same scores.
 
 print(search.best_params_)
 print("largest difference:", np.abs(here - there).max())

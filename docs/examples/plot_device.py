@@ -1,16 +1,17 @@
 r"""
-===========================
-From numba to torch and GPU
-===========================
+==============================
+From numba to torch and the GPU
+==============================
 
-Methods with an engine of their own have it twice: in numba for the CPU, and in torch for any
-device that torch knows. ``engine="auto"`` takes numba on the CPU and torch elsewhere;
-``device="auto"`` takes a GPU if there is one. Nothing else changes, and neither does the answer.
+Methods with an ``engine`` parameter have two implementations: numba for the CPU, and torch for any
+device that torch supports. ``engine="auto"`` uses numba on the CPU and torch on other devices.
+``device="auto"`` uses a GPU if one is available. The choice changes the predictions only by
+rounding.
 """
 
 # %%
-# One estimator, two engines
-# --------------------------
+# Fit one estimator with two engines
+# ----------------------------------
 
 import time
 
@@ -31,16 +32,16 @@ for engine, device in (("numba", None), ("torch", "auto")):
     model = LABRidgelessRegressor(
         n_support=60, max_iter=300, engine=engine, device=device, random_state=0
     )
-    model.fit(X[:100], y[:100])  # what is compiled once is not timed
+    model.fit(X[:100], y[:100])  # compile before the timing starts
     start = time.perf_counter()
     models[engine] = model.fit(X, y)
     seconds[engine] = time.perf_counter() - start
 
 # %%
-# The same path, step by step
-# ---------------------------
+# Compare losses and times
+# ------------------------
 #
-# In float64 the engines differ by rounding alone.
+# In float64, the results of the engines differ only by rounding.
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 for engine, style in (("numba", "-"), ("torch", ":")):
@@ -48,7 +49,7 @@ for engine, style in (("numba", "-"), ("torch", ":")):
 left.set(xlabel="iteration", ylabel="loss")
 left.legend()
 right.bar(list(seconds), list(seconds.values()))
-right.set(ylabel="seconds of a fit", title=f"torch on {resolve_device('auto')}")
+right.set(ylabel="fit time in seconds", title=f"torch on {resolve_device('auto')}")
 plt.show()
 difference = np.abs(models["numba"].predict(X) - models["torch"].predict(X)).max()
-print(f"largest difference of predictions: {difference:.1e}")
+print(f"largest difference between predictions: {difference:.1e}")

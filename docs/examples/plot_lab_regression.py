@@ -1,20 +1,22 @@
 r"""
-===========================================
+========================================
 Bandwidths that follow the data: LAB-RBF
-===========================================
+========================================
 
-:class:`~sklearn_ext.LABRidgelessRegressor` stores few rows and learns, for each of them, how
-fast the kernel decays along every feature. Two data sets show what that buys: a function whose
-features matter in different regions, and measurements of patients.
+:class:`~sklearn_ext.LABRidgelessRegressor` stores a few training samples as support points. For
+each support point, it learns how fast the kernel decays along every feature. This example shows the
+benefit on a function of one variable, on a function whose relevant features change between regions,
+and on measurements of patients.
 """
 
 # %%
 # The idea, in one dimension
 # --------------------------
 #
-# A wave is slow on the left and fast on the right. Both fits store twenty rows. With ``locality=0``
-# all of them share one bandwidth, a compromise. With bandwidths of their own, kernels widen where
-# the wave is slow or stored rows are far apart, and the others stay narrow.
+# A wave is slow on the left and fast on the right. Both fits use 20 support points. With
+# ``locality=0``, all support points share one bandwidth, which is a compromise. When each support
+# point has its own bandwidth, kernels are wide where the wave is slow or the support points are far
+# apart, and narrow elsewhere.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,8 +32,8 @@ def wave(x):
     return np.sin(4 * np.exp(1.5 * x))
 
 
-rows = rng.uniform(-1, 1.2, size=(800, 1))
-noisy = wave(rows[:, 0]) + rng.normal(scale=0.1, size=len(rows))
+samples = rng.uniform(-1, 1.2, size=(800, 1))
+noisy = wave(samples[:, 0]) + rng.normal(scale=0.1, size=len(samples))
 x = np.linspace(-1, 1.2, 400)[:, None]
 
 fig, axes = plt.subplots(
@@ -39,14 +41,14 @@ fig, axes = plt.subplots(
 )
 for (top, bottom), locality in zip(axes.T, (0.0, 1.0), strict=True):
     lab = LABRidgelessRegressor(kernel="rbf", n_support=20, locality=locality, random_state=0)
-    lab.fit(rows, noisy)
+    lab.fit(samples, noisy)
     error = np.sqrt(np.mean((lab.predict(x) - wave(x[:, 0])) ** 2))
-    top.plot(rows, noisy, ".", color="0.8", ms=3)
+    top.plot(samples, noisy, ".", color="0.8", ms=3)
     top.plot(x, lab.predict(x), color="C3")
     top.plot(lab.support_vectors_, lab.predict(lab.support_vectors_), "*", color="C3", ms=9)
     kernels = np.exp(-lab.bandwidths_.T * (x - lab.support_vectors_.T) ** 2)
     bottom.plot(x, kernels, color="C3", lw=0.8)
-    name = "one bandwidth for all" if locality == 0 else "a bandwidth for each"
+    name = "one shared bandwidth" if locality == 0 else "one bandwidth per support point"
     top.set_title(f"{name}: error {error:.2f}")
 axes[0, 0].set_ylabel("prediction")
 axes[1, 0].set_ylabel("kernels")
@@ -56,8 +58,8 @@ plt.show()
 # A function whose features matter in different regions
 # -----------------------------------------------------
 #
-# The first feature switches between two regimes: on the left the target follows the second
-# feature, on the right the third. Three more features are noise.
+# The first feature switches between two regimes. On the left, the target depends on the second
+# feature; on the right, it depends on the third. The other three features are noise.
 
 
 def switching(X):
@@ -70,21 +72,21 @@ y = switching(X) + rng.normal(scale=0.1, size=len(X))
 X_test = rng.uniform(-1, 1, size=(2000, 6))
 
 # %%
-# Kernel ridge regression, its width and ridge chosen by cross-validation, stores every row and
-# measures distances along all six features alike.
+# Kernel ridge regression stores every sample and gives all six features the same weight in its
+# distances. Cross-validation chooses its bandwidth and its regularization.
 
 lab = LABRidgelessRegressor(n_support=150, random_state=0).fit(X, y)
-models = {"LAB-RBF, 150 rows stored": lab}
+models = {"LAB-RBF, 150 stored samples": lab}
 for kernel in ("rbf", "laplacian"):
     grid = {"gamma": [0.03, 0.1, 0.3, 1.0], "alpha": [0.001, 0.01, 0.1]}
     search = GridSearchCV(KernelRidge(kernel=kernel), grid, cv=3).fit(X, y)
-    models[f"KernelRidge {kernel}, 2000 rows stored"] = search
+    models[f"KernelRidge {kernel}, 2000 stored samples"] = search
 for name, model in models.items():
     error = np.sqrt(np.mean((model.predict(X_test) - switching(X_test)) ** 2))
     print(f"{name}: RMSE {error:.3f}")
 
 # %%
-# The learned bandwidths have found the noise, and the regimes.
+# The learned bandwidths separate the noise from the relevant features, and show the two regimes.
 
 fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 positions = np.arange(X.shape[1])
@@ -102,12 +104,12 @@ ax.legend(frameon=False)
 plt.show()
 
 # %%
-# Few and noisy rows
-# ------------------
+# A few noisy samples
+# -------------------
 #
-# The diabetes data have 442 rows, few and noisy. Hence few support points, bandwidths that are
-# held near their common mean (``locality``), a large ridge (``alpha``), and scores from repeated
-# cross-validation.
+# The diabetes data have only 442 noisy samples. We therefore use few support points, keep the
+# bandwidths near their common mean (``locality``), set a large regularization (``alpha``), and
+# compute scores by repeated cross-validation.
 
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import RidgeCV
@@ -121,16 +123,16 @@ for name, model in (("LAB-RBF", lab), ("ridge regression", RidgeCV())):
     print(f"{name}: R2 {scores.mean():.2f} +- {scores.std():.2f} over {scores.size} folds")
 
 # %%
-# A linear model does at least as well here; the learned kernel adds the picture of relevance.
-# Rows are support points, and bright columns are features along which the prediction changes
-# fast.
+# A linear model is at least as accurate on these data. The learned kernel also shows which features
+# are relevant: each row of the picture is a support point, and bright columns are features along
+# which the prediction changes fast.
 
 lab.fit(X, y)
 LABBandwidthDisplay.from_estimator(lab)
 plt.show()
 
 # %%
-# The training loss tells whether the number of steps was enough.
+# The training loss shows whether the number of iterations was sufficient.
 
 LossCurveDisplay.from_estimator(lab)
 plt.show()

@@ -1,19 +1,19 @@
 r"""
-=================================
-One pipeline, one search, no leak
-=================================
+===================================
+Impute and classify in one pipeline
+===================================
 
-Everything in the package is an estimator of scikit-learn, so it goes into a pipeline, and the
-pipeline into a search. Here a table with holes and a column of categories is encoded, filled and
-classified, and the parameters of two steps are chosen together by cross-validation. Each step is
-fitted on the training folds alone.
+All methods of this package are scikit-learn estimators, so you can put them into a pipeline and
+search its parameters. This example encodes, imputes and classifies a table with missing values and
+a categorical column. Cross-validation chooses the parameters of two steps together. Each step is
+fitted on the training folds only, so no information leaks from the validation fold.
 """
 
 # %%
-# A table as it comes
-# -------------------
+# A table with missing values
+# ---------------------------
 #
-# The wine data, with a quarter of the entries lost and one column that names a category.
+# We remove a quarter of the entries of the wine data, and add a categorical column.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,7 +34,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 # The pipeline
 # ------------
 #
-# The imputer may look at the labels while it is fitted, never when it transforms.
+# The imputer may use the labels during ``fit``, but never during ``transform``.
 
 encode = make_column_transformer(
     (OneHotEncoder(drop="if_binary"), ["cask"]), remainder=StandardScaler()
@@ -49,7 +49,7 @@ model = make_pipeline(
 # The search
 # ----------
 #
-# Parameters are named by the step that they belong to, as always.
+# As always in scikit-learn, the name of a parameter starts with the name of its step.
 
 search = GridSearchCV(
     model,
@@ -62,11 +62,11 @@ search = GridSearchCV(
 )
 search.fit(X_train, y_train)
 print(search.best_params_)
-print(f"accuracy on rows never seen: {search.score(X_test, y_test):.3f}")
+print(f"accuracy on test samples: {search.score(X_test, y_test):.3f}")
 
 # %%
-# What was found
-# --------------
+# The scores
+# ----------
 
 scores = search.cv_results_["mean_test_score"].reshape(3, 2)
 fig, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
@@ -82,5 +82,5 @@ ax.set(
 for (i, j), score in np.ndenumerate(scores):
     color = "black" if score > scores.mean() else "white"
     ax.text(j, i, f"{score:.3f}", ha="center", va="center", color=color)
-fig.colorbar(image, label="mean accuracy of 4 folds")
+fig.colorbar(image, label="mean accuracy over 4 folds")
 plt.show()

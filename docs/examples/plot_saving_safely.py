@@ -1,16 +1,16 @@
 r"""
 ===========================
-Saving and loading, safely
+Save and load models safely
 ===========================
 
-A pickle can run any code when it is loaded. For one's own files that is fine; for a file that
-somebody else made there are better ways: ``skops`` names every type before anything is built, and
-weights of networks go into safetensors, which hold numbers and nothing else.
+A pickle can run arbitrary code when you load it. That is fine for your own files, but files from
+other people need safer formats. ``skops`` lists all types in a file before it creates any object. A
+safetensors file holds only the weights of a network, as plain numbers.
 """
 
 # %%
-# Between your own processes: joblib
-# ----------------------------------
+# Your own files: joblib
+# ----------------------
 
 import tempfile
 from pathlib import Path
@@ -33,11 +33,11 @@ joblib.dump(model, folder / "model.joblib")
 print(np.array_equal(joblib.load(folder / "model.joblib").predict(X), model.predict(X)))
 
 # %%
-# To and from others: skops
-# -------------------------
+# Files to share: skops
+# ---------------------
 #
-# The file tells which types it wants to build; the loader says which of them it trusts, here those
-# of this package. A file that asks for another one is refused.
+# The file lists the types that it contains, and you say which of them you trust. Here we trust the
+# types of this package. skops refuses a file that contains any other untrusted type.
 
 skops.io.dump(model, folder / "model.skops")
 types = skops.io.get_untrusted_types(file=folder / "model.skops")
@@ -50,9 +50,8 @@ print(np.array_equal(restored.predict(X), model.predict(X)))
 # Weights of a network: safetensors
 # ---------------------------------
 #
-# The architecture comes from your code, the numbers from the file. Soups (``save``), low-rank
-# adapters (``save_adapter``) and diffusion models (``save_checkpoint``) write such files
-# themselves.
+# Your code defines the architecture, and the file holds the numbers. Soups (``save``), low-rank
+# adapters (``save_adapter``) and diffusion models (``save_checkpoint``) write such files, too.
 
 X, y = load_iris(return_X_y=True)
 net = NetClassifier(max_epochs=20, random_state=0).fit(scale(X), y)
@@ -63,10 +62,10 @@ other.module_.load_state_dict(load_tensors(folder / "weights.safetensors"))
 print(np.array_equal(other.predict_proba(scale(X)), net.predict_proba(scale(X))))
 
 # %%
-# A file that would run code is refused
-# -------------------------------------
+# A file that would run code is rejected
+# --------------------------------------
 #
-# ``load_tensors`` reads files of ``torch.save`` too, but only names and tensors.
+# ``load_tensors`` also reads files written by ``torch.save``, but only names and tensors.
 
 
 class Payload:
