@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
+from sklearn.utils._testing import assert_docstring_consistency
 from torch import nn
 
 from sklearn_ext import (
@@ -19,6 +20,7 @@ from sklearn_ext import (
     MaxLogitOODDetector,
     MSPOODDetector,
     NetClassifier,
+    OrthLossOODDetector,
     ReActOODDetector,
     ViMOODDetector,
 )
@@ -200,3 +202,16 @@ def test_images_pass_through_a_convolutional_net(digits):
         assert np.isfinite(detector.score_samples(images[:3])).all()
         with pytest.raises(ValueError, match=r"must have shape \(1, 8, 8\)"):
             detector.predict(images[:, :, :4])
+
+
+def test_shared_parameters_and_attributes_are_described_alike():
+    shared = ["estimator", "head", "outlier_label", "id_rejection_rate", "random_state"]
+    facts = ["classifier_", "classes_", "offset_", "input_shape_", "n_features_in_"]
+    assert_docstring_consistency(ALL, include_params=shared, include_attrs=facts)
+    for group in (WITHOUT_STATISTICS, WITH_STATISTICS):
+        assert_docstring_consistency(group, include_params=["validation_fraction"])
+    assert_docstring_consistency(
+        [MSPOODDetector, OrthLossOODDetector],
+        include_params=["id_rejection_rate"],
+        include_attrs=["offset_", "input_shape_", "n_features_in_", "feature_names_in_"],
+    )
