@@ -22,7 +22,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ._label_columns import LabelColumns, encode_labels
-from ._model_columns import learn_columns
+from ._model_columns import ModelColumns, learn_columns
 from ._supervised_kernel import (
     SupervisedKernelConfig,
     dual_solver,
@@ -428,17 +428,11 @@ class SupervisedKernelImputer(_BaseImputer):
         columns = learn_columns(raw, categorical_mask(self.categorical_features, X.shape[1], names))
         limits = clip_limits(self.clip, columns.feature_range)
         samples = columns.encode(raw)
-        kernel_config = SupervisedKernelConfig(
-            gamma=resolve_gamma(self.gamma, columns.units),
-            C=self.C,
-            kappa=self.kappa,
-            perturbation=self.perturbation,
-        )
         if self.solver == "two_stage":
             check_two_stage_data(
                 labels, len(X), center=self.center, sample_posterior=self.sample_posterior
             )
-        engine = self._engine()
+        engine = self._engine()  # also validates the parameters engine and device
         gaussian, two_stage = None, None
         with threadpool_limits(limits=1, user_api="blas"):
             if self.solver == "regression" or self.center == "base":
@@ -452,27 +446,15 @@ class SupervisedKernelImputer(_BaseImputer):
                     engine=engine,
                 )
             if self.solver == "two_stage":
-                unit_samples = np.clip(columns.to_unit_interval(samples), 0.0, 1.0)
-                config = self._two_stage_config(kernel_config.gamma)
-                if gaussian is None:
-                    two_stage = fit_two_stage_imputer(unit_samples, labels.signs()[:, 0], config)
-                else:
-                    base, _ = gaussian.transform(samples, labels.values, engine=engine)
-                    two_stage = fit_centered_two_stage_imputer(
-                        unit_samples,
-                        columns.to_unit_interval(base),
-                        dual_solver(labels, self.C),
-                        config,
-                    )
+                two_stage = self._fit_two_stage(samples, labels, columns, gaussian)
 
-        self._columns, self._limits, self._kernel_config = columns, limits, kernel_config
+        self._columns, self._limits = columns, limits
         missing = np.isnan(raw)
         self._fit_indicator(missing)
         self._kept = ~missing.all(axis=0) | self.keep_empty_features
         self._set_solver_attributes(gaussian, two_stage, labels)
         self.feature_range_ = columns.feature_range
         self.classes_ = labels.classes
-        self.gamma_ = kernel_config.gamma
         self.n_iter_ = len(self.loss_curve_)
         if self.verbose > 0:
             print(
@@ -644,15 +626,28 @@ class SupervisedKernelImputer(_BaseImputer):
             **stopping,
         )
 
-    def _two_stage_config(self, gamma: float) -> TwoStageConfig:
-        return TwoStageConfig(
-            gamma=gamma,
+    def _fit_two_stage(
+        self,
+        samples: FloatArray,
+        labels: LabelColumns,
+        columns: ModelColumns,
+        gaussian: GaussianImputation | None,
+    ) -> TwoStageImputation:
+        config = TwoStageConfig(
+            gamma=resolve_gamma(self.gamma, columns.units),
             C=self.C,
             eta=None if isinstance(self.eta, str) else self.eta,
             perturbation=self.perturbation,
             bounds=self.bounds,
             kappa=self.kappa,
             **self._stopping(),
+        )
+        unit_samples = np.clip(columns.to_unit_interval(samples), 0.0, 1.0)
+        if gaussian is None:
+            return fit_two_stage_imputer(unit_samples, labels.signs()[:, 0], config)
+        base, _ = gaussian.transform(samples, labels.values, engine=self._engine())
+        return fit_centered_two_stage_imputer(
+            unit_samples, columns.to_unit_interval(base), dual_solver(labels, self.C), config
         )
 
     def _stopping(self) -> dict[str, Any]:
@@ -685,6 +680,13 @@ class SupervisedKernelImputer(_BaseImputer):
             if hasattr(self, name):
                 delattr(self, name)
         self._two_stage = two_stage
+        self._kernel_config = SupervisedKernelConfig(
+            gamma=resolve_gamma(self.gamma, self._columns.units),
+            C=self.C,
+            kappa=self.kappa,
+            perturbation=self.perturbation,
+        )
+        self.gamma_ = self._kernel_config.gamma
         if two_stage is not None:
             self._landmark_labels = labels
             self.landmark_indices_: IntArray = np.arange(len(two_stage.completed))
