@@ -18,9 +18,9 @@ from .network._transport import Network
 class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     r"""Classification at nodes that keep their samples and exchange messages.
 
-    :class:`DecentralizedRFKRR` is fitted to targets of -1 and 1, one target for each class (a
-    single one for two classes), and the class with the largest value is predicted. Nodes may lack
-    samples of some classes.
+    :class:`DecentralizedRFKRR` is fitted to targets of -1 and 1, with one output for each class (a
+    single output for two classes), and the class with the largest value is predicted. Nodes may
+    lack samples of some classes.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Labels of the nodes that failed during the fit.
     adjacency_ : ndarray of shape (n_nodes, n_nodes)
         Weights of the edges.
-    node_coef_ : list of ndarray of shape (D_j,) or (D_j, n_classes)
+    node_coef_ : list of ndarray of shape (D_j,) or (D_j, n_outputs)
         Coefficients of every node; None for a node whose coefficients this process does not have.
     node_frequencies_ : list of ndarray of shape (n_features, D_j)
         Frequencies of every node.
@@ -118,8 +118,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         node_frequencies_[j] + node_phases_[j])``.
     gamma_ : float
         Coefficient of the kernel.
-    intercept_ : float or ndarray of shape (n_classes,)
-        Mean that was subtracted from the targets of -1 and 1; zero without `fit_intercept`.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Mean that was subtracted from the targets; zero without `fit_intercept`.
     consensus_weight_ : float
         Weight of the disagreement.
     consensus_weight_scores_ : ndarray of shape (n_candidates, n_folds) or None

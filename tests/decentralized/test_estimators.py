@@ -14,7 +14,6 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, scale
-from sklearn.utils._testing import assert_docstring_consistency
 
 from sklearn_ext import DecentralizedRFClassifier, DecentralizedRFKRR, InProcessNetwork
 
@@ -292,16 +291,3 @@ def test_parameters_replace_those_of_the_paper_form(estimator):
     paper = estimator.from_paper(consensus_weight=1.0, n_nodes=3)
     assert (paper.consensus_weight, paper.n_nodes, paper.damping) == (1.0, 3, 5.0)
     assert (paper.feature_selection, paper.fit_intercept) == ("energy", False)
-
-
-def test_shared_parameters_are_documented_alike():
-    shared = list(DecentralizedRFKRR().get_params())
-    attributes = ["nodes_", "local_nodes_", "failed_nodes_", "adjacency_", "node_frequencies_"]
-    attributes += ["node_phases_", "gamma_", "consensus_weight_", "consensus_weight_scores_"]
-    attributes += ["consensus_error_", "consensus_curve_", "objective_curve_", "n_floats_sent_"]
-    attributes += ["n_iter_", "n_features_in_", "feature_names_in_"]
-    assert_docstring_consistency(
-        [DecentralizedRFKRR, DecentralizedRFClassifier],
-        include_params=shared,
-        include_attrs=attributes,
-    )
