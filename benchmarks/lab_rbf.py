@@ -109,24 +109,18 @@ def lab_tuned(task: Task, seed: int, n_threads: int) -> BaseEstimator:
 
 
 def lab_as_published(task: Task, seed: int, n_threads: int) -> BaseEstimator:
-    """Follow the authors' code: fixed targets, growth by error, scaling to [-1, 1]."""
+    """Follow the authors' code, except for the ridge; inputs and target are scaled to [-1, 1]."""
     from sklearn_ext import LABRidgelessRegressor
 
     n, d = task.X_train.shape
-    regressor = LABRidgelessRegressor(
+    # The ridge follows our rule, because the paper's 1e-3 suits only data with little noise.
+    regressor = LABRidgelessRegressor.from_paper(
         n_support=min(350, n // 3),
         kernel="exponential",
         gamma=30.0 / d,
-        learn_targets=False,
-        support_dropout=0.0,
-        growth="error",
-        n_warmup=0,
-        n_growth_stages=13,
-        growth_iter=500,
-        max_iter=5500,
+        locality="auto",
+        alpha="auto",
         batch_size=min(128, n),
-        beta_2=0.999,
-        standardize=False,
         random_state=seed,
     )
     return TransformedTargetRegressor(

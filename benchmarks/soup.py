@@ -163,6 +163,6 @@ BENCHMARK = Benchmark(
     notes=(
         "seconds and memory are those of mixing; the ingredients are trained before",
         "the ensemble predicts with all twelve networks, all others with one",
-        "digits: MLP; digits_cnn: a network with batch normalisation; fashion_mnist: MLP",
+        "digits: MLP; digits_cnn: a network with batch normalization; fashion_mnist: MLP",
     ),
 )
