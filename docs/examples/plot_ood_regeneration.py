@@ -1,19 +1,20 @@
 r"""
-====================================================
-Regenerating images: what does a strange one become?
-====================================================
+===================================================
+Regenerating images: what do unusual images become?
+===================================================
 
 :class:`~sklearn_ext.DiffusionOODDetector` adds noise to an image and lets a diffusion model of the
-training images take it away. What was ordinary comes back as it was. What was strange comes back
-as something ordinary, and the difference gives it away.
+training images remove it. An ordinary image comes back almost unchanged. An unusual image comes
+back as something ordinary, and the difference reveals it.
 """
 
 # %%
 # A detector for digits 0 to 7
 # ----------------------------
 #
-# The detector sees digits 0 to 7 only. It trains a small convolutional network, and has the exact
-# minimiser of the denoising loss for a diffusion model, which needs no training.
+# The detector is fitted on digits 0 to 7 only. It trains a small convolutional network as the
+# classifier. Its diffusion model is the exact minimizer of the denoising loss, which needs no
+# training.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,13 +35,13 @@ rng = np.random.RandomState(0)
 kinds = {
     "new digits 0 to 7": X_test,
     "digits 8 and 9": X[~known],
-    "on their side": np.rot90(X_test, axes=(1, 2)),
+    "rotated": np.rot90(X_test, axes=(1, 2)),
     "inverted": 16 - X_test,
     "noise": rng.uniform(0, 16, size=(200, 8, 8)),
 }
 scores = {kind: detector.decision_function(images) for kind, images in kinds.items()}
 for kind, values in scores.items():
-    line = f"{kind:18s} taken for strange: {np.mean(values < 0):6.1%}"
+    line = f"{kind:18s} called outliers: {np.mean(values < 0):6.1%}"
     if kind != "new digits 0 to 7":
         both = np.concatenate([scores["new digits 0 to 7"], values])
         is_new = np.arange(len(both)) < len(X_test)
@@ -48,12 +49,13 @@ for kind, values in scores.items():
     print(line)
 
 # %%
-# Images and what became of them
+# Images and their regenerations
 # ------------------------------
 #
-# Four of each kind, each with its regeneration (the mean over four draws of the noise) to its
-# right. The number is the decision function: negative means strange. An eight comes back as a
-# three or a one, a digit on its side as a digit that stands, and noise as a blur of digits.
+# The figure shows four images of each kind, each with its regeneration (the mean over four draws of
+# the noise) to its right. The number is the decision function, which is negative for outliers. An
+# eight comes back as a three or a one, a rotated digit as an upright one, and noise as a blur of
+# digits.
 
 n_shown = 4
 figure, axes = plt.subplots(len(kinds), 2 * n_shown, figsize=(9, 6.5), layout="constrained")
@@ -73,10 +75,10 @@ plt.show()
 # In which respect?
 # -----------------
 #
-# ``disparities`` tells how far an image has moved in pixels, in features of the network, and in
+# ``disparities`` measures how far an image has moved in pixels, in features of the network, and in
 # the probabilities of its classes. The score adds up the logs of the first two, in units of their
-# spread on ordinary images. Probabilities alone would miss some digits on their side: the network
-# is as sure of them as of what they become.
+# spread on ordinary images. Probabilities alone would miss some rotated digits: the network is as
+# confident about them as about their regenerations.
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
 for kind, images in kinds.items():
@@ -84,7 +86,7 @@ for kind, images in kinds.items():
         logs = np.sort(np.log10(values + 1e-6))
         ax.plot(logs, np.linspace(0, 1, len(logs)), label=kind)
         ax.set_xlabel(f"log10 of the {term} disparity")
-axes[0].set_ylabel("share of images below")
+axes[0].set_ylabel("fraction of images below")
 figure.legend(
     *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False
 )

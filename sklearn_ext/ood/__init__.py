@@ -1,6 +1,15 @@
 """Detectors of inputs that belong to none of the known classes."""
 
-from ._diffusion_detector import DiffusionOODDetector
+from .diffusion import (
+    DiffusionOODConfig,
+    DiffusionOODDetector,
+    EmpiricalDenoiser,
+    diffusion_disparities,
+    feature_disparity,
+    pixel_disparity,
+    probability_disparity,
+    regenerate,
+)
 from .orthloss import (
     OrthLossConfig,
     OrthLossOODDetector,
@@ -32,7 +41,9 @@ from .post_hoc import (
 )
 
 __all__ = [
+    "DiffusionOODConfig",
     "DiffusionOODDetector",
+    "EmpiricalDenoiser",
     "EnergyOODDetector",
     "KNNOODDetector",
     "MSPOODDetector",
@@ -45,7 +56,9 @@ __all__ = [
     "SeparationNet",
     "ViMOODDetector",
     "clustering_loss",
+    "diffusion_disparities",
     "energy_score",
+    "feature_disparity",
     "fine_tune_with_outliers",
     "fine_tuning_loss",
     "knn_score",
@@ -54,7 +67,10 @@ __all__ = [
     "max_logit_score",
     "msp_score",
     "outlier_exposure_loss",
+    "pixel_disparity",
+    "probability_disparity",
     "react_score",
+    "regenerate",
     "row_space_score",
     "separation_loss",
     "vim_score",

@@ -3,14 +3,8 @@ import pytest
 from scipy.spatial.distance import cosine, jensenshannon
 from scipy.stats import entropy
 
-from sklearn_ext.ood._disparities import (
-    calibrate,
-    combine,
-    feature_disparity,
-    pixel_disparity,
-    probability_disparity,
-    remove_anomalies,
-)
+from sklearn_ext.ood import feature_disparity, pixel_disparity, probability_disparity
+from sklearn_ext.ood.diffusion._disparity_formulas import calibrate, combine, remove_anomalies
 
 FEATURE_METRICS = ("l2", "cosine", "unit_l1")
 DIVERGENCES = ("kl", "kl_rev", "jeffreys", "js")
@@ -18,7 +12,7 @@ DIVERGENCES = ("kl", "kl_rev", "jeffreys", "js")
 
 @pytest.fixture
 def pair():
-    """Features (or logits) of 20 rows and of three regenerations each."""
+    """Features (or logits) of 20 samples and of three regenerations of each."""
     rng = np.random.RandomState(0)
     return rng.gamma(1.0, size=(20, 6)), rng.gamma(1.0, size=(3, 20, 6))
 
@@ -28,7 +22,7 @@ def softmax(logits):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def test_disparities_are_those_of_scipy(pair):
+def test_disparities_agree_with_scipy(pair):
     z, z_hat = pair
     p, q = softmax(z), softmax(z_hat)
     for r, i in np.ndindex(3, 20):
@@ -53,7 +47,7 @@ def test_disparities_are_those_of_scipy(pair):
             assert probability_disparity(z, z_hat, metric)[r, i] == pytest.approx(value)
 
 
-def test_a_row_has_no_disparity_with_itself(pair):
+def test_a_sample_has_no_disparity_with_itself(pair):
     z, z_hat = pair[0].astype(np.float32), np.stack([pair[0]] * 2).astype(np.float32)
     assert pixel_disparity(z, z_hat).max() == 0
     for metric in FEATURE_METRICS:
@@ -75,10 +69,10 @@ def test_divergences_are_never_negative(pair, scale):
     )
 
 
-def test_saturated_probabilities_are_told_apart():
+def test_saturated_probabilities_have_a_positive_divergence():
     logits = np.array([[60.0, 0.0, 0.0]], dtype=np.float32)
     other = np.array([[[50.0, 0.0, 0.0]]], dtype=np.float32)
-    # softmax is exactly one in single precision for both.
+    # The softmax is exactly one for both in single precision.
     expected = 2 * np.exp(-50) - 2 * np.exp(-60)
     for metric in ("kl_rev", "jeffreys"):
         assert 0 < probability_disparity(logits, other, metric)[0, 0] < 11 * expected
@@ -100,22 +94,22 @@ def test_divergences_ignore_a_constant_added_to_logits(pair):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "unit_l1"])
-def test_unit_features_have_no_length(pair, metric):
+def test_unit_features_ignore_the_length(pair, metric):
     z, z_hat = pair
     np.testing.assert_allclose(
         feature_disparity(3 * z, 0.1 * z_hat, metric), feature_disparity(z, z_hat, metric)
     )
-    silent = feature_disparity(np.zeros_like(z), z_hat, metric)
-    assert np.isfinite(silent).all()
+    zero = feature_disparity(np.zeros_like(z), z_hat, metric)
+    assert np.isfinite(zero).all()
 
 
-def test_a_small_angle_does_not_cancel():
+def test_small_angles_do_not_cancel():
     z = np.array([[1.0, 0.0]], dtype=np.float32)
     z_hat = np.array([[[1.0, 1e-4]]], dtype=np.float32)
     assert feature_disparity(z, z_hat, "cosine")[0, 0] == pytest.approx(5e-9, rel=1e-3)
 
 
-def test_clipping_both_sides_never_moves_features_apart(pair):
+def test_clipping_both_sides_never_increases_a_distance(pair):
     z, z_hat = pair
     whole = feature_disparity(z, z_hat, "l2")
     for clip_value in (0.0, 0.3, 1.0, 2.0):
@@ -124,7 +118,7 @@ def test_clipping_both_sides_never_moves_features_apart(pair):
         assert max(clipped[0].max(), clipped[1].max()) <= clip_value
 
 
-def test_sides_of_anomaly_removal(pair):
+def test_anomaly_removal_clips_the_given_sides(pair):
     z, z_hat = pair
     for sides, expected in (
         ("none", (z, z_hat)),
@@ -135,7 +129,7 @@ def test_sides_of_anomaly_removal(pair):
             np.testing.assert_array_equal(actual, side)
 
 
-def test_terms_are_standardised_before_they_are_added():
+def test_terms_are_standardized_before_they_are_added():
     rng = np.random.RandomState(0)
     terms = {"pixel": np.exp(3 + 2 * rng.randn(500)), "feature": np.exp(-2 + 0.1 * rng.randn(500))}
     calibration = {term: calibrate(values) for term, values in terms.items()}
@@ -147,13 +141,13 @@ def test_terms_are_standardised_before_they_are_added():
     np.testing.assert_allclose(combine(terms, calibration), each[0] + each[1])
 
 
-def test_ties_are_not_divided_by_zero():
+def test_ties_do_not_lead_to_division_by_zero():
     tied = np.zeros(10)
     calibration = {"pixel": calibrate(tied)}
     np.testing.assert_array_equal(combine({"pixel": tied}, calibration), np.zeros(10))
 
 
 @pytest.mark.parametrize(("value", "n"), [(0.0, 100), (0.3, 37)])
-def test_nor_by_what_rounding_makes_of_it(value, n):
+def test_rounding_of_ties_does_not_lead_to_division(value, n):
     calibration = {"pixel": calibrate(np.full(n, value))}
     assert calibration["pixel"] == (pytest.approx(np.log(value + 1e-6)), 1.0)

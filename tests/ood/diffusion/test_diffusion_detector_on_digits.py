@@ -1,4 +1,4 @@
-"""Digits 0 to 7 against five kinds of strange images, as far as scikit-learn ships them."""
+"""Digits 0 to 7 against five kinds of unusual images that ship with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SEEDS = (0, 1, 2)
 
 
 def patches(photo, n, rng):
-    """Patches of 8 by 8 pixels at scales 1 to 8, their contrast stretched to [0, 1]."""
+    """Patches of 8 x 8 pixels at scales 1 to 8, with contrast stretched to [0, 1]."""
     grey = photo.mean(axis=2)
     out = np.empty((n, 8, 8))
     for patch in out:
@@ -32,28 +32,28 @@ def digits(seed):
         X[known], y[known], test_size=0.4, stratify=y[known], random_state=seed
     )
     rng = np.random.RandomState(seed)
-    strange = {
+    unusual = {
         "near": X[~known],
         "flower": patches(load_sample_image("flower.jpg"), len(X_test), rng),
         "uniform": rng.uniform(size=X_test.shape),
         "inverted": 1 - X_test,
         "rotated": np.rot90(X_test, axes=(1, 2)),
     }
-    return X_train, y_train, X_test, strange
+    return X_train, y_train, X_test, unusual
 
 
-def judged(score, X_test, strange):
-    return ood_report(score(X_test), {name: score(X) for name, X in strange.items()})
+def evaluate(score, X_test, unusual):
+    return ood_report(score(X_test), {name: score(X) for name, X in unusual.items()})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64,), (8, 8)], ids=["MLP", "CNN"])
-def test_regeneration_tells_strange_images_apart(shape):
+def test_regeneration_detects_unusual_images(shape):
     reports = {"defaults": [], "one draw": [], "ten steps": [], "largest probability": []}
     for seed in SEEDS:
-        X_train, y_train, X_test, strange = digits(seed)
+        X_train, y_train, X_test, unusual = digits(seed)
         X_train, X_test = X_train.reshape(-1, *shape), X_test.reshape(-1, *shape)
-        strange = {name: X.reshape(-1, *shape) for name, X in strange.items()}
+        unusual = {name: X.reshape(-1, *shape) for name, X in unusual.items()}
         detector = DiffusionOODDetector(random_state=seed).fit(X_train, y_train)
         net = detector.classifier_
         one_draw = DiffusionOODDetector(net, n_repeats=1, random_state=seed)
@@ -64,7 +64,7 @@ def test_regeneration_tells_strange_images_apart(shape):
             "ten steps": ten_steps.fit(X_train, y_train).score_samples,
             "largest probability": lambda X, net=net: net.predict_proba(X).max(axis=1),
         }.items():
-            reports[name].append(judged(score, X_test, strange))
+            reports[name].append(evaluate(score, X_test, unusual))
     auroc = {name: np.mean([r.average["auroc"] for r in found]) for name, found in reports.items()}
     accepted = {
         name: np.mean([r.average["fpr_id_positive"] for r in found])
@@ -75,5 +75,5 @@ def test_regeneration_tells_strange_images_apart(shape):
         assert accepted[name] <= 0.03
         assert np.mean([report.scores["near"]["auroc"] for report in reports[name]]) >= 0.975
     assert abs(auroc["ten steps"] - auroc["one draw"]) < 0.003
-    # The CNN knows better when it does not know.
+    # The CNN is less confident about unusual images than the MLP.
     assert auroc["largest probability"] <= (0.94 if shape == (64,) else auroc["defaults"] - 0.02)

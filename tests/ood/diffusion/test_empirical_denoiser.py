@@ -3,9 +3,11 @@ import pytest
 from scipy.special import softmax
 from sklearn.neighbors import NearestNeighbors
 
-from sklearn_ext.generative import add_noise
-from sklearn_ext.ood._diffusion_path import cosine_signal_level, regenerate
-from sklearn_ext.ood._empirical_denoiser import EmpiricalDenoiser, draw_prototypes
+from sklearn_ext.generative import add_noise, cosine_signal_level
+from sklearn_ext.ood import EmpiricalDenoiser, regenerate
+from sklearn_ext.ood.diffusion._empirical_denoiser import draw_prototypes
+
+WIDE = (-9.0, 9.0)
 
 
 def normal(seed, *shape):
@@ -13,7 +15,7 @@ def normal(seed, *shape):
 
 
 def direct_noise(x_t, rows, level):
-    """The formula as it stands, in double precision."""
+    """The formula without rearrangement, in double precision."""
     x_t, rows = x_t.astype(np.float64), rows.astype(np.float64)
     squared = ((x_t[:, None] - np.sqrt(level) * rows) ** 2).sum(axis=-1)
     mean = softmax(-squared / (2 * (1 - level)), axis=1) @ rows
@@ -31,14 +33,14 @@ def test_noise_is_that_of_the_direct_softmax(t, offset):
 
 
 def training_draws(rows, n, seed):
-    """Rows, times and noise as the loss of denoising draws them."""
+    """Draw stored samples and noise as the denoising loss does."""
     rng = np.random.RandomState(seed)
     which, noise = rng.randint(len(rows), size=n), rng.randn(n, rows.shape[1])
     return which, noise.astype(np.float32)
 
 
 @pytest.mark.parametrize("t", [0.3, 0.6])
-def test_it_is_the_minimiser_of_the_denoising_loss(t):
+def test_it_minimizes_the_denoising_loss(t):
     rows = normal(0, 40, 4)
     which, noise = training_draws(rows, 20_000, 1)
     x_t = add_noise(rows[which], noise, cosine_signal_level(t))
@@ -55,9 +57,10 @@ def test_it_is_the_minimiser_of_the_denoising_loss(t):
 
 
 @pytest.mark.parametrize(("t", "gap"), [(0.0, 0.01), (0.02, 0.1)])
-def test_little_noise_gives_the_nearest_row(t, gap):
+def test_little_noise_gives_the_nearest_stored_sample(t, gap):
     rows, x = normal(0, 300, 16), normal(1, 50, 16)
-    x_hat = regenerate(EmpiricalDenoiser(rows), x, normal(2, 1, 16), t, 1, -9.0, 9.0)[0]
+    denoiser = EmpiricalDenoiser(rows)
+    x_hat = regenerate(x, normal(2, 1, 16), denoiser, noise_level=t, bounds=WIDE)[0]
     distance = np.linalg.norm(x - x_hat, axis=1)
     nearest = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(x)[0][:, 0]
     np.testing.assert_allclose(distance, nearest, rtol=gap)
@@ -65,19 +68,22 @@ def test_little_noise_gives_the_nearest_row(t, gap):
 
 def test_pure_noise_gives_the_mean():
     rows, x = normal(0, 300, 16), normal(1, 50, 16)
-    x_hat = regenerate(EmpiricalDenoiser(rows), x, normal(2, 3, 16), 0.9999, 1, -9.0, 9.0)
+    denoiser = EmpiricalDenoiser(rows)
+    x_hat = regenerate(x, normal(2, 3, 16), denoiser, noise_level=0.9999, bounds=WIDE)
     np.testing.assert_allclose(x_hat, np.broadcast_to(rows.mean(axis=0), x_hat.shape), atol=0.03)
 
 
 @pytest.mark.parametrize("t", [0.0, 0.2, 0.7, 1.0])
 @pytest.mark.parametrize("n_steps", [1, 4])
-def test_of_one_row_there_is_nothing_else_to_return(t, n_steps):
+def test_a_single_stored_sample_is_always_returned(t, n_steps):
     row, x = normal(0, 1, 16), normal(1, 10, 16)
-    x_hat = regenerate(EmpiricalDenoiser(row), x, normal(2, 2, 16), t, n_steps, -9.0, 9.0)
+    x_hat = regenerate(
+        x, normal(2, 2, 16), EmpiricalDenoiser(row), noise_level=t, n_steps=n_steps, bounds=WIDE
+    )
     np.testing.assert_allclose(x_hat, np.broadcast_to(row, x_hat.shape), atol=2e-3)
 
 
-def test_the_conditional_mean_mixes_rows_of_its_class_only():
+def test_the_conditional_mean_mixes_samples_of_its_class():
     rows, codes = normal(0, 60, 8), np.random.RandomState(1).randint(3, size=60)
     rows[:, 0] = codes  # a convex combination of a class has the class's first feature
     x_t, y = normal(2, 200, 8), np.random.RandomState(3).randint(3, size=200)
@@ -91,7 +97,7 @@ def test_the_conditional_mean_mixes_rows_of_its_class_only():
     np.testing.assert_allclose(free, EmpiricalDenoiser(rows).posterior_mean(x_t, 0.4), atol=1e-5)
 
 
-def test_the_result_for_a_row_does_not_depend_on_its_company():
+def test_a_result_does_not_depend_on_the_other_queries():
     rows, x_t = normal(0, 3000, 64), normal(1, 500, 64)
     denoiser = EmpiricalDenoiser(rows, np.random.RandomState(2).randint(40, size=3000))
     for y in (None, np.random.RandomState(3).randint(40, size=500)):
@@ -103,7 +109,7 @@ def test_the_result_for_a_row_does_not_depend_on_its_company():
             np.testing.assert_allclose(actual, whole[which], atol=1e-6)
 
 
-def test_far_queries_stay_finite():
+def test_results_for_distant_queries_are_finite():
     rows, x_t = normal(0, 50, 8), 1e4 * normal(1, 20, 8)
     mean = EmpiricalDenoiser(rows).posterior_mean(x_t, 0.99)
     assert np.isfinite(mean).all()
@@ -112,11 +118,11 @@ def test_far_queries_stay_finite():
 
 
 @pytest.mark.parametrize("n_prototypes", [4, 10, 137, 400, 1000])
-def test_prototypes_are_shared_out_by_class(n_prototypes):
+def test_prototypes_are_drawn_from_classes_in_proportion(n_prototypes):
     codes = np.random.RandomState(0).permutation(np.repeat([0, 1, 2, 3], [1, 50, 149, 200]))
     chosen = draw_prototypes(codes, n_prototypes, np.random.RandomState(1))
     assert len(np.unique(chosen)) == len(chosen) == min(n_prototypes, 400)
     counts = np.bincount(codes[chosen], minlength=4)
     assert (counts >= 1).all()
-    share = min(n_prototypes / 400, 1)
-    np.testing.assert_allclose(counts, share * np.bincount(codes), atol=2)
+    fraction = min(n_prototypes / 400, 1)
+    np.testing.assert_allclose(counts, fraction * np.bincount(codes), atol=2)

@@ -1,6 +1,5 @@
 import pickle
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_ext.generative import ConditionalDDPM
 from sklearn_ext.neural import NetClassifier, penultimate
 from sklearn_ext.ood import DiffusionOODDetector
-from sklearn_ext.ood._ddpm_denoiser import DDPMDenoiser
+from sklearn_ext.ood.diffusion._fit_denoiser import DDPMDenoiser
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +48,21 @@ def logistic(digits):
     return LogisticRegression(max_iter=2000).fit(digits[0], digits[1])
 
 
-def share_of_pairs_in_order(detector, X_in, X_out):
+def auroc(detector, X_in, X_out):
     is_in = np.repeat([1, 0], [len(X_in), len(X_out)])
     return roc_auc_score(is_in, detector.score_samples(np.concatenate([X_in, X_out])))
 
 
-def test_unseen_digits_and_noise_are_told_from_new_rows(digits, detector):
+def test_unseen_digits_and_noise_score_below_new_samples(digits, detector):
     _, _, X_test, y_test, X_near = digits
     noise = np.random.RandomState(0).uniform(0, 16, size=(200, 64))
-    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.975
-    assert share_of_pairs_in_order(detector, X_test, noise) > 0.999
-    assert share_of_pairs_in_order(detector, X_test, 16 - X_test) > 0.999
+    assert auroc(detector, X_test, X_near) > 0.975
+    assert auroc(detector, X_test, noise) > 0.999
+    assert auroc(detector, X_test, 16 - X_test) > 0.999
     assert (detector.predict_class(X_test) == y_test).mean() > 0.95
 
 
-def test_it_rejects_the_share_of_new_rows_that_was_asked_for(digits):
+def test_the_rejection_rate_of_new_samples_is_as_requested(digits):
     X_train, _, X_test, _, _ = digits
     for rate in (0.05, 0.2):
         detectors = [
@@ -74,32 +73,33 @@ def test_it_rejects_the_share_of_new_rows_that_was_asked_for(digits):
         assert np.mean(rejected) == pytest.approx(rate, abs=0.04)
 
 
-def test_decision_and_prediction_follow_from_the_scores(digits, detector):
+def test_decisions_and_predictions_follow_from_the_scores(digits, detector):
     X = digits[2][:100]
     scores = detector.score_samples(X)
     np.testing.assert_array_equal(detector.decision_function(X), scores - detector.offset_)
     np.testing.assert_array_equal(detector.predict(X), np.where(scores >= detector.offset_, 1, -1))
 
 
-PAPER = {"preset": "paper", "diffusion": ConditionalDDPM(max_iter=20, width=16, random_state=0)}
-
-
 def settings():
-    net = {"classifier": NetClassifier(max_epochs=3, random_state=0)}
+    net = NetClassifier(max_epochs=3, random_state=0)
+    ddpm = ConditionalDDPM(max_iter=20, width=16, random_state=0)
+    logistic = LogisticRegression(max_iter=2000)
+    conditional = DiffusionOODDetector(net, conditional=True, n_steps=3)
+    paper = DiffusionOODDetector.from_paper(estimator=net, diffusion=ddpm)
     return [
-        pytest.param(net, (64,), id="net"),
-        pytest.param(net, (8, 8), id="images"),
-        pytest.param({"classifier": LogisticRegression(max_iter=2000)}, (64,), id="logistic"),
-        pytest.param({"conditional": True, "n_steps": 3, **net}, (64,), id="conditional"),
-        pytest.param(PAPER | net, (64,), id="paper"),
+        pytest.param(DiffusionOODDetector(net), (64,), id="net"),
+        pytest.param(DiffusionOODDetector(net), (8, 8), id="images"),
+        pytest.param(DiffusionOODDetector(logistic), (64,), id="logistic"),
+        pytest.param(conditional, (64,), id="conditional"),
+        pytest.param(paper, (64,), id="paper"),
     ]
 
 
-@pytest.mark.parametrize(("parameters", "shape"), settings())
-def test_a_score_depends_neither_on_other_rows_nor_on_their_order(digits, parameters, shape):
+@pytest.mark.parametrize(("detector", "shape"), settings())
+def test_a_score_does_not_depend_on_the_other_samples(digits, detector, shape):
     X_train, y_train, X_test, _, _ = digits
     X_train, X_test = X_train.reshape(-1, *shape) / 16, X_test.reshape(-1, *shape)[:60] / 16
-    detector = DiffusionOODDetector(random_state=0, **parameters).fit(X_train, y_train)
+    detector = clone(detector).set_params(random_state=0).fit(X_train, y_train)
     scores = detector.score_samples(X_test)
     order = np.random.RandomState(1).permutation(len(X_test))
     np.testing.assert_allclose(detector.score_samples(X_test[order]), scores[order], atol=1e-6)
@@ -110,11 +110,7 @@ def test_a_score_depends_neither_on_other_rows_nor_on_their_order(digits, parame
         np.testing.assert_allclose(detector.score_samples(X_test), scores, atol=1e-6)
 
 
-def give_noise(detector, noise):
-    detector._regenerator = replace(detector._regenerator, noise=noise)
-
-
-def test_more_repeats_spread_the_scores_less_over_seeds(digits):
+def test_more_repeats_reduce_the_spread_of_scores_over_seeds(digits):
     X_train, _, X_test, _, _ = digits
 
     def spread(n_repeats):
@@ -124,17 +120,17 @@ def test_more_repeats_spread_the_scores_less_over_seeds(digits):
         ]
         for seed, fitted in enumerate(detectors):
             rng = np.random.RandomState(seed)
-            give_noise(fitted, rng.standard_normal(fitted.noise_.shape).astype(np.float32))
+            fitted.noise_ = rng.standard_normal(fitted.noise_.shape).astype(np.float32)
         return np.std([fitted.score_samples(X_test[:100]) for fitted in detectors], axis=0).mean()
 
     assert spread(4) < 0.7 * spread(1)
 
 
-def test_a_row_that_comes_back_as_it_was_has_no_disparity(digits, net):
+def test_a_perfect_regeneration_has_no_disparity(digits, net):
     X_train, y_train = digits[0] / 16, digits[1]
     detector = DiffusionOODDetector(net, diffusion=lambda x_t, t, y: np.zeros_like(x_t))
     detector.set_params(scale=(0, 1)).fit(X_train, y_train)
-    give_noise(detector, np.zeros_like(detector.noise_))  # and so there is none to estimate
+    detector.noise_ = np.zeros_like(detector.noise_)  # which is what the callable estimates
     disparities = detector.disparities(X_train)
     assert sorted(disparities) == ["feature", "pixel", "probability"]
     for values in disparities.values():
@@ -142,7 +138,7 @@ def test_a_row_that_comes_back_as_it_was_has_no_disparity(digits, net):
     assert np.isfinite(detector.score_samples(X_train)).all()
 
 
-def test_rows_that_all_score_alike_are_all_inliers():
+def test_samples_with_equal_scores_are_all_inliers():
     X = np.ones((20, 3))
     detector = DiffusionOODDetector(random_state=0).fit(X)
     np.testing.assert_allclose(detector.score_samples(X), 0, atol=1e-12)
@@ -150,9 +146,9 @@ def test_rows_that_all_score_alike_are_all_inliers():
     assert (detector.predict(X + 1) == -1).all()
 
 
-def test_clipping_at_the_largest_feature_of_stored_rows_clips_none_of_them(digits, net):
+def test_clipping_at_the_largest_feature_changes_nothing(digits, net):
     X_train, y_train = digits[0] / 16, digits[1]
-    common = {"classifier": net, "disparity": "feature", "validation_fraction": 0.01}
+    common = {"estimator": net, "disparity": "feature", "validation_fraction": 0.01}
     clipped = DiffusionOODDetector(clip_quantile=1.0, random_state=0, **common)
     plain = DiffusionOODDetector(anomaly_removal="none", random_state=0, **common)
     clipped.fit(X_train, y_train)
@@ -171,10 +167,10 @@ def net_features(net, X):
     return penultimate(net, X.astype(np.float32)).numpy()
 
 
-def test_clipping_both_sides_never_raises_the_distance_of_features(digits, net):
+def test_clipping_both_sides_never_increases_distances(digits, net):
     X_train, y_train, X_test, _, X_near = digits
     X = np.concatenate([X_test, X_near]) / 16
-    common = {"classifier": net, "feature_metric": "l2", "random_state": 0}
+    common = {"estimator": net, "feature_metric": "l2", "random_state": 0}
     distances = {
         sides: DiffusionOODDetector(anomaly_removal=sides, **common)
         .fit(X_train / 16, y_train)
@@ -186,7 +182,7 @@ def test_clipping_both_sides_never_raises_the_distance_of_features(digits, net):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_fitted_net_of_the_user_is_copied_and_not_trained(digits, net, frozen):
+def test_a_fitted_net_is_copied_and_not_trained(digits, net, frozen):
     X_train, y_train = digits[0] / 16, digits[1]
     before = {name: value.clone() for name, value in net.module_.state_dict().items()}
     given = FrozenEstimator(net) if frozen else net
@@ -196,11 +192,11 @@ def test_a_fitted_net_of_the_user_is_copied_and_not_trained(digits, net, frozen)
     for state in (net.module_.state_dict(), detector.classifier_.module_.state_dict()):
         for name, value in state.items():
             torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    unlabelled = DiffusionOODDetector(given, conditional=True, random_state=0).fit(X_train)
-    assert unlabelled.disparity_ == ("pixel", "feature")
+    unlabeled = DiffusionOODDetector(given, conditional=True, random_state=0).fit(X_train)
+    assert unlabeled.disparity_ == ("pixel", "feature")
 
 
-def test_a_plain_skorch_net_with_probabilities_works_without_change(digits):
+def test_a_plain_skorch_net_with_probabilities_works(digits):
     X_train, y_train, X_test, _, X_near = digits
 
     class Softmax(torch.nn.Module):
@@ -217,20 +213,20 @@ def test_a_plain_skorch_net_with_probabilities_works_without_change(digits):
     )
     detector = DiffusionOODDetector(torch_net, disparity=("pixel", "probability"), random_state=0)
     detector.fit(X_train / 16, y_train)
-    logits = detector._reading.logits(detector._reading.compute((X_test / 16).astype(np.float32)))
+    logits = detector._outputs.logits(detector._outputs.compute((X_test / 16).astype(np.float32)))
     np.testing.assert_allclose(
         np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True),
         detector.predict_proba(X_test / 16),
         atol=1e-5,
     )
-    assert share_of_pairs_in_order(detector, X_test / 16, X_near / 16) > 0.9
+    assert auroc(detector, X_test / 16, X_near / 16) > 0.9
 
 
-def test_any_classifier_with_probabilities_does(digits, logistic):
+def test_any_classifier_with_probabilities_works(digits, logistic):
     X_train, y_train, X_test, y_test, X_near = digits
     detector = DiffusionOODDetector(logistic, disparity=("pixel", "probability"), random_state=0)
     detector.fit(X_train, y_train)
-    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
+    assert auroc(detector, X_test, X_near) > 0.95
     assert sorted(detector.disparities(X_near)) == ["pixel", "probability"]
     np.testing.assert_array_equal(detector.predict_class(X_test), logistic.predict(X_test))
     names = np.array([f"digit {k}" for k in range(8)])
@@ -255,10 +251,10 @@ def test_without_classes_it_is_a_novelty_detector(digits):
     assert detector.classifier_ is None
     assert not hasattr(detector, "predict_proba")
     assert not hasattr(detector, "predict_class")
-    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
+    assert auroc(detector, X_test, X_near) > 0.95
 
 
-def test_one_class_is_a_novelty_detector_too_and_outliers_stay_outside(digits):
+def test_with_one_class_it_is_a_novelty_detector(digits):
     X_train, y_train, _, _, X_near = digits
     plain = DiffusionOODDetector(random_state=0).fit(X_train)
     y = np.append(np.full(len(X_train), "digit"), np.full(len(X_near), "odd"))
@@ -276,10 +272,10 @@ def test_one_class_is_a_novelty_detector_too_and_outliers_stay_outside(digits):
     assert few.disparity_ == ("pixel", "probability")
 
 
-def test_the_preset_means_its_parameters_and_a_trained_model(digits, net, ddpm):
+def test_from_paper_sets_its_parameters_and_a_trained_model(digits, net, ddpm):
     X_train, y_train, X_test = digits[0] / 16, digits[1], digits[2] / 16
-    preset = DiffusionOODDetector(net, preset="paper", diffusion=ddpm, random_state=0)
-    preset.fit(X_train, y_train)
+    paper = DiffusionOODDetector.from_paper(estimator=net, diffusion=ddpm, random_state=0)
+    paper.fit(X_train, y_train)
     spelled = DiffusionOODDetector(
         net,
         diffusion=ddpm,
@@ -289,10 +285,10 @@ def test_the_preset_means_its_parameters_and_a_trained_model(digits, net, ddpm):
         anomaly_removal="generation",
         random_state=0,
     ).fit(X_train, y_train)
-    assert preset.disparity_ == ("feature", "probability")
-    np.testing.assert_array_equal(preset.score_samples(X_test), spelled.score_samples(X_test))
+    assert paper.disparity_ == ("feature", "probability")
+    np.testing.assert_array_equal(paper.score_samples(X_test), spelled.score_samples(X_test))
     X, y = (values[::5] for values in load_iris(return_X_y=True))
-    trained = DiffusionOODDetector(preset="paper", random_state=0).fit(X, y)
+    trained = DiffusionOODDetector.from_paper(random_state=0).fit(X, y)
     assert isinstance(trained.denoiser_, DDPMDenoiser)
 
 
@@ -302,7 +298,7 @@ def ddpm(digits):
     return model.fit(digits[0] / 16, digits[1])
 
 
-def test_a_fitted_model_is_taken_as_it_is(digits, ddpm):
+def test_a_fitted_model_is_used_as_it_is(digits, ddpm):
     X_train, _, X_test, _, X_near = digits
     detector = DiffusionOODDetector(diffusion=ddpm, random_state=0).fit(X_train / 16)
     unit_range = ddpm.diffusion_.unit_range
@@ -315,21 +311,21 @@ def test_a_fitted_model_is_taken_as_it_is(digits, ddpm):
     assert detector.denoiser_.signal_level(0.2) == level
     x = unit_range.forward((X_test[:5] / 16).astype(np.float32))
     x_t = torch.from_numpy(level**0.5 * x + (1 - level) ** 0.5 * detector.noise_[0])
-    anyone = torch.full((5,), ddpm.diffusion_.null_code)
+    any_class = torch.full((5,), ddpm.diffusion_.null_code)
     with torch.no_grad():
-        noise = ddpm.diffusion_.module(x_t.float(), torch.full((5,), 0.2), anyone)
+        noise = ddpm.diffusion_.module(x_t.float(), torch.full((5,), 0.2), any_class)
     clean = ((x_t - (1 - level) ** 0.5 * noise) / level**0.5).clip(-1, 1)
     expected = unit_range.backward(clean.numpy())
     actual = detector.regenerate(X_test[:5] / 16, n_repeats=1)[0]
     np.testing.assert_allclose(actual, expected, atol=1e-5)
-    assert share_of_pairs_in_order(detector, X_test / 16, X_near / 16) > 0.6
+    assert auroc(detector, X_test / 16, X_near / 16) > 0.6
     frozen = DiffusionOODDetector(diffusion=FrozenEstimator(ddpm), random_state=0)
     np.testing.assert_array_equal(
         clone(frozen).fit(X_train / 16).score_samples(X_near), detector.score_samples(X_near)
     )
 
 
-def test_a_model_of_ones_own_is_trained_in_the_units_of_the_path(digits, logistic):
+def test_an_unfitted_model_is_trained_in_the_units_of_the_path(digits, logistic):
     X_train, y_train, X_test, _, X_near = digits
     own = ConditionalDDPM(max_iter=60, width=32, schedule="cosine")
     pixels = []
@@ -348,26 +344,26 @@ def test_a_model_of_ones_own_is_trained_in_the_units_of_the_path(digits, logisti
     assert conditional.sample(3, [1, 2, 3]).shape == (3, 64)
 
 
-def test_a_model_must_suit_the_rows_and_the_classes(digits, ddpm, logistic):
+def test_a_model_must_fit_the_samples_and_the_classes(digits, ddpm, logistic):
     X_train, y_train = digits[0], digits[1]
-    with pytest.raises(ValueError, match="rows of shape"):
+    with pytest.raises(ValueError, match="samples of shape"):
         DiffusionOODDetector(diffusion=ddpm).fit(X_train[:, :10])
-    with pytest.raises(ValueError, match=r"knows none of \[10"):
+    with pytest.raises(ValueError, match=r"trained without the classes \[10"):
         DiffusionOODDetector(
             LogisticRegression(max_iter=100), diffusion=ddpm, conditional=True
         ).fit(X_train / 16, y_train + 10)
     few = ConditionalDDPM(max_iter=5, width=8)
     detector = DiffusionOODDetector(logistic, diffusion=few, random_state=0).fit(X_train, y_train)
-    with pytest.raises(ValueError, match="has learned no classes"):
+    with pytest.raises(ValueError, match="was trained without classes"):
         detector.sample(1, 3)
 
 
 @pytest.mark.parametrize("scale", ["minmax", "standard", (0, 16)])
-def test_units_of_the_path_are_undone(digits, scale):
+def test_results_are_in_the_units_of_the_data(digits, scale):
     X_train, _, X_test, _, _ = digits
     detector = DiffusionOODDetector(scale=scale, noise_level=1e-3, random_state=0).fit(X_train)
-    # With hardly any noise a stored row comes back as it is.
-    stored = detector.denoiser_.rows + detector.denoiser_.center
+    # With hardly any noise a stored sample comes back as it is.
+    stored = detector.denoiser_.samples + detector.denoiser_.center
     rows = detector.scale_.from_path(stored)
     np.testing.assert_allclose(detector.regenerate(rows)[0], rows, atol=1e-3)
     far = detector.regenerate(10 * X_test)
@@ -385,7 +381,7 @@ def test_the_units_of_features_do_not_matter():
     )
 
 
-def test_a_constant_feature_is_noticed_when_it_moves():
+def test_a_change_of_a_constant_feature_is_detected():
     X = np.random.RandomState(0).uniform(size=(200, 3))
     X[:, 2] = 5.0
     detector = DiffusionOODDetector(random_state=0).fit(X)
@@ -394,7 +390,7 @@ def test_a_constant_feature_is_noticed_when_it_moves():
     assert detector.score_samples(X).min() > detector.score_samples(moved).max()
 
 
-def test_a_callable_gets_rows_times_and_classes(digits, logistic):
+def test_a_callable_gets_samples_times_and_classes(digits, logistic):
     X_train, y_train, X_test, _, _ = digits
     calls = []
 
@@ -428,7 +424,7 @@ def test_regenerations_are_those_of_the_score(digits, detector):
         detector.regenerate(X, n_repeats=5)
 
 
-def test_given_their_class_regenerations_are_mixtures_of_it(digits, logistic):
+def test_conditional_regenerations_are_mixtures_of_the_class(digits, logistic):
     X_train, y_train, X_test, _, _ = digits
     X_train = np.column_stack([X_train, y_train])  # a mixture of a class shows the class itself
     X_test = np.column_stack([X_test, np.zeros(len(X_test))])
@@ -441,7 +437,7 @@ def test_given_their_class_regenerations_are_mixtures_of_it(digits, logistic):
     np.testing.assert_allclose(x_hat[..., 64], np.tile(seen, (4, 1)), atol=1e-4)
 
 
-def test_samples_of_the_empirical_model_are_stored_rows(digits, detector):
+def test_draws_of_the_empirical_model_are_stored_samples(digits, detector):
     X_train = digits[0]
     x = detector.sample(20, np.repeat([3, 7], 10))
     assert x.shape == (20, 64)
@@ -458,39 +454,39 @@ def test_samples_of_the_empirical_model_are_stored_rows(digits, detector):
         DiffusionOODDetector(random_state=0).fit(X_train).sample(1, 3)
 
 
-def test_few_prototypes_do_almost_as_well(digits):
+def test_few_prototypes_are_almost_as_accurate(digits):
     X_train, _, X_test, _, X_near = digits
     detector = DiffusionOODDetector(n_prototypes=200, random_state=0).fit(X_train)
-    assert detector.denoiser_.rows.shape == (200, 64)
-    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.9
+    assert detector.denoiser_.samples.shape == (200, 64)
+    assert auroc(detector, X_test, X_near) > 0.9
 
 
-def test_rows_labelled_as_outliers_are_left_out(digits):
+def test_samples_labeled_as_outliers_are_left_out(digits):
     X_train, y_train, X_test, _, X_near = digits
     X, y = np.concatenate([X_train, X_near]), np.append(y_train, np.full(len(X_near), -1))
     order = np.random.RandomState(0).permutation(len(X))
     detector = DiffusionOODDetector(LogisticRegression(max_iter=2000), random_state=0)
     detector.fit(X[order], y[order])
     assert detector.classes_.tolist() == list(range(8))
-    assert share_of_pairs_in_order(detector, X_test, X_near) > 0.95
+    assert auroc(detector, X_test, X_near) > 0.95
 
 
 @pytest.mark.parametrize(
     ("parameters", "with_y", "message"),
     [
         ({"diffusion": "ldm"}, True, "diffusion"),
-        ({"disparity": ("pixel", "colour")}, True, "disparity must be"),
+        ({"disparity": ("pixel", "color")}, True, "disparity must be"),
         ({"disparity": ()}, True, "disparity must be"),
         ({"disparity": "feature"}, False, "need a classifier"),
-        ({"preset": "paper"}, False, "need a classifier"),
+        ({"disparity": ("feature", "probability")}, False, "need a classifier"),
         ({"conditional": True}, False, "needs classes"),
-        ({"classifier": LogisticRegression()}, False, "not fitted"),
-        ({"classifier": NetClassifier()}, False, "not fitted"),
-        ({"classifier": FrozenEstimator(LogisticRegression())}, True, "not fitted"),
-        ({"classifier": FrozenEstimator(NetClassifier())}, True, "not fitted"),
-        ({"classifier": LogisticRegression(), "disparity": "feature"}, True, "feature"),
+        ({"estimator": LogisticRegression()}, False, "not fitted"),
+        ({"estimator": NetClassifier()}, False, "not fitted"),
+        ({"estimator": FrozenEstimator(LogisticRegression())}, True, "not fitted"),
+        ({"estimator": FrozenEstimator(NetClassifier())}, True, "not fitted"),
+        ({"estimator": LogisticRegression(), "disparity": "feature"}, True, "feature"),
         (
-            {"classifier": LogisticRegression(), "probability_metric": "logit_l1"},
+            {"estimator": LogisticRegression(), "probability_metric": "logit_l1"},
             True,
             "needs the logits",
         ),
@@ -499,7 +495,7 @@ def test_rows_labelled_as_outliers_are_left_out(digits):
         ({"n_prototypes": 2, "conditional": True}, True, "raise n_prototypes"),
     ],
 )
-def test_what_cannot_be_is_refused(parameters, with_y, message):
+def test_invalid_combinations_of_parameters_are_refused(parameters, with_y, message):
     X, y = load_iris(return_X_y=True)
     with pytest.raises(ValueError, match=message):
         DiffusionOODDetector(**parameters).fit(X, y if with_y else None)
@@ -510,12 +506,12 @@ def test_a_classifier_without_probabilities_is_refused():
         DiffusionOODDetector(Perceptron()).fit(*load_iris(return_X_y=True))
 
 
-def test_sparse_rows_are_refused():
+def test_sparse_samples_are_refused():
     with pytest.raises(TypeError, match="dense"):
         DiffusionOODDetector().fit(sparse.csr_array(np.eye(20)))
 
 
-def test_stored_and_cloned_detectors_are_the_same(digits, detector):
+def test_pickled_and_cloned_detectors_score_the_same(digits, detector):
     X = digits[2][:50]
     stored = pickle.loads(pickle.dumps(detector))
     np.testing.assert_array_equal(stored.score_samples(X), detector.score_samples(X))
@@ -523,7 +519,7 @@ def test_stored_and_cloned_detectors_are_the_same(digits, detector):
     np.testing.assert_array_equal(again.score_samples(X), detector.score_samples(X))
 
 
-def test_it_works_inside_pipelines_and_searches(digits):
+def test_it_works_in_pipelines_and_cross_validation(digits):
     X_train, y_train, _, _, X_near = digits
     order = np.random.RandomState(0).permutation(360)
     X = np.concatenate([X_train[:300], X_near[:60]])[order]
@@ -539,7 +535,7 @@ def test_it_works_inside_pipelines_and_searches(digits):
 
 
 @pytest.mark.parametrize("scale", ["minmax", "standard", (0, 16)])
-def test_rows_however_far_are_scored(digits, scale):
+def test_scores_of_extreme_samples_are_finite(digits, scale):
     detector = DiffusionOODDetector(scale=scale, random_state=0).fit(digits[0])
     far = digits[2][:18] * 10.0 ** np.arange(0, 36, 2)[:, None]
     scores = detector.score_samples(far)
@@ -547,7 +543,7 @@ def test_rows_however_far_are_scored(digits, scale):
     assert (scores[2:] < detector.offset_ - 1).all()
 
 
-def test_a_classifier_that_knows_columns_by_name_gets_them_by_name():
+def test_a_classifier_of_named_columns_gets_their_names():
     X, y = load_iris(return_X_y=True, as_frame=True)
     named = make_column_transformer((StandardScaler(), list(X.columns)))
     classifier = make_pipeline(named, LogisticRegression()).fit(X, y)

@@ -1,0 +1,215 @@
+"""From the parameter `diffusion` to a denoiser and the units in which it works."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+
+from ...generative import ConditionalDDPM, Diffusion, cosine_signal_level, threads_for
+from ...neural import draw_seed, encode_labels
+from ...utils._typing import Array, FloatArray, IntArray
+from ._empirical_denoiser import EmpiricalDenoiser, draw_prototypes
+from ._path_scale import PathScale, fit_path_scale
+from ._regeneration import Denoiser
+
+_BLOCK = 1024  # samples that pass through a network together
+
+
+class CallableDenoiser:
+    """A function ``noise = function(x_t, t, y)`` as a denoiser.
+
+    If the function has its own schedule, it is the function's attribute ``signal_level``.
+    Otherwise the schedule is :func:`cosine_signal_level`.
+
+    Parameters
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def signal_level(self, t: float) -> float:
+        """Return the level of the schedule at time t, as the Python float that keeps float32."""
+        return float(getattr(self.function, "signal_level", cosine_signal_level)(t))
+
+    def predict_noise(self, x_t: FloatArray, t: float, y: IntArray | None = None) -> FloatArray:
+        """Call the function, and raise ValueError unless its result is finite and shaped as x_t."""
+        noise = np.asarray(self.function(x_t, t, y), dtype=x_t.dtype)
+        if noise.shape != x_t.shape:
+            raise ValueError(
+                f"The callable given as diffusion returned shape {noise.shape} for samples of "
+                f"shape {x_t.shape}; it must return one estimate of the noise per entry."
+            )
+        if not np.isfinite(noise).all():
+            raise ValueError(f"The callable given as diffusion returned NaN or infinity at t={t}.")
+        return noise
+
+
+class DDPMDenoiser:
+    """The network of a fitted :class:`ConditionalDDPM`, with its own schedule and units.
+
+    Parameters
+    ----------
+    diffusion : Diffusion
+    codes : int ndarray of shape (n_classes,) or None
+        The model's class codes of the detector's classes; None for a model without classes.
+    """
+
+    def __init__(self, diffusion: Diffusion, codes: IntArray | None = None) -> None:
+        self.diffusion = diffusion
+        self.codes = codes
+
+    def _step(self, t: float) -> int:
+        n_timesteps = len(self.diffusion.levels)
+        return min(round(t * n_timesteps), n_timesteps - 1)
+
+    def signal_level(self, t: float) -> float:
+        """Return the level of the model's step that is nearest to time t."""
+        return float(self.diffusion.levels[self._step(t)])
+
+    @torch.no_grad()
+    def predict_noise(self, x_t: FloatArray, t: float, y: IntArray | None = None) -> FloatArray:
+        """Estimate the noise in samples at time t, block by block."""
+        diffusion = self.diffusion
+        if y is None:
+            codes = np.full(len(x_t), diffusion.null_code)
+        elif self.codes is None:
+            raise ValueError(
+                "The diffusion model was trained without classes; fit the detector with "
+                "conditional=True, or the ConditionalDDPM with y."
+            )
+        else:
+            codes = self.codes[y]
+        samples = torch.from_numpy(x_t).to(diffusion.device).reshape(-1, *diffusion.row_shape)
+        time = self._step(t) / len(diffusion.levels)
+        with threads_for(diffusion.row_shape):
+            noise = [
+                diffusion.module(x, x.new_full((len(x),), time), c)
+                for x, c in zip(
+                    samples.split(_BLOCK), diffusion.code_tensor(codes).split(_BLOCK), strict=True
+                )
+            ]
+        return torch.cat(noise).cpu().numpy().reshape(x_t.shape)
+
+
+def fit_denoiser(
+    diffusion: Any,
+    X: FloatArray,
+    codes: IntArray | None,
+    classes: Array | None,
+    *,
+    scale: str | tuple[float, float],
+    conditional: bool,
+    n_prototypes: int | None,
+    rng: np.random.RandomState,
+) -> tuple[Denoiser, PathScale]:
+    """Return a denoiser and the units in which it works.
+
+    Parameters
+    ----------
+    diffusion : {"empirical", "ddpm"}, ConditionalDDPM, FrozenEstimator or callable
+    X : float32 ndarray of shape (n, ...)
+        Training samples.
+    codes : int ndarray of shape (n,) or None
+        Indices of their classes in `classes`; None without classes.
+    classes : ndarray of shape (n_classes,) or None
+    scale : {"minmax", "standard"} or (float, float)
+    conditional : bool
+        Whether the denoiser must be conditional on classes. It requires `codes`.
+    n_prototypes : int or None
+        Number of samples that the empirical denoiser stores; None stores all.
+    rng : RandomState
+
+    Returns
+    -------
+    denoiser : Denoiser
+    path_scale : PathScale
+
+    Raises
+    ------
+    ValueError
+        If the denoiser lacks a class that it must condition on, or the samples differ in shape
+        from those of a fitted model.
+    """
+    if isinstance(diffusion, FrozenEstimator):
+        diffusion = diffusion.estimator
+        if not hasattr(diffusion, "diffusion_"):
+            raise ValueError(
+                "A FrozenEstimator given as diffusion must hold a fitted ConditionalDDPM, got "
+                f"{diffusion!r}."
+            )
+    if hasattr(diffusion, "diffusion_"):
+        return _fitted_model(copy.deepcopy(diffusion), X, classes, conditional)
+    path_scale = fit_path_scale(X, scale)
+    x = path_scale.to_path(X)
+    wanted = np.arange(len(classes)) if conditional and classes is not None else None
+    if diffusion == "empirical":
+        empirical = _empirical_denoiser(x, codes, n_prototypes, rng)
+        if wanted is not None:
+            empirical.check_classes(wanted)
+        return empirical, path_scale
+    if diffusion == "ddpm" or isinstance(diffusion, ConditionalDDPM):
+        model = _trained_model(diffusion, x, codes if conditional else None, rng)
+        model_codes = None if wanted is None else _codes_in_model(wanted, model)
+        return DDPMDenoiser(model.diffusion_, model_codes), path_scale
+    return CallableDenoiser(diffusion), path_scale
+
+
+def _empirical_denoiser(
+    x: FloatArray, codes: IntArray | None, n_prototypes: int | None, rng: np.random.RandomState
+) -> EmpiricalDenoiser:
+    if codes is None:
+        codes = np.zeros(len(x), dtype=np.intp)
+    kept = draw_prototypes(codes, len(x) if n_prototypes is None else n_prototypes, rng)
+    return EmpiricalDenoiser(x[kept], codes[kept])
+
+
+def _trained_model(
+    diffusion: Any, x: FloatArray, codes: IntArray | None, rng: np.random.RandomState
+) -> ConditionalDDPM:
+    if isinstance(diffusion, ConditionalDDPM):
+        model = clone(diffusion)
+    else:
+        model = ConditionalDDPM(schedule="cosine", cond_drop_prob=0.2)
+    seed = draw_seed(rng)
+    if model.random_state is None:
+        model.set_params(random_state=seed)
+    # The samples are in units of the path already.
+    return model.set_params(feature_range=(-1, 1)).fit(x, codes)
+
+
+def _fitted_model(
+    model: ConditionalDDPM, X: FloatArray, classes: Array | None, conditional: bool
+) -> tuple[DDPMDenoiser, PathScale]:
+    if model.input_shape_ != X.shape[1:]:
+        raise ValueError(
+            "The ConditionalDDPM given as diffusion was fitted to samples of shape "
+            f"{model.input_shape_}, but the samples of X have shape {X.shape[1:]}."
+        )
+    model_codes = None
+    if classes is not None:
+        if conditional:
+            model_codes = _codes_in_model(classes, model)
+        elif np.isin(classes, model.classes_).all():
+            model_codes = encode_labels(classes, model.classes_)
+    units = model.diffusion_.unit_range
+    varies = units.half_width > 0
+    width = np.where(varies, units.half_width, np.float32(1))
+    bound = varies.astype(np.float32)
+    return DDPMDenoiser(model.diffusion_, model_codes), PathScale(
+        units.center, width, -bound, bound
+    )
+
+
+def _codes_in_model(classes: Array, model: ConditionalDDPM) -> IntArray:
+    if missing := [label for label in classes.tolist() if label not in model.classes_]:
+        raise ValueError(
+            "conditional=True needs a diffusion model of every class, but the given one was "
+            f"trained without the classes {missing}; its classes are {model.classes_.tolist()}."
+        )
+    return encode_labels(classes, model.classes_)
