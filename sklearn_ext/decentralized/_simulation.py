@@ -20,8 +20,7 @@ from ._node_samples import (
 from ._result import DeKRRResult, NodeMemory
 from .maths._consensus import ConsensusSystem, consensus_system
 from .maths._cross_validation import add_folds, cross_validate, fold_numbers
-from .maths._engine import DeKRREngine, make_engine
-from .maths._engine_base import EngineArray
+from .maths._engine import DeKRREngine, EngineArray, make_engine
 from .maths._random_features import FeatureMap, map_features
 from .maths._solvers import SOLVERS
 from .maths._statistics import NodeStatistics, network_mean

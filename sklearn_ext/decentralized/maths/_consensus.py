@@ -39,8 +39,7 @@ from typing import Any
 import numpy as np
 
 from ...utils._typing import FloatArray
-from ._engine import DeKRREngine, make_engine
-from ._engine_base import EngineArray
+from ._engine import DeKRREngine, EngineArray, make_engine
 from ._statistics import NodeStatistics
 
 Blocks = tuple[EngineArray, EngineArray]  # G_ji (D_j, D_j) and C_ij^T (D_j, D_i)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...utils._typing import FloatArray, IntArray
 from ._consensus import ConsensusSystem
-from ._engine_base import EngineArray
+from ._engine import EngineArray
 from ._solvers import solve_jointly
 from ._statistics import NodeStatistics, network_mean
 

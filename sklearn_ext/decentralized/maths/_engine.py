@@ -1,12 +1,15 @@
 """The arithmetic that the decentralized estimators need, and the engines that do it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import ArrayLike
 
 from ...utils._typing import FloatArray
 from ...utils._validation import computes_with_numba
-from ._engine_base import EngineArray, Factor, Samples
+
+EngineArray: TypeAlias = Any  # a numpy array or a tensor, as the engine computes with it
+Factor: TypeAlias = Any  # whatever `cholesky` returns
+Samples: TypeAlias = Any  # an ndarray or a CSR matrix of shape (n_samples, n_features)
 
 
 class DeKRREngine(Protocol):
@@ -52,9 +55,6 @@ class DeKRREngine(Protocol):
 
     def inverse_diagonal(self, A: EngineArray) -> EngineArray:
         """Return the diagonal of the inverse of a symmetric positive definite matrix."""
-
-    def chunks(self, n_samples: int, n_columns: int) -> list[slice]:
-        """Return slices of samples whose features, `n_columns` wide, fit in one temporary."""
 
 
 def make_engine(engine: str = "auto", device: Any = None) -> DeKRREngine:

@@ -3,33 +3,20 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
 
+from ...utils._arrays import NumpyArrays
 from ...utils._trigonometry import cosines_and_sines, scaled_cosines
 from ...utils._typing import FloatArray
-from ._engine_base import ArrayEngine, Factor, Samples
 
 
-class DeKRRNumbaEngine(ArrayEngine):
+class DeKRRNumbaEngine(NumpyArrays):
     """Arithmetic of the decentralized estimators on numpy arrays, in float64."""
 
     chunk_elements = 2**19  # a temporary of this size stays near the second-level cache
 
-    def asarray(self, x: ArrayLike) -> FloatArray:
-        """Convert numbers to a contiguous float64 array."""
-        return np.ascontiguousarray(x, dtype=np.float64)
-
-    def to_numpy(self, x: FloatArray) -> FloatArray:
-        """Return the array itself."""
-        return np.asarray(x)
-
-    def zeros(self, *shape: int) -> FloatArray:
-        """Return float64 zeros."""
-        return np.zeros(shape)
-
-    def samples(self, X: Samples) -> Any:
+    def samples(self, X: Any) -> Any:
         """Convert samples to float64; a CSR matrix stays sparse."""
         return X.astype(np.float64) if hasattr(X, "tocsr") else self.asarray(X)
 
@@ -53,14 +40,14 @@ class DeKRRNumbaEngine(ArrayEngine):
         cosines, sines = cosines_and_sines(angles)
         return Y.T @ cosines, Y.T @ sines
 
-    def cholesky(self, A: FloatArray) -> Factor:
-        """Factorize a symmetric positive definite matrix."""
+    def cholesky(self, A: FloatArray) -> Any:
+        """Anyize a symmetric positive definite matrix."""
         try:
             return cho_factor(A, lower=True, check_finite=False)
         except LinAlgError as error:
             raise LinAlgError(f"The linear system is not positive definite: {error}.") from error
 
-    def solve(self, factor: Factor, B: FloatArray) -> FloatArray:
+    def solve(self, factor: Any, B: FloatArray) -> FloatArray:
         """Solve a linear system whose matrix :meth:`cholesky` has factorized."""
         return cho_solve(factor, B, check_finite=False)
 

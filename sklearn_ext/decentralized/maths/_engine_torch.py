@@ -1,14 +1,14 @@
 """Random features and linear algebra on torch tensors, on any device."""
 
+from typing import Any
+
 import torch
-from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
 
-from ...utils._typing import FloatArray
-from ._engine_base import ArrayEngine, Samples
+from ...neural import TorchArrays
 
 
-class DeKRRTorchEngine(ArrayEngine):
+class DeKRRTorchEngine(TorchArrays):
     """Arithmetic of the decentralized estimators on the tensors of one device.
 
     Features and Gram blocks of a chunk of samples are computed in `dtype`. Sums over chunks and
@@ -20,27 +20,15 @@ class DeKRRTorchEngine(ArrayEngine):
         # A GPU needs large temporaries; on a CPU they should stay near the cache.
         self.chunk_elements = 2**19 if self.device.type == "cpu" else 2**25
         has_float64 = self.device.type != "mps"
+        super().__init__(self.device if has_float64 else "cpu", torch.float64)
         if dtype is None:
             dtype = torch.float64 if has_float64 else torch.float32
-        self.dtype = dtype
-        self._solve_device = self.device if has_float64 else torch.device("cpu")
+        self.feature_dtype = dtype
 
-    def asarray(self, x: ArrayLike | torch.Tensor) -> torch.Tensor:
-        """Convert numbers of the linear system to float64."""
-        return torch.as_tensor(x).to(device=self._solve_device, dtype=torch.float64)
-
-    def to_numpy(self, x: torch.Tensor) -> FloatArray:
-        """Copy a tensor to the CPU in float64."""
-        return x.detach().to(device="cpu", dtype=torch.float64).numpy()
-
-    def zeros(self, *shape: int) -> torch.Tensor:
-        """Return float64 zeros."""
-        return torch.zeros(shape, device=self._solve_device, dtype=torch.float64)
-
-    def samples(self, X: Samples) -> torch.Tensor:
+    def samples(self, X: Any) -> torch.Tensor:
         """Copy samples to the device; a CSR matrix becomes dense."""
         dense = X.toarray() if hasattr(X, "tocsr") else X
-        return torch.as_tensor(dense).to(device=self.device, dtype=self.dtype)
+        return torch.as_tensor(dense).to(device=self.device, dtype=self.feature_dtype)
 
     def features(
         self, X: torch.Tensor, frequencies: torch.Tensor, phases: torch.Tensor
@@ -57,7 +45,7 @@ class DeKRRTorchEngine(ArrayEngine):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ``Y.T @ cos(angles)`` and ``Y.T @ sin(angles)``, each (n_outputs, D)."""
         angles = self._angles(X, frequencies, phases)
-        targets = Y.to(device=self.device, dtype=self.dtype).T
+        targets = Y.to(device=self.device, dtype=self.feature_dtype).T
         return self.asarray(targets @ angles.cos()), self.asarray(targets @ angles.sin())
 
     def _angles(

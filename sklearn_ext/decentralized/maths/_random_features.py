@@ -31,8 +31,7 @@ from sklearn.metrics import euclidean_distances
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from ...utils._typing import FloatArray
-from ._engine import DeKRREngine
-from ._engine_base import EngineArray, Samples
+from ._engine import DeKRREngine, EngineArray, Samples
 
 SELECTIONS = ("energy_pairs", "energy", "leverage", "plain")
 _BLOCK = 2048  # candidates that are drawn and scored at once
@@ -90,6 +89,12 @@ def message_shape(n_features: int, n_components: int, paired: bool) -> tuple[int
     return (n_features, n_pairs(n_components)) if paired else (n_features + 1, n_components)
 
 
+def chunks(n_samples: int, n_columns: int, engine: DeKRREngine) -> list[slice]:
+    """Return slices of samples whose features, `n_columns` wide, fit in one temporary."""
+    step = max(64, engine.chunk_elements // max(1, n_columns))
+    return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
+
+
 def load_map(z: FeatureMap, engine: DeKRREngine) -> tuple[EngineArray, EngineArray]:
     """Convert the frequencies and the phases of a map to arrays of an engine."""
     return engine.asarray(z.frequencies), engine.asarray(z.phases)
@@ -118,7 +123,7 @@ def evaluate(
     """
     out = np.empty((len(maps), X.shape[0], coefs[0].shape[1]))
     loaded = [(*load_map(z, engine), engine.asarray(c)) for z, c in zip(maps, coefs, strict=True)]
-    for chunk in engine.chunks(X.shape[0], max(z.n_components for z in maps)):
+    for chunk in chunks(X.shape[0], max(z.n_components for z in maps), engine):
         samples = engine.samples(X[chunk])
         for values, (frequencies, phases, theta) in zip(out, loaded, strict=True):
             Z = engine.features(samples, frequencies, phases)
@@ -131,7 +136,7 @@ def mean_values(
 ) -> FloatArray:
     """Average :func:`evaluate` over nodes, (n, k), in the memory of one chunk of samples."""
     out = np.empty((X.shape[0], coefs[0].shape[1]))
-    for chunk in engine.chunks(X.shape[0], sum(z.n_components for z in maps)):
+    for chunk in chunks(X.shape[0], sum(z.n_components for z in maps), engine):
         out[chunk] = evaluate(X[chunk], maps, coefs, engine).mean(axis=0)
     return out
 
@@ -268,7 +273,7 @@ def _energies(
     loaded = engine.asarray(frequencies)
     shifts = None if phases is None else engine.asarray(phases)
     cosines, sines = engine.zeros(weighted.shape[1], size), engine.zeros(weighted.shape[1], size)
-    for chunk in engine.chunks(X.shape[0], size):
+    for chunk in chunks(X.shape[0], size, engine):
         samples, targets = engine.samples(X[chunk]), engine.asarray(weighted[chunk])
         cosine_part, sine_part = engine.trigonometric_sums(samples, targets, loaded, shifts)
         cosines += cosine_part
@@ -291,7 +296,7 @@ def _by_leverage(
     drawn = FeatureMap(candidates.frequencies(n_candidates), candidates.phases(n_candidates))
     frequencies, phases = load_map(drawn, engine)
     gram = engine.zeros(n_candidates, n_candidates)
-    for chunk in engine.chunks(X.shape[0], n_candidates):
+    for chunk in chunks(X.shape[0], n_candidates, engine):
         Z = engine.features(engine.samples(X[chunk]), frequencies, phases)
         Z = engine.asarray(Z) * engine.asarray(np.sqrt(weights[chunk, None]))
         gram += Z.T @ Z

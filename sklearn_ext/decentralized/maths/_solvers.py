@@ -26,7 +26,7 @@ from typing import Protocol
 import numpy as np
 
 from ._consensus import ConsensusSystem
-from ._engine_base import EngineArray, Factor
+from ._engine import EngineArray, Factor
 
 _LARGEST_CONTRACTION = 0.999
 _LARGEST_DIRECT = 6000  # unknowns; the factor takes their square in memory

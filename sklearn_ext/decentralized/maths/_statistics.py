@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...utils._typing import FloatArray
-from ._engine import DeKRREngine
-from ._engine_base import EngineArray, Samples
-from ._random_features import FeatureMap, load_map, local_width
+from ._engine import DeKRREngine, EngineArray, Samples
+from ._random_features import FeatureMap, chunks, load_map, local_width
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +119,7 @@ def node_statistics(
     neighbor_gram = {i: engine.zeros(z.n_components, z.n_components) for i, z in neighbors.items()}
     cross = {i: engine.zeros(size, z.n_components) for i, z in neighbors.items()}
     unweighted = bool((weights == 1.0).all())
-    for chunk in engine.chunks(X.shape[0], size):
+    for chunk in chunks(X.shape[0], size, engine):
         samples, targets = engine.samples(X[chunk]), engine.asarray(Y[chunk])
         root = None if unweighted else engine.asarray(weights[chunk, None] ** 0.5)
         Z = engine.features(samples, frequencies, phases)

@@ -11,8 +11,7 @@ from ...utils._typing import FloatArray
 from .._communication import N_FLAGS
 from .._config import DeKRRConfig
 from ..maths._consensus import Blocks, NodeSystem, anchored_node_system, node_system
-from ..maths._engine import DeKRREngine
-from ..maths._engine_base import EngineArray
+from ..maths._engine import DeKRREngine, EngineArray
 from ..maths._graphs import diameter
 from ..maths._random_features import FeatureMap, map_features
 from ..maths._solvers import (
