@@ -6,6 +6,7 @@ Names outside `__all__` are for this package only.
 from ..utils._random import draw_seed as draw_seed
 from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
 from ._checkpoints import LazyTensors, load_tensors, save_tensors
+from ._conventional_net import ConventionalNet as ConventionalNet
 from ._device import (
     TorchArrays as TorchArrays,
     resolve_device,
