@@ -10,8 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from ..utils._held_out import hide_entries
-from ..utils._random import local_random_state
+from ..utils._random import hide_entries, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, RandomState
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
-from ..utils._held_out import hide_entries
-from ..utils._random import draw_seed, local_random_state
+from ..utils._random import draw_seed, hide_entries, local_random_state
 from ..utils._typing import FloatArray, RandomState
 from ._report import BaseReport
 

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from torch import nn
 
-from ..utils._nested import unfrozen
 from ..utils._random import draw_seed
 from ..utils._typing import Array, IntArray, RandomState
+from ..utils._validation import unfrozen
 from ._device import seeded
 from ._features import head_of, outputs_and_features
 from ._nets import NetClassifier, encode_labels

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ..neural import class_labels, draw_seed, fitted_copy, head_of, is_fitted_net, penultimate
-from ..utils._nested import named_as_in_fit, unfrozen
 from ..utils._typing import Array, FloatArray, IntArray
+from ..utils._validation import named_as_in_fit, unfrozen
 
 _BATCH = 1024
 # Matrix products of fewer rows use other kernels, which round differently.

@@ -16,10 +16,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..neural import validate_input
 from ..utils._atomic import atomic_fit
-from ..utils._held_out import held_out_mask
-from ..utils._nested import named_as_in_fit
-from ..utils._random import local_random_state
+from ..utils._random import held_out_mask, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
+from ..utils._validation import named_as_in_fit
 from ._classifier_outputs import pad_last_batch
 
 

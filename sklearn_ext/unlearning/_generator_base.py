@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..generative import ConditionalDDPM
 from ..neural import draw_seed
-from ..utils._nested import unfrozen
+from ..utils._validation import unfrozen
 
 
 class BaseGeneratorForgetter(DensityMixin, BaseEstimator):

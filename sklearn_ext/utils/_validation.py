@@ -1,9 +1,10 @@
-"""Checks of parameters and data that several estimators share."""
+"""Checks of parameters, data and estimators inside estimators."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
+from sklearn.frozen import FrozenEstimator
 
 _MARGIN = 1e3  # leaves room for sums of squares
 
@@ -57,3 +58,24 @@ def computes_with_numba(engine: str, device: Any) -> bool:
             "use engine='torch' or device=None."
         )
     return engine == "numba" or (engine == "auto" and on_cpu)
+
+
+def unfrozen(estimator: Any) -> Any:
+    """Return the estimator inside a FrozenEstimator, or the estimator itself."""
+    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+
+
+def named_as_in_fit(estimator: Any, X: Any) -> Any:
+    """Return samples as a data frame with the feature names that an estimator was fitted with.
+
+    A pipeline may select its columns by name. Without feature names, or without pandas, X is
+    returned as it is; scikit-learn then warns or raises an error.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None:
+        return X
+    try:
+        import pandas as pd
+    except ImportError:
+        return X
+    return pd.DataFrame(X, columns=names)

@@ -5,7 +5,7 @@ from sklearn.impute import KNNImputer, SimpleImputer
 
 from sklearn_ext import SupervisedKernelImputer
 from sklearn_ext.metrics import imputation_report, imputation_score
-from sklearn_ext.utils._held_out import hide_entries
+from sklearn_ext.utils._random import hide_entries
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sklearn_ext.neural import draw_seed
 from sklearn_ext.ood import OrthLossConfig, fine_tune_with_outliers, make_synthetic_outliers
 from sklearn_ext.ood._classifier_outputs import features_of, head_parameters
 from sklearn_ext.ood.orthloss._feature_geometry import SCORE_NAMES
-from sklearn_ext.utils._held_out import held_out_mask
+from sklearn_ext.utils._random import held_out_mask
 
 
 def permuted(X, rng):

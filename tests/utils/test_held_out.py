@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.utils._held_out import held_out_mask
+from sklearn_ext.utils._random import held_out_mask
 
 
 def mask(codes, fraction, seed=0):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...utils._held_out import hide_entries
+from ...utils._random import hide_entries
 from ...utils._typing import FloatArray, IntArray
 from ._em import choose_shrinkage, fit_gaussian, observed_moments
 from ._engine import GaussianEngine, make_engine

@@ -17,8 +17,8 @@ from ...neural import (
     is_fitted_net,
     seeded,
 )
-from ...utils._nested import unfrozen
 from ...utils._typing import Array
+from ...utils._validation import unfrozen
 from ...utils._warnings import warn_caller
 from ._layout import check_tensors, layout_of
 from ._samples import n_samples_of, select_samples

@@ -13,9 +13,9 @@ from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 
 from ...neural import class_labels, draw_seed, is_fitted_net
-from ...utils._held_out import held_out_mask
-from ...utils._nested import unfrozen
+from ...utils._random import held_out_mask
 from ...utils._typing import Array, IntArray
+from ...utils._validation import unfrozen
 from ...utils._warnings import warn_caller
 from ._evaluation import Evaluation, SoupNetwork
 from ._networks import initialized_copy, load_weights_, net_of, targets_for_fit

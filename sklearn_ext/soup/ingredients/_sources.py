@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 
 from ...neural import LazyTensors
-from ...utils._nested import unfrozen
+from ...utils._validation import unfrozen
 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 

@@ -10,7 +10,7 @@ from sklearn_ext.impute.gaussian._em import (
     observed_moments,
     shrink,
 )
-from sklearn_ext.utils._held_out import hide_entries
+from sklearn_ext.utils._random import hide_entries
 from tests.impute.tables import ENGINES, correlated, covariance, with_missing
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)

@@ -7,7 +7,7 @@ from sklearn_ext.impute.gaussian._residual_smoothing import (
     make_anchors,
     smooth,
 )
-from sklearn_ext.utils._held_out import hide_entries
+from sklearn_ext.utils._random import hide_entries
 from tests.impute.tables import ENGINES, correlated, covariance, with_missing
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)

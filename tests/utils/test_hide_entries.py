@@ -1,6 +1,6 @@
 import numpy as np
 
-from sklearn_ext.utils._held_out import hide_entries
+from sklearn_ext.utils._random import hide_entries
 
 
 def table_with_holes():
