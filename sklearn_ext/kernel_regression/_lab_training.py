@@ -22,6 +22,7 @@ from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
 from ..utils._rows import row_keys
+from ..utils._schedules import cosine_decay
 from ..utils._typing import FloatArray, IntArray
 from ._lab_defaults import (
     alpha_subsample,
@@ -254,7 +255,7 @@ class Stage:
         """Return the factor of the learning rate at step t."""
         if not self.decay:
             return 1.0
-        return _FINAL_RATE + (1.0 - _FINAL_RATE) * 0.5 * (1.0 + math.cos(math.pi * t / self.n_iter))
+        return cosine_decay(t, self.n_iter, floor=_FINAL_RATE)
 
 
 def plan_stages(config: LABConfig, n_support: int, *, warm_start: bool = False) -> list[Stage]:

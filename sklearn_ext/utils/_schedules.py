@@ -26,5 +26,6 @@ def cosine_decay(step: int, total_steps: int, *, warmup: int = 0, floor: float =
     """
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step - warmup) / max(total_steps - warmup, 1)
-    return floor + (1 - floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    n_steps = max(total_steps - warmup, 1)
+    angle = math.pi * min(step - warmup, n_steps) / n_steps
+    return floor + (1 - floor) * (1 + math.cos(angle)) / 2
