@@ -223,7 +223,7 @@ def contender(name):
         import sklearn_ext
 
         frozen = FrozenEstimator(task.extra["original"])
-        rates = {"lr": rate(name, task.extra)} if name in RATES else {}
+        rates = {"learning_rate": rate(name, task.extra)} if name in RATES else {}
         return Timed(getattr(sklearn_ext, name)(frozen, random_state=seed, **rates))
 
     return build

@@ -1,6 +1,9 @@
 from . import exact as exact
 from ._class_forgetter import SFRonClassForgetter as SFRonClassForgetter
-from ._forget_request import make_forget_split as make_forget_split
+from ._forget_request import (
+    ForgetRequest as ForgetRequest,
+    make_forget_split as make_forget_split,
+)
 from .exact import (
     RandomFeatureClassifier as RandomFeatureClassifier,
     RandomFeatureRegressor as RandomFeatureRegressor,

@@ -24,7 +24,7 @@ from ..utils._random import local_random_state
 from ..utils._shared_docs import INPUT_FACTS, with_shared_docs
 from ._class_losses import denoising_row_losses, redirection
 from ._generator_base import BaseGeneratorForgetter, fitted_model
-from .steps._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
+from .steps._fast_slow import SCHEDULES, FastSlowConfig, endless_batches, fast_slow, weighted_ascent
 from .steps._fine_tuning import has_running_statistics
 from .steps._masks import balanced_mask, density, squared_batch_gradients
 
@@ -393,14 +393,14 @@ class SFRonClassForgetter(BaseGeneratorForgetter):
         return balanced_mask(fisher(forget), fisher(retain), self.gamma)
 
     def _plan(self, module):
-        return Plan(
-            n_iter=self.n_iter,
+        return FastSlowConfig(
+            max_iter=self.n_iter,
             n_repair=self.n_repair,
             normalize=False,
             forget_alpha=self.forget_alpha,
             clip_norm=self.clip_norm,
             schedule=self.forget_schedule,
-            slow_lr=self.slow_lr,
+            slow_learning_rate=self.slow_lr,
             strict_mask=self.strict_mask,
             freeze_norm=has_running_statistics(module),
             decay_rate=False,

@@ -1,5 +1,6 @@
-"""Which rows to forget in the usual experiments."""
+"""Which samples to forget: the request of a user, and the usual choices of experiments."""
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -9,6 +10,64 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ..utils._random import local_random_state
+from ..utils._rows import check_forget
+from ..utils._typing import Array, BoolArray, IntArray, RandomState
+
+
+@dataclass(frozen=True)
+class ForgetRequest:
+    """The samples to forget and the samples to retain.
+
+    Parameters
+    ----------
+    forget : ndarray of int
+        Indices of the forget set.
+    retain : ndarray of int
+        Indices of the retained set.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> request = ForgetRequest.from_user([True, False, False, True, False], n_samples=5)
+    >>> request.forget, request.retain
+    (array([0, 3]), array([1, 2, 4]))
+    """
+
+    forget: IntArray
+    retain: IntArray
+
+    @classmethod
+    def from_user(cls, forget: ArrayLike | None, n_samples: int) -> "ForgetRequest":
+        """Check what a user passes as `forget`.
+
+        Parameters
+        ----------
+        forget : array-like of bool of shape (n_samples,), array-like of int, or None
+            A mask, or indices. None requests nothing.
+        n_samples : int
+            Number of samples that the model was trained on.
+
+        Returns
+        -------
+        ForgetRequest
+
+        Raises
+        ------
+        ValueError
+            If `forget` selects no sample, all samples, a sample twice or one that does not exist,
+            or is a mask of the wrong length.
+        TypeError
+            If `forget` is neither a mask nor indices.
+        """
+        index = check_forget(forget, n_samples)
+        retained = np.ones(n_samples, dtype=bool)
+        retained[index] = False
+        return cls(index, np.flatnonzero(retained))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to forget."""
+        return len(self.forget) == 0
 
 
 @validate_params(
@@ -29,40 +88,42 @@ def make_forget_split(
     target: Any = None,
     y_fine: ArrayLike | None = None,
     fraction: float = 0.1,
-    random_state: int | np.random.RandomState | None = None,
-) -> np.ndarray:
-    """Choose rows to forget, as experiments on unlearning do.
+    random_state: RandomState = None,
+) -> BoolArray:
+    """Choose samples to forget, as experiments on unlearning do.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         Labels that the model predicts.
     kind : {"class", "subclass", "random"}, default="class"
-        "class" forgets all rows of a class; "subclass" all rows of a part of a class, which the
-        model does not tell apart from the rest; "random" a share of each class.
+        "class" forgets all samples of a class. "subclass" forgets all samples of a part of a
+        class, which the model does not distinguish from the rest of the class. "random" forgets a
+        fraction of each class.
     target : label, default=None
-        Class to forget, or label in `y_fine` of the part. None draws one.
+        The class to forget or, for "subclass", the label in `y_fine`. None draws one at random.
     y_fine : array-like of shape (n_samples,), default=None
-        For "subclass": finer labels, each of which lies within one class.
+        Finer labels for "subclass", each of which lies within one class.
     fraction : float in (0, 1), default=0.1
-        For "random": share of the rows of each class; at least one row, and never all of them.
+        Fraction of the samples of each class for "random"; at least one sample of a class that has
+        more than one, and never all of them.
     random_state : int, RandomState instance or None, default=None
-        Seed of what is drawn.
+        Seed of the random choices.
 
     Returns
     -------
     ndarray of bool of shape (n_samples,)
-        True for rows to forget.
+        True for the samples to forget.
 
     Raises
     ------
     ValueError
-        If the target is not among the labels, if it is not a proper part of one class, or if
-        nothing would be left.
+        If the target is not one of the labels, if it is not a proper part of one class, or if
+        no sample would be left.
 
     See Also
     --------
-    unlearning_report : How well the rows were forgotten.
+    unlearning_report : Measures how well the samples were forgotten.
 
     Examples
     --------
@@ -77,44 +138,46 @@ def make_forget_split(
     >>> y[make_forget_split(y, "subclass", target="beagle", y_fine=breed)]
     array(['dog', 'dog'], dtype='<U3')
     """
-    y = column_or_1d(y)
+    labels: Array = column_or_1d(y)
     rng = local_random_state(random_state)
     if kind == "random":
-        return _random_share(y, fraction, rng)
+        return _random_fraction(labels, fraction, rng)
     if kind == "class":
-        mask = y == _label(target, y, "y", rng)
+        mask = labels == _label(target, labels, "y", rng)
         if mask.all():
-            raise ValueError("y has one class only; forgetting it would leave nothing.")
+            raise ValueError("y contains only one class; forgetting it would leave no sample.")
         return mask
     if y_fine is None:
-        raise ValueError("kind='subclass' needs y_fine, labels of the parts of the classes.")
-    y_fine = column_or_1d(y_fine)
-    check_consistent_length(y, y_fine)
-    label = _label(target, y_fine, "y_fine", rng)
-    mask = y_fine == label
-    classes = np.unique(y[mask])
-    if len(classes) > 1 or mask.sum() == (y == classes[0]).sum():
+        raise ValueError("kind='subclass' requires y_fine, the labels of the parts of the classes.")
+    fine_labels: Array = column_or_1d(y_fine)
+    check_consistent_length(labels, fine_labels)
+    label = _label(target, fine_labels, "y_fine", rng)
+    mask = fine_labels == label
+    classes = np.unique(labels[mask])
+    if len(classes) > 1 or mask.sum() == (labels == classes[0]).sum():
         raise ValueError(
-            f"the rows with y_fine={label!r} must be a part of one class, got "
-            + (f"rows of {len(classes)} classes." if len(classes) > 1 else "a whole one.")
+            f"The samples with y_fine={label!r} must be a part of one class, but they "
+            + (f"belong to {len(classes)} classes." if len(classes) > 1 else "are a whole class.")
         )
     return mask
 
 
-def _label(target, labels, name, rng):
+def _label(target: Any, labels: Array, name: str, rng: np.random.RandomState) -> Any:
     known = np.unique(labels)
     if target is None:
         return known[rng.randint(len(known))]
     if target not in known:
-        raise ValueError(f"target must be a label of {name}, got {target!r}.")
+        raise ValueError(f"target must be one of the labels in {name}, got {target!r}.")
     return target
 
 
-def _random_share(y, fraction, rng):
+def _random_fraction(y: Array, fraction: float, rng: np.random.RandomState) -> BoolArray:
     mask = np.zeros(len(y), dtype=bool)
     for label in np.unique(y):
-        rows = rng.permutation(np.flatnonzero(y == label))
-        mask[rows[: min(max(1, round(fraction * len(rows))), len(rows) - 1)]] = True
+        members = rng.permutation(np.flatnonzero(y == label))
+        mask[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
     if not mask.any():
-        raise ValueError("every class has one row only; forgetting it would leave nothing.")
+        raise ValueError(
+            "Every class in y has only one sample; forgetting it would leave the class empty."
+        )
     return mask

@@ -1,21 +1,34 @@
 """Approximate unlearning for neural networks."""
 
-from ._bad_teacher import BadTeacherUnlearner
-from ._fine_tune import FineTuneUnlearner
-from ._gradient_ascent import GradientAscentUnlearner
-from ._muso import MUSOUnlearner
-from ._natmu import NatMUUnlearner
-from ._random_label import RandomLabelUnlearner
-from ._salun import SalUnUnlearner
-from ._sfron import SFRonUnlearner
+from ._baselines import (
+    BadTeacherUnlearner,
+    FineTuneUnlearner,
+    GradientAscentUnlearner,
+    RandomLabelUnlearner,
+    SalUnUnlearner,
+)
+from ._muso import MUSOUnlearner, muso
+from ._muso_labels import MUSOConfig, projected_scores
+from ._natmu import NatMUConfig, NatMUUnlearner, natmu
+from ._natmu_blending import blend, gradual_masks
+from ._sfron import SFRonConfig, SFRonUnlearner, sfron
 
 __all__ = [
     "BadTeacherUnlearner",
     "FineTuneUnlearner",
     "GradientAscentUnlearner",
+    "MUSOConfig",
     "MUSOUnlearner",
+    "NatMUConfig",
     "NatMUUnlearner",
     "RandomLabelUnlearner",
+    "SFRonConfig",
     "SFRonUnlearner",
     "SalUnUnlearner",
+    "blend",
+    "gradual_masks",
+    "muso",
+    "natmu",
+    "projected_scores",
+    "sfron",
 ]

@@ -1,15 +1,16 @@
-"""What the unlearners of networks share: the request, the original net, and delegation."""
+"""What the unlearners of networks share: the original net, the request, and the predictions."""
 
 import copy
-import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import skorch
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -18,106 +19,312 @@ from sklearn.utils.validation import check_is_fitted
 from ...neural import (
     class_codes,
     class_labels,
-    draw_seed,
     fitted_copy,
     has_finite_parameters,
     log_probabilities,
-    seeded,
     to_tensor,
-    torch_generator,
     validate_input,
 )
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
-from ...utils._rows import check_forget
-from ..steps._fine_tuning import OPTIMIZERS, Recipe, finetune
-from ..steps._losses import row_losses
-from ..steps._progress import Progress
+from ...utils._typing import Array, FloatArray, IntArray
+from .._forget_request import ForgetRequest
+from ..steps import OPTIMIZERS, FineTuneConfig, Record, cross_entropies
 
-_MAX_EPOCHS = 5
-_MAX_ROW_VISITS = 50_000
+
+class NetData:
+    """Samples and class indices as tensors on the device of a fitted net.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        A fitted net; it is the owner of the module that the data are for.
+    X : array or tensor of shape (n_samples, ...)
+        The training data of the net.
+    codes : array or tensor of int64 of shape (n_samples,)
+        Their class indices.
+    request : ForgetRequest
+        The samples to forget and to retain.
+
+    Attributes
+    ----------
+    net, X, codes
+        As given, the data as tensors.
+    module : torch.nn.Module
+        The module of the net.
+    forget, retain : int64 tensors
+        Indices of the forget set and of the retained set, on the CPU.
+    n_classes : int
+        Number of classes of the net.
+    """
+
+    def __init__(
+        self,
+        net: skorch.NeuralNetClassifier,
+        X: Array | torch.Tensor,
+        codes: IntArray | torch.Tensor,
+        request: ForgetRequest,
+    ) -> None:
+        self.net = net
+        self.module: torch.nn.Module = net.module_
+        self.X = to_tensor(X, net)
+        self.codes = to_tensor(codes, net)
+        self.forget = torch.as_tensor(request.forget)
+        self.retain = torch.as_tensor(request.retain)
+        self.n_classes = len(class_labels(net))
+
+    def present(self) -> torch.Tensor:
+        """Return which classes have retained samples, a tensor of bool of shape (n_classes,)."""
+        return torch.bincount(self.codes[self.retain], minlength=self.n_classes) > 0
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy of each sample from the outputs of the module."""
+        return cross_entropies(log_probabilities(self.net, outputs), targets)
+
+    def mean_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy of a batch from the outputs of the module."""
+        return self.losses(outputs, targets).mean()
+
+    def sample_losses(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy of samples with their own classes."""
+        return self.losses(self.module(self.X[index]), self.codes[index])
+
+
+class FitMonitor:
+    """Report a fit to scikit-learn's callbacks, and print it if the estimator is verbose.
+
+    Parameters
+    ----------
+    estimator : BaseUnlearner
+        The estimator that is being fitted.
+    net : skorch.NeuralNetClassifier
+        The net that is changed; callbacks that need a fitted estimator get a copy of it.
+    data : dict
+        X, y and metadata of `fit`.
+    attributes : dict
+        Attributes of a fitted estimator other than the net.
+    """
+
+    def __init__(
+        self,
+        estimator: "BaseUnlearner",
+        net: skorch.NeuralNetClassifier,
+        data: dict[str, Any],
+        attributes: dict[str, Any],
+    ) -> None:
+        self._estimator = estimator
+        self._net = net
+        self._data = data
+        self._attributes = attributes
+        self._context: Any = None
+
+    def begin(self, n_steps: int) -> None:
+        """Announce the number of epochs or iterations."""
+        self._context = self._estimator._init_callback_context(max_subtasks=n_steps)
+        self._context.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def step(self, record: Record) -> bool:
+        """Report an epoch or iteration, and return whether a callback asks to stop."""
+        if self._estimator.verbose:
+            values = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+            print(f"{type(self._estimator).__name__}: {values}")
+        step = self._context.subcontext("step")
+        step.call_on_fit_task_begin(estimator=self._estimator)
+        return self._end(step)
+
+    def end(self) -> None:
+        """Report the end of the fit."""
+        self._end(self._context)
+
+    def _end(self, context: Any) -> bool:
+        return context.call_on_fit_task_end(
+            estimator=self._estimator,
+            reconstruction_attributes=self._fitted_attributes,
+            **self._data,
+        )
+
+    def _fitted_attributes(self) -> dict[str, Any]:
+        net = copy.deepcopy(self._net)
+        net.module_.eval()
+        return self._attributes | {"estimator_": net}
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be forgotten, by which net.
+class Task:
+    """A validated call of `fit`.
 
     Attributes
     ----------
     net : skorch.NeuralNetClassifier
-        Changed in place.
-    X : tensor of shape (n, ...)
-        The training data on the net's device.
-    codes : int64 tensor of shape (n,)
-        Labels as outputs of the net.
-    forget, retain : int64 tensors
-        The rows of X to forget, and the others, on the CPU.
-    rng : RandomState
-    generator : torch.Generator
-    progress : Progress
+        A copy of the original net, to be changed in place.
+    X : ndarray of float32
+        Validated samples.
+    codes : ndarray of int64
+        Their class indices.
+    request : ForgetRequest
+        The samples to forget and to retain.
+    rng : numpy.random.RandomState
+        Source of all random draws.
+    monitor : FitMonitor
+        Follows the training.
+    attributes : dict
+        Fitted attributes that are known before the training.
     """
 
-    net: Any
-    X: torch.Tensor
-    codes: torch.Tensor
-    forget: torch.Tensor
-    retain: torch.Tensor
+    net: skorch.NeuralNetClassifier
+    X: FloatArray
+    codes: IntArray
+    request: ForgetRequest
     rng: np.random.RandomState
-    generator: torch.Generator
-    progress: Progress
+    monitor: FitMonitor
+    attributes: dict[str, Any]
 
-    @property
-    def module(self):
-        """The network itself."""
-        return self.net.module_
-
-    @property
-    def n_classes(self):
-        """Number of classes that the net knows."""
-        return len(class_labels(self.net))
-
-    @cached_property
-    def present(self):
-        """Which classes have retained rows: tensor of shape (n_classes,) of bool."""
-        counts = torch.bincount(self.codes[self.retain], minlength=self.n_classes)
-        return counts > 0
-
-    def batch_size(self, asked):
-        """Return the batch size asked for, or the one of the net."""
+    def batch_size(self, asked: int | None) -> int:
+        """Return a batch size, where None means that of the net."""
         size = self.net.batch_size if asked is None else asked
-        return len(self.X) if size == -1 else size  # skorch's name for all rows
-
-    def row_losses(self, outputs, targets):
-        """Cross-entropy of each row from the outputs of the module."""
-        return row_losses(log_probabilities(self.net, outputs), targets)
+        return len(self.X) if size == -1 else size  # in skorch, -1 means all samples
 
 
-class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
-    """A classifier that forgets some of its training rows."""
+class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """A classifier that can forget some of its training samples."""
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": "no_validation",
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    estimator: Any
+    random_state: Any
+    verbose: Any
+
+    def _begin(self, X: ArrayLike, y: ArrayLike, forget: ArrayLike | None) -> Task:
+        """Validate the data and the request, and fit or copy the original net."""
+        data = {"X": X, "y": y, "metadata": None}  # scorers of callbacks do not accept "forget"
+        X, y = validate_input(self, X, y, reset=True)
+        request = ForgetRequest.from_user(forget, len(X))
+        rng = local_random_state(self.random_state)
+        original = fitted_copy(self.estimator, X, y, random_state=rng)
+        codes = class_codes(original, y)
+        known_shape = getattr(original, "input_shape_", X.shape[1:])
+        if known_shape != X.shape[1:]:
+            raise ValueError(
+                f"estimator was fitted to samples of shape {known_shape}, but the samples in X "
+                f"have shape {X.shape[1:]}."
+            )
+        if not request.is_empty and len(np.unique(codes[request.retain])) < 2:
+            raise ValueError(
+                "forget leaves samples of fewer than two classes; at least two must remain."
+            )
+        attributes = {
+            "classes_": class_labels(original),
+            "forget_idx_": request.forget,
+            "original_estimator_": original,
+        }
+        net = copy.deepcopy(original)
+        monitor = FitMonitor(self, net, data, attributes)
+        if request.is_empty:
+            monitor.begin(0)
+        return Task(net, X, codes, request, rng, monitor, attributes)
+
+    def _finish(self, task: Task, attributes: dict[str, Any]) -> Self:
+        """Check the unlearned net and set the fitted attributes."""
+        module = task.net.module_
+        if not has_finite_parameters(module):
+            raise ValueError(
+                f"{type(self).__name__} has produced weights that are not finite. Its steps may be "
+                "too large; try a smaller learning_rate."
+            )
+        module.eval()
+        task.monitor.end()
+        for name, value in (task.attributes | {"estimator_": task.net} | attributes).items():
+            setattr(self, name, value)
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict classes with the unlearned model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples of the same shape as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The predicted class labels.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(validate_input(self, X, reset=False))
+
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """Predict class probabilities with the unlearned model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples of the same shape as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(validate_input(self, X, reset=False))
+
+
+class BaseFineTuner(BaseUnlearner, ABC):
+    """An unlearner that fine-tunes the net on samples, inputs or labels of its own choice."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseUnlearner._parameter_constraints,
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+    }
+    # The algorithm: (net, X, codes, request, config, rng, *, monitor) -> result.
+    _algorithm: ClassVar[Callable[..., Any]]
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        max_epochs: int | str = "auto",
+        batch_size: int | None = None,
+        optimizer: Any = "adamw",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.random_state = random_state
+        self.verbose = verbose
 
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, *, forget=None):
-        """Train on all rows unless that has been done, then forget some of them.
+    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
+        """Fit the original model unless it is fitted already, then forget some of its samples.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            The rows that the original model was trained on, or will be.
+            Training data of the original model, including the samples to forget.
         y : array-like of shape (n_samples,)
-            Their labels.
+            Class labels of the samples.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
-            Mask or indices of the rows to forget. None asks for nothing: the original model comes
-            back as it is. In cross-validation it has to be a mask, which is sliced with the rows.
+            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
+            split together with the samples.
 
         Returns
         -------
@@ -127,186 +334,37 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If a parameter is out of range, the data are not finite or of the wrong shape, the
-            request is empty, selects all rows or one that is not there, fewer than two classes
-            would be left, or steps are so large that weights are no longer finite.
+            If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
+            selects no sample, all samples or one that does not exist, fewer than two classes would
+            be left, or the training produces weights that are not finite.
         TypeError
-            If `estimator` is no skorch classifier, or `forget` neither a mask nor indices.
+            If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """
-        return self._fit(X, y, forget)
-
-    def _fit(self, X, y, forget, **extra):
-        data = {"X": X, "y": y, "metadata": None}  # scorers of callbacks know no "forget"
-        X, y = validate_input(self, X, y, reset=True)
-        forget = check_forget(forget, len(X))
-        rng = local_random_state(self.random_state)
-        original = fitted_copy(self.estimator, X, y, random_state=rng)
-        codes = class_codes(original, y)
-        _check_shape(original, X)
-        net = copy.deepcopy(original)
-        known = {
-            "classes_": class_labels(original),
-            "forget_idx_": forget,
-            "original_estimator_": original,
-        }
-        progress = Progress(self, net, data, known)
-        if len(forget):
-            request = _make_request(net, X, codes, forget, rng, progress)
-            with seeded(draw_seed(rng), net.device):
-                fitted = self._unlearn(request, **extra)
-            if not has_finite_parameters(net.module_):
-                raise ValueError(
-                    f"{type(self).__name__} has led to weights that are not finite: its steps may "
-                    "be too large."
-                )
-            net.module_.eval()
-        else:
-            progress.begin(0)
-            fitted = self._nothing_to_forget(net)
-        progress.end()
-        vars(self).update(known | {"estimator_": net} | fitted)
-        return self
+        task = self._begin(X, y, forget)
+        result = self._algorithm(
+            task.net,
+            task.X,
+            task.codes,
+            task.request,
+            self._config(task),
+            task.rng,
+            monitor=task.monitor,
+        )
+        return self._finish(task, self._attributes(task, result))
 
     @abstractmethod
-    def _unlearn(self, request):
-        """Change the net of a request and return the fitted attributes that this gives."""
+    def _config(self, task: Task) -> Any:
+        """Return the settings of the algorithm."""
 
-    def _nothing_to_forget(self, net):
-        """Return the attributes that `_unlearn` returns for a request without rows."""
-        return {"history_": []}
+    @abstractmethod
+    def _attributes(self, task: Task, result: Any) -> dict[str, Any]:
+        """Return the fitted attributes that describe a result of the algorithm."""
 
-    def predict(self, X):
-        """Predict classes by the unlearned model.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict(validate_input(self, X, reset=False))
-
-    def predict_proba(self, X):
-        """Predict probabilities of the classes by the unlearned model.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(validate_input(self, X, reset=False))
-
-    def _warn(self, message, category=UserWarning):
-        """Warn whoever called `fit`; to be called from `_unlearn` itself."""
-        warnings.warn(message, category, stacklevel=8)
-
-    def _report(self, request, record):
-        """Print a record if asked to, and return whether a callback wants no more."""
-        if self.verbose:
-            values = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
-            print(f"{type(self).__name__}: {values}")
-        return request.progress.step()
-
-
-class BaseFineTuner(BaseUnlearner):
-    """An unlearner that trains on rows, inputs or labels of its own choice."""
-
-    _parameter_constraints = {
-        **BaseUnlearner._parameter_constraints,
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-    }
-
-    def __init__(
-        self,
-        estimator=None,
-        *,
-        lr=1e-3,
-        weight_decay=0.0,
-        max_epochs="auto",
-        batch_size=None,
-        optimizer="adamw",
-        random_state=None,
-        verbose=0,
-    ):
-        self.estimator = estimator
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.random_state = random_state
-        self.verbose = verbose
-
-    def _loss(self, request, outputs, targets):
-        return request.row_losses(outputs, targets).mean()
-
-    def _train(self, request, n_rows, batch, after_epoch=None, **options):
-        """Train as the parameters say and return the fitted attributes."""
-
-        def finish(record):
-            if after_epoch is not None:
-                after_epoch(record)
-            return self._report(request, record)
-
-        recipe = self._recipe(request, n_rows)
-        request.progress.begin(recipe.n_epochs)
-        history = finetune(
-            request.module,
-            n_rows,
-            batch,
-            lambda outputs, targets: self._loss(request, outputs, targets),
-            recipe,
-            request.generator,
-            after_epoch=finish,
-            **options,
-        )
-        return {"history_": history}
-
-    def _recipe(self, request, n_rows):
-        n_epochs = self.max_epochs
-        if isinstance(n_epochs, str):
-            n_epochs = min(_MAX_EPOCHS, max(1, _MAX_ROW_VISITS // n_rows))
-        return Recipe(
-            lr=self.lr,
-            n_epochs=n_epochs,
-            batch_size=request.batch_size(self.batch_size),
+    def _training(self, task: Task) -> FineTuneConfig:
+        return FineTuneConfig(
+            learning_rate=self.learning_rate,
+            max_epochs=self.max_epochs,
+            batch_size=task.batch_size(self.batch_size),
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
-        )
-
-
-def _make_request(net, X, codes, forget, rng, progress):
-    retained = np.ones(len(X), dtype=bool)
-    retained[forget] = False
-    if len(np.unique(codes[retained])) < 2:
-        raise ValueError("forget leaves rows of fewer than two classes.")
-    return Request(
-        net=net,
-        X=to_tensor(X, net),
-        codes=to_tensor(codes, net),
-        forget=torch.as_tensor(forget),
-        retain=torch.as_tensor(np.flatnonzero(retained)),
-        rng=rng,
-        generator=torch_generator(draw_seed(rng)),
-        progress=progress,
-    )
-
-
-def _check_shape(net, X):
-    known = getattr(net, "input_shape_", X.shape[1:])
-    if known != X.shape[1:]:
-        raise ValueError(
-            f"estimator was fitted to rows of shape {known}, but the rows of X have {X.shape[1:]}."
         )

@@ -1,100 +1,281 @@
-"""Forgetting by the labels that a retrained model would give."""
+"""MUSO: unlearning with the labels that a retrained model would give."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import skorch
 import torch
-from sklearn.base import clone
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ...neural import class_labels
-from ._base import BaseFineTuner
-from ._label_rules import (
-    FixedLabels,
+from ...utils._typing import Array, FloatArray, IntArray
+from ...utils._warnings import warn_caller
+from .._forget_request import ForgetRequest
+from ..steps import FineTuning, Monitor, Record, private_randomness
+from ._base import BaseFineTuner, NetData, Task
+from ._muso_labels import (
     HeadLabels,
-    ProjectionLabels,
+    MUSOConfig,
+    call_label_function,
+    fit_classifier,
     fit_random_features,
-    flat_rows,
-    given_labels,
-    labels_of_model,
+    given_targets,
+    predicted_targets,
 )
-from ._unlearner_docs import with_unlearner_docs
 
 
-@with_unlearner_docs
-class MUSOUnlearner(BaseFineTuner):
-    r"""Unlearning by relabelling (MUSO): train on with the labels a retrained model would give.
-
-    A linear model that is trained on with the labels a retrained model gives to the rows to forget
-    ends exactly in the weights of the retrained model. Here those labels are estimated without
-    retraining, and the network is trained on with them.
-
-    Parameters
-    ----------
-    {estimator}
-
-    label_model : str, classifier, array-like or callable, default="random_features"
-        What estimates the labels of the rows to forget.
-
-        - "random_features": a :class:`RandomFeatureClassifier` on the inputs of the retained rows,
-          at most 5,000. It has never seen the rows to forget.
-        - "head": a ridge regression of the retained labels on the features before the last linear
-          layer; fitted anew in each epoch, asked anew in each batch. The features have seen the
-          rows to forget, so that it changes too few labels unless a whole class goes.
-        - "projection": the published rule. With more retained rows than features it begins with
-          the true labels, and what follows depends on chance.
-        - A classifier is cloned and fitted to the flattened retained rows.
-        - Labels, an array of shape (n_forget,), or scores of all classes, one of shape
-          (n_forget, n_classes), in the order of `forget`.
-        - A callable gets the retained rows, their labels and the rows to forget, and returns such
-          an array.
-
-    soft_targets : bool, default=False
-        Whether probabilities are learned instead of labels. Their entropy tends to give away which
-        rows were forgotten.
-
-    subset_ratio : float in (0, 1], default=0.2
-        Share of the retained rows that "head" and "projection" draw in each epoch.
-
-    eps : float or None, default=None
-        Ridge of "head", in units of the mean eigenvalue, or of "projection", absolute. None is
-        1e-3 for the former; for the latter it rises from 1e-6 to 1e-2.
-
-    head : str or None, default=None
-        Name of the last linear layer; None is the last :class:`torch.nn.Linear`.
-
-    initial_head : array-like of shape (n_penultimate + 1, n_classes) or None, default=None
-        Weights of that layer before the original training, biases last. None is zero.
-
-    lr : float, default=2e-3
-        Learning rate; decays to 0 along half a cosine.
-
-    {passes}
-
-    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
-        What makes the steps; "sgd" has a momentum of 0.9.
-
-    {seed}
+@dataclass(frozen=True)
+class MUSOResult:
+    """What :func:`muso` returns.
 
     Attributes
     ----------
-    {models}
+    history : list of dict
+        One record per epoch.
+    forget_codes : ndarray of int64 of shape (n_forget,)
+        Class indices that the samples to forget had as targets in the last epoch.
+    changed_fraction : ndarray of shape (n_epochs,)
+        Fraction of these that differed from the true ones in each epoch.
+    label_model : estimator or None
+        The fitted label model, if there is one.
+    """
+
+    history: list[Record] = field(default_factory=list)
+    forget_codes: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    changed_fraction: FloatArray = field(default_factory=lambda: np.empty(0))
+    label_model: Any = None
+
+
+def muso(
+    net: skorch.NeuralNetClassifier,
+    X: Array | torch.Tensor,
+    codes: IntArray | torch.Tensor,
+    request: ForgetRequest,
+    config: MUSOConfig,
+    rng: np.random.RandomState,
+    *,
+    monitor: Monitor | None = None,
+) -> MUSOResult:
+    """Fine-tune a net in place with the labels that a retrained model would give.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        A fitted net, which is changed in place.
+    X : array or tensor of float32 of shape (n_samples, ...)
+        Training data of the net.
+    codes : array or tensor of int64 of shape (n_samples,)
+        Class indices of the samples.
+    request : ForgetRequest
+        The samples to forget and to retain.
+    config : MUSOConfig
+        Settings of the method.
+    rng : numpy.random.RandomState
+        Source of all random draws.
+    monitor : Monitor, default=None
+        Follows the epochs.
+
+    Returns
+    -------
+    MUSOResult
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> from sklearn_ext.unlearning.networks import MUSOConfig, muso
+    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NetClassifier(random_state=0).fit(X, y)
+    >>> request = ForgetRequest.from_user(y == 2, len(y))
+    >>> config = MUSOConfig(FineTuneConfig(learning_rate=2e-3))
+    >>> result = muso(net, X, y, request, config, np.random.RandomState(0))
+    >>> result.changed_fraction.tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    if request.is_empty:
+        return MUSOResult()
+    data = NetData(net, X, codes, request)
+    n_retained, soft = len(data.retain), config.soft_targets
+    index = torch.cat([data.retain, data.forget])
+    true_codes = data.codes[index]
+    targets = true_codes.clone()
+    if soft:
+        targets = torch.nn.functional.one_hot(true_codes, data.n_classes).float()
+    with private_randomness(rng, net.device) as generator:
+        from_head = isinstance(config.label_model, str) and config.label_model != "random_features"
+        label_model = None
+        if not from_head:
+            forget_targets, label_model = _fixed_targets(data, config, rng)
+            targets[n_retained:] = forget_targets
+        n_epochs = config.training.n_epochs(len(index))
+        labels = HeadLabels(data, config, n_epochs, rng) if from_head else None
+        run = FineTuning(
+            data.module, len(index), data.mean_loss, config.training, generator, monitor=monitor
+        )
+        for epoch in range(n_epochs):
+            if labels is not None:
+                labels.refit(epoch)
+            for batch in run.batches():
+                asked = batch[batch >= n_retained]
+                if labels is not None and len(asked):
+                    targets[asked] = labels.targets(asked - n_retained)
+                run.step(data.X[index[batch]], targets[batch])
+            forget_codes = _hard(targets[n_retained:])
+            changed = (forget_codes != true_codes[n_retained:]).double().mean().item()
+            if run.end_epoch(changed_fraction=changed):
+                break
+        data.module.eval()
+    changed_fraction = np.array([record["changed_fraction"] for record in run.history])
+    if len(changed_fraction) and not changed_fraction.any():
+        warn_caller(
+            "label_model gave every sample to forget its true label, so nothing was forgotten."
+        )
+    final_codes = _hard(targets[n_retained:]).cpu().numpy()
+    return MUSOResult(run.history, final_codes, changed_fraction, label_model)
+
+
+def _hard(targets: torch.Tensor) -> torch.Tensor:
+    return targets.argmax(dim=1) if targets.ndim == 2 else targets
+
+
+def _fixed_targets(
+    data: NetData, config: MUSOConfig, rng: np.random.RandomState
+) -> tuple[torch.Tensor, Any]:
+    """Return targets of the forget set that stay the same, and the model behind them, if any."""
+    chosen, soft = config.label_model, config.soft_targets
+    if isinstance(chosen, str):
+        model = fit_random_features(data, rng)
+    elif hasattr(chosen, "fit"):
+        if soft and not hasattr(chosen, "predict_proba"):
+            raise TypeError(
+                f"soft_targets=True needs a label_model with predict_proba, got {chosen!r}."
+            )
+        model = fit_classifier(data, chosen)
+    else:
+        values = call_label_function(data, chosen) if callable(chosen) else chosen
+        return given_targets(data, values, soft), None
+    return predicted_targets(data, model, soft), model
+
+
+class MUSOUnlearner(BaseFineTuner):
+    """Unlearn by relabeling (MUSO): fine-tune with the labels that a retrained model would give.
+
+    If a linear model is fine-tuned with the labels that a retrained model gives to the samples to
+    forget, it ends exactly at the weights of the retrained model. This estimator estimates those
+    labels without retraining, and fine-tunes a network with them.
+
+    Parameters
+    ----------
+    estimator : skorch classifier, FrozenEstimator or None, default=None
+        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
+        An unfitted estimator is fitted first. None means
+        :class:`~sklearn_ext.neural.NetClassifier`.
+
+    label_model : str, classifier, array-like or callable, default="random_features"
+        Estimates the labels of the samples to forget.
+
+        - "random_features": a :class:`RandomFeatureClassifier` on the inputs of at most 5,000
+          retained samples. It is never trained on the samples to forget.
+        - "head": a ridge regression of the retained labels on the features before the last linear
+          layer. It is fitted anew in each epoch and predicts anew in each batch. The features were
+          trained on the samples to forget, so this model changes too few labels unless a whole
+          class is forgotten.
+        - "projection": the published rule, see :meth:`from_paper`. If there are more retained
+          samples than features, it starts with the true labels, and what follows depends on
+          chance.
+        - A classifier: a clone is fitted to the flattened retained samples.
+        - An array: labels of shape (n_forget,), or scores of all classes of shape
+          (n_forget, n_classes), in the order of `forget`.
+        - A callable: called with the retained samples, their labels and the samples to forget,
+          returns such an array.
+
+    soft_targets : bool, default=False
+        Whether to train on probabilities instead of labels. Their entropy often reveals which
+        samples were forgotten.
+
+    subset_ratio : float in (0, 1], default=0.2
+        Fraction of the retained samples that "head" and "projection" draw in each epoch.
+
+    eps : float or None, default=None
+        Ridge of "head" in units of the mean eigenvalue, or absolute ridge of "projection". None
+        means 1e-3 for "head", and a rise from 1e-6 to 1e-2 for "projection".
+
+    head : str or None, default=None
+        Name of the last linear layer. None means the last :class:`torch.nn.Linear`.
+
+    initial_head : array-like of shape (n_penultimate + 1, n_classes) or None, default=None
+        Weights of that layer before the original training, with the biases in the last row. None
+        means zero.
+
+    learning_rate : float, default=2e-3
+        Initial learning rate, which decays to 0 along half a cosine.
+
+    weight_decay : float, default=0
+        Weight decay of the optimizer.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the samples. "auto" means five, or fewer if five passes would visit more than
+        50,000 samples.
+
+    batch_size : int or None, default=None
+        Samples per step. None means the batch size of the net.
+
+    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
+        The optimizer. "sgd" uses a momentum of 0.9.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of all random draws, and of the original training if there is one.
+
+    verbose : int, default=0
+        If positive, the record of each epoch is printed.
+
+    Attributes
+    ----------
+    estimator_ : skorch classifier
+        The unlearned model.
+
+    original_estimator_ : skorch classifier
+        The original model.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels of the original model.
+
+    forget_idx_ : ndarray of int
+        Indices of the samples to forget.
 
     forget_labels_ : ndarray of shape (n_forget,)
-        The labels that the rows to forget had in the end.
+        Labels that the samples to forget had in the last epoch.
 
     changed_fraction_ : ndarray of shape (n_epochs,)
-        Share of those labels that differed from the true ones in each epoch.
+        Fraction of these labels that differed from the true ones in each epoch.
 
     label_model_ : estimator or None
         The fitted label model, if there is one.
 
-    {facts}
+    history_ : list of dict
+        One record per epoch.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when all are strings.
 
     See Also
     --------
     RandomFeatureClassifier : Forgets exactly, in closed form.
-    NatMUUnlearner : Changes the rows to forget together with their labels.
+    NatMUUnlearner : Changes the samples to forget together with their labels.
 
     References
     ----------
@@ -111,7 +292,8 @@ class MUSOUnlearner(BaseFineTuner):
     True
     """
 
-    _parameter_constraints = {
+    _algorithm: ClassVar[Callable[..., MUSOResult]] = staticmethod(muso)
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFineTuner._parameter_constraints,
         "label_model": [
             StrOptions({"random_features", "head", "projection"}),
@@ -128,25 +310,25 @@ class MUSOUnlearner(BaseFineTuner):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        label_model="random_features",
-        soft_targets=False,
-        subset_ratio=0.2,
-        eps=None,
-        head=None,
-        initial_head=None,
-        lr=2e-3,
-        weight_decay=0.0,
-        max_epochs="auto",
-        batch_size=None,
-        optimizer="adamw",
-        random_state=None,
-        verbose=0,
-    ):
+        label_model: Any = "random_features",
+        soft_targets: bool = False,
+        subset_ratio: float = 0.2,
+        eps: float | None = None,
+        head: str | None = None,
+        initial_head: ArrayLike | None = None,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.0,
+        max_epochs: int | str = "auto",
+        batch_size: int | None = None,
+        optimizer: Any = "adamw",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             estimator,
-            lr=lr,
+            learning_rate=learning_rate,
             weight_decay=weight_decay,
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -161,85 +343,43 @@ class MUSOUnlearner(BaseFineTuner):
         self.head = head
         self.initial_head = initial_head
 
-    def _unlearn(self, request):
-        rule, model = self._rule(request)
-        rows = torch.cat([request.retain, request.forget])
-        n_retained = len(request.retain)
-        true = request.codes[rows]
-        targets = true
-        if self.soft_targets:
-            targets = torch.nn.functional.one_hot(true, request.n_classes).float()
-        targets = targets.clone()
-        epochs = iter(range(self._recipe(request, len(rows)).n_epochs))
+    @classmethod
+    def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
+        """Return the unlearner with the label rule of the paper.
 
-        def batch(index):
-            asked = index[index >= n_retained]
-            if len(asked):
-                targets[asked] = rule.targets(asked - n_retained)
-            return request.X[rows[index]], targets[index]
+        This sets ``label_model="projection"``, the rule of equation 2 in [1]_: the label of a
+        sample is the class with the largest score :math:`Z_u R + (Z_u - Z_u^p) W_p`, where the
+        head R is projected onto the features of the retained samples.
 
-        def forget_labels():
-            labels = targets[n_retained:]
-            return labels.argmax(dim=1) if self.soft_targets else labels
+        Parameters
+        ----------
+        estimator : skorch classifier, FrozenEstimator or None, default=None
+            The model to unlearn from.
+        **params
+            Other parameters of the class, which take precedence.
 
-        def changed():
-            return (forget_labels() != true[n_retained:]).double().mean().item()
+        Returns
+        -------
+        MUSOUnlearner
+            The unfitted estimator.
+        """
+        return cls(estimator, **{"label_model": "projection"} | params)
 
-        fitted = self._train(
-            request,
-            len(rows),
-            batch,
-            before_epoch=lambda: rule.refresh(next(epochs)),
-            after_epoch=lambda record: record.update(changed_fraction=changed()),
+    def _config(self, task: Task) -> MUSOConfig:
+        return MUSOConfig(
+            training=self._training(task),
+            label_model=self.label_model,
+            soft_targets=self.soft_targets,
+            subset_ratio=self.subset_ratio,
+            eps=self.eps,
+            head=self.head,
+            initial_head=self.initial_head,
         )
-        fractions = np.array([record["changed_fraction"] for record in fitted["history_"]])
-        if len(fractions) and not fractions.any():
-            self._warn("label_model gave every row its true label, so nothing was forgotten.")
-        return fitted | {
-            "forget_labels_": class_labels(request.net)[forget_labels().cpu().numpy()],
-            "changed_fraction_": fractions,
-            "label_model_": model,
-        }
 
-    def _nothing_to_forget(self, net):
+    def _attributes(self, task: Task, result: MUSOResult) -> dict[str, Any]:
         return {
-            "history_": [],
-            "forget_labels_": class_labels(net)[:0],
-            "changed_fraction_": np.empty(0),
-            "label_model_": None,
+            "history_": result.history,
+            "forget_labels_": class_labels(task.net)[result.forget_codes],
+            "changed_fraction_": result.changed_fraction,
+            "label_model_": result.label_model,
         }
-
-    def _rule(self, request):
-        """Return what gives the targets, and the label model if one was fitted."""
-        chosen, soft = self.label_model, self.soft_targets
-        if isinstance(chosen, str) and chosen == "random_features":
-            model = fit_random_features(request)
-        elif isinstance(chosen, str):
-            n_rows = len(request.X)
-            rule = HeadLabels if chosen == "head" else ProjectionLabels
-            return rule(
-                request,
-                head=self.head,
-                subset_ratio=self.subset_ratio,
-                eps=self.eps,
-                initial_head=self.initial_head,
-                soft=soft,
-                n_epochs=self._recipe(request, n_rows).n_epochs,
-            ), None
-        elif hasattr(chosen, "fit"):
-            if soft and not hasattr(chosen, "predict_proba"):
-                raise TypeError(
-                    f"soft_targets=True needs a label_model with predict_proba, got {chosen!r}."
-                )
-            codes = request.codes[request.retain].cpu().numpy()
-            model = clone(chosen).fit(flat_rows(request, request.retain), codes)
-        else:
-            values = self._call(request) if callable(chosen) else chosen
-            return FixedLabels(given_labels(request, values, soft)), None
-        return FixedLabels(labels_of_model(request, model, soft)), model
-
-    def _call(self, request):
-        retained, forget = request.X[request.retain], request.X[request.forget]
-        codes = request.codes[request.retain].cpu().numpy()
-        labels = class_labels(request.net)[codes]
-        return self.label_model(retained.cpu().numpy(), labels, forget.cpu().numpy())

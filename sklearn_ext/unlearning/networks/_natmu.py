@@ -1,98 +1,373 @@
-"""Forgetting by blends with retained rows."""
+"""NatMU: unlearning with blends of samples to forget and retained samples."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import skorch
+import torch
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from ...neural import head_of, log_probabilities, predict_logits, to_tensor
-from ._base import BaseFineTuner
-from ._hybrid_rows import HybridRows
-from ._natmu_blending import gradual_masks, match_rows, rank_classes, uniform_masks
-from ._unlearner_docs import with_unlearner_docs
+from ...utils._typing import Array, FloatArray, IntArray
+from ...utils._warnings import warn_caller
+from .._forget_request import ForgetRequest
+from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
+from ._base import BaseFineTuner, NetData, Task
+from ._natmu_blending import (
+    blended_samples,
+    gradual_masks,
+    match_samples,
+    rank_classes,
+    uniform_masks,
+)
 
-_N_HYBRIDS = 4
+_N_BLENDS = 4
+_MAX_STORED_BYTES = 2**28  # larger sets of blends are computed batch by batch
 
 
-@with_unlearner_docs
-class NatMUUnlearner(BaseFineTuner):
-    r"""Natural machine unlearning (NatMU): blend retained content into the rows to forget.
-
-    Every row to forget is mixed with retained rows of the classes that the original model finds
-    most likely besides the true one. The blends carry the labels of the retained rows, which is
-    right for a part of each: the network learns to rely on what was injected and to ignore the
-    rest. Then follows plain fine-tuning on the retained rows and the blends.
+@dataclass(frozen=True)
+class NatMUConfig:
+    """Settings of :func:`natmu`; the parameters mean the same as in :class:`NatMUUnlearner`.
 
     Parameters
     ----------
-    {estimator}
-
+    training : FineTuneConfig
+        Settings of the fine-tuning.
     delta : float, default=-0.05
-        Added to the share of the forget row at every position, 47 % on average. -1 leaves nothing
-        of the forget row, 1 nothing of the retained one. Smaller values suit random rows, values
-        around 0 whole classes.
-
+        Shift of the weight of the sample to forget.
     n_hybrids : int or "auto", default="auto"
-        Blends of each forget row, each with a row of another class. "auto" is four, or as many as
-        there are other classes.
-
+        Blends of each sample to forget.
     mask : {"auto", "gradual", "uniform"}, array-like or callable, default="auto"
-        Shares of the forget row; an array has shape ``(n_hybrids, *row_shape)``. "gradual" varies
-        across an image, "uniform" is one share for all features, "auto" is the former for images
-        and the latter for tables. A callable takes the
-        number of masks and the shape of a row, and returns an array. Only named masks are shifted
-        by `delta`.
-
+        Weights of the sample to forget.
     reinit_head : bool or "auto", default=False
-        Whether the weights of the last linear layer begin anew. "auto" does so if a class loses
-        all its rows; small networks need more epochs then.
-
+        Whether the last linear layer starts from new weights.
     head : str or None, default=None
-        Name of that layer; None is the last :class:`torch.nn.Linear`.
-
+        Name of that layer; None means the last :class:`torch.nn.Linear`.
     resample : bool, default=False
-        Whether retained rows are drawn anew in each epoch.
-
+        Whether retained samples are drawn anew in each epoch.
     augment : callable or None, default=None
-        Applied to the retained rows of each batch, a tensor. Blends are never augmented.
-
+        Applied to the retained samples of each batch.
     feature_range : "auto", pair of float or None, default="auto"
-        Range to which blends are clipped. "auto" is that of the retained rows, None does not clip.
+        Range to which blends are clipped.
 
-    lr : float, default=5e-3
-        Learning rate; decays to 0 along half a cosine. Large networks want about 1e-3. With too
-        small a rate, too little is forgotten.
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.networks import NatMUConfig
+    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
+    >>> NatMUConfig(FineTuneConfig(learning_rate=5e-3)).delta
+    -0.05
+    """
 
-    {passes}
+    training: FineTuneConfig
+    delta: float = -0.05
+    n_hybrids: int | str = "auto"
+    mask: Any = "auto"
+    reinit_head: bool | str = False
+    head: str | None = None
+    resample: bool = False
+    augment: Callable[[torch.Tensor], torch.Tensor] | None = None
+    feature_range: str | tuple[float, float] | None = "auto"
 
-    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
-        What makes the steps; "sgd" has a momentum of 0.9.
 
-    {seed}
+@dataclass(frozen=True)
+class NatMUResult:
+    """What :func:`natmu` returns.
 
     Attributes
     ----------
-    {models}
+    history : list of dict
+        One record per epoch.
+    hybrid_index : ndarray of shape (n_blends, 3)
+        Sample to forget, retained sample (both as indices into X) and mask of each blend.
+    masks : ndarray of shape (n_masks, ...) or None
+        Weights of the samples to forget; None if there is nothing to forget.
+    stock_exhausted : bool
+        Whether some retained samples had to be used more than once.
+    """
+
+    history: list[Record] = field(default_factory=list)
+    hybrid_index: IntArray = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
+    masks: FloatArray | None = None
+    stock_exhausted: bool = False
+
+
+def natmu(
+    net: skorch.NeuralNetClassifier,
+    X: Array | torch.Tensor,
+    codes: IntArray | torch.Tensor,
+    request: ForgetRequest,
+    config: NatMUConfig,
+    rng: np.random.RandomState,
+    *,
+    monitor: Monitor | None = None,
+) -> NatMUResult:
+    """Fine-tune a net in place on retained samples and on blends with the samples to forget.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        A fitted net, which is changed in place.
+    X : array or tensor of float32 of shape (n_samples, ...)
+        Training data of the net.
+    codes : array or tensor of int64 of shape (n_samples,)
+        Class indices of the samples.
+    request : ForgetRequest
+        The samples to forget and to retain.
+    config : NatMUConfig
+        Settings of the method.
+    rng : numpy.random.RandomState
+        Source of all random draws.
+    monitor : Monitor, default=None
+        Follows the epochs.
+
+    Returns
+    -------
+    NatMUResult
+
+    Raises
+    ------
+    ValueError
+        If `mask` or `feature_range` does not suit the samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> from sklearn_ext.unlearning.networks import NatMUConfig, natmu
+    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NetClassifier(random_state=0).fit(X, y)
+    >>> request = ForgetRequest.from_user(y == 2, len(y))
+    >>> config = NatMUConfig(FineTuneConfig(learning_rate=5e-3))
+    >>> natmu(net, X, y, request, config, np.random.RandomState(0)).hybrid_index.shape
+    (100, 3)
+    """
+    if request.is_empty:
+        return NatMUResult()
+    data = NetData(net, X, codes, request)
+    with private_randomness(rng, net.device) as generator:
+        present = data.present()
+        forget_codes = data.codes[data.forget]
+        scores = log_probabilities(net, predict_logits(net, data.X[data.forget]))
+        ranking = rank_classes(
+            scores.cpu().numpy(), forget_codes.cpu().numpy(), present.cpu().numpy()
+        )
+        n_blends = _n_blends(config, ranking)
+        masks = _masks(config, n_blends, tuple(data.X.shape[1:]))
+        mask_tensor = to_tensor(masks.astype(np.float32), net)
+        limits = _limits(config, data)
+        retained_codes = data.codes[data.retain].cpu().numpy()
+        reinit_head = config.reinit_head
+        if isinstance(reinit_head, str):
+            reinit_head = not bool(present[forget_codes].all())
+        index, exhausted = match_samples(ranking, retained_codes, n_blends, rng)
+        if reinit_head:
+            nn.init.xavier_normal_(head_of(data.module, config.head).weight, gain=math.sqrt(2))
+        n_retained = len(data.retain)
+        n_samples = n_retained + len(index)
+        run = FineTuning(
+            data.module, n_samples, data.mean_loss, config.training, generator, monitor=monitor
+        )
+        blend_index, blends = torch.as_tensor(index), None
+        stored = len(index) * data.X[0].numel() * data.X.element_size() <= _MAX_STORED_BYTES
+        for epoch in range(run.n_epochs):
+            if config.resample:
+                index, exhausted = match_samples(ranking, retained_codes, n_blends, rng)
+                blend_index = torch.as_tensor(index)
+            if stored and (epoch == 0 or config.resample):
+                blends = blended_samples(data, blend_index, mask_tensor, limits)
+            for batch in run.batches():
+                retained = data.retain[batch[batch < n_retained]]
+                which = batch[batch >= n_retained] - n_retained
+                inputs = data.X[retained]
+                if config.augment is not None and len(inputs):
+                    inputs = config.augment(inputs)  # blends would no longer match their masks
+                if blends is None:
+                    injected = blended_samples(data, blend_index[which], mask_tensor, limits)
+                else:
+                    injected = blends[which]
+                owners = torch.cat([retained, data.retain[blend_index[which, 1]]])
+                run.step(torch.cat([inputs, injected]), data.codes[owners])
+            if run.end_epoch():
+                break
+        data.module.eval()
+    hybrid_index = np.column_stack(
+        [request.forget[index[:, 0]], request.retain[index[:, 1]], index[:, 2]]
+    )
+    return NatMUResult(run.history, hybrid_index, masks, exhausted)
+
+
+def _n_blends(config: NatMUConfig, ranking: list[IntArray]) -> int:
+    n_other = min(len(classes) for classes in ranking)
+    if isinstance(config.n_hybrids, str):
+        return min(_N_BLENDS, n_other)
+    if config.n_hybrids > n_other:
+        warn_caller(
+            f"n_hybrids={config.n_hybrids} exceeds the number of other classes of some samples to "
+            f"forget; {n_other} blends per sample are used."
+        )
+    return min(config.n_hybrids, n_other)
+
+
+def _masks(config: NatMUConfig, n_masks: int, sample_shape: tuple[int, ...]) -> FloatArray:
+    mask = config.mask
+    if isinstance(mask, str):
+        is_table = len(sample_shape) == 1
+        if mask == "uniform" or (mask == "auto" and is_table):
+            return uniform_masks(n_masks, config.delta).reshape(n_masks, *[1] * len(sample_shape))
+        if is_table:
+            raise ValueError(
+                "mask='gradual' requires images, but each sample in X is a row of features; use "
+                "mask='uniform'."
+            )
+        height, width = sample_shape[-2:]
+        masks = gradual_masks(height, width, n_masks, config.delta)
+        return masks[:, None] if len(sample_shape) > 2 else masks
+    masks = np.asarray(mask(n_masks, sample_shape) if callable(mask) else mask, dtype=np.float64)
+    if masks.shape != (n_masks, *sample_shape) or masks.min() < 0 or masks.max() > 1:
+        raise ValueError(
+            f"mask must give an array of shape {(n_masks, *sample_shape)} with entries in "
+            f"[0, 1], got shape {masks.shape} with entries in "
+            f"[{masks.min():.3g}, {masks.max():.3g}]."
+        )
+    return masks
+
+
+def _limits(config: NatMUConfig, data: NetData) -> tuple[float, float] | None:
+    limits = config.feature_range
+    if limits is None:
+        return None
+    if isinstance(limits, str):
+        low, high = data.X[data.retain].aminmax()
+        return low.item(), high.item()
+    if len(limits) != 2 or not limits[0] < limits[1]:
+        raise ValueError(
+            f"feature_range must be a pair (low, high) with low < high, got {limits!r}."
+        )
+    return limits[0], limits[1]
+
+
+class NatMUUnlearner(BaseFineTuner):
+    r"""Natural machine unlearning (NatMU): blend retained content into the samples to forget.
+
+    Every sample to forget is blended with retained samples of the classes that the original model
+    considers most likely apart from the true one. The blends carry the labels of the retained
+    samples, which are correct for a part of each blend. The network is then fine-tuned on the
+    retained samples and the blends, so that it learns to rely on the retained content and to
+    ignore the rest.
+
+    Parameters
+    ----------
+    estimator : skorch classifier, FrozenEstimator or None, default=None
+        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
+        An unfitted estimator is fitted first. None means
+        :class:`~sklearn_ext.neural.NetClassifier`.
+
+    delta : float, default=-0.05
+        Added to the weight of the sample to forget at every position, which is 0.47 on average.
+        With -1 a blend contains only the retained sample, with 1 only the sample to forget. Smaller
+        values suit random samples, values around 0 suit whole classes.
+
+    n_hybrids : int or "auto", default="auto"
+        Blends of each sample to forget, each with a retained sample of a different class. "auto"
+        means four, or the number of other classes if that is smaller.
+
+    mask : {"auto", "gradual", "uniform"}, array-like or callable, default="auto"
+        Weights of the sample to forget. "gradual" varies across an image, "uniform" is one weight
+        for all features, and "auto" is "gradual" for images and "uniform" for tables. An array has
+        the shape ``(n_hybrids, *sample_shape)``. A callable takes the number of masks and the shape
+        of a sample, and returns such an array. `delta` shifts named masks only.
+
+    reinit_head : bool or "auto", default=False
+        Whether the last linear layer starts from new weights. "auto" means True if a class loses
+        all its samples. Small networks then need more epochs.
+
+    head : str or None, default=None
+        Name of that layer. None means the last :class:`torch.nn.Linear`.
+
+    resample : bool, default=False
+        Whether retained samples are drawn anew in each epoch.
+
+    augment : callable or None, default=None
+        Applied to the retained samples of each batch, a tensor. Blends are never augmented.
+
+    feature_range : "auto", pair of float or None, default="auto"
+        Range to which blends are clipped. "auto" means the range of the retained samples, None
+        does not clip.
+
+    learning_rate : float, default=5e-3
+        Initial learning rate, which decays to 0 along half a cosine. Large networks need about
+        1e-3. If it is too small, too little is forgotten.
+
+    weight_decay : float, default=0
+        Weight decay of the optimizer.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the samples. "auto" means five, or fewer if five passes would visit more than
+        50,000 samples.
+
+    batch_size : int or None, default=None
+        Samples per step. None means the batch size of the net.
+
+    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
+        The optimizer. "sgd" uses a momentum of 0.9.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of all random draws, and of the original training if there is one.
+
+    verbose : int, default=0
+        If positive, the record of each epoch is printed.
+
+    Attributes
+    ----------
+    estimator_ : skorch classifier
+        The unlearned model.
+
+    original_estimator_ : skorch classifier
+        The original model.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels of the original model.
+
+    forget_idx_ : ndarray of int
+        Indices of the samples to forget.
 
     hybrid_index_ : ndarray of shape (n_blends, 3)
-        Forget row, retained row and number of the mask of each blend, the rows as indices into X.
+        Sample to forget, retained sample (both as indices into X) and mask of each blend.
 
-    masks_ : ndarray of shape (n_masks, \*row_shape)
-        Shares of the forget row, up to axes of length one.
+    masks_ : ndarray of shape (n_masks, \*sample_shape)
+        Weights of the sample to forget, up to axes of length one.
 
     stock_exhausted_ : bool
-        Whether retained rows had to be used more than once.
+        Whether some retained samples had to be used more than once.
 
     n_steps_ : int
-        Steps of the optimizer.
+        Number of optimizer steps.
 
-    {facts}
+    history_ : list of dict
+        One record per epoch.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when all are strings.
 
     See Also
     --------
-    MUSOUnlearner : Changes the labels of the rows to forget, not the rows.
+    MUSOUnlearner : Changes the labels of the samples to forget, not the samples.
 
     References
     ----------
@@ -109,7 +384,8 @@ class NatMUUnlearner(BaseFineTuner):
     True
     """
 
-    _parameter_constraints = {
+    _algorithm: ClassVar[Callable[..., NatMUResult]] = staticmethod(natmu)
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFineTuner._parameter_constraints,
         "delta": [Interval(Real, -1, 1, closed="both")],
         "n_hybrids": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -123,27 +399,27 @@ class NatMUUnlearner(BaseFineTuner):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        delta=-0.05,
-        n_hybrids="auto",
-        mask="auto",
-        reinit_head=False,
-        head=None,
-        resample=False,
-        augment=None,
-        feature_range="auto",
-        lr=5e-3,
-        weight_decay=0.0,
-        max_epochs="auto",
-        batch_size=None,
-        optimizer="adamw",
-        random_state=None,
-        verbose=0,
-    ):
+        delta: float = -0.05,
+        n_hybrids: int | str = "auto",
+        mask: str | ArrayLike | Callable[..., ArrayLike] = "auto",
+        reinit_head: bool | str = False,
+        head: str | None = None,
+        resample: bool = False,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        feature_range: str | tuple[float, float] | None = "auto",
+        learning_rate: float = 5e-3,
+        weight_decay: float = 0.0,
+        max_epochs: int | str = "auto",
+        batch_size: int | None = None,
+        optimizer: Any = "adamw",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             estimator,
-            lr=lr,
+            learning_rate=learning_rate,
             weight_decay=weight_decay,
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -160,99 +436,54 @@ class NatMUUnlearner(BaseFineTuner):
         self.augment = augment
         self.feature_range = feature_range
 
-    def _unlearn(self, request):
-        ranking = self._rank(request)
-        n_other = min(len(classes) for classes in ranking)
-        n_hybrids = min(_N_HYBRIDS if self.n_hybrids == "auto" else self.n_hybrids, n_other)
-        if self.n_hybrids not in ("auto", n_hybrids):
-            self._warn(
-                f"n_hybrids={self.n_hybrids} is more than there are other classes for each row; "
-                f"{n_hybrids} are used."
-            )
-        masks = self._masks(n_hybrids, tuple(request.X.shape[1:]))
-        limits = self._limits(request)
-        retained_codes = request.codes[request.retain].cpu().numpy()
-        state = {}
+    @classmethod
+    def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
+        """Return the unlearner with the settings that the authors use for CIFAR.
 
-        def draw():
-            index, state["exhausted"] = match_rows(ranking, retained_codes, n_hybrids, request.rng)
-            state["index"] = index
-            state["rows"] = HybridRows(
-                request,
-                index,
-                to_tensor(masks.astype(np.float32), request.net),
-                limits,
-                augment=self.augment,
-            )
+        This sets four blends with gradual masks per sample to forget, new weights of the last
+        layer if a class loses all its samples, five epochs, and a learning rate of 1e-3, as in
+        [1]_ and the code of its authors. Small networks need a larger rate.
 
-        draw()
-        if self._begins_head_anew(request):
-            nn.init.xavier_normal_(head_of(request.module, self.head).weight, gain=math.sqrt(2))
-        fitted = self._train(
-            request,
-            len(state["rows"]),
-            lambda index: state["rows"].batch(index),
-            before_epoch=draw if self.resample else None,
+        Parameters
+        ----------
+        estimator : skorch classifier, FrozenEstimator or None, default=None
+            The model to unlearn from, a network for images.
+        **params
+            Other parameters of the class, which take precedence.
+
+        Returns
+        -------
+        NatMUUnlearner
+            The unfitted estimator.
+        """
+        published: dict[str, Any] = {
+            "mask": "gradual",
+            "n_hybrids": 4,
+            "reinit_head": "auto",
+            "max_epochs": 5,
+            "learning_rate": 1e-3,
+        }
+        return cls(estimator, **published | params)
+
+    def _config(self, task: Task) -> NatMUConfig:
+        return NatMUConfig(
+            training=self._training(task),
+            delta=self.delta,
+            n_hybrids=self.n_hybrids,
+            mask=self.mask,
+            reinit_head=self.reinit_head,
+            head=self.head,
+            resample=self.resample,
+            augment=self.augment,
+            feature_range=self.feature_range,
         )
-        index = state["index"].copy()
-        index[:, 0] = request.forget[index[:, 0]]
-        index[:, 1] = request.retain[index[:, 1]]
-        return fitted | {
-            "hybrid_index_": index,
-            "masks_": masks,
-            "stock_exhausted_": state["exhausted"],
-            "n_steps_": fitted["history_"][-1]["n_steps"] if fitted["history_"] else 0,
-        }
 
-    def _nothing_to_forget(self, net):
+    def _attributes(self, task: Task, result: NatMUResult) -> dict[str, Any]:
+        masks = result.masks
         return {
-            "history_": [],
-            "hybrid_index_": np.empty((0, 3), dtype=np.int64),
-            "masks_": np.empty((0, *self.input_shape_)),
-            "stock_exhausted_": False,
-            "n_steps_": 0,
+            "history_": result.history,
+            "hybrid_index_": result.hybrid_index,
+            "masks_": np.empty((0, *task.X.shape[1:])) if masks is None else masks,
+            "stock_exhausted_": result.stock_exhausted,
+            "n_steps_": int(result.history[-1]["n_steps"]) if result.history else 0,
         }
-
-    def _rank(self, request):
-        outputs = predict_logits(request.net, request.X[request.forget])
-        scores = log_probabilities(request.net, outputs).cpu().numpy()
-        codes = request.codes[request.forget].cpu().numpy()
-        return rank_classes(scores, codes, request.present.cpu().numpy())
-
-    def _masks(self, n_hybrids, row_shape):
-        name = self.mask
-        if isinstance(name, str) and name == "auto":
-            name = "uniform" if len(row_shape) == 1 else "gradual"
-        if callable(name):
-            masks = np.asarray(name(n_hybrids, row_shape), dtype=np.float64)
-        elif not isinstance(name, str):
-            masks = np.asarray(name, dtype=np.float64)
-        elif name == "uniform":
-            masks = uniform_masks(n_hybrids, self.delta)
-            return masks.reshape(n_hybrids, *[1] * len(row_shape))
-        elif len(row_shape) == 1:
-            raise ValueError("mask='gradual' needs images; X has rows of features.")
-        else:
-            masks = gradual_masks(*row_shape[-2:], n_hybrids, self.delta)
-            return masks[:, None] if len(row_shape) > 2 else masks
-        if masks.shape != (n_hybrids, *row_shape) or masks.min() < 0 or masks.max() > 1:
-            raise ValueError(
-                f"mask must give an array of shape {(n_hybrids, *row_shape)} with entries in "
-                f"[0, 1], got shape {masks.shape}."
-            )
-        return masks
-
-    def _limits(self, request):
-        if self.feature_range is None:
-            return None
-        if isinstance(self.feature_range, str):
-            low, high = request.X[request.retain].aminmax()
-            return low.item(), high.item()
-        if len(self.feature_range) != 2 or not self.feature_range[0] < self.feature_range[1]:
-            raise ValueError(f"feature_range must be (low, high), got {self.feature_range!r}.")
-        return self.feature_range
-
-    def _begins_head_anew(self, request):
-        if self.reinit_head == "auto":
-            return not bool(request.present[request.codes[request.forget]].all())
-        return self.reinit_head

@@ -1,21 +1,29 @@
-r"""Blends of forget rows with retained rows, as NatMU trains on them.
+r"""Blends of samples to forget with retained samples, as NatMU trains on them.
 
-A hybrid of a forget row :math:`x_u` and a retained row :math:`x_r` is
+The blend of a sample to forget :math:`x_u` with a retained sample :math:`x_r` is
 
 .. math::
     B_k(x_u, x_r) = m_k \odot x_u + (1 - m_k) \odot x_r ,
 
-with a mask :math:`m_k \in [0, 1]` over the positions of an image, the same for all channels. It
-carries the label of the retained row, which is right for a part of the blend.
+with a mask :math:`m_k \in [0, 1]` over the positions of an image, the same for all channels. A
+blend carries the label of the retained sample, which is correct for a part of it.
 """
 
-import numpy as np
+from typing import TypeVar
 
-_MEAN_SHARE = 0.47  # mean of the gradual masks at side lengths of 28 to 32
+import numpy as np
+import torch
+
+from ...utils._typing import BoolArray, FloatArray, IntArray
+from ._base import NetData
+
+_MEAN_WEIGHT = 0.47  # mean of the gradual masks at side lengths of 28 to 32
 _N_GRADUAL = 4
 
+ArrayOrTensor = TypeVar("ArrayOrTensor", FloatArray, torch.Tensor)
 
-def tent(length):
+
+def tent(length: int) -> FloatArray:
     r"""Return the profile that rises from 0 to the middle and falls back to 0.
 
     With :math:`b = \lfloor S/2 \rfloor` for a length S, an even profile is
@@ -25,6 +33,7 @@ def tent(length):
     Parameters
     ----------
     length : int
+        Number of positions S.
 
     Returns
     -------
@@ -40,18 +49,36 @@ def tent(length):
     return np.concatenate([ramp, ramp[::-1]])
 
 
-def gradual_masks(height, width, n_masks, delta):
-    r"""Return NatMU's masks for images: shares of the forget row at every position.
+def gradual_masks(height: int, width: int, n_masks: int, delta: float) -> FloatArray:
+    r"""Return NatMU's masks for images: the weights of the sample to forget at every position.
 
     .. math::
         m_1[i, j] = t_H[i], \quad m_2[i, j] = t_W[j], \quad
         m_3[i, j] = \max t_H - t_H[i], \quad m_4[i, j] = \max t_W - t_W[j],
 
-    with the :func:`tent` t, then shifted by delta and clipped to [0, 1]. More than four repeat.
+    with the :func:`tent` t, then shifted by delta and clipped to [0, 1]. Further masks repeat
+    these four.
+
+    Parameters
+    ----------
+    height : int
+        Height of the images in pixels.
+    width : int
+        Width of the images in pixels.
+    n_masks : int
+        Number of masks.
+    delta : float
+        Shift of the weights.
 
     Returns
     -------
     ndarray of shape (n_masks, height, width)
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.networks import gradual_masks
+    >>> gradual_masks(4, 4, 1, delta=0.0)[0, :, 0]
+    array([0. , 0.5, 0.5, 0. ])
     """
     rows = np.repeat(tent(height)[:, None], width, axis=1)
     columns = np.repeat(tent(width)[None, :], height, axis=0)
@@ -59,32 +86,39 @@ def gradual_masks(height, width, n_masks, delta):
     return np.clip(four[np.arange(n_masks) % _N_GRADUAL] + delta, 0.0, 1.0)
 
 
-def uniform_masks(n_masks, delta):
-    """Return one share for all columns, ``0.47 + delta``, where columns have no order.
+def uniform_masks(n_masks: int, delta: float) -> FloatArray:
+    """Return one weight for all features, ``0.47 + delta``, where features have no order.
+
+    Parameters
+    ----------
+    n_masks : int
+        Number of masks.
+    delta : float
+        Shift of the weights.
 
     Returns
     -------
     ndarray of shape (n_masks, 1)
     """
-    return np.full((n_masks, 1), np.clip(_MEAN_SHARE + delta, 0.0, 1.0))
+    return np.full((n_masks, 1), np.clip(_MEAN_WEIGHT + delta, 0.0, 1.0))
 
 
-def rank_classes(scores, codes, admissible):
-    """Order the classes that may be injected into each forget row, most likely first.
+def rank_classes(scores: FloatArray, codes: IntArray, admissible: BoolArray) -> list[IntArray]:
+    """Rank the classes that may be blended into each sample to forget, most likely class first.
 
     Parameters
     ----------
     scores : ndarray of shape (n_forget, n_classes)
-        Logits or log-probabilities of the original model, so that no two underflow to a tie.
+        Logits or log-probabilities of the original model; probabilities could underflow to ties.
     codes : ndarray of shape (n_forget,)
-        True classes, which are left out.
+        Indices of the true classes, which are left out.
     admissible : ndarray of shape (n_classes,) of bool
-        Classes with retained rows.
+        Classes that have retained samples.
 
     Returns
     -------
     list of ndarray
-        Class indices of each row.
+        Class indices for each sample.
     """
     order = np.argsort(-scores, axis=1, kind="stable")
     return [
@@ -93,54 +127,101 @@ def rank_classes(scores, codes, admissible):
     ]
 
 
-def match_rows(ranking, retained_codes, n_hybrids, rng):
-    """Draw the retained rows that are injected, each at most once while there are enough.
+def match_samples(
+    ranking: list[IntArray],
+    retained_codes: IntArray,
+    n_blends: int,
+    rng: np.random.RandomState,
+) -> tuple[IntArray, bool]:
+    """Draw the retained samples to blend in, each at most once while there are enough.
 
-    Every class keeps a shuffled stock of its retained rows. A forget row walks down its ranking
-    and takes one row of each class that has stock left, until it has enough; the k-th goes with
-    the k-th mask. When too few classes of a ranking have stock left, the empty ones are filled up
-    again.
+    Every class has a shuffled stock of its retained samples. A sample to forget goes through its
+    ranking and takes one retained sample from each class with remaining stock, until it has
+    `n_blends` of them; the k-th is used with the k-th mask. When too few classes of a ranking have
+    stock left, the empty ones are refilled.
 
     Parameters
     ----------
     ranking : list of ndarray
-        Classes for each forget row, best first; all have retained rows.
+        Class indices for each sample to forget, best first; all classes have retained samples.
     retained_codes : ndarray of shape (n_retained,)
-        Classes of the retained rows.
-    n_hybrids : int
-        Hybrids of each forget row; no ranking is shorter.
-    rng : RandomState
+        Class indices of the retained samples.
+    n_blends : int
+        Blends of each sample to forget; no ranking is shorter.
+    rng : numpy.random.RandomState
+        Shuffles the stock.
 
     Returns
     -------
-    index : ndarray of shape (n_forget * n_hybrids, 3)
-        Forget row, retained row and mask of each hybrid, as positions.
+    index : ndarray of shape (n_forget * n_blends, 3)
+        Sample to forget, retained sample and mask of each blend, as positions.
     exhausted : bool
-        Whether some retained rows had to be used again.
+        Whether some retained samples had to be used again.
     """
-    rows_of = {c: np.flatnonzero(retained_codes == c) for c in np.unique(retained_codes)}
-    stock = {c: list(rng.permutation(rows)) for c, rows in rows_of.items()}
-    index, exhausted = [], False
-    for forget_row, classes in enumerate(ranking):
-        chosen = [c for c in classes if stock[c]][:n_hybrids]
-        if len(chosen) < n_hybrids:
+    members = {c: np.flatnonzero(retained_codes == c) for c in np.unique(retained_codes)}
+    stock = {c: list(rng.permutation(samples)) for c, samples in members.items()}
+    index: list[tuple[int, int, int]] = []
+    exhausted = False
+    for sample, classes in enumerate(ranking):
+        chosen = [c for c in classes if stock[c]][:n_blends]
+        if len(chosen) < n_blends:
             exhausted = True
-            stock.update((c, list(rng.permutation(rows_of[c]))) for c in classes if not stock[c])
-            chosen = classes[:n_hybrids]
-        index.extend((forget_row, stock[c].pop(), k) for k, c in enumerate(chosen))
+            stock.update((c, list(rng.permutation(members[c]))) for c in classes if not stock[c])
+            chosen = list(classes[:n_blends])
+        index.extend((sample, stock[c].pop(), k) for k, c in enumerate(chosen))
     return np.asarray(index, dtype=np.int64).reshape(-1, 3), exhausted
 
 
-def blend(forget_rows, retained_rows, masks):
-    """Blend rows: ``masks * forget_rows + (1 - masks) * retained_rows``.
+def blend(forget: ArrayOrTensor, retained: ArrayOrTensor, masks: ArrayOrTensor) -> ArrayOrTensor:
+    r"""Return the blends :math:`m \odot x_u + (1 - m) \odot x_r`.
 
     Parameters
     ----------
-    forget_rows, retained_rows : arrays or tensors of shape (n, *row_shape)
+    forget : array or tensor of shape (n, *sample_shape)
+        Samples to forget.
+    retained : array or tensor of shape (n, *sample_shape)
+        Retained samples.
     masks : array or tensor, broadcastable to them
+        Weights of the samples to forget.
 
     Returns
     -------
-    array or tensor of shape (n, *row_shape)
+    array or tensor of shape (n, *sample_shape)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.unlearning.networks import blend
+    >>> blend(np.ones((1, 2)), np.zeros((1, 2)), np.array([[0.25, 0.5]]))
+    array([[0.25, 0.5 ]])
     """
-    return masks * forget_rows + (1 - masks) * retained_rows
+    return masks * forget + (1 - masks) * retained
+
+
+def blended_samples(
+    data: NetData,
+    index: torch.Tensor,
+    masks: torch.Tensor,
+    limits: tuple[float, float] | None,
+) -> torch.Tensor:
+    """Return blends of samples to forget with retained samples, clipped to a range.
+
+    Parameters
+    ----------
+    data : NetData
+        The samples.
+    index : int64 tensor of shape (n_blends, 3)
+        Sample to forget, retained sample and mask of each blend, as :func:`match_samples` returns
+        them.
+    masks : tensor, broadcastable to (n_masks, *sample_shape)
+        Weights of the samples to forget.
+    limits : pair of float or None
+        Range of the blends; None does not clip.
+
+    Returns
+    -------
+    tensor of shape (n_blends, *sample_shape)
+    """
+    forget, retained, mask = index.T
+    blends = blend(data.X[data.forget[forget]], data.X[data.retain[retained]], masks[mask])
+    return blends if limits is None else blends.clamp(*limits)

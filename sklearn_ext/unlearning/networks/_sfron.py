@@ -1,160 +1,454 @@
-"""Forgetting by bounded ascent and repair."""
+"""SFRon: unlearning with bounded ascent on the forget set and repair on the retained set."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import skorch
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ...neural import class_codes, to_tensor, validate_input
+from ...neural import class_codes, validate_input
 from ...utils._atomic import atomic_fit
-from ..steps._fast_slow import SCHEDULES, Plan, endless_batches, fast_slow, weighted_ascent
-from ..steps._fine_tuning import OPTIMIZERS, has_running_statistics, make_optimizer
-from ..steps._masks import density
-from ._base import BaseUnlearner
-from ._sfron_limits import accuracy_on, expected_forget_score, forget_remain_mask, sample_rows
-from ._unlearner_docs import with_unlearner_docs
+from ...utils._typing import Array, IntArray
+from ...utils._warnings import warn_caller
+from .._forget_request import ForgetRequest
+from ..steps import (
+    OPTIMIZERS,
+    SCHEDULES,
+    FastSlowConfig,
+    Mask,
+    Monitor,
+    Record,
+    density,
+    endless_batches,
+    fast_slow,
+    has_running_statistics,
+    make_optimizer,
+    private_randomness,
+    weighted_ascent,
+)
+from ._base import BaseUnlearner, NetData, Task
+from ._sfron_limits import accuracy_on, draw_samples, expected_forget_score, forget_remain_mask
 
 _EPOCHS = 5
 _MAX_ITER = 200
-_WATCHED_FORGET_ROWS = 256
-_WATCHED_RETAINED_ROWS = 1000
-_LARGEST_LOSS = 0.05  # of accuracy on retained rows
-_CLIPPED_SHARE = 0.9
+_WATCHED_FORGET_SAMPLES = 256
+_WATCHED_RETAINED_SAMPLES = 1000
+_LARGEST_LOSS = 0.05  # of accuracy on retained samples
+_CLIPPED_FRACTION = 0.9
 
 
-@with_unlearner_docs
-class SFRonUnlearner(BaseUnlearner):
-    r"""Saliency forgetting in the remain-preserving manifold, online (SFRon).
-
-    Steps that climb the loss of the rows to forget alternate with steps that descend the loss of
-    the others. Climbing counts rows that are still known well for more, and touches only weights
-    that matter more for the rows to forget. The alternation keeps the rest of the model intact: it
-    acts like the inverse Hessian of the remaining loss.
-
-    The result is close to a retrained model, without a guarantee that all traces are gone.
+@dataclass(frozen=True)
+class SFRonConfig:
+    """Settings of :func:`sfron`; the parameters mean the same as in :class:`SFRonUnlearner`.
 
     Parameters
     ----------
-    {estimator}
+    learning_rate : float
+        Initial learning rate of both kinds of steps.
+    batch_size : int
+        Samples per step.
+    max_iter : int or "auto", default="auto"
+        Number of forget steps.
+    n_repair : int, default=1
+        Repair steps after each forget step.
+    forget_step : {"normalize", "clip"}, default="normalize"
+        Whether the forget gradient is normalized, or scaled and clipped.
+    forget_norm : float, default=0.3
+        Length of the first normalized forget gradient.
+    forget_alpha : float, default=10
+        Factor of the first forget gradient that is clipped.
+    clip_norm : float, default=1
+        Largest length of a clipped forget gradient.
+    forget_schedule : str, default="cosine"
+        Decay of length and factor.
+    lambd : float, default=0.5
+        Exponent of the weights of samples.
+    loss_floor : float, default=1e-4
+        Losses are clipped from below at this value.
+    saliency_threshold : float or None, default=1
+        Smallest ratio of squared gradients of a weight in the mask.
+    slow_learning_rate : float in (0, 1], default=1
+        Fraction of each iteration's change that is kept.
+    stop_forget_score : float, "auto" or None, default="auto"
+        Accuracy on the forget set at which forgetting pauses.
+    optimizer : str, torch.optim.Optimizer class or None, default=None
+        The optimizer; None means that of the net.
+    weight_decay : float, default=0
+        Weight decay, if `optimizer` is given.
+    shared_optimizer : bool, default=True
+        Whether forget and repair steps share an optimizer.
+    strict_mask : bool, default=False
+        Whether forget steps leave weights outside the mask unchanged.
+    freeze_norm : bool or "auto", default="auto"
+        Whether normalization layers keep their running statistics in forget steps.
+    fisher : {"batch", "sample"}, default="batch"
+        Whether gradients are squared per batch or per sample.
+    mask_max_samples : int, "auto" or None, default="auto"
+        Largest number of retained samples behind the mask.
 
-    n_iter : int or "auto", default="auto"
-        Forget steps. "auto" is five passes over the retained rows, at most 200.
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.networks import SFRonConfig
+    >>> SFRonConfig(learning_rate=0.05, batch_size=64, max_iter=100).forget_norm
+    0.3
+    """
+
+    learning_rate: float
+    batch_size: int
+    max_iter: int | str = "auto"
+    n_repair: int = 1
+    forget_step: str = "normalize"
+    forget_norm: float = 0.3
+    forget_alpha: float = 10.0
+    clip_norm: float = 1.0
+    forget_schedule: str = "cosine"
+    lambd: float = 0.5
+    loss_floor: float = 1e-4
+    saliency_threshold: float | None = 1.0
+    slow_learning_rate: float = 1.0
+    stop_forget_score: float | str | None = "auto"
+    optimizer: str | Callable[..., torch.optim.Optimizer] | None = None
+    weight_decay: float = 0.0
+    shared_optimizer: bool = True
+    strict_mask: bool = False
+    freeze_norm: bool | str = "auto"
+    fisher: str = "batch"
+    mask_max_samples: int | str | None = "auto"
+
+
+@dataclass(frozen=True)
+class SFRonResult:
+    """What :func:`sfron` returns.
+
+    Attributes
+    ----------
+    history : list of dict
+        One record per iteration, see :func:`fast_slow`.
+    mask : dict of str to tensor of bool, or None
+        Weights that forget steps may change; None means all of them.
+    stop_forget_score : float or None
+        Accuracy on the forget set at which forgetting pauses.
+    """
+
+    history: list[Record] = field(default_factory=list)
+    mask: Mask | None = None
+    stop_forget_score: float | None = None
+
+    @property
+    def n_forget_steps(self) -> int:
+        """Number of forget steps that were not skipped."""
+        return sum(math.isfinite(record["forget_norm"]) for record in self.history)
+
+
+def sfron(
+    net: skorch.NeuralNetClassifier,
+    X: Array | torch.Tensor,
+    codes: IntArray | torch.Tensor,
+    request: ForgetRequest,
+    config: SFRonConfig,
+    rng: np.random.RandomState,
+    *,
+    X_val: Array | torch.Tensor | None = None,
+    codes_val: IntArray | torch.Tensor | None = None,
+    monitor: Monitor | None = None,
+) -> SFRonResult:
+    """Change a net in place by ascent on the forget set and repair on the retained set.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        A fitted net, which is changed in place.
+    X : array or tensor of float32 of shape (n_samples, ...)
+        Training data of the net.
+    codes : array or tensor of int64 of shape (n_samples,)
+        Class indices of the samples.
+    request : ForgetRequest
+        The samples to forget and to retain.
+    config : SFRonConfig
+        Settings of the method.
+    rng : numpy.random.RandomState
+        Source of all random draws.
+    X_val : array or tensor of shape (n_validation, ...), default=None
+        Samples that the net was not trained on; they improve the score at which forgetting pauses.
+    codes_val : array or tensor of int64 of shape (n_validation,), default=None
+        Class indices of these samples.
+    monitor : Monitor, default=None
+        Follows the iterations.
+
+    Returns
+    -------
+    SFRonResult
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> from sklearn_ext.unlearning.networks import SFRonConfig, sfron
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NetClassifier(random_state=0).fit(X, y)
+    >>> request = ForgetRequest.from_user(y == 2, len(y))
+    >>> config = SFRonConfig(learning_rate=2e-3, batch_size=32)
+    >>> result = sfron(net, X, y, request, config, np.random.RandomState(0))
+    >>> result.stop_forget_score  # a retrained net would not recognize the class
+    0.0
+    """
+    if request.is_empty:
+        return SFRonResult()
+    data = NetData(net, X, codes, request)
+    with private_randomness(rng, net.device) as generator:
+        stop_score = config.stop_forget_score
+        if isinstance(stop_score, str):
+            stop_score = expected_forget_score(data, rng, X_val, codes_val)
+        mask = None
+        if config.saliency_threshold is not None:
+            mask = forget_remain_mask(
+                data,
+                threshold=config.saliency_threshold,
+                batch_size=config.batch_size,
+                per_sample=config.fisher == "sample",
+                max_samples=config.mask_max_samples,
+                rng=rng,
+            )
+        watched = draw_samples(data.forget, _WATCHED_FORGET_SAMPLES, rng)
+        kept = draw_samples(data.retain, _WATCHED_RETAINED_SAMPLES, rng)
+        kept_accuracy = accuracy_on(data, kept)
+        accuracy_before = kept_accuracy()
+        optimizer = _make_optimizer(net, config)
+        steps = _fast_slow_config(data, config)
+        if monitor is not None:
+            monitor.begin(steps.max_iter)
+        history = fast_slow(
+            data.module,
+            weighted_ascent(data.sample_losses, config.lambd, config.loss_floor),
+            data.sample_losses,
+            endless_batches(data.forget, config.batch_size, generator),
+            endless_batches(data.retain, config.batch_size, generator),
+            optimizer,
+            steps,
+            forget_optimizer=None if config.shared_optimizer else _plain_steps(data, config),
+            mask=mask,
+            forget_score=accuracy_on(data, watched),
+            stop_score=stop_score,
+            report=None if monitor is None else monitor.step,
+        )
+        accuracy_lost = accuracy_before - kept_accuracy()
+    _warn_of_clipping(config, history)
+    if accuracy_lost > _LARGEST_LOSS:
+        warn_caller(
+            f"The accuracy on retained samples fell by {100 * accuracy_lost:.1f} percentage "
+            "points. Use fewer or shorter forget steps, or more repair steps."
+        )
+    return SFRonResult(history, mask, stop_score)
+
+
+def _fast_slow_config(data: NetData, config: SFRonConfig) -> FastSlowConfig:
+    max_iter, freeze_norm = config.max_iter, config.freeze_norm
+    if isinstance(max_iter, str):
+        max_iter = min(math.ceil(_EPOCHS * len(data.retain) / config.batch_size), _MAX_ITER)
+    if isinstance(freeze_norm, str):
+        freeze_norm = has_running_statistics(data.module)
+    return FastSlowConfig(
+        max_iter=max_iter,
+        n_repair=config.n_repair,
+        normalize=config.forget_step == "normalize",
+        forget_norm=config.forget_norm,
+        forget_alpha=config.forget_alpha,
+        clip_norm=config.clip_norm,
+        schedule=config.forget_schedule,
+        slow_learning_rate=config.slow_learning_rate,
+        strict_mask=config.strict_mask,
+        freeze_norm=freeze_norm,
+    )
+
+
+def _make_optimizer(net: skorch.NeuralNetClassifier, config: SFRonConfig) -> torch.optim.Optimizer:
+    """Make the optimizer that is asked for, or a new one like that of the net."""
+    if config.optimizer is not None:
+        return make_optimizer(
+            net.module_, config.optimizer, config.learning_rate, config.weight_decay
+        )
+    named = [(n, p) for n, p in net.module_.named_parameters() if p.requires_grad]
+    args, kwargs = net.get_params_for_optimizer("optimizer", named)
+    return net.optimizer(*args, **kwargs | {"lr": config.learning_rate})
+
+
+def _plain_steps(data: NetData, config: SFRonConfig) -> torch.optim.Optimizer:
+    weights = [weight for weight in data.module.parameters() if weight.requires_grad]
+    return torch.optim.SGD(weights, lr=config.learning_rate)
+
+
+def _warn_of_clipping(config: SFRonConfig, history: list[Record]) -> None:
+    norms = np.array([record["forget_norm"] for record in history])
+    made = np.isfinite(norms)
+    if config.forget_step != "clip" or not made.any():
+        return
+    clipped = (norms[made] > config.clip_norm).mean()
+    if clipped > _CLIPPED_FRACTION:
+        warn_caller(
+            f"{clipped:.0%} of the forget steps were clipped to clip_norm={config.clip_norm}; "
+            f"forget_alpha={config.forget_alpha} has no effect on them."
+        )
+
+
+class SFRonUnlearner(BaseUnlearner):
+    r"""Saliency forgetting in the remain-preserving manifold, online (SFRon).
+
+    Steps that climb the loss of the samples to forget alternate with steps that descend the loss of
+    the retained samples. The ascent gives more weight to samples that are still fitted well, and
+    changes only weights that matter more for the samples to forget. The alternation preserves the
+    rest of the model, because it acts like the inverse Hessian of the remaining loss.
+
+    The result is close to a retrained model, but there is no guarantee that all traces are gone.
+
+    Parameters
+    ----------
+    estimator : skorch classifier, FrozenEstimator or None, default=None
+        The model to unlearn from; X and y of `fit` are its training data. It is never changed.
+        An unfitted estimator is fitted first. None means
+        :class:`~sklearn_ext.neural.NetClassifier`.
+
+    max_iter : int or "auto", default="auto"
+        Number of forget steps. "auto" means five passes over the retained samples, but at most 200
+        steps.
 
     n_repair : int, default=1
         Repair steps after each forget step.
 
-    lr : float or None, default=None
-        Learning rate of both kinds of steps, which decays to 0 along half a cosine; None is the
-        net's.
+    learning_rate : float or None, default=None
+        Initial learning rate of both kinds of steps, which decays to 0 along half a cosine. None
+        means the rate of the net.
 
     forget_step : {"normalize", "clip"}, default="normalize"
-        Whether the forget gradient is brought to a given length, or scaled and clipped as
-        published. The right scale differs by orders of magnitude between networks.
+        Whether the forget gradient is rescaled to a given length, or multiplied by a factor and
+        clipped as in the paper. The right factor differs between networks by orders of magnitude.
 
     forget_norm : float, default=0.3
-        Length of the first normalised forget gradient.
+        Length of the first normalized forget gradient.
 
     forget_alpha : float, default=10
-        Scale of the first forget gradient that is clipped. It has no effect while all are.
+        Factor of the first forget gradient with ``forget_step="clip"``. It has no effect while all
+        gradients are clipped.
 
     clip_norm : float, default=1
-        Largest length of the latter.
+        Largest length of a forget gradient with ``forget_step="clip"``.
 
     forget_schedule : {"cosine", "linear", "quadratic", "constant"}, default="cosine"
-        How length and scale decay.
+        Decay of the length and of the factor.
 
     lambd : float, default=0.5
-        Rows of a forget batch count like their losses to the power of ``-lambd``.
+        In a forget batch, samples are weighted by their losses to the power of ``-lambd``.
 
     loss_floor : float, default=1e-4
-        Losses below count like this.
+        For these weights, losses are clipped from below at this value.
 
-    gamma : float or None, default=1
-        Weights may be changed by forget steps if their squared gradient for the rows to forget is
-        at least so many times that for the others. None lets all change.
+    saliency_threshold : float or None, default=1
+        Forget steps may change a weight if its squared gradient on the samples to forget is at
+        least this multiple of its squared gradient on the retained samples. None allows all.
 
-    slow_lr : float in (0, 1], default=1
-        Share of each iteration's change that is kept.
+    slow_learning_rate : float in (0, 1], default=1
+        Fraction of each iteration's change that is kept.
 
     stop_forget_score : float, "auto" or None, default="auto"
-        Iterations that find the accuracy on the rows to forget not above this only repair. "auto"
-        estimates the accuracy of a retrained model: that of random features fitted to the retained
-        rows, times the ratio of the original model's accuracy to theirs on `X_val` if it is given.
-        None never stops, which forgets too much as a rule.
+        Iterations skip the forget step while the accuracy on the samples to forget is not above
+        this value. "auto" estimates the accuracy of a retrained model: the accuracy of random
+        features fitted to the retained samples, times the ratio of the original model's accuracy
+        to theirs on `X_val` if that is given. None never skips, which usually forgets too much.
 
     optimizer : {"adamw", "adam", "sgd"}, torch.optim.Optimizer class or None, default=None
-        What makes the steps; "sgd" has a momentum of 0.9. None is the net's, with its parameters.
+        The optimizer. "sgd" uses a momentum of 0.9. None means that of the net, with its
+        parameters.
 
     weight_decay : float, default=0
-        Decay of the weights, if `optimizer` is given.
+        Weight decay, if `optimizer` is given.
 
     shared_optimizer : bool, default=True
-        Whether forget and repair steps share momentum. If not, forget steps are plain gradient
-        steps, which are weaker.
+        Whether forget and repair steps share an optimizer and so its momentum. Otherwise, forget
+        steps are plain gradient steps, which are weaker.
 
     strict_mask : bool, default=False
-        Whether forget steps leave the other weights exactly as they are. If not, momentum and
-        weight decay may move them.
+        Whether forget steps leave the weights outside the mask exactly unchanged. Otherwise,
+        momentum and weight decay may move them.
 
     freeze_norm : bool or "auto", default="auto"
-        Whether forget steps leave running statistics of normalisation layers alone. "auto" does so
-        where there are any.
+        Whether normalization layers keep their running statistics in forget steps. "auto" means
+        True if the network has such layers.
 
     fisher : {"batch", "sample"}, default="batch"
-        Whether gradients are squared by batch, as published, or by row.
+        Whether gradients are squared per batch, as in the paper, or per sample.
 
     mask_max_samples : int, "auto" or None, default="auto"
-        Retained rows behind the mask. "auto" is 5,000, or 200 for each row to forget if that is
-        less. None is all.
+        Largest number of retained samples that the mask is computed from. "auto" means 5,000, or
+        200 for each sample to forget if that is less. None means all.
 
     batch_size : int or None, default=None
-        Rows of a step; None is the net's.
+        Samples per step. None means the batch size of the net.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the original training, if there is any, and of all draws.
+        Seed of all random draws, and of the original training if there is one.
 
     verbose : int, default=0
-        Prints the record of each iteration when positive.
+        If positive, the record of each iteration is printed.
 
     Attributes
     ----------
-    {models}
+    estimator_ : skorch classifier
+        The unlearned model.
+
+    original_estimator_ : skorch classifier
+        The original model.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels of the original model.
+
+    forget_idx_ : ndarray of int
+        Indices of the samples to forget.
 
     mask_ : dict of str to ndarray of bool, or None
-        The weights that forget steps may change, by parameter.
+        Weights that forget steps may change, by parameter name. None means all of them.
 
     mask_density_ : float
-        Their share.
+        Fraction of the weights that are in the mask.
 
     stop_forget_score_ : float or None
-        The score at which forgetting pauses.
+        Accuracy on the samples to forget at which forgetting pauses.
 
     n_forget_steps_ : int
-        Forget steps made.
+        Number of forget steps.
 
     n_repair_steps_ : int
-        Repair steps made.
+        Number of repair steps.
 
     stopped_ : bool
-        Whether any forget step was left out.
+        Whether any forget step was skipped.
 
     history_ : list of dict
-        What happened in each iteration.
+        One record per iteration.
 
     input_shape_ : tuple of int
-        Shape of one row of X.
+        Shape of one sample.
 
-    {input_facts}
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when all are strings.
 
     See Also
     --------
-    MUSOUnlearner : Trains with labels as if the rows had never been seen.
-    GradientAscentUnlearner : Climbs without repair.
+    MUSOUnlearner : Trains with labels that a retrained model would give.
+    GradientAscentUnlearner : Climbs the loss without repair.
 
     References
     ----------
@@ -171,11 +465,11 @@ class SFRonUnlearner(BaseUnlearner):
     True
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseUnlearner._parameter_constraints,
-        "n_iter": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "max_iter": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "n_repair": [Interval(Integral, 0, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "forget_step": [StrOptions({"normalize", "clip"})],
         "forget_norm": [Interval(Real, 0, None, closed="left")],
         "forget_alpha": [Interval(Real, 0, None, closed="left")],
@@ -183,8 +477,8 @@ class SFRonUnlearner(BaseUnlearner):
         "forget_schedule": [StrOptions(set(SCHEDULES))],
         "lambd": [Interval(Real, 0, None, closed="left")],
         "loss_floor": [Interval(Real, 0, None, closed="neither")],
-        "gamma": [Interval(Real, 0, None, closed="left"), None],
-        "slow_lr": [Interval(Real, 0, 1, closed="right")],
+        "saliency_threshold": [Interval(Real, 0, None, closed="left"), None],
+        "slow_learning_rate": [Interval(Real, 0, 1, closed="right")],
         "stop_forget_score": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"}), None],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable, None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -201,36 +495,36 @@ class SFRonUnlearner(BaseUnlearner):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        n_iter="auto",
-        n_repair=1,
-        lr=None,
-        forget_step="normalize",
-        forget_norm=0.3,
-        forget_alpha=10.0,
-        clip_norm=1.0,
-        forget_schedule="cosine",
-        lambd=0.5,
-        loss_floor=1e-4,
-        gamma=1.0,
-        slow_lr=1.0,
-        stop_forget_score="auto",
-        optimizer=None,
-        weight_decay=0.0,
-        shared_optimizer=True,
-        strict_mask=False,
-        freeze_norm="auto",
-        fisher="batch",
-        mask_max_samples="auto",
-        batch_size=None,
-        random_state=None,
-        verbose=0,
-    ):
+        max_iter: int | str = "auto",
+        n_repair: int = 1,
+        learning_rate: float | None = None,
+        forget_step: str = "normalize",
+        forget_norm: float = 0.3,
+        forget_alpha: float = 10.0,
+        clip_norm: float = 1.0,
+        forget_schedule: str = "cosine",
+        lambd: float = 0.5,
+        loss_floor: float = 1e-4,
+        saliency_threshold: float | None = 1.0,
+        slow_learning_rate: float = 1.0,
+        stop_forget_score: float | str | None = "auto",
+        optimizer: Any = None,
+        weight_decay: float = 0.0,
+        shared_optimizer: bool = True,
+        strict_mask: bool = False,
+        freeze_norm: bool | str = "auto",
+        fisher: str = "batch",
+        mask_max_samples: int | str | None = "auto",
+        batch_size: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
         self.estimator = estimator
-        self.n_iter = n_iter
+        self.max_iter = max_iter
         self.n_repair = n_repair
-        self.lr = lr
+        self.learning_rate = learning_rate
         self.forget_step = forget_step
         self.forget_norm = forget_norm
         self.forget_alpha = forget_alpha
@@ -238,8 +532,8 @@ class SFRonUnlearner(BaseUnlearner):
         self.forget_schedule = forget_schedule
         self.lambd = lambd
         self.loss_floor = loss_floor
-        self.gamma = gamma
-        self.slow_lr = slow_lr
+        self.saliency_threshold = saliency_threshold
+        self.slow_learning_rate = slow_learning_rate
         self.stop_forget_score = stop_forget_score
         self.optimizer = optimizer
         self.weight_decay = weight_decay
@@ -253,26 +547,30 @@ class SFRonUnlearner(BaseUnlearner):
         self.verbose = verbose
 
     @classmethod
-    def reference(cls, estimator=None, **params):
-        """Return the unlearner with the constants of the authors for CIFAR-10.
+    def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
+        """Return the unlearner with the settings that the authors use for CIFAR-10.
 
-        They do not transfer to other networks, and are meant for comparisons.
+        This sets the forget step of equations 5 and 6 in [1]_, which is scaled by 25 and clipped
+        to a length of 7, with no stop score; 300 iterations with five repair steps each; and SGD
+        with a learning rate of 0.01 and a weight decay of 5e-4. These constants do not transfer to
+        other networks. Use them for comparisons.
 
         Parameters
         ----------
         estimator : skorch classifier, FrozenEstimator or None, default=None
-            As for the class.
+            The model to unlearn from.
         **params
             Other parameters of the class, which take precedence.
 
         Returns
         -------
         SFRonUnlearner
+            The unfitted estimator.
         """
-        published = {
-            "n_iter": 300,
+        published: dict[str, Any] = {
+            "max_iter": 300,
             "n_repair": 5,
-            "lr": 0.01,
+            "learning_rate": 0.01,
             "forget_step": "clip",
             "forget_alpha": 25.0,
             "clip_norm": 7.0,
@@ -286,23 +584,33 @@ class SFRonUnlearner(BaseUnlearner):
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, *, forget=None, X_val=None, y_val=None):
-        """Train on all rows unless that has been done, then forget some of them.
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        forget: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the original model unless it is fitted already, then forget some of its samples.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            The rows that the original model was trained on, or will be.
+            Training data of the original model, including the samples to forget.
         y : array-like of shape (n_samples,)
-            Their labels.
+            Class labels of the samples.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
-            Mask or indices of the rows to forget. None asks for nothing: the original model comes
-            back as it is. In cross-validation it has to be a mask, which is sliced with the rows.
+            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
+            split together with the samples.
         X_val : array-like of shape (n_validation, ...), default=None
-            Rows that the original model was not trained on, to find out when to stop.
+            Samples that the original model was not trained on. They improve the estimate of the
+            score at which forgetting pauses.
         y_val : array-like of shape (n_validation,), default=None
-            Their labels.
+            Class labels of these samples.
 
         Returns
         -------
@@ -312,129 +620,68 @@ class SFRonUnlearner(BaseUnlearner):
         Raises
         ------
         ValueError
-            If a parameter is out of range, the data are not finite or of the wrong shape, the
-            request is empty, selects all rows or one that is not there, or fewer than two classes
-            would be left.
+            If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
+            selects no sample, all samples or one that does not exist, fewer than two classes would
+            be left, only one of `X_val` and `y_val` is given, or the steps produce weights that
+            are not finite.
         TypeError
-            If `estimator` is no skorch classifier, or `forget` neither a mask nor indices.
+            If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """
         if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val must be given together.")
-        return self._fit(X, y, forget, validation=None if X_val is None else (X_val, y_val))
-
-    def _unlearn(self, request, validation=None):
-        size = request.batch_size(self.batch_size)
-        stop = self._stop_score(request, validation)
-        mask = None
-        if self.gamma is not None:
-            mask = forget_remain_mask(
-                request,
-                gamma=self.gamma,
-                batch_size=size,
-                by_row=self.fisher == "sample",
-                max_samples=self.mask_max_samples,
-            )
-        watched = sample_rows(request.forget, _WATCHED_FORGET_ROWS, request.rng)
-        kept = sample_rows(request.retain, _WATCHED_RETAINED_ROWS, request.rng)
-        forget_score, kept_score = accuracy_on(request, watched), accuracy_on(request, kept)
-        kept_before = kept_score()
-        optimizer, plan = self._make_optimizer(request), self._plan(request, size)
-        request.progress.begin(plan.n_iter)
-
-        def losses(rows):
-            return request.row_losses(request.module(request.X[rows]), request.codes[rows])
-
-        history = fast_slow(
-            request.module,
-            weighted_ascent(losses, self.lambd, self.loss_floor),
-            losses,
-            endless_batches(request.forget, size, request.generator),
-            endless_batches(request.retain, size, request.generator),
-            optimizer,
-            plan,
-            forget_optimizer=None if self.shared_optimizer else self._plain_steps(request),
-            mask=mask,
-            forget_score=forget_score,
-            stop_score=stop,
-            report=lambda record: self._report(request, record),
+            raise ValueError("X_val and y_val must be given together, but only one was given.")
+        task = self._begin(X, y, forget)
+        samples_val = codes_val = None
+        if X_val is not None and y_val is not None:
+            samples_val = validate_input(self, X_val, reset=False)
+            check_consistent_length(samples_val, y_val)
+            codes_val = class_codes(task.net, y_val)
+        result = sfron(
+            task.net,
+            task.X,
+            task.codes,
+            task.request,
+            self._config(task),
+            task.rng,
+            X_val=samples_val,
+            codes_val=codes_val,
+            monitor=task.monitor,
         )
-        norms = np.array([record["forget_norm"] for record in history])
-        made = np.isfinite(norms)
-        if self.forget_step == "clip" and made.any():
-            share = (norms[made] > self.clip_norm).mean()
-            if share > _CLIPPED_SHARE:
-                self._warn(
-                    f"{share:.0%} of the forget steps were clipped to clip_norm={self.clip_norm}; "
-                    f"forget_alpha={self.forget_alpha} has no effect on them."
-                )
-        lost = kept_before - kept_score()
-        if lost > _LARGEST_LOSS:
-            self._warn(
-                f"The accuracy on retained rows fell by {100 * lost:.1f} points; forget with "
-                "fewer, shorter or better repaired steps."
-            )
-        return {
-            "history_": history,
-            "mask_": mask if mask is None else {k: m.cpu().numpy() for k, m in mask.items()},
-            "mask_density_": 1.0 if mask is None else density(mask),
-            "stop_forget_score_": stop,
-            "n_forget_steps_": int(made.sum()),
-            "n_repair_steps_": len(history) * self.n_repair,
-            "stopped_": bool(not made.all()),
-        }
+        n_iter, mask = len(result.history), result.mask
+        return self._finish(
+            task,
+            {
+                "history_": result.history,
+                "mask_": mask if mask is None else {k: m.cpu().numpy() for k, m in mask.items()},
+                "mask_density_": 1.0 if mask is None else density(mask),
+                "stop_forget_score_": result.stop_forget_score,
+                "n_forget_steps_": result.n_forget_steps,
+                "n_repair_steps_": n_iter * self.n_repair,
+                "stopped_": result.n_forget_steps < n_iter,
+            },
+        )
 
-    def _nothing_to_forget(self, net):
-        return {
-            "history_": [],
-            "mask_": None,
-            "mask_density_": 1.0,
-            "stop_forget_score_": None,
-            "n_forget_steps_": 0,
-            "n_repair_steps_": 0,
-            "stopped_": False,
-        }
-
-    def _stop_score(self, request, validation):
-        if self.stop_forget_score != "auto":
-            return self.stop_forget_score
-        if validation is None:
-            return expected_forget_score(request)
-        X_val, y_val = validation
-        X_val = to_tensor(validate_input(self, X_val, reset=False), request.net)
-        check_consistent_length(X_val, y_val)
-        codes_val = to_tensor(class_codes(request.net, y_val), request.net)
-        return expected_forget_score(request, X_val, codes_val)
-
-    def _plan(self, request, batch_size):
-        n_iter, freeze_norm = self.n_iter, self.freeze_norm
-        if n_iter == "auto":
-            n_iter = min(math.ceil(_EPOCHS * len(request.retain) / batch_size), _MAX_ITER)
-        if freeze_norm == "auto":
-            freeze_norm = has_running_statistics(request.module)
-        return Plan(
-            n_iter=n_iter,
+    def _config(self, task: Task) -> SFRonConfig:
+        rate = task.net.lr if self.learning_rate is None else self.learning_rate
+        return SFRonConfig(
+            learning_rate=rate,
+            batch_size=task.batch_size(self.batch_size),
+            max_iter=self.max_iter,
             n_repair=self.n_repair,
-            normalize=self.forget_step == "normalize",
+            forget_step=self.forget_step,
             forget_norm=self.forget_norm,
             forget_alpha=self.forget_alpha,
             clip_norm=self.clip_norm,
-            schedule=self.forget_schedule,
-            slow_lr=self.slow_lr,
+            forget_schedule=self.forget_schedule,
+            lambd=self.lambd,
+            loss_floor=self.loss_floor,
+            saliency_threshold=self.saliency_threshold,
+            slow_learning_rate=self.slow_learning_rate,
+            stop_forget_score=self.stop_forget_score,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            shared_optimizer=self.shared_optimizer,
             strict_mask=self.strict_mask,
-            freeze_norm=freeze_norm,
+            freeze_norm=self.freeze_norm,
+            fisher=self.fisher,
+            mask_max_samples=self.mask_max_samples,
         )
-
-    def _make_optimizer(self, request):
-        """Make the optimizer asked for, or a new one like the net's."""
-        net = request.net
-        lr = net.lr if self.lr is None else self.lr
-        if self.optimizer is not None:
-            return make_optimizer(request.module, self.optimizer, lr, self.weight_decay)
-        named = [(n, p) for n, p in request.module.named_parameters() if p.requires_grad]
-        args, kwargs = net.get_params_for_optimizer("optimizer", named)
-        return net.optimizer(*args, **kwargs | {"lr": lr})
-
-    def _plain_steps(self, request):
-        lr = request.net.lr if self.lr is None else self.lr
-        weights = [weight for weight in request.module.parameters() if weight.requires_grad]
-        return torch.optim.SGD(weights, lr=lr)

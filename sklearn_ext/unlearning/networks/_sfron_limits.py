@@ -1,88 +1,111 @@
-"""How far and where SFRon climbs: a mask of weights, and the score at which it pauses."""
+"""Where and how far SFRon climbs: the mask of weights, and the score at which it pauses."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 
-from ...neural import predict_logits
-from ..steps._masks import balanced_mask, squared_batch_gradients, squared_row_gradients
-from ._label_rules import fit_random_features, flat_rows
+from ...neural import predict_logits, to_tensor
+from ...utils._typing import Array, IntArray
+from ..steps import Mask, balanced_mask, squared_batch_gradients, squared_sample_gradients
+from ._base import NetData
+from ._muso_labels import fit_random_features, flat_samples
 
-_N_COMPONENTS = 500  # a score needs fewer than labels do
-_MASK_ROWS = 5000
-_MASK_ROWS_PER_FORGET_ROW = 200
-
-
-def sample_rows(rows, n_rows, rng):
-    """Draw at most so many rows without replacement."""
-    if len(rows) <= n_rows:
-        return rows
-    return rows[torch.as_tensor(rng.choice(len(rows), n_rows, replace=False))]
+_N_COMPONENTS = 500  # a score needs fewer random features than labels do
+_MASK_SAMPLES = 5000
+_MASK_SAMPLES_PER_FORGET_SAMPLE = 200
 
 
-def accuracy_on(request, rows):
-    """Return a function without arguments: the accuracy of the module, as it is, on some rows."""
-    X, codes = request.X[rows], request.codes[rows]  # gathered once, for many calls
+def draw_samples(index: torch.Tensor, n_samples: int, rng: np.random.RandomState) -> torch.Tensor:
+    """Draw at most `n_samples` indices without replacement."""
+    if len(index) <= n_samples:
+        return index
+    return index[torch.as_tensor(rng.choice(len(index), n_samples, replace=False))]
 
-    def accuracy():
-        outputs = predict_logits(request.net, X)
-        return (outputs.argmax(dim=1) == codes).double().mean().item()
+
+def accuracy_on(data: NetData, index: torch.Tensor) -> Callable[[], float]:
+    """Return a function that measures the module's present accuracy on some samples."""
+    X, codes = data.X[index], data.codes[index]  # gathered once, for many calls
+
+    def accuracy() -> float:
+        return (predict_logits(data.net, X).argmax(dim=1) == codes).double().mean().item()
 
     return accuracy
 
 
-def _full_batches(rows, batch_size, rng):
-    """Cut shuffled rows into batches of one size, without the rest."""
-    order = rows[torch.as_tensor(rng.permutation(len(rows)))]
-    return order[: len(order) // batch_size * batch_size].split(batch_size)
-
-
-def forget_remain_mask(request, *, gamma, batch_size, by_row, max_samples):
-    """Return the mask of weights that matter more for the rows to forget.
+def forget_remain_mask(
+    data: NetData,
+    *,
+    threshold: float,
+    batch_size: int,
+    per_sample: bool,
+    max_samples: int | str | None,
+    rng: np.random.RandomState,
+) -> Mask:
+    """Return the mask of the weights that matter more for the forget set.
 
     Parameters
     ----------
-    request : Request
-    gamma : float
+    data : NetData
+        The net and its samples.
+    threshold : float
+        Smallest ratio of the squared gradients of a selected weight.
     batch_size : int
-    by_row : bool
-        Whether gradients are squared by row instead of by batch.
+        Largest batch whose gradient is squared.
+    per_sample : bool
+        Whether gradients are squared per sample instead of per batch.
     max_samples : int, "auto" or None
-        Retained rows that take part. "auto" is 5,000, or 200 for each row to forget if that is
-        less: more would not make up for how few these are.
+        Largest number of retained samples to use; None means all. "auto" means 5,000, or 200 for
+        each sample to forget if that is less: more would not reduce the noise from the few samples
+        to forget.
+    rng : numpy.random.RandomState
+        Draws the samples and the batches.
 
     Returns
     -------
     dict of str to tensor of bool
     """
-    module, rng = request.module.eval(), request.rng
+    module = data.module.eval()
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if max_samples == "auto":
-        max_samples = min(_MASK_ROWS, _MASK_ROWS_PER_FORGET_ROW * len(request.forget))
-    retained = sample_rows(request.retain, max_samples or len(request.retain), rng)
-    # Squares of batch means compare for one batch size only.
-    size = min(batch_size, len(request.forget), len(retained))
+    if isinstance(max_samples, str):
+        max_samples = min(_MASK_SAMPLES, _MASK_SAMPLES_PER_FORGET_SAMPLE * len(data.forget))
+    if max_samples is None:
+        max_samples = len(data.retain)
+    retained = draw_samples(data.retain, max_samples, rng)
+    # Squares of batch means are comparable only at one batch size.
+    size = min(batch_size, len(data.forget), len(retained))
 
-    def mean_loss(rows):
-        return request.row_losses(module(request.X[rows]), request.codes[rows]).mean()
+    def mean_loss(index: torch.Tensor) -> torch.Tensor:
+        return data.sample_losses(index).mean()
 
-    def row_loss(weights, x, code):
+    def sample_loss(
+        weights: dict[str, torch.Tensor], x: torch.Tensor, code: torch.Tensor
+    ) -> torch.Tensor:
         outputs = torch.func.functional_call(module, weights, (x[None],))
-        return request.row_losses(outputs, code[None])[0]
+        return data.losses(outputs, code[None])[0]
 
-    def fisher(rows):
-        if by_row:
-            batches = ((request.X[piece], request.codes[piece]) for piece in rows.split(size))
-            return squared_row_gradients(row_loss, parameters, batches)
-        return squared_batch_gradients(mean_loss, parameters, _full_batches(rows, size, rng))
+    def fisher(index: torch.Tensor) -> dict[str, torch.Tensor]:
+        if per_sample:
+            samples = ((data.X[chunk], data.codes[chunk]) for chunk in index.split(size))
+            return squared_sample_gradients(sample_loss, parameters, samples)
+        order = index[torch.as_tensor(rng.permutation(len(index)))]
+        full_batches = order[: len(order) // size * size].split(size)
+        return squared_batch_gradients(mean_loss, parameters, full_batches)
 
-    return balanced_mask(fisher(request.forget), fisher(retained), gamma)
+    return balanced_mask(fisher(data.forget), fisher(retained), threshold)
 
 
-def expected_forget_score(request, X_val=None, codes_val=None):
-    r"""Estimate the accuracy of a retrained model on the rows to forget.
+def expected_forget_score(
+    data: NetData,
+    rng: np.random.RandomState,
+    X_val: Array | torch.Tensor | None = None,
+    codes_val: IntArray | torch.Tensor | None = None,
+) -> float:
+    r"""Estimate the accuracy of a retrained model on the forget set.
 
-    Random features fitted to the retained rows have an accuracy on the rows to forget, which tells
-    how much the others give away about them. A network may do better: rows that neither model was
-    trained on tell how much,
+    The accuracy of random features that are fitted to the retained samples shows how much these
+    reveal about the forget set. A network may do better. Samples that neither model was trained on
+    show by how much:
 
     .. math::
         \min\Bigl(1, \mathrm{acc}_{\mathrm{rf}}(D_f)\,
@@ -90,27 +113,32 @@ def expected_forget_score(request, X_val=None, codes_val=None):
 
     Parameters
     ----------
-    request : Request
-        Its module has not been changed yet.
-    X_val : tensor of shape (n_validation, ...), default=None
-    codes_val : tensor of shape (n_validation,), default=None
+    data : NetData
+        The original net, not changed yet, and its samples.
+    rng : numpy.random.RandomState
+        Draws the random features.
+    X_val : array or tensor of shape (n_validation, ...), default=None
+        Samples that the net was not trained on.
+    codes_val : array or tensor of shape (n_validation,), default=None
+        Their class indices.
 
     Returns
     -------
     float
     """
-    model = fit_random_features(request, _N_COMPONENTS)
-    codes = request.codes[request.forget].cpu().numpy()
-    score = float((model.predict(flat_rows(request, request.forget)) == codes).mean())
-    if X_val is None:
+    model = fit_random_features(data, rng, n_components=_N_COMPONENTS)
+    codes = data.codes[data.forget].cpu().numpy()
+    score = float((model.predict(flat_samples(data, data.forget)) == codes).mean())
+    if X_val is None or codes_val is None:
         return score
-    known = request.present[codes_val]  # classes without retained rows say nothing about the others
+    X_val, codes_val = to_tensor(X_val, data.net), to_tensor(codes_val, data.net)
+    known = data.present()[codes_val]  # other classes reveal nothing about the retained ones
     if not known.any():
         return score
-    X_val, codes_val = X_val[known], codes_val[known]
-    of_net = predict_logits(request.net, X_val).argmax(dim=1) == codes_val
-    predicted = model.predict(X_val.flatten(start_dim=1).cpu().numpy())
-    of_features = float((predicted == codes_val.cpu().numpy()).mean())
-    if of_features == 0:
+    X_known, codes_known = X_val[known], codes_val[known]
+    net_accuracy = (predict_logits(data.net, X_known).argmax(dim=1) == codes_known).double().mean()
+    predicted = model.predict(X_known.flatten(start_dim=1).cpu().numpy())
+    features_accuracy = float((predicted == codes_known.cpu().numpy()).mean())
+    if features_accuracy == 0:
         return score
-    return min(1.0, score * of_net.double().mean().item() / of_features)
+    return min(1.0, score * net_accuracy.item() / features_accuracy)

@@ -1,222 +1,306 @@
-r"""Alternating steps that forget and repair, as SFRon makes them.
+r"""Alternating forget and repair steps, as SFRon makes them.
 
-From weights :math:`\theta_k` an outer iteration makes
+From weights :math:`\theta_k`, an outer iteration makes
 
 1. one forget step, :math:`\theta^f = \theta_k - \beta_f\, m \odot g`, with a mask m and
-   :math:`g = -a_k \nabla \sum_i \bar w_i \ell_i` over a batch of forget rows;
-2. T repair steps, descent on batches of the remaining rows, which give :math:`\theta^r`;
-3. :math:`\theta_{k+1} = \theta_k + s\,(\theta^r - \theta_k)`.
+   :math:`g = -a_k \nabla \sum_i \bar w_i \ell_i` over a batch of the forget set;
+2. T repair steps, descent on batches of the retained set, which give :math:`\theta^r`;
+3. a slow step, :math:`\theta_{k+1} = \theta_k + s\,(\theta^r - \theta_k)`.
 
-On a quadratic remaining loss with Hessian H the displacements add up to a multiple of
-:math:`-H^{-1} g`: the repair steps act as a damped inverse of the Hessian that is never formed.
+On a quadratic remaining loss with Hessian H, the displacements add up to a multiple of
+:math:`-H^{-1} g`: the repair steps act as a damped inverse of a Hessian that is never formed.
 
-Nothing here is specific to classification: losses of rows come as functions of a batch.
+Nothing here is specific to classification. The losses of samples are passed as functions of a
+batch.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from ...neural import cosine_decay, minibatches
-from ._fine_tuning import mask_gradients, set_rate, step_inside, training_mode
+from ._fine_tuning import (
+    Mask,
+    Record,
+    mask_gradients,
+    set_rate,
+    step_inside,
+    training_mode,
+)
 
-SCHEDULES = {
+
+def _linear_decay(k: int, n: int) -> float:
+    return 1 - k / n
+
+
+def _quadratic_decay(k: int, n: int) -> float:
+    return (1 - k / n) ** 2
+
+
+def _constant(k: int, n: int) -> float:
+    return 1.0
+
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "cosine": cosine_decay,
-    "linear": lambda k, n: 1 - k / n,
-    "quadratic": lambda k, n: (1 - k / n) ** 2,
-    "constant": lambda k, n: 1.0,
+    "linear": _linear_decay,
+    "quadratic": _quadratic_decay,
+    "constant": _constant,
 }
 
 
 @dataclass(frozen=True)
-class Plan:
-    r"""How many steps of which length.
+class FastSlowConfig:
+    r"""Number and length of the steps of :func:`fast_slow`.
 
     Attributes
     ----------
-    n_iter, n_repair : int
-        Outer iterations, and repair steps in each.
-    normalize : bool
-        Whether the masked forget gradient is brought to the length :math:`\rho_k` (True), or
+    max_iter : int
+        Outer iterations K, each with one forget step.
+    n_repair : int, default=1
+        Repair steps T per outer iteration.
+    normalize : bool, default=True
+        Whether the masked forget gradient is rescaled to the length :math:`\rho_k` (True), or
         multiplied by :math:`a_k` and clipped (False).
-    forget_norm : float
-        :math:`\rho_0`.
-    forget_alpha : float
-        :math:`a_0`.
-    clip_norm : float
-        Largest length of the forget gradient if it is not normalised.
-    schedule : str
-        Name in SCHEDULES of how :math:`\rho_k` and :math:`a_k` decay.
-    slow_lr : float
-        s; 1 takes the repaired weights as they are.
-    strict_mask : bool
-        Whether the forget step leaves weights outside of the mask exactly as they are.
-    freeze_norm : bool
-        Whether forget steps leave running statistics of normalisation layers alone.
-    decay_rate : bool
-        Whether the learning rate of all steps decays along half a cosine, too.
-    repair_clip : float
-        Largest length of the repair gradient.
+    forget_norm : float, default=0.3
+        Length :math:`\rho_0` of the first normalized forget gradient.
+    forget_alpha : float, default=10
+        Factor :math:`a_0` of the first forget gradient that is not normalized.
+    clip_norm : float, default=1
+        Largest length of a forget gradient that is not normalized.
+    schedule : {"cosine", "linear", "quadratic", "constant"}, default="cosine"
+        Decay of :math:`\rho_k` and :math:`a_k`.
+    slow_learning_rate : float in (0, 1], default=1
+        Fraction s of each iteration's displacement that is kept.
+    strict_mask : bool, default=False
+        Whether a forget step leaves the weights outside the mask exactly unchanged.
+    freeze_norm : bool, default=False
+        Whether normalization layers keep their running statistics in forget steps.
+    decay_rate : bool, default=True
+        Whether the learning rate of all steps decays along half a cosine as well.
+    repair_clip : float, default=inf
+        Largest length of a repair gradient.
     """
 
-    n_iter: int
+    max_iter: int
     n_repair: int = 1
     normalize: bool = True
     forget_norm: float = 0.3
     forget_alpha: float = 10.0
     clip_norm: float = 1.0
     schedule: str = "cosine"
-    slow_lr: float = 1.0
+    slow_learning_rate: float = 1.0
     strict_mask: bool = False
     freeze_norm: bool = False
     decay_rate: bool = True
     repair_clip: float = math.inf
 
+    def forget_scale(self, k: int) -> float:
+        r"""Return :math:`\rho_k` or :math:`a_k`."""
+        factor = SCHEDULES[self.schedule](k, self.max_iter)
+        return factor * (self.forget_norm if self.normalize else self.forget_alpha)
 
-def ascent_weights(losses, lambd, floor):
-    r"""Return :math:`\bar w_i \propto \max(\ell_i, \mathrm{floor})^{-\lambda}`, summing to one.
 
-    Rows that are still fitted well count more (SFRon, eq. 5). The floor keeps a row whose loss has
-    underflowed from taking all the weight, while its gradient is zero.
+def ascent_weights(losses: torch.Tensor, lambd: float, floor: float) -> torch.Tensor:
+    r"""Return the weights of samples in the forget loss (SFRon, eq. 5).
+
+    .. math:: \bar w_i \propto \max(\ell_i, \mathrm{floor})^{-\lambda}, \quad \sum_i \bar w_i = 1
+
+    Samples with a small loss count more. The floor prevents a sample whose loss has underflowed to
+    zero from taking all the weight, because its gradient is zero as well.
 
     Parameters
     ----------
     losses : tensor of shape (n,)
-    lambd, floor : float
+        Losses of the samples.
+    lambd : float
+        The exponent :math:`\lambda`.
+    floor : float
+        Losses are clipped from below at this value.
 
     Returns
     -------
-    tensor of shape (n,), detached
+    tensor of shape (n,)
+        The weights, detached from the autograd graph.
     """
-    # The powers themselves overflow where lambd is large.
+    # The powers themselves would overflow for a large lambd.
     return torch.softmax(-lambd * losses.detach().clamp_min(floor).log(), dim=0)
 
 
-def weighted_ascent(row_losses, lambd=0.5, floor=1e-4):
-    r"""Return the objective :math:`-\sum_i \bar w_i \ell_i` as `fast_slow` takes it.
+def weighted_ascent(
+    sample_losses: Callable[[Any], torch.Tensor], lambd: float = 0.5, floor: float = 1e-4
+) -> Callable[[Any], tuple[torch.Tensor, torch.Tensor]]:
+    r"""Return the forget objective :math:`-\sum_i \bar w_i \ell_i` for :func:`fast_slow`.
 
     Parameters
     ----------
-    row_losses : callable
-        From a batch to its losses, a tensor of shape (n,).
-    lambd, floor : float
-        As for :func:`ascent_weights`.
+    sample_losses : callable
+        Maps a batch to the losses of its samples, a tensor of shape (n,).
+    lambd : float, default=0.5
+        As in :func:`ascent_weights`.
+    floor : float, default=1e-4
+        As in :func:`ascent_weights`.
 
     Returns
     -------
     callable
-        From a batch to the objective and the mean loss of its rows.
+        Maps a batch to the objective and to the mean loss of its samples.
     """
 
-    def objective(batch):
-        losses = row_losses(batch)
+    def objective(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        losses = sample_losses(batch)
         return -(ascent_weights(losses, lambd, floor) * losses).sum(), losses.detach().mean()
 
     return objective
 
 
-def endless_batches(rows, batch_size, generator) -> Iterator[torch.Tensor]:
-    """Yield batches of rows for ever, in a new order in each pass.
+def endless_batches(
+    indices: torch.Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[torch.Tensor]:
+    """Yield batches of sample indices forever, in a new order in each pass.
 
     Parameters
     ----------
-    rows : tensor of int64
+    indices : int64 tensor of shape (n,)
+        The samples to draw from.
     batch_size : int
+        Samples per batch.
     generator : torch.Generator
+        Draws the orders.
+
+    Yields
+    ------
+    int64 tensor
     """
     while True:
-        for index in minibatches(len(rows), batch_size, generator):
-            yield rows[index]
+        for batch in minibatches(len(indices), batch_size, generator):
+            yield indices[batch]
 
 
 def fast_slow(
     module: nn.Module,
-    forget_objective: Callable,
-    remain_losses: Callable,
-    forget_batches: Iterator,
-    remain_batches: Iterator,
+    forget_objective: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
+    remain_losses: Callable[[Any], torch.Tensor],
+    forget_batches: Iterator[Any],
+    remain_batches: Iterator[Any],
     optimizer: torch.optim.Optimizer,
-    plan: Plan,
+    config: FastSlowConfig,
     *,
     forget_optimizer: torch.optim.Optimizer | None = None,
-    mask: Mapping[str, torch.Tensor] | None = None,
-    forget_score: Callable | None = None,
+    mask: Mask | None = None,
+    forget_score: Callable[[], float] | None = None,
     stop_score: float | None = None,
-    report: Callable | None = None,
-) -> list[dict]:
-    """Change the weights of a module in place by forget and repair steps.
+    report: Callable[[Record], bool | None] | None = None,
+) -> list[Record]:
+    r"""Change the weights of a module in place by alternating forget and repair steps.
+
+    The outer iteration k makes a forget step, `n_repair` repair steps and a slow step,
+
+    .. math::
+        \theta^f = \theta_k - \beta_k\, m \odot g, \qquad
+        \theta_{k+1} = \theta_k + s\,(\theta^r - \theta_k),
+
+    where :math:`\theta^r` are the weights after the repair steps.
 
     Parameters
     ----------
     module : torch.nn.Module
+        The network to change.
     forget_objective : callable
-        From a batch to a scalar that a forget step lowers, and to the mean loss of its rows;
-        :func:`weighted_ascent` makes one.
+        Maps a batch to a scalar that the forget step lowers and to the mean loss of its samples;
+        see :func:`weighted_ascent`.
     remain_losses : callable
-        From a batch to the losses of its rows, whose mean a repair step lowers.
-    forget_batches, remain_batches : iterators
-        Endless.
+        Maps a batch to the losses of its samples, whose mean the repair steps lower.
+    forget_batches : iterator
+        Endless batches of the forget set.
+    remain_batches : iterator
+        Endless batches of the retained set.
     optimizer : torch.optim.Optimizer
         Makes both kinds of steps.
-    plan : Plan
+    config : FastSlowConfig
+        Number and length of the steps.
     forget_optimizer : torch.optim.Optimizer, default=None
-        Makes the forget steps, if they are not to share momentum with the repair steps.
+        Makes the forget steps, so that they don't share momentum with the repair steps. None means
+        `optimizer`.
     mask : mapping of str to tensor of bool, default=None
-        The weights that forget steps may change; None is all.
+        Weights that forget steps may change; None means all of them.
     forget_score : callable, default=None
-        Without arguments, how well the forget rows are known at present.
+        Returns the current score on the forget set, without arguments.
     stop_score : float, default=None
-        Iterations whose forget score is not above it only repair.
+        Iterations whose forget score is not above this value skip the forget step.
     report : callable, default=None
-        From each record to whether to stop.
+        Called with the record of each iteration; return True to stop.
 
     Returns
     -------
     list of dict
-        One record an iteration. "forget_loss", "forget_norm" (before normalising or clipping) and
-        "forget_scale" are nan where the forget step was left out.
+        One record per iteration. "forget_loss", "forget_norm" (before normalizing or clipping) and
+        "forget_scale" are NaN where the forget step was skipped.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from itertools import repeat
+    >>> from sklearn_ext.unlearning.steps import FastSlowConfig, fast_slow
+    >>> line = torch.nn.Linear(1, 1, bias=False)
+    >>> _ = torch.nn.init.constant_(line.weight, 0.0)
+    >>> history = fast_slow(
+    ...     line,
+    ...     lambda _: (line.weight.sum(), torch.tensor(0.0)),
+    ...     lambda _: line.weight[0] ** 2,
+    ...     repeat(None),
+    ...     repeat(None),
+    ...     torch.optim.SGD(line.parameters(), lr=0.1),
+    ...     FastSlowConfig(1, forget_norm=1.0),
+    ... )
+    >>> round(line.weight.item(), 3)  # a forget step of -0.1, of which a repair undoes a fifth
+    -0.08
     """
     parameters = dict(module.named_parameters())
     trainable = [weight for weight in parameters.values() if weight.requires_grad]
-    forget_optimizer = forget_optimizer or optimizer
+    if forget_optimizer is None:
+        forget_optimizer = optimizer
     history = []
-    for k in range(plan.n_iter):
-        slow = [weight.detach().clone() for weight in trainable] if plan.slow_lr < 1 else None
-        scale = SCHEDULES[plan.schedule](k, plan.n_iter)
-        scale *= plan.forget_norm if plan.normalize else plan.forget_alpha
-        if plan.decay_rate:
+    for k in range(config.max_iter):
+        slow = config.slow_learning_rate < 1
+        start = [weight.detach().clone() for weight in trainable] if slow else []
+        if config.decay_rate:
             for each in {optimizer, forget_optimizer}:
-                set_rate(each, cosine_decay(k, plan.n_iter))
-        record = {"iteration": k + 1, "forget_loss": math.nan, "forget_norm": math.nan,
-                  "forget_scale": math.nan, "remain_loss": math.nan}  # fmt: skip
-        if stop_score is not None:
+                set_rate(each, cosine_decay(k, config.max_iter))
+        record: Record = {
+            "iteration": k + 1,
+            "forget_loss": math.nan,
+            "forget_norm": math.nan,
+            "forget_scale": math.nan,
+            "remain_loss": math.nan,
+        }
+        if forget_score is not None and stop_score is not None:
             record["forget_score"] = forget_score()
         if stop_score is None or record["forget_score"] > stop_score:
-            training_mode(module, freeze_norm=plan.freeze_norm)
+            training_mode(module, freeze_norm=config.freeze_norm)
+            scale = config.forget_scale(k)
             objective, loss = forget_objective(next(forget_batches))
             optimizer.zero_grad()
-            (objective if plan.normalize else scale * objective).backward()
+            (objective if config.normalize else scale * objective).backward()
             mask_gradients(parameters, mask)
-            norm = _set_length(trainable, plan, scale)
-            if plan.strict_mask:
-                step_inside(forget_optimizer, parameters, mask)
-            else:
-                forget_optimizer.step()
+            norm = _set_length(trainable, config, scale)
+            step_inside(forget_optimizer, parameters, mask if config.strict_mask else None)
             record.update(forget_loss=loss.item(), forget_norm=norm, forget_scale=scale)
         training_mode(module)
-        for _ in range(plan.n_repair):
+        for _ in range(config.n_repair):
             loss = remain_losses(next(remain_batches)).mean()
             optimizer.zero_grad()
             loss.backward()
-            if plan.repair_clip < math.inf:
-                nn.utils.clip_grad_norm_(trainable, plan.repair_clip)
+            if config.repair_clip < math.inf:
+                nn.utils.clip_grad_norm_(trainable, config.repair_clip)
             optimizer.step()
             record["remain_loss"] = loss.item()
-        if slow is not None:
-            _interpolate(trainable, slow, plan.slow_lr)
+        if slow:
+            _interpolate(trainable, start, config.slow_learning_rate)
         history.append(record)
         if report is not None and report(record):
             break
@@ -224,15 +308,16 @@ def fast_slow(
     return history
 
 
-def _set_length(weights, plan, scale):
-    """Normalise or clip the gradients in place, and return their norm before."""
-    norm = nn.utils.clip_grad_norm_(weights, math.inf if plan.normalize else plan.clip_norm).item()
-    if plan.normalize and norm > 0:
+def _set_length(weights: list[nn.Parameter], config: FastSlowConfig, scale: float) -> float:
+    """Normalize or clip the gradients in place, and return their norm before that."""
+    limit = math.inf if config.normalize else config.clip_norm
+    norm = nn.utils.clip_grad_norm_(weights, limit).item()
+    if config.normalize and norm > 0:
         torch._foreach_mul_([w.grad for w in weights if w.grad is not None], scale / norm)
     return norm
 
 
 @torch.no_grad()
-def _interpolate(weights, slow, slow_lr):
-    for weight, start in zip(weights, slow, strict=True):
-        weight.copy_(start + slow_lr * (weight - start))
+def _interpolate(weights: list[nn.Parameter], start: list[torch.Tensor], rate: float) -> None:
+    for weight, before in zip(weights, start, strict=True):
+        weight.copy_(before + rate * (weight - before))

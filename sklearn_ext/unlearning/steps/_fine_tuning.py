@@ -1,161 +1,320 @@
-"""The training loop that all unlearners share, as plain functions."""
+"""The training loop that the fine-tuning unlearners share, and the pieces it is made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
-from ...neural import cosine_decay, minibatches, n_minibatches
+from ...neural import (
+    cosine_decay,
+    draw_seed,
+    minibatches,
+    n_minibatches,
+    seeded,
+    torch_generator,
+)
+
+Mask: TypeAlias = Mapping[str, torch.Tensor]  # boolean tensors by parameter name
+Record: TypeAlias = dict[str, float]  # what happened in an epoch or iteration
 
 SGD_MOMENTUM = 0.9
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
 }
+_AUTO_EPOCHS = 5
+_AUTO_SAMPLE_VISITS = 50_000
+
+
+class Monitor(Protocol):
+    """Follows a run epoch by epoch, or iteration by iteration."""
+
+    def begin(self, n_steps: int) -> None:
+        """Prepare for `n_steps` epochs or iterations, before the first one."""
+
+    def step(self, record: Record) -> bool:
+        """Receive the record of an epoch or iteration, and return whether to stop."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train.
+class FineTuneConfig:
+    """Settings of a fine-tuning run.
 
     Attributes
     ----------
-    lr : float
-    n_epochs : int
+    learning_rate : float
+        Initial learning rate.
+    max_epochs : int or "auto"
+        Passes over the samples. "auto" means five, or fewer if five passes would visit more than
+        50,000 samples.
     batch_size : int
-    optimizer : str or torch.optim.Optimizer class
-        One of OPTIMIZERS; "sgd" has a momentum of 0.9.
+        Samples per step.
+    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class
+        "sgd" uses a momentum of 0.9.
     weight_decay : float
+        Weight decay of the optimizer.
     cosine : bool
-        Whether the rate decays to 0 over all steps.
+        Whether the learning rate decays to 0 along half a cosine over all steps.
     """
 
-    lr: float
-    n_epochs: int
-    batch_size: int
-    optimizer: str | type = "adamw"
+    learning_rate: float
+    max_epochs: int | str = "auto"
+    batch_size: int = 32
+    optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw"
     weight_decay: float = 0.0
     cosine: bool = True
 
-
-def make_optimizer(module, optimizer, lr, weight_decay):
-    """Return an optimizer for the weights of a module that are trainable."""
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    if not isinstance(optimizer, str):
-        return optimizer(weights, lr=lr, weight_decay=weight_decay)
-    if optimizer == "sgd":
-        options = {"momentum": SGD_MOMENTUM}
-    else:  # on small networks one kernel for all weights saves a third of a step
-        options = {"fused": all(weight.device.type in ("cpu", "cuda") for weight in weights)}
-    return OPTIMIZERS[optimizer](weights, lr=lr, weight_decay=weight_decay, **options)
+    def n_epochs(self, n_samples: int) -> int:
+        """Return the number of passes over `n_samples` samples."""
+        if isinstance(self.max_epochs, str):
+            return min(_AUTO_EPOCHS, max(1, _AUTO_SAMPLE_VISITS // n_samples))
+        return self.max_epochs
 
 
-def set_rate(optimizer, factor):
-    """Set the learning rates to a multiple of those that the optimizer was made with."""
-    for group in optimizer.param_groups:
-        group["lr"] = factor * group.setdefault("first_lr", group["lr"])
+class FineTuning:
+    """A fine-tuning run that changes a module in place, one batch at a time.
 
+    The caller owns the loop, so that it can prepare inputs and targets before each step::
 
-def has_running_statistics(module):
-    """Whether normalisation layers of a module remember what they have seen."""
-    return any(getattr(layer, "running_mean", None) is not None for layer in module.modules())
-
-
-def training_mode(module, *, freeze_norm=False):
-    """Switch to training mode, but leave running statistics alone if `freeze_norm` is set."""
-    module.train()
-    if freeze_norm:
-        for layer in module.modules():
-            if getattr(layer, "running_mean", None) is not None:
-                layer.eval()
-
-
-def mask_gradients(parameters, mask):
-    """Set the gradients outside of a mask to zero, in place; a mask of None selects all."""
-    for name, selected in (mask or {}).items():
-        if parameters[name].grad is not None:
-            parameters[name].grad *= selected
-
-
-@torch.no_grad()
-def step_inside(optimizer, parameters, mask):
-    """Make a step that changes nothing outside of a mask; a mask of None selects all.
-
-    Masked gradients are not enough for that: momentum and weight decay move weights, too.
-    """
-    before = {name: parameters[name].clone() for name in mask or {}}
-    optimizer.step()
-    for name, value in before.items():
-        parameters[name].copy_(torch.where(mask[name], parameters[name], value))
-
-
-def finetune(
-    module: nn.Module,
-    n_rows: int,
-    batch: Callable,
-    loss: Callable,
-    recipe: Recipe,
-    generator: torch.Generator,
-    *,
-    mask: Mapping[str, torch.Tensor] | None = None,
-    freeze_norm: bool = False,
-    before_epoch: Callable | None = None,
-    after_epoch: Callable | None = None,
-) -> list[dict]:
-    """Train a module in place on shuffled batches, and return what happened in each epoch.
+        for epoch in range(run.n_epochs):
+            for index in run.batches():
+                run.step(X[index], targets[index])
+            if run.end_epoch():
+                break
 
     Parameters
     ----------
     module : torch.nn.Module
-    n_rows : int
-        Rows in an epoch.
-    batch : callable
-        From the indices of a batch, a tensor of numbers below `n_rows`, to inputs and targets.
-        It is called right before the step, so it may ask the module as it is by then.
+        The network to train.
+    n_samples : int
+        Samples per epoch.
     loss : callable
-        From outputs and targets to a scalar.
-    recipe : Recipe
+        Maps the module's outputs and the targets of a batch to a scalar.
+    config : FineTuneConfig
+        Settings of the run.
     generator : torch.Generator
-        Source of the order of the rows.
+        Draws the order of the samples.
     mask : mapping of str to tensor of bool, default=None
-        The weights that may change; None is all.
+        Weights that may change; None means all of them.
     freeze_norm : bool, default=False
-        Whether running statistics of normalisation layers stay as they are.
-    before_epoch : callable, default=None
-        Called without arguments.
-    after_epoch : callable, default=None
-        From the record of an epoch, a dict with "epoch" and "loss", to which it may add, to whether
-        to stop.
+        Whether normalization layers keep their running statistics.
+    monitor : Monitor, default=None
+        Follows the epochs.
+
+    Attributes
+    ----------
+    n_epochs : int
+        Epochs to run.
+    history : list of dict
+        One record per epoch: "epoch", "loss" (mean over the samples), "n_steps" (counted from the
+        start), and whatever the caller adds.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        n_samples: int,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        config: FineTuneConfig,
+        generator: torch.Generator,
+        *,
+        mask: Mask | None = None,
+        freeze_norm: bool = False,
+        monitor: Monitor | None = None,
+    ) -> None:
+        self.n_epochs = config.n_epochs(n_samples)
+        self.history: list[Record] = []
+        self._module = module
+        self._n_samples = n_samples
+        self._loss = loss
+        self._config = config
+        self._generator = generator
+        self._mask = mask
+        self._freeze_norm = freeze_norm
+        self._monitor = monitor
+        self._parameters = dict(module.named_parameters())
+        self._optimizer = make_optimizer(
+            module, config.optimizer, config.learning_rate, config.weight_decay
+        )
+        self._total_steps = self.n_epochs * n_minibatches(n_samples, config.batch_size)
+        self._n_steps = 0
+        self._epoch_loss = 0.0
+        if monitor is not None:
+            monitor.begin(self.n_epochs)
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Return an iterator over the shuffled batches of one epoch, as sample indices."""
+        return minibatches(self._n_samples, self._config.batch_size, self._generator)
+
+    def step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Make one optimizer step on a batch."""
+        training_mode(self._module, freeze_norm=self._freeze_norm)
+        loss = self._loss(self._module(inputs), targets)
+        self._optimizer.zero_grad()
+        loss.backward()
+        if self._config.cosine:
+            set_rate(self._optimizer, cosine_decay(self._n_steps, self._total_steps))
+        mask_gradients(self._parameters, self._mask)
+        step_inside(self._optimizer, self._parameters, self._mask)
+        self._epoch_loss += loss.item() * len(inputs)
+        self._n_steps += 1
+
+    def end_epoch(self, **values: float) -> bool:
+        """Record an epoch together with further values, and return whether to stop."""
+        record: Record = {
+            "epoch": len(self.history) + 1,
+            "loss": self._epoch_loss / self._n_samples,
+            "n_steps": self._n_steps,
+            **values,
+        }
+        self.history.append(record)
+        self._epoch_loss = 0.0
+        return self._monitor is not None and self._monitor.step(record)
+
+
+def fine_tune(
+    module: nn.Module,
+    n_samples: int,
+    batch: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    config: FineTuneConfig,
+    generator: torch.Generator,
+    **options: Any,
+) -> list[Record]:
+    """Fine-tune a module in place on inputs and targets that do not change.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network to train.
+    n_samples : int
+        Samples per epoch.
+    batch : callable
+        Maps the indices of a batch to its inputs and targets.
+    loss : callable
+        Maps the module's outputs and the targets of a batch to a scalar.
+    config : FineTuneConfig
+        Settings of the run.
+    generator : torch.Generator
+        Draws the order of the samples.
+    **options
+        Further arguments of :class:`FineTuning`: `mask`, `freeze_norm` and `monitor`.
 
     Returns
     -------
     list of dict
-        One record an epoch; "loss" is the mean over the rows, "n_steps" counts from the start.
+        One record per epoch, as in :class:`FineTuning`.
     """
-    optimizer = make_optimizer(module, recipe.optimizer, recipe.lr, recipe.weight_decay)
-    parameters = dict(module.named_parameters())
-    n_steps = recipe.n_epochs * n_minibatches(n_rows, recipe.batch_size)
-    step, history = 0, []
-    for epoch in range(recipe.n_epochs):
-        if before_epoch is not None:
-            before_epoch()
-        total = 0.0
-        for index in minibatches(n_rows, recipe.batch_size, generator):
-            inputs, targets = batch(index)
-            training_mode(module, freeze_norm=freeze_norm)
-            value = loss(module(inputs), targets)
-            optimizer.zero_grad()
-            value.backward()
-            if recipe.cosine:
-                set_rate(optimizer, cosine_decay(step, n_steps))
-            mask_gradients(parameters, mask)
-            step_inside(optimizer, parameters, mask)
-            total += value.item() * len(index)
-            step += 1
-        history.append({"epoch": epoch + 1, "loss": total / n_rows, "n_steps": step})
-        if after_epoch is not None and after_epoch(history[-1]):
+    run = FineTuning(module, n_samples, loss, config, generator, **options)
+    for _ in range(run.n_epochs):
+        for index in run.batches():
+            run.step(*batch(index))
+        if run.end_epoch():
             break
     module.eval()
-    return history
+    return run.history
+
+
+@contextmanager
+def private_randomness(
+    rng: np.random.RandomState, device: torch.device | str | None
+) -> Iterator[torch.Generator]:
+    """Yield a generator for batch orders while torch's global generators are seeded from `rng`."""
+    generator = torch_generator(draw_seed(rng))
+    with seeded(draw_seed(rng), device):
+        yield generator
+
+
+def cross_entropies(log_p: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each sample with hard or soft targets.
+
+    Parameters
+    ----------
+    log_p : tensor of shape (n, n_classes)
+        Log-probabilities.
+    targets : int64 tensor of shape (n,), or float tensor of shape (n, n_classes)
+        Class indices or probabilities.
+
+    Returns
+    -------
+    tensor of shape (n,)
+    """
+    if targets.ndim == 1:
+        return -log_p.gather(1, targets[:, None])[:, 0]
+    return -(targets * log_p).sum(dim=1)
+
+
+def make_optimizer(
+    module: nn.Module,
+    optimizer: str | Callable[..., torch.optim.Optimizer],
+    learning_rate: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """Return an optimizer of the module's trainable weights."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    if not isinstance(optimizer, str):
+        return optimizer(weights, lr=learning_rate, weight_decay=weight_decay)
+    options: dict[str, Any]
+    if optimizer == "sgd":
+        options = {"momentum": SGD_MOMENTUM}
+    else:  # on small networks, one kernel for all weights saves a third of a step
+        options = {"fused": all(weight.device.type in ("cpu", "cuda") for weight in weights)}
+    make: Callable[..., torch.optim.Optimizer] = OPTIMIZERS[optimizer]
+    return make(weights, lr=learning_rate, weight_decay=weight_decay, **options)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set the learning rates to `factor` times the rates that the optimizer was created with."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group.setdefault("first_lr", group["lr"])
+
+
+def _has_running_statistics(layer: nn.Module) -> bool:
+    return getattr(layer, "running_mean", None) is not None
+
+
+def has_running_statistics(module: nn.Module) -> bool:
+    """Return whether any layer of a module keeps running statistics of its inputs."""
+    return any(_has_running_statistics(layer) for layer in module.modules())
+
+
+def training_mode(module: nn.Module, *, freeze_norm: bool = False) -> None:
+    """Switch to training mode; with `freeze_norm`, running statistics no longer change."""
+    module.train()
+    if freeze_norm:
+        for layer in module.modules():
+            if _has_running_statistics(layer):
+                layer.eval()
+
+
+def mask_gradients(parameters: Mapping[str, nn.Parameter], mask: Mask | None) -> None:
+    """Zero the gradients outside a mask in place; a mask of None selects all weights."""
+    if mask is None:
+        return
+    for name, selected in mask.items():
+        gradient = parameters[name].grad
+        if gradient is not None:
+            gradient *= selected
+
+
+@torch.no_grad()
+def step_inside(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    mask: Mask | None,
+) -> None:
+    """Make an optimizer step that changes no weight outside a mask; None selects all weights.
+
+    Masked gradients alone would not ensure this, because momentum and weight decay move weights
+    as well.
+    """
+    selected = {} if mask is None else mask
+    before = {name: parameters[name].clone() for name in selected}
+    optimizer.step()
+    for name, value in before.items():
+        parameters[name].copy_(torch.where(selected[name], parameters[name], value))

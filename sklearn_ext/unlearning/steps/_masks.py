@@ -1,19 +1,26 @@
-r"""Masks over the weights that matter for the rows to forget, and the gradients behind them.
+r"""Masks over the weights that matter for the forget set, and the gradients behind them.
 
-Gradients and masks are dictionaries from parameter names to tensors of the parameter's shape. The
-loss of a batch comes as a function, so that everything here suits any model.
+Gradients and masks are dictionaries that map parameter names to tensors of the parameter's shape.
+The loss of a batch is passed as a function, so that everything here suits any model.
 """
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 
+Tensors: TypeAlias = dict[str, torch.Tensor]
 
-def gradients(loss, parameters):
-    """Return the gradients of a scalar loss; zeros for parameters that it does not reach.
+
+def gradients(loss: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> Tensors:
+    """Return the gradients of a scalar loss, zero for parameters that it does not depend on.
 
     Parameters
     ----------
     loss : tensor, scalar
-    parameters : dict of str to tensor
+        The loss, part of the autograd graph.
+    parameters : mapping of str to tensor
+        The parameters by name.
 
     Returns
     -------
@@ -26,45 +33,57 @@ def gradients(loss, parameters):
     }
 
 
-def summed_gradients(mean_loss, parameters, batches):
-    r"""Return :math:`\sum_b \nabla_\theta L_b`, the gradients of the batch losses summed.
+def summed_gradients(
+    mean_loss: Callable[[Any], torch.Tensor],
+    parameters: Mapping[str, torch.Tensor],
+    batches: Iterable[Any],
+) -> Tensors:
+    r"""Return :math:`\sum_b \nabla_\theta L_b`, the sum of the gradients of the batch losses.
 
     Parameters
     ----------
     mean_loss : callable
-        From a batch to its scalar loss.
-    parameters : dict of str to tensor
+        Maps a batch to its scalar loss.
+    parameters : mapping of str to tensor
+        The parameters by name.
     batches : iterable
+        The batches.
 
     Returns
     -------
     dict of str to tensor
     """
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    total = _zeros_like(parameters)
     for batch in batches:
         for name, gradient in gradients(mean_loss(batch), parameters).items():
             total[name] += gradient
     return total
 
 
-def squared_batch_gradients(mean_loss, parameters, batches):
+def squared_batch_gradients(
+    mean_loss: Callable[[Any], torch.Tensor],
+    parameters: Mapping[str, torch.Tensor],
+    batches: Iterable[Any],
+) -> Tensors:
     r"""Return the mean over batches of :math:`(\partial L_b / \partial \theta_p)^2` (SFRon, eq. 6).
 
-    Its expectation holds the variance within batches divided by their size, so that two results
-    are comparable for one batch size only.
+    Its expectation contains the variance within a batch divided by the batch size. Two results are
+    therefore comparable only if their batches have the same size.
 
     Parameters
     ----------
     mean_loss : callable
-        From a batch to its scalar loss.
-    parameters : dict of str to tensor
+        Maps a batch to its scalar loss.
+    parameters : mapping of str to tensor
+        The parameters by name.
     batches : iterable
+        At least one batch.
 
     Returns
     -------
     dict of str to tensor
     """
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    total = _zeros_like(parameters)
     n_batches = 0
     for batch in batches:
         for name, gradient in gradients(mean_loss(batch), parameters).items():
@@ -73,82 +92,113 @@ def squared_batch_gradients(mean_loss, parameters, batches):
     return {name: value / n_batches for name, value in total.items()}
 
 
-def squared_row_gradients(row_loss, parameters, batches):
-    r"""Return the mean over rows of :math:`(\partial \ell_i / \partial \theta_p)^2`.
+def squared_sample_gradients(
+    sample_loss: Callable[..., torch.Tensor],
+    parameters: Mapping[str, torch.Tensor],
+    batches: Iterable[tuple[torch.Tensor, ...]],
+) -> Tensors:
+    r"""Return the mean over samples of :math:`(\partial \ell_i / \partial \theta_p)^2`.
 
     This is the diagonal of the empirical Fisher matrix.
 
     Parameters
     ----------
-    row_loss : callable
-        From a dict of parameters and one row of a batch, without the batch axis, to the row's
-        scalar loss.
-    parameters : dict of str to tensor
+    sample_loss : callable
+        Maps a dictionary of parameters and one sample of a batch, without the batch axis, to the
+        sample's scalar loss.
+    parameters : mapping of str to tensor
+        The parameters by name.
     batches : iterable of tuples of tensors
-        Their first axis is that of the rows.
+        The samples lie along the first axis of each tensor.
 
     Returns
     -------
     dict of str to tensor
     """
-    of_row = torch.func.grad(row_loss)
     detached = {name: parameter.detach() for name, parameter in parameters.items()}
-    total = {name: torch.zeros_like(parameter) for name, parameter in detached.items()}
-    n_rows = 0
+    gradient_of_sample = torch.func.grad(sample_loss)
+
+    def sample_gradient(*sample: torch.Tensor) -> Tensors:
+        return gradient_of_sample(detached, *sample)
+
+    total = _zeros_like(detached)
+    n_samples = 0
     for batch in batches:
-        per_row = torch.func.vmap(lambda *row: of_row(detached, *row))(*batch)
-        for name, gradient in per_row.items():
+        per_sample = torch.func.vmap(sample_gradient)(*batch)
+        for name, gradient in per_sample.items():
             total[name] += (gradient**2).sum(dim=0)
-        n_rows += len(batch[0])
-    return {name: value / n_rows for name, value in total.items()}
+        n_samples += len(batch[0])
+    return {name: value / n_samples for name, value in total.items()}
 
 
-def balanced_mask(forget_fisher, retain_fisher, gamma):
-    r"""Return SFRon's forget-remain balanced mask (eq. 6).
+def balanced_mask(
+    forget_fisher: Mapping[str, torch.Tensor],
+    retain_fisher: Mapping[str, torch.Tensor],
+    threshold: float,
+) -> Tensors:
+    r"""Return the forget-remain balanced mask of SFRon (eq. 6).
 
     .. math::
         m_p = 1\Bigl[\frac{F_{f,p} + 10^{-15}}{F_{r,p} + 10^{-15}} \ge \gamma\Bigr]
 
-    selects the weights that matter more for the forget rows than for the others.
+    selects the weights that matter more for the forget set than for the retained set.
 
     Parameters
     ----------
-    forget_fisher, retain_fisher : dict of str to tensor
-    gamma : float
+    forget_fisher : mapping of str to tensor
+        Mean squared gradients :math:`F_f` on the forget set, by parameter name.
+    retain_fisher : mapping of str to tensor
+        Mean squared gradients :math:`F_r` on the retained set, by parameter name.
+    threshold : float
+        The smallest ratio :math:`\gamma` of a selected weight.
 
     Returns
     -------
     dict of str to tensor of bool
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.unlearning.steps import balanced_mask
+    >>> forget, retain = torch.tensor([4.0, 1.0]), torch.tensor([1.0, 2.0])
+    >>> balanced_mask({"weight": forget}, {"weight": retain}, 1.0)
+    {'weight': tensor([ True, False])}
     """
     return {
-        name: (value + 1e-15) / (retain_fisher[name] + 1e-15) >= gamma
+        name: (value + 1e-15) / (retain_fisher[name] + 1e-15) >= threshold
         for name, value in forget_fisher.items()
     }
 
 
-def top_fraction_mask(saliency, fraction):
+def top_fraction_mask(saliency: Mapping[str, torch.Tensor], fraction: float) -> Tensors:
     """Return the mask of the given fraction of all weights with the largest absolute saliency.
 
-    Weights that tie with the smallest selected one are selected, too.
+    Weights that tie with the smallest selected one are selected as well.
 
     Parameters
     ----------
-    saliency : dict of str to tensor
+    saliency : mapping of str to tensor
+        Saliency of the weights, by parameter name.
     fraction : float in [0, 1]
+        Fraction of the weights to select.
 
     Returns
     -------
     dict of str to tensor of bool
     """
     size = torch.cat([value.abs().flatten() for value in saliency.values()])
-    n_kept = round(fraction * len(size))
-    if n_kept == 0:
+    n_selected = round(fraction * len(size))
+    if n_selected == 0:
         return {name: torch.zeros_like(value, dtype=torch.bool) for name, value in saliency.items()}
-    threshold = torch.kthvalue(size, len(size) - n_kept + 1).values
+    threshold = torch.kthvalue(size, len(size) - n_selected + 1).values
     return {name: value.abs() >= threshold for name, value in saliency.items()}
 
 
-def density(mask):
-    """Return the share of weights that a mask selects."""
+def density(mask: Mapping[str, torch.Tensor]) -> float:
+    """Return the fraction of the weights that a mask selects."""
     selected = sum(int(value.sum()) for value in mask.values())
     return selected / sum(value.numel() for value in mask.values())
+
+
+def _zeros_like(parameters: Mapping[str, torch.Tensor]) -> Tensors:
+    return {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}

@@ -7,7 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_ext import MUSOUnlearner, RandomFeatureClassifier
 from sklearn_ext.neural import NetClassifier, head_of
-from sklearn_ext.unlearning.networks import _label_rules
+from sklearn_ext.unlearning.networks import _muso_labels
 from sklearn_ext.unlearning.networks._muso_labels import projected_head, projected_scores
 
 
@@ -51,7 +51,7 @@ def test_the_label_model_does_not_depend_on_the_rows_to_forget(net, digits, forg
 
 
 def test_the_label_model_sees_at_most_so_many_rows(net, digits, forget, monkeypatch):
-    monkeypatch.setattr(_label_rules, "_MAX_ROWS", 100)
+    monkeypatch.setattr(_muso_labels, "_MAX_SAMPLES", 100)
     unlearner = MUSOUnlearner(net, random_state=0).fit(*digits, forget=forget)
     assert unlearner.label_model_.n_retained_ == 100
 
@@ -59,7 +59,7 @@ def test_the_label_model_sees_at_most_so_many_rows(net, digits, forget, monkeypa
 @pytest.mark.parametrize("rule", ["head", "projection"])
 def test_labels_from_the_net(net, digits, forget, rule):
     X, y = digits
-    unlearner = MUSOUnlearner(net, label_model=rule, lr=5e-3, random_state=0)
+    unlearner = MUSOUnlearner(net, label_model=rule, learning_rate=5e-3, random_state=0)
     unlearner.fit(X, y, forget=forget)
     assert unlearner.label_model_ is None
     assert "digit 3" not in unlearner.forget_labels_  # no retained row has it
@@ -69,7 +69,9 @@ def test_labels_from_the_net(net, digits, forget, rule):
 
 def test_the_head_rule_gives_the_labels_of_its_ridge(net, digits, forget):
     X, y = digits
-    unlearner = MUSOUnlearner(net, label_model="head", subset_ratio=1.0, lr=1e-12, max_epochs=1)
+    unlearner = MUSOUnlearner(
+        net, label_model="head", subset_ratio=1.0, learning_rate=1e-12, max_epochs=1
+    )
     labels = unlearner.fit(X, y, forget=forget).forget_labels_
     layer = head_of(net.module_)
     with torch.no_grad():
@@ -88,7 +90,9 @@ def test_the_head_rule_gives_the_labels_of_its_ridge(net, digits, forget):
 def test_the_published_rule_begins_with_the_true_labels(net, digits):
     """With more retained rows than features; the reason why it is not the default."""
     X, y = digits
-    unlearner = MUSOUnlearner(net, label_model="projection", eps=0.0, lr=1e-12, max_epochs=1)
+    unlearner = MUSOUnlearner(
+        net, label_model="projection", eps=0.0, learning_rate=1e-12, max_epochs=1
+    )
     rows = np.flatnonzero(net.predict(X) == y)[:20]
     with pytest.warns(UserWarning, match="nothing was forgotten") as record:
         unlearner.fit(X, y, forget=rows)
@@ -110,8 +114,8 @@ def test_the_published_rule_has_a_rising_ridge_and_sees_features_drift(
         drifts.append((Z_u - Z_u_original).abs().max().item())
         return projected_scores(Z_u, Z_u_original, R, W_p)
 
-    monkeypatch.setattr(_label_rules, "projected_head", head)
-    monkeypatch.setattr(_label_rules, "projected_scores", scores)
+    monkeypatch.setattr(_muso_labels, "projected_head", head)
+    monkeypatch.setattr(_muso_labels, "projected_scores", scores)
     unlearner = MUSOUnlearner(net, label_model="projection", max_epochs=3, random_state=0)
     unlearner.fit(X, y, forget=forget)
     assert ridges == pytest.approx([1e-6, (1e-6 + 1e-2) / 2, 1e-2])
@@ -122,7 +126,7 @@ def test_labels_given_in_the_order_of_the_request(net, digits):
     X, y = digits
     rows = [9, 4, 200]
     labels = np.array(["digit 1", "digit 2", "digit 7"])
-    unlearner = MUSOUnlearner(net, label_model=labels, lr=1e-2, random_state=0)
+    unlearner = MUSOUnlearner(net, label_model=labels, learning_rate=1e-2, random_state=0)
     unlearner.fit(X, y, forget=rows)
     assert unlearner.forget_idx_.tolist() == rows
     assert unlearner.forget_labels_.tolist() == labels.tolist()
@@ -184,8 +188,11 @@ def test_soft_targets_given(net, digits, forget):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["digit 1"], r"one label for each of the 2 rows to forget, or scores of shape \(2, 10\)"),
-        (["digit 1", "letter a"], "labels that the net does not know: {'letter a'}"),
+        (
+            ["digit 1"],
+            r"one label for each of the 2 samples to forget, or scores of shape \(2, 10\)",
+        ),
+        (["digit 1", "letter a"], "the labels {'letter a'}, which are not classes of the net"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(net, digits, labels, message):
@@ -199,5 +206,5 @@ def test_an_initial_head_must_fit_the_layer(net, digits):
         unlearner.fit(*digits, forget=[0, 1])
     forget = digits[1] == "digit 3"
     unlearner.set_params(initial_head=np.zeros((33, 10)), head="3").fit(*digits, forget=forget)
-    with pytest.raises(ValueError, match="head='nowhere' is no"):
+    with pytest.raises(ValueError, match="head='nowhere' is not a"):
         unlearner.set_params(head="nowhere").fit(*digits, forget=[0, 1])

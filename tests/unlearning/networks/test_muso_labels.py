@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -11,8 +10,7 @@ from sklearn_ext.unlearning.networks._muso_labels import (
     stacked_head,
     with_ones,
 )
-from sklearn_ext.unlearning.networks._wrong_labels import draw_wrong_labels
-from sklearn_ext.unlearning.steps._fine_tuning import Recipe, finetune
+from sklearn_ext.unlearning.steps import FineTuneConfig, fine_tune
 
 
 @pytest.fixture
@@ -90,15 +88,14 @@ def test_a_linear_network_trained_on_with_optimal_labels_ends_in_the_retrained_w
     def trained(start, rows, targets, n_epochs=150):
         module = torch.nn.Linear(200, 2, bias=False).double()
         module.weight.data.copy_(start.T)
-        finetune(
+        fine_tune(
             module,
             len(rows),
             lambda index: (rows[index], targets[index]),
             lambda outputs, labels: ((outputs - labels) ** 2).sum() / 2,
-            Recipe(lr=4e-3, n_epochs=n_epochs, batch_size=len(rows),
-                   optimizer=torch.optim.SGD, cosine=False),
+            FineTuneConfig(4e-3, n_epochs, len(rows), optimizer=torch.optim.SGD, cosine=False),
             torch.Generator().manual_seed(0),
-        )  # fmt: skip
+        )
         return module.weight.detach().T
 
     original = trained(W_0, X, Y)
@@ -110,11 +107,3 @@ def test_a_linear_network_trained_on_with_optimal_labels_ends_in_the_retrained_w
     unlearned = trained(original, X, torch.cat([Y[:n_retained], labels]))
     torch.testing.assert_close(unlearned, retrained, rtol=0, atol=1e-6)
     assert (original - retrained).abs().max() > 0.05
-
-
-def test_wrong_labels_are_wrong_and_follow_the_retained_classes():
-    rng = np.random.RandomState(0)
-    retained = np.repeat([0, 1, 2], [100, 300, 600])
-    wrong = draw_wrong_labels(np.zeros(3000, dtype=int), retained, rng)
-    assert set(wrong) == {1, 2}
-    assert (wrong == 2).mean() == pytest.approx(2 / 3, abs=0.03)

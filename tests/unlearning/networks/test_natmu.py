@@ -7,9 +7,10 @@ from sklearn.datasets import load_digits
 
 from sklearn_ext import NatMUUnlearner
 from sklearn_ext.neural import NetClassifier, head_of
-from sklearn_ext.unlearning.networks._base import _make_request
-from sklearn_ext.unlearning.networks._hybrid_rows import HybridRows
-from sklearn_ext.unlearning.networks._natmu_blending import gradual_masks
+from sklearn_ext.unlearning import ForgetRequest
+from sklearn_ext.unlearning.networks import gradual_masks
+from sklearn_ext.unlearning.networks._base import NetData
+from sklearn_ext.unlearning.networks._natmu_blending import blended_samples
 
 
 @pytest.fixture(scope="module")
@@ -28,44 +29,42 @@ def forget(images):
     return images[1] == 3
 
 
-def request_of(net, images, forget):
+def ten_blends(net, images, forget, delta):
+    """Blends of the first ten samples to forget with the first ten retained samples."""
     X, y = images
-    return _make_request(net, X, y, np.flatnonzero(forget), np.random.RandomState(0), None)
-
-
-def hybrids(net, images, forget, delta=0.0, **options):
-    """Ten hybrids of the first forget rows, with the first retained rows."""
-    request = request_of(net, images, forget)
-    index = np.column_stack([np.arange(10), np.arange(10), np.arange(10) % 4])
+    data = NetData(net, X, y, ForgetRequest.from_user(forget, len(X)))
+    index = torch.stack([torch.arange(10), torch.arange(10), torch.arange(10) % 4], dim=1)
     masks = torch.as_tensor(gradual_masks(8, 8, 4, delta), dtype=torch.float32)
-    return request, HybridRows(request, index, masks, None, **options)
+    return data, blended_samples(data, index, masks, None)
 
 
 @pytest.mark.parametrize(("delta", "source"), [(-1.0, "retain"), (1.0, "forget")])
-def test_the_limits_of_the_shift_are_pure_rows(net, images, forget, delta, source):
-    request, rows = hybrids(net, images, forget, delta)
-    numbers = torch.arange(len(request.retain), len(rows))
-    X, targets = rows.batch(numbers)
-    assert torch.equal(X, request.X[getattr(request, source)[:10]])
-    assert torch.equal(targets, request.codes[request.retain[:10]])
+def test_extreme_shifts_give_unmixed_samples(net, images, forget, delta, source):
+    data, blends = ten_blends(net, images, forget, delta)
+    assert torch.equal(blends, data.X[getattr(data, source)[:10]])
 
 
-def test_blending_at_once_and_by_batch_gives_the_same_bits(net, images, forget):
-    _, eager = hybrids(net, images, forget, stored=True)
-    _, lazy = hybrids(net, images, forget, stored=False)
-    assert eager.hybrids is not None
-    assert lazy.hybrids is None
-    for index in torch.randperm(len(eager), generator=torch.Generator().manual_seed(0)).split(64):
-        for first, second in zip(eager.batch(index), lazy.batch(index), strict=True):
-            assert torch.equal(first, second)
+def test_blending_by_batch_gives_the_same_bits(net, images, forget, monkeypatch):
+    X, y = images
+    unlearner = NatMUUnlearner(net, max_epochs=2, random_state=0)
+    at_once = unlearner.fit(X, y, forget=forget).predict_proba(X)
+    monkeypatch.setattr("sklearn_ext.unlearning.networks._natmu._MAX_STORED_BYTES", 0)
+    np.testing.assert_array_equal(unlearner.fit(X, y, forget=forget).predict_proba(X), at_once)
 
 
-def test_retained_rows_alone_are_augmented(net, images, forget):
-    request, rows = hybrids(net, images, forget, augment=lambda X: X + 100)
-    n_retained = len(request.retain)
-    X, _ = rows.batch(torch.tensor([0, n_retained]))
-    assert X[0].min() >= 100
-    assert X[1].max() <= 1
+def test_only_retained_samples_are_augmented(net, images, forget):
+    """Each batch is trained on at once, so an augmentation gets the retained samples alone."""
+    X, y = images
+    seen = []
+
+    def record(samples):
+        seen.append(samples.clone())
+        return samples
+
+    NatMUUnlearner(net, augment=record, max_epochs=1, random_state=0).fit(X, y, forget=forget)
+    augmented = torch.cat(seen).flatten(start_dim=1)
+    retained = torch.as_tensor(X[~forget]).flatten(start_dim=1)
+    assert torch.equal(augmented.sum(dim=1).sort().values, retained.sum(dim=1).sort().values)
 
 
 def test_labels_are_those_of_the_injected_rows(net, images, forget):
@@ -100,7 +99,7 @@ def test_tables_get_one_share_for_all_columns(images):
     unlearner = NatMUUnlearner(net, delta=0.03, random_state=0)
     unlearner.fit(X.reshape(len(X), -1), y, forget=[0, 1])
     np.testing.assert_allclose(unlearner.masks_, np.full((4, 1), 0.5))
-    with pytest.raises(ValueError, match="mask='gradual' needs images"):
+    with pytest.raises(ValueError, match="mask='gradual' requires images"):
         unlearner.set_params(mask="gradual").fit(X.reshape(len(X), -1), y, forget=[0, 1])
 
 
@@ -134,7 +133,9 @@ def test_too_many_hybrids_are_reduced_with_a_warning(images):
     X, y = images
     two = y < 2
     net = NetClassifier(module__widths=(4,), max_epochs=2)
-    with pytest.warns(UserWarning, match="n_hybrids=4 is more than .* 1 are used") as record:
+    with pytest.warns(
+        UserWarning, match="n_hybrids=4 exceeds .* 1 blends per sample are used"
+    ) as record:
         unlearner = NatMUUnlearner(net, n_hybrids=4).fit(X[two], y[two], forget=[0])
     assert record[0].filename == __file__
     assert len(unlearner.hybrid_index_) == 1
@@ -155,7 +156,7 @@ def test_inputs_stay_in_their_range(net, images, forget):
     )
     assert auto == given != wide
     for limits in ((1, 0), (0, 1, 2)):
-        with pytest.raises(ValueError, match=r"feature_range must be \(low, high\)"):
+        with pytest.raises(ValueError, match=r"feature_range must be a pair \(low, high\)"):
             unlearner.set_params(feature_range=limits).fit(X, y, forget=forget)
 
 

@@ -5,7 +5,7 @@ import torch
 from sklearn_ext.unlearning.networks._natmu_blending import (
     blend,
     gradual_masks,
-    match_rows,
+    match_samples,
     rank_classes,
     tent,
     uniform_masks,
@@ -68,7 +68,7 @@ def test_saturated_probabilities_cannot_bring_the_own_class_back():
 def test_rows_are_drawn_once_and_follow_the_ranking():
     retained = np.repeat([0, 1, 2], 10)
     ranking = [np.array([2, 1]), np.array([1, 0]), np.array([0, 2])]
-    index, exhausted = match_rows(ranking, retained, 2, np.random.RandomState(0))
+    index, exhausted = match_samples(ranking, retained, 2, np.random.RandomState(0))
     assert not exhausted
     assert len(set(index[:, 1])) == len(index) == 6
     assert index[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
@@ -79,14 +79,14 @@ def test_rows_are_drawn_once_and_follow_the_ranking():
 def test_an_empty_stock_is_passed_over_for_the_next_class():
     retained = np.array([1, 2, 2, 2])
     ranking = [np.array([1, 2])] * 3
-    index, exhausted = match_rows(ranking, retained, 1, np.random.RandomState(0))
+    index, exhausted = match_samples(ranking, retained, 1, np.random.RandomState(0))
     assert not exhausted
     assert retained[index[:, 1]].tolist() == [1, 2, 2]
 
 
 def test_exhausted_stock_is_filled_up_and_told():
     retained = np.array([0, 1, 1])
-    index, exhausted = match_rows([np.array([1])] * 5, retained, 1, np.random.RandomState(0))
+    index, exhausted = match_samples([np.array([1])] * 5, retained, 1, np.random.RandomState(0))
     assert exhausted
     assert retained[index[:, 1]].tolist() == [1] * 5
     assert set(index[:4, 1]) == {1, 2}
@@ -94,7 +94,7 @@ def test_exhausted_stock_is_filled_up_and_told():
 
 def test_only_empty_stock_is_filled_up_and_each_hybrid_has_a_class_of_its_own():
     retained = np.array([0] * 6 + [1])
-    index, exhausted = match_rows([np.array([0, 1])] * 3, retained, 2, np.random.RandomState(0))
+    index, exhausted = match_samples([np.array([0, 1])] * 3, retained, 2, np.random.RandomState(0))
     assert exhausted
     assert retained[index[:, 1]].tolist() == [0, 1] * 3
     assert len(set(index[::2, 1])) == 3  # there were enough of them

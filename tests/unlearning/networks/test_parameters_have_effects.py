@@ -12,26 +12,24 @@ from torch import nn
 
 from sklearn_ext import (
     BadTeacherUnlearner,
-    ConditionalDDPM,
     FineTuneUnlearner,
     GradientAscentUnlearner,
     MUSOUnlearner,
     NatMUUnlearner,
     RandomLabelUnlearner,
     SalUnUnlearner,
-    SFRonClassForgetter,
     SFRonUnlearner,
     unlearning_report,
 )
 from sklearn_ext.metrics import membership_inference_score
 from sklearn_ext.neural import NetClassifier, head_of, outputs_and_features
-from sklearn_ext.unlearning.networks import _label_rules
-from sklearn_ext.unlearning.networks._base import _make_request
-from sklearn_ext.unlearning.networks._muso_labels import leave_out_head, with_ones
-from sklearn_ext.unlearning.steps._fast_slow import Plan, fast_slow
+from sklearn_ext.unlearning import ForgetRequest
+from sklearn_ext.unlearning.networks import MUSOConfig, _muso_labels
+from sklearn_ext.unlearning.networks._base import NetData
+from sklearn_ext.unlearning.steps import FastSlowConfig, FineTuneConfig, fast_slow
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The accuracy on retained rows fell"),
+    pytest.mark.filterwarnings("ignore:The accuracy on retained samples fell"),
     pytest.mark.filterwarnings("ignore:.*forget steps were clipped"),
 ]
 
@@ -45,20 +43,19 @@ FINE_TUNERS = [
     MUSOUnlearner,
 ]
 
-FINE_TUNING = {"lr": 5e-3, "max_epochs": 2, "batch_size": 16, "random_state": 0}
+FINE_TUNING = {"learning_rate": 5e-3, "max_epochs": 2, "batch_size": 16, "random_state": 0}
 BASE = {
     **dict.fromkeys(FINE_TUNERS, FINE_TUNING),
     GradientAscentUnlearner: FINE_TUNING | {"batch_size": 5},
     SFRonUnlearner: {
-        "n_iter": 3, "lr": 0.05, "forget_norm": 1.0, "optimizer": "sgd", "batch_size": 8,
-        "stop_forget_score": None, "random_state": 0,
+        "max_iter": 3, "learning_rate": 0.05, "forget_norm": 1.0, "optimizer": "sgd",
+        "batch_size": 8, "stop_forget_score": None, "random_state": 0,
     },
-    SFRonClassForgetter: {"n_iter": 3, "lr": 0.01, "batch_size": 8, "random_state": 0},
 }  # fmt: skip
 
 # Another value of each parameter, and what has to differ from BASE for it to matter.
 _TRAINED = {
-    "lr": (1e-2, {}),
+    "learning_rate": (1e-2, {}),
     "weight_decay": (0.1, {}),
     "max_epochs": (3, {}),
     "batch_size": (17, {}),
@@ -96,9 +93,9 @@ CASES = {
         "initial_head": (np.eye(9, 3), {"label_model": "projection", "soft_targets": True}),
     },
     SFRonUnlearner: {
-        "n_iter": (4, {}),
+        "max_iter": (4, {}),
         "n_repair": (2, {}),
-        "lr": (0.1, {}),
+        "learning_rate": (0.1, {}),
         "forget_step": ("clip", {}),
         "forget_norm": (0.5, {}),
         "forget_alpha": (2.0, _CLIPPED),
@@ -106,8 +103,8 @@ CASES = {
         "forget_schedule": ("constant", {}),
         "lambd": (2.0, {}),
         "loss_floor": (0.5, {}),
-        "gamma": (None, {}),
-        "slow_lr": (0.5, {}),
+        "saliency_threshold": (None, {}),
+        "slow_learning_rate": (0.5, {}),
         "stop_forget_score": (1.0, {}),
         "optimizer": ("adam", {}),
         "weight_decay": (0.1, {}),
@@ -116,25 +113,6 @@ CASES = {
         "freeze_norm": (False, {"estimator": "normed"}),
         "fisher": ("sample", {}),
         "mask_max_samples": (12, {}),
-        "batch_size": (9, {}),
-        "random_state": (1, {}),
-    },
-    SFRonClassForgetter: {
-        "n_iter": (4, {}),
-        "n_repair": (2, {}),
-        "lr": (0.02, {}),
-        "forget_loss": ("ascent", {}),
-        "redirect_to": (2, {}),
-        "forget_alpha": (1.0, {"clip_norm": 1e3}),
-        "clip_norm": (0.1, {}),
-        "forget_schedule": ("constant", {"clip_norm": 1e3}),
-        "lambd": (2.0, {"forget_loss": "ascent"}),
-        "loss_floor": (1e3, {"forget_loss": "ascent"}),
-        "gamma": (None, {}),
-        "mask_batches": (1, {}),
-        "slow_lr": (0.5, {}),
-        "strict_mask": (True, {}),
-        "cond_drop_prob": (0.9, {}),
         "batch_size": (9, {}),
         "random_state": (1, {}),
     },
@@ -198,32 +176,19 @@ def nets(blobs):
     }
 
 
-@pytest.fixture(scope="module")
-def model(blobs):
-    return ConditionalDDPM(width=8, max_iter=60, n_timesteps=50, random_state=0).fit(*blobs)
-
-
 @pytest.fixture
-def run(blobs, forget, nets, model):
+def run(blobs, forget, nets):
     """From an unlearner class and parameters to what it makes of the model of its kind."""
 
     def fit(unlearner, estimator="usual", **params):
         params = BASE[unlearner] | params
-        if unlearner is SFRonClassForgetter:
-            return unlearner(model, **params).fit(*blobs, forget_class=0)
         return unlearner(nets[estimator], **params).fit(*blobs, forget=forget)
 
     return fit
 
 
-def module_of(estimator):
-    if isinstance(estimator, ConditionalDDPM):
-        return estimator.diffusion_.module
-    return estimator.module_
-
-
 def weights(estimator):
-    state = module_of(estimator).named_parameters()
+    state = estimator.module_.named_parameters()
     return {name: value.detach().clone() for name, value in state}
 
 
@@ -272,7 +237,7 @@ def test_parameters_change_the_weights(run, unlearner, name):
 @pytest.mark.parametrize("unlearner", FINE_TUNERS, ids=lambda unlearner: unlearner.__name__)
 def test_decay_takes_its_share_of_the_weights_in_a_step(run, unlearner):
     """AdamW takes ``lr * weight_decay`` of the weights apart from the gradient."""
-    params = {"optimizer": "adamw", "max_epochs": 1, "batch_size": 10_000, "lr": 0.01}
+    params = {"optimizer": "adamw", "max_epochs": 1, "batch_size": 10_000, "learning_rate": 0.01}
     plain = run(unlearner, **params)
     decayed = run(unlearner, weight_decay=0.5, **params)
     share = after(plain) - after(decayed)
@@ -283,7 +248,7 @@ def test_decay_takes_its_share_of_the_weights_in_a_step(run, unlearner):
 
 
 def test_sfron_decays_by_its_share_if_there_is_nothing_else_to_do(run):
-    quiet = {"n_iter": 1, "n_repair": 0, "forget_norm": 0.0, "lr": 0.1}
+    quiet = {"max_iter": 1, "n_repair": 0, "forget_norm": 0.0, "learning_rate": 0.1}
     assert torch.equal(after(run(SFRonUnlearner, **quiet)), before(run(SFRonUnlearner, **quiet)))
     decayed = run(SFRonUnlearner, weight_decay=0.5, **quiet)
     torch.testing.assert_close(after(decayed), (1 - 0.1 * 0.5) * before(decayed))
@@ -291,20 +256,20 @@ def test_sfron_decays_by_its_share_if_there_is_nothing_else_to_do(run):
 
 @pytest.mark.parametrize("length", [0.3, 2.0])
 def test_a_normalised_forget_step_has_the_length_asked_for(run, length):
-    fitted = run(SFRonUnlearner, n_iter=1, n_repair=0, forget_norm=length, lr=0.1)
+    fitted = run(SFRonUnlearner, max_iter=1, n_repair=0, forget_norm=length, learning_rate=0.1)
     step = (after(fitted) - before(fitted)).norm().item()
     assert step == pytest.approx(0.1 * length, rel=1e-3)
 
 
 @pytest.mark.parametrize("clip_norm", [0.01, 0.1])
 def test_a_clipped_forget_step_is_no_longer_than_the_bound(run, clip_norm):
-    params = {"forget_step": "clip", "forget_alpha": 1e3, "n_iter": 1, "n_repair": 0, "lr": 0.1}
+    params = {"forget_step": "clip", "forget_alpha": 1e3, "max_iter": 1, "n_repair": 0,
+              "learning_rate": 0.1}  # fmt: skip
     fitted = run(SFRonUnlearner, clip_norm=clip_norm, **params)
     step = (after(fitted) - before(fitted)).norm().item()
     assert step == pytest.approx(0.1 * clip_norm, rel=1e-3)
 
 
-@pytest.mark.parametrize("unlearner", [SFRonUnlearner, SFRonClassForgetter])
 @pytest.mark.parametrize(
     ("schedule", "shares"),
     [
@@ -314,8 +279,8 @@ def test_a_clipped_forget_step_is_no_longer_than_the_bound(run, clip_norm):
         ("cosine", [(1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)]),
     ],
 )
-def test_forget_steps_fade_as_scheduled(run, unlearner, schedule, shares):
-    fitted = run(unlearner, forget_schedule=schedule, n_iter=4)
+def test_forget_steps_fade_as_scheduled(run, schedule, shares):
+    fitted = run(SFRonUnlearner, forget_schedule=schedule, max_iter=4)
     scales = np.array([record["forget_scale"] for record in fitted.history_])
     np.testing.assert_allclose(scales / scales[0], shares, atol=1e-12)
 
@@ -331,22 +296,17 @@ def test_each_repair_lowers_the_loss_of_retained_rows(run, blobs, forget):
     assert found[0] > found[1] > found[2]
 
 
-@pytest.mark.parametrize("unlearner", [SFRonUnlearner, SFRonClassForgetter])
 @pytest.mark.parametrize("share", [0.25, 0.5])
-def test_an_iteration_keeps_its_share_of_the_change(run, unlearner, share):
-    fast = run(unlearner, n_iter=1)
-    slow = run(unlearner, n_iter=1, slow_lr=share)
+def test_an_iteration_keeps_its_share_of_the_change(run, share):
+    fast = run(SFRonUnlearner, max_iter=1)
+    slow = run(SFRonUnlearner, max_iter=1, slow_learning_rate=share)
     expected = before(fast) + share * (after(fast) - before(fast))
     torch.testing.assert_close(after(slow), expected)
 
 
-@pytest.mark.parametrize(
-    ("unlearner", "params"),
-    [(SFRonUnlearner, {}), (SFRonClassForgetter, {"forget_loss": "ascent"})],
-)
-def test_rows_count_alike_if_all_losses_are_below_the_floor(run, unlearner, params):
-    floored = run(unlearner, loss_floor=1e6, **params)
-    alike = run(unlearner, lambd=0.0, **params)
+def test_rows_count_alike_if_all_losses_are_below_the_floor(run):
+    floored = run(SFRonUnlearner, loss_floor=1e6)
+    alike = run(SFRonUnlearner, lambd=0.0)
     torch.testing.assert_close(after(floored), after(alike), rtol=1e-4, atol=1e-5)
 
 
@@ -369,37 +329,13 @@ def test_forget_steps_leave_frozen_statistics_alone(run, freeze_norm, kept):
     assert torch.equal(*statistics) is kept
 
 
-def test_a_bound_of_all_gradients_all_but_stops_the_class_forgetter(run):
-    """Repairs are bounded like forget steps; Adam sees gradients far below its 1e-8."""
-    free, bounded = run(SFRonClassForgetter), run(SFRonClassForgetter, clip_norm=1e-13)
-    assert (after(bounded) - before(bounded)).abs().max() < 1e-5
-    assert (after(free) - before(free)).abs().max() > 1e-3
-
-
-def test_the_class_forgetter_hides_classes_as_often_as_asked(run):
-    """With an ascent on hidden classes alone, no class but "any class" has a gradient."""
-    params = {"forget_loss": "ascent", "gamma": None}
-
-    def moved(share):
-        fitted = run(SFRonClassForgetter, cond_drop_prob=share, **params)
-        old, new = (
-            module_of(each).condition.classes.weight
-            for each in (fitted.original_estimator_, fitted.estimator_)
-        )
-        return [not torch.equal(*rows) for rows in zip(old, new, strict=True)]
-
-    assert moved(0.0) == [True, True, True, False]
-    assert moved(0.5) == [True, True, True, True]
-    assert moved(1.0) == [False, False, False, True]
-
-
 class Point(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
 
 
-def walk(plan, rate=0.1, forget_rate=None):
+def walk(config, rate=0.1, forget_rate=None):
     """Return how far steps on gradients of length five went, along one axis for each kind."""
     point = Point()
     history = fast_slow(
@@ -409,18 +345,18 @@ def walk(plan, rate=0.1, forget_rate=None):
         itertools.repeat(None),
         itertools.repeat(None),
         torch.optim.SGD([point.weight], lr=rate),
-        plan,
+        config,
         forget_optimizer=forget_rate and torch.optim.SGD([point.weight], lr=forget_rate),
     )
-    assert len(history) == plan.n_iter
+    assert len(history) == config.max_iter
     return -point.weight.detach()
 
 
 @pytest.mark.parametrize(("bound", "length"), [(math.inf, 5.0), (7.0, 5.0), (2.0, 2.0)])
 def test_repair_steps_are_no_longer_than_their_bound(bound, length):
-    plan = Plan(4, n_repair=3, forget_norm=0.5, schedule="constant", decay_rate=False,
+    config = FastSlowConfig(4, n_repair=3, forget_norm=0.5, schedule="constant", decay_rate=False,
                 repair_clip=bound)  # fmt: skip
-    forgotten, repaired = walk(plan)[:2]
+    forgotten, repaired = walk(config)[:2]
     assert forgotten.item() == pytest.approx(0.1 * 4 * 0.5)
     assert repaired.item() == pytest.approx(0.1 * 4 * 3 * length, rel=1e-5)
 
@@ -429,8 +365,8 @@ def test_repair_steps_are_no_longer_than_their_bound(bound, length):
 @pytest.mark.parametrize("forget_rate", [None, 0.3])
 def test_the_rates_of_both_optimizers_fall(decay_rate, total, forget_rate):
     """Half a cosine over four steps sums to two and a half."""
-    plan = Plan(4, forget_norm=1.0, schedule="constant", decay_rate=decay_rate)
-    forgotten, repaired = walk(plan, forget_rate=forget_rate)[:2]
+    config = FastSlowConfig(4, forget_norm=1.0, schedule="constant", decay_rate=decay_rate)
+    forgotten, repaired = walk(config, forget_rate=forget_rate)[:2]
     assert forgotten.item() == pytest.approx((forget_rate or 0.1) * total)
     assert repaired.item() == pytest.approx(0.1 * total * 5)
 
@@ -456,7 +392,11 @@ def test_salun_changes_what_matters_for_the_rows_to_forget(run, nets, blobs, for
 def test_who_is_its_own_teacher_has_nothing_to_learn(run, temperature):
     """Teachers and student are softened alike."""
     fitted = run(
-        BadTeacherUnlearner, estimator="raw", temperature=temperature, optimizer="sgd", lr=0.1
+        BadTeacherUnlearner,
+        estimator="raw",
+        temperature=temperature,
+        optimizer="sgd",
+        learning_rate=0.1,
     )
     torch.testing.assert_close(after(fitted), before(fitted), rtol=1e-4, atol=1e-5)
 
@@ -488,34 +428,28 @@ def test_a_new_head_has_the_gain_of_rectified_units(blobs, forget):
     assert spread == pytest.approx(math.sqrt(2) * math.sqrt(2 / (1000 + 3)), rel=0.1)
 
 
-def rule_of(rule, nets, blobs, forget, **options):
-    X, y = blobs
-    request = _make_request(
-        nets["usual"], X, y, np.flatnonzero(forget), np.random.RandomState(0), None
-    )
-    defaults = {"head": None, "subset_ratio": 1.0, "eps": None, "initial_head": None}
-    return request, rule(request, **defaults | options)
-
-
 @pytest.mark.parametrize("eps", [None, 1e-3, 5.0])
 def test_soft_labels_of_the_head_are_as_sharp_as_those_of_random_features(nets, blobs, forget, eps):
     """The softmax of twice the scores of a ridge head fitted to -1 and 1."""
-    request, rule = rule_of(
-        _label_rules.HeadLabels, nets, blobs, forget, eps=eps, soft=True, n_epochs=1
+    X, y = blobs
+    data = NetData(nets["usual"], X, y, ForgetRequest.from_user(forget, len(X)))
+    config = MUSOConfig(
+        FineTuneConfig(1e-3), label_model="head", soft_targets=True, subset_ratio=1.0, eps=eps
     )
-    rule.refresh(0)
-    found = rule.targets(torch.arange(5))
+    labels = _muso_labels.HeadLabels(data, config, 1, np.random.RandomState(0))
+    labels.refit(0)
+    found = labels.targets(torch.arange(5))
 
-    def features(rows):
-        head = head_of(request.module)
+    def features(index):
+        head = head_of(data.module)
         with torch.no_grad():
-            return with_ones(outputs_and_features(request.module, request.X[rows], head)[1])
+            return _muso_labels.with_ones(outputs_and_features(data.module, data.X[index], head)[1])
 
-    T = 2 * nn.functional.one_hot(request.codes[request.retain], 3).double() - 1
-    ridge = leave_out_head(
-        features(request.retain), T, torch.zeros(9, 3, dtype=torch.float64), eps or 1e-3
+    T = 2 * nn.functional.one_hot(data.codes[data.retain], 3).double() - 1
+    ridge = _muso_labels.leave_out_head(
+        features(data.retain), T, torch.zeros(9, 3, dtype=torch.float64), eps or 1e-3
     )
-    scores = features(request.forget[:5]) @ ridge
+    scores = features(data.forget[:5]) @ ridge
     torch.testing.assert_close(found, (2 * scores).softmax(dim=1).float(), rtol=1e-4, atol=1e-6)
 
 
@@ -528,13 +462,13 @@ def test_soft_labels_of_the_head_are_as_sharp_as_those_of_random_features(nets, 
 )
 def test_the_ridge_of_projections_rises_unless_it_is_given(run, monkeypatch, eps, expected):
     used = []
-    projected_head = _label_rules.projected_head
+    projected_head = _muso_labels.projected_head
 
     def watched(Z, W_0, W_p, eps):
         used.append(eps)
         return projected_head(Z, W_0, W_p, eps)
 
-    monkeypatch.setattr(_label_rules, "projected_head", watched)
+    monkeypatch.setattr(_muso_labels, "projected_head", watched)
     run(MUSOUnlearner, label_model="projection", eps=eps, max_epochs=5)
     np.testing.assert_allclose(used, expected)
 

@@ -62,12 +62,12 @@ def test_a_class_is_forgotten_and_the_record_tells_how(net, train, forget):
 
 
 def test_many_rows_take_two_hundred_iterations(net, train, forget):
-    unlearner = sfron(net, batch_size=4, gamma=None).fit(*train, forget=forget)
+    unlearner = sfron(net, batch_size=4, saliency_threshold=None).fit(*train, forget=forget)
     assert len(unlearner.history_) == 200
 
 
 def test_the_mask_is_told(net, train, forget):
-    unlearner = sfron(net, n_iter=1).fit(*train, forget=forget)
+    unlearner = sfron(net, max_iter=1).fit(*train, forget=forget)
     names = dict(net.module_.named_parameters())
     assert {k: v.shape for k, v in unlearner.mask_.items()} == {
         k: tuple(v.shape) for k, v in names.items()
@@ -75,8 +75,8 @@ def test_the_mask_is_told(net, train, forget):
     share = np.concatenate([v.ravel() for v in unlearner.mask_.values()]).mean()
     assert unlearner.mask_density_ == pytest.approx(share)
     assert 0.05 < share < 0.95
-    assert sfron(net, n_iter=1, gamma=None).fit(*train, forget=forget).mask_ is None
-    by_row = sfron(net, n_iter=1, fisher="sample").fit(*train, forget=forget)
+    assert sfron(net, max_iter=1, saliency_threshold=None).fit(*train, forget=forget).mask_ is None
+    by_row = sfron(net, max_iter=1, fisher="sample").fit(*train, forget=forget)
     agreement = np.mean(
         [np.mean(by_row.mask_[k] == unlearner.mask_[k]) for k in ("1.weight", "3.weight")]
     )
@@ -84,13 +84,13 @@ def test_the_mask_is_told(net, train, forget):
 
 
 def test_a_threshold_of_zero_selects_all(net, train, forget):
-    everything = sfron(net, gamma=0.0).fit(*train, forget=forget)
+    everything = sfron(net, saliency_threshold=0.0).fit(*train, forget=forget)
     assert everything.mask_density_ == 1
 
 
 def test_few_rows_to_forget_are_weighed_against_few_others(net, train):
     def mask(rows, **params):
-        unlearner = sfron(net, n_iter=0, stop_forget_score=0.5, **params)
+        unlearner = sfron(net, max_iter=0, stop_forget_score=0.5, **params)
         return unlearner.fit(*train, forget=rows).mask_["1.weight"]
 
     assert (mask([17]) == mask([17], mask_max_samples=200)).all()
@@ -100,7 +100,7 @@ def test_few_rows_to_forget_are_weighed_against_few_others(net, train):
 
 
 def test_no_iterations_change_nothing(net, train, forget):
-    unlearner = sfron(net, n_iter=0).fit(*train, forget=forget)
+    unlearner = sfron(net, max_iter=0).fit(*train, forget=forget)
     assert same_weights(unlearner.estimator_, net)
     assert (unlearner.n_forget_steps_, unlearner.stopped_) == (0, False)
 
@@ -108,17 +108,17 @@ def test_no_iterations_change_nothing(net, train, forget):
 def test_frozen_weights_stay_and_are_not_in_the_mask(net, train, forget):
     partly = copy.deepcopy(net)
     frozen = partly.module_[1].weight.requires_grad_(False)
-    unlearner = sfron(partly, optimizer="adam", lr=1e-3).fit(*train, forget=forget)
+    unlearner = sfron(partly, optimizer="adam", learning_rate=1e-3).fit(*train, forget=forget)
     assert torch.equal(unlearner.estimator_.module_[1].weight, frozen)
     assert "1.weight" not in unlearner.mask_
     assert not same_weights(unlearner.estimator_, partly)
 
 
 def test_the_optimizer_is_the_nets_unless_another_is_named(net, train, forget):
-    like_net = sfron(net, n_iter=5).fit(*train, forget=forget)
-    named = sfron(net, n_iter=5, optimizer="sgd", lr=0.05).fit(*train, forget=forget)
+    like_net = sfron(net, max_iter=5).fit(*train, forget=forget)
+    named = sfron(net, max_iter=5, optimizer="sgd", learning_rate=0.05).fit(*train, forget=forget)
     assert same_weights(like_net.estimator_, named.estimator_)
-    apart = sfron(net, n_iter=5, shared_optimizer=False).fit(*train, forget=forget)
+    apart = sfron(net, max_iter=5, shared_optimizer=False).fit(*train, forget=forget)
     assert not same_weights(like_net.estimator_, apart.estimator_)
 
 
@@ -135,18 +135,18 @@ def test_validation_rows_correct_the_stop_score(net, train, digits):
     X, y = train
     rows = np.arange(len(X)) % 10 == 0
     X_val, y_val = digits[0][600:1000], digits[1][600:1000].copy()
-    honest = sfron(net, n_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
+    honest = sfron(net, max_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
     accuracy = net.score(X_val, y_val)
     assert honest.stop_forget_score_ == pytest.approx(accuracy, abs=0.06)
     wrong = net.predict(X_val) != y_val
     y_val[~wrong & (np.arange(400) % 2 == 0)] = "digit 0"
-    features = sfron(net, n_iter=0).fit(X, y, forget=rows)
-    corrected = sfron(net, n_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
+    features = sfron(net, max_iter=0).fit(X, y, forget=rows)
+    corrected = sfron(net, max_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
     assert corrected.stop_forget_score_ == pytest.approx(features.stop_forget_score_, abs=0.1)
 
 
 def test_validation_rows_of_a_forgotten_class_do_not_count(net, train, digits, forget):
-    unlearner = sfron(net, n_iter=0).fit(
+    unlearner = sfron(net, max_iter=0).fit(
         *train, forget=forget, X_val=digits[0][600:], y_val=digits[1][600:]
     )
     assert unlearner.stop_forget_score_ == 0
@@ -155,7 +155,7 @@ def test_validation_rows_of_a_forgotten_class_do_not_count(net, train, digits, f
     assert unlearner.stop_forget_score_ == 0
     more = forget | (np.arange(600) % 10 == 0)
     first, second = (
-        sfron(net, n_iter=0).fit(
+        sfron(net, max_iter=0).fit(
             *train, forget=more, X_val=digits[0][600:][rows], y_val=digits[1][600:][rows]
         )
         for rows in (~gone, slice(None))
@@ -175,19 +175,21 @@ def test_clipped_steps_are_warned_about(net, train, forget):
 
 
 def test_damage_to_retained_rows_is_warned_about(net, train, forget):
-    unlearner = sfron(net, forget_norm=50.0, n_repair=0, stop_forget_score=None, gamma=None)
-    with pytest.warns(UserWarning, match="accuracy on retained rows fell by"):
+    unlearner = sfron(
+        net, forget_norm=50.0, n_repair=0, stop_forget_score=None, saliency_threshold=None
+    )
+    with pytest.warns(UserWarning, match="accuracy on retained samples fell by"):
         unlearner.fit(*train, forget=forget)
 
 
 def test_the_published_constants_do_no_damage_unheard(net, train, forget):
     X, y = train
-    unlearner = SFRonUnlearner.reference(net, random_state=0, n_iter=60)
+    unlearner = SFRonUnlearner.from_paper(net, random_state=0, max_iter=60)
     assert unlearner.get_params()["forget_alpha"] == 25
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         unlearner.fit(X, y, forget=forget)
-    told = any("accuracy on retained rows fell" in str(each.message) for each in caught)
+    told = any("accuracy on retained samples fell" in str(each.message) for each in caught)
     assert told or unlearner.score(X[~forget], y[~forget]) > 0.95
     assert unlearner.n_repair_steps_ == 300
 

@@ -91,7 +91,7 @@ def test_sfron_is_close_on_digits_whatever_the_length_of_its_steps(kind, forget_
     for seed in range(5):
         net, data, judge = noisy_digits(kind, seed)
         sfron = SFRonUnlearner(
-            FrozenEstimator(net), n_iter=170, forget_norm=forget_norm, random_state=seed
+            FrozenEstimator(net), max_iter=170, forget_norm=forget_norm, random_state=seed
         )
         found.append(judge(sfron.fit(**data)))
         assert found[-1]["RA"] >= 99.5

@@ -7,9 +7,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sklearn_ext.unlearning.steps._fast_slow import (
+from sklearn_ext.unlearning.steps import (
     SCHEDULES,
-    Plan,
+    FastSlowConfig,
     ascent_weights,
     endless_batches,
     fast_slow,
@@ -37,7 +37,7 @@ def quadratic(dimension=30):
     return values, basis, direction
 
 
-def run_quadratic(n_iter, n_repair, slow_lr=1.0, rate=0.05):
+def run_quadratic(n_iter, n_repair, slow=1.0, rate=0.05):
     values, basis, g = quadratic()
     hessian = (basis * values) @ basis.T
     point = Point(torch.zeros_like(g))
@@ -48,8 +48,8 @@ def run_quadratic(n_iter, n_repair, slow_lr=1.0, rate=0.05):
         repeat(None),
         repeat(None),
         torch.optim.SGD(point.parameters(), lr=rate),
-        Plan(n_iter, n_repair, normalize=False, forget_alpha=1.0, clip_norm=math.inf,
-             slow_lr=slow_lr, **CONSTANT),
+        FastSlowConfig(n_iter, n_repair, normalize=False, forget_alpha=1.0, clip_norm=math.inf,
+             slow_learning_rate=slow, **CONSTANT),
     )  # fmt: skip
     return point.weight.detach(), values, basis, g
 
@@ -81,7 +81,7 @@ def test_accumulation_turns_ascent_into_a_newton_step():
 
 def test_a_slow_rate_goes_the_same_way_more_slowly():
     n_repair, n_iter, slow, rate = 5, 40, 0.5, 0.05
-    moved, values, basis, g = run_quadratic(n_iter, n_repair, slow_lr=slow)
+    moved, values, basis, g = run_quadratic(n_iter, n_repair, slow=slow)
     contraction = (1 - rate * values) ** n_repair
     slowed = 1 - slow + slow * contraction
     limit = contraction / (1 - contraction)  # of whole steps, too
@@ -170,7 +170,7 @@ class Classification:
             self.losses,
             *self.streams(),
             optimizer or torch.optim.SGD(self.module.parameters(), lr=0.1),
-            Plan(**plan),
+            FastSlowConfig(**plan),
             mask=mask,
             forget_score=lambda: float(self.losses(torch.arange(10)).mean() < 5),
             stop_score=stop,
@@ -194,7 +194,7 @@ def decayed(k, n):
 
 def test_without_repair_mask_and_weights_it_is_gradient_ascent():
     ours, theirs = Classification(), Classification()
-    ours.run(lambd=0.0, n_iter=12, n_repair=0, normalize=False, forget_alpha=1.0,
+    ours.run(lambd=0.0, max_iter=12, n_repair=0, normalize=False, forget_alpha=1.0,
              clip_norm=math.inf, schedule="constant")  # fmt: skip
     stream, _ = theirs.streams()
     for k in range(12):
@@ -209,7 +209,7 @@ def test_without_repair_mask_and_weights_it_is_gradient_ascent():
 
 def test_without_ascent_it_is_fine_tuning():
     ours, theirs = Classification(), Classification()
-    ours.run(n_iter=12, normalize=False, forget_alpha=0.0)
+    ours.run(max_iter=12, normalize=False, forget_alpha=0.0)
     forget, retain = theirs.streams()
     for k in range(12):
         next(forget)
@@ -224,7 +224,7 @@ def test_without_ascent_it_is_fine_tuning():
 def test_no_iterations_change_nothing():
     problem = Classification()
     before = problem.weights()
-    assert problem.run(n_iter=0) == []
+    assert problem.run(max_iter=0) == []
     assert_same(before, problem.weights())
 
 
@@ -233,8 +233,8 @@ def test_a_full_mask_is_no_mask():
     full = {
         name: torch.ones_like(w, dtype=torch.bool) for name, w in masked.module.named_parameters()
     }
-    masked.run(n_iter=6, mask=full)
-    free.run(n_iter=6)
+    masked.run(max_iter=6, mask=full)
+    free.run(max_iter=6)
     assert_same(masked.weights(), free.weights())
 
 
@@ -245,17 +245,17 @@ def test_a_strict_empty_mask_makes_forget_steps_void_despite_momentum_and_decay(
         name: torch.zeros_like(w, dtype=torch.bool) for name, w in problem.module.named_parameters()
     }
     optimizer = torch.optim.SGD(problem.module.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-    problem.run(n_iter=6, n_repair=0, mask=empty, strict_mask=True, optimizer=optimizer)
+    problem.run(max_iter=6, n_repair=0, mask=empty, strict_mask=True, optimizer=optimizer)
     assert_same(before, problem.weights())
     optimizer = torch.optim.SGD(problem.module.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-    problem.run(n_iter=6, n_repair=0, mask=empty, optimizer=optimizer)
+    problem.run(max_iter=6, n_repair=0, mask=empty, optimizer=optimizer)
     assert_moved(before, problem.weights())
 
 
 def test_the_normalised_step_has_the_length_it_should():
     problem = Classification()
     before = torch.cat([w.flatten() for w in problem.weights()])
-    (record,) = problem.run(n_iter=1, n_repair=0, forget_norm=0.7)
+    (record,) = problem.run(max_iter=1, n_repair=0, forget_norm=0.7)
     after = torch.cat([w.flatten() for w in problem.weights()])
     assert (after - before).norm().item() == pytest.approx(0.1 * 0.7, rel=1e-5)
     assert record["forget_scale"] == 0.7
@@ -265,7 +265,9 @@ def test_the_normalised_step_has_the_length_it_should():
 def test_the_clipped_step_is_no_longer_than_allowed():
     problem = Classification()
     before = torch.cat([w.flatten() for w in problem.weights()])
-    (record,) = problem.run(n_iter=1, n_repair=0, normalize=False, forget_alpha=1e4, clip_norm=2.0)
+    (record,) = problem.run(
+        max_iter=1, n_repair=0, normalize=False, forget_alpha=1e4, clip_norm=2.0
+    )
     after = torch.cat([w.flatten() for w in problem.weights()])
     assert (after - before).norm().item() == pytest.approx(0.1 * 2.0, rel=1e-5)
     assert record["forget_norm"] > 2.0
@@ -273,7 +275,7 @@ def test_the_clipped_step_is_no_longer_than_allowed():
 
 def test_a_reached_score_leaves_repair_only():
     stopped, tuned = Classification(), Classification()
-    history = stopped.run(n_iter=5, stop=1.0)
+    history = stopped.run(max_iter=5, stop=1.0)
     assert all(math.isnan(record["forget_loss"]) for record in history)
     assert {record["forget_score"] for record in history} == {1.0}
     _, retain = tuned.streams()
@@ -293,9 +295,9 @@ def test_running_statistics_can_be_left_alone_by_forget_steps():
     problem = Classification()
     problem.module = module
     before = module[1].running_mean.clone()
-    problem.run(n_iter=3, n_repair=0, freeze_norm=True)
+    problem.run(max_iter=3, n_repair=0, freeze_norm=True)
     assert torch.equal(before, module[1].running_mean)
-    problem.run(n_iter=3, n_repair=0)
+    problem.run(max_iter=3, n_repair=0)
     assert not torch.equal(before, module[1].running_mean)
 
 
@@ -359,7 +361,7 @@ def test_on_softmax_regression_it_ends_at_the_retrained_model(kind, newton_cosin
         repeat(None),
         repeat(None),
         torch.optim.SGD(point.parameters(), lr=0.5),
-        Plan(400, 5, normalize=False, forget_alpha=0.05, clip_norm=math.inf),
+        FastSlowConfig(400, 5, normalize=False, forget_alpha=0.05, clip_norm=math.inf),
     )
     found = point.weight.detach()
     assert (found - retrained).norm() < 0.08 * (trained - retrained).norm()

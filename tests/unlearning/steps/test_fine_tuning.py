@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.unlearning.steps._fine_tuning import Recipe, finetune, make_optimizer
+from sklearn_ext.unlearning.steps import (
+    FineTuneConfig,
+    cross_entropies,
+    fine_tune,
+    make_optimizer,
+)
 
 
 class Constant(nn.Module):
@@ -18,14 +23,14 @@ class Constant(nn.Module):
         return self.weight * X
 
 
-def run(recipe, n_rows=4, **options):
+def run(config, n_samples=4, **options):
     module = Constant()
-    history = finetune(
+    history = fine_tune(
         module,
-        n_rows,
+        n_samples,
         lambda index: (torch.ones(2, dtype=torch.float64), None),
         lambda outputs, _: outputs.sum(),
-        recipe,
+        config,
         torch.Generator().manual_seed(0),
         **options,
     )
@@ -34,7 +39,7 @@ def run(recipe, n_rows=4, **options):
 
 @pytest.mark.parametrize("cosine", [True, False])
 def test_the_rate_decays_over_all_steps(cosine):
-    weight, history = run(Recipe(0.1, 3, 2, optimizer=torch.optim.SGD, cosine=cosine))
+    weight, history = run(FineTuneConfig(0.1, 3, 2, optimizer=torch.optim.SGD, cosine=cosine))
     rates = [(1 + math.cos(math.pi * k / 6)) / 2 if cosine else 1 for k in range(6)]
     assert weight == pytest.approx([1 - 0.1 * sum(rates)] * 2)
     assert [record["n_steps"] for record in history] == [2, 4, 6]
@@ -42,8 +47,8 @@ def test_the_rate_decays_over_all_steps(cosine):
 
 
 def test_weights_outside_of_a_mask_stay_despite_momentum_and_decay():
-    recipe = Recipe(0.1, 3, 2, optimizer="sgd", weight_decay=0.1)
-    weight, _ = run(recipe, mask={"weight": torch.tensor([True, False])})
+    config = FineTuneConfig(0.1, 3, 2, optimizer="sgd", weight_decay=0.1)
+    weight, _ = run(config, mask={"weight": torch.tensor([True, False])})
     assert weight[0] < 1
     assert weight[1] == 1
 
@@ -58,6 +63,34 @@ def test_optimizers_get_rate_and_decay_and_weights_that_can_change(name):
     assert [p.shape for p in group["params"]] == [(1, 3), (1,)]
 
 
-def test_an_epoch_can_be_the_last():
-    _, history = run(Recipe(0.1, 5, 2), after_epoch=lambda record: record["epoch"] == 2)
+class StopAfterTwo:
+    """A monitor that ends the run after the second epoch."""
+
+    def begin(self, n_steps):
+        self.n_steps = n_steps
+
+    def step(self, record):
+        return record["epoch"] == 2
+
+
+def test_a_monitor_can_end_the_run():
+    monitor = StopAfterTwo()
+    _, history = run(FineTuneConfig(0.1, 5, 2), monitor=monitor)
+    assert monitor.n_steps == 5
     assert len(history) == 2
+
+
+@pytest.mark.parametrize(("n_samples", "n_epochs"), [(100, 5), (20_000, 2), (10**6, 1)])
+def test_auto_limits_the_visits_to_samples(n_samples, n_epochs):
+    assert FineTuneConfig(0.1).n_epochs(n_samples) == n_epochs
+    assert FineTuneConfig(0.1, max_epochs=7).n_epochs(n_samples) == 7
+
+
+def test_cross_entropies_take_hard_and_soft_targets():
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    hard = torch.tensor([0, 3, 1, 1, 2, 0])
+    soft = torch.rand(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    soft /= soft.sum(dim=1, keepdim=True)
+    for targets in (hard, soft):
+        expected = nn.functional.cross_entropy(logits, targets, reduction="none")
+        torch.testing.assert_close(cross_entropies(logits.log_softmax(dim=1), targets), expected)

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.unlearning.steps._masks import (
+from sklearn_ext.unlearning.steps import (
     balanced_mask,
     density,
     squared_batch_gradients,
-    squared_row_gradients,
+    squared_sample_gradients,
     summed_gradients,
     top_fraction_mask,
 )
@@ -26,7 +26,7 @@ def mean_loss(problem):
     return lambda rows: nn.functional.cross_entropy(module(X[rows]), y[rows])
 
 
-def row_loss(module):
+def sample_loss(module):
     def loss(weights, x, target):
         outputs = torch.func.functional_call(module, weights, (x[None],))
         return nn.functional.cross_entropy(outputs, target[None])
@@ -41,7 +41,7 @@ def batches(*sizes):
 def test_squares_of_rows_equal_a_loop_over_them(problem):
     module, parameters, X, y = problem
     pieces = [(X[rows], y[rows]) for rows in batches(8, 8, 4)]
-    squares = squared_row_gradients(row_loss(module), parameters, pieces)
+    squares = squared_sample_gradients(sample_loss(module), parameters, pieces)
     loop = squared_batch_gradients(mean_loss(problem), parameters, batches(*[1] * 20))
     for name in parameters:
         torch.testing.assert_close(squares[name], loop[name], rtol=1e-5, atol=0)

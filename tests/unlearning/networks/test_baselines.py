@@ -1,0 +1,146 @@
+"""The baselines, each by what defines it."""
+
+import copy
+
+import numpy as np
+import pytest
+import skorch
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from sklearn_ext import (
+    BadTeacherUnlearner,
+    GradientAscentUnlearner,
+    NetClassifier,
+    SalUnUnlearner,
+)
+from sklearn_ext.unlearning.networks._baselines import distillation, draw_wrong_labels
+
+
+def make(Unlearner, estimator, **params):
+    return Unlearner(estimator, random_state=0, **params)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:600] / 16, y[:600]
+
+
+@pytest.fixture(scope="module")
+def net(digits):
+    return NetClassifier(module__hidden_sizes=(32,), max_epochs=20, random_state=0).fit(*digits)
+
+
+@pytest.fixture
+def forget(digits):
+    return digits[1] == 3
+
+
+def weights(estimator):
+    return {name: value.clone() for name, value in estimator.module_.state_dict().items()}
+
+
+class SoftmaxNet(nn.Module):
+    """skorch's convention for classifiers: probabilities, here with dropout on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
+        )
+
+    def forward(self, X):
+        return self.layers(X).softmax(dim=1)
+
+
+@pytest.fixture(scope="module")
+def plain_skorch(digits):
+    X, y = digits
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = skorch.NeuralNetClassifier(
+            SoftmaxNet, optimizer=torch.optim.Adam, lr=5e-3, max_epochs=15, batch_size=64,
+            train_split=None, verbose=0)  # fmt: skip
+        return net.fit(X.astype(np.float32), y.astype(np.int64))
+
+
+def test_gradient_ascent_climbs(net, digits, forget):
+    X, y = digits
+    unlearner = make(GradientAscentUnlearner, net, learning_rate=1e-3, max_epochs=3).fit(
+        X, y, forget=forget
+    )
+    losses = [record["loss"] for record in unlearner.history_]
+    assert losses == sorted(losses, reverse=True)  # of the negative cross-entropy
+
+
+def test_gradient_ascent_leaves_running_statistics_alone(plain_skorch, digits, forget):
+    unlearner = make(GradientAscentUnlearner, plain_skorch, learning_rate=1e-3).fit(
+        *digits, forget=forget
+    )
+    before, after = weights(plain_skorch), weights(unlearner.estimator_)
+    for name in ("layers.1.running_mean", "layers.1.running_var"):
+        assert torch.equal(before[name], after[name])
+    assert not torch.equal(before["layers.0.weight"], after["layers.0.weight"])
+
+
+def test_salun_leaves_the_other_weights_exactly_as_they_are(net, digits, forget):
+    unlearner = make(SalUnUnlearner, net, mask_fraction=0.1, weight_decay=0.1)
+    unlearner.fit(*digits, forget=forget)
+    before, after = weights(net), weights(unlearner.estimator_)
+    changed = sum(int((before[name] != after[name]).sum()) for name in before)
+    total = sum(value.numel() for value in before.values())
+    assert 0.05 * total < changed <= 0.1 * total + 1
+
+
+def test_salun_ranks_weights_by_gradients_without_dropout(plain_skorch, digits, forget):
+    X, y = (torch.as_tensor(part[forget]) for part in digits)
+    module = copy.deepcopy(plain_skorch.module_).eval()
+    nn.functional.nll_loss(module(X.float()).log(), y).backward()
+    gradients = torch.cat([weight.grad.abs().flatten() for weight in module.parameters()])
+    unlearner = make(SalUnUnlearner, plain_skorch, mask_fraction=0.1, batch_size=100)
+    unlearner.fit(*digits, forget=forget)
+    pairs = zip(unlearner.estimator_.module_.parameters(), module.parameters(), strict=True)
+    changed = torch.cat([(after != before).flatten() for after, before in pairs])
+    assert changed.double().mean() > 0.09
+    assert gradients[changed].min() >= 0.99 * gradients.quantile(0.9)
+
+
+def test_a_bad_teacher_levels_what_it_should(net, digits, forget):
+    X, _ = digits
+    unlearner = make(BadTeacherUnlearner, net, max_epochs=10).fit(*digits, forget=forget)
+    confidence = unlearner.predict_proba(X).max(axis=1)
+    assert confidence[forget].mean() < 0.5
+    assert confidence[~forget].mean() > 0.8
+
+
+def test_a_bad_teacher_has_the_temperature_of_its_student(net, digits):
+    """Then the original model has nothing to learn about the rows that it retains."""
+    unlearner = make(BadTeacherUnlearner, net, temperature=3.0, learning_rate=1e-12, max_epochs=1)
+    unlearner.fit(*digits, forget=[0])
+    assert unlearner.history_[0]["loss"] < 0.02  # all of it from one row of 600
+
+
+def test_wrong_labels_are_wrong_and_follow_the_retained_classes():
+    rng = np.random.RandomState(0)
+    retained = np.repeat([0, 1, 2], [100, 300, 600])
+    wrong = draw_wrong_labels(np.zeros(3000, dtype=int), retained, rng)
+    assert set(wrong) == {1, 2}
+    assert (wrong == 2).mean() == pytest.approx(2 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_distillation_is_the_divergence_at_a_temperature(temperature):
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    teacher = logits.flip(0).softmax(dim=1)
+    teacher[0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    student = (logits / temperature).softmax(dim=1)
+    terms = [
+        q * np.log(q / p)
+        for q, p in zip(*(p.ravel().tolist() for p in (teacher, student)), strict=True)
+        if q
+    ]
+    found = distillation(logits.log_softmax(dim=1), teacher, temperature)
+    assert float(found) == pytest.approx(sum(terms) / 6)
+    assert distillation(logits.log_softmax(dim=1), student, temperature) == pytest.approx(0)
