@@ -1,23 +1,23 @@
-"""Unlearning in networks: closeness to the retrained model, and time as a share of retraining.
+"""Unlearning in networks: closeness to the retrained model, and time relative to retraining.
 
-A cell is a data set and a scenario, named ``data@scenario``; splits are seeds. The scenarios are a
-class, a part of a class ("subclass": the network knows groups of classes only) and a tenth of each
-class at random. A cell trains the original network on all rows and the retrained one, with the
-same first weights, on the retained rows; contenders get the original ready-made. They are judged
-by the distance of their accuracies (FA on the rows to forget, RA on retained ones, TA on test rows)
-and of the share of forget rows that a membership attack finds (MIA) from those of the retrained
-network: "gap" is the mean, in points.
+A cell is a data set and a scenario, named ``data@scenario``, and a split is a seed. The scenarios
+are a class, a part of a class ("subclass": the network distinguishes groups of classes only) and a
+tenth of each class at random. A cell trains the original network on all samples and, with the same
+initial weights, the retrained network on the retained samples. Contenders get the original network.
+They are evaluated by how far their accuracies (FA on the forget set, RA on the retained set, TA on
+test samples) and the fraction of the forget set that a membership attack finds (MIA) are from those
+of the retrained network. "gap" is the mean distance, in points.
 
 - ``digits``: 8 x 8 digits with noise, a perceptron of 256 and 128 units, 60 epochs.
 - ``fashion14``: 3,000 images of 14 x 14 pixels, a perceptron of 256 and 64 units, 120 epochs.
 - ``fashion28``: 30,000 images of 28 x 28 pixels, a perceptron of 256 and 64 units, 30 epochs.
 - ``fashion28cnn``: 6,000 images, a convolutional network of 8, 16 and 32 channels, 30 epochs.
 
-Our three run with their defaults. The baselines' rates are the best of three by the average gap
-on seed 100, where other classes are forgotten (digits and fashion14 together, by scenario); that
-of gradient ascent is lower on fashion28.
+Our three methods use their defaults. The learning rates of the baselines are the best of three by
+the average gap on seed 100, where other classes are forgotten (digits and fashion14 together, by
+scenario); gradient ascent has a lower rate on fashion28.
 
-``python -m benchmarks.unlearning RESULT.json`` lays a result of the runner out by scenario.
+``python -m benchmarks.unlearning RESULT.json`` prints a result of the runner by scenario.
 """
 
 import json
@@ -156,14 +156,14 @@ def load_task(name, split):
 
 
 def timed(function, *args, **kwargs):
-    """Call a function; return its value and the processor seconds that it took."""
+    """Call a function, and return its value and the processor seconds that it took."""
     start = time.process_time()
     value = function(*args, **kwargs)
     return value, time.process_time() - start
 
 
 class Timed(BaseEstimator):
-    """An unlearner whose processor time is kept: a busy machine does not change it much."""
+    """An unlearner with its processor time, which hardly depends on other load."""
 
     def __init__(self, unlearner):
         self.unlearner = unlearner
@@ -189,7 +189,7 @@ class Untouched(Timed):
 
 
 class Retrained(Timed):
-    """Another retraining, with other first weights: how far chance alone goes."""
+    """Another retraining with other initial weights, to show the effect of chance."""
 
     def fit(self, X, y, forget):
         torch.set_num_threads(1)
@@ -209,7 +209,7 @@ RATES = {
     "SalUnUnlearner": {"class": 3e-3, "random": 3e-4, "subclass": 3e-4},
     "BadTeacherUnlearner": {"class": 1e-3, "random": 3e-4, "subclass": 3e-4},
 }
-# Ten times as many rows are ten times as many steps: at the rates above the weights overflow.
+# Ten times as many samples mean ten times as many steps, so the weights overflow at these rates.
 RATES_ELSEWHERE = {("GradientAscentUnlearner", "fashion28"): 3e-4}
 
 
@@ -238,7 +238,7 @@ def retrained_again(task, seed, n_threads):
 
 
 def judge(model, task):
-    """Return the metrics of a model of the task, by the task's retrained network."""
+    """Return the metrics of a model, relative to the retrained network of the task."""
     extra = task.extra
     return unlearning_report(
         {"model": model},
@@ -260,13 +260,13 @@ def metrics(model, output, task):
 
 
 def warm_up(model, task):
-    """Fit few rows of each class, so that imports are not timed."""
+    """Fit a few samples of each class, so that imports are not timed."""
     rows = np.concatenate([np.flatnonzero(task.y_train == c)[:10] for c in np.unique(task.y_train)])
     model.fit(task.X_train[rows], task.y_train[rows], np.arange(len(rows)) % 10 == 0)
 
 
 def table(rows):
-    """Lay the rows of a report out as text, one block a cell, means over seeds."""
+    """Format the rows of a report as text: one block per cell, means over seeds."""
     groups = {}
     for row in rows:
         if "metrics" in row:
@@ -306,9 +306,9 @@ BENCHMARK = Benchmark(
     higher_is_better=False,
     warm_up=warm_up,
     notes=(
-        "gap, FA, RA, TA and MIA are points; KL_f is in nats; time is in processor seconds, as a "
-        "share of retraining",
-        "larger sets are meant for one seed: --splits 0",
+        "gap, FA, RA, TA and MIA are points; KL_f is in nats; time is in processor seconds, "
+        "relative to retraining",
+        "use one seed for the larger sets: --splits 0",
     ),
 )
 

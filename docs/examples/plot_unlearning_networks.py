@@ -3,16 +3,16 @@ r"""
 Networks that forget one class
 ==============================
 
-A convolutional network has learned noisy images of digits. Now all images of one digit have to go.
-Four ways to forget them are judged by the network that was trained without them.
+A convolutional network was trained on noisy images of digits. Now it has to forget all images of
+one digit. This example compares four ways to do so with a network that was trained without them.
 """
 
 # %%
 # Forgetting a class
 # ------------------
 #
-# ``forget`` is a mask over the training rows. The network is wrapped in a
-# :class:`~sklearn.frozen.FrozenEstimator`: it is there already, and is not to be changed.
+# ``forget`` is a mask over the training samples. The network is wrapped in a
+# :class:`~sklearn.frozen.FrozenEstimator`, because it is fitted already.
 
 from time import perf_counter
 
@@ -70,18 +70,18 @@ print(f"retraining: {perf_counter() - start:.1f} s")
 # What they train on
 # ------------------
 #
-# MUSO keeps the image, and gives it the label that a model of the other digits finds: that of the
-# digit which it resembles most. NatMU keeps labels true: it blends the image with other digits,
-# each in another part of it, and a blend has the label of the digit that was blended in. SFRon
-# changes neither; it is shown at work below. The images are drawn here without their noise.
+# MUSO keeps the image and changes its label to the prediction of a model of the other digits, which
+# is the digit that the image resembles most. NatMU keeps the labels true: it blends the image with
+# other digits, each in a different part of the image, and labels the blend with the other digit.
+# SFRon changes neither; see below. The images are shown here without their noise.
 
 muso, natmu = models["MUSO"], models["NatMU"]
 figure, axes = plt.subplots(2, 5, figsize=(8, 3.6), layout="constrained")
 for number, (row, three) in enumerate(zip(axes, muso.forget_idx_[:2], strict=True)):
     shown = [(clean[three], f"MUSO: a {muso.forget_labels_[number]}")]
     for _, other, mask in natmu.hybrid_index_[natmu.hybrid_index_[:, 0] == three]:
-        share = natmu.masks_[mask]
-        shown.append((share * clean[three] + (1 - share) * clean[other], f"NatMU: a {y[other]}"))
+        weight = natmu.masks_[mask]
+        shown.append((weight * clean[three] + (1 - weight) * clean[other], f"NatMU: a {y[other]}"))
     for ax, (image, title) in zip(row, shown, strict=True):
         ax.imshow(image, cmap="gray_r")
         ax.set_axis_off()
@@ -92,10 +92,10 @@ plt.show()
 # How close do they come?
 # -----------------------
 #
-# The lines are the retrained network. It takes threes for other digits (FA), as nearly all four do.
-# The attacker (MIA) finds some threes that look like training images to it even there, by chance.
-# With random labels it finds none: images that the network is taught to be wrong about look like
-# nothing else, which gives them away as well.
+# The lines show the retrained network. It takes threes for other digits (FA), and so do nearly all
+# four unlearned networks. Even there, the attacker (MIA) takes some threes for training images by
+# chance. With random labels, it takes none: images that the network was taught to classify wrongly
+# look unlike all others, which reveals them as well.
 
 report = unlearning_report(
     models, X, y, threes, X_test=X_test, y_test=y_test, retrained=retrained, random_state=0
@@ -105,28 +105,28 @@ UnlearningReportDisplay.from_report(report)
 plt.show()
 
 # %%
-# What is a three, if one has never seen one? Answers on new images:
+# What do the networks predict for new images of threes?
 
 figure, axes = plt.subplots(2, 6, figsize=(8, 2.6), layout="constrained", height_ratios=(3, 2))
 images = X_test[y_test == 3][:6]
-answers = {
+predictions = {
     name: model.predict(images) for name, model in ({"retrained": retrained} | models).items()
 }
 for k, (image, text) in enumerate(axes.T):
     image.imshow(images[k], cmap="gray_r")
-    lines = [f"{name}: {labels[k]}" for name, labels in answers.items()]
+    lines = [f"{name}: {labels[k]}" for name, labels in predictions.items()]
     text.text(0.0, 1.0, "\n".join(lines), va="top", fontsize=7)
 for ax in axes.flat:
     ax.set_axis_off()
 plt.show()
 
 # %%
-# Watching one forget
-# -------------------
+# Following a network as it forgets
+# ---------------------------------
 #
 # :class:`~sklearn_ext.SFRonUnlearner` alternates steps that climb the loss of the threes with steps
-# that repair the rest. It pauses whenever the accuracy on the threes is down to that of a model of
-# the other rows, here zero: going on would forget more than retraining does.
+# that repair the rest. It pauses whenever the accuracy on the threes has fallen to that of a model
+# of the other samples, here zero: continuing would forget more than retraining does.
 
 history = models["SFRon"].history_
 iterations = [record["iteration"] for record in history]

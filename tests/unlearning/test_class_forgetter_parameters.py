@@ -1,4 +1,4 @@
-"""Every parameter of the class forgetter changes what it is there to change."""
+"""Every parameter of the class forgetter has its documented effect."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Unlearning: exactly in random-feature models, approximately in networks."""
+"""Unlearning, exact in random-feature models and approximate in networks."""
 
 import numpy as np
 from sklearn.base import clone
@@ -32,22 +32,22 @@ def run(figure):
 
 
 def exactly(X, y):
-    """Forget 20 rows of a random-feature model, and compare with fitting it anew."""
-    rows = np.arange(20)
+    """Forget 20 samples of a random-feature model, and compare with fitting it again."""
+    forget = np.arange(20)
     model = RandomFeatureClassifier(1000, random_state=0)
     fitted = clone(model).fit(X, y)
-    _, seconds = timed(fitted.forget, rows)
-    refitted, again = timed(clone(model).fit, np.delete(X, rows, axis=0), np.delete(y, rows))
+    _, seconds = timed(fitted.forget, forget)
+    refitted, again = timed(clone(model).fit, np.delete(X, forget, axis=0), np.delete(y, forget))
     difference = np.abs(fitted.coef_ - refitted.coef_).max() / np.abs(refitted.coef_).max()
     show(
-        "Digits: 20 of 1,347 rows forgotten by a random-feature model",
+        "Digits: 20 of 1,347 samples forgotten by a random-feature model",
         ["", "seconds", "difference of coefficients"],
-        [("* forget", seconds, float(difference)), ("fitted anew", again, 0)],
+        [("* forget", seconds, float(difference)), ("fitted again", again, 0)],
     )
 
 
 def approximately(figure, X, y, X_test, y_test):
-    """Let networks forget a digit; the model retrained without it is the aim."""
+    """Make networks forget a digit, and compare them with one retrained without it."""
     forget = y == FORGOTTEN
     net = NetClassifier(random_state=0, max_epochs=40)
     original, _ = timed(clone(net).fit, X, y)

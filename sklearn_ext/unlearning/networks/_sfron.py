@@ -430,6 +430,9 @@ class SFRonUnlearner(BaseUnlearner):
     n_repair_steps_ : int
         Number of repair steps.
 
+    n_iter_ : int
+        Number of iterations, with or without a forget step.
+
     stopped_ : bool
         Whether any forget step was skipped.
 
@@ -656,6 +659,7 @@ class SFRonUnlearner(BaseUnlearner):
                 "stop_forget_score_": result.stop_forget_score,
                 "n_forget_steps_": result.n_forget_steps,
                 "n_repair_steps_": n_iter * self.n_repair,
+                "n_iter_": n_iter,
                 "stopped_": result.n_forget_steps < n_iter,
             },
         )

@@ -57,7 +57,7 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
 class FastSlowConfig:
     r"""Number and length of the steps of :func:`fast_slow`.
 
-    Attributes
+    Parameters
     ----------
     max_iter : int
         Outer iterations K, each with one forget step.
@@ -84,6 +84,13 @@ class FastSlowConfig:
         Whether the learning rate of all steps decays along half a cosine as well.
     repair_clip : float, default=inf
         Largest length of a repair gradient.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.steps import FastSlowConfig
+    >>> config = FastSlowConfig(max_iter=4, forget_norm=2.0, schedule="linear")
+    >>> [config.forget_scale(k) for k in range(4)]
+    [2.0, 1.5, 1.0, 0.5]
     """
 
     max_iter: int
@@ -100,7 +107,17 @@ class FastSlowConfig:
     repair_clip: float = math.inf
 
     def forget_scale(self, k: int) -> float:
-        r"""Return :math:`\rho_k` or :math:`a_k`."""
+        r"""Return the length :math:`\rho_k`, or the factor :math:`a_k` without normalization.
+
+        Parameters
+        ----------
+        k : int
+            Index of the outer iteration, from 0.
+
+        Returns
+        -------
+        float
+        """
         factor = SCHEDULES[self.schedule](k, self.max_iter)
         return factor * (self.forget_norm if self.normalize else self.forget_alpha)
 

@@ -45,21 +45,27 @@ class Monitor(Protocol):
 class FineTuneConfig:
     """Settings of a fine-tuning run.
 
-    Attributes
+    Parameters
     ----------
     learning_rate : float
         Initial learning rate.
-    max_epochs : int or "auto"
+    max_epochs : int or "auto", default="auto"
         Passes over the samples. "auto" means five, or fewer if five passes would visit more than
         50,000 samples.
-    batch_size : int
+    batch_size : int, default=32
         Samples per step.
-    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class
+    optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         "sgd" uses a momentum of 0.9.
-    weight_decay : float
+    weight_decay : float, default=0
         Weight decay of the optimizer.
-    cosine : bool
+    cosine : bool, default=True
         Whether the learning rate decays to 0 along half a cosine over all steps.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
+    >>> FineTuneConfig(learning_rate=1e-3).n_epochs(n_samples=20_000)
+    2
     """
 
     learning_rate: float
@@ -70,7 +76,17 @@ class FineTuneConfig:
     cosine: bool = True
 
     def n_epochs(self, n_samples: int) -> int:
-        """Return the number of passes over `n_samples` samples."""
+        """Return the number of passes over the samples.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of samples.
+
+        Returns
+        -------
+        int
+        """
         if isinstance(self.max_epochs, str):
             return min(_AUTO_EPOCHS, max(1, _AUTO_SAMPLE_VISITS // n_samples))
         return self.max_epochs

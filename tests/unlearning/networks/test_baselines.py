@@ -43,7 +43,7 @@ def weights(estimator):
 
 
 class SoftmaxNet(nn.Module):
-    """skorch's convention for classifiers: probabilities, here with dropout on the way."""
+    """A net that returns probabilities, as skorch expects, and uses dropout."""
 
     def __init__(self):
         super().__init__()
@@ -66,7 +66,7 @@ def plain_skorch(digits):
         return net.fit(X.astype(np.float32), y.astype(np.int64))
 
 
-def test_gradient_ascent_climbs(net, digits, forget):
+def test_gradient_ascent_climbs_the_loss(net, digits, forget):
     X, y = digits
     unlearner = make(GradientAscentUnlearner, net, learning_rate=1e-3, max_epochs=3).fit(
         X, y, forget=forget
@@ -75,7 +75,7 @@ def test_gradient_ascent_climbs(net, digits, forget):
     assert losses == sorted(losses, reverse=True)  # of the negative cross-entropy
 
 
-def test_gradient_ascent_leaves_running_statistics_alone(plain_skorch, digits, forget):
+def test_gradient_ascent_keeps_running_statistics(plain_skorch, digits, forget):
     unlearner = make(GradientAscentUnlearner, plain_skorch, learning_rate=1e-3).fit(
         *digits, forget=forget
     )
@@ -85,7 +85,7 @@ def test_gradient_ascent_leaves_running_statistics_alone(plain_skorch, digits, f
     assert not torch.equal(before["layers.0.weight"], after["layers.0.weight"])
 
 
-def test_salun_leaves_the_other_weights_exactly_as_they_are(net, digits, forget):
+def test_salun_keeps_the_other_weights_exactly(net, digits, forget):
     unlearner = make(SalUnUnlearner, net, mask_fraction=0.1, weight_decay=0.1)
     unlearner.fit(*digits, forget=forget)
     before, after = weights(net), weights(unlearner.estimator_)
@@ -107,7 +107,7 @@ def test_salun_ranks_weights_by_gradients_without_dropout(plain_skorch, digits, 
     assert gradients[changed].min() >= 0.99 * gradients.quantile(0.9)
 
 
-def test_a_bad_teacher_levels_what_it_should(net, digits, forget):
+def test_a_bad_teacher_lowers_confidence_in_the_forget_set(net, digits, forget):
     X, _ = digits
     unlearner = make(BadTeacherUnlearner, net, max_epochs=10).fit(*digits, forget=forget)
     confidence = unlearner.predict_proba(X).max(axis=1)
@@ -115,14 +115,14 @@ def test_a_bad_teacher_levels_what_it_should(net, digits, forget):
     assert confidence[~forget].mean() > 0.8
 
 
-def test_a_bad_teacher_has_the_temperature_of_its_student(net, digits):
-    """Then the original model has nothing to learn about the rows that it retains."""
+def test_teachers_and_student_share_a_temperature(net, digits):
+    """The original model then has nothing to learn about retained samples."""
     unlearner = make(BadTeacherUnlearner, net, temperature=3.0, learning_rate=1e-12, max_epochs=1)
     unlearner.fit(*digits, forget=[0])
-    assert unlearner.history_[0]["loss"] < 0.02  # all of it from one row of 600
+    assert unlearner.history_[0]["loss"] < 0.02  # from the one sample to forget of 600
 
 
-def test_wrong_labels_are_wrong_and_follow_the_retained_classes():
+def test_wrong_labels_follow_the_retained_classes():
     rng = np.random.RandomState(0)
     retained = np.repeat([0, 1, 2], [100, 300, 600])
     wrong = draw_wrong_labels(np.zeros(3000, dtype=int), retained, rng)
@@ -131,7 +131,7 @@ def test_wrong_labels_are_wrong_and_follow_the_retained_classes():
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_distillation_is_the_divergence_at_a_temperature(temperature):
+def test_distillation_is_a_divergence_at_a_temperature(temperature):
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     teacher = logits.flip(0).softmax(dim=1)
     teacher[0] = torch.tensor([1.0, 0.0, 0.0, 0.0])

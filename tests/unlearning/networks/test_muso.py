@@ -27,7 +27,7 @@ def forget(digits):
     return digits[1] == "digit 3"
 
 
-def test_labels_come_from_random_features_that_never_saw_the_rows(net, digits, forget):
+def test_labels_come_from_random_features_of_retained_samples(net, digits, forget):
     X, y = digits
     unlearner = MUSOUnlearner(net, random_state=0).fit(X, y, forget=forget)
     assert isinstance(unlearner.label_model_, RandomFeatureClassifier)
@@ -39,7 +39,7 @@ def test_labels_come_from_random_features_that_never_saw_the_rows(net, digits, f
     assert (unlearner.predict(X[forget]) == unlearner.forget_labels_).mean() > 0.6
 
 
-def test_the_label_model_does_not_depend_on_the_rows_to_forget(net, digits, forget):
+def test_the_label_model_does_not_depend_on_the_forget_set(net, digits, forget):
     X, y = digits
     strange = np.where(forget[:, None], 5 * X, X)
     models = [
@@ -50,7 +50,7 @@ def test_the_label_model_does_not_depend_on_the_rows_to_forget(net, digits, forg
     np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
 
 
-def test_the_label_model_sees_at_most_so_many_rows(net, digits, forget, monkeypatch):
+def test_the_label_model_uses_a_limited_number_of_samples(net, digits, forget, monkeypatch):
     monkeypatch.setattr(_muso_labels, "_MAX_SAMPLES", 100)
     unlearner = MUSOUnlearner(net, random_state=0).fit(*digits, forget=forget)
     assert unlearner.label_model_.n_retained_ == 100
@@ -87,8 +87,8 @@ def test_the_head_rule_gives_the_labels_of_its_ridge(net, digits, forget):
     assert labels.tolist() == net.classes_[scores.argmax(dim=1)].tolist()
 
 
-def test_the_published_rule_begins_with_the_true_labels(net, digits):
-    """With more retained rows than features; the reason why it is not the default."""
+def test_the_published_rule_starts_with_the_true_labels(net, digits):
+    """This holds with more retained samples than features, so it is not the default."""
     X, y = digits
     unlearner = MUSOUnlearner(
         net, label_model="projection", eps=0.0, learning_rate=1e-12, max_epochs=1
@@ -100,9 +100,7 @@ def test_the_published_rule_begins_with_the_true_labels(net, digits):
     assert unlearner.forget_labels_.tolist() == y[rows].tolist()
 
 
-def test_the_published_rule_has_a_rising_ridge_and_sees_features_drift(
-    net, digits, forget, monkeypatch
-):
+def test_the_published_rule_uses_a_rising_ridge_and_drift(net, digits, forget, monkeypatch):
     X, y = digits
     ridges, drifts = [], []
 
@@ -122,7 +120,7 @@ def test_the_published_rule_has_a_rising_ridge_and_sees_features_drift(
     assert drifts[0] < 1e-5 < 1e-3 < drifts[-1]
 
 
-def test_labels_given_in_the_order_of_the_request(net, digits):
+def test_given_labels_are_in_the_order_of_the_request(net, digits):
     X, y = digits
     rows = [9, 4, 200]
     labels = np.array(["digit 1", "digit 2", "digit 7"])
@@ -135,7 +133,7 @@ def test_labels_given_in_the_order_of_the_request(net, digits):
     assert (after > before).all()
 
 
-def test_scores_of_all_classes_mean_their_largest(net, digits):
+def test_given_scores_mean_the_class_of_the_largest(net, digits):
     X, y = digits
     scores = np.eye(10)[[1, 2, 7]] - 5
     unlearner = MUSOUnlearner(net, label_model=scores).fit(X, y, forget=[9, 4, 200])
@@ -148,7 +146,7 @@ def test_soft_targets_need_a_label_model_with_probabilities(net, digits, forget)
         unlearner.fit(*digits, forget=forget)
 
 
-def test_a_function_gets_rows_and_labels(net, digits, forget):
+def test_a_callable_gets_samples_and_labels(net, digits, forget):
     X, y = digits
 
     def nearest(X_retained, y_retained, X_forget):
@@ -174,7 +172,7 @@ def test_soft_targets_are_learned(net, digits, forget, rule):
     assert unlearner.score(X[~forget], y[~forget]) > 0.9
 
 
-def test_soft_targets_given(net, digits, forget):
+def test_given_soft_targets_are_learned(net, digits, forget):
     X, y = digits
     flat = np.full((forget.sum(), 10), 1 / 9)
     flat[:, 3] = 0
@@ -195,7 +193,7 @@ def test_soft_targets_given(net, digits, forget):
         (["digit 1", "letter a"], "the labels {'letter a'}, which are not classes of the net"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(net, digits, labels, message):
+def test_unsuitable_labels_are_refused(net, digits, labels, message):
     with pytest.raises(ValueError, match=message):
         MUSOUnlearner(net, label_model=labels).fit(*digits, forget=[0, 1])
 

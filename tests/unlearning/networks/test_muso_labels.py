@@ -24,14 +24,14 @@ def normal(generator, *shape):
 
 @pytest.mark.parametrize("eps", [1e-6, 1e-2, 1.0])
 @pytest.mark.parametrize("shape", [(200, 20), (20, 200)])
-def test_the_projection_needs_the_small_system_only(generator, shape, eps):
+def test_the_projection_equals_that_of_the_large_system(generator, shape, eps):
     Z = normal(generator, *shape)
     system = Z @ Z.T + eps * torch.eye(shape[0], dtype=Z.dtype)
     expected = Z.T @ torch.linalg.solve(system, Z)
     torch.testing.assert_close(row_space_projection(Z, eps), expected, rtol=0, atol=1e-6)
 
 
-def test_with_features_of_full_rank_the_published_rule_begins_at_the_original_answers(generator):
+def test_full_rank_features_give_the_original_predictions(generator):
     Z_r, Z_u = normal(generator, 100, 8), normal(generator, 30, 8)
     W_0, W_p = normal(generator, 8, 4), normal(generator, 8, 4)
     R = projected_head(Z_r, W_0, W_p, eps=0.0)
@@ -41,7 +41,7 @@ def test_with_features_of_full_rank_the_published_rule_begins_at_the_original_an
     assert torch.equal(best_class(scores, present), (Z_u @ W_p).argmax(dim=1))
 
 
-def test_directions_that_retained_rows_do_not_span_keep_the_initial_head(generator):
+def test_directions_outside_the_retained_span_keep_the_head(generator):
     Z_r = normal(generator, 3, 8)
     W_0, W_p = normal(generator, 8, 4), normal(generator, 8, 4)
     R = projected_head(Z_r, W_0, W_p, eps=0.0)
@@ -50,7 +50,7 @@ def test_directions_that_retained_rows_do_not_span_keep_the_initial_head(generat
     torch.testing.assert_close(Z_r @ R, Z_r @ W_p)
 
 
-def test_drifting_features_count_with_the_original_head(generator):
+def test_feature_drift_is_weighted_by_the_original_head(generator):
     Z_u, drift = normal(generator, 5, 8), normal(generator, 5, 8)
     R, W_p = normal(generator, 8, 4), normal(generator, 8, 4)
     torch.testing.assert_close(
@@ -58,7 +58,7 @@ def test_drifting_features_count_with_the_original_head(generator):
     )
 
 
-def test_the_leave_out_head_minimises_its_ridge_loss(generator):
+def test_the_leave_out_head_minimizes_its_ridge_loss(generator):
     Z, T, W_0 = normal(generator, 50, 8), normal(generator, 50, 3), normal(generator, 8, 3)
     A = leave_out_head(Z, T, W_0, eps=0.1).requires_grad_()
     ridge = 0.1 * (Z**2).sum() / 8
@@ -67,20 +67,20 @@ def test_the_leave_out_head_minimises_its_ridge_loss(generator):
     assert gradient.abs().max() < 1e-10
 
 
-def test_absent_classes_cannot_win():
+def test_absent_classes_are_never_chosen():
     scores = torch.tensor([[5.0, 1.0, 2.0], [0.0, 1.0, 3.0]])
     assert best_class(scores, torch.tensor([False, True, True])).tolist() == [2, 2]
 
 
-def test_a_linear_layer_is_its_stacked_head(generator):
+def test_a_stacked_head_computes_its_linear_layer(generator):
     layer = torch.nn.Linear(5, 3).double()
     features = normal(generator, 7, 5)
     W = stacked_head(layer.weight.detach(), layer.bias.detach())
     torch.testing.assert_close(with_ones(features) @ W, layer(features).detach())
 
 
-def test_a_linear_network_trained_on_with_optimal_labels_ends_in_the_retrained_weights(generator):
-    """The statement that the method is built on, through the training loop of the networks."""
+def test_optimal_labels_lead_to_the_retrained_weights(generator):
+    """The theorem behind the method, with the training loop of the networks."""
     X, Y = normal(generator, 20, 200), normal(generator, 20, 2)
     n_retained = 15
     W_0 = normal(generator, 200, 2)

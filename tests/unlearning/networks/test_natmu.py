@@ -67,7 +67,7 @@ def test_only_retained_samples_are_augmented(net, images, forget):
     assert torch.equal(augmented.sum(dim=1).sort().values, retained.sum(dim=1).sort().values)
 
 
-def test_labels_are_those_of_the_injected_rows(net, images, forget):
+def test_labels_are_those_of_the_retained_samples(net, images, forget):
     X, y = images
     unlearner = NatMUUnlearner(net, random_state=0).fit(X, y, forget=forget)
     u, r, k = unlearner.hybrid_index_.T
@@ -86,14 +86,14 @@ def test_labels_are_those_of_the_injected_rows(net, images, forget):
     assert unlearner.n_steps_ == unlearner.history_[-1]["n_steps"]
 
 
-def test_rows_are_used_again_when_there_are_too_few(net, images):
+def test_samples_are_reused_when_there_are_too_few(net, images):
     X, y = images
     forget = np.arange(len(y)) >= 60
     unlearner = NatMUUnlearner(net, max_epochs=1, random_state=0).fit(X, y, forget=forget)
     assert unlearner.stock_exhausted_
 
 
-def test_tables_get_one_share_for_all_columns(images):
+def test_tables_get_one_weight_for_all_features(images):
     X, y = images
     net = NetClassifier(max_epochs=1)
     unlearner = NatMUUnlearner(net, delta=0.03, random_state=0)
@@ -111,7 +111,7 @@ def test_images_with_channels_share_their_masks(images):
     assert unlearner.masks_.shape == (4, 1, 8, 8)
 
 
-def test_masks_of_ones_own(net, images):
+def test_masks_can_be_given_or_computed_by_a_callable(net, images):
     X, y = images
 
     def columns(n_masks, shape):
@@ -141,7 +141,7 @@ def test_too_many_hybrids_are_reduced_with_a_warning(images):
     assert len(unlearner.hybrid_index_) == 1
 
 
-def test_inputs_stay_in_their_range(net, images, forget):
+def test_blends_are_clipped_to_the_feature_range(net, images, forget):
     X, y = images
     unlearner = NatMUUnlearner(net, feature_range=(0.2, 0.4), max_epochs=1, random_state=0)
     narrow = unlearner.fit(X, y, forget=forget).history_
@@ -160,7 +160,7 @@ def test_inputs_stay_in_their_range(net, images, forget):
             unlearner.set_params(feature_range=limits).fit(X, y, forget=forget)
 
 
-def test_rows_can_be_drawn_anew_in_each_epoch(net, images, forget):
+def test_samples_can_be_drawn_anew_in_each_epoch(net, images, forget):
     X, y = images
     fixed, drawn = (
         NatMUUnlearner(net, resample=resample, max_epochs=2, random_state=0)
@@ -176,7 +176,7 @@ def test_rows_can_be_drawn_anew_in_each_epoch(net, images, forget):
     ("reinit", "request_", "anew"),
     [(True, "row", True), ("auto", "row", False), ("auto", "class", True), (False, "class", False)],
 )
-def test_the_head_begins_anew_where_asked(net, images, forget, reinit, request_, anew):
+def test_the_head_is_reinitialized_on_request(net, images, forget, reinit, request_, anew):
     X, y = images
     unlearner = NatMUUnlearner(net, reinit_head=reinit, max_epochs=0, random_state=0)
     unlearner.fit(X, y, forget=forget if request_ == "class" else [0])

@@ -12,7 +12,7 @@ from sklearn_ext.unlearning.networks._natmu_blending import (
 )
 
 
-def test_the_tent_rises_and_falls_with_two_peaks():
+def test_an_even_tent_has_two_peaks():
     np.testing.assert_allclose(tent(8), [0, 0.25, 0.5, 0.75, 0.75, 0.5, 0.25, 0])
 
 
@@ -37,7 +37,7 @@ def test_each_axis_has_its_own_profile():
 
 
 @pytest.mark.parametrize(("delta", "share"), [(1.0, 1.0), (-1.0, 0.0)])
-def test_the_shift_goes_from_pure_retained_rows_to_pure_forget_rows(delta, share):
+def test_extreme_shifts_give_constant_masks(delta, share):
     assert (gradual_masks(8, 8, 4, delta) == share).all()
     assert (uniform_masks(4, delta) == share).all()
 
@@ -47,25 +47,25 @@ def test_more_than_four_masks_repeat():
     np.testing.assert_array_equal(masks[4:], masks[:2])
 
 
-def test_uniform_masks_shift_the_mean_share():
+def test_uniform_masks_shift_the_mean_weight():
     np.testing.assert_allclose(uniform_masks(2, -0.05), [[0.42], [0.42]])
 
 
-def test_ranking_leaves_out_the_own_class_and_absent_ones():
+def test_ranking_omits_the_own_class_and_absent_classes():
     scores = np.array([[9.0, 5.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0]])
     admissible = np.array([True, True, True, False])
     ranking = rank_classes(scores, np.array([0, 2]), admissible)
     assert [classes.tolist() for classes in ranking] == [[2, 1], [1, 0]]
 
 
-def test_saturated_probabilities_cannot_bring_the_own_class_back():
+def test_saturated_probabilities_do_not_affect_the_ranking():
     log_p = torch.tensor([[200.0, 0.0, 1.0, 2.0]]).log_softmax(dim=1).numpy()
     assert np.exp(log_p[0, 1:]).max() == 0  # all underflow to one tie
     (classes,) = rank_classes(log_p, np.array([0]), np.ones(4, dtype=bool))
     assert classes.tolist() == [3, 2, 1]
 
 
-def test_rows_are_drawn_once_and_follow_the_ranking():
+def test_samples_are_drawn_once_and_follow_the_ranking():
     retained = np.repeat([0, 1, 2], 10)
     ranking = [np.array([2, 1]), np.array([1, 0]), np.array([0, 2])]
     index, exhausted = match_samples(ranking, retained, 2, np.random.RandomState(0))
@@ -76,7 +76,7 @@ def test_rows_are_drawn_once_and_follow_the_ranking():
     assert retained[index[:, 1]].tolist() == [2, 1, 1, 0, 0, 2]
 
 
-def test_an_empty_stock_is_passed_over_for_the_next_class():
+def test_an_empty_stock_is_skipped_for_the_next_class():
     retained = np.array([1, 2, 2, 2])
     ranking = [np.array([1, 2])] * 3
     index, exhausted = match_samples(ranking, retained, 1, np.random.RandomState(0))
@@ -84,7 +84,7 @@ def test_an_empty_stock_is_passed_over_for_the_next_class():
     assert retained[index[:, 1]].tolist() == [1, 2, 2]
 
 
-def test_exhausted_stock_is_filled_up_and_told():
+def test_exhausted_stock_is_refilled_and_reported():
     retained = np.array([0, 1, 1])
     index, exhausted = match_samples([np.array([1])] * 5, retained, 1, np.random.RandomState(0))
     assert exhausted
@@ -92,7 +92,7 @@ def test_exhausted_stock_is_filled_up_and_told():
     assert set(index[:4, 1]) == {1, 2}
 
 
-def test_only_empty_stock_is_filled_up_and_each_hybrid_has_a_class_of_its_own():
+def test_only_empty_stock_is_refilled():
     retained = np.array([0] * 6 + [1])
     index, exhausted = match_samples([np.array([0, 1])] * 3, retained, 2, np.random.RandomState(0))
     assert exhausted

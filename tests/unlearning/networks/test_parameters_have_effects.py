@@ -1,4 +1,4 @@
-"""Every parameter of the unlearners of networks changes what it is there to change."""
+"""Every parameter of the network unlearners has its documented effect."""
 
 import itertools
 import math
@@ -125,7 +125,7 @@ class Normed(nn.Sequential):
 
 
 class Branches(nn.Module):
-    """Two linear layers that see the same number of features, for parameters that choose one."""
+    """Two linear layers with the same number of features, to choose one as the head."""
 
     def __init__(self):
         super().__init__()
@@ -139,7 +139,7 @@ class Branches(nn.Module):
 
 
 class Raw(nn.Module):
-    """A network whose weights nothing can draw anew, so that it is its own bad teacher."""
+    """A network that cannot be reinitialized, and so is its own bad teacher."""
 
     def __init__(self):
         super().__init__()
@@ -178,7 +178,7 @@ def nets(blobs):
 
 @pytest.fixture
 def run(blobs, forget, nets):
-    """From an unlearner class and parameters to what it makes of the model of its kind."""
+    """Fit an unlearner of a class with parameters to the net."""
 
     def fit(unlearner, estimator="usual", **params):
         params = BASE[unlearner] | params
@@ -235,8 +235,8 @@ def test_parameters_change_the_weights(run, unlearner, name):
 
 
 @pytest.mark.parametrize("unlearner", FINE_TUNERS, ids=lambda unlearner: unlearner.__name__)
-def test_decay_takes_its_share_of_the_weights_in_a_step(run, unlearner):
-    """AdamW takes ``lr * weight_decay`` of the weights apart from the gradient."""
+def test_weight_decay_shrinks_the_weights_in_a_step(run, unlearner):
+    """AdamW subtracts ``lr * weight_decay`` times the weights, apart from the gradient."""
     params = {"optimizer": "adamw", "max_epochs": 1, "batch_size": 10_000, "learning_rate": 0.01}
     plain = run(unlearner, **params)
     decayed = run(unlearner, weight_decay=0.5, **params)
@@ -247,7 +247,7 @@ def test_decay_takes_its_share_of_the_weights_in_a_step(run, unlearner):
     torch.testing.assert_close(share, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_sfron_decays_by_its_share_if_there_is_nothing_else_to_do(run):
+def test_sfron_applies_weight_decay_alone(run):
     quiet = {"max_iter": 1, "n_repair": 0, "forget_norm": 0.0, "learning_rate": 0.1}
     assert torch.equal(after(run(SFRonUnlearner, **quiet)), before(run(SFRonUnlearner, **quiet)))
     decayed = run(SFRonUnlearner, weight_decay=0.5, **quiet)
@@ -255,14 +255,14 @@ def test_sfron_decays_by_its_share_if_there_is_nothing_else_to_do(run):
 
 
 @pytest.mark.parametrize("length", [0.3, 2.0])
-def test_a_normalised_forget_step_has_the_length_asked_for(run, length):
+def test_a_normalized_forget_step_has_the_given_length(run, length):
     fitted = run(SFRonUnlearner, max_iter=1, n_repair=0, forget_norm=length, learning_rate=0.1)
     step = (after(fitted) - before(fitted)).norm().item()
     assert step == pytest.approx(0.1 * length, rel=1e-3)
 
 
 @pytest.mark.parametrize("clip_norm", [0.01, 0.1])
-def test_a_clipped_forget_step_is_no_longer_than_the_bound(run, clip_norm):
+def test_a_clipped_forget_step_is_no_longer_than_its_bound(run, clip_norm):
     params = {"forget_step": "clip", "forget_alpha": 1e3, "max_iter": 1, "n_repair": 0,
               "learning_rate": 0.1}  # fmt: skip
     fitted = run(SFRonUnlearner, clip_norm=clip_norm, **params)
@@ -279,13 +279,13 @@ def test_a_clipped_forget_step_is_no_longer_than_the_bound(run, clip_norm):
         ("cosine", [(1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)]),
     ],
 )
-def test_forget_steps_fade_as_scheduled(run, schedule, shares):
+def test_forget_steps_decay_as_scheduled(run, schedule, shares):
     fitted = run(SFRonUnlearner, forget_schedule=schedule, max_iter=4)
     scales = np.array([record["forget_scale"] for record in fitted.history_])
     np.testing.assert_allclose(scales / scales[0], shares, atol=1e-12)
 
 
-def test_each_repair_lowers_the_loss_of_retained_rows(run, blobs, forget):
+def test_each_repair_lowers_the_loss_of_retained_samples(run, blobs, forget):
     X, y = (values[~forget] for values in blobs)
     found = []
     for n_repair in (0, 1, 3):
@@ -297,21 +297,21 @@ def test_each_repair_lowers_the_loss_of_retained_rows(run, blobs, forget):
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
-def test_an_iteration_keeps_its_share_of_the_change(run, share):
+def test_an_iteration_keeps_a_fraction_of_its_change(run, share):
     fast = run(SFRonUnlearner, max_iter=1)
     slow = run(SFRonUnlearner, max_iter=1, slow_learning_rate=share)
     expected = before(fast) + share * (after(fast) - before(fast))
     torch.testing.assert_close(after(slow), expected)
 
 
-def test_rows_count_alike_if_all_losses_are_below_the_floor(run):
+def test_samples_count_alike_below_the_loss_floor(run):
     floored = run(SFRonUnlearner, loss_floor=1e6)
     alike = run(SFRonUnlearner, lambd=0.0)
     torch.testing.assert_close(after(floored), after(alike), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_strict_mask_keeps_the_bits_of_other_weights(run, strict):
+def test_a_strict_mask_keeps_other_weights_exactly(run, strict):
     fitted = run(SFRonUnlearner, strict_mask=strict, weight_decay=0.1, n_repair=0)
     selected = inside(fitted)
     assert 0 < selected.float().mean() < 1
@@ -321,7 +321,7 @@ def test_a_strict_mask_keeps_the_bits_of_other_weights(run, strict):
 
 
 @pytest.mark.parametrize(("freeze_norm", "kept"), [("auto", True), (True, True), (False, False)])
-def test_forget_steps_leave_frozen_statistics_alone(run, freeze_norm, kept):
+def test_forget_steps_keep_frozen_statistics(run, freeze_norm, kept):
     fitted = run(SFRonUnlearner, estimator="normed", freeze_norm=freeze_norm, n_repair=0)
     statistics = [
         net.module_[1].running_mean for net in (fitted.original_estimator_, fitted.estimator_)
@@ -336,7 +336,7 @@ class Point(nn.Module):
 
 
 def walk(config, rate=0.1, forget_rate=None):
-    """Return how far steps on gradients of length five went, along one axis for each kind."""
+    """Return how far steps with gradients of length five go, one axis per kind."""
     point = Point()
     history = fast_slow(
         point,
@@ -371,7 +371,7 @@ def test_the_rates_of_both_optimizers_fall(decay_rate, total, forget_rate):
     assert repaired.item() == pytest.approx(0.1 * total * 5)
 
 
-def test_salun_changes_what_matters_for_the_rows_to_forget(run, nets, blobs, forget):
+def test_salun_changes_the_weights_that_matter(run, nets, blobs, forget):
     fraction = 0.25
     fitted = run(SalUnUnlearner, mask_fraction=fraction, batch_size=100, optimizer="adam")
 
@@ -389,8 +389,8 @@ def test_salun_changes_what_matters_for_the_rows_to_forget(run, nets, blobs, for
 
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
-def test_who_is_its_own_teacher_has_nothing_to_learn(run, temperature):
-    """Teachers and student are softened alike."""
+def test_a_model_that_is_its_own_teacher_learns_nothing(run, temperature):
+    """Teachers and student use the same temperature."""
     fitted = run(
         BadTeacherUnlearner,
         estimator="raw",
@@ -401,7 +401,7 @@ def test_who_is_its_own_teacher_has_nothing_to_learn(run, temperature):
     torch.testing.assert_close(after(fitted), before(fitted), rtol=1e-4, atol=1e-5)
 
 
-def test_each_retained_row_is_augmented_in_each_epoch(run, forget):
+def test_each_retained_sample_is_augmented_in_each_epoch(run, forget):
     seen = []
 
     def record(rows):
@@ -414,13 +414,13 @@ def test_each_retained_row_is_augmented_in_each_epoch(run, forget):
 
 
 @pytest.mark.parametrize(("head", "anew"), [(None, "last"), ("last", "last"), ("first", "first")])
-def test_the_head_named_begins_anew(run, head, anew):
+def test_the_named_head_is_reinitialized(run, head, anew):
     fitted = run(NatMUUnlearner, estimator="branches", head=head, reinit_head=True, max_epochs=0)
     old, new = weights(fitted.original_estimator_), weights(fitted.estimator_)
     assert [name for name in old if not torch.equal(old[name], new[name])] == [f"{anew}.weight"]
 
 
-def test_a_new_head_has_the_gain_of_rectified_units(blobs, forget):
+def test_a_new_head_has_the_gain_of_relu_units(blobs, forget):
     net = NetClassifier(module__hidden_sizes=(1000,), max_epochs=1, random_state=0).fit(*blobs)
     fitted = NatMUUnlearner(net, reinit_head=True, max_epochs=0, random_state=0)
     fitted.fit(*blobs, forget=forget)
@@ -429,7 +429,7 @@ def test_a_new_head_has_the_gain_of_rectified_units(blobs, forget):
 
 
 @pytest.mark.parametrize("eps", [None, 1e-3, 5.0])
-def test_soft_labels_of_the_head_are_as_sharp_as_those_of_random_features(nets, blobs, forget, eps):
+def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
     """The softmax of twice the scores of a ridge head fitted to -1 and 1."""
     X, y = blobs
     data = NetData(nets["usual"], X, y, ForgetRequest.from_user(forget, len(X)))
@@ -460,7 +460,7 @@ def test_soft_labels_of_the_head_are_as_sharp_as_those_of_random_features(nets, 
         (0.3, [0.3] * 5),
     ],
 )
-def test_the_ridge_of_projections_rises_unless_it_is_given(run, monkeypatch, eps, expected):
+def test_the_projection_ridge_rises_unless_given(run, monkeypatch, eps, expected):
     used = []
     projected_head = _muso_labels.projected_head
 
@@ -473,14 +473,14 @@ def test_the_ridge_of_projections_rises_unless_it_is_given(run, monkeypatch, eps
     np.testing.assert_allclose(used, expected)
 
 
-def test_a_given_ridge_of_projections_changes_the_weights(run):
+def test_a_given_projection_ridge_changes_the_weights(run):
     params = {"label_model": "projection", "soft_targets": True}
     fitted = [after(run(MUSOUnlearner, eps=eps, **params)) for eps in (None, 10.0)]
     assert not torch.allclose(*fitted, atol=1e-6)
 
 
 @pytest.mark.parametrize("max_samples", [5, 2000])
-def test_reports_attack_so_many_rows(blobs, forget, max_samples):
+def test_max_samples_limits_the_attacked_samples(blobs, forget, max_samples):
     X, y = blobs
     X_test, y_test = X[::3] + 0.5, y[::3]
     classifier = LogisticRegression().fit(X, y)

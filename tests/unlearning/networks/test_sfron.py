@@ -44,29 +44,29 @@ def same_weights(first, second):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_a_class_is_forgotten_and_the_record_tells_how(net, train, forget):
+def test_a_class_is_forgotten_and_recorded(net, train, forget):
     X, y = train
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of damage or clipping there is nothing to tell
+        warnings.simplefilter("error")  # there is no damage or clipping to warn of
         unlearner = sfron(net).fit(X, y, forget=forget)
     assert unlearner.score(X[forget], y[forget]) == 0
     assert unlearner.score(X[~forget], y[~forget]) > 0.99
     assert unlearner.stop_forget_score_ == 0
     assert unlearner.stopped_
     n_iter = -(-5 * (~forget).sum() // 64)
-    assert len(unlearner.history_) == unlearner.n_repair_steps_ == n_iter
+    assert len(unlearner.history_) == unlearner.n_repair_steps_ == unlearner.n_iter_ == n_iter
     assert 0 < unlearner.n_forget_steps_ < n_iter
     made = [r for r in unlearner.history_ if np.isfinite(r["forget_loss"])]
     assert len(made) == unlearner.n_forget_steps_
     assert all(r["forget_score"] > 0 for r in made)
 
 
-def test_many_rows_take_two_hundred_iterations(net, train, forget):
+def test_large_data_take_two_hundred_iterations(net, train, forget):
     unlearner = sfron(net, batch_size=4, saliency_threshold=None).fit(*train, forget=forget)
     assert len(unlearner.history_) == 200
 
 
-def test_the_mask_is_told(net, train, forget):
+def test_the_mask_is_an_attribute(net, train, forget):
     unlearner = sfron(net, max_iter=1).fit(*train, forget=forget)
     names = dict(net.module_.named_parameters())
     assert {k: v.shape for k, v in unlearner.mask_.items()} == {
@@ -88,7 +88,7 @@ def test_a_threshold_of_zero_selects_all(net, train, forget):
     assert everything.mask_density_ == 1
 
 
-def test_few_rows_to_forget_are_weighed_against_few_others(net, train):
+def test_small_forget_sets_use_few_retained_samples(net, train):
     def mask(rows, **params):
         unlearner = sfron(net, max_iter=0, stop_forget_score=0.5, **params)
         return unlearner.fit(*train, forget=rows).mask_["1.weight"]
@@ -105,7 +105,7 @@ def test_no_iterations_change_nothing(net, train, forget):
     assert (unlearner.n_forget_steps_, unlearner.stopped_) == (0, False)
 
 
-def test_frozen_weights_stay_and_are_not_in_the_mask(net, train, forget):
+def test_frozen_weights_are_kept_and_not_in_the_mask(net, train, forget):
     partly = copy.deepcopy(net)
     frozen = partly.module_[1].weight.requires_grad_(False)
     unlearner = sfron(partly, optimizer="adam", learning_rate=1e-3).fit(*train, forget=forget)
@@ -114,7 +114,7 @@ def test_frozen_weights_stay_and_are_not_in_the_mask(net, train, forget):
     assert not same_weights(unlearner.estimator_, partly)
 
 
-def test_the_optimizer_is_the_nets_unless_another_is_named(net, train, forget):
+def test_the_default_optimizer_is_that_of_the_net(net, train, forget):
     like_net = sfron(net, max_iter=5).fit(*train, forget=forget)
     named = sfron(net, max_iter=5, optimizer="sgd", learning_rate=0.05).fit(*train, forget=forget)
     assert same_weights(like_net.estimator_, named.estimator_)
@@ -122,7 +122,7 @@ def test_the_optimizer_is_the_nets_unless_another_is_named(net, train, forget):
     assert not same_weights(like_net.estimator_, apart.estimator_)
 
 
-def test_random_rows_stop_at_what_random_features_know_of_them(net, train):
+def test_the_stop_score_is_the_accuracy_of_random_features(net, train):
     X, y = train
     rows = np.arange(len(X)) % 10 == 0
     unlearner = sfron(net).fit(X, y, forget=rows)
@@ -130,8 +130,8 @@ def test_random_rows_stop_at_what_random_features_know_of_them(net, train):
     assert sfron(net, stop_forget_score=0.5).fit(X, y, forget=rows).stop_forget_score_ == 0.5
 
 
-def test_validation_rows_correct_the_stop_score(net, train, digits):
-    """The score follows the net; labels that are wrong for both models cancel."""
+def test_validation_samples_correct_the_stop_score(net, train, digits):
+    """The score follows the net; labels that are wrong for both models cancel out."""
     X, y = train
     rows = np.arange(len(X)) % 10 == 0
     X_val, y_val = digits[0][600:1000], digits[1][600:1000].copy()
@@ -145,7 +145,7 @@ def test_validation_rows_correct_the_stop_score(net, train, digits):
     assert corrected.stop_forget_score_ == pytest.approx(features.stop_forget_score_, abs=0.1)
 
 
-def test_validation_rows_of_a_forgotten_class_do_not_count(net, train, digits, forget):
+def test_validation_samples_of_a_forgotten_class_are_ignored(net, train, digits, forget):
     unlearner = sfron(net, max_iter=0).fit(
         *train, forget=forget, X_val=digits[0][600:], y_val=digits[1][600:]
     )
@@ -167,14 +167,14 @@ def test_validation_rows_of_a_forgotten_class_do_not_count(net, train, digits, f
         sfron(net).fit(*train, forget=forget, X_val=digits[0][:1], y_val=["letter"])
 
 
-def test_clipped_steps_are_warned_about(net, train, forget):
+def test_clipped_steps_raise_a_warning(net, train, forget):
     unlearner = sfron(net, forget_step="clip", forget_alpha=1e6, clip_norm=0.01)
     with pytest.warns(UserWarning, match="forget steps were clipped to clip_norm=0.01") as record:
         unlearner.fit(*train, forget=forget)
     assert record[0].filename == __file__
 
 
-def test_damage_to_retained_rows_is_warned_about(net, train, forget):
+def test_damage_to_retained_samples_raises_a_warning(net, train, forget):
     unlearner = sfron(
         net, forget_norm=50.0, n_repair=0, stop_forget_score=None, saliency_threshold=None
     )
@@ -182,7 +182,7 @@ def test_damage_to_retained_rows_is_warned_about(net, train, forget):
         unlearner.fit(*train, forget=forget)
 
 
-def test_the_published_constants_do_no_damage_unheard(net, train, forget):
+def test_from_paper_does_no_damage_without_a_warning(net, train, forget):
     X, y = train
     unlearner = SFRonUnlearner.from_paper(net, random_state=0, max_iter=60)
     assert unlearner.get_params()["forget_alpha"] == 25
@@ -194,7 +194,7 @@ def test_the_published_constants_do_no_damage_unheard(net, train, forget):
     assert unlearner.n_repair_steps_ == 300
 
 
-def test_one_row_can_be_forgotten(net, train):
+def test_one_sample_can_be_forgotten(net, train):
     X, y = train
     unlearner = sfron(net, stop_forget_score=0.0, forget_norm=3.0).fit(X, y, forget=[17])
     known = [m.predict_proba(X[17:18]).max() for m in (net, unlearner)]

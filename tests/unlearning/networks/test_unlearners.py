@@ -1,4 +1,4 @@
-"""What all unlearners of networks promise."""
+"""The contract of all network unlearners."""
 
 import copy
 import pickle
@@ -43,7 +43,7 @@ UNLEARNERS = [
     SFRonUnlearner,
 ]
 every_unlearner = pytest.mark.parametrize("Unlearner", UNLEARNERS)
-# As weak as it takes to survive on the networks of this file.
+# Weak enough that the networks of this file survive.
 GENTLE = {GradientAscentUnlearner: {"learning_rate": 1e-3}}
 
 
@@ -77,7 +77,7 @@ def assert_same_weights(first, second):
 
 
 @every_unlearner
-def test_the_estimator_given_is_never_changed(Unlearner, net, digits, forget):
+def test_the_given_estimator_is_never_changed(Unlearner, net, digits, forget):
     before = weights(net)
     unlearner = make(Unlearner, net).fit(*digits, forget=forget)
     assert_same_weights(before, weights(net))
@@ -92,7 +92,7 @@ def test_the_estimator_given_is_never_changed(Unlearner, net, digits, forget):
 
 
 @every_unlearner
-def test_the_retained_rows_are_not_forgotten(Unlearner, net, digits, forget):
+def test_the_retained_samples_are_not_forgotten(Unlearner, net, digits, forget):
     X, y = digits
     unlearner = make(Unlearner, net).fit(X, y, forget=forget)
     assert unlearner.score(X[~forget], y[~forget]) > 0.9
@@ -101,7 +101,7 @@ def test_the_retained_rows_are_not_forgotten(Unlearner, net, digits, forget):
 
 
 @every_unlearner
-def test_a_seed_repeats_whatever_names_the_rows(Unlearner, net, digits, forget):
+def test_a_seed_makes_fits_repeatable(Unlearner, net, digits, forget):
     torch_state = torch.get_rng_state()
     mask = make(Unlearner, net).fit(*digits, forget=forget)
     frozen = make(Unlearner, FrozenEstimator(net))
@@ -118,7 +118,7 @@ def test_a_seed_repeats_whatever_names_the_rows(Unlearner, net, digits, forget):
 
 
 @every_unlearner
-def test_without_a_request_the_original_comes_back(Unlearner, net, digits):
+def test_without_a_request_the_original_is_returned(Unlearner, net, digits):
     unlearner = make(Unlearner, net).fit(*digits)
     assert_same_weights(weights(net), weights(unlearner.estimator_))
     assert len(unlearner.forget_idx_) == 0
@@ -134,7 +134,7 @@ def test_it_can_be_pickled(Unlearner, net, digits, forget):
 
 
 class SoftmaxNet(nn.Module):
-    """skorch's convention for classifiers: probabilities, here with dropout on the way."""
+    """A net that returns probabilities, as skorch expects, and uses dropout."""
 
     def __init__(self):
         super().__init__()
@@ -158,7 +158,7 @@ def plain_skorch(digits):
 
 
 @every_unlearner
-def test_plain_skorch_nets_with_probabilities_and_dropout(Unlearner, plain_skorch, digits, forget):
+def test_plain_skorch_nets_are_accepted(Unlearner, plain_skorch, digits, forget):
     X, y = digits
     states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     first, second = (make(Unlearner, plain_skorch).fit(X, y, forget=forget) for _ in range(2))
@@ -170,7 +170,7 @@ def test_plain_skorch_nets_with_probabilities_and_dropout(Unlearner, plain_skorc
 
 
 @every_unlearner
-def test_an_estimator_that_is_not_fitted_is_fitted_first(Unlearner, digits, forget):
+def test_an_unfitted_estimator_is_fitted_first(Unlearner, digits, forget):
     X, y = digits
     names = np.array([f"digit {k}" for k in range(10)])[y]
     unfitted = NetClassifier(module__hidden_sizes=(16,), max_epochs=10)
@@ -183,7 +183,7 @@ def test_an_estimator_that_is_not_fitted_is_fitted_first(Unlearner, digits, forg
 
 @every_unlearner
 @pytest.mark.parametrize("shape", [(28, 28), (3, 32, 32)])
-def test_images(Unlearner, shape):
+def test_images_are_accepted(Unlearner, shape):
     rng = np.random.RandomState(0)
     y = np.repeat(np.arange(4), 16)
     X = rng.rand(64, *shape)
@@ -197,7 +197,7 @@ def test_images(Unlearner, shape):
 
 
 @every_unlearner
-def test_a_table_through_a_pipeline(Unlearner):
+def test_the_request_passes_through_a_pipeline(Unlearner):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = X[:200], np.array(["malignant", "benign"])[y[:200]]
     mask = np.arange(200) % 10 == 0
@@ -241,7 +241,7 @@ def test_mixed_columns_and_cross_validation_with_a_mask(Unlearner):
         assert fitted[-1].forget_idx_.tolist() == np.flatnonzero(mask[train]).tolist()
 
 
-def test_indices_cannot_be_cross_validated_and_the_error_says_so(digits, net):
+def test_indices_cannot_be_cross_validated(digits, net):
     with config_context(enable_metadata_routing=True):
         unlearner = FineTuneUnlearner(FrozenEstimator(net)).set_fit_request(forget=True)
         with pytest.raises(ValueError, match="In cross-validation pass a boolean mask"):
@@ -279,7 +279,7 @@ def test_a_grid_is_searched_over_a_frozen_net(digits, net, forget):
         (["a"], TypeError, "must be a boolean mask or integer indices"),
     ],
 )
-def test_requests_that_make_no_sense_are_refused(digits, net, request_, error, message):
+def test_invalid_requests_are_refused(digits, net, request_, error, message):
     unlearner = FineTuneUnlearner(net)
     with pytest.raises(error, match=message):
         unlearner.fit(*digits, forget=request_)
@@ -300,12 +300,12 @@ def test_two_classes_must_remain(digits):
         (FrozenEstimator(NetClassifier()), ValueError, "not fitted"),
     ],
 )
-def test_estimators_that_cannot_be_unlearned_from_are_refused(digits, estimator, error, message):
+def test_unsuitable_estimators_are_refused(digits, estimator, error, message):
     with pytest.raises(error, match=message):
         FineTuneUnlearner(estimator).fit(*digits, forget=[0])
 
 
-def test_a_net_that_was_fitted_to_other_columns_is_refused(digits, net):
+def test_a_net_fitted_to_other_features_is_refused(digits, net):
     X, y = digits
     with pytest.raises(
         ValueError, match=r"samples of shape \(64,\), but the samples in X have shape \(63,\)"
@@ -313,7 +313,7 @@ def test_a_net_that_was_fitted_to_other_columns_is_refused(digits, net):
         FineTuneUnlearner(net).fit(X[:, 1:], y, forget=[0])
 
 
-def test_labels_that_the_net_does_not_know_are_refused(digits, net):
+def test_unknown_labels_are_refused(digits, net):
     X, y = digits
     with pytest.raises(ValueError, match="none of the classes"):
         FineTuneUnlearner(net).fit(X, y + 1, forget=[0])
@@ -340,7 +340,7 @@ def test_callbacks_follow_the_steps(Unlearner, steps, net, digits, forget):
 
 
 class StopAfterTwo:
-    """A callback that has seen enough."""
+    """A callback that stops the fit after two steps."""
 
     def __init__(self):
         self.n_steps = 0
@@ -360,18 +360,18 @@ class StopAfterTwo:
 
 
 @pytest.mark.parametrize("Unlearner", [RandomLabelUnlearner, SFRonUnlearner])
-def test_callbacks_can_end_it(Unlearner, net, digits, forget):
+def test_callbacks_can_stop_the_training(Unlearner, net, digits, forget):
     unlearner = make(Unlearner, net).set_callbacks(StopAfterTwo()).fit(*digits, forget=forget)
     assert len(unlearner.history_) == 2
 
 
-def test_skorch_names_the_whole_set_minus_one(net, digits, forget):
+def test_a_batch_size_of_minus_one_means_all_samples(net, digits, forget):
     whole = copy.deepcopy(net).set_params(batch_size=-1)
     unlearner = make(FineTuneUnlearner, whole, max_epochs=3).fit(*digits, forget=forget)
     assert unlearner.history_[-1]["n_steps"] == 3
 
 
-def test_large_sets_are_passed_fewer_times(net, digits, forget, monkeypatch):
+def test_large_data_take_fewer_epochs(net, digits, forget, monkeypatch):
     monkeypatch.setattr("sklearn_ext.unlearning.steps._fine_tuning._AUTO_SAMPLE_VISITS", 1300)
     unlearner = make(RandomLabelUnlearner, net).fit(*digits, forget=forget)
     assert len(unlearner.history_) == 2

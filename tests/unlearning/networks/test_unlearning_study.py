@@ -1,4 +1,4 @@
-"""How close unlearners come to retraining, on whole studies: minutes each."""
+"""How close unlearners come to retraining, in studies that take minutes each."""
 
 from functools import cache
 
@@ -32,7 +32,7 @@ def mean_gap(name, scenario):
 
 
 @pytest.mark.parametrize(("scenario", "bound"), [("class", 4), ("random", 4), ("subclass", 7)])
-def test_the_labels_of_the_retrained_network_are_nearly_enough(scenario, bound):
+def test_labels_of_the_retrained_network_are_nearly_enough(scenario, bound):
     gaps = []
     for seed in range(3):
         task = fashion(scenario, seed)
@@ -55,7 +55,7 @@ def test_natmu_is_closer_than_wrong_labels(scenario):
     assert mean_gap("NatMU", scenario) < mean_gap("SalUn", scenario) - 2
 
 
-def test_natmu_forgets_random_rows():
+def test_natmu_forgets_random_samples():
     assert mean_gap("NatMU", "random") <= 6.5
 
 
@@ -66,7 +66,7 @@ def test_there_is_something_to_forget(scenario, least):
 
 @cache
 def noisy_digits(kind, seed):
-    """Half of the test rows find out when to stop, the other half judges."""
+    """Split the test samples into one half for the stop score and one for the evaluation."""
     X, y, X_test, y_test = study.digits(seed)
     halves = train_test_split(X_test, y_test, test_size=0.5, stratify=y_test, random_state=seed)
     X_val, X_test, y_val, y_test = halves
@@ -86,7 +86,7 @@ def noisy_digits(kind, seed):
 
 @pytest.mark.parametrize("forget_norm", [0.1, 0.3, 1.0, 3.0])
 @pytest.mark.parametrize("kind", ["random", "class"])
-def test_sfron_is_close_on_digits_whatever_the_length_of_its_steps(kind, forget_norm):
+def test_sfron_is_close_on_digits_for_any_step_length(kind, forget_norm):
     found = []
     for seed in range(5):
         net, data, judge = noisy_digits(kind, seed)
@@ -102,7 +102,7 @@ def test_sfron_is_close_on_digits_whatever_the_length_of_its_steps(kind, forget_
 
 
 @pytest.mark.parametrize("kind", ["random", "class"])
-def test_sfron_is_close_on_digits_without_held_out_rows(kind):
+def test_sfron_is_close_on_digits_without_validation_data(kind):
     gaps = []
     for seed in range(5):
         net, data, judge = noisy_digits(kind, seed)

@@ -59,7 +59,7 @@ def cosine(a, b):
 
 
 @pytest.mark.parametrize(("n_repair", "n_iter"), [(1, 100), (5, 200), (20, 10)])
-def test_on_a_quadratic_displacements_add_up_as_derived(n_repair, n_iter):
+def test_displacements_on_a_quadratic_follow_the_formula(n_repair, n_iter):
     rate = 0.05
     moved, values, basis, g = run_quadratic(n_iter, n_repair)
     contraction = (1 - rate * values) ** n_repair
@@ -79,17 +79,17 @@ def test_accumulation_turns_ascent_into_a_newton_step():
     assert found[20, 100] > 0.97
 
 
-def test_a_slow_rate_goes_the_same_way_more_slowly():
+def test_a_slow_rate_takes_the_same_path_more_slowly():
     n_repair, n_iter, slow, rate = 5, 40, 0.5, 0.05
     moved, values, basis, g = run_quadratic(n_iter, n_repair, slow=slow)
     contraction = (1 - rate * values) ** n_repair
     slowed = 1 - slow + slow * contraction
-    limit = contraction / (1 - contraction)  # of whole steps, too
+    limit = contraction / (1 - contraction)  # the same as for whole steps
     expected = -rate * basis @ (limit * (1 - slowed**n_iter) * (basis.T @ g))
     assert (moved - expected).norm() < 1e-10 * expected.norm()
 
 
-def test_weights_of_the_ascent():
+def test_ascent_weights_have_the_tabulated_values():
     losses = torch.tensor([1e-4, 1e-3, 1e-2, 0.1, 1.0], dtype=torch.float64)
     expected = {
         0.0: ([1, 1, 1, 1, 1], 0.2222),
@@ -115,7 +115,7 @@ def forget_gradient(floor):
     return logits.grad.norm()
 
 
-def test_a_row_whose_loss_underflows_does_not_kill_the_step():
+def test_a_loss_that_underflows_does_not_cancel_the_step():
     assert forget_gradient(1e-30) < 1e-8
     assert forget_gradient(1e-4) > 1e-3
 
@@ -128,7 +128,7 @@ def test_schedules_fall_from_one():
         assert (values[-1] < 0.2) == (name != "constant")
 
 
-def test_batches_come_for_ever_in_new_orders():
+def test_batches_are_endless_and_reshuffled():
     rows = torch.arange(10, 20)
     stream = endless_batches(rows, 4, torch.Generator().manual_seed(0))
     passes = [torch.cat([next(stream) for _ in range(3)]) for _ in range(4)]
@@ -137,13 +137,13 @@ def test_batches_come_for_ever_in_new_orders():
     assert len({tuple(each.tolist()) for each in passes}) > 1
 
 
-def test_few_rows_are_cycled():
+def test_a_small_set_is_repeated():
     stream = endless_batches(torch.tensor([7]), 4, torch.Generator().manual_seed(0))
     assert [next(stream).tolist() for _ in range(3)] == [[7]] * 3
 
 
 class Classification:
-    """A small network on random rows, the first ten to be forgotten."""
+    """A small network on random samples, of which the first ten are to be forgotten."""
 
     def __init__(self):
         generator = torch.Generator().manual_seed(1)
@@ -192,7 +192,7 @@ def decayed(k, n):
     return 0.1 * ((1 + math.cos(math.pi * k / n)) / 2)
 
 
-def test_without_repair_mask_and_weights_it_is_gradient_ascent():
+def test_without_repair_it_is_gradient_ascent():
     ours, theirs = Classification(), Classification()
     ours.run(lambd=0.0, max_iter=12, n_repair=0, normalize=False, forget_alpha=1.0,
              clip_norm=math.inf, schedule="constant")  # fmt: skip
@@ -228,7 +228,7 @@ def test_no_iterations_change_nothing():
     assert_same(before, problem.weights())
 
 
-def test_a_full_mask_is_no_mask():
+def test_a_full_mask_changes_nothing():
     masked, free = Classification(), Classification()
     full = {
         name: torch.ones_like(w, dtype=torch.bool) for name, w in masked.module.named_parameters()
@@ -238,7 +238,7 @@ def test_a_full_mask_is_no_mask():
     assert_same(masked.weights(), free.weights())
 
 
-def test_a_strict_empty_mask_makes_forget_steps_void_despite_momentum_and_decay():
+def test_a_strict_empty_mask_disables_forget_steps():
     problem = Classification()
     before = problem.weights()
     empty = {
@@ -252,7 +252,7 @@ def test_a_strict_empty_mask_makes_forget_steps_void_despite_momentum_and_decay(
     assert_moved(before, problem.weights())
 
 
-def test_the_normalised_step_has_the_length_it_should():
+def test_a_normalized_step_has_the_given_length():
     problem = Classification()
     before = torch.cat([w.flatten() for w in problem.weights()])
     (record,) = problem.run(max_iter=1, n_repair=0, forget_norm=0.7)
@@ -262,7 +262,7 @@ def test_the_normalised_step_has_the_length_it_should():
     assert math.isnan(record["remain_loss"])
 
 
-def test_the_clipped_step_is_no_longer_than_allowed():
+def test_a_clipped_step_is_no_longer_than_its_bound():
     problem = Classification()
     before = torch.cat([w.flatten() for w in problem.weights()])
     (record,) = problem.run(
@@ -273,7 +273,7 @@ def test_the_clipped_step_is_no_longer_than_allowed():
     assert record["forget_norm"] > 2.0
 
 
-def test_a_reached_score_leaves_repair_only():
+def test_below_the_stop_score_there_is_only_repair():
     stopped, tuned = Classification(), Classification()
     history = stopped.run(max_iter=5, stop=1.0)
     assert all(math.isnan(record["forget_loss"]) for record in history)
@@ -290,7 +290,7 @@ def test_a_reached_score_leaves_repair_only():
     assert_same(stopped.weights(), tuned.weights())
 
 
-def test_running_statistics_can_be_left_alone_by_forget_steps():
+def test_forget_steps_can_keep_running_statistics():
     module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     problem = Classification()
     problem.module = module
@@ -302,7 +302,7 @@ def test_running_statistics_can_be_left_alone_by_forget_steps():
 
 
 def softmax_regression(kind):
-    """Digits, with the minimisers on all rows and on the retained ones; L2 of 1e-2."""
+    """Digits, with the minimizers on all samples and on the retained ones; L2 of 1e-2."""
     X, y = load_digits(return_X_y=True)
     rows = np.random.RandomState(0).permutation(len(X))[:900]
     X = torch.tensor(X[rows] / 16, dtype=torch.float64)
@@ -345,11 +345,11 @@ def softmax_regression(kind):
 
 
 @pytest.mark.parametrize(("kind", "newton_cosine"), [("random", 0.999), ("class", 0.95)])
-def test_on_softmax_regression_it_ends_at_the_retrained_model(kind, newton_cosine):
+def test_softmax_regression_ends_at_the_retrained_model(kind, newton_cosine):
     X, y, forget, total, ridge, hessian, trained, retrained = softmax_regression(kind)
     gradient_r = torch.func.grad(lambda W: total(W, ~forget) + ridge(W))(trained)
     gradient_f = torch.func.grad(lambda W: total(W, forget))(trained)
-    assert (gradient_r + gradient_f).abs().max() < 1e-10  # the path begins at a stationary point
+    assert (gradient_r + gradient_f).abs().max() < 1e-10  # the path starts at a stationary point
     newton = torch.linalg.solve(hessian(trained, ~forget), gradient_f.reshape(-1))
     assert cosine(newton, (retrained - trained).reshape(-1)) > newton_cosine
 

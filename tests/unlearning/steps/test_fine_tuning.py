@@ -43,10 +43,10 @@ def test_the_rate_decays_over_all_steps(cosine):
     rates = [(1 + math.cos(math.pi * k / 6)) / 2 if cosine else 1 for k in range(6)]
     assert weight == pytest.approx([1 - 0.1 * sum(rates)] * 2)
     assert [record["n_steps"] for record in history] == [2, 4, 6]
-    assert history[0]["loss"] == pytest.approx(2 - 0.1 * rates[0])  # of two steps
+    assert history[0]["loss"] == pytest.approx(2 - 0.1 * rates[0])  # the mean of two steps
 
 
-def test_weights_outside_of_a_mask_stay_despite_momentum_and_decay():
+def test_masked_weights_resist_momentum_and_decay():
     config = FineTuneConfig(0.1, 3, 2, optimizer="sgd", weight_decay=0.1)
     weight, _ = run(config, mask={"weight": torch.tensor([True, False])})
     assert weight[0] < 1
@@ -54,7 +54,7 @@ def test_weights_outside_of_a_mask_stay_despite_momentum_and_decay():
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
-def test_optimizers_get_rate_and_decay_and_weights_that_can_change(name):
+def test_optimizers_get_their_settings_and_trainable_weights(name):
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     module[0].requires_grad_(False)
     (group,) = make_optimizer(module, name, 0.3, 0.2).param_groups

@@ -38,7 +38,7 @@ def batches(*sizes):
     return torch.arange(sum(sizes)).split(sizes)
 
 
-def test_squares_of_rows_equal_a_loop_over_them(problem):
+def test_sample_gradients_equal_a_loop_over_samples(problem):
     module, parameters, X, y = problem
     pieces = [(X[rows], y[rows]) for rows in batches(8, 8, 4)]
     squares = squared_sample_gradients(sample_loss(module), parameters, pieces)
@@ -55,7 +55,7 @@ def test_gradients_of_batches_add_up(problem):
         torch.testing.assert_close(total[name], 2 * whole[name])
 
 
-def test_weights_that_a_loss_does_not_reach_have_no_gradient(problem):
+def test_unused_weights_have_no_gradient(problem):
     _, parameters, _, _ = problem
     aside = {**parameters, "aside": nn.Parameter(torch.ones(2))}
     total = squared_batch_gradients(mean_loss(problem), aside, batches(20))
