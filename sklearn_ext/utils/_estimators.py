@@ -75,7 +75,7 @@ _FIT_WITHOUT_LABELS = dict.fromkeys(
     "the check fits without y, but the detector needs class labels",
 )
 _NOTHING_TO_FORGET = {
-    "check_non_transformer_estimators_n_iter": "the check forgets nothing, which takes 0 iterations",
+    "check_non_transformer_estimators_n_iter": "the check forgets nothing, so n_iter_ is 0",
 }
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "EnergyOODDetector": _FIT_WITHOUT_LABELS,
