@@ -89,9 +89,9 @@ plt.show()
 
 # %%
 # On clean digits the strengths hardly differ; on noisy ones the flatter networks gain a few points.
-# This is one run with one seed; the user guide has means. A grid search over ``sigma`` is
-# worthwhile, because the best value depends on the network and on the length of the training.
-# Finally, :meth:`~sklearn_ext.FlatLoRAClassifier.merged_module` returns a plain network.
+# This is one run with one seed; the user guide reports means over seeds. A grid search over
+# ``sigma`` is worthwhile, because the best value depends on the network and on the length of the
+# training. Finally, :meth:`~sklearn_ext.FlatLoRAClassifier.merged_module` returns a plain network.
 
 plain = some.merged_module()
 print(type(plain).__name__, sum(p.numel() for p in plain.parameters()))

@@ -4,18 +4,18 @@ One network from twelve: model soups on the digits
 ==================================================
 
 You fine-tune a network several times, with different learning rates and lengths, and keep only the
-best one. A soup keeps all of them: it averages their *weights*. The result is one network at the
-cost of one, which is often better calibrated than its best ingredient.
+best one. A soup uses all of them by averaging their *weights*. The result is a single network,
+which is often better calibrated than its best ingredient.
 """
 
 # %%
 # One start, twelve ingredients
 # -----------------------------
 #
-# Averaging weights makes sense only if all networks have the same start. Here it is a network
-# that was trained on noisy digits. It is fine-tuned on clean digits, with settings drawn from
-# distributions. ``cache_dir`` keeps the ingredients, so that the soups below share them instead of
-# training them again.
+# Averaging weights makes sense only if all networks have the same start. Here, the start is a
+# network that was trained on noisy digits. It is fine-tuned on clean digits, with settings drawn
+# from distributions. ``cache_dir`` keeps the ingredients, so that the soups below share them
+# instead of training them again.
 
 import tempfile
 
@@ -121,9 +121,9 @@ plt.show()
 # Scores on the test samples
 # --------------------------
 #
-# The coefficients were learned on the mixing samples, so a third part of the data is needed for the
-# comparison. The ensemble averages the probabilities of all twelve networks, and each prediction
-# costs twelve times as much.
+# The coefficients were learned on the mixing samples, so the comparison needs a third part of the
+# data. The ensemble averages the probabilities of all twelve networks, and each prediction costs
+# twelve times as much.
 
 MEHL = soups["MEHL"]
 single = [MEHL.combine(row).predict_proba(X_test.astype(np.float32)) for row in np.eye(12)]
@@ -148,8 +148,8 @@ plt.show()
 
 # %%
 # The differences in accuracy are within the noise of about 700 test samples. At this size, soups
-# improve the log loss. A soup is one net, and is stored as one: its weights as plain safetensors,
-# and its recipe beside them.
+# improve the log loss. A soup is a single net and is saved like one: its weights in a plain
+# safetensors file, and its recipe in a second file.
 
 soups["MEHL+"].save(f"{folder.name}/soup.safetensors")
 again = MEHLSoup(start).load(f"{folder.name}/soup.safetensors")

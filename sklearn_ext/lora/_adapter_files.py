@@ -30,7 +30,7 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     Parameters
     ----------
     module : torch.nn.Module
-        A network with adapters of :func:`inject_lora`.
+        A network with adapters from :func:`inject_lora`.
 
     Returns
     -------
@@ -78,9 +78,9 @@ def save_adapter(
     Parameters
     ----------
     module : torch.nn.Module
-        A network with adapters of :func:`inject_lora`.
+        A network with adapters from :func:`inject_lora`.
     path : str or path-like
-        Folder, which is created if it does not exist. An adapter in it is replaced.
+        Folder, which is created if it does not exist. Any adapter in it is replaced.
     metadata : dict of str to str or None, default=None
         Text stored in the header of the safetensors file.
 
@@ -171,7 +171,8 @@ def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor])
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
         raise ValueError(
-            f"The adapter does not fit the network: it lacks {missing} and has unknown {unknown}."
+            f"The adapter does not fit the network: it lacks {missing} and has unknown tensors "
+            f"{unknown}."
         )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
@@ -204,7 +205,7 @@ def _config_fields(module: Any) -> dict[str, Any]:
 
 
 def _unambiguous(module: nn.Module, names: Sequence[str]) -> str | list[str]:
-    """Return names as a list, or as a regular expression if one is the end of another name."""
+    """Return names as a list, or as a regular expression if another name ends with one of them."""
     others = {name for name, _ in module.named_modules()} - set(names)
     if not any(other.endswith(f".{name}") for other in others for name in names):
         return list(names)
@@ -219,7 +220,7 @@ def attributes_to_metadata(estimator: Any, names: Sequence[str]) -> dict[str, st
 
 
 def attributes_from_metadata(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Read the attributes that were saved with an adapter; None if there are none."""
+    """Return the attributes that were saved with an adapter, or None if there are none."""
     with safe_open(Path(path) / WEIGHTS_FILE, framework="pt") as file:
         text = (file.metadata() or {}).get(_METADATA_KEY)
     return None if text is None else {k: _restored(k, v) for k, v in json.loads(text).items()}

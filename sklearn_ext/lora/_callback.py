@@ -1,4 +1,4 @@
-"""Flat-LoRA for any skorch net whose module has adapters, peft's included."""
+"""Flat-LoRA for any skorch net whose module has adapters, including those of peft."""
 
 import functools
 from collections.abc import Callable
@@ -24,18 +24,18 @@ _PEFT_ATTRIBUTES = ("base_layer", "lora_A", "lora_B", "scaling", "active_adapter
 class FlatLoRACallback(Callback):
     r"""Train the adapters of a skorch net under noise on the merged weights.
 
-    Use it for nets whose module already has adapters, either of
-    :func:`~sklearn_ext.lora.inject_lora` or of peft. During each training step, the layers compute
-    with :math:`W + s B A + \varepsilon` [1]_. No weight is written, so an interrupted step leaves
-    the network unchanged. The history records the strength of the noise as `sigma`.
+    Use it for nets whose module already has adapters, either from
+    :func:`~sklearn_ext.lora.inject_lora` or from peft. During each training step, the layers
+    compute with :math:`W + s B A + \varepsilon` [1]_. No weight is overwritten, so an interrupted
+    step leaves the network unchanged. The history records the strength of the noise as `sigma`.
 
     Parameters
     ----------
     sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of the training.
+        Size of the noise relative to the merged weight at the end of training.
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
-        How the strength of the noise grows during the training. A callable maps the fraction of the
-        training that is done to a factor of `sigma`.
+        How the strength of the noise grows during training. A callable maps the completed fraction
+        of the training to a factor of `sigma`.
     perturbation : {"weight", "local"}, default="weight"
         "weight" draws one noise on the weights for all samples of a batch. "local" draws noise on
         the outputs of linear layers for each sample, which is cheaper for small batches and has
@@ -86,7 +86,7 @@ class FlatLoRACallback(Callback):
         self.random_state = random_state
 
     def initialize(self) -> Self:
-        """Begin without noise; skorch calls this method when the net is initialized.
+        """Start without noise; skorch calls this method when the net is initialized.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class FlatLoRACallback(Callback):
         self._progress.begin_epoch(n_training_batches(net, dataset_train))
 
     def on_batch_begin(self, net: skorch.NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Let the layers compute with the noise of the step.
+        """Apply the noise of the step to the layers.
 
         Parameters
         ----------
@@ -208,14 +208,14 @@ def is_peft_layer(module: nn.Module) -> bool:
 
 
 class PeftLayer:
-    """Adapter between a LoRA layer of peft and the noise.
+    """Wrapper that makes a LoRA layer of peft a `NoisyLayer`.
 
-    The noise enters the forward pass of the base layer, whose weight is not written.
+    The noise enters the forward pass of the base layer, whose weight is not overwritten.
 
     Parameters
     ----------
     layer : torch.nn.Module
-        A layer with `base_layer`, and with `lora_A`, `lora_B` and `scaling` by name of adapter.
+        A layer with `base_layer`, and with `lora_A`, `lora_B` and `scaling` by adapter name.
     """
 
     def __init__(self, layer: Any) -> None:

@@ -1,4 +1,4 @@
-"""Configuration of the adapters, in the terms of peft's LoraConfig, and of the noise."""
+"""Configuration of the adapters, with the names of peft's LoraConfig, and of the noise."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 from ._noise import SCHEDULES
 
-# Fields of a LoraConfig that don't affect what is computed here.
+# Fields of a LoraConfig that do not affect the results here.
 _IGNORED_FIELDS = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -60,7 +60,7 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         for r in (self.r, *self.rank_pattern.values()):
-            _require(isinstance(r, Integral) and r >= 1, "r", r, "an integer of at least 1")
+            _require(isinstance(r, Integral) and r >= 1, "r", r, "a positive integer")
         for alpha in (self.lora_alpha, *self.alpha_pattern.values()):
             allowed = isinstance(alpha, Real) and 0 < alpha < math.inf
             _require(allowed, "lora_alpha", alpha, "a positive number")
@@ -69,7 +69,7 @@ class AdapterConfig:
         _require(self.train_bias in _BIAS, "train_bias", self.train_bias, f"one of {_BIAS}")
 
     def layer_params(self, name: str) -> dict[str, Any]:
-        """Return the parameters of the LoRA layer that replaces the layer of a name."""
+        """Return the parameters of the LoRA layer that replaces the named layer."""
         return {
             "r": _by_pattern(self.rank_pattern, name, self.r),
             "lora_alpha": _by_pattern(self.alpha_pattern, name, self.lora_alpha),
@@ -85,9 +85,9 @@ class NoiseConfig:
     Parameters
     ----------
     sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of the training.
+        Size of the noise relative to the merged weight at the end of training.
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
-        How the strength grows during the training; see :func:`noise_strength`.
+        How the strength grows during training; see :func:`noise_strength`.
     perturbation : {"weight", "local"}, default="weight"
         Whether the noise is drawn on the weights, or on the outputs of linear layers, independently
         for each sample.
@@ -123,7 +123,7 @@ class NoiseConfig:
         allowed = self.perturbation in _PERTURBATIONS
         _require(allowed, "perturbation", self.perturbation, f"one of {_PERTURBATIONS}")
         allowed = isinstance(self.n_noise, Integral) and self.n_noise >= 1
-        _require(allowed, "n_noise", self.n_noise, "an integer of at least 1")
+        _require(allowed, "n_noise", self.n_noise, "a positive integer")
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:
@@ -151,8 +151,7 @@ def from_lora_config(config: Any) -> AdapterConfig:
     Raises
     ------
     ValueError
-        If the configuration is of another type than LoRA, or if a field requests an unsupported
-        feature.
+        If the configuration is not of type LoRA, or if a field requests an unsupported feature.
     """
     fields = dict(config if isinstance(config, Mapping) else config.to_dict())
     kind = fields.get("peft_type", "LORA")

@@ -1,4 +1,4 @@
-"""Insert adapters into a network, and remove them again."""
+"""Insert adapters into a network, and merge them into its weights."""
 
 import dataclasses
 import re
@@ -39,7 +39,7 @@ def inject_lora(
 
     A layer with the weight W of shape (m, n) gets two factors: A of shape (r, n), which is uniform
     on :math:`\pm 1/\sqrt n`, and B of shape (m, r), which is zero. The layer then computes with
-    :math:`W + s B A`. The outputs of the network don't change until the factors are trained.
+    :math:`W + s B A`. The outputs of the network do not change until the factors are trained.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def inject_lora(
     rank_pattern : dict of str to int or None, default=None
         Ranks for layers whose name, or the end of it, matches a regular expression.
     alpha_pattern : dict of str to float or None, default=None
-        Values of `lora_alpha`, likewise.
+        Values of `lora_alpha` for layers that match in the same way.
     random_state : int, RandomState instance or None, default=None
         Seeds the initial values of A. Pass an int for reproducible results.
 
@@ -127,7 +127,7 @@ def inject(
     train_norm: bool = False,
     random_state: RandomState = None,
 ) -> nn.Module:
-    """Do what :func:`inject_lora` does, for a config."""
+    """Add adapters as :func:`inject_lora` does, given a config."""
     if lora_layers(module):
         raise ValueError("module already has adapters; merge them with merge_lora first.")
     if train_norm:
@@ -174,8 +174,8 @@ def merge_lora(module: nn.Module) -> nn.Module:
     Parameters
     ----------
     module : torch.nn.Module
-        The network, which is modified. Without adapters, all its parameters merely become
-        trainable. The memory of the frozen weights is not written.
+        The network, which is modified. If it has no adapters, its parameters only become trainable.
+        The memory of the frozen weights is not overwritten.
 
     Returns
     -------
@@ -233,7 +233,7 @@ def norm_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def frozen_norms(module: nn.Module) -> list[nn.Module]:
-    """Return the normalization layers whose running statistics must stay as they are."""
+    """Return the normalization layers whose running statistics must not change."""
     config = getattr(module, "lora_config", AdapterConfig())
     return [
         layer
@@ -351,8 +351,8 @@ def _tied_weights(module: nn.Module, layers: Mapping[str, AdaptableLayer]) -> di
         for weight in part.parameters(recurse=False):
             owners.setdefault(weight, []).append(name)
     return {
-        name: f"The weight of {name!r} is tied: it belongs to {owners[layer.weight]}. It is "
-        f"adapted in {name!r} only, and gets no noise."
+        name: f"The weight of {name!r} is tied: the modules {owners[layer.weight]} share it. It is "
+        f"adapted in {name!r} only, without noise."
         for name, layer in layers.items()
         if len(owners[layer.weight]) > 1
     }

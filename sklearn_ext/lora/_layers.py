@@ -1,4 +1,4 @@
-"""Linear layers and convolutions with a low-rank update beside a frozen weight."""
+"""Linear layers and convolutions with a low-rank update of a frozen weight."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 class LoRAFactor(nn.Module):
-    """One of the two factors, which stays in full precision when the network is cast to half."""
+    """One of the two factors, which keeps full precision if the network is cast to half."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
@@ -38,16 +38,16 @@ class LoRAFactor(nn.Module):
 
 
 class LoRALayer(nn.Module):
-    r"""Base of the frozen layers with the weight W + s B A.
+    r"""Base class of frozen layers with the weight W + s B A.
 
     Use :class:`LoRALinear`, :class:`LoRAConv1d` or :class:`LoRAConv2d`. The factors are `lora_A`
-    and `lora_B`. The original layer is `base_layer`, whose weight is never written. `weight`
-    returns the merged weight, so that code that reads the weight of a layer instead of calling it
-    gets the update and the noise, too. All other attributes are those of `base_layer`.
+    and `lora_B`. The original layer is `base_layer`, whose weight is never overwritten. `weight`
+    returns the merged weight, so code that reads the weight instead of calling the layer also gets
+    the update and the noise. All other attributes are those of `base_layer`.
 
-    The update is added to the output as s B (A x). If that is not the cheaper way, or if the
-    layer's class overrides `forward`, the base layer is called with the merged weight instead; the
-    attribute `weight_space` says so.
+    The update is added to the output as s B (A x). If this is not cheaper, or if the layer's class
+    overrides `forward`, the base layer is called with the merged weight instead, and the attribute
+    `weight_space` is True.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class LoRALinear(LoRALayer):
 
 
 class _LoRAConv(LoRALayer):
-    convolve: Any  # the function of torch for the number of dimensions
+    convolve: Any  # torch's function for the number of dimensions
 
     def __init__(self, base_layer: nn.Conv1d | nn.Conv2d, **params: Any) -> None:
         super().__init__(base_layer, **params)

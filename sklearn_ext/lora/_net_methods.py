@@ -1,7 +1,7 @@
-"""Methods that both Flat-LoRA nets share, as functions of a net, and what they need.
+"""Methods of both Flat-LoRA nets, as functions of a net, with their helpers.
 
-The classes in `_nets` take them over by name. They are not a base class, so that the nets have one
-ancestor of this package, and that what a method reads and writes is in plain sight.
+The classes in `_nets` assign these functions as their methods. There is no base class for them, so
+that each net has one ancestor in this package and it is explicit which attributes a method uses.
 """
 
 import contextlib
@@ -242,8 +242,8 @@ def sigma_history(self: Any) -> FloatArray:
 def merge(self: Any) -> Any:
     """Predict with the merged weights from now on, which is faster.
 
-    The frozen weights and the factors are kept, so that :meth:`unmerge` restores the previous
-    state exactly.
+    The frozen weights and the factors are kept, and :meth:`unmerge` restores the previous state
+    exactly.
 
     Returns
     -------
@@ -314,9 +314,8 @@ def expected_sharpness(
 def save_adapter(self: Any, path: str | os.PathLike) -> None:
     """Save the trained parameters to a folder in peft's format.
 
-    The files are ``adapter_model.safetensors`` and ``adapter_config.json``. The first one
-    also stores the classes and the shape of the data for
-    :meth:`load_adapter`; peft ignores them.
+    The files are ``adapter_model.safetensors`` and ``adapter_config.json``. The first file also
+    stores the classes and the shape of the data, which :meth:`load_adapter` needs and peft ignores.
 
     Parameters
     ----------
@@ -416,7 +415,7 @@ def _derived_seeds(random_state: RandomState) -> tuple[int, int]:
 
 
 def _sizes_for(module: Any, input_shape: tuple[int, ...], n_outputs: int) -> dict[str, int]:
-    """Return the sizes of the data that the constructor of a module class has parameters for."""
+    """Return the sizes of the data that the constructor of a module class accepts."""
     if isinstance(module, nn.Module) or not callable(module):
         return {}
     sizes = {"n_features": math.prod(input_shape), "n_outputs": n_outputs}
@@ -433,7 +432,7 @@ def _insert_adapters(net: Any, config: AdapterConfig) -> None:
             replaceable += [name for name, _ in norm_layers(module)]
         load_pretrained(module, pretrained_state(net.pretrained), replaceable)
     elif not isinstance(net.module, nn.Module) or net.get_params_for("module"):
-        warn_caller("pretrained is None: the base weights are random.")
+        warn_caller("pretrained is None, so the base weights are random.")
     seed, _ = _derived_seeds(net.random_state)
     inject(module, config, train_norm=net.train_norm, random_state=seed)
     layers = lora_layers(module)
@@ -509,7 +508,7 @@ def _load_adapter(net: Any, path: str | os.PathLike, X: Any, y: Any) -> None:
         if attributes is None and not hasattr(net, "n_outputs_"):
             raise ValueError(
                 f"{str(path)!r} does not contain the shape of the data, and the estimator is not "
-                "fitted: pass some samples X and their y."
+                "fitted. Pass some samples X and their y."
             )
         for name, value in (attributes or {}).items():
             setattr(net, name, value)
@@ -524,7 +523,7 @@ def _load_adapter(net: Any, path: str | os.PathLike, X: Any, y: Any) -> None:
 
 
 def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:
-    """Return the tensors that a `pretrained` parameter stands for, by name.
+    """Return the tensors that a `pretrained` parameter specifies, by name.
 
     Parameters
     ----------
@@ -538,9 +537,9 @@ def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:
     Raises
     ------
     TypeError
-        If `pretrained` is of another type.
+        If `pretrained` has another type.
     ValueError
-        If `pretrained` is a net that is not fitted.
+        If `pretrained` is an unfitted net.
     """
     if isinstance(pretrained, str | os.PathLike):
         return LazyTensors(pretrained)
@@ -594,7 +593,7 @@ def load_pretrained(
     if missing or unknown or [text for text in wrong if not text.startswith(heads)]:
         raise ValueError(
             f"pretrained does not fit {type(module).__name__}: missing {missing}, unknown "
-            f"{unknown}, of another shape {wrong}. If a part is meant to be new, such as a head, "
+            f"{unknown}, wrong shapes {wrong}. If a part is meant to be new, such as a head, "
             "add its name to modules_to_save."
         )
     fitting = {n: tensor for n, tensor in fitting.items() if tensor.shape == own[n].shape}

@@ -11,7 +11,7 @@ from . import _net_methods
 
 
 class FlatLoRAClassifier(NetClassifier):
-    r"""Low-rank adaptation of a pretrained network, trained over a flat part of the loss.
+    r"""Low-rank adaptation of a pretrained network in a flat region of the loss.
 
     The estimator freezes a pretrained network, adds low-rank updates :math:`s B A` to its layers,
     and trains them on the loss averaged over Gaussian noise on the *merged* weight [1]_,
@@ -67,11 +67,11 @@ class FlatLoRAClassifier(NetClassifier):
         By default, they use the statistics of the pretrained network, during training as well.
 
     sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of the training.
+        Size of the noise relative to the merged weight at the end of training.
 
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
-        How the strength of the noise grows during the training. A callable maps the fraction of the
-        training that is done to a factor of `sigma`.
+        How the strength of the noise grows during training. A callable maps the completed fraction
+        of the training to a factor of `sigma`.
 
     perturbation : {"weight", "local"}, default="weight"
         "weight" draws one noise on the weights for all samples of a batch. "local" draws noise on
@@ -93,7 +93,7 @@ class FlatLoRAClassifier(NetClassifier):
         Receives only the trainable parameters. The default equals AdamW without weight decay.
 
     lr : float, default=1e-3
-        Learning rate. Small networks need more, up to 5e-3.
+        Learning rate. Small networks need larger values, up to 5e-3.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the new weights, the factors, the batches and the noise. No global generator is
@@ -124,7 +124,7 @@ class FlatLoRAClassifier(NetClassifier):
         Strength of the noise in each training batch; `history_` contains it as `sigma`.
 
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+        Sorted class labels.
 
     n_outputs_ : int
         Number of outputs of the network.
@@ -133,10 +133,11 @@ class FlatLoRAClassifier(NetClassifier):
         Shape of one sample.
 
     n_features_in_ : int
-        Length of the second axis of X in `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X in `fit`. Defined only if all of them are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -225,7 +226,7 @@ class FlatLoRAClassifier(NetClassifier):
         module : torch.nn.Module class or instance
             The network.
         **params
-            Other parameters of the constructor, which take precedence over the paper's.
+            Other parameters of the constructor, which take precedence over the paper's values.
 
         Returns
         -------
@@ -308,11 +309,11 @@ class FlatLoRARegressor(NetRegressor):
         By default, they use the statistics of the pretrained network, during training as well.
 
     sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of the training.
+        Size of the noise relative to the merged weight at the end of training.
 
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
-        How the strength of the noise grows during the training. A callable maps the fraction of the
-        training that is done to a factor of `sigma`.
+        How the strength of the noise grows during training. A callable maps the completed fraction
+        of the training to a factor of `sigma`.
 
     perturbation : {"weight", "local"}, default="weight"
         "weight" draws one noise on the weights for all samples of a batch. "local" draws noise on
@@ -334,7 +335,7 @@ class FlatLoRARegressor(NetRegressor):
         Receives only the trainable parameters. The default equals AdamW without weight decay.
 
     lr : float, default=1e-3
-        Learning rate. Small networks need more, up to 5e-3.
+        Learning rate. Small networks need larger values, up to 5e-3.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the new weights, the factors, the batches and the noise. No global generator is
@@ -365,7 +366,7 @@ class FlatLoRARegressor(NetRegressor):
         Strength of the noise in each training batch; `history_` contains it as `sigma`.
 
     target_ndim_ : int
-        Number of dimensions of y in `fit`, which is also that of predictions.
+        Number of dimensions of y in `fit`, and of the predictions.
 
     n_outputs_ : int
         Number of outputs of the network.
@@ -374,10 +375,11 @@ class FlatLoRARegressor(NetRegressor):
         Shape of one sample.
 
     n_features_in_ : int
-        Length of the second axis of X in `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X in `fit`. Defined only if all of them are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -459,7 +461,7 @@ class FlatLoRARegressor(NetRegressor):
         module : torch.nn.Module class or instance
             The network.
         **params
-            Other parameters of the constructor, which take precedence over the paper's.
+            Other parameters of the constructor, which take precedence over the paper's values.
 
         Returns
         -------

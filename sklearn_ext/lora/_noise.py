@@ -32,7 +32,7 @@ _scratch = threading.local()
 def noise_strength(
     progress: float, sigma: float, sigma_schedule: str | Callable[[float], float] = "cosine"
 ) -> float:
-    r"""Compute the strength of the noise at a point of the training.
+    r"""Compute the strength of the noise at a point in training.
 
     After the fraction t / T of the training, the strength is
     :math:`\frac\sigma2 (1 - \cos \pi t / T)` for "cosine" (section 3.2 of [1]_),
@@ -41,9 +41,9 @@ def noise_strength(
     Parameters
     ----------
     progress : float in [0, 1]
-        Fraction t / T of the training that is done.
+        Completed fraction t / T of the training.
     sigma : float
-        Strength at the end of the training.
+        Strength at the end of training.
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
         A callable maps `progress` to a factor of `sigma`.
 
@@ -127,8 +127,8 @@ def squared_filter_norms(
         \lVert W'_i \rVert^2 = \lVert W_i \rVert^2 + 2 s\, B_i (W A^T)_i^T
         + s^2 B_i (A A^T) B_i^T
 
-    costs one product of shapes (m, n) and (n, r). Values that rounding makes negative become zero.
-    The parameters are those of `noise_scale`; the result has shape (m,).
+    costs one product of shapes (m, n) and (n, r). Values that are negative due to rounding are set
+    to zero. The parameters are those of `noise_scale`; the result has shape (m,).
     """
     if weight_norms is None:
         weight_norms = weight.square().sum(dim=1)
@@ -140,7 +140,7 @@ def squared_filter_norms(
 class WeightNoise:
     """The noise on one weight during one training step.
 
-    The noise is never stored: it is drawn again from its seed wherever it is needed.
+    The noise itself is not stored but drawn again from its seed wherever it is needed.
 
     Parameters
     ----------
@@ -149,10 +149,11 @@ class WeightNoise:
     seed : int
     buffer : tensor of the shape of the weight or None, default=None
         Memory that keeps the noisy weight after its first use, in float32 or a wider type. This
-        halves the number of random draws at the price of one more copy of the weight. Without a
-        buffer, the noisy weight is formed anew for each use.
+        halves the number of random draws but needs memory for one more copy of the weight. Without
+        a buffer, the noisy weight is formed anew for each use.
     local : bool, default=False
-        Whether linear layers get noise on their outputs instead, independent for each sample.
+        Whether linear layers get noise on their outputs instead, drawn independently for each
+        sample.
     training : bool, default=True
         Whether layers apply the noise in training mode; False means evaluation mode.
     """
@@ -223,7 +224,7 @@ def noise_buffer(weight: torch.Tensor) -> torch.Tensor:
 def scratch_buffer(
     shape: torch.Size | tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
-    """Return this thread's buffer of a shape; the next call for this shape returns it again.
+    """Return this thread's buffer of a shape; the next call with this shape returns it again.
 
     On the CPU, the page faults of a fresh tensor of that size cost as much as filling it. On other
     devices, torch reuses memory itself, and runs backward passes in its own threads, whose buffers

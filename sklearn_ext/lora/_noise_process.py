@@ -1,4 +1,4 @@
-"""Noise on the adapted layers of a network: during training, and to measure sharpness."""
+"""Noise on the adapted layers of a network, for training and for measuring sharpness."""
 
 import contextlib
 import dataclasses
@@ -40,9 +40,9 @@ class NoisyLayer(Protocol):
 class NoiseProcess:
     """The noise of Flat-LoRA during one training run.
 
-    The noise is drawn anew after each update of an optimizer. Batches whose gradients are
-    accumulated for one update therefore share their noise, and so do all evaluations of a closure
-    within one step.
+    New noise is drawn after each update of an optimizer. Batches whose gradients are accumulated
+    for one update therefore share their noise, and so do all evaluations of a closure within one
+    step.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class NoiseProcess:
         return [[None] * len(self.layers)] * self.config.n_noise
 
     def watch(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-        """Observe the updates of optimizers until `close` is called.
+        """Draw new noise after each update of the optimizers, until `close` is called.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class NoiseProcess:
         Parameters
         ----------
         progress : float in [0, 1]
-            Fraction of the training that is done.
+            Completed fraction of the training.
         """
         if not self._is_outdated:
             return
@@ -156,7 +156,7 @@ class NoiseProcess:
         return WeightNoise(scale, seed, buffer=buffer, local=self.config.perturbation == "local")
 
     def apply(self, draw: int = 0) -> None:
-        """Let the layers compute with noise until `remove` is called.
+        """Apply the noise to the layers until `remove` is called.
 
         Parameters
         ----------
@@ -167,13 +167,13 @@ class NoiseProcess:
             layer.noise = noise
 
     def remove(self) -> None:
-        """Let the layers compute without noise."""
+        """Remove the noise from the layers."""
         for layer in self.layers:
             layer.noise = None
 
     @contextlib.contextmanager
     def applied(self, draw: int = 0) -> Iterator[None]:
-        """Let the layers compute with noise inside a ``with`` block.
+        """Apply the noise to the layers inside a ``with`` block.
 
         Parameters
         ----------
@@ -205,7 +205,7 @@ class NoiseProcess:
         if not torch.isfinite(loss):
             raise ValueError(
                 f"The loss is {loss.item()} at step {self.n_updates} (noise strength "
-                f"{self.strength:.3g}): X or y may need scaling, or lr or sigma may be too large."
+                f"{self.strength:.3g}). X or y may need scaling, or lr or sigma may be too large."
             )
 
 
@@ -238,7 +238,7 @@ class TrainingProgress:
 
     @property
     def fraction(self) -> float:
-        """Fraction of the training that is done; in whole epochs if their length is unknown."""
+        """Completed fraction of the training, in whole epochs if their length is unknown."""
         if self.is_complete:
             return 1.0
         if self._batches_per_epoch is None:

@@ -1,4 +1,4 @@
-"""Products with a frozen weight under noise, which never write that weight.
+"""Products with a frozen weight under noise, which do not overwrite the weight.
 
 The forward pass forms the noisy weight in a buffer, multiplies by it and drops it. The backward
 pass forms it again from the seed of the noise. Between the two, only a reference to the weight, the
@@ -108,7 +108,7 @@ def noisy_output(layer: AdaptableLayer, x: torch.Tensor, noise: WeightNoise) -> 
     Parameters
     ----------
     layer : torch.nn.Linear, Conv1d, Conv2d or an instance of a subclass
-        The weight is never written and gets no gradient.
+        Its weight is not overwritten and gets no gradient.
     x : tensor
     noise : WeightNoise
 
@@ -129,7 +129,7 @@ def noisy_output(layer: AdaptableLayer, x: torch.Tensor, noise: WeightNoise) -> 
 
 
 def layer_type(layer: object) -> type[AdaptableLayer] | None:
-    """Return which of the three types that can be adapted a layer has, or None."""
+    """Return the adaptable type to which a layer belongs, or None."""
     return next((cls for cls in LAYER_TYPES if isinstance(layer, cls)), None)
 
 
@@ -150,7 +150,7 @@ def dense(weight: torch.Tensor) -> torch.Tensor:
 def call_with_weight(
     layer: AdaptableLayer, weight: torch.Tensor, x: torch.Tensor, **others: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the output that a layer would have with another weight.
+    """Compute the output of a layer for another weight.
 
     The call goes to a copy of the layer, because other threads may be using the layer itself.
     """

@@ -1,4 +1,4 @@
-"""Mini-batches of arrays, cut by slicing."""
+"""Mini-batches of arrays."""
 
 import math
 from collections.abc import Iterator
@@ -48,8 +48,8 @@ def _split(order: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
 class TensorBatches:
     """Batch iterator for skorch nets that slices tensors held in memory.
 
-    With small networks it is many times faster than a data loader, which collects the samples of
-    a batch one by one in Python.
+    With small networks, it is many times faster than a data loader, which collects the samples of a
+    batch one by one in Python.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files, and torch files read without executing any code."""
+"""Files of tensors: safetensors files, and torch files read without executing any code."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -62,7 +62,7 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     Parameters
     ----------
     path : str or path-like
-        A ``.safetensors`` file, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``) that
+        A ``.safetensors`` file, or a file from ``torch.save`` (``.pt``, ``.pth``, ``.bin``) that
         contains a mapping of names to tensors and nothing else.
 
     Returns

@@ -22,12 +22,12 @@ AUTO = "auto"
 
 
 class ConventionalNet(skorch.NeuralNet):
-    """Base of the classifier and the regressor: validation, seeding and the default module."""
+    """Base class of the two nets: validation, seeding and the default module."""
 
     module_: nn.Module
 
     def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> Array:
-        """Turn y into what the criterion takes; when `afresh`, learn its encoding first."""
+        """Encode y for the criterion; if `afresh`, set the attributes of the encoding first."""
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -55,7 +55,8 @@ class ConventionalNet(skorch.NeuralNet):
         """
         if not (isinstance(self.module, str) and self.module == AUTO):
             super().initialize_module()
-            if self.module_ is self.module:  # skorch would train the constructor's own argument
+            # skorch uses an instance as it is, so training would change the constructor's argument.
+            if self.module_ is self.module:
                 self.module_ = copy.deepcopy(self.module)
             return self
         params = self.get_params_for("module")
@@ -101,7 +102,7 @@ class ConventionalNet(skorch.NeuralNet):
         y : array-like
             As in `fit`.
         classes : array-like of shape (n_classes,) or None, default=None
-            All labels that will ever occur, for the first call of a classifier.
+            All labels that can occur, for the first call of a classifier.
 
         Returns
         -------
@@ -132,7 +133,7 @@ class ConventionalNet(skorch.NeuralNet):
                 yield X, y
             if not has_finite_parameters(self.module_):
                 raise ValueError(
-                    "Training produced weights that are not finite: X or y may need scaling, or "
+                    "Training produced weights that are not finite. X or y may need scaling, or "
                     f"lr={self.lr} may be too large."
                 )
 

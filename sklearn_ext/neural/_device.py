@@ -12,7 +12,7 @@ from ..utils._typing import FloatArray
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return the torch device that a `device` parameter stands for.
+    """Return the torch device that a `device` parameter specifies.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         present.append("mps")
     is_cuda = resolved.type == "cuda"
     if (f"cuda:{resolved.index or 0}" if is_cuda else resolved.type) not in present:
-        raise ValueError(f"device={device!r} is not available here; available: {present}.")
+        raise ValueError(f"device={device!r} is not available. Available devices: {present}.")
     return resolved
 
 
 class TorchArrays:
-    """Tensors of one type on one device; `NumpyArrays` in ``utils`` is its counterpart.
+    """Tensors of one type on one device; `NumpyArrays` in ``utils`` is the counterpart for numpy.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
 
     Use it for operations that can draw from the global generators only, such as the initialization
     of modules, dropout, and the shuffling of a data loader. Only one thread can be in such a block
-    at a time; others wait.
+    at a time; the others wait.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def fitted_copy(
     X : ndarray of float32
     y : array-like of shape (n_samples,)
     random_state : int, RandomState instance or None, default=None
-        Seeds the fit. A net whose own `random_state` is not None uses that one instead.
+        Seeds the fit. A net whose own `random_state` is not None uses it instead.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def fitted_copy(
     Raises
     ------
     TypeError
-        If `estimator` is of another type.
+        If `estimator` has another type.
     ValueError
         If a frozen net is not fitted, if the net is skorch's own and the labels are not 0, 1, ...,
         n_classes - 1, or if the number of outputs differs from the number of classes.
@@ -76,13 +76,13 @@ def fitted_copy(
 
 
 def _check_plain_labels(y: ArrayLike) -> IntArray:
-    """Return labels as int64, and refuse those that skorch's own classifier cannot encode."""
+    """Return labels as int64, and reject those that skorch's own classifier cannot encode."""
     y = np.asarray(y)
     classes = np.unique(y)
     if not np.array_equal(classes, np.arange(len(classes))):
         raise ValueError(
             "skorch.NeuralNetClassifier takes labels 0, 1, ..., n_classes - 1, got "
-            f"{classes}; sklearn_ext.NetClassifier takes any labels."
+            f"{classes}. Use sklearn_ext.NetClassifier for other labels."
         )
     return y.astype(np.int64)
 
@@ -104,9 +104,8 @@ def class_labels(net: skorch.NeuralNetClassifier) -> Array:
     """Return the labels of a fitted net in the order of its outputs."""
     if isinstance(net, NetClassifier):
         return net.classes_
-    return np.arange(
-        int(np.max(net.classes_)) + 1
-    )  # skorch's own labels are the indices of the outputs
+    # The labels of skorch's own classifier are the indices of its outputs.
+    return np.arange(int(np.max(net.classes_)) + 1)
 
 
 def class_codes(net: skorch.NeuralNetClassifier, y: ArrayLike) -> IntArray:
@@ -180,7 +179,7 @@ def log_probabilities(net: skorch.NeuralNet, outputs: torch.Tensor) -> torch.Ten
     """Return the log-probabilities that correspond to the outputs of a net's module.
 
     The outputs are logits if the criterion is the cross-entropy. With skorch's default,
-    ``NLLLoss``, they are probabilities, of which skorch takes the logarithm itself.
+    ``NLLLoss``, they are probabilities, and skorch takes their logarithm.
 
     Raises
     ------

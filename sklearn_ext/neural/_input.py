@@ -35,7 +35,7 @@ def validate_input(
             (n_samples, channels, height, width)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default="no_validation"
     reset : bool
-        Whether the caller is a fit.
+        Whether to set these attributes, as in `fit`.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def validate_input(
     )
     samples: FloatArray = checked if isinstance(y, str) else checked[0]
     if samples.ndim > _LARGEST_NDIM:
-        raise ValueError(f"X must have from 2 to {_LARGEST_NDIM} dimensions, got {samples.ndim}.")
+        raise ValueError(f"X must have 2 to {_LARGEST_NDIM} dimensions, got {samples.ndim}.")
     if reset:
         estimator.input_shape_ = samples.shape[1:]
     elif samples.shape[1:] != estimator.input_shape_:

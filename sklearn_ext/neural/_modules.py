@@ -40,8 +40,8 @@ class MLP(nn.Sequential):
 class SmallCNN(nn.Module):
     """A small convolutional network for images of any size.
 
-    Each block is a 3 x 3 convolution, batch normalization and a ReLU. Max pooling halves the
-    resolution between blocks, and a linear head receives the average over all positions.
+    Each block consists of a 3 x 3 convolution, batch normalization and a ReLU. Max pooling halves
+    the resolution between blocks, and a linear head receives the average over all positions.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A classifier and a regressor: skorch nets that follow scikit-learn's conventions."""
+"""Classifier and regressor: skorch nets that follow scikit-learn's conventions."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ from ._conventional_net import AUTO, ConventionalNet
 class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     """A skorch classifier that follows scikit-learn's conventions.
 
-    It accepts every parameter of :class:`skorch.NeuralNetClassifier` [1]_ and differs from it as
-    follows. Labels may be of any type, and X is cast to float32. Without a `module`, a network is
-    chosen for the shape of the data. A module instance is copied before it is trained. Batches are
-    shuffled and cut without a data loader. By default, no validation data are split off and nothing
-    is printed. Training is reproducible with `random_state` and leaves torch's global generators
+    It accepts every parameter of :class:`skorch.NeuralNetClassifier` [1]_, with these differences:
+    Labels may be of any type, and X is cast to float32. Without a `module`, a network is chosen for
+    the shape of the data. A module instance is copied before it is trained. Batches are shuffled
+    and sliced without a data loader. By default, no validation data are split off and nothing is
+    printed. Training is reproducible with `random_state` and leaves torch's global generators
     unchanged.
 
     Parameters
@@ -60,7 +60,7 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+        Sorted class labels.
     module_ : torch.nn.Module
         The trained network.
     n_outputs_ : int
@@ -68,9 +68,10 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     input_shape_ : tuple of int
         Shape of one sample.
     n_features_in_ : int
-        Length of the second axis of X in `fit`.
+        Number of features seen during fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X in `fit`. Defined only if all of them are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -200,13 +201,14 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
     n_outputs_ : int
         Number of targets.
     target_ndim_ : int
-        Number of dimensions of y in `fit`, which is also that of predictions.
+        Number of dimensions of y in `fit`, and of the predictions.
     input_shape_ : tuple of int
         Shape of one sample.
     n_features_in_ : int
-        Length of the second axis of X in `fit`.
+        Number of features seen during fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X in `fit`. Defined only if all of them are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------

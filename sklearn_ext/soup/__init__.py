@@ -2,7 +2,8 @@
 
 A soup class (:class:`MEHLSoup`, ...) trains or opens its ingredients and calls a recipe. The
 recipes are plain functions of a module, state dicts and arrays: :func:`learn_coefficients` and
-:func:`learn_simplex_coefficients`. Their formula is :func:`coefficient_gradient`.
+:func:`learn_simplex_coefficients`. Both follow the gradient that :func:`coefficient_gradient`
+computes.
 """
 
 from ._greedy_soup import GreedySoup

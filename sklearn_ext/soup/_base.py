@@ -1,4 +1,4 @@
-"""The common base of all soups: parameters, fitting around a recipe, prediction and files."""
+"""Base class of all soups: parameters, fitting, prediction and files."""
 
 import copy
 import os
@@ -48,19 +48,19 @@ from .recipes import by_quality
 
 _SUM_TOLERANCE = 1e-6
 _STATISTICS_BATCH = 128
-_STORED_ELSEWHERE = ("estimator_", "coef_", "ingredients_")  # or not at all
+_STORED_ELSEWHERE = ("estimator_", "coef_", "ingredients_")  # or not stored
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """What `_mix` returns; the network then has the weights and buffers of the soup.
+    """Result of `_mix`, after which the network has the weights and buffers of the soup.
 
     Attributes
     ----------
     coef : ndarray of shape (G, N)
     groups : dict of str to list of str
     loss_of : callable or None, default=None
-        Loss that the soup is evaluated with. None uses the loss of the net.
+        Loss for evaluating the soup. None uses the loss of the net.
     """
 
     coef: FloatArray
@@ -75,7 +75,7 @@ def net_has(method: str) -> Callable[["BaseSoup"], bool]:
         net = getattr(soup, "estimator_", None)
         net = net_of(soup.estimator, soup.ingredients) if net is None else net
         getattr(net, method)
-        # skorch gives regressors a predict_proba, too.
+        # skorch's regressors have a predict_proba, too.
         return method != "predict_proba" or is_classifier(net)
 
     return check
@@ -147,7 +147,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         Parameters
         ----------
         network : SoupNetwork
-            It has the weights and buffers of the uniform soup.
+            Initially, it has the weights and buffers of the uniform soup.
         evaluations : sequence of Evaluation
             Scores and losses of the ingredients.
         rng : RandomState
@@ -165,9 +165,9 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), or anything that the net takes
-            With `ingredients`, the mixing samples. Without them, samples that are split into a
-            part for training and a part for mixing. Arrays are checked and cast to float32;
-            tensors, dicts and data sets are passed to the net as they are.
+            The mixing samples if `ingredients` are given. Otherwise, `fit` splits the samples into
+            a training part and a mixing part. Arrays are checked and cast to float32; tensors,
+            dicts and datasets are passed to the net as they are.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
 
@@ -179,8 +179,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the data or a parameter are invalid, if the ingredients differ in architecture, or
-            if none of them is finite.
+            If the data or a parameter is invalid, if the ingredients differ in architecture, or if
+            none of them is finite.
         NotFittedError
             If an ingredient is an unfitted net.
         """
@@ -266,7 +266,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels of a classifier, or targets of a regressor.
+            Class labels for a classifier, or targets for a regressor.
         """
         X = self._checked_input(X)
         return self.estimator_.predict(X)
@@ -302,7 +302,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         return self.estimator_.decision_function(X)
 
     def score(self, X: Any, y: ArrayLike) -> float:
-        """Return the score of the net: accuracy of a classifier, R2 of a regressor.
+        """Return the score of the net: accuracy for a classifier, R2 for a regressor.
 
         Parameters
         ----------
@@ -317,15 +317,15 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         return self.estimator_.score(X, y)
 
     def combine(self, coef: ArrayLike, *, X: Any = None) -> skorch.NeuralNet:
-        """Combine the ingredients with other coefficients.
+        """Combine the ingredients with given coefficients.
 
         Parameters
         ----------
         coef : array-like of shape (n_ingredients,) or (n_groups, n_ingredients)
             Coefficients. They must sum to 1 in each group and may be negative.
         X : array-like, or anything that the net takes, default=None
-            Samples on which running statistics of batch normalization are estimated. None
-            averages those of the ingredients.
+            Samples on which running statistics of batch normalization are estimated. None averages
+            the statistics of the ingredients.
 
         Returns
         -------
@@ -335,7 +335,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the shape or a sum is wrong, or if the ingredients no longer exist.
+            If `coef` has the wrong shape or does not sum to 1, or if the ingredients no longer
+            exist.
         """
         check_is_fitted(self)
         if self.ingredients_ is None:
@@ -371,7 +372,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         -------
         pandas.DataFrame
             One row for each ingredient and group, with columns ingredient, group, coefficient,
-            score and loss, and one column for each parameter that was varied in training.
+            score and loss, and one column for each parameter that varied in training.
         """
         pandas = check_pandas_support(f"{type(self).__name__}.coef_frame")
         check_is_fitted(self)
@@ -390,13 +391,13 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         return pandas.DataFrame(rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights of the soup and, beside them, its recipe as JSON.
+        """Write the weights of the soup and, in a second file, its recipe as JSON.
 
         Parameters
         ----------
         path : str or path-like
             Path of the weights. It must end with ``.safetensors``; the recipe has the same name
-            with the ending ``.json``.
+            with the suffix ``.json``.
         """
         check_is_fitted(self)
         fitted = {
@@ -434,7 +435,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         FileNotFoundError
             If the weights or the recipe do not exist.
         ValueError
-            If they belong to another kind of soup, or do not fit the network of `estimator`.
+            If the files belong to another kind of soup, or do not fit the network of `estimator`.
         """
         tensors, self._target_shape, fitted = read_soup(path, type(self).__name__)
         for name, value in fitted.items():

@@ -14,73 +14,72 @@ from .recipes import by_quality, select_greedily
 
 
 class GreedySoup(BaseSoup):
-    """Greedy soup: the average of the weights of those networks that improve it.
+    """Greedy soup: the average of the weights of the networks that improve it.
 
-    Ingredients are tried in the order of their scores on the mixing samples. An ingredient joins
-    the average if it raises the score of the average. The score of the soup on the mixing samples
+    Ingredients are tried from the best to the worst score on the mixing samples. An ingredient
+    joins the average if it raises the average's score. The score of the soup on the mixing samples
     is never below that of the best ingredient.
 
     Parameters
     ----------
     estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
-        The network: its architecture, loss, optimizer and device. A classifier makes the soup a
-        classifier, a regressor makes it a regressor. A fitted net is copied with its classes, and
-        its weights are the common start of ingredients that are trained here. None takes the net
-        of the first ingredient or, without ingredients, a
-        :class:`~sklearn_ext.NetClassifier` with 10 epochs.
+        The network, with its loss, optimizer and device. The soup of a classifier is a classifier,
+        and the soup of a regressor is a regressor. A fitted net is copied with its classes, and its
+        weights are the common start of ingredients that are trained here. None uses the net of the
+        first ingredient or, without ingredients, a :class:`~sklearn_ext.NetClassifier` with 10
+        epochs.
 
     ingredients : list, str, path-like or None, default=None
         Trained networks of one architecture that were fine-tuned from the same weights, head
         included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
-        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or one
-        folder or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use
-        samples that the ingredients were trained on, because they favor the most overfitted
-        ingredient. None trains the ingredients in `fit`.
+        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or a folder
+        or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use samples
+        that the ingredients were trained on, because they favor the most overfitted ingredient.
+        None trains the ingredients in `fit`.
 
     param_grid : dict, list of dicts or None, default=None
-        Parameters of `estimator` to train the ingredients with, as lists of values or
-        distributions, as for :class:`~sklearn.model_selection.GridSearchCV`. None trains all
-        ingredients with the estimator's own parameters; they differ only in their seeds, and so
-        in the order of the samples.
+        Parameters of `estimator` that vary between ingredients: lists of values, as for
+        :class:`~sklearn.model_selection.GridSearchCV`, or distributions. None trains all
+        ingredients with the estimator's own parameters, so that they differ only in their seeds and
+        thus in the order of the samples.
 
     n_ingredients : int or None, default=None
-        Number of ingredients to train. None trains one for each point of a grid of lists, and 3
+        Number of ingredients to train. None trains one for each point of a grid of lists, or 3
         otherwise.
 
     tie : {"reject", "accept"}, default="reject"
         Whether an ingredient joins the average if it leaves the score unchanged.
 
     validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
-        Fraction of the samples that are held out of the training of the ingredients, for mixing
-        and evaluation. A splitter uses its first split. Given `ingredients` are mixed on all
-        samples.
+        Fraction of the samples to hold out from training, for mixing and evaluation. The first
+        split of a splitter is used. If `ingredients` are given, all samples are mixing samples.
 
     init_params : source of weights or None, default=None
         Weights from which all ingredients are trained: anything that may be an element of
-        `ingredients`. None starts from the weights of a fitted `estimator`, or else from a network
-        that is drawn with `random_state`.
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
+        weights that are drawn with `random_state`.
 
     scoring : str, callable or None, default=None
         Score on the mixing samples. None uses the score of the net: accuracy or R2.
 
     refresh_bn : bool, default=True
-        Whether to estimate the running statistics of batch normalization again for each soup. They
-        are estimated on the training samples if the ingredients are trained here, else on the
-        mixing samples.
+        Whether to re-estimate the running statistics of batch normalization for each soup: on the
+        training samples if the ingredients are trained here, and on the mixing samples otherwise.
 
     cache_dir : str, path-like or None, default=None
-        Folder for trained ingredients. A later `fit` trains only those that are missing for the
-        same data, parameters, start and seed. None keeps the ingredients only during `fit`.
+        Folder for trained ingredients. A later `fit` with the same data, parameters, start and seed
+        trains only the missing ones. None keeps the ingredients only during `fit`.
 
     n_jobs : int or None, default=None
-        Number of ingredients that are trained in parallel, each with one thread. Results do not
-        depend on it.
+        Number of ingredients to train in parallel, each with one thread. It does not affect the
+        results.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial network, of the split, of the ingredients and of the mixing.
+        Seeds the initial weights, the split, the training and the mixing. Pass an int for
+        reproducible results across calls.
 
     verbose : int, default=0
-        If positive, the scores of all ingredients and of the soups are printed.
+        If positive, `fit` prints the scores of the ingredients and of the soups.
 
     Attributes
     ----------
@@ -91,16 +90,17 @@ class GreedySoup(BaseSoup):
         Coefficients of the ingredients in each group of parameters. Each row sums to 1.
 
     groups_ : dict of str to list of str
-        Names of the groups, and of the parameters in each.
+        Names of the parameters in each group, by name of the group.
 
     ingredients_ : list or None
-        Paths or networks. None if the ingredients were trained without a `cache_dir`.
+        Paths or networks. None if the ingredients were trained without `cache_dir`.
 
     ingredient_names_ : list of str
-        Names of the ingredients in tables.
+        Names of the ingredients, as `coef_frame` shows them.
 
     ingredient_params_ : list of dict
-        Parameters that each ingredient was trained with. Empty dicts for given `ingredients`.
+        Parameters with which each ingredient was trained. The dicts are empty if `ingredients` were
+        given.
 
     ingredient_scores_ : ndarray of shape (n_ingredients,)
         Score of each ingredient on the mixing samples.
@@ -116,16 +116,17 @@ class GreedySoup(BaseSoup):
         Losses of the same three networks.
 
     classes_ : ndarray of shape (n_classes,)
-        Class labels. Only for a classifier.
+        Class labels. Defined only for a classifier.
 
     input_shape_ : tuple of int or None
         Shape of one sample. None if X was not an array.
 
     n_features_in_ : int
-        Number of features seen during fit. Only if X was an array.
+        Number of features seen during fit. Defined only when X is an array.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Only if X has feature names that are all strings.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     order_ : ndarray of shape (n_ingredients,)
         Indices of the ingredients in the order in which they were tried.

@@ -28,52 +28,51 @@ _WITH_PROBABILITIES = (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)
 
 
 class LearnedSoup(BaseSoup):
-    r"""Learned soup: positive coefficients, and a temperature of the outputs.
+    r"""Learned soup: positive coefficients and a temperature for the outputs.
 
     The weights of the soup are :math:`w_g = \sum_i \alpha_{gi} w_{ig}` with :math:`\alpha_g =
-    \mathrm{softmax}(z_g)` for each group g of parameters. Gradient descent on the loss on the
-    mixing samples learns the logits z, together with a factor of the network's outputs. The
-    published code holds all ingredients and a graph through them. Here a step costs one backward
-    pass of one network, and memory does not grow with the number of ingredients.
+    \mathrm{softmax}(z_g)` for each group g of parameters. The logits z are learned by gradient
+    descent on the loss over the mixing samples, together with a scale factor for the network's
+    outputs. The published code differentiates through all ingredients at once. Here, a step costs
+    one backward pass through one network, and memory does not grow with the number of ingredients.
 
     Parameters
     ----------
     estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
-        The network: its architecture, loss, optimizer and device. A classifier makes the soup a
-        classifier, a regressor makes it a regressor. A fitted net is copied with its classes, and
-        its weights are the common start of ingredients that are trained here. None takes the net
-        of the first ingredient or, without ingredients, a
-        :class:`~sklearn_ext.NetClassifier` with 10 epochs.
+        The network, with its loss, optimizer and device. The soup of a classifier is a classifier,
+        and the soup of a regressor is a regressor. A fitted net is copied with its classes, and its
+        weights are the common start of ingredients that are trained here. None uses the net of the
+        first ingredient or, without ingredients, a :class:`~sklearn_ext.NetClassifier` with 10
+        epochs.
 
     ingredients : list, str, path-like or None, default=None
         Trained networks of one architecture that were fine-tuned from the same weights, head
         included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
-        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or one
-        folder or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use
-        samples that the ingredients were trained on, because they favor the most overfitted
-        ingredient. None trains the ingredients in `fit`.
+        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or a folder
+        or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use samples
+        that the ingredients were trained on, because they favor the most overfitted ingredient.
+        None trains the ingredients in `fit`.
 
     param_grid : dict, list of dicts or None, default=None
-        Parameters of `estimator` to train the ingredients with, as lists of values or
-        distributions, as for :class:`~sklearn.model_selection.GridSearchCV`. None trains all
-        ingredients with the estimator's own parameters; they differ only in their seeds, and so
-        in the order of the samples.
+        Parameters of `estimator` that vary between ingredients: lists of values, as for
+        :class:`~sklearn.model_selection.GridSearchCV`, or distributions. None trains all
+        ingredients with the estimator's own parameters, so that they differ only in their seeds and
+        thus in the order of the samples.
 
     n_ingredients : int or None, default=None
-        Number of ingredients to train. None trains one for each point of a grid of lists, and 3
+        Number of ingredients to train. None trains one for each point of a grid of lists, or 3
         otherwise.
 
     layerwise : bool, "module" or callable, default=True
-        Groups of parameters that have their own coefficients. True makes each tensor a group,
-        False puts all of them in one group, and "module" makes each layer a group. A callable
-        takes the name of a parameter and returns the name of its group.
+        How parameters are divided into groups, each with its own coefficients. True makes each
+        tensor a group, False puts all of them in one group, and "module" makes each layer a group.
+        A callable takes the name of a parameter and returns the name of its group.
 
     max_epochs : int, default=5
         Passes over the mixing samples.
 
     min_iter : int, default=50
-        Lower bound on the number of steps. If `max_epochs` passes have fewer steps, there are more
-        passes.
+        Minimum number of steps. If `max_epochs` passes take fewer steps, further passes follow.
 
     learning_rate : float, default=0.05
         Learning rate of the optimizer.
@@ -82,47 +81,46 @@ class LearnedSoup(BaseSoup):
         Number of mixing samples per step.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
-        Optimizer of the logits and the temperature, without weight decay.
+        Optimizer of the logits and the temperature. Its weight decay is set to 0.
 
     learn_temperature : bool, default=True
-        Whether to learn a factor of the outputs of a classifier. It changes the probabilities but
-        never the predicted class.
+        Whether to learn a scale factor for the outputs of a classifier. It changes the
+        probabilities but never the predicted class.
 
     directions : {"auto", "streamed", "stored"}, default="auto"
         Whether ingredients are read at each step ("streamed") or kept on the device of the net
         ("stored"), which needs memory for all of them. "auto" streams on the CPU only.
 
     validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
-        Fraction of the samples that are held out of the training of the ingredients, for mixing
-        and evaluation. A splitter uses its first split. Given `ingredients` are mixed on all
-        samples.
+        Fraction of the samples to hold out from training, for mixing and evaluation. The first
+        split of a splitter is used. If `ingredients` are given, all samples are mixing samples.
 
     init_params : source of weights or None, default=None
         Weights from which all ingredients are trained: anything that may be an element of
-        `ingredients`. None starts from the weights of a fitted `estimator`, or else from a network
-        that is drawn with `random_state`.
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
+        weights that are drawn with `random_state`.
 
     scoring : str, callable or None, default=None
         Score on the mixing samples. None uses the score of the net: accuracy or R2.
 
     refresh_bn : bool, default=True
-        Whether to estimate the running statistics of batch normalization again for each soup. They
-        are estimated on the training samples if the ingredients are trained here, else on the
-        mixing samples.
+        Whether to re-estimate the running statistics of batch normalization for each soup: on the
+        training samples if the ingredients are trained here, and on the mixing samples otherwise.
 
     cache_dir : str, path-like or None, default=None
-        Folder for trained ingredients. A later `fit` trains only those that are missing for the
-        same data, parameters, start and seed. None keeps the ingredients only during `fit`.
+        Folder for trained ingredients. A later `fit` with the same data, parameters, start and seed
+        trains only the missing ones. None keeps the ingredients only during `fit`.
 
     n_jobs : int or None, default=None
-        Number of ingredients that are trained in parallel, each with one thread. Results do not
-        depend on it.
+        Number of ingredients to train in parallel, each with one thread. It does not affect the
+        results.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial network, of the split, of the ingredients and of the mixing.
+        Seeds the initial weights, the split, the training and the mixing. Pass an int for
+        reproducible results across calls.
 
     verbose : int, default=0
-        If positive, the scores of all ingredients and of the soups are printed.
+        If positive, `fit` prints the scores of the ingredients and of the soups.
 
     Attributes
     ----------
@@ -133,16 +131,17 @@ class LearnedSoup(BaseSoup):
         Coefficients of the ingredients in each group of parameters. Each row sums to 1.
 
     groups_ : dict of str to list of str
-        Names of the groups, and of the parameters in each.
+        Names of the parameters in each group, by name of the group.
 
     ingredients_ : list or None
-        Paths or networks. None if the ingredients were trained without a `cache_dir`.
+        Paths or networks. None if the ingredients were trained without `cache_dir`.
 
     ingredient_names_ : list of str
-        Names of the ingredients in tables.
+        Names of the ingredients, as `coef_frame` shows them.
 
     ingredient_params_ : list of dict
-        Parameters that each ingredient was trained with. Empty dicts for given `ingredients`.
+        Parameters with which each ingredient was trained. The dicts are empty if `ingredients` were
+        given.
 
     ingredient_scores_ : ndarray of shape (n_ingredients,)
         Score of each ingredient on the mixing samples.
@@ -158,20 +157,21 @@ class LearnedSoup(BaseSoup):
         Losses of the same three networks.
 
     classes_ : ndarray of shape (n_classes,)
-        Class labels. Only for a classifier.
+        Class labels. Defined only for a classifier.
 
     input_shape_ : tuple of int or None
         Shape of one sample. None if X was not an array.
 
     n_features_in_ : int
-        Number of features seen during fit. Only if X was an array.
+        Number of features seen during fit. Defined only when X is an array.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Only if X has feature names that are all strings.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     temperature_ : float
-        `predict_proba` divides the logits by it; the net in ``estimator_`` does not. 1 if it was
-        not learned.
+        Divisor of the logits in `predict_proba`, which the net in ``estimator_`` does not apply. It
+        is 1 if it was not learned.
 
     history_ : list of dict
         Epoch, step, loss and learning rate of each step.

@@ -19,43 +19,43 @@ class MEHLSoup(BaseSoup):
     r"""Memory-efficient hyperplane learned soup.
 
     The weights of the soup are :math:`w_g = \sum_i \alpha_{gi} w_{ig}` for each group g of
-    parameters. The coefficients have any sign and satisfy :math:`\sum_i \alpha_{gi} = 1`. They are
-    learned by gradient descent on the loss on the mixing samples. A step costs one backward pass
-    of one network. Ingredients are read from memory maps, so memory holds about four networks,
-    however many ingredients there are.
+    parameters. The coefficients may have any sign and satisfy :math:`\sum_i \alpha_{gi} = 1`. They
+    are learned by gradient descent on the loss over the mixing samples. A step costs one backward
+    pass through one network. Ingredients are read from memory-mapped files, so the fit needs memory
+    for about four networks, however many ingredients there are.
 
     Parameters
     ----------
     estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
-        The network: its architecture, loss, optimizer and device. A classifier makes the soup a
-        classifier, a regressor makes it a regressor. A fitted net is copied with its classes, and
-        its weights are the common start of ingredients that are trained here. None takes the net
-        of the first ingredient or, without ingredients, a
-        :class:`~sklearn_ext.NetClassifier` with 10 epochs.
+        The network, with its loss, optimizer and device. The soup of a classifier is a classifier,
+        and the soup of a regressor is a regressor. A fitted net is copied with its classes, and its
+        weights are the common start of ingredients that are trained here. None uses the net of the
+        first ingredient or, without ingredients, a :class:`~sklearn_ext.NetClassifier` with 10
+        epochs.
 
     ingredients : list, str, path-like or None, default=None
         Trained networks of one architecture that were fine-tuned from the same weights, head
         included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
-        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or one
-        folder or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use
-        samples that the ingredients were trained on, because they favor the most overfitted
-        ingredient. None trains the ingredients in `fit`.
+        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or a folder
+        or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use samples
+        that the ingredients were trained on, because they favor the most overfitted ingredient.
+        None trains the ingredients in `fit`.
 
     param_grid : dict, list of dicts or None, default=None
-        Parameters of `estimator` to train the ingredients with, as lists of values or
-        distributions, as for :class:`~sklearn.model_selection.GridSearchCV`. None trains all
-        ingredients with the estimator's own parameters; they differ only in their seeds, and so
-        in the order of the samples.
+        Parameters of `estimator` that vary between ingredients: lists of values, as for
+        :class:`~sklearn.model_selection.GridSearchCV`, or distributions. None trains all
+        ingredients with the estimator's own parameters, so that they differ only in their seeds and
+        thus in the order of the samples.
 
     n_ingredients : int or None, default=None
-        Number of ingredients to train. None trains one for each point of a grid of lists, and 3
+        Number of ingredients to train. None trains one for each point of a grid of lists, or 3
         otherwise.
 
     layerwise : bool, "module" or callable, default=True
-        Groups of parameters that have their own coefficients. True makes each tensor a group, which
-        is the "MEHL-Soup+" of the paper. False puts all of them in one group, and "module" makes
-        each layer a group. A callable takes the name of a parameter and returns the name of its
-        group.
+        How parameters are divided into groups, each with its own coefficients. True makes each
+        tensor a group, which is the "MEHL-Soup+" of the paper. False puts all of them in one group,
+        and "module" makes each layer a group. A callable takes the name of a parameter and returns
+        the name of its group.
 
     block_size : int or None, default=None
         Number of ingredients that are mixed at a time. None mixes all of them.
@@ -67,8 +67,8 @@ class MEHLSoup(BaseSoup):
         Passes over the mixing samples for each block.
 
     min_iter : int, default=50
-        Lower bound on the number of steps for each block. If `max_epochs` passes have fewer steps,
-        there are more passes.
+        Minimum number of steps for each block. If `max_epochs` passes take fewer steps, further
+        passes follow.
 
     learning_rate : float, default=0.03
         Peak learning rate of the optimizer.
@@ -77,21 +77,21 @@ class MEHLSoup(BaseSoup):
         Number of mixing samples per step.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
-        Optimizer of the coefficients, without weight decay.
+        Optimizer of the coefficients. Its weight decay is set to 0.
 
     warmup : float in [0, 1] or None, default=0.2
         Fraction of the steps of a block in which the learning rate rises, before it falls to 0
         along a cosine. None keeps it constant.
 
     clip_norm : float or None, default=1.0
-        Largest norm of the gradient with respect to the weights. A longer gradient is shortened
-        to it. None never shortens.
+        Maximum norm of the gradient with respect to the weights. Longer gradients are scaled down
+        to it. None disables clipping.
 
     scale : {"mean", "unit", "raw"}, default="mean"
-        Unit of the learning rate. With "mean" it is a change of a coefficient, equal for short and
-        long directions. With "unit" it is a distance between weights, as in the published code,
-        and has to be tuned for each network. With "raw" it is a change of a coefficient along
-        directions of their own lengths.
+        Unit of the learning rate. With "mean", it is a change of a coefficient, the same for short
+        and long directions. With "unit", it is a distance between weights, as in the published
+        code, and must be tuned for each network. With "raw", it is a change of a coefficient along
+        directions that keep their lengths.
 
     start : {"mean", "first_block"}, default="mean"
         Where the first block starts: at the mean of all ingredients, or at the mean of the block,
@@ -103,36 +103,35 @@ class MEHLSoup(BaseSoup):
         the CPU only.
 
     validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
-        Fraction of the samples that are held out of the training of the ingredients, for mixing
-        and evaluation. A splitter uses its first split. Given `ingredients` are mixed on all
-        samples.
+        Fraction of the samples to hold out from training, for mixing and evaluation. The first
+        split of a splitter is used. If `ingredients` are given, all samples are mixing samples.
 
     init_params : source of weights or None, default=None
         Weights from which all ingredients are trained: anything that may be an element of
-        `ingredients`. None starts from the weights of a fitted `estimator`, or else from a network
-        that is drawn with `random_state`.
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
+        weights that are drawn with `random_state`.
 
     scoring : str, callable or None, default=None
         Score on the mixing samples. None uses the score of the net: accuracy or R2.
 
     refresh_bn : bool, default=True
-        Whether to estimate the running statistics of batch normalization again for each soup. They
-        are estimated on the training samples if the ingredients are trained here, else on the
-        mixing samples.
+        Whether to re-estimate the running statistics of batch normalization for each soup: on the
+        training samples if the ingredients are trained here, and on the mixing samples otherwise.
 
     cache_dir : str, path-like or None, default=None
-        Folder for trained ingredients. A later `fit` trains only those that are missing for the
-        same data, parameters, start and seed. None keeps the ingredients only during `fit`.
+        Folder for trained ingredients. A later `fit` with the same data, parameters, start and seed
+        trains only the missing ones. None keeps the ingredients only during `fit`.
 
     n_jobs : int or None, default=None
-        Number of ingredients that are trained in parallel, each with one thread. Results do not
-        depend on it.
+        Number of ingredients to train in parallel, each with one thread. It does not affect the
+        results.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial network, of the split, of the ingredients and of the mixing.
+        Seeds the initial weights, the split, the training and the mixing. Pass an int for
+        reproducible results across calls.
 
     verbose : int, default=0
-        If positive, the scores of all ingredients and of the soups are printed.
+        If positive, `fit` prints the scores of the ingredients and of the soups.
 
     Attributes
     ----------
@@ -143,16 +142,17 @@ class MEHLSoup(BaseSoup):
         Coefficients of the ingredients in each group of parameters. Each row sums to 1.
 
     groups_ : dict of str to list of str
-        Names of the groups, and of the parameters in each.
+        Names of the parameters in each group, by name of the group.
 
     ingredients_ : list or None
-        Paths or networks. None if the ingredients were trained without a `cache_dir`.
+        Paths or networks. None if the ingredients were trained without `cache_dir`.
 
     ingredient_names_ : list of str
-        Names of the ingredients in tables.
+        Names of the ingredients, as `coef_frame` shows them.
 
     ingredient_params_ : list of dict
-        Parameters that each ingredient was trained with. Empty dicts for given `ingredients`.
+        Parameters with which each ingredient was trained. The dicts are empty if `ingredients` were
+        given.
 
     ingredient_scores_ : ndarray of shape (n_ingredients,)
         Score of each ingredient on the mixing samples.
@@ -168,16 +168,17 @@ class MEHLSoup(BaseSoup):
         Losses of the same three networks.
 
     classes_ : ndarray of shape (n_classes,)
-        Class labels. Only for a classifier.
+        Class labels. Defined only for a classifier.
 
     input_shape_ : tuple of int or None
         Shape of one sample. None if X was not an array.
 
     n_features_in_ : int
-        Number of features seen during fit. Only if X was an array.
+        Number of features seen during fit. Defined only when X is an array.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Only if X has feature names that are all strings.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     history_ : list of dict
         Pass over the ingredients ("outer"), block, epoch, step, loss and learning rate of each

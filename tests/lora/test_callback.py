@@ -73,7 +73,7 @@ def test_the_callback_matches_the_estimator():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_predictions_are_clean_after_an_interrupted_step(module, error):
+def test_predictions_have_no_noise_after_an_interrupted_step(module, error):
     with torch.no_grad():
         expected = module.eval()(torch.tensor(X)).softmax(dim=1)
 

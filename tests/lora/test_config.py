@@ -35,7 +35,7 @@ def test_fields_of_peft_keep_their_meaning():
         ({"sigma": -0.1}, "sigma must be a non-negative number, got -0.1"),
         ({"sigma_schedule": "square"}, "sigma_schedule must be a callable or one of"),
         ({"perturbation": "bias"}, "perturbation must be one of"),
-        ({"n_noise": 0}, "n_noise must be an integer of at least 1, got 0"),
+        ({"n_noise": 0}, "n_noise must be a positive integer, got 0"),
     ],
 )
 def test_noise_parameters_out_of_range_are_rejected(params, message):

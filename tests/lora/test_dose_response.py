@@ -31,7 +31,7 @@ def test_sharpness_falls_and_the_training_loss_rises(responses):
 
 
 @pytest.mark.slow
-def test_noise_helps_on_noisy_samples_and_spares_clean_ones(responses):
+def test_noise_helps_on_noisy_samples_at_no_cost_on_clean_ones(responses):
     clean, noisy = responses["accuracy"], responses["noisy accuracy"]
     assert noisy[3] >= noisy[0] + 0.01
     assert (clean[1:3] >= clean[0] - 0.015).all()

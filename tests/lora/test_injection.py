@@ -81,7 +81,7 @@ def test_saved_modules_and_biases_are_trained_on_request(net):
     assert trained(net) == factors | biases
 
 
-def test_norms_are_frozen_unless_they_are_trained(net):
+def test_norms_are_frozen_unless_train_norm_is_set(net):
     assert frozen_norms(inject_lora(copy.deepcopy(net), r=2)) != []
     inject_lora(net, r=2, train_norm=True)
     assert frozen_norms(net) == []

@@ -339,7 +339,7 @@ def test_loading_a_bare_adapter_requires_samples(module, tmp_path):
     net = FlatLoRAClassifier(module, **QUICK).fit(X, y)
     save_adapter(net.module_, tmp_path)
     unfitted = FlatLoRAClassifier(module)
-    with pytest.raises(ValueError, match="pass some samples X and their y"):
+    with pytest.raises(ValueError, match="Pass some samples X and their y"):
         unfitted.load_adapter(tmp_path)
     with pytest.raises(NotFittedError):
         unfitted.predict(X)

@@ -1,4 +1,4 @@
-"""The noise from step to step, without an estimator."""
+"""The noise of successive steps, without an estimator."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_stored_noise_matches_its_seed_in_any_layout(layout):
         assert torch.equal(noise.noisy_weight(W, W.dtype), noise.sample(W) + W)
 
 
-def test_layers_that_refuse_noise_get_none(module):
+def test_layers_that_cannot_take_noise_get_none(module):
     module[0].takes_noise = False
     process = process_of(module)
     process.refresh(0.0)

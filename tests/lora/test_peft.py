@@ -1,4 +1,4 @@
-"""Adapters that go to peft and come from it."""
+"""Exchange of adapters with peft."""
 
 import copy
 
@@ -55,7 +55,7 @@ def test_peft_reads_our_adapters(plain, tmp_path):
         {"bias": "lora_only"},
     ],
 )
-def test_we_read_adapters_of_peft(plain, tmp_path, extra):
+def test_adapters_of_peft_can_be_loaded(plain, tmp_path, extra):
     theirs = peft.get_peft_model(copy.deepcopy(plain), peft.LoraConfig(**PARAMS, **extra))
     randomize_updates(theirs)
     for name, parameter in theirs.named_parameters():
@@ -67,7 +67,7 @@ def test_we_read_adapters_of_peft(plain, tmp_path, extra):
 
 
 @pytest.mark.parametrize("train_bias", ["all", "lora_only"])
-def test_trained_biases_reach_peft(plain, tmp_path, train_bias):
+def test_peft_reads_trained_biases(plain, tmp_path, train_bias):
     module = inject_lora(copy.deepcopy(plain), random_state=0, train_bias=train_bias, **PARAMS)
     nn.init.normal_(randomize_updates(module).body.base_layer.bias)
     save_adapter(module, tmp_path)

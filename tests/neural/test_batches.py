@@ -1,4 +1,4 @@
-"""Mini-batches."""
+"""Mini-batches contain every sample once."""
 
 import pytest
 import torch

@@ -37,7 +37,7 @@ def test_labels_may_be_strings(iris):
     np.testing.assert_allclose(net.predict_proba(X).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_the_shape_of_the_data_chooses_the_network():
+def test_the_default_network_depends_on_the_shape_of_x():
     X, y = load_digits(return_X_y=True)
     X, y = X[:200] / 16, y[:200]
     assert isinstance(NetClassifier(max_epochs=1).fit(X, y).module_, MLP)
@@ -139,7 +139,7 @@ def test_failed_training_restores_a_fitted_net(params, iris):
     np.testing.assert_array_equal(after, expected)
 
 
-def test_regression_with_one_and_several_targets():
+def test_regressor_takes_one_or_several_targets():
     X, y = load_diabetes(return_X_y=True)
     X, y = scale(X), scale(y)
     one = NetRegressor(random_state=0).fit(X, y)

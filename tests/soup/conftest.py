@@ -1,4 +1,4 @@
-"""Fine-tuned networks of the digits that the tests of soups share."""
+"""Networks fine-tuned on the digits, which the tests of soups share."""
 
 import pytest
 import torch

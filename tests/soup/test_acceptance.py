@@ -44,7 +44,7 @@ def figures(seed, folder):
     return found, np.mean(singles), singles[best]
 
 
-def test_soups_on_digits(tmp_path):
+def test_soups_beat_the_mean_ingredient_on_digits(tmp_path):
     runs = []
     for seed in range(3):
         folder = tmp_path / str(seed)

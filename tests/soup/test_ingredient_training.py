@@ -152,7 +152,7 @@ def test_module_parameters_are_set_before_the_weights():
     assert soup.soup_losses_["uniform"] < 2 * soup.ingredient_losses_.mean()
 
 
-def test_regressors_and_plain_skorch_nets():
+def test_regressors_and_plain_skorch_nets_are_mixed():
     from skorch import NeuralNetClassifier, NeuralNetRegressor
 
     X, y = digits_parts()[0]

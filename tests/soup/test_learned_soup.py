@@ -63,7 +63,7 @@ def test_temperature_changes_probabilities_but_no_class(fitted, mixing):
     )
 
 
-def test_temperature_can_be_off_and_works_on_probabilities(modules, mixing, net):
+def test_temperature_is_optional_and_scales_probabilities(modules, mixing, net):
     X, y = mixing
     plain = LearnedSoup(net, ingredients=modules, learn_temperature=False).fit(X, y)
     assert plain.temperature_ == 1.0

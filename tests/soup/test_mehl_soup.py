@@ -182,7 +182,7 @@ def test_ingredient_equal_to_the_origin_is_ignored(mlps, net, mixing):
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_one_or_two_ingredients(mlps, net, mixing, n):
+def test_soup_of_one_or_two_ingredients_is_consistent(mlps, net, mixing, n):
     soup = MEHLSoup(net, ingredients=mlps[:n], layerwise=False, random_state=0).fit(*mixing)
     assert soup.coef_.shape == (1, n)
     assert_consistent(soup, mlps[:n])

@@ -3,7 +3,7 @@
 from sklearn_ext.soup import parameter_groups
 
 
-def test_each_grouping_rule():
+def test_grouping_rules_divide_the_parameters():
     names = ["a.weight", "a.bias", "scale"]
     assert parameter_groups(names, False) == {"all": names}
     assert parameter_groups(names, True) == {name: [name] for name in names}

@@ -82,10 +82,10 @@ def test_load_restores_what_save_wrote(fitted, mixing, net, tmp_path, Soup):
 
 def test_load_refuses_files_that_do_not_fit(fitted, tmp_path):
     fitted[UniformSoup].save(tmp_path / "soup.safetensors")
-    with pytest.raises(ValueError, match=r"must hold a MEHLSoup.*got a UniformSoup"):
+    with pytest.raises(ValueError, match=r"must contain a MEHLSoup.*got a UniformSoup"):
         MEHLSoup().load(tmp_path / "soup.safetensors")
     small = UniformSoup(NetClassifier(MLP(64, 10, (8,))))
-    with pytest.raises(ValueError, match=r"the file: the tensor '1\.weight' has shape"):
+    with pytest.raises(ValueError, match=r"The file: the tensor '1\.weight' has shape"):
         small.load(tmp_path / "soup.safetensors")
     with pytest.raises(NotFittedError):
         small.predict(np.zeros((1, 64)))
@@ -140,7 +140,7 @@ def test_combine_needs_kept_ingredients(net):
 
 
 @pytest.mark.parametrize("Soup", ALL)
-def test_pickle_joblib_and_clone(fitted, mixing, Soup):
+def test_soups_can_be_pickled_and_cloned(fitted, mixing, Soup):
     soup, (X, _) = fitted[Soup], mixing
     expected = soup.predict_proba(X)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(soup)).predict_proba(X), expected)
@@ -166,7 +166,7 @@ def test_grid_search_with_paths_as_ingredients(modules, mixing, net, tmp_path):
     assert search.best_estimator_.coef_.shape == (1, 5)
 
 
-def test_soup_is_a_classifier_or_regressor_as_its_net():
+def test_soup_is_a_classifier_or_regressor_like_its_net():
     assert is_classifier(UniformSoup())
     assert is_regressor(MEHLSoup(NetRegressor()))
     assert not hasattr(MEHLSoup(NetRegressor()), "predict_proba")
@@ -182,7 +182,7 @@ def test_verbose_prints_the_score_of_each_ingredient(modules, mixing, net, capsy
     assert lines[-1].startswith("[UniformSoup] soup: score 0.")
 
 
-def test_image_network():
+def test_images_are_mixed_with_the_default_network():
     from sklearn_ext.neural import SmallCNN
 
     X, y = digits_parts()[0]
@@ -196,7 +196,7 @@ def test_image_network():
         soup.predict(X[:, :, :4])
 
 
-def test_small_vision_transformer(mixing):
+def test_coefficients_rebuild_a_vision_transformer(mixing):
     modules = ingredients(SmallViT, 3, n_epochs=25)
     X, y = mixing
     soup = MEHLSoup(NetClassifier(SmallViT, random_state=0), ingredients=modules, random_state=0)

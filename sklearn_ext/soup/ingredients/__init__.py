@@ -1,4 +1,4 @@
-"""Ingredients of soups: where they come from, how they are trained, evaluated and stored."""
+"""Ingredients of soups: their sources, training, evaluation and storage."""
 
 from ._evaluation import (
     Evaluation as Evaluation,

@@ -1,4 +1,4 @@
-"""The network that takes the weights of a soup, and its evaluation on the mixing samples."""
+"""The network that receives the weights of a soup, and its evaluation on the mixing samples."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +32,7 @@ class SoupNetwork:
     Attributes
     ----------
     net : skorch.NeuralNet
-        An initialized net whose module takes the weights of ingredients and soups in turn.
+        An initialized net whose module receives the weights of ingredients and soups in turn.
     store : IngredientStore
         Ingredients of that module.
     mixing : Samples
@@ -44,7 +44,7 @@ class SoupNetwork:
     X, y : object
         The mixing samples as the scorer takes them.
     refresh_bn : bool
-        Whether running statistics are estimated again for each soup.
+        Whether to re-estimate running statistics for each soup.
     """
 
     net: skorch.NeuralNet
@@ -57,11 +57,11 @@ class SoupNetwork:
     refresh_bn: bool
 
     def batch_size(self) -> int:
-        """Return the number of samples of a forward pass in evaluation."""
+        """Return the number of samples per forward pass in evaluation."""
         return len(self.mixing) if self.net.batch_size == -1 else self.net.batch_size
 
     def loss_of(self, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss of the network on a batch, with its graph."""
+        """Return the loss of the network on a batch, as part of the autograd graph."""
         return self.net.get_loss(self.net.infer(inputs), targets)
 
     @torch.no_grad()
@@ -90,7 +90,7 @@ class SoupNetwork:
         self.refresh_buffers_(members)
 
     def refresh_buffers_(self, members: Sequence[int]) -> None:
-        """Average the buffers of some ingredients, and estimate running statistics again.
+        """Average the buffers of some ingredients, and re-estimate running statistics.
 
         A single member keeps its own statistics, which fit its weights.
         """
@@ -107,8 +107,8 @@ def estimate_running_statistics(
     """Set the running statistics of batch normalization to their averages over batches.
 
     Activations are not linear in the weights, so the statistics of a soup are not the average of
-    those of its ingredients. Only the batch normalization layers run in training mode: dropout
-    stays off, as it is when the network is used.
+    those of its ingredients. Only the batch normalization layers run in training mode, so dropout
+    is off, as in prediction.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Soups on disk: the weights as safetensors, and beside them their recipe as JSON.
+"""Soups on disk: the weights in a safetensors file, and the recipe in a JSON file.
 
-The ``models`` of the recipe are those of a linear merge whose weights are not normalized: they sum
-to 1 already, and some may be negative. Each model lists its weight for every parameter.
+The ``models`` of the recipe describe a linear merge without normalization, because the weights
+already sum to 1 and may be negative. Each model lists its weight for every parameter.
 """
 
 import json
@@ -40,7 +40,8 @@ def save_soup(
     Parameters
     ----------
     path : path-like
-        Path of the weights, ending with ``.safetensors``. The recipe gets the ending ``.json``.
+        Path of the weights, ending with ``.safetensors``. The recipe has the same name with the
+        suffix ``.json``.
     module : torch.nn.Module
         Module with the weights of the soup.
     class_name : str
@@ -83,7 +84,7 @@ def save_soup(
 def read_soup(
     path: str | os.PathLike[str], class_name: str
 ) -> tuple[dict[str, torch.Tensor], tuple[int, ...], dict[str, Any]]:
-    """Read what :func:`save_soup` wrote.
+    """Read a soup that :func:`save_soup` wrote.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def read_soup(
     recipe = json.loads(path.with_suffix(".json").read_text())
     if recipe.get("format") != _FORMAT or recipe["class"] != class_name:
         raise ValueError(
-            f"{str(path.with_suffix('.json'))!r} must hold a {class_name} in the format "
+            f"{str(path.with_suffix('.json'))!r} must contain a {class_name} in the format "
             f"{_FORMAT!r}, got a {recipe.get('class')} in the format {recipe.get('format')!r}."
         )
     fitted = {name: _decoded(value) for name, value in recipe["fitted"].items()}
@@ -136,7 +137,7 @@ def _encoded(value: Any) -> Any:
         return {"dict": [[key, _encoded(item)] for key, item in value.items()]}
     if isinstance(value, np.generic):
         return value.item()
-    # Parameters of ingredients may be any objects. Those are stored as text, for the reader.
+    # Parameters of ingredients may be arbitrary objects, which are stored as readable text.
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 

@@ -1,4 +1,4 @@
-"""Which tensors of a module are mixed, averaged or copied, and what an ingredient must hold."""
+"""Layout of a module: the tensors that a soup mixes, averages or copies, by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _ADAPTER_MARKS = ("lora_A", "lora_B")
 
 @dataclass(frozen=True)
 class Layout:
-    """The tensors of a module by name, sorted by what a soup does to them.
+    """The tensors of a module by name, grouped by how a soup treats them.
 
     Attributes
     ----------
@@ -31,11 +31,11 @@ class Layout:
     aliases: dict[str, tuple[str, ...]]
 
     def read(self, tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Return a tensor of an ingredient, under any of its names."""
+        """Return a tensor of an ingredient, which may have any of its names."""
         return tensors[next(key for key in self.aliases[name] if key in tensors)]
 
     def own_tensors(self) -> dict[str, torch.Tensor]:
-        """Return all tensors that a file of the module must hold, each of them once."""
+        """Return all tensors that a file of the module must contain, each of them once."""
         return {**self.parameters, **self.float_buffers, **self.other_buffers}
 
 
@@ -69,13 +69,13 @@ def check_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor], label: st
     tensors : mapping of str to tensor
         Tensors of the ingredient.
     label : str
-        What error messages call the ingredient.
+        Name of the ingredient in error messages.
 
     Raises
     ------
     ValueError
-        If a tensor is missing, unknown or of another shape; the message names the first one. Or
-        if the module has factors of low-rank adapters, which must not be averaged.
+        If a tensor is missing, unknown or of another shape, or is a factor of a low-rank adapter,
+        which must not be averaged. The message names the first such tensor.
     """
     known = {key for names in layout.aliases.values() for key in names}
     if unknown := next((name for name in tensors if name not in known), None):
@@ -86,7 +86,7 @@ def check_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor], label: st
         if any(mark in name for mark in _ADAPTER_MARKS):
             raise ValueError(
                 f"{name!r} is a factor of a low-rank adapter. The product of averaged factors is "
-                "not the average of the products: merge each adapter into its network first."
+                "not the average of the products; merge each adapter into its network first."
             )
         if not any(key in tensors for key in layout.aliases[name]):
             raise ValueError(f"{label} lacks the tensor {name!r} of the network.")

@@ -1,4 +1,4 @@
-"""Copies of a net that are ready to take the weights of a soup."""
+"""Copies of a net that are ready to receive the weights of a soup."""
 
 import copy
 from collections.abc import Mapping
@@ -60,10 +60,10 @@ def net_of(estimator: Any, sources: Any) -> skorch.NeuralNet:
 
 
 def initialized_copy(net: skorch.NeuralNet, X: Any, y: Array, *, seed: int) -> skorch.NeuralNet:
-    """Return a copy of a net that is ready to take weights.
+    """Return a copy of a net that is ready to receive weights.
 
-    A fitted net is copied with its weights and classes. An unfitted net is initialized on the
-    data, by a fit of no epochs.
+    A fitted net is copied with its weights and classes. An unfitted net is initialized by a fit of
+    the data with zero epochs.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _initialized(net: skorch.NeuralNet, X: Any, y: Array, seed: int) -> skorch.N
 
 
 def targets_for_fit(net: skorch.NeuralNet, y: Array) -> Array:
-    """Return y as the `fit` of a net takes it: skorch's own nets are strict about types."""
+    """Return y in the form that a net's `fit` takes; skorch's own nets are strict about types."""
     if isinstance(net, (NetClassifier, NetRegressor)):
         return y
     if isinstance(net, skorch.NeuralNetBinaryClassifier):
@@ -115,8 +115,8 @@ def _class_indices(y: Array) -> Array:
     y = np.asarray(y)
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
         raise ValueError(
-            "y must hold labels 0, 1, ..., n_classes - 1 for a skorch.NeuralNetClassifier, got "
-            f"{np.unique(y)}. sklearn_ext.NetClassifier takes any labels."
+            "y must contain labels 0, 1, ..., n_classes - 1 for a skorch.NeuralNetClassifier, got "
+            f"{np.unique(y)}. Use sklearn_ext.NetClassifier for other labels."
         )
     return y.astype(np.int64)
 
@@ -124,14 +124,14 @@ def _class_indices(y: Array) -> Array:
 @torch.no_grad()
 def _check_classes(net: skorch.NeuralNet, X: Any, y: Array) -> None:
     labels = class_labels(net)
-    class_codes(net, y)  # refuses unknown labels
+    class_codes(net, y)  # raises an error for unknown labels
     net.module_.eval()
     first = select_samples(X, np.arange(min(1, n_samples_of(X))))
     n_outputs = np.shape(net.forward(first).numpy())[1]
     if n_outputs != len(labels):
         raise ValueError(
             f"The network has {n_outputs} outputs, but y has {len(labels)} classes. If y lacks "
-            "some classes, pass a net that was fitted on all of them as estimator."
+            "some classes, pass an estimator that was fitted on all of them."
         )
     if len(missing := np.setdiff1d(labels, y)) > 0:
         warn_caller(f"y has no samples of the classes {missing}, which the network was fitted on.")
@@ -150,7 +150,7 @@ def net_with_weights(
     Parameters
     ----------
     net : skorch.NeuralNet
-        A fitted net, or one whose architecture follows from the shapes below.
+        A fitted net, or an unfitted net whose architecture follows from the shapes below.
     tensors : mapping of str to tensor
     classes : ndarray or None
         Labels of a classifier.
@@ -171,8 +171,8 @@ def net_with_weights(
     """
     if not is_fitted_net(net) and input_shape is None:
         raise ValueError(
-            "estimator must be a fitted net, because the soup was fitted on inputs that have no "
-            "fixed shape."
+            "estimator must be a fitted net, because the soup was fitted on inputs without a fixed "
+            "shape."
         )
     n = 2 if classes is None else len(classes)
     X = np.zeros((n, *(input_shape or ())), dtype=np.float32)
@@ -183,7 +183,7 @@ def net_with_weights(
             f"The estimator was fitted on the classes {class_labels(copied)}, but the soup on "
             f"{classes}."
         )
-    load_weights_(copied, tensors, "the file")
+    load_weights_(copied, tensors, "The file")
     copied.module_.eval()
     return copied
 
@@ -197,7 +197,7 @@ def load_weights_(net: skorch.NeuralNet, tensors: Mapping[str, torch.Tensor], la
     net : skorch.NeuralNet
     tensors : mapping of str to tensor
     label : str
-        What error messages call the weights.
+        Name of the weights in error messages.
     """
     layout = layout_of(net.module_)
     check_tensors(layout, tensors, label)

@@ -1,4 +1,4 @@
-"""From the parameters of a soup and its data to ingredients that are ready to be mixed."""
+"""Open or train the ingredients of a soup, and evaluate them before mixing."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ from ._training import parameter_points, run_seeds, train_ingredients
 
 @dataclass(frozen=True)
 class IngredientConfig:
-    """Where ingredients come from and how they are evaluated; the fields are those of a soup."""
+    """Sources and evaluation of ingredients; the fields are parameters of a soup."""
 
     estimator: Any
     ingredients: Any
@@ -49,10 +49,10 @@ class PreparedIngredients:
     ----------
     network : SoupNetwork
     sources : list
-        What each ingredient was opened from.
+        Source of each ingredient, such as a path or a net.
     names : list of str
     params : list of dict
-        Parameters that each ingredient was trained with.
+        Parameters with which each ingredient was trained.
     kept : bool
         Whether the sources outlive the fit.
     """
@@ -74,13 +74,13 @@ def prepared_ingredients(
     ----------
     config : IngredientConfig
     X, y : object
-        All checked samples that `fit` got.
+        All samples that were passed to `fit`, after validation.
     rng : RandomState
 
     Yields
     ------
     PreparedIngredients
-        Ingredients that were trained without a `cache_dir` are deleted with the context.
+        Ingredients that were trained without `cache_dir` are deleted when the context exits.
     """
     sources = None if config.ingredients is None else list_sources(config.ingredients)
     net = initialized_copy(net_of(config.estimator, sources), X, y, seed=draw_seed(rng))
@@ -136,8 +136,8 @@ def evaluated_ingredients(
     names = ", ".join(name for k, name in enumerate(prepared.names) if k not in kept)
     if not kept:
         raise ValueError(f"No ingredient has finite weights and a finite loss: {names}.")
-    rest = "One is left, and it is the soup." if len(kept) == 1 else f"{len(kept)} are left."
-    warn_caller(f"Ingredients whose weights or loss are not finite are left out: {names}. {rest}")
+    rest = "Only one remains as the soup." if len(kept) == 1 else f"{len(kept)} remain."
+    warn_caller(f"Ingredients with non-finite weights or losses are left out: {names}. {rest}")
     store = replace(network.store, ingredients=[network.store.ingredients[k] for k in kept])
     prepared = PreparedIngredients(
         replace(network, store=store),
@@ -196,7 +196,7 @@ def _split(
 
 
 def _check_same_classes(sources: Sequence[Any], net: skorch.NeuralNet) -> None:
-    """Check that the outputs of all fitted nets stand for the same labels."""
+    """Check that all fitted nets have the same class labels."""
     if not is_classifier(net):
         return
     for k, source in enumerate(sources):

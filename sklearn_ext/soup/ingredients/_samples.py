@@ -16,7 +16,7 @@ from ...utils._typing import Array, IntArray
 
 
 def only_the_net_can_read(X: Any) -> bool:
-    """Return whether X is a tensor, mapping or data set, which only a net can check."""
+    """Return whether X is a tensor, mapping or dataset, which only a net can check."""
     # A sparse matrix in scipy's dictionary-of-keys format is a mapping, too.
     return isinstance(X, (Mapping, Dataset, torch.Tensor)) and not issparse(X)
 
@@ -27,7 +27,7 @@ def n_samples_of(X: Any) -> int:
 
 
 def select_samples(X: Any, index: IntArray) -> Any:
-    """Return some samples of X, in the type of X.
+    """Return the selected samples of X, as the same type.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Samples:
     Parameters
     ----------
     X : ndarray, tensor, mapping of them, or torch.utils.data.Dataset
-        The first entry of each item of a data set is the input.
+        The first entry of each item of a dataset is the input.
     targets : tensor of shape (n_samples, ...)
     """
 
@@ -90,7 +90,7 @@ class Samples:
             yield self.take(index)
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Any, torch.Tensor]]:
-        """Yield batches of all samples in their order."""
+        """Yield batches of all samples in the given order."""
         for index in torch.arange(len(self)).split(batch_size):
             yield self.take(index)
 

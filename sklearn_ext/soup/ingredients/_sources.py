@@ -1,4 +1,4 @@
-"""Everything that a user may pass as ingredients, opened as tensors by name."""
+"""Open anything that a user may pass as an ingredient as named tensors."""
 
 import glob
 import os
@@ -24,9 +24,10 @@ class Ingredient:
     Attributes
     ----------
     label : str
-        What error messages call it.
+        Name of the ingredient in error messages.
     tensors : mapping of str to tensor
-        Parameters and stored buffers. Those of a file are read one by one, through a memory map.
+        Parameters and stored buffers. Tensors in a file are read one at a time, through a memory
+        map.
     """
 
     label: str
@@ -34,7 +35,7 @@ class Ingredient:
 
 
 def list_sources(ingredients: Any) -> list[Any]:
-    """Return ingredients as a list with one entry for each.
+    """Return a list with one source for each ingredient.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ def list_sources(ingredients: Any) -> list[Any]:
         sources = [os.fspath(s) if isinstance(s, os.PathLike) else s for s in ingredients]
     if not sources:
         raise ValueError(
-            f"ingredients={ingredients!r} matches nothing. Files must end with one of {_SUFFIXES}."
+            f"ingredients must contain a network or a file that ends with one of {_SUFFIXES}, got "
+            f"{ingredients!r}."
         )
     return sources
 
@@ -84,7 +86,7 @@ def open_ingredient(source: Any, label: str) -> Ingredient:
     source : skorch.NeuralNet, FrozenEstimator, torch.nn.Module, mapping of str to tensor, or \
             path-like
     label : str
-        What error messages call it, unless it is a file, whose path they give.
+        Name of the ingredient in error messages, which show the path instead if it is a file.
 
     Returns
     -------

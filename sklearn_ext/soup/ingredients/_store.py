@@ -1,4 +1,4 @@
-"""The ingredients of a soup, and the module that takes their combinations."""
+"""The ingredients of a soup, and the module that receives their combinations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class IngredientStore:
     layout : Layout
         Layout of the module.
     ingredients : list of mappings of str to tensor
-        They are read tensor by tensor, and never changed.
+        State dicts, which are read tensor by tensor and never changed.
     """
 
     layout: Layout
@@ -40,7 +40,7 @@ class IngredientStore:
         module : torch.nn.Module
         ingredients : sequence of mappings of str to tensor
         labels : sequence of str or None, default=None
-            What error messages call the ingredients. None calls them by their indices.
+            Names of the ingredients in error messages. None uses their indices.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class IngredientStore:
         return [[self.tensor(k, name) for name in names] for k in block]
 
     def differing_parameters(self) -> list[str]:
-        """Return the names of the parameters that are not equal in all ingredients."""
+        """Return the names of the parameters that differ between ingredients."""
         others = range(1, len(self))
         return [
             name
@@ -86,7 +86,7 @@ class IngredientStore:
             own.copy_(self.tensor(k, name))
 
     def combine_(self, weights: Mapping[str, Sequence[float]], members: Sequence[int]) -> None:
-        """Set the parameters of the module to weighted sums of those of some ingredients.
+        """Set the parameters of the module to weighted sums over some ingredients.
 
         Parameters
         ----------
@@ -97,18 +97,18 @@ class IngredientStore:
         for name, own in self.parameters.items():
             tensors = [self.tensor(k, name) for k in members]
             if all(_equal(tensors[0], other) for other in tensors[1:]):
-                weighted_sum_(own.detach(), tensors[:1], [1.0])  # a sum of equals would round
+                weighted_sum_(own.detach(), tensors[:1], [1.0])  # summing equal tensors would round
             else:
                 weighted_sum_(own.detach(), tensors, weights[name])
 
     def average_(self, members: Sequence[int]) -> None:
-        """Set the parameters of the module to the means of those of some ingredients."""
+        """Set the parameters of the module to their means over some ingredients."""
         equal = [1.0 / len(members)] * len(members)
         self.combine_(dict.fromkeys(self.parameters, equal), members)
 
     @torch.no_grad()
     def average_buffers_(self, members: Sequence[int]) -> None:
-        """Set floating-point buffers to the means of those of some ingredients, and copy others.
+        """Set floating-point buffers to their means over some ingredients, and copy others.
 
         Learned coefficients must not be used for buffers: with negative coefficients a running
         variance could become negative.

@@ -35,8 +35,8 @@ def parameter_points(
     param_grid : dict, list of dicts, or None
         Lists of values, or distributions with a method `rvs`. None changes no parameter.
     n_ingredients : int or None
-        None takes all points of a grid of lists, and 3 runs otherwise. A number larger than that
-        of the points uses points again; a smaller one takes some points at random.
+        None takes all points of a grid of lists, or 3 runs otherwise. If it exceeds the number of
+        points, they are used repeatedly; if it is smaller, some are chosen at random.
     rng : RandomState
 
     Returns
@@ -57,7 +57,7 @@ def parameter_points(
 
 
 def run_seeds(entropy: int, n: int) -> list[int]:
-    """Return independent seeds for n runs, whichever process each of them runs in."""
+    """Return independent seeds for n runs, which may run in different processes."""
     children = np.random.SeedSequence(entropy).spawn(n)
     return [int(child.generate_state(1)[0] >> 1) for child in children]
 
@@ -88,7 +88,7 @@ def train_ingredients(
     y : ndarray
         Training targets as the net's `fit` takes them.
     folder : path-like
-        Where the weights are stored.
+        Folder for the weights.
     n_jobs : int or None
     resumable : bool
         Whether to skip runs whose files exist already.
@@ -96,7 +96,7 @@ def train_ingredients(
     Returns
     -------
     list of str
-        A ``.safetensors`` file for each point. Equal runs share a file if `resumable`.
+        Path of the ``.safetensors`` file of each point. Equal runs share a file if `resumable`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,20 +125,20 @@ def _train_one(
     path: Path,
 ) -> None:
     with _one_thread(), seeded(seed, net.device):
-        # Parameters come first, because skorch makes a new module when one of its parameters is
-        # set. `fit` would draw new weights, hence `partial_fit`.
+        # Parameters are set first, because skorch builds a new module when a parameter of it
+        # changes. `partial_fit` keeps the weights, whereas `fit` would draw new ones.
         net = copy.deepcopy(net).set_params(**point)
         if hasattr(net, "random_state"):
             net.set_params(random_state=seed)
-        load_weights_(net, load_tensors(start), "the start")
-        net.initialize_optimizer()  # a fitted estimator brings the momentum of its own training
+        load_weights_(net, load_tensors(start), "The start")
+        net.initialize_optimizer()  # discards the momentum of a fitted estimator
         net.partial_fit(X, y)
         save_tensors(path, layout_of(net.module_).own_tensors())
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Use one torch thread: runs are parallel already, and sums are the same in all processes."""
+    """Use one torch thread, because runs are parallel and sums must not depend on the process."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

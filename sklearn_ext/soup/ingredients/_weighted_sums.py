@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-CHUNK = 2**20  # entries: 4 MiB of float32 stay in the cache while other tensors stream by
+CHUNK = 2**20  # entries; 4 MiB of float32 stay in the cache while other tensors are read
 
 
 def chunks(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Cut a tensor into one-dimensional pieces of at most `CHUNK` entries that share its memory."""
+    """Split a tensor into one-dimensional views of at most `CHUNK` entries."""
     return tensor.detach().reshape(-1).split(CHUNK)
 
 
@@ -40,7 +40,7 @@ def weighted_sum_(
 def add_parts_(
     target: torch.Tensor, parts: Sequence[torch.Tensor], weights: Sequence[float]
 ) -> None:
-    """Do the same as :func:`weighted_sum_`, for one chunk of each tensor."""
+    """Do what :func:`weighted_sum_` does, for one chunk of each tensor."""
     exact = target.dtype in (torch.float32, torch.float64)
     total = target if exact else torch.empty_like(target, dtype=torch.float32)
     torch.mul(like(parts[0], total), weights[0], out=total)

@@ -1,4 +1,4 @@
-"""Recipes: how the coefficients of a soup are chosen or learned."""
+"""Recipes, which choose or learn the coefficients of a soup."""
 
 from ._directions import (
     StoredDirections as StoredDirections,

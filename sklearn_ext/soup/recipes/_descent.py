@@ -34,7 +34,7 @@ class MixingConfig:
 
 @dataclass(frozen=True)
 class LearnedCoefficients:
-    """What the two learned recipes return.
+    """Result of the two learned recipes.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class CoefficientDescent:
     Parameters
     ----------
     variables : sequence of tensors
-        What the optimizer moves. Their ``grad`` must be set before each :meth:`step`.
+        Tensors to optimize. Their ``grad`` must be set before each :meth:`step`.
     samples : Samples
         The mixing samples.
     config : MixingConfig
@@ -75,7 +75,7 @@ class CoefficientDescent:
     def __init__(
         self, variables: Sequence[torch.Tensor], samples: Samples, config: MixingConfig, seed: int
     ) -> None:
-        # Weight decay would pull towards the origin of the block, not towards small weights.
+        # Weight decay would pull toward the origin of the block, not toward small weights.
         self.optimizer = config.optimizer(variables, lr=config.learning_rate, weight_decay=0.0)
         self.samples = samples
         self.config = config
@@ -94,7 +94,7 @@ class CoefficientDescent:
             yield from self.samples.shuffled(self.config.batch_size, generator)
 
     def step(self, loss: torch.Tensor) -> None:
-        """Move the variables along their gradients, and record the step.
+        """Update the variables with their gradients, and record the step.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class CoefficientDescent:
 def training_only(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
     """Put a module in training mode, with gradients for the named parameters only.
 
-    The module leaves the context in evaluation mode, with ``requires_grad`` as it was.
+    On exit, the module is in evaluation mode and ``requires_grad`` is restored.
     """
     parameters = dict(module.named_parameters())
     before = {name: parameter.requires_grad for name, parameter in parameters.items()}

@@ -1,15 +1,15 @@
 r"""Inner products with the directions of a block, and steps along them.
 
 Two engines have the same methods. Arrays have one row for each of the T parameter tensors that are
-mixed and one column for each of the b ingredients of the block. When an engine is made, the weights
-of the network are the origin c.
+mixed and one column for each of the b ingredients of the block. The origin c is the weights that
+the network has when an engine is created.
 
-- :class:`StreamedDirections` does not store directions. It reads the ingredients where they are,
-  usually in memory-mapped files, and uses :math:`\langle q, d_i \rangle = \langle q, w_i \rangle -
+- :class:`StreamedDirections` does not store directions. It reads the ingredients in place, usually
+  from memory-mapped files, and uses :math:`\langle q, d_i \rangle = \langle q, w_i \rangle -
   \langle q, c \rangle` and :math:`c + \sum_i y_i d_i = (1 - \sum_i y_i) c + \sum_i y_i w_i`. It
-  holds a copy of the origin, or nothing if the origin is a combination of the block itself.
-- :class:`StoredDirections` keeps the directions of each tensor as an array of shape (b, size). It
-  holds b + 1 models.
+  keeps a copy of the origin, unless the origin is a combination of the block itself.
+- :class:`StoredDirections` keeps the directions of each tensor as an array of shape (b, size). This
+  takes the memory of b + 1 networks.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def directions_of_block(
     coef : tensor of shape (G, N)
         Coefficients of the origin.
     kind : {"auto", "streamed", "stored"}
-        "auto" streams on the CPU only: other devices should not wait for files.
+        "auto" streams on the CPU only, because other devices should not wait for files.
     """
     parameters = [store.parameters[name].detach() for name in mixed.names]
     points = store.points(block, mixed.names)
@@ -224,14 +224,14 @@ class StoredDirections:
             y, with one row per parameter tensor.
         """
         for w, c, D, y in zip(self.parameters, self.origin, self.directions, steps, strict=True):
-            # y @ D reads the rows of D as they lie in memory; D.T @ y would jump between them.
+            # y @ D reads D contiguously, whereas D.T @ y would not.
             w.copy_((like(y, D) @ D).view_as(w)).add_(c)
 
 
 def _inner_products(
     gradient: torch.Tensor, pieces: Sequence[tuple[torch.Tensor, ...]]
 ) -> torch.Tensor:
-    # Chunks are added in float64, so that a large tensor costs no precision.
+    # Chunks are added in float64, so that large tensors do not lose precision.
     totals = [
         torch.stack([torch.dot(q, like(part, q)) for part in parts])
         for q, (_, *parts) in zip(chunks(gradient), pieces, strict=True)

@@ -41,7 +41,7 @@ def coefficient_gradient(
     Parameters
     ----------
     gradients : sequence of T tensors
-        q, one tensor for each parameter tensor that is mixed.
+        The gradient q, with one tensor for each parameter tensor that is mixed.
     directions : StreamedDirections or StoredDirections
         The directions of the b ingredients of the block.
     group_of : tensor of int64 of shape (T,)
@@ -49,8 +49,8 @@ def coefficient_gradient(
     n_groups : int
         Number G of groups.
     clip_norm : float or None, default=None
-        Largest norm of q as a whole. A longer q is shortened to it before it is projected. None
-        leaves q as it is.
+        Maximum norm of q as a whole. A longer q is scaled down to it before it is projected. None
+        disables clipping.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def softmax_gradient(alpha: torch.Tensor, gradient: torch.Tensor) -> torch.Tenso
     alpha : tensor of shape (G, N)
         Coefficients.
     gradient : tensor of shape (G, N)
-        h.
+        The gradient h.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def coefficients_after_step(
     block : sequence of int
         The ingredients B.
     step : tensor of shape (G, b)
-        y.
+        The step y.
 
     Returns
     -------

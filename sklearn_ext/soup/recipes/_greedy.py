@@ -28,13 +28,13 @@ def select_greedily(
 ) -> list[int]:
     r"""Add ingredients to an average one by one, and keep those that improve its score.
 
-    With k members so far, the candidate is :math:`\frac{k}{k+1} w + \frac{1}{k+1} w_i`. Memory
-    holds the average, the candidate in the network, and one tensor of an ingredient.
+    With k members so far, the candidate is :math:`\frac{k}{k+1} w + \frac{1}{k+1} w_i`. Only the
+    average, the candidate in the network and one tensor of an ingredient are in memory.
 
     Parameters
     ----------
     store : IngredientStore
-        The parameters of its module are left at the selected average.
+        On return, its module has the parameters of the selected average.
     order : sequence of int
         Order in which the ingredients are tried. The first one is always a member.
     best_score : float
@@ -43,7 +43,7 @@ def select_greedily(
         Called with the members of a candidate when the module holds their average. Returns the
         candidate's score.
     tie : {"reject", "accept"}
-        What happens to a candidate whose score equals the best one.
+        Whether to reject or accept a candidate whose score equals the best one.
 
     Returns
     -------

@@ -70,8 +70,8 @@ class MixedTensors:
     group_of : tensor of int64 of shape (T,)
         Index of the group of each tensor.
     n_groups : int
-        Number G of all groups. A group whose tensors are equal in all ingredients is counted,
-        and its coefficients stay as they are.
+        Number G of groups, including those whose tensors are equal in all ingredients and whose
+        coefficients therefore do not change.
     """
 
     names: list[str]

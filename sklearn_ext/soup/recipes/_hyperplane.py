@@ -20,7 +20,7 @@ from ._groups import mixed_tensors, parameter_groups
 class MEHLConfig(MixingConfig):
     """Settings of :func:`learn_coefficients`.
 
-    :class:`~sklearn_ext.MEHLSoup` has parameters of the same names and describes them at length.
+    :class:`~sklearn_ext.MEHLSoup` has parameters of the same names and describes them in detail.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class MEHLConfig(MixingConfig):
         Passes over the mixing samples for each block.
 
     min_iter : int, default=50
-        Lower bound on the number of steps for each block.
+        Minimum number of steps for each block.
 
     learning_rate : float, default=0.03
         Peak learning rate.
@@ -47,7 +47,7 @@ class MEHLConfig(MixingConfig):
         None keeps it constant.
 
     clip_norm : float or None, default=1.0
-        Largest norm of the gradient with respect to the weights.
+        Maximum norm of the gradient with respect to the weights.
 
     directions : {"auto", "streamed", "stored"}, default="auto"
         Whether ingredients are read at each step or kept in memory.
@@ -98,9 +98,9 @@ def learn_coefficients(
     Parameters
     ----------
     module : torch.nn.Module
-        A module of the architecture of the ingredients. Its weights are left at the soup, and it
-        is left in evaluation mode. It runs in training mode meanwhile: its buffers, such as
-        running statistics, need to be set afterwards.
+        A module with the architecture of the ingredients. On return, it has the weights of the soup
+        and is in evaluation mode. It runs in training mode meanwhile, so you need to set its
+        buffers, such as running statistics, afterwards.
     ingredients : sequence of mappings of str to tensor
         N state dicts. They are read and never changed.
     X : array, tensor, mapping of them, or torch.utils.data.Dataset
@@ -113,13 +113,14 @@ def learn_coefficients(
     config : MEHLConfig
         Settings.
     rng : numpy.random.RandomState
-        Source of the blocks and of the order of the samples.
+        Draws the blocks and the order of the samples.
 
     Returns
     -------
     LearnedCoefficients
         ``coef``, a float64 tensor of shape (n_groups, n_ingredients) whose rows sum to 1;
-        ``groups``, the names of the tensors in each group; and ``history``, a dict for each step.
+        ``groups``, the names of the tensors in each group; and ``history``, with a dict for each
+        step.
 
     Raises
     ------
@@ -167,7 +168,7 @@ def learn_coefficients(
     device = next(iter(store.parameters.values())).device
     with training_only(module, mixed.names), seeded(draw_seed(rng), device):
         for number, (outer, block) in enumerate(blocks):
-            directions = None  # free the block before, whose directions may be stored
+            directions = None  # free the previous block, whose directions may be stored
             directions = directions_of_block(store, mixed, block, coef, config.directions)
             norms = sum_by_group(directions.squared_norms(), mixed.group_of, mixed.n_groups).sqrt()
             scales = direction_scales(norms, config.scale)
@@ -192,7 +193,7 @@ def learn_coefficients(
 def _random_blocks(
     n_ingredients: int, block_size: int, n_outer: int, rng: np.random.RandomState
 ) -> list[tuple[int, list[int]]]:
-    """Cut a random order of the ingredients into blocks, anew for each pass over them.
+    """Divide the ingredients into random blocks, anew for each pass over them.
 
     The last block of a pass may be smaller than the others.
     """

@@ -20,7 +20,7 @@ from ._groups import mixed_tensors, parameter_groups
 class LearnedConfig(MixingConfig):
     """Settings of :func:`learn_simplex_coefficients`.
 
-    :class:`~sklearn_ext.LearnedSoup` has parameters of the same names and describes them at length.
+    :class:`~sklearn_ext.LearnedSoup` has parameters of the same names and describes them in detail.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class LearnedConfig(MixingConfig):
         Passes over the mixing samples.
 
     min_iter : int, default=50
-        Lower bound on the number of steps.
+        Minimum number of steps.
 
     learning_rate : float, default=0.05
         Peak learning rate.
@@ -47,13 +47,13 @@ class LearnedConfig(MixingConfig):
         None keeps it constant.
 
     clip_norm : float or None, default=None
-        Largest norm of the gradient with respect to the weights.
+        Maximum norm of the gradient with respect to the weights.
 
     directions : {"auto", "streamed", "stored"}, default="auto"
         Whether ingredients are read at each step or kept in memory.
 
     learn_temperature : bool, default=True
-        Whether a factor of the network's outputs is learned, too.
+        Whether to learn a scale factor for the network's outputs as well.
 
     Examples
     --------
@@ -87,9 +87,9 @@ def learn_simplex_coefficients(
     Parameters
     ----------
     module : torch.nn.Module
-        A module of the architecture of the ingredients. Its weights are left at the soup, and it
-        is left in evaluation mode. It runs in training mode meanwhile: its buffers, such as
-        running statistics, need to be set afterwards.
+        A module with the architecture of the ingredients. On return, it has the weights of the soup
+        and is in evaluation mode. It runs in training mode meanwhile, so you need to set its
+        buffers, such as running statistics, afterwards.
     ingredients : sequence of mappings of str to tensor
         N state dicts. They are read and never changed.
     X : array, tensor, mapping of them, or torch.utils.data.Dataset
@@ -103,14 +103,14 @@ def learn_simplex_coefficients(
     config : LearnedConfig
         Settings.
     rng : numpy.random.RandomState
-        Source of the order of the samples.
+        Draws the order of the samples.
 
     Returns
     -------
     LearnedCoefficients
         ``coef``, a float64 tensor of shape (n_groups, n_ingredients) whose rows sum to 1;
-        ``groups``, the names of the tensors in each group; ``history``, a dict for each step; and
-        ``log_factor``, a tensor of shape (), or None if the temperature was not learned.
+        ``groups``, the names of the tensors in each group; ``history``, with a dict for each step;
+        and ``log_factor``, a tensor of shape (), or None if the temperature was not learned.
 
     Raises
     ------
