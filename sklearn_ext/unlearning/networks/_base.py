@@ -38,7 +38,7 @@ class NetData:
     Parameters
     ----------
     net : skorch.NeuralNetClassifier
-        A fitted net; it is the owner of the module that the data are for.
+        A fitted net.
     X : array or tensor of shape (n_samples, ...)
         The training data of the net.
     codes : array or tensor of int64 of shape (n_samples,)
@@ -48,8 +48,12 @@ class NetData:
 
     Attributes
     ----------
-    net, X, codes
-        As given, the data as tensors.
+    net : skorch.NeuralNetClassifier
+        The net.
+    X : tensor of shape (n_samples, ...)
+        The training data on the device of the net.
+    codes : int64 tensor of shape (n_samples,)
+        Their class indices on the device of the net.
     module : torch.nn.Module
         The module of the net.
     forget, retain : int64 tensors

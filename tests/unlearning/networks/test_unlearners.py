@@ -18,12 +18,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils._testing import assert_docstring_consistency
 from torch import nn
 
 from sklearn_ext.neural import NetClassifier
 from sklearn_ext.unlearning import (
     BadTeacherUnlearner,
     FineTuneUnlearner,
+    ForgetRequest,
     GradientAscentUnlearner,
     MUSOUnlearner,
     NatMUUnlearner,
@@ -31,6 +33,15 @@ from sklearn_ext.unlearning import (
     SalUnUnlearner,
     SFRonUnlearner,
 )
+from sklearn_ext.unlearning.networks import (
+    MUSOConfig,
+    NatMUConfig,
+    SFRonConfig,
+    muso,
+    natmu,
+    sfron,
+)
+from sklearn_ext.unlearning.steps import FineTuneConfig
 
 UNLEARNERS = [
     BadTeacherUnlearner,
@@ -384,3 +395,49 @@ def test_weights_that_are_not_finite_are_refused(Unlearner, net, digits, forget)
         unlearner.fit(*digits, forget=forget)
     with pytest.raises(NotFittedError):
         unlearner.predict(digits[0])
+
+
+@pytest.mark.parametrize(
+    ("Unlearner", "algorithm", "config"),
+    [
+        (MUSOUnlearner, muso, MUSOConfig(FineTuneConfig(2e-3))),
+        (NatMUUnlearner, natmu, NatMUConfig(FineTuneConfig(5e-3))),
+        (SFRonUnlearner, sfron, SFRonConfig(learning_rate=2e-3, batch_size=32)),
+    ],
+)
+def test_an_algorithm_does_the_same_alone(Unlearner, algorithm, config, net, digits, forget):
+    X, y = digits
+    alone, request = copy.deepcopy(net), ForgetRequest.from_user(forget, len(y))
+    algorithm(alone, X.astype(np.float32), y, request, config, np.random.RandomState(0))
+    fitted = make(Unlearner, net).fit(X, y, forget=forget)
+    assert_same_weights(weights(alone), weights(fitted.estimator_))
+
+
+@pytest.mark.parametrize("algorithm", [muso, natmu, sfron])
+def test_an_algorithm_without_a_request_does_nothing(algorithm, net, digits):
+    X, y = digits
+    alone, request = copy.deepcopy(net), ForgetRequest.from_user(None, len(y))
+    result = algorithm(alone, X, y, request, None, np.random.RandomState(0))
+    assert result.history == []
+    assert_same_weights(weights(alone), weights(net))
+
+
+@pytest.mark.parametrize("Unlearner", [MUSOUnlearner, NatMUUnlearner, SFRonUnlearner])
+def test_from_paper_accepts_an_estimator_and_parameters(Unlearner, net):
+    unlearner = Unlearner.from_paper(net, batch_size=7, random_state=0)
+    assert unlearner.estimator is net
+    assert unlearner.batch_size == 7
+    changed = Unlearner(net, batch_size=7, random_state=0).get_params(deep=False)
+    assert unlearner.get_params(deep=False) != changed
+
+
+def test_shared_parameters_are_documented_alike():
+    shared = ["estimator", "batch_size", "random_state"]
+    attributes = ["estimator_", "original_estimator_", "classes_", "forget_idx_", "input_shape_"]
+    assert_docstring_consistency(
+        UNLEARNERS, include_params=shared, include_attrs=attributes, include_returns=False
+    )
+    fine_tuners = [each for each in UNLEARNERS if each is not SFRonUnlearner]
+    assert_docstring_consistency(
+        fine_tuners, include_params=["weight_decay", "max_epochs", "verbose"]
+    )
