@@ -1,14 +1,15 @@
-"""Forgetting a digit in a diffusion model: what is left of it, and what the others lose.
+"""Forgetting a digit in a diffusion model: what is left of it, and the damage to the others.
 
-The split is the class to forget. ``digits`` is 8 x 8 pixels and a residual MLP, judged by a
-perceptron; ``mnist`` is 28 x 28 pixels and a U-Net, judged by a convolutional network. The model is
-trained once with default parameters, from which every contender starts, and kept in
+The split is the class to forget. ``digits`` has 8 x 8 pixels, a residual MLP as the model and a
+perceptron as the classifier; ``mnist`` has 28 x 28 pixels, a U-Net and a convolutional network. The
+model is trained once with default parameters. Every contender starts from it, and it is stored in
 ``$SKLEARN_EXT_CACHE`` (by default ``~/.cache/sklearn_ext``).
 
-FA is the share of samples asked to be of the forgotten class that the classifier takes for it;
-FA_in the share of those that are also as close to a real row as real rows are to each other.
+FA is the fraction of samples requested from the forgotten class that the classifier assigns to it.
+FA_in is the fraction that, in addition, are as close to a real sample as real samples are to each
+other.
 
-``python -m benchmarks.class_forgetting FILE.png DATA CLASS`` draws samples before and after.
+``python -m benchmarks.class_forgetting FILE.png DATA CLASS`` plots samples before and after.
 """
 
 import json
@@ -34,21 +35,21 @@ from sklearn_ext.neural import penultimate
 from ._contract import Benchmark, Task
 from ._data import load, load_npz
 
-N_JUDGED = {"digits": None, "mnist": 100}  # real rows of each class behind the report
-N_SAMPLES = {"digits": 100, "mnist": 50}  # generated rows of each class
-N_CLASSIFIER_ROWS = 20_000
+N_COMPARED = {"digits": None, "mnist": 100}  # real samples per class in the report
+N_SAMPLES = {"digits": 100, "mnist": 50}  # generated samples per class
+N_CLASSIFIER_SAMPLES = 20_000
 
 
 @cache
-def rows(name):
-    """Return training rows and labels, and those that the report compares with."""
+def samples(name):
+    """Return training samples and labels, and those that the report compares with."""
     if name == "digits":
         arrays = load("digits")
         X, y = (arrays["X"] / 8 - 1).astype(np.float32), arrays["y"]
         return X, y, X, y
     arrays = load_npz("mnist")
     X, y = arrays["X_test"].astype(np.float32), arrays["y_test"].astype(int)
-    some = np.concatenate([np.flatnonzero(y == label)[: N_JUDGED[name]] for label in range(10)])
+    some = np.concatenate([np.flatnonzero(y == label)[: N_COMPARED[name]] for label in range(10)])
     X_train, y_train = arrays["X_train"].astype(np.float32), arrays["y_train"].astype(int)
     return X_train, y_train, X[some], y[some]
 
@@ -61,30 +62,30 @@ def cached(name, suffix):
 
 @cache
 def trained(name):
-    """Return the model and the CPU seconds of its training, which a broken run goes on from."""
+    """Return the model and the CPU seconds of its training; an interrupted run continues."""
     weights, times = cached(name, ".safetensors"), cached(name, ".json")
     model = ConditionalDDPM(random_state=0, warm_start=True, checkpoint=weights)
     if weights.exists():
         model.load_checkpoint(weights)
     if not times.exists():
         start = time.process_time()
-        model.fit(*rows(name)[:2])
+        model.fit(*samples(name)[:2])
         seconds = time.process_time() - start
         times.write_text(json.dumps({"cpu_seconds": seconds}))
     return model.set_params(checkpoint=None), json.loads(times.read_text())["cpu_seconds"]
 
 
 @cache
-def judge(name):
-    X, y, *_ = rows(name)
+def classifier_of(name):
+    X, y, *_ = samples(name)
     if name == "digits":
         return MLPClassifier((256, 128), random_state=0).fit(X, y)
-    some = np.random.RandomState(0).permutation(len(X))[:N_CLASSIFIER_ROWS]
+    some = np.random.RandomState(0).permutation(len(X))[:N_CLASSIFIER_SAMPLES]
     return NetClassifier(max_epochs=3, batch_size=64, random_state=0).fit(X[some] / 255, y[some])
 
 
 class OnUnitPixels:
-    """A classifier of images whose pixels are divided by 255 first."""
+    """A classifier of images that divides the pixels by 255 first."""
 
     def __init__(self, net):
         self.net = net
@@ -97,14 +98,14 @@ class OnUnitPixels:
 
 
 def load_task(name, split):
-    X, y, X_test, y_test = rows(name)
+    X, y, X_test, y_test = samples(name)
     model, cpu_seconds = trained(name)
-    extra = {"model": model, "cpu_seconds": cpu_seconds, "classifier": judge(name)}
+    extra = {"model": model, "cpu_seconds": cpu_seconds, "classifier": classifier_of(name)}
     return Task(name, split, X, y, X_test, y_test, {"forget_class": split}, extra)
 
 
 class TimedForgetter(SFRonClassForgetter):
-    """The forgetter, which also notes the CPU time of its fit."""
+    """The forgetter with the CPU time of its fit as an attribute."""
 
     def fit(self, X, y, *, forget_class=None):
         start = time.process_time()
@@ -122,7 +123,7 @@ def forgetter(**parameters):
 
 
 def warm_up(model, task):
-    model.set_params(n_iter=1, mask_batches=1).fit(task.X_train, task.y_train, **task.fit_params)
+    model.set_params(max_iter=1, mask_batches=1).fit(task.X_train, task.y_train, **task.fit_params)
 
 
 def metrics(model, output, task):
@@ -162,8 +163,8 @@ BENCHMARK = Benchmark(
         "SFRon ascent": forgetter(forget_loss="ascent"),
     },
     peers={
-        "untouched": forgetter(n_iter=0, gamma=None),
-        "redirect, no mask": forgetter(gamma=None),
+        "untouched": forgetter(max_iter=0, saliency_threshold=None),
+        "redirect, no mask": forgetter(saliency_threshold=None),
         "ascent, no repair": forgetter(forget_loss="ascent", n_repair=0),
         "repair only": forgetter(forget_alpha=0.0),
     },
@@ -176,8 +177,8 @@ BENCHMARK = Benchmark(
 
 
 def draw(path, name, label):
-    """Write a picture of samples before and after forgetting a class."""
-    X, y, *_ = rows(name)
+    """Write a figure of samples before and after forgetting a class."""
+    X, y, *_ = samples(name)
     model, _ = trained(name)
     changed = SFRonClassForgetter(model, random_state=0).fit(X, y, forget_class=label)
     display = GeneratedSamplesDisplay.from_estimator(

@@ -3,16 +3,17 @@
 Making a generative model forget a 3
 ====================================
 
-:class:`~sklearn_ext.ConditionalDDPM` learns to draw digits, each on request.
-:class:`~sklearn_ext.SFRonClassForgetter` then makes it forget one of them, in a small part of the
-time that training took, and without harm to the others.
+:class:`~sklearn_ext.ConditionalDDPM` learns to draw digits of a requested class.
+:class:`~sklearn_ext.SFRonClassForgetter` then makes it forget one of them, in a small fraction of
+the training time and with little damage to the others.
 """
 
 # %%
 # A model that draws digits
 # -------------------------
 #
-# A third of the usual steps, to be quick; the default draws cleaner digits.
+# The model makes a third of the default number of steps, to be quick. The default draws cleaner
+# digits.
 
 import time
 
@@ -34,8 +35,8 @@ trained = time.process_time() - start
 # Fifty steps that forget
 # -----------------------
 #
-# A step that makes "3" mean what "4" does alternates with one that repairs the other digits. The
-# forgetter works on a copy; ``model`` stays as it is.
+# A step that gives "3" the meaning of "4" alternates with a step that repairs the other digits. The
+# forgetter works on a copy and does not change ``model``.
 
 start = time.process_time()
 forgetter = SFRonClassForgetter(model, random_state=0).fit(X, y, forget_class=3)
@@ -48,9 +49,9 @@ display = GeneratedSamplesDisplay.from_estimator(
 plt.show()
 
 # %%
-# Both panels begin with the same noise. The row of the forgotten class, in red, has changed; the
-# others are almost the same, picture by picture. The changed model refuses to draw a 3 unless told
-# that this is meant:
+# Both panels start from the same noise. The row of the forgotten class, in red, has changed; the
+# other rows are almost the same, image by image. The changed model refuses to draw a 3 unless you
+# pass ``allow_forgotten=True``:
 
 try:
     forgetter.sample(5, y=3)
@@ -61,10 +62,10 @@ except ValueError as error:
 # The numbers
 # -----------
 #
-# A classifier judges what was drawn. FA is the share of the 3s on request that it takes for one.
-# A classifier can be fooled by pictures that are like no digit, so FA_in counts only those that
-# are as close to a real 3 as real ones are to each other. The published loss, an ascent, shows why:
-# its pictures are far from all data, whatever the classifier says.
+# A classifier evaluates the samples. FA is the fraction of requested 3s that it classifies as a 3.
+# Images unlike any digit can fool a classifier, so FA_in counts only those that are as close to a
+# real 3 as real ones are to each other. The published loss, an ascent, shows why: its images are
+# far from all data, whatever their predicted class.
 
 classifier = MLPClassifier((128,), learning_rate_init=5e-3, tol=1e-3, random_state=0).fit(X, y)
 ascent = SFRonClassForgetter(model, forget_loss="ascent", random_state=0)

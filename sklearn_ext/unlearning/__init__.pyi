@@ -1,9 +1,9 @@
-from . import exact as exact
-from ._class_forgetter import SFRonClassForgetter as SFRonClassForgetter
+from . import diffusion as diffusion, exact as exact
 from ._forget_request import (
     ForgetRequest as ForgetRequest,
     make_forget_split as make_forget_split,
 )
+from .diffusion import SFRonClassForgetter as SFRonClassForgetter
 from .exact import (
     RandomFeatureClassifier as RandomFeatureClassifier,
     RandomFeatureRegressor as RandomFeatureRegressor,

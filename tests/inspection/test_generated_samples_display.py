@@ -16,7 +16,7 @@ def models():
     rng = np.random.default_rng(0)
     X, y = rng.uniform(size=(30, 6)), np.repeat(["a", "b", "c"], 10)
     model = ConditionalDDPM(width=8, max_iter=2, random_state=0).fit(X, y)
-    forgetter = SFRonClassForgetter(model, n_iter=1, mask_batches=1, random_state=0)
+    forgetter = SFRonClassForgetter(model, max_iter=1, mask_batches=1, random_state=0)
     return {"before": model, "after": forgetter.fit(X, y, forget_class="b")}
 
 

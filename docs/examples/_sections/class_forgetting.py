@@ -1,4 +1,4 @@
-"""A diffusion model that draws digits, and forgets one of them."""
+"""A diffusion model that draws digits and forgets one of them."""
 
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
@@ -12,7 +12,7 @@ FORGOTTEN = 3
 
 
 def run(figure):
-    """Train briefly, forget the 3 in fifty steps, and judge by more than a classifier."""
+    """Train briefly, forget the 3 in fifty steps, and evaluate by more than a classifier."""
     X, y = load_digits(return_X_y=True)
     X = X / 16
     times = {}

@@ -9,13 +9,13 @@ from sklearn.datasets import make_blobs
 
 from sklearn_ext import ConditionalDDPM, SFRonClassForgetter
 
-BASE = {"n_iter": 3, "lr": 0.01, "batch_size": 8, "random_state": 0}
+BASE = {"max_iter": 3, "learning_rate": 0.01, "batch_size": 8, "random_state": 0}
 
-# Another value of each parameter, and what has to differ from BASE for it to matter.
+# A second value of each parameter, and the other parameters that it needs to have an effect.
 CASES = {
-    "n_iter": (4, {}),
+    "max_iter": (4, {}),
     "n_repair": (2, {}),
-    "lr": (0.02, {}),
+    "learning_rate": (0.02, {}),
     "forget_loss": ("ascent", {}),
     "redirect_to": (2, {}),
     "forget_alpha": (1.0, {"clip_norm": 1e3}),
@@ -23,9 +23,9 @@ CASES = {
     "forget_schedule": ("constant", {"clip_norm": 1e3}),
     "lambd": (2.0, {"forget_loss": "ascent"}),
     "loss_floor": (1e3, {"forget_loss": "ascent"}),
-    "gamma": (None, {}),
+    "saliency_threshold": (None, {}),
     "mask_batches": (1, {}),
-    "slow_lr": (0.5, {}),
+    "slow_learning_rate": (0.5, {}),
     "strict_mask": (True, {}),
     "cond_drop_prob": (0.9, {}),
     "batch_size": (9, {}),
@@ -69,7 +69,7 @@ def after(fitted):
     return vector(fitted.estimator_)
 
 
-def test_every_parameter_is_tried():
+def test_every_parameter_is_tested():
     assert CASES.keys() == SFRonClassForgetter().get_params().keys() - {"estimator", "verbose"}
 
 
@@ -93,38 +93,38 @@ def test_parameters_change_the_weights(run, name):
     ],
 )
 def test_forget_steps_decay_as_scheduled(run, schedule, fractions):
-    fitted = run(forget_schedule=schedule, n_iter=4)
+    fitted = run(forget_schedule=schedule, max_iter=4)
     scales = np.array([record["forget_scale"] for record in fitted.history_])
     np.testing.assert_allclose(scales / scales[0], fractions, atol=1e-12)
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.5])
 def test_an_iteration_keeps_a_fraction_of_its_change(run, fraction):
-    fast = run(n_iter=1)
-    slow = run(n_iter=1, slow_lr=fraction)
+    fast = run(max_iter=1)
+    slow = run(max_iter=1, slow_learning_rate=fraction)
     expected = before(fast) + fraction * (after(fast) - before(fast))
     torch.testing.assert_close(after(slow), expected)
 
 
-def test_samples_count_alike_below_the_loss_floor(run):
+def test_losses_below_the_floor_get_equal_weights(run):
     floored = run(loss_floor=1e6, forget_loss="ascent")
-    alike = run(lambd=0.0, forget_loss="ascent")
-    torch.testing.assert_close(after(floored), after(alike), rtol=1e-4, atol=1e-5)
+    equal = run(lambd=0.0, forget_loss="ascent")
+    torch.testing.assert_close(after(floored), after(equal), rtol=1e-4, atol=1e-5)
 
 
-def test_a_tiny_gradient_bound_nearly_stops_everything(run):
-    """Repairs are bounded like forget steps; Adam sees gradients far below its 1e-8."""
+def test_a_tiny_clip_norm_nearly_stops_all_steps(run):
+    """Repair steps are clipped like forget steps, far below the 1e-8 in the divisor of Adam."""
     free, bounded = run(), run(clip_norm=1e-13)
     assert (after(bounded) - before(bounded)).abs().max() < 1e-5
     assert (after(free) - before(free)).abs().max() > 1e-3
 
 
-def test_the_class_forgetter_hides_classes_as_often_as_asked(run):
-    """With an ascent on hidden classes alone, no class but "any class" has a gradient."""
-    params = {"forget_loss": "ascent", "gamma": None}
+def test_cond_drop_prob_is_the_fraction_of_hidden_classes(run):
+    """If all classes are hidden, only the embedding of "any class" has a gradient."""
+    params = {"forget_loss": "ascent", "saliency_threshold": None}
 
-    def moved(share):
-        fitted = run(cond_drop_prob=share, **params)
+    def moved(drop_prob):
+        fitted = run(cond_drop_prob=drop_prob, **params)
         old, new = (
             module_of(each).condition.classes.weight
             for each in (fitted.original_estimator_, fitted.estimator_)

@@ -14,7 +14,13 @@ from sklearn_ext import ConditionalDDPM, SFRonClassForgetter
 from sklearn_ext.generative import MLPDenoiser, Noising
 from sklearn_ext.metrics import generation_report
 from sklearn_ext.neural import torch_generator
-from sklearn_ext.unlearning._class_losses import denoising_row_losses, redirection
+from sklearn_ext.unlearning.diffusion import (
+    ClassForgettingConfig,
+    denoising_sample_losses,
+    forget_classes,
+    redirection,
+)
+from sklearn_ext.unlearning.diffusion._class_forgetting import redirected_codes
 
 CENTERS = np.array([[-6.0, 0.0], [6.0, 0.0], [0.0, 9.0]])
 LABELS = np.array(["left", "right", "top"])
@@ -50,20 +56,20 @@ def nearest(fitted, label, n=100):
     return np.bincount(codes, minlength=3) / n
 
 
-def test_a_redirected_class_gives_the_next_and_the_others_stay(model, redirected):
+def test_a_redirected_class_generates_the_next_class(model, redirected):
     assert nearest(model, "left")[0] > 0.95
     assert nearest(redirected, "left")[0] < 0.1
     assert nearest(redirected, "right")[1] > 0.95
     assert nearest(redirected, "top")[2] > 0.95
 
 
-def test_a_class_can_be_redirected_to_any_that_is_kept(model, blobs):
-    forgetter = SFRonClassForgetter(model, redirect_to="top", n_iter=100, random_state=0)
+def test_a_class_can_be_redirected_to_any_retained_class(model, blobs):
+    forgetter = SFRonClassForgetter(model, redirect_to="top", max_iter=100, random_state=0)
     forgetter.fit(*blobs, forget_class="left")
     assert nearest(forgetter, "left")[2] > 0.8
 
 
-def test_an_ascent_spoils_the_class_and_spares_the_others(model, blobs):
+def test_an_ascent_raises_the_loss_of_the_class_only(model, blobs):
     X, y = blobs
     forgetter = SFRonClassForgetter(model, forget_loss="ascent", random_state=0)
     forgetter.fit(X, y, forget_class="left")
@@ -73,7 +79,7 @@ def test_an_ascent_spoils_the_class_and_spares_the_others(model, blobs):
     assert nearest(forgetter, "right")[1] > 0.95
 
 
-def test_several_classes_go_at_once(model, blobs):
+def test_several_classes_are_forgotten_at_once(model, blobs):
     forgetter = SFRonClassForgetter(model, random_state=0).fit(*blobs, forget_class=["left", "top"])
     assert forgetter.estimator_.forgotten_classes_.tolist() == ["left", "top"]
     assert (np.unique(blobs[1][forgetter.forget_idx_]) == ["left", "top"]).all()
@@ -82,23 +88,23 @@ def test_several_classes_go_at_once(model, blobs):
     assert set(forgetter.sample(20, random_state=0)[1]) == {"right"}
 
 
-def test_one_forgets_after_the_other(redirected, blobs):
-    forgetter = SFRonClassForgetter(redirected.estimator_, n_iter=1, random_state=0)
+def test_classes_can_be_forgotten_one_after_another(redirected, blobs):
+    forgetter = SFRonClassForgetter(redirected.estimator_, max_iter=1, random_state=0)
     forgetter.fit(*blobs, forget_class="right")
     assert forgetter.estimator_.forgotten_classes_.tolist() == ["left", "right"]
 
 
-def test_a_further_request_does_not_bring_back_what_was_forgotten(redirected, blobs):
+def test_a_second_request_keeps_the_first_class_forgotten(redirected, blobs):
     forgetter = SFRonClassForgetter(redirected.estimator_, random_state=0)
     again = forgetter.fit(*blobs, forget_class="top")
-    assert nearest(again, "left")[0] < 0.1  # repair steps see no row of it
-    assert nearest(again, "top")[1] > 0.8  # nor is it the next of the classes that are kept
+    assert nearest(again, "left")[0] < 0.1  # repair steps get no sample of it
+    assert nearest(again, "top")[1] > 0.8  # and it is skipped as the next class
     assert nearest(again, "right")[1] > 0.95
-    with pytest.raises(ValueError, match="nothing would be left"):
+    with pytest.raises(ValueError, match="must leave a class to retain"):
         SFRonClassForgetter(again.estimator_).fit(*blobs, forget_class="right")
 
 
-def test_what_was_forgotten_is_named_refused_and_cannot_come_back(redirected, blobs, tmp_path):
+def test_forgotten_classes_are_refused_and_not_trained_again(redirected, blobs, tmp_path):
     changed = redirected.estimator_
     assert changed.forgotten_classes_.tolist() == ["left"]
     with pytest.raises(ValueError, match="forgotten"):
@@ -113,15 +119,15 @@ def test_what_was_forgotten_is_named_refused_and_cannot_come_back(redirected, bl
         loaded.fit(*blobs)
 
 
-def test_the_model_given_is_not_changed(model, blobs):
+def test_the_given_model_is_not_changed(model, blobs):
     before, state = copy.deepcopy(weights(model)), pickle.dumps(model.training_state_)
-    SFRonClassForgetter(model, n_iter=2, random_state=0).fit(*blobs, forget_class="top")
+    SFRonClassForgetter(model, max_iter=2, random_state=0).fit(*blobs, forget_class="top")
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
     assert pickle.dumps(model.training_state_) == state
     assert len(model.forgotten_classes_) == 0
 
 
-def test_a_seed_repeats_and_pickles_keep(model, redirected, blobs):
+def test_seeds_and_pickles_reproduce_the_result(model, redirected, blobs):
     again = clone(redirected).set_params(estimator=FrozenEstimator(model))
     again = clone(again).fit(*blobs, forget_class="left")
     assert same_weights(again.estimator_, redirected.estimator_)
@@ -134,9 +140,10 @@ def test_a_seed_repeats_and_pickles_keep(model, redirected, blobs):
     assert not same_weights(other.estimator_, redirected.estimator_)
 
 
-def test_the_record_tells_what_was_done(redirected):
+def test_the_history_has_a_record_per_iteration(redirected):
     assert [record["iteration"] for record in redirected.history_] == list(range(1, 51))
     assert redirected.n_forget_steps_ == redirected.n_repair_steps_ == 50
+    assert redirected.n_iter_ == 50
     assert redirected.history_[0]["forget_scale"] == 10
     assert redirected.history_[-1]["forget_loss"] > 2 * redirected.history_[0]["forget_loss"]
     assert 0 < redirected.mask_density_ < 1
@@ -144,11 +151,11 @@ def test_the_record_tells_what_was_done(redirected):
     assert set(redirected.mask_) == names
 
 
-def test_nothing_to_forget_or_no_iterations_leave_the_model(model, blobs):
+def test_no_request_or_no_iterations_keep_the_model(model, blobs):
     unasked = SFRonClassForgetter(model, random_state=0).fit(*blobs)
     assert same_weights(unasked.estimator_, model)
     assert len(unasked.forget_idx_) == len(unasked.history_) == 0
-    none = SFRonClassForgetter(model, n_iter=0, random_state=0).fit(*blobs, forget_class="left")
+    none = SFRonClassForgetter(model, max_iter=0, random_state=0).fit(*blobs, forget_class="left")
     assert same_weights(none.estimator_, model)
     assert unasked.score(*blobs) == model.score(*blobs)
     np.testing.assert_array_equal(
@@ -156,12 +163,12 @@ def test_nothing_to_forget_or_no_iterations_leave_the_model(model, blobs):
     )
 
 
-def test_the_mask_holds_between_its_limits(model, blobs):
-    build = functools.partial(SFRonClassForgetter, model, random_state=0, n_iter=3)
+def test_the_saliency_threshold_controls_the_mask(model, blobs):
+    build = functools.partial(SFRonClassForgetter, model, random_state=0, max_iter=3)
     fit = {"forget_class": "left"}
-    assert build(gamma=0.0).fit(*blobs, **fit).mask_density_ == 1
-    assert build(gamma=None).fit(*blobs, **fit).mask_ is None
-    closed = build(gamma=float("inf"), strict_mask=True, n_repair=0).fit(*blobs, **fit)
+    assert build(saliency_threshold=0.0).fit(*blobs, **fit).mask_density_ == 1
+    assert build(saliency_threshold=None).fit(*blobs, **fit).mask_ is None
+    closed = build(saliency_threshold=float("inf"), strict_mask=True, n_repair=0).fit(*blobs, **fit)
     assert same_weights(closed.estimator_, model)
 
 
@@ -169,7 +176,7 @@ def test_the_mask_holds_between_its_limits(model, blobs):
 def test_an_unfitted_model_is_fitted_first(blobs, forget_loss):
     unfitted = ConditionalDDPM(width=16, max_iter=5)
     forgetter = SFRonClassForgetter(
-        unfitted, n_iter=2, mask_batches=2, forget_loss=forget_loss, random_state=0
+        unfitted, max_iter=2, mask_batches=2, forget_loss=forget_loss, random_state=0
     ).fit(*blobs, forget_class="left")
     assert not hasattr(unfitted, "diffusion_")
     assert forgetter.original_estimator_.n_iter_ == 5
@@ -177,15 +184,15 @@ def test_an_unfitted_model_is_fitted_first(blobs, forget_loss):
     assert same_weights(again.estimator_, forgetter.estimator_)
 
 
-def test_redirection_compares_with_the_other_class_and_holds_it_fixed(model, blobs):
+def test_redirection_has_no_gradient_through_the_other_class(model, blobs):
     diffusion = copy.deepcopy(model.diffusion_)
     x = diffusion.encode(blobs[0].astype(np.float32))[:7]
     own, other = torch.zeros(7, dtype=torch.int64), torch.ones(7, dtype=torch.int64)
-    rows = torch.arange(7)
+    indices = torch.arange(7)
 
     def objective(codes):
         noising = Noising(diffusion.levels, 3, 0.0, torch_generator(0))
-        return redirection(diffusion.module, noising, x, own, codes)(rows)
+        return redirection(diffusion.module, noising, x, own, codes)(indices)
 
     value, loss = objective(other)
     batch = Noising(diffusion.levels, 3, 0.0, torch_generator(0))(x, own)
@@ -197,14 +204,40 @@ def test_redirection_compares_with_the_other_class_and_holds_it_fixed(model, blo
     assert embedding[0].abs().sum() > 0
     assert (embedding[1:] == 0).all()
     assert objective(own)[0] == 0
-    losses = denoising_row_losses(
+    losses = denoising_sample_losses(
         diffusion.module, Noising(diffusion.levels, 3, 0.0, torch_generator(0)), x, own
-    )(rows)
+    )(indices)
     torch.testing.assert_close(losses.mean(), loss)
 
 
-def test_progress_is_printed_on_request(model, blobs, capsys):
-    SFRonClassForgetter(model, n_iter=1, verbose=1).fit(*blobs, forget_class="left")
+@pytest.mark.parametrize(("redirect_to", "expected"), [(None, [0, 3, 3, 0]), (0, [0, 0, 3, 0])])
+def test_forgotten_codes_are_redirected_to_retained_ones(redirect_to, expected):
+    codes, forgotten = np.array([0, 1, 3, 4]), np.array([1, 2, 4])
+    assert redirected_codes(codes, forgotten, redirect_to).tolist() == expected
+
+
+def test_the_algorithm_leaves_the_given_module_unchanged(model, blobs):
+    diffusion = model.diffusion_
+    before = copy.deepcopy(diffusion.module.state_dict())
+    result = forget_classes(
+        diffusion.module,
+        diffusion.encode(blobs[0].astype(np.float32)),
+        diffusion.code_tensor(np.unique(blobs[1], return_inverse=True)[1]),
+        np.array([0]),
+        levels=diffusion.levels,
+        n_classes=3,
+        config=ClassForgettingConfig(max_iter=5, mask_batches=1),
+        generator=torch_generator(0),
+        report=lambda record: record["iteration"] == 2,
+    )
+    assert len(result.history) == 2
+    assert all(torch.equal(diffusion.module.state_dict()[k], v) for k, v in before.items())
+    changed = result.module.state_dict()
+    assert not all(torch.equal(changed[name], value) for name, value in before.items())
+
+
+def test_verbose_prints_the_records(model, blobs, capsys):
+    SFRonClassForgetter(model, max_iter=1, verbose=1).fit(*blobs, forget_class="left")
     assert "SFRonClassForgetter: iteration 1, forget_loss" in capsys.readouterr().out
 
 
@@ -212,36 +245,36 @@ def test_progress_is_printed_on_request(model, blobs, capsys):
     ("params", "fit", "error", "message"),
     [
         ({}, {"forget_class": "bottom"}, ValueError, "none of the classes"),
-        ({}, {"forget_class": LABELS}, ValueError, "nothing would be left"),
-        ({}, {"forget_class": []}, ValueError, "names no class"),
-        ({"redirect_to": "left"}, {"forget_class": "left"}, ValueError, "must be a class that is"),
+        ({}, {"forget_class": LABELS}, ValueError, "must leave a class to retain"),
+        ({}, {"forget_class": []}, ValueError, "must name at least one class"),
+        ({"redirect_to": "left"}, {"forget_class": "left"}, ValueError, "a class that is retained"),
         ({"redirect_to": "up"}, {"forget_class": "left"}, ValueError, "none of the classes"),
         ({"forget_loss": "random"}, {}, ValueError, "'forget_loss' parameter"),
         ({"estimator": MLPClassifier()}, {}, TypeError, "estimator must be None, a Conditional"),
         ({"estimator": FrozenEstimator(ConditionalDDPM())}, {}, ValueError, "not fitted"),
     ],
 )
-def test_wrong_requests_are_named(model, blobs, params, fit, error, message):
+def test_errors_name_the_invalid_argument(model, blobs, params, fit, error, message):
     with pytest.raises(error, match=message):
         SFRonClassForgetter(**{"estimator": model, **params}).fit(*blobs, **fit)
 
 
-def test_weights_that_are_not_finite_are_refused(model, blobs):
-    forgetter = SFRonClassForgetter(model, lr=1e38)
-    with pytest.raises(ValueError, match=r"not finite: lower lr, got 1e\+38"):
+def test_weights_that_are_not_finite_raise_an_error(model, blobs):
+    forgetter = SFRonClassForgetter(model, learning_rate=1e38)
+    with pytest.raises(ValueError, match=r"not finite. Lower learning_rate, got 1e\+38"):
         forgetter.fit(*blobs, forget_class="left")
     assert not hasattr(forgetter, "estimator_")
 
 
-def test_data_that_are_not_those_of_the_model_are_refused(model, blobs):
+def test_data_that_do_not_match_the_model_are_refused(model, blobs):
     X, y = blobs
-    with pytest.raises(ValueError, match=r"fitted to rows of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"fitted to samples of shape \(2,\)"):
         SFRonClassForgetter(model).fit(X[:, :1], y, forget_class="left")
-    with pytest.raises(ValueError, match=r"names \['top'\], of which there are no rows"):
+    with pytest.raises(ValueError, match=r"names \['top'\], but X has no samples"):
         SFRonClassForgetter(model).fit(X[y != "top"], y[y != "top"], forget_class="top")
-    unlabelled = ConditionalDDPM(module=functools.partial(MLPDenoiser, width=8), max_iter=2).fit(X)
-    with pytest.raises(ValueError, match="knows no classes to forget"):
-        SFRonClassForgetter(unlabelled).fit(X, y, forget_class="left")
+    unlabeled = ConditionalDDPM(module=functools.partial(MLPDenoiser, width=8), max_iter=2).fit(X)
+    with pytest.raises(ValueError, match="must be fitted with labels"):
+        SFRonClassForgetter(unlabeled).fit(X, y, forget_class="left")
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +285,7 @@ def digits():
     return X, y, classifier, ConditionalDDPM(random_state=0).fit(X, y)
 
 
-def judge(digits, forget_class, **params):
+def evaluate(digits, forget_class, **params):
     X, y, classifier, model = digits
     forgetter = SFRonClassForgetter(model, random_state=0, **params)
     forgetter.fit(X, y, forget_class=forget_class)
@@ -264,7 +297,7 @@ def judge(digits, forget_class, **params):
 @pytest.mark.slow
 @pytest.mark.parametrize("forget_loss", ["redirect", "ascent"])
 def test_every_digit_can_be_forgotten_in_fifty_steps(digits, forget_loss):
-    pairs = [judge(digits, label, forget_loss=forget_loss) for label in range(10)]
+    pairs = [evaluate(digits, label, forget_loss=forget_loss) for label in range(10)]
     assert sum(after["valid_forget_accuracy"] <= 0.05 for _, after in pairs) >= 9
     for before, after in pairs:
         assert before["valid_forget_accuracy"] > 0.9
@@ -276,9 +309,9 @@ def test_every_digit_can_be_forgotten_in_fifty_steps(digits, forget_loss):
 
 
 @pytest.mark.slow
-def test_ascent_without_repair_ruins_the_other_digits(digits):
-    before, after = judge(digits, 3, forget_loss="ascent", n_repair=0)
-    _, repaired = judge(digits, 3, forget_loss="ascent")
+def test_ascent_without_repair_damages_the_other_digits(digits):
+    before, after = evaluate(digits, 3, forget_loss="ascent", n_repair=0)
+    _, repaired = evaluate(digits, 3, forget_loss="ascent")
     assert after["other_frechet_distance"] > 10 * before["other_frechet_distance"]
     assert after["other_frechet_distance"] > 5 * repaired["other_frechet_distance"]
 
@@ -286,5 +319,5 @@ def test_ascent_without_repair_ruins_the_other_digits(digits):
 @pytest.mark.slow
 @pytest.mark.parametrize("forget_loss", ["redirect", "ascent"])
 def test_repair_alone_forgets_nothing(digits, forget_loss):
-    _, after = judge(digits, 3, forget_loss=forget_loss, forget_alpha=0.0)
+    _, after = evaluate(digits, 3, forget_loss=forget_loss, forget_alpha=0.0)
     assert after["valid_forget_accuracy"] > 0.9
