@@ -148,8 +148,8 @@ def load_task(name, split):
     torch.set_num_threads(1)
     net = original(data, split, scenario == "subclass")
     classes = np.unique(y)
-    anew = network(data, split, len(classes))
-    retrained, seconds = timed(anew.partial_fit, X[~forget], y[~forget], classes=classes)
+    fresh = network(data, split, len(classes))
+    retrained, seconds = timed(fresh.partial_fit, X[~forget], y[~forget], classes=classes)
     extra = {"original": net, "retrained": retrained, "seconds": seconds, "forget": forget,
              "forget_test": forget_test, "scenario": scenario, "data": data}  # fmt: skip
     return Task(name, split, X, y, X_test, y_test, {"forget": forget}, extra)
@@ -237,7 +237,7 @@ def retrained_again(task, seed, n_threads):
     return Retrained(network(task.extra["data"], 1000 + seed, len(np.unique(task.y_train))))
 
 
-def judge(model, task):
+def evaluate(model, task):
     """Return the metrics of a model, relative to the retrained network of the task."""
     extra = task.extra
     return unlearning_report(
@@ -254,7 +254,7 @@ def judge(model, task):
 
 
 def metrics(model, output, task):
-    report = judge(model, task)
+    report = evaluate(model, task)
     scores = {name: report[name] for name in ("gap", "FA", "RA", "TA", "MIA", "KL_f")}
     return scores | {"time %": 100 * model.seconds_ / task.extra["seconds"]}
 

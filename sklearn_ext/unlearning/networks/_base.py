@@ -183,9 +183,9 @@ class Task:
     monitor: FitMonitor
     attributes: dict[str, Any]
 
-    def batch_size(self, asked: int | None) -> int:
+    def batch_size(self, requested: int | None) -> int:
         """Return a batch size, where None means that of the net."""
-        size = self.net.batch_size if asked is None else asked
+        size = self.net.batch_size if requested is None else requested
         return len(self.X) if size == -1 else size  # in skorch, -1 means all samples
 
 

@@ -124,9 +124,9 @@ def muso(
             if labels is not None:
                 labels.refit(epoch)
             for batch in run.batches():
-                asked = batch[batch >= n_retained]
-                if labels is not None and len(asked):
-                    targets[asked] = labels.targets(asked - n_retained)
+                positions = batch[batch >= n_retained]
+                if labels is not None and len(positions):
+                    targets[positions] = labels.targets(positions - n_retained)
                 run.step(data.X[index[batch]], targets[batch])
             forget_codes = _hard(targets[n_retained:])
             changed = (forget_codes != true_codes[n_retained:]).double().mean().item()
@@ -185,7 +185,7 @@ class MUSOUnlearner(BaseFineTuner):
         - "random_features": a :class:`RandomFeatureClassifier` on the inputs of at most 5,000
           retained samples. It is never trained on the samples to forget.
         - "head": a ridge regression of the retained labels on the features before the last linear
-          layer. It is fitted anew in each epoch and predicts anew in each batch. The features were
+          layer. It is refitted in each epoch and predicts again in each batch. The features were
           trained on the samples to forget, so this model changes too few labels unless a whole
           class is forgotten.
         - "projection": the published rule, see :meth:`from_paper`. If there are more retained

@@ -50,7 +50,7 @@ class NatMUConfig:
     head : str or None, default=None
         Name of that layer; None means the last :class:`torch.nn.Linear`.
     resample : bool, default=False
-        Whether retained samples are drawn anew in each epoch.
+        Whether retained samples are drawn again in each epoch.
     augment : callable or None, default=None
         Applied to the retained samples of each batch.
     feature_range : "auto", pair of float or None, default="auto"
@@ -295,7 +295,7 @@ class NatMUUnlearner(BaseFineTuner):
         Name of that layer. None means the last :class:`torch.nn.Linear`.
 
     resample : bool, default=False
-        Whether retained samples are drawn anew in each epoch.
+        Whether retained samples are drawn again in each epoch.
 
     augment : callable or None, default=None
         Applied to the retained samples of each batch, a tensor. Blends are never augmented.

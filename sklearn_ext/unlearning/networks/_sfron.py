@@ -274,7 +274,7 @@ def _fast_slow_config(data: NetData, config: SFRonConfig) -> FastSlowConfig:
 
 
 def _make_optimizer(net: skorch.NeuralNetClassifier, config: SFRonConfig) -> torch.optim.Optimizer:
-    """Make the optimizer that is asked for, or a new one like that of the net."""
+    """Make the given optimizer, or a new one like that of the net."""
     if config.optimizer is not None:
         return make_optimizer(
             net.module_, config.optimizer, config.learning_rate, config.weight_decay

@@ -62,7 +62,7 @@ def test_labels_from_the_net(net, digits, forget, rule):
     unlearner = MUSOUnlearner(net, label_model=rule, learning_rate=5e-3, random_state=0)
     unlearner.fit(X, y, forget=forget)
     assert unlearner.label_model_ is None
-    assert "digit 3" not in unlearner.forget_labels_  # no retained row has it
+    assert "digit 3" not in unlearner.forget_labels_  # no retained sample has this label
     assert len(unlearner.changed_fraction_) == 5
     assert unlearner.score(X[~forget], y[~forget]) > 0.95
 

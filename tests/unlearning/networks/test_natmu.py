@@ -147,9 +147,9 @@ def test_blends_are_clipped_to_the_feature_range(net, images, forget):
     narrow = unlearner.fit(X, y, forget=forget).history_
     wide = unlearner.set_params(feature_range=None).fit(X, y, forget=forget).history_
     auto = unlearner.set_params(feature_range="auto").fit(X, y, forget=forget).history_
-    assert wide == auto  # blends of rows in a range are in it
+    assert wide == auto  # blends of samples in a range stay in it
     assert narrow != wide
-    bright = np.where(forget[:, None, None], X + 5, X)  # the range is that of retained rows
+    bright = np.where(forget[:, None, None], X + 5, X)  # the range is that of the retained samples
     auto, given, wide = (
         unlearner.set_params(feature_range=limits).fit(bright, y, forget=forget).history_
         for limits in ("auto", (X[~forget].min(), X[~forget].max()), None)
@@ -183,6 +183,6 @@ def test_the_head_is_reinitialized_on_request(net, images, forget, reinit, reque
     before, after = (head_of(n.module_) for n in (net, unlearner.estimator_))
     assert torch.equal(before.bias, after.bias)
     assert torch.equal(before.weight, after.weight) != anew
-    if anew:  # normal, after Xavier, times the root of two
+    if anew:  # Xavier normal with a gain of the square root of two
         expected = math.sqrt(2) * math.sqrt(2 / sum(after.weight.shape))
         assert after.weight.std().item() == pytest.approx(expected, rel=0.2)

@@ -36,10 +36,10 @@ def test_each_axis_has_its_own_profile():
     np.testing.assert_allclose(masks[1], np.repeat(tent(10)[None], 6, axis=0))
 
 
-@pytest.mark.parametrize(("delta", "share"), [(1.0, 1.0), (-1.0, 0.0)])
-def test_extreme_shifts_give_constant_masks(delta, share):
-    assert (gradual_masks(8, 8, 4, delta) == share).all()
-    assert (uniform_masks(4, delta) == share).all()
+@pytest.mark.parametrize(("delta", "weight"), [(1.0, 1.0), (-1.0, 0.0)])
+def test_extreme_shifts_give_constant_masks(delta, weight):
+    assert (gradual_masks(8, 8, 4, delta) == weight).all()
+    assert (uniform_masks(4, delta) == weight).all()
 
 
 def test_more_than_four_masks_repeat():

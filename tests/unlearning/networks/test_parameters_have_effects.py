@@ -240,11 +240,11 @@ def test_weight_decay_shrinks_the_weights_in_a_step(run, unlearner):
     params = {"optimizer": "adamw", "max_epochs": 1, "batch_size": 10_000, "learning_rate": 0.01}
     plain = run(unlearner, **params)
     decayed = run(unlearner, weight_decay=0.5, **params)
-    share = after(plain) - after(decayed)
+    fraction = after(plain) - after(decayed)
     expected = 0.01 * 0.5 * before(plain)
     if unlearner is SalUnUnlearner:
         expected *= after(plain) != before(plain)
-    torch.testing.assert_close(share, expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(fraction, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_sfron_applies_weight_decay_alone(run):
@@ -271,7 +271,7 @@ def test_a_clipped_forget_step_is_no_longer_than_its_bound(run, clip_norm):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "shares"),
+    ("schedule", "fractions"),
     [
         ("constant", [1, 1, 1, 1]),
         ("linear", [1, 0.75, 0.5, 0.25]),
@@ -279,10 +279,10 @@ def test_a_clipped_forget_step_is_no_longer_than_its_bound(run, clip_norm):
         ("cosine", [(1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)]),
     ],
 )
-def test_forget_steps_decay_as_scheduled(run, schedule, shares):
+def test_forget_steps_decay_as_scheduled(run, schedule, fractions):
     fitted = run(SFRonUnlearner, forget_schedule=schedule, max_iter=4)
     scales = np.array([record["forget_scale"] for record in fitted.history_])
-    np.testing.assert_allclose(scales / scales[0], shares, atol=1e-12)
+    np.testing.assert_allclose(scales / scales[0], fractions, atol=1e-12)
 
 
 def test_each_repair_lowers_the_loss_of_retained_samples(run, blobs, forget):
@@ -296,11 +296,11 @@ def test_each_repair_lowers_the_loss_of_retained_samples(run, blobs, forget):
     assert found[0] > found[1] > found[2]
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5])
-def test_an_iteration_keeps_a_fraction_of_its_change(run, share):
+@pytest.mark.parametrize("fraction", [0.25, 0.5])
+def test_an_iteration_keeps_a_fraction_of_its_change(run, fraction):
     fast = run(SFRonUnlearner, max_iter=1)
-    slow = run(SFRonUnlearner, max_iter=1, slow_learning_rate=share)
-    expected = before(fast) + share * (after(fast) - before(fast))
+    slow = run(SFRonUnlearner, max_iter=1, slow_learning_rate=fraction)
+    expected = before(fast) + fraction * (after(fast) - before(fast))
     torch.testing.assert_close(after(slow), expected)
 
 
@@ -413,11 +413,15 @@ def test_each_retained_sample_is_augmented_in_each_epoch(run, forget):
     assert sum(seen) == 3 * (~forget).sum()
 
 
-@pytest.mark.parametrize(("head", "anew"), [(None, "last"), ("last", "last"), ("first", "first")])
-def test_the_named_head_is_reinitialized(run, head, anew):
+@pytest.mark.parametrize(
+    ("head", "reinitialized"), [(None, "last"), ("last", "last"), ("first", "first")]
+)
+def test_the_named_head_is_reinitialized(run, head, reinitialized):
     fitted = run(NatMUUnlearner, estimator="branches", head=head, reinit_head=True, max_epochs=0)
     old, new = weights(fitted.original_estimator_), weights(fitted.estimator_)
-    assert [name for name in old if not torch.equal(old[name], new[name])] == [f"{anew}.weight"]
+    assert [name for name in old if not torch.equal(old[name], new[name])] == [
+        f"{reinitialized}.weight"
+    ]
 
 
 def test_a_new_head_has_the_gain_of_relu_units(blobs, forget):

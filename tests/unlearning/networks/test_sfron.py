@@ -72,13 +72,13 @@ def test_the_mask_is_an_attribute(net, train, forget):
     assert {k: v.shape for k, v in unlearner.mask_.items()} == {
         k: tuple(v.shape) for k, v in names.items()
     }
-    share = np.concatenate([v.ravel() for v in unlearner.mask_.values()]).mean()
-    assert unlearner.mask_density_ == pytest.approx(share)
-    assert 0.05 < share < 0.95
+    fraction = np.concatenate([v.ravel() for v in unlearner.mask_.values()]).mean()
+    assert unlearner.mask_density_ == pytest.approx(fraction)
+    assert 0.05 < fraction < 0.95
     assert sfron(net, max_iter=1, saliency_threshold=None).fit(*train, forget=forget).mask_ is None
-    by_row = sfron(net, max_iter=1, fisher="sample").fit(*train, forget=forget)
+    per_sample = sfron(net, max_iter=1, fisher="sample").fit(*train, forget=forget)
     agreement = np.mean(
-        [np.mean(by_row.mask_[k] == unlearner.mask_[k]) for k in ("1.weight", "3.weight")]
+        [np.mean(per_sample.mask_[k] == unlearner.mask_[k]) for k in ("1.weight", "3.weight")]
     )
     assert agreement > 0.75
 

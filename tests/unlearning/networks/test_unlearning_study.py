@@ -27,7 +27,7 @@ def mean_gap(name, scenario):
         task = fashion(scenario, seed)
         model = study.BENCHMARK.contenders[name](task, seed, 1)
         model.fit(task.X_train, task.y_train, **task.fit_params)
-        gaps.append(study.judge(model, task)["gap"])
+        gaps.append(study.evaluate(model, task)["gap"])
     return np.mean(gaps)
 
 
@@ -40,7 +40,7 @@ def test_labels_of_the_retrained_network_are_nearly_enough(scenario, bound):
         frozen = FrozenEstimator(task.extra["original"])
         oracle = MUSOUnlearner(frozen, label_model=labels, random_state=seed)
         oracle.fit(task.X_train, task.y_train, **task.fit_params)
-        gaps.append(study.judge(oracle, task)["gap"])
+        gaps.append(study.evaluate(oracle, task)["gap"])
     assert np.mean(gaps) <= bound
 
 
@@ -75,13 +75,13 @@ def noisy_digits(kind, seed):
     net = study.network("digits", seed, len(np.unique(y))).fit(X, y)
     retrained = clone(net).partial_fit(X[~forget], y[~forget], classes=np.unique(y))
 
-    def judge(model):
+    def evaluate(model):
         return unlearning_report(
             {"model": model}, X, y, forget, X_test=X_test, y_test=y_test, retrained=retrained,
             random_state=0).scores["model"]  # fmt: skip
 
     data = {"X": X, "y": y, "forget": forget, "X_val": X_val, "y_val": y_val}
-    return net, data, judge
+    return net, data, evaluate
 
 
 @pytest.mark.parametrize("forget_norm", [0.1, 0.3, 1.0, 3.0])
@@ -89,11 +89,11 @@ def noisy_digits(kind, seed):
 def test_sfron_is_close_on_digits_for_any_step_length(kind, forget_norm):
     found = []
     for seed in range(5):
-        net, data, judge = noisy_digits(kind, seed)
+        net, data, evaluate = noisy_digits(kind, seed)
         sfron = SFRonUnlearner(
             FrozenEstimator(net), max_iter=170, forget_norm=forget_norm, random_state=seed
         )
-        found.append(judge(sfron.fit(**data)))
+        found.append(evaluate(sfron.fit(**data)))
         assert found[-1]["RA"] >= 99.5
         assert found[-1]["FA"] == 0 or kind == "random"
     means = {name: np.mean([row[name] for row in found]) for name in ("gap", "KL_f")}
@@ -105,8 +105,8 @@ def test_sfron_is_close_on_digits_for_any_step_length(kind, forget_norm):
 def test_sfron_is_close_on_digits_without_validation_data(kind):
     gaps = []
     for seed in range(5):
-        net, data, judge = noisy_digits(kind, seed)
+        net, data, evaluate = noisy_digits(kind, seed)
         sfron = SFRonUnlearner(FrozenEstimator(net), random_state=seed)
         sfron.fit(data["X"], data["y"], forget=data["forget"])
-        gaps.append(judge(sfron)["gap"])
+        gaps.append(evaluate(sfron)["gap"])
     assert np.mean(gaps) <= 3.5
