@@ -1,4 +1,4 @@
-"""Labels as columns of the joint model, with missing values where a label is missing."""
+"""Labels as columns of the joint model, in which labels may be missing."""
 
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ def encode_labels(y: ArrayLike | None, n_samples: int, target_type: str = "auto"
     Raises
     ------
     ValueError
-        If y has another length than X, or has targets that are infinite or not numeric.
+        If X and y differ in length, or if targets are infinite or not numeric.
     """
     if y is None:
         return _no_columns(n_samples)

@@ -1,8 +1,9 @@
-"""Conversion of a user's table to the columns of a Gaussian model, and back.
+"""Conversion between a user's table and the columns of a Gaussian model.
 
 A numeric feature becomes one standardized column. A categorical feature with k categories becomes
 k - 1 indicator columns that share its missing values; an imputed value is the category with the
-largest posterior mean. A constant feature has no column, and its missing values get its constant.
+largest posterior mean. A constant feature has no column, and its missing values are filled with the
+constant.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class ModelColumns:
     feature_range : ndarray of shape (2, n_features)
         Smallest and largest observed value; NaN for an empty feature.
     numeric : int ndarray of shape (n_numeric,)
-        Features that are the first columns of the model.
+        Features that form the first columns of the model.
     categories : list of Category
         Categorical features, whose columns follow.
     constants : dict of int to float
@@ -144,7 +145,7 @@ class ModelColumns:
 
 
 def learn_columns(X: FloatArray, is_categorical: BoolArray) -> ModelColumns:
-    """Learn how a table with missing values becomes columns of unit variance.
+    """Learn to convert a table with missing values to columns of unit variance.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from .published import (
     svm_duals,
 )
 
-_BATCH = 4096  # samples whose kernel is held at once
+_BATCH = 4096  # samples whose kernel is in memory at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class SupervisedKernelConfig:
     C : float
         Penalty of the machines.
     kappa : float in [0, 1]
-        Largest relative change of an entry of the kernel by the labels.
+        Largest relative change that the labels make to an entry of the kernel.
     perturbation : float
         Radius of the worst-case perturbation, per sample and fraction of missing entries.
     """
@@ -98,7 +98,7 @@ def expected_gaussian_kernel(
     gamma : float
         Coefficient of squared distances.
     engine : GaussianEngine, default=None
-        Engine of the arithmetic. None is the numba engine.
+        Engine that does the computations. None means the numba engine.
 
     Returns
     -------
@@ -121,9 +121,9 @@ def expected_gaussian_kernel(
 
 
 def dual_solver(labels: LabelColumns, C: float) -> DualSolver | None:
-    """Return the solver that suits the labels; None without labels.
+    """Return the dual solver for the labels, or None without labels.
 
-    Each class has a support vector machine against the rest. Targets have ridge regression.
+    Classes use one support vector machine each, one against the rest. Targets use ridge regression.
     """
     if labels.values.shape[1] == 0:
         return None
@@ -174,8 +174,8 @@ def fit_kernel_machine(
     r"""Fit machines on the expected kernel between training samples and landmarks.
 
     If all samples are landmarks, the kernel is corrected by labels. Otherwise the machines are
-    linear on the Nyström features :math:`K_{nm} K_{mm}^{-1/2}`, without correction, with squared
-    hinge loss, and written as dual coefficients.
+    linear on the Nyström features :math:`K_{nm} K_{mm}^{-1/2}`, with the squared hinge loss and
+    without correction, and are expressed as dual coefficients.
 
     Parameters
     ----------

@@ -36,8 +36,8 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
 
     A joint Gaussian model of features and labels gives each missing value a mean and a variance,
     from the observed entries of its sample. The machine uses the expectation of the Gaussian kernel
-    under this model, so a sample with few observed entries is similar to no other. Labels then
-    correct the kernel, entry by entry, so that the classes are separated more easily.
+    under this model, so a sample with few observed entries is not similar to any other. Labels then
+    correct the kernel, entry by entry, to make the classes easier to separate.
 
     Samples may have missing values in `fit` and in `predict`.
 
@@ -48,11 +48,12 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
 
     gamma : float or "scale", default="scale"
         Coefficient of squared distances in the kernel, in units of the features' ranges. "scale" is
-        one over the number of columns times their mean variance.
+        one over the product of the number of columns and their mean variance.
 
     kappa : float in [0, 1], default=0.1
-        Largest relative change of an entry of the kernel by the labels. 0 leaves the expected
-        kernel as it is. The kernel is corrected only if all training samples are landmarks.
+        Largest relative change that the labels make to an entry of the kernel. 0 leaves the
+        expected kernel as it is. The kernel is corrected only if all training samples are
+        landmarks.
 
     perturbation : float, default=0.0
         Radius of the worst-case perturbation of the kernel that the machine is trained against, per
@@ -64,16 +65,16 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         hidden from the fit.
 
     max_iter : int, default=30
-        Largest number of iterations of the Gaussian model.
+        Maximum number of iterations of the Gaussian model.
 
     tol : float, default=1e-3
         Iterations stop when the covariance changes by less than this fraction of the largest
         variance.
 
     max_landmarks : int, default=1000
-        Largest number of training samples that the kernel is computed on. With more training
-        samples, the machine is linear on Nyström features of this many of them, with squared hinge
-        loss, and its training time is linear in the number of samples.
+        Maximum number of training samples that the kernel is computed on. With more training
+        samples, the machine is linear on Nyström features from this many of them and uses the
+        squared hinge loss; its training time is linear in the number of samples.
 
     categorical_features : array-like of bool, int or str, default=None
         Features whose values, coded as numbers, are categories: a mask, indices or feature names.
@@ -83,14 +84,14 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         torch on other devices.
 
     device : str, torch.device or None, default=None
-        Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None is the
-        CPU. The arithmetic is in float64, which "mps" lacks.
+        Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None means
+        the CPU. All computations use float64, which "mps" does not support.
 
     n_jobs : int or None, default=None
         Number of threads of the numba engine. Results do not depend on it.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the hidden entries and of random subsets of samples.
+        Seed for the hidden entries and for random subsets of samples.
 
     Attributes
     ----------
@@ -122,10 +123,11 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Number of iterations of the Gaussian model.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, if all of them are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -137,7 +139,8 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     Wrap the classifier in :class:`~sklearn.calibration.CalibratedClassifierCV` if you need
     probabilities.
 
-    The correction has no value for a new sample. It acts through the dual coefficients only.
+    The correction is not defined for new samples. It affects them only through the dual
+    coefficients.
 
     References
     ----------
@@ -223,7 +226,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is not numeric or contains infinite values, if y has one class only, or if a
+            If X is not numeric or contains infinite values, if y has only one class, or if a
             parameter is out of range.
         """
         raw: FloatArray

@@ -52,14 +52,14 @@ _GAUSSIAN_ATTRIBUTES = ("location_", "covariance_", "shrinkage_", "smoothing_")
 
 
 class SupervisedKernelImputer(_BaseImputer):
-    r"""Impute missing values by a joint Gaussian model of features and labels.
+    r"""Impute missing values with a joint Gaussian model of features and labels.
 
     The default solver fits mean and covariance of features and labels together by expectation
-    maximization. Covariances are shrunk by a fraction that is chosen by hiding observed entries. A
-    missing value becomes its conditional mean given the observed entries of its sample. Smoothed
-    residuals of similar samples are added if this predicts hidden entries better. Labels are used
-    in `fit` and `fit_transform`. `transform` neither takes nor needs them, so test labels cannot
-    leak.
+    maximization. Covariances are shrunk by a fraction that is chosen by hiding observed entries.
+    Each missing value is replaced by its conditional mean given the observed entries of its sample.
+    Smoothed residuals of similar samples are added if this predicts hidden entries better. Labels
+    are used in `fit` and `fit_transform`. `transform` neither takes nor needs them, so test labels
+    cannot leak.
 
     ``solver="two_stage"`` is the method of the paper [1]_: learn a kernel that separates the
     classes, then find values whose Gaussian kernel is the learned one. :meth:`from_paper` sets it
@@ -69,15 +69,15 @@ class SupervisedKernelImputer(_BaseImputer):
     Parameters
     ----------
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
-        Placeholder of missing values.
+        Placeholder for missing values.
 
     solver : {"regression", "two_stage"}, default="regression"
         The joint Gaussian model, or the two-stage method.
 
     center : {"observed", "base"}, default="observed"
-        Kernel that ``solver="two_stage"`` pulls the corrected kernel to. "observed" is the kernel
-        on common features, as in the paper; it requires labels of two classes. "base" is the kernel
-        of an imputation by the Gaussian model, which repairs the method.
+        Kernel toward which ``solver="two_stage"`` pulls the corrected kernel. "observed" is the
+        kernel on common features, as in the paper; it requires labels of two classes. "base" is the
+        kernel of an imputation by the Gaussian model, which repairs the method.
 
     bounds : {"code", "exact"}, default="code"
         Lower bounds of the correction for ``solver="two_stage"``: those of the authors' program, or
@@ -85,18 +85,18 @@ class SupervisedKernelImputer(_BaseImputer):
 
     gamma : float or "scale", default="scale"
         Coefficient of squared distances in the kernel, in units of the features' ranges. "scale" is
-        one over the number of columns times their mean variance.
+        one over the product of the number of columns and their mean variance.
 
     C : float, default=1.0
         Penalty of the support vector machine that corrects the kernel.
 
     eta : float or "auto", default="auto"
-        Weight that keeps the correction near one, for ``solver="two_stage"``. "auto" is the norm of
-        the dual coefficients on mean-imputed samples.
+        Weight that keeps the correction near one, for ``solver="two_stage"``. "auto" means the norm
+        of the dual coefficients on mean-imputed samples.
 
     kappa : float in [0, 1], default=0.1
-        Largest relative change of an entry of the kernel by the labels. ``solver="two_stage"`` with
-        ``center="observed"`` does not use it.
+        Largest relative change that the labels make to an entry of the kernel.
+        ``solver="two_stage"`` with ``center="observed"`` does not use it.
 
     perturbation : float, default=0.0
         Radius of the worst-case perturbation of the kernel that the machine is trained against, per
@@ -116,23 +116,24 @@ class SupervisedKernelImputer(_BaseImputer):
         training samples as `transform` treats new samples.
 
     target_type : {"auto", "multiclass", "continuous"}, default="auto"
-        Type of the labels. "auto" takes numbers with decimals for targets, and also whole numbers
+        Type of the labels. "auto" treats numbers with decimals as targets, and also whole numbers
         with more than 20 distinct values and fewer than ten samples per value. All other labels are
         classes.
 
     sample_posterior : bool, default=False
         Whether to draw imputed values from their Gaussian posterior instead of taking its mean. The
         draw depends on `random_state` only, so ``set_params(random_state=k)`` selects the k-th of
-        several imputations by one fitted model.
+        several imputations from one fitted model.
 
     max_iter : int or None, default=None
-        Largest number of iterations. None is 30 for ``solver="regression"`` and 10,000 for
+        Maximum number of iterations. None means 30 for ``solver="regression"`` and 10,000 for
         ``solver="two_stage"``.
 
     tol : float or None, default=None
-        Tolerance at which iterations stop. ``solver="regression"`` compares it to the change of the
-        covariance as a fraction of the largest variance, and None is 1e-3. ``solver="two_stage"``
-        compares it to the change of the dual coefficients, and None is 1e-4.
+        Tolerance for stopping the iterations. ``solver="regression"`` compares it to the change of
+        the covariance as a fraction of the largest variance, and None means 1e-3.
+        ``solver="two_stage"`` compares it to the change of the dual coefficients, and None means
+        1e-4.
 
     clip : bool or (low, high), default=True
         Whether imputed values are clipped to the observed range of the feature in the training
@@ -155,17 +156,17 @@ class SupervisedKernelImputer(_BaseImputer):
         torch on other devices.
 
     device : str, torch.device or None, default=None
-        Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None is the
-        CPU. The arithmetic is in float64, which "mps" lacks.
+        Device of the torch engine: "cpu", "cuda", or "auto" for the best one available. None means
+        the CPU. All computations use float64, which "mps" does not support.
 
     n_jobs : int or None, default=None
         Number of threads of the numba engine. Results do not depend on it.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the hidden entries, of random subsets of samples, and of posterior draws.
+        Seed for the hidden entries, random subsets of samples, and posterior draws.
 
     verbose : int, default=0
-        A positive value prints a line after `fit`.
+        If positive, a summary line is printed after `fit`.
 
     Attributes
     ----------
@@ -180,8 +181,8 @@ class SupervisedKernelImputer(_BaseImputer):
         Fraction by which covariances are shrunk. Only with ``solver="regression"``.
 
     smoothing_ : Smoothing or None
-        Kernel coefficient and prior mass of the residual smoothing; None if it does not help. Only
-        with ``solver="regression"``.
+        Kernel coefficient and prior mass of the residual smoothing; None if smoothing does not
+        help. Only with ``solver="regression"``.
 
     gamma_ : float
         Coefficient of squared distances in the kernel.
@@ -224,10 +225,11 @@ class SupervisedKernelImputer(_BaseImputer):
         The indicator if `add_indicator` is True.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, if all of them are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -236,9 +238,9 @@ class SupervisedKernelImputer(_BaseImputer):
 
     Notes
     -----
-    The conditional law of a missing value is Gaussian. ``transform(X, return_std=True)`` returns
-    its standard deviation, and ``sample_posterior=True`` draws from it. Both treat the fitted mean
-    and covariance as exact.
+    The conditional distribution of a missing value is Gaussian. ``transform(X, return_std=True)``
+    returns its standard deviation, and ``sample_posterior=True`` draws from it. Both treat the
+    fitted mean and covariance as exact.
 
     The imputed value of a categorical feature is the category with the largest posterior mean.
     Imputed values of other features may be fractional, even if all observed values are integers.
@@ -364,7 +366,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
     @classmethod
     def from_paper(cls, **params: Any) -> Self:
-        """Return an imputer by the two-stage method as published.
+        """Return an imputer that uses the two-stage method as published.
 
         It sets ``solver="two_stage"``, ``center="observed"``, ``bounds="code"``, ``eta="auto"`` and
         ``perturbation=0.2``. Stage I then solves the min-max problem of the paper, whose worst-case
@@ -376,7 +378,7 @@ class SupervisedKernelImputer(_BaseImputer):
         Parameters
         ----------
         **params : dict
-            Other constructor parameters, or other values for those above.
+            Other constructor parameters, or values that replace those above.
 
         Returns
         -------
@@ -418,7 +420,7 @@ class SupervisedKernelImputer(_BaseImputer):
         Raises
         ------
         ValueError
-            If X is not numeric or contains infinite values, if y has another length than X, if a
+            If X is not numeric or contains infinite values, if X and y differ in length, if a
             parameter is out of range, or if the solver cannot use these labels or this many
             samples.
         """
@@ -466,7 +468,7 @@ class SupervisedKernelImputer(_BaseImputer):
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> Array:
-        """Learn the model, and impute the training samples given their labels.
+        """Learn the model and impute the training samples, using their labels.
 
         The result differs from ``fit(X, y).transform(X)``, which does not use labels to impute,
         unless ``condition_on_y=False`` or y is None.
@@ -502,14 +504,14 @@ class SupervisedKernelImputer(_BaseImputer):
         return self._output(raw, Z, X.dtype)
 
     def transform(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, FloatArray]:
-        """Impute missing values given the observed entries of their sample.
+        """Impute missing values from the observed entries of their samples.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Samples with missing values.
         return_std : bool, default=False
-            Whether to return standard deviations, too. Requires ``solver="regression"``.
+            Whether to also return standard deviations. Requires ``solver="regression"``.
 
         Returns
         -------
@@ -523,8 +525,8 @@ class SupervisedKernelImputer(_BaseImputer):
         Raises
         ------
         ValueError
-            If the features of X are not those of `fit`, or if the solver has no standard
-            deviations.
+            If X does not have the features seen during fit, or if the solver does not provide
+            standard deviations.
         """
         check_is_fitted(self)
         if return_std:
@@ -539,7 +541,7 @@ class SupervisedKernelImputer(_BaseImputer):
         return imputed, np.pad(std, ((0, 0), (0, n_indicators)))
 
     def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
-        """Score predictions of each observed entry from the others of its sample.
+        """Score how well each observed entry is predicted from the others of its sample.
 
         Parameters
         ----------
@@ -557,7 +559,7 @@ class SupervisedKernelImputer(_BaseImputer):
         Raises
         ------
         ValueError
-            If the solver has no conditional law.
+            If the solver does not provide a conditional distribution.
         """
         check_is_fitted(self)
         model = self._gaussian_model("score")
@@ -573,7 +575,7 @@ class SupervisedKernelImputer(_BaseImputer):
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Names of the input features. None takes those seen in `fit`, or else x0, x1, ...
+            Names of the input features. None means those seen during fit, or else x0, x1, ...
 
         Returns
         -------
@@ -594,7 +596,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
     @property
     def kernel_factor_(self) -> FloatArray:
-        """Correction of each entry of the kernel by the labels."""
+        """Factor by which the labels change each entry of the kernel."""
         return self._kernel().factor
 
     @property
@@ -617,7 +619,7 @@ class SupervisedKernelImputer(_BaseImputer):
         return hasattr(self, "n_iter_")
 
     def _gaussian_config(self) -> GaussianImputerConfig:
-        # A base imputation keeps its default stopping rule: the parameters are those of stage I.
+        # A base imputation keeps its default stopping rule: max_iter and tol are for stage I.
         stopping = self._stopping() if self.solver == "regression" else {}
         return GaussianImputerConfig(
             shrinkage=self.shrinkage,
@@ -692,7 +694,7 @@ class SupervisedKernelImputer(_BaseImputer):
             self.landmark_indices_: IntArray = np.arange(len(two_stage.completed))
             self.loss_curve_ = np.array(two_stage.objective)
             # Labels do not correct the kernel of a new sample. With a base imputation, its
-            # distances are those of the base, and stage II has nothing to change.
+            # distances are already those of the base, so stage II would not change anything.
             self._imputation = two_stage if gaussian is None else gaussian
         elif gaussian is not None:
             self._landmark_labels = labels.take(gaussian.landmark_indices)

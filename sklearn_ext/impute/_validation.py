@@ -83,7 +83,7 @@ def clip_limits(
     Raises
     ------
     ValueError
-        If limits do not fit the features, or a lower limit is not below its upper limit.
+        If the limits do not match the features, or a lower limit is not below its upper limit.
     """
     if isinstance(clip, (bool, np.bool_)):
         return feature_range if clip else np.full_like(feature_range, [[-np.inf], [np.inf]])

@@ -1,4 +1,4 @@
-"""What the LAB regressor and classifier share: parameters, progress and fitted attributes."""
+"""Parameters, progress reports and fitted attributes shared by the LAB estimators."""
 
 from abc import ABC
 from collections.abc import Callable
@@ -118,10 +118,10 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
     def from_paper(cls, **params: Any) -> Self:
         """Return an estimator with the settings of the published experiments [1]_.
 
-        All bandwidths are free from the start, the targets of the support points are data,
-        support points are added where the error is largest, and Adam has its usual moments, on
-        batches of 128 samples with a ridge of 1e-3. Features and targets should be scaled to
-        [-1, 1] beforehand, as in the paper.
+        All bandwidths are free from the start, support points keep their observed targets and are
+        added where the error is largest, and the ridge is 1e-3. Adam uses its usual moments on
+        batches of 128 samples. Features and targets should be scaled to [-1, 1] beforehand, as in
+        the paper.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
         )
 
     def _evaluate(self, X: FloatArray, model: LABExpansion | None = None) -> FloatArray:
-        """Return the values of a model, by default the fitted one: (n_samples, n_outputs)."""
+        """Return the values of a model (n_samples, n_outputs), by default of the fitted one."""
         if model is None:
             centers, bandwidths, coef = self.support_vectors_, self.bandwidths_, self.dual_coef_
             coef, intercept = coef.reshape(len(centers), -1), np.atleast_1d(self.intercept_)
@@ -199,7 +199,7 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
 
 
 def fitted_attributes(model: LABExpansion) -> dict[str, Any]:
-    """Return the attributes that show a model, with two-dimensional targets and coefficients."""
+    """Return the fitted attributes of a model, with two-dimensional targets and coefficients."""
     return {
         "support_": model.support,
         "support_vectors_": model.support_vectors,
@@ -216,7 +216,7 @@ def fitted_attributes(model: LABExpansion) -> dict[str, Any]:
 
 
 class FitProgress:
-    """Reports the steps of a fit to scikit-learn's callbacks, and prints if asked to.
+    """Reports the steps of a fit to scikit-learn's callbacks, and prints them if `verbose` is set.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ class FitProgress:
     n_iter : int
         Number of steps to come.
     attributes : callable
-        Returns the fitted attributes that show a model.
+        Returns the fitted attributes of a model.
     X, y, sample_weight : array-like
         Training data as `fit` received them.
     """

@@ -30,17 +30,17 @@ _LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
 class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     r"""Kernel ridgeless classification with locally adaptive bandwidths (LAB RBF).
 
-    Regression with squared loss on targets that are 1 for the class of a sample and -1 for the
-    other classes, on a few support points that each have their own bandwidths [1]_ [2]_. The
-    class with the largest score is predicted. Probabilities come from a temperature that is
-    fitted to samples held out from training.
+    The model is a least-squares regression on targets that are 1 for the class of a sample and -1
+    for the other classes. It uses a few support points, each with its own bandwidths [1]_ [2]_, and
+    predicts the class with the largest score. Probabilities use a temperature that is fitted to
+    samples held out from training.
 
     Parameters
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
-        Number of support points, or the fraction of distinct training samples that become
-        support points. "auto" is a fifth of the samples, at least 50 and at most 200. There are
-        never more support points than distinct samples.
+        Number of support points, or the fraction of distinct training samples that become support
+        points. "auto" means a fifth of the samples, at least 50 and at most 200. There are never
+        more support points than distinct samples.
 
     kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
         Form of the kernel. With bandwidths :math:`b_{ik}` (``bandwidths_``) it is
@@ -53,10 +53,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         random samples equal to 4.
 
     locality : float in [0, 1] or "auto", default="auto"
-        How far the bandwidths of one support point may depart from those that all share. 1 leaves
-        them free, and 0 ties them together; in between, deviations decay at
-        ``1 / locality - 1`` times the learning rate. "auto" is 1 for a ridge of at most 0.03 and
-        ``0.03 / alpha_`` above, because noisy data cannot determine many free bandwidths.
+        How far the bandwidths of one support point may depart from the shared ones. 1 leaves them
+        free, and 0 ties them together; in between, deviations decay at ``1 / locality - 1`` times
+        the learning rate. "auto" is 1 for a ridge of at most 0.03 and ``0.03 / alpha_`` above,
+        because noisy data cannot determine many free bandwidths.
 
     support_dropout : float in [0, 1) or "auto", default="auto"
         Fraction of the support points that each training step leaves out at random. It keeps the
@@ -64,34 +64,35 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         sample, at most 0.1.
 
     learn_targets : bool, default=True
-        Whether the targets that the support points interpolate are learned, beginning at the
-        data. False keeps the data, as the papers do.
+        Whether the targets that the support points interpolate are learned, starting from the data.
+        False keeps the data, as in the papers.
 
     alpha : float, "auto" or "learn", default="auto"
-        Ridge of the interpolation. "auto" takes the best ridge of kernel ridge regression with
-        the initial bandwidth by the leave-one-out error on at most 500 samples, multiplied by the
-        fraction of the samples that these are, and at least 1e-3. "learn" trains the ridge with
-        the bandwidths, beginning at 1e-3.
+        Ridge of the interpolation. "auto" takes the ridge with the smallest leave-one-out error of
+        kernel ridge regression with the initial bandwidth on at most 500 samples, multiplies it by
+        the fraction of samples used, and takes at least 1e-3. "learn" trains the ridge with the
+        bandwidths, starting from 1e-3.
 
     growth : {"random", "error", "error_sampled"} or None, default="random"
-        How support points are added to the first third: at random, those with the largest
-        absolute errors, or drawn with probabilities proportional to the errors. None starts with
-        all of them, at random.
+        How samples are chosen to extend the first third of the support points: at random, by the
+        largest absolute errors, or with probabilities proportional to these errors. None chooses
+        all support points at random at the start.
 
     n_warmup : int, default=300
-        Number of steps on bandwidths that all support points share.
+        Number of steps that train only the bandwidths shared by all support points.
 
     n_growth_stages : int, default=5
-        Number of times that support points are added.
+        Number of stages that add support points.
 
     growth_iter : int, default=100
-        Number of steps in each of these stages.
+        Number of steps in each growth stage.
 
     max_iter : int, default=2000
-        Number of steps with all support points, while the learning rate decays to one percent.
+        Number of final steps with all support points, during which the learning rate decays to one
+        percent.
 
     batch_size : int or "auto", default="auto"
-        Number of samples in a step. "auto" is a fortieth of the samples, at least 128 and at most
+        Number of samples per step. "auto" means a fortieth of the samples, at least 128 and at most
         512.
 
     learning_rate : float, default=1e-2
@@ -104,27 +105,27 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Decay of Adam's second moment.
 
     standardize : bool, default=True
-        Whether features are brought to mean 0 and variance 1 during training. Fitted attributes
-        are in the units of the input in any case.
+        Whether features are scaled to mean 0 and variance 1 during training. Fitted attributes
+        always use the units of X.
 
     validation_fraction : float in [0, 1), default=0.1
-        Fraction of the samples of each class that is held out from training to fit the
-        temperature. Classes with fewer than three distinct samples keep all of theirs; without
-        any held-out sample ``temperature_`` is 1.
+        Fraction of the samples of each class that is held out from training to fit the temperature.
+        Classes with fewer than three distinct samples are not held out; without any held-out
+        sample, ``temperature_`` is 1.
 
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library that does the arithmetic. "auto" is numba on the CPU and torch elsewhere.
+        Library that does the computations. "auto" selects numba on the CPU and torch elsewhere.
 
     device : str, torch.device or None, default=None
-        Device of the torch engine: "cpu", "cuda", "mps", or "auto" for the best one available.
-        None is the CPU.
+        Device of the torch engine: "cpu", "cuda", "mps", or "auto" for the best one available. None
+        means the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the choice of support points and batches. The same seed gives the same model on
-        any number of threads and for any order of the samples.
+        Seed for choosing support points and batches. The same seed gives the same model regardless
+        of the number of threads and the order of the samples.
 
     warm_start : bool, default=False
-        Whether another call of `fit` continues from the fitted support points with `max_iter`
+        Whether another call to `fit` continues from the fitted support points with `max_iter`
         steps, adding support points if `n_support` is larger than before.
 
     verbose : int, default=0
@@ -164,12 +165,12 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Number of support points.
 
     feature_importances_ : ndarray of shape (n_features,)
-        Mean over the support points of the change of the exponent for one standard deviation of
-        the feature, ``bandwidths_ * std**2`` (``* std`` for the laplacian kernel), weighted by
-        the absolute values of ``dual_coef_``. The importances sum to one.
+        Change of the exponent per standard deviation of the feature, ``bandwidths_ * std**2``
+        (``* std`` for the laplacian kernel), averaged over the support points with the absolute
+        values of ``dual_coef_`` as weights. The importances sum to one.
 
     loss_curve_ : ndarray of shape (n_iter_,)
-        Squared error of the batch of each step, in units of squared scores, summed over columns.
+        Squared error on the batch of each step, in units of squared scores, summed over columns.
 
     n_iter_ : int
         Number of training steps.
@@ -189,10 +190,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     Notes
     -----
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
-    whatever the number of samples. Far from all support points the kernel vanishes and the
+    regardless of the number of samples. Far from all support points, the kernel vanishes and the
     prediction returns to the intercept.
 
-    Duplicate samples are merged, so an integer weight means the same as that many copies.
+    Duplicate samples are merged, so an integer weight has the same effect as that many copies.
 
     References
     ----------
@@ -314,7 +315,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
             )
         signs = np.full((len(labels), len(classes)), -1.0)
         signs[np.flatnonzero(weights), codes] = 1.0
-        # With two classes one column is enough: its sign is that of the second class.
+        # With two classes, one column is enough: it is positive for the second class.
         Y = signs[:, 1:] if len(classes) == 2 else signs
 
         rng = local_random_state(self.random_state)
@@ -352,7 +353,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         return self
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
-        """Return the scores of the classes: near 1 for the right one, near -1 for the others.
+        """Return the scores of the classes: near 1 for the right class, near -1 for the others.
 
         Parameters
         ----------
@@ -403,11 +404,11 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 
 
 def fit_temperature(scores: FloatArray, y: IntArray, weights: FloatArray) -> float:
-    r"""Return the T for which the softmax of ``scores / T`` fits held-out labels best.
+    r"""Return the T for which the softmax of ``scores / T`` best fits held-out labels.
 
-    Minimizes the cross-entropy against labels that are smoothed as in Platt's scaling: with n
-    samples the true class gets :math:`(n + 1) / (n + 2)` and the others divide
-    :math:`1 / (n + 2)` evenly. A few samples that are all classified well thus do not drive T to
+    T minimizes the cross-entropy against labels that are smoothed as in Platt's scaling: with n
+    samples, the true class gets :math:`(n + 1) / (n + 2)` and the other classes share
+    :math:`1 / (n + 2)` evenly. Thus a few samples that are all classified well do not drive T to
     zero.
 
     Parameters
@@ -439,12 +440,12 @@ def fit_temperature(scores: FloatArray, y: IntArray, weights: FloatArray) -> flo
 
 
 def _class_scores(scores: FloatArray) -> FloatArray:
-    """Return one column per class, also for two classes."""
+    """Return one column per class, even for two classes."""
     return np.hstack((-scores, scores)) if scores.shape[1] == 1 else scores
 
 
 def _held_out(labels: IntArray, fraction: float, rng: np.random.RandomState) -> BoolArray:
-    """Draw the samples that fit the temperature, from each class with at least three."""
+    """Draw the samples that the temperature is fitted to, from classes with at least three."""
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))

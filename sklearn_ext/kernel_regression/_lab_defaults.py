@@ -1,6 +1,6 @@
 """The meaning of "auto" and "median" in the parameters of LAB, in one place.
 
-The rules were tuned on thirteen public regression sets, by means over splits and seeds; see
+The rules were tuned on thirteen public regression data sets, by means over splits and seeds; see
 ``benchmarks/lab_rbf_defaults.py``.
 """
 
@@ -19,7 +19,7 @@ _FREE_ALPHA = 0.03  # ridge up to which bandwidths are free
 
 
 def resolve_n_support(n_support: int | float | str, n_samples: int) -> int:
-    """Return a fifth of the samples, between 50 and 200, or what is asked for; at most all."""
+    """Return the requested number, or a fifth of the samples from 50 to 200; at most all."""
     if isinstance(n_support, str):
         count = min(200, max(50, n_samples // 5))
     elif isinstance(n_support, Integral):
@@ -40,12 +40,12 @@ def auto_support_dropout(n_support: int, n_features: int, n_samples: int) -> flo
 
 
 def auto_locality(alpha: float) -> float:
-    """Return 1 without noise, less with it: noisy samples cannot determine many bandwidths."""
+    """Return 1 without noise and less with noise, which leaves many bandwidths undetermined."""
     return 1.0 if alpha <= _FREE_ALPHA else _FREE_ALPHA / alpha
 
 
 def median_theta(X: FloatArray, kernel: str) -> float:
-    r"""Return the theta for which the median exponent over pairs of samples is a constant.
+    r"""Return the theta for which the median exponent over pairs of samples has a fixed value.
 
     The pairs are (X[0], X[1]), (X[2], X[3]), ... The starting scale must follow the number of
     features: :math:`\theta = 1` suits eight features and is hopeless for a hundred.
@@ -70,10 +70,10 @@ def auto_alpha(
     theta: float,
     n_samples: int,
 ) -> float:
-    """Return the ridge that suits kernel ridge regression with one bandwidth on few samples.
+    """Return the ridge that suits kernel ridge regression with one bandwidth on a few samples.
 
-    With many samples, the outer loss over all of them averages the noise out: the ridge is
-    multiplied by the fraction of the samples that was used.
+    With many samples, the outer loss averages out the noise, so the ridge is multiplied by the
+    fraction of samples used.
     """
     P = engine.asarray(points)
     K, _ = engine.kernel(kernel, P, P, 0.0 * P + theta)

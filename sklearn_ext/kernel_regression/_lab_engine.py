@@ -1,4 +1,4 @@
-"""The arithmetic that LAB kernels need, and the choice of a library that does it."""
+"""The array operations that LAB kernels need, and the choice of a library for them."""
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -23,9 +23,9 @@ class LinearSystem(Protocol):
 
 
 class LABEngine(Protocol):
-    """What the formulas of LAB need from a library of arrays.
+    """Array operations that the LAB formulas need.
 
-    :func:`make_engine` returns one. All matrices have one row per point and one column per
+    :func:`make_engine` returns an engine. All matrices have one row per point and one column per
     center.
 
     Examples
@@ -146,7 +146,7 @@ class LABEngine(Protocol):
         K : array of shape (n, m)
             ``exp(-D)``.
         D : array
-            The exponents where :meth:`theta_gradient` needs them, of any shape elsewhere.
+            The exponents if :meth:`theta_gradient` needs them, otherwise an array of any shape.
         """
         ...
 
@@ -163,7 +163,7 @@ class LABEngine(Protocol):
         Returns
         -------
         LinearSystem
-            Solves with the matrix and with its transpose.
+            Solver for the matrix and its transpose.
 
         Raises
         ------
@@ -196,9 +196,9 @@ class LABEngine(Protocol):
         theta : array of shape (m, d)
             Square roots of the bandwidths.
         K : array of shape (n, m)
-            As :meth:`kernel` returned it.
+            As returned by :meth:`kernel`.
         D : array
-            As :meth:`kernel` returned it.
+            As returned by :meth:`kernel`.
         left : array of shape (n, q)
             Left factor of the gradient in K.
         right : array of shape (m, q)
@@ -244,16 +244,16 @@ class LABEngine(Protocol):
 
 
 def make_engine(engine: str = "auto", device: "str | torch.device | None" = None) -> LABEngine:
-    """Return the engine that two parameters of the estimators ask for.
+    """Return the engine that the parameters `engine` and `device` of the estimators select.
 
-    Only the library that is used gets imported.
+    Only the selected library is imported.
 
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library that does the arithmetic. "auto" is numba on the CPU and torch elsewhere.
+        Library that does the computations. "auto" selects numba on the CPU and torch elsewhere.
     device : str, torch.device or None, default=None
-        Device of the torch engine; None is the CPU.
+        Device of the torch engine; None means the CPU.
 
     Returns
     -------
@@ -262,8 +262,7 @@ def make_engine(engine: str = "auto", device: "str | torch.device | None" = None
     Raises
     ------
     ValueError
-        If numba is asked to work on another device than the CPU, or this machine does not have
-        the device.
+        If numba is requested on a device other than the CPU, or the device is not available.
 
     Examples
     --------
@@ -293,7 +292,7 @@ def evaluate_expansion(
     *,
     chunk_size: int,
 ) -> FloatArray:
-    """Return the values of a kernel expansion in the units of the user, chunk by chunk.
+    """Return the values of a kernel expansion in the user's units, chunk by chunk.
 
     Parameters
     ----------
@@ -304,14 +303,14 @@ def evaluate_expansion(
     coef : ndarray of shape (n_support, n_outputs)
     intercept : ndarray of shape (n_outputs,)
     chunk_size : int
-        Number of samples that are evaluated at a time.
+        Number of samples evaluated at a time.
 
     Returns
     -------
     ndarray of shape (n_samples, n_outputs)
-        Of the dtype of X.
+        Values in the dtype of X.
     """
-    # Only differences of points matter: around the mean of the centers they survive float32.
+    # Only differences matter: points centered at the mean of the centers keep them in float32.
     shift = centers.mean(axis=0)
     arrays = [engine.asarray(a) for a in (centers - shift, np.sqrt(bandwidths), coef, intercept)]
     out = np.empty((len(X), coef.shape[1]), dtype=X.dtype)

@@ -4,7 +4,7 @@ Differences are formed directly, never by expanding the square, so that identica
 distance zero exactly. The innermost loop runs over the centers: it is contiguous, needs no
 reassociation, and LLVM turns it into vector instructions; four points share each load of the
 centers' tables. Nothing here starts a thread, so results do not depend on the number of threads,
-and fits can run side by side.
+and fits can run in parallel.
 """
 
 import math
@@ -28,8 +28,8 @@ class LABNumbaEngine(NumpyArrays):
     """A :class:`LABEngine` on NumPy arrays of float64.
 
     The engine reuses the memory of the large matrices: what :meth:`kernel` and :meth:`factorize`
-    return is valid until they are called again. Page faults of fresh memory would cost as much
-    time as the arithmetic.
+    return is valid until they are called again. Page faults in newly allocated memory would take as
+    long as the arithmetic.
     """
 
     name = "numba"
@@ -215,7 +215,7 @@ def _bandwidth_gradient(
                 weights[s, i] *= K[t + s, i]
             if code == _EXPONENTIAL:
                 for i in range(m):
-                    # At distance zero the kernel is 1, whatever the bandwidths are.
+                    # At distance zero, the kernel is 1 for any bandwidths.
                     r = D[t + s, i]
                     weights[s, i] *= 0.5 / r if r > 0.0 else 0.0
         for k in range(points.shape[1]):

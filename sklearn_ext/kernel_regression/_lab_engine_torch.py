@@ -1,8 +1,8 @@
-"""LAB kernels on torch tensors, by matrix products that keep a GPU busy.
+"""LAB kernels on torch tensors, computed by matrix products that suit a GPU.
 
-The squared distance is expanded into matrix products. Where that cancels, for points close to
-each other, the entry is computed again from the difference itself, so that identical points are
-at distance zero exactly and the gradient of the exponential kernel stays finite.
+The squared distance is expanded into matrix products. Where digits cancel, for points close to each
+other, the entry is recomputed from the difference itself, so that identical points are at distance
+zero exactly and the gradient of the exponential kernel stays finite.
 """
 
 import torch
@@ -19,7 +19,7 @@ _TILE = 2**24
 
 
 class LABTorchEngine(TorchArrays):
-    """A :class:`LABEngine` on tensors of one device.
+    """A :class:`LABEngine` on tensors on one device.
 
     Tensors are float64 on the CPU and float32 elsewhere. The linear system is always solved in
     float64, on the CPU where the device does not support it.
@@ -77,7 +77,7 @@ class LABTorchEngine(TorchArrays):
         if kernel == "laplacian":
             return 2.0 * theta * self._weighted_abs_differences(W, points, centers)
         if kernel == "exponential":
-            # At distance zero the kernel is 1, whatever the bandwidths are.
+            # At distance zero, the kernel is 1 for any bandwidths.
             W = torch.where(D > 0, W / (2.0 * D.clamp_min(torch.finfo(D.dtype).tiny)), 0.0)
         squares = W.T @ points**2 - 2.0 * centers * (W.T @ points)
         squares += centers**2 * W.sum(dim=0)[:, None]

@@ -42,11 +42,11 @@ class OuterLoss(NamedTuple):
     value : float
         Weighted mean squared error, summed over outputs.
     theta : array of shape (m, d)
-        Gradient in the square roots of the bandwidths.
+        Gradient with respect to the square roots of the bandwidths.
     targets : array of shape (m, q)
-        Gradient in the targets of the centers.
+        Gradient with respect to the targets of the centers.
     alpha : float
-        Derivative in the ridge.
+        Derivative with respect to the ridge.
     residuals : array of shape (p, q)
         Predictions minus targets on the batch.
 
@@ -77,13 +77,13 @@ def dual_coefficients(
     Parameters
     ----------
     engine : LABEngine
-        Does the arithmetic.
+        Engine that does the computations.
     kernel : {"exponential", "laplacian", "rbf"}
         Form of the kernel.
     centers : array of shape (m, d)
         Support points.
     theta : array of shape (m, d)
-        Square roots of their bandwidths.
+        Square roots of the bandwidths of the centers.
     targets : array of shape (m, q)
         Targets of the centers, minus the intercept.
     alpha : float
@@ -134,33 +134,33 @@ def outer_loss(
         \frac{\partial L}{\partial \lambda} = -\langle V, \alpha \rangle .
 
     Batch and centers are stacked, so that one kernel evaluation and one factorization serve the
-    whole computation. The targets are those of a model without intercept.
+    whole computation. The targets are those of a model without an intercept.
 
     Parameters
     ----------
     engine : LABEngine
-        Does the arithmetic.
+        Engine that does the computations.
     kernel : {"exponential", "laplacian", "rbf"}
         Form of the kernel.
     X : array of shape (p, d)
         Samples of the batch.
     Y : array of shape (p, q)
-        Their targets.
+        Targets of the samples.
     weights : array of shape (p, 1)
-        Their weights :math:`w_t`.
+        Weights :math:`w_t` of the samples.
     centers : array of shape (m, d)
         Support points.
     targets : array of shape (m, q)
         Targets T of the support points.
     theta : array of shape (m, d)
-        Square roots of their bandwidths.
+        Square roots of the bandwidths of the centers.
     alpha : float
         The ridge :math:`\lambda`.
 
     Returns
     -------
     OuterLoss
-        The loss and its gradients in theta, T and the ridge.
+        The loss and its gradients with respect to theta, T and the ridge.
 
     Raises
     ------

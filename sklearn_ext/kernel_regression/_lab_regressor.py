@@ -29,9 +29,9 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     Parameters
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
-        Number of support points, or the fraction of distinct training samples that become
-        support points. "auto" is a fifth of the samples, at least 50 and at most 200. There are
-        never more support points than distinct samples.
+        Number of support points, or the fraction of distinct training samples that become support
+        points. "auto" means a fifth of the samples, at least 50 and at most 200. There are never
+        more support points than distinct samples.
 
     kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
         Form of the kernel. With bandwidths :math:`b_{ik}` (``bandwidths_``) it is
@@ -44,10 +44,10 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         random samples equal to 4.
 
     locality : float in [0, 1] or "auto", default="auto"
-        How far the bandwidths of one support point may depart from those that all share. 1 leaves
-        them free, and 0 ties them together; in between, deviations decay at
-        ``1 / locality - 1`` times the learning rate. "auto" is 1 for a ridge of at most 0.03 and
-        ``0.03 / alpha_`` above, because noisy data cannot determine many free bandwidths.
+        How far the bandwidths of one support point may depart from the shared ones. 1 leaves them
+        free, and 0 ties them together; in between, deviations decay at ``1 / locality - 1`` times
+        the learning rate. "auto" is 1 for a ridge of at most 0.03 and ``0.03 / alpha_`` above,
+        because noisy data cannot determine many free bandwidths.
 
     support_dropout : float in [0, 1) or "auto", default="auto"
         Fraction of the support points that each training step leaves out at random. It keeps the
@@ -55,34 +55,35 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         sample, at most 0.1.
 
     learn_targets : bool, default=True
-        Whether the targets that the support points interpolate are learned, beginning at the
-        data. False keeps the data, as the papers do.
+        Whether the targets that the support points interpolate are learned, starting from the data.
+        False keeps the data, as in the papers.
 
     alpha : float, "auto" or "learn", default="auto"
-        Ridge of the interpolation. "auto" takes the best ridge of kernel ridge regression with
-        the initial bandwidth by the leave-one-out error on at most 500 samples, multiplied by the
-        fraction of the samples that these are, and at least 1e-3. "learn" trains the ridge with
-        the bandwidths, beginning at 1e-3.
+        Ridge of the interpolation. "auto" takes the ridge with the smallest leave-one-out error of
+        kernel ridge regression with the initial bandwidth on at most 500 samples, multiplies it by
+        the fraction of samples used, and takes at least 1e-3. "learn" trains the ridge with the
+        bandwidths, starting from 1e-3.
 
     growth : {"random", "error", "error_sampled"} or None, default="random"
-        How support points are added to the first third: at random, those with the largest
-        absolute errors, or drawn with probabilities proportional to the errors. None starts with
-        all of them, at random.
+        How samples are chosen to extend the first third of the support points: at random, by the
+        largest absolute errors, or with probabilities proportional to these errors. None chooses
+        all support points at random at the start.
 
     n_warmup : int, default=300
-        Number of steps on bandwidths that all support points share.
+        Number of steps that train only the bandwidths shared by all support points.
 
     n_growth_stages : int, default=5
-        Number of times that support points are added.
+        Number of stages that add support points.
 
     growth_iter : int, default=100
-        Number of steps in each of these stages.
+        Number of steps in each growth stage.
 
     max_iter : int, default=2000
-        Number of steps with all support points, while the learning rate decays to one percent.
+        Number of final steps with all support points, during which the learning rate decays to one
+        percent.
 
     batch_size : int or "auto", default="auto"
-        Number of samples in a step. "auto" is a fortieth of the samples, at least 128 and at most
+        Number of samples per step. "auto" means a fortieth of the samples, at least 128 and at most
         512.
 
     learning_rate : float, default=1e-2
@@ -95,22 +96,22 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         Decay of Adam's second moment.
 
     standardize : bool, default=True
-        Whether features are brought to mean 0 and variance 1 during training. Fitted attributes
-        are in the units of the input in any case.
+        Whether features are scaled to mean 0 and variance 1 during training. Fitted attributes
+        always use the units of X.
 
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library that does the arithmetic. "auto" is numba on the CPU and torch elsewhere.
+        Library that does the computations. "auto" selects numba on the CPU and torch elsewhere.
 
     device : str, torch.device or None, default=None
-        Device of the torch engine: "cpu", "cuda", "mps", or "auto" for the best one available.
-        None is the CPU.
+        Device of the torch engine: "cpu", "cuda", "mps", or "auto" for the best one available. None
+        means the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the choice of support points and batches. The same seed gives the same model on
-        any number of threads and for any order of the samples.
+        Seed for choosing support points and batches. The same seed gives the same model regardless
+        of the number of threads and the order of the samples.
 
     warm_start : bool, default=False
-        Whether another call of `fit` continues from the fitted support points with `max_iter`
+        Whether another call to `fit` continues from the fitted support points with `max_iter`
         steps, adding support points if `n_support` is larger than before.
 
     verbose : int, default=0
@@ -144,13 +145,12 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         Number of support points.
 
     feature_importances_ : ndarray of shape (n_features,)
-        Mean over the support points of the change of the exponent for one standard deviation of
-        the feature, ``bandwidths_ * std**2`` (``* std`` for the laplacian kernel), weighted by
-        the absolute values of ``dual_coef_``. The importances sum to one.
+        Change of the exponent per standard deviation of the feature, ``bandwidths_ * std**2``
+        (``* std`` for the laplacian kernel), averaged over the support points with the absolute
+        values of ``dual_coef_`` as weights. The importances sum to one.
 
     loss_curve_ : ndarray of shape (n_iter_,)
-        Squared error of the batch of each step, in units of the variance of y, summed over
-        outputs.
+        Squared error on the batch of each step, in units of the variance of y, summed over outputs.
 
     n_iter_ : int
         Number of training steps.
@@ -170,10 +170,10 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     Notes
     -----
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
-    whatever the number of samples. Far from all support points the kernel vanishes and the
+    regardless of the number of samples. Far from all support points, the kernel vanishes and the
     prediction returns to the intercept.
 
-    Duplicate samples are merged, so an integer weight means the same as that many copies.
+    Duplicate samples are merged, so an integer weight has the same effect as that many copies.
 
     References
     ----------

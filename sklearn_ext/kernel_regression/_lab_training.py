@@ -1,7 +1,7 @@
 r"""The algorithm of LAB: learning bandwidths, targets and, on request, the ridge with Adam.
 
-Training has three phases: a warm-up on one row of bandwidths that all centers share, stages that
-add centers, and a long last stage in which the learning rate decays along a cosine to one percent.
+Training has three phases: a warm-up on one row of bandwidths shared by all centers, stages that add
+centers, and a long last stage in which the learning rate decays along a cosine to one percent.
 
 Rows of bandwidths are written :math:`\theta_i = s + \delta_i`: a shared row, and deviations from
 it that decay by :math:`\delta_i \leftarrow (1 - \eta \rho) \delta_i` in every step. With an
@@ -40,7 +40,7 @@ _MAX_GRADIENT_NORM = 10.0  # of the gradient in theta
 _BETA_1 = 0.9  # decay of Adam's first moment
 _FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end
 _FIRST_LEARNED_ALPHA = 1e-3
-_N_PAIRS = 500  # pairs of samples behind the median exponent
+_N_PAIRS = 500  # pairs of samples used for the median exponent
 CHUNK_SIZE = 4096  # samples that are standardized or predicted at a time
 
 
@@ -167,19 +167,19 @@ def train_lab(
     config : LABConfig
         How to train.
     rng : RandomState
-        Source of support points and batches.
+        Random state for choosing support points and batches.
     samples : ndarray of int, shape (n_train,), default=None
-        Indices of the samples to train on, with distinct rows of (X, Y); None takes all.
+        Indices of the samples to train on, with distinct rows of (X, Y); None uses all.
     weights : ndarray of shape (n_train,), default=None
         Weights of these samples in the outer loss; None weights them equally.
     engine : LABEngine, default=None
-        Does the arithmetic; None is numba.
+        Engine that does the computations; None means numba.
     start : LABExpansion, default=None
         Model to continue from, with `config.max_iter` steps. Support points are added if
         `config.n_support` is larger than its number of support points.
     after_iteration : callable, default=None
-        Called after each step with the trainer, whose ``expansion(losses)`` is the present
-        model, and the losses so far. Training stops when it returns True.
+        Called after each step with the trainer, whose ``expansion(losses)`` is the current model,
+        and the losses so far. Training stops when it returns True.
 
     Returns
     -------
@@ -189,8 +189,8 @@ def train_lab(
     Raises
     ------
     ValueError
-        If training diverges, the linear system is singular, or `start` has another number of
-        features or outputs.
+        If training diverges, if the linear system is singular, or if `start` has a different number
+        of features or outputs.
 
     Examples
     --------
@@ -207,8 +207,8 @@ def train_lab(
     weights = np.ones(len(samples)) if weights is None else weights
     data = TrainingSet(X, Y, samples, weights, config)
     losses: list[float] = []
-    # Factorizing a few hundred rows thousands of times is fastest, and reproducible, on one
-    # thread of BLAS; threads are better spent on fits side by side.
+    # Factorizing a few hundred rows thousands of times is fastest, and reproducible, on one BLAS
+    # thread; other threads are better used for parallel fits.
     with threadpool_limits(limits=1, user_api="blas"):
         trainer = _prepare(engine, data, config, rng, start)
         n_support = resolve_n_support(config.n_support, len(data))
@@ -232,7 +232,7 @@ def train_lab(
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps on a fixed set of centers.
+    """A number of training steps with a fixed set of centers.
 
     Attributes
     ----------
@@ -252,14 +252,14 @@ class Stage:
     decay: bool = False
 
     def rate(self, t: int) -> float:
-        """Return the factor of the learning rate at step t."""
+        """Return the factor that multiplies the learning rate at step t."""
         if not self.decay:
             return 1.0
         return cosine_decay(t, self.n_iter, floor=_FINAL_RATE)
 
 
 def plan_stages(config: LABConfig, n_support: int, *, warm_start: bool = False) -> list[Stage]:
-    """Lay out warm-up, growth and the last stage for `n_support` centers at the end."""
+    """Plan the warm-up, growth and last stages that end with `n_support` centers."""
     last = Stage(config.max_iter, n_support, decay=True)
     if warm_start:
         return [last]
@@ -274,7 +274,7 @@ def plan_stages(config: LABConfig, n_support: int, *, warm_start: bool = False) 
 
 
 def _schedule(trainer: "LABTrainer", stages: list[Stage]) -> Iterator[tuple[Stage, float]]:
-    """Yield the stage and the rate of each step; add centers where a stage begins."""
+    """Yield the stage and the rate of each step; add centers when a stage begins."""
     for stage in stages:
         trainer.grow(stage.n_support)
         for t in range(stage.n_iter):
@@ -288,7 +288,7 @@ def _prepare(
     rng: np.random.RandomState,
     start: LABExpansion | None,
 ) -> "LABTrainer":
-    """Return a trainer with the parameters that are "auto" resolved."""
+    """Return a trainer with numbers in place of "auto" parameters."""
     n_samples, n_features = len(data), data.X.shape[1]
     if isinstance(config.gamma, str):
         pairs = data.features(rng.randint(n_samples, size=2 * _N_PAIRS))
@@ -387,7 +387,7 @@ class TrainingSet:
 
 
 class Adam:
-    """Adam as directions to step along, for NumPy arrays and torch tensors alike.
+    """Adam step directions, for NumPy arrays and torch tensors alike.
 
     Parameters
     ----------
@@ -423,7 +423,7 @@ class Adam:
         return self.mean / (scale * (1.0 - b1**self.n_calls))
 
     def extend(self, engine: LABEngine, n_rows: int) -> None:
-        """Append moments for new rows: no momentum, and the mean second moment of the others."""
+        """Append moments for new rows: zero momentum, and the mean second moment of the others."""
         if self.n_calls == 0:
             return
         mean_square = self.square.mean(0)[None, :]
@@ -440,11 +440,11 @@ class LABTrainer:
     engine : LABEngine
     data : TrainingSet
     config : LABConfig
-        With numbers in place of "auto", but for `alpha` and `n_support`.
+        Numbers replace "auto", except in `alpha` and `n_support`.
     theta : ndarray of shape (1, n_features)
         Square roots of the bandwidths of the first support points.
     alpha : float
-        Ridge to begin with.
+        Initial ridge.
     rng : RandomState
 
     Attributes
@@ -456,7 +456,7 @@ class LABTrainer:
     centers, targets : arrays of the engine, of shapes (m, d), (m, q)
         Standardized support points and their learned targets.
     shared, deviations : arrays of the engine, of shapes (1, d), (m, d)
-        The parts of theta.
+        Shared row of theta, and the deviations from it.
     """
 
     def __init__(
@@ -494,7 +494,7 @@ class LABTrainer:
         Raises
         ------
         ValueError
-            If it has another number of features or outputs than the data.
+            If the model and the data differ in the number of features or outputs.
         """
         data = self.data
         given = (model.support_vectors.shape[1], model.support_targets.shape[1])
@@ -530,7 +530,7 @@ class LABTrainer:
 
     @property
     def alpha(self) -> float:
-        """The present ridge."""
+        """The current ridge."""
         return float(np.exp(self.log_alpha[0]))
 
     @property
@@ -539,13 +539,13 @@ class LABTrainer:
         return 1 if self.config.kernel == "laplacian" else 2
 
     def coefficients(self) -> EngineArray:
-        """Return the dual coefficients of the present state."""
+        """Return the current dual coefficients."""
         return dual_coefficients(
             self.engine, self.config.kernel, self.centers, self.theta, self.targets, self.alpha
         )
 
     def expansion(self, losses: list[float]) -> LABExpansion:
-        """Return the present model in the units of the data."""
+        """Return the current model in the units of the data."""
         data, engine = self.data, self.engine
         bandwidths = engine.to_numpy(self.theta) ** 2 / data.x_scale**self._power
         dual_coef = engine.to_numpy(self.coefficients()) * data.y_scale
@@ -562,7 +562,7 @@ class LABTrainer:
         )
 
     def step(self, rate: float, *, shared: bool) -> float:
-        """Make one step of Adam on a batch, and return its outer loss.
+        """Take one Adam step on a batch and return its outer loss.
 
         Parameters
         ----------
@@ -609,7 +609,7 @@ class LABTrainer:
         return loss.value
 
     def _sample_centers(self) -> slice | IntArray:
-        """Return the centers that take part in a step: a slice of all, or their indices."""
+        """Return the centers used in a step: a slice of all, or indices."""
         n_support = len(self.support)
         n_kept = max(1, round(n_support * (1.0 - float(self.config.support_dropout))))
         if n_kept == n_support:
@@ -617,7 +617,7 @@ class LABTrainer:
         return np.sort(self.rng.permutation(n_support)[:n_kept])
 
     def _scatter(self, gradient: EngineArray, kept: slice | IntArray) -> EngineArray:
-        """Return the gradient for all centers: zero for those that took no part."""
+        """Return the gradient for all centers: zero for those that were left out."""
         if isinstance(kept, slice):
             return gradient
         full = self.engine.zeros(len(self.support), gradient.shape[1])
@@ -625,7 +625,7 @@ class LABTrainer:
         return full
 
     def grow(self, n_support: int) -> None:
-        """Add support points up to a number; their theta begins at the mean of those present."""
+        """Add support points up to a number; their theta starts at the mean of the current ones."""
         n_new = n_support - len(self.support)
         if n_new <= 0:
             return
@@ -644,7 +644,7 @@ class LABTrainer:
         self._targets_adam.extend(engine, len(new))
 
     def _choose_samples(self, n_new: int) -> IntArray:
-        """Choose new support points whose features differ from those of all present ones."""
+        """Choose new support points whose features differ from those of all current ones."""
         new = []
         for sample in self._candidates():
             (key,) = row_keys(self.data.X[self.data.samples[sample : sample + 1]])
@@ -656,7 +656,7 @@ class LABTrainer:
         return np.array(new, dtype=np.intp)
 
     def _candidates(self) -> IntArray:
-        """Return all training samples, the first choice first."""
+        """Return all training samples, in order of preference."""
         growth = self.config.growth
         if len(self.support) == 0 or growth in (None, "random"):
             return self.rng.permutation(len(self.data))

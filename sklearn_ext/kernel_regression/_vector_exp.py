@@ -1,8 +1,8 @@
 """The exponential function of nonpositive arguments, written so that LLVM vectorizes it.
 
-Loops over ``math.exp`` call the scalar function of the C library once per element, which takes
-two thirds of a training step. Here the same argument reduction and a polynomial are plain
-arithmetic: six times faster with AVX-512, and exact to one unit in the last place.
+Loops over ``math.exp`` call the scalar function of the C library once per element, which takes two
+thirds of a training step. Here the same argument reduction and a polynomial are plain arithmetic:
+six times faster with AVX-512, and accurate to one unit in the last place.
 """
 
 import math

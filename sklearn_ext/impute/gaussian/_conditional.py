@@ -1,4 +1,4 @@
-r"""The Gaussian law of missing values given observed ones, on the CPU.
+r"""The Gaussian distribution of missing values given observed ones, on the CPU.
 
 For a sample with observed part o and missing part m, the conditional mean and covariance follow
 either from the covariance S or from the precision :math:`P = S^{-1}`,
@@ -33,12 +33,12 @@ Result = TypeVar("Result")
 
 
 class ConditionalGaussian(NamedTuple):
-    """The law of the missing values of n samples given their observed entries.
+    """Distribution of the missing values of n samples given their observed entries.
 
     Attributes
     ----------
     completed : ndarray of shape (n, d)
-        The samples with conditional means, or draws, in place of missing values.
+        The samples with missing values replaced by conditional means or draws.
     variances : ndarray of shape (n, d)
         Conditional variances of missing values; 0 at observed entries.
     covariance_sum : ndarray of shape (d, d)
@@ -84,7 +84,7 @@ def conditional_gaussian(
     noise: FloatArray | None = None,
     n_jobs: int | None = None,
 ) -> ConditionalGaussian:
-    r"""Compute the Gaussian law of missing values given the observed entries of their sample.
+    r"""Compute the Gaussian distribution of missing values given the observed entries.
 
     The missing part m of a sample with observed part o has the conditional mean and covariance
 
@@ -95,7 +95,7 @@ def conditional_gaussian(
     Parameters
     ----------
     X : ndarray of shape (n, d), or PatternTable
-        Samples with NaN for missing values, or what the numba engine has prepared from them.
+        Samples with NaN for missing values, or the table that the numba engine prepared from them.
     mean : ndarray of shape (d,)
         Mean of the Gaussian.
     cov : ndarray of shape (d, d)
@@ -104,7 +104,7 @@ def conditional_gaussian(
         Standard normal numbers. If given, missing values are the draw :math:`z_m + L e`, where L
         is the lower Cholesky factor of C and e holds the first entries of the sample's noise.
     n_jobs : int or None, default=None
-        Number of threads, with joblib's meaning. Results do not depend on it.
+        Number of threads, interpreted as in joblib. Results do not depend on it.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def _by_precision(
     work: FloatArray,
     factor: FloatArray,
 ) -> None:
-    """Complete samples through P_mm, and leave its inverse in C."""
+    """Complete samples through P_mm, and store its inverse in C."""
     n_missing = m.shape[0]
     _gather(precision, m, m, factor)
     _cholesky(factor, n_missing)
@@ -258,7 +258,7 @@ def _by_covariance(
     work: FloatArray,
     factor: FloatArray,
 ) -> None:
-    """Complete samples through S_oo, and leave the conditional covariance in C."""
+    """Complete samples through S_oo, and store the conditional covariance in C."""
     n_observed, n_missing = o.shape[0], m.shape[0]
     _gather(cov, o, o, factor)
     _cholesky(factor, n_observed)

@@ -8,9 +8,9 @@ conditional covariance of its missing values, with zeros elsewhere. One iteratio
     S_{ml} \leftarrow \tfrac1n \sum_i \bigl[(z_i - \mu)(z_i - \mu)^T + C_i\bigr], \qquad
     S_{pq} \leftarrow \frac{(S_{ml})_{pq}}{1 + \nu}\ (p \neq q),
 
-and :math:`10^{-6}` of the observed variances is added to the diagonal. Without
-:math:`\sum_i C_i` the variances would shrink from iteration to iteration. For
-:math:`\nu \to \infty` the columns are independent and missing values get the mean of their column.
+and :math:`10^{-6}` of the observed variances is added to the diagonal. Without :math:`\sum_i C_i`
+the variances would shrink at each iteration. For :math:`\nu \to \infty` the columns are
+independent, and missing values are replaced by column means.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from ._engine import GaussianEngine
 
 _RIDGE = 1e-6
 
-# From strong to weak: each fit starts from the one before, which is close.
+# Ordered from strong to weak, so that each fit starts from a similar one.
 SHRINKAGES = (1.5, 0.6, 0.2, 0.06, 0.02, 0.005, 0.001)
 
 
@@ -37,7 +37,7 @@ class GaussianFit(NamedTuple):
 def observed_moments(X: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Compute mean and variance of the observed entries of each column.
 
-    A constant column gets variance one, because a fit must start from positive variances.
+    A constant column is given variance one, because a fit must start from positive variances.
     """
     observed = ~np.isnan(X)
     counts = np.maximum(observed.sum(axis=0), 1)
@@ -77,9 +77,9 @@ def fit_gaussian(
         Iterations stop when every entry of the covariance changes by less than this fraction of
         the largest variance.
     table : default=None
-        The engine's table of X, if there is one already.
+        The engine's table of X, if it already exists.
     start : GaussianFit, default=None
-        Where to start. None starts from independent columns.
+        Fit to start from. None starts from independent columns.
 
     Returns
     -------
@@ -119,8 +119,8 @@ def choose_shrinkage(
     X : ndarray of shape (n, d + q)
         Columns of unit variance, label columns last. Missing values are NaN.
     hidden : bool ndarray of shape (n, d)
-        Entries to hide from the fit. Labels are not hidden, since the samples that the choice is
-        for have them, too.
+        Entries to hide from the fit. Labels are not hidden, because the samples to impute also have
+        labels.
     max_iter : int
     tol : float
         As in :func:`fit_gaussian`.

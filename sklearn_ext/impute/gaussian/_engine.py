@@ -1,4 +1,4 @@
-"""The interface of the engines that do the arithmetic of the Gaussian model."""
+"""The interface of the engines that compute the Gaussian model."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class GaussianEngine(Protocol):
     """Conditional Gaussians and kernels of samples, on NumPy arrays in float64.
 
-    A table that `table` returns goes back to the engine that made it. Missing values are NaN.
+    Pass a table that `table` returns only to the engine that created it. Missing values are NaN.
     """
 
     name: str
@@ -60,7 +60,7 @@ class GaussianEngine(Protocol):
         anchors: tuple[FloatArray, FloatArray, BoolArray, FloatArray],
         gamma: float,
     ) -> tuple[FloatArray, FloatArray]:
-        """Return weighted sums of the anchors' residuals, and sums of weights, where missing.
+        """Return weighted sums of the anchors' residuals, and sums of weights, at missing values.
 
         Anchors are means, variances, observed entries and residuals of other samples.
         """
@@ -69,7 +69,7 @@ class GaussianEngine(Protocol):
 def make_engine(
     engine: str = "auto", device: "str | torch.device | None" = None, n_jobs: int | None = None
 ) -> GaussianEngine:
-    """Return the engine that `engine` and `device` mean, and import only that one.
+    """Return the engine that `engine` and `device` select, and import only that one.
 
     Parameters
     ----------

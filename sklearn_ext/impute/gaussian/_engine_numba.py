@@ -1,4 +1,4 @@
-"""The Gaussian model on NumPy arrays: compiled kernels on the threads of a CPU."""
+"""The Gaussian model on NumPy arrays, with compiled kernels on CPU threads."""
 
 import math
 
@@ -20,12 +20,12 @@ _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
 class GaussianNumbaEngine:
-    """The :class:`GaussianEngine` of the CPU.
+    """A :class:`GaussianEngine` for the CPU.
 
     Parameters
     ----------
     n_jobs : int or None, default=None
-        Number of threads, with joblib's meaning. Results do not depend on it.
+        Number of threads, interpreted as in joblib. Results do not depend on it.
     """
 
     name = "numba"
@@ -129,7 +129,7 @@ def _smooth(
             for p in range(d):
                 if missing[i, p] and observed_b[j, p]:
                     exponent = gamma * (distance - terms[p])
-                    if exponent < 40.0:  # weights beyond are below 1e-17
+                    if exponent < 40.0:  # larger exponents give weights below 1e-17
                         k = math.exp(-exponent)
                         masses[i, p] += k
                         totals[i, p] += k * residuals[j, p]

@@ -1,8 +1,8 @@
-r"""The Gaussian model on torch tensors: one batch of factorizations per chunk of patterns.
+r"""The Gaussian model on torch tensors, with one batch of factorizations per chunk of patterns.
 
 To batch patterns with different numbers of missing values, the observed block is written into a
 matrix of full size that is the identity elsewhere, :math:`A = O S O + \mathrm{diag}(1 - o)`. Its
-factorization is that of :math:`S_{oo}`, padded. All arithmetic is in float64.
+factorization is that of :math:`S_{oo}`, padded. All computations use float64.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -19,7 +19,7 @@ Tensor: TypeAlias = torch.Tensor
 
 
 class GaussianTorchEngine:
-    """The :class:`GaussianEngine` of a torch device.
+    """A :class:`GaussianEngine` on a torch device.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class GaussianTorchEngine:
     Raises
     ------
     ValueError
-        If the device lacks float64.
+        If the device does not support float64.
     """
 
     name = "torch"

@@ -22,14 +22,14 @@ class GaussianImputerConfig:
     Parameters
     ----------
     shrinkage : float in [0, 1) or "auto", default="auto"
-        Fraction by which covariances are shrunk. "auto" chooses it by hidden entries.
+        Fraction by which covariances are shrunk. "auto" chooses it by predicting hidden entries.
     residual_smoothing : bool, default=True
         Whether smoothed residuals may be added. They are added if this lowers the error on hidden
         entries by two percent.
     max_landmarks : int, default=1000
-        Number of samples that kernels and residual smoothing use.
+        Number of samples used by kernels and residual smoothing.
     max_iter : int, default=30
-        Largest number of iterations of a fit.
+        Maximum number of iterations of a fit.
     tol : float, default=1e-3
         Iterations stop when the covariance changes by less than this fraction of the largest
         variance.
@@ -71,9 +71,9 @@ class GaussianImputation:
     landmark_indices : ndarray of shape (m,)
         Indices of the landmarks among the training samples.
     smoothing : Smoothing or None
-        Residual smoothing; None where it does not help.
+        Residual smoothing; None if it does not help.
     anchors, labeled_anchors : Anchors or None
-        The landmarks that the smoothing uses, without and with their labels.
+        Landmarks used by the smoothing, without and with their labels.
     """
 
     mean: FloatArray
@@ -108,7 +108,7 @@ class GaussianImputation:
         noise : ndarray of shape (n, d + q), default=None
             Standard normal numbers. If given, missing values are drawn instead of set to means.
         engine : GaussianEngine, default=None
-            None is the numba engine.
+            None means the numba engine.
 
         Returns
         -------
@@ -142,7 +142,7 @@ class GaussianImputation:
         X : ndarray of shape (n, d)
             Missing values are NaN.
         engine : GaussianEngine, default=None
-            None is the numba engine.
+            None means the numba engine.
 
         Returns
         -------
@@ -166,11 +166,11 @@ def fit_gaussian_imputer(
 ) -> GaussianImputation:
     r"""Fit a joint Gaussian of features and labels to samples with missing values.
 
-    Expectation maximization alternates between the conditional law of the missing values, computed
-    by :func:`conditional_gaussian`, and the moments of the completed samples, whose covariances are
-    divided by :math:`1 + \nu`. The shrinkage :math:`\nu` and the smoothing of residuals are chosen
-    by entries that are hidden from the fit. This is the algorithm of
-    :class:`~sklearn_ext.SupervisedKernelImputer` and of
+    Expectation maximization alternates between the conditional distribution of the missing values,
+    computed by :func:`conditional_gaussian`, and the moments of the completed samples, whose
+    covariances are divided by :math:`1 + \nu`. The shrinkage :math:`\nu` and the smoothing of
+    residuals are chosen by predicting entries that are hidden from the fit. This is the algorithm
+    of :class:`~sklearn_ext.SupervisedKernelImputer` and of
     :class:`~sklearn_ext.SupervisedKernelClassifier`.
 
     Parameters
@@ -182,13 +182,13 @@ def fit_gaussian_imputer(
     config : GaussianImputerConfig
         Settings of the fit.
     rng : RandomState
-        Source of the hidden entries and of random subsets of samples.
+        Random state for the hidden entries and random subsets of samples.
     strata : int ndarray of shape (n,), default=None
         Classes by which landmarks are stratified. None draws them uniformly.
     units : ndarray of shape (d,), default=None
-        Range of each feature, the unit of distances between samples. None takes the observed range.
+        Range of each feature, the unit of distances between samples. None uses the observed range.
     engine : GaussianEngine, default=None
-        Engine of the arithmetic. None is the numba engine.
+        Engine that does the computations. None means the numba engine.
 
     Returns
     -------
@@ -271,7 +271,7 @@ def _stratified_sample(strata: IntArray, size: int, rng: np.random.RandomState) 
     n = len(strata)
     if n <= size:
         return np.arange(n)
-    # With samples in random order within strata and strata side by side, take every k-th sample.
+    # Samples are in random order within contiguous strata, so every k-th sample is drawn.
     shuffled = rng.permutation(n)
     by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
     return np.sort(by_stratum[(np.arange(size) * n) // size])

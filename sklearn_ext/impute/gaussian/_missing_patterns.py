@@ -35,7 +35,7 @@ def group_samples(observed: BoolArray) -> MissingPatterns:
     -------
     MissingPatterns
     """
-    # The padding gives a table without columns one pattern: a key must have at least one byte.
+    # Padding gives a table without columns one pattern, because a key needs at least one byte.
     packed = np.ascontiguousarray(np.packbits(np.pad(observed, ((0, 0), (0, 1))), axis=1))
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, first, of_sample = np.unique(keys, return_index=True, return_inverse=True)

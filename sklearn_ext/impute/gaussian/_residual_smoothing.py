@@ -1,7 +1,7 @@
-r"""Kernel regression of the residuals that a Gaussian model leaves.
+r"""Kernel regression of the residuals of a Gaussian model.
 
-The residual :math:`R_{jp}` of an observed entry is its difference to the prediction from the rest
-of its sample. A missing value (i, p) with conditional mean :math:`z_{ip}` becomes
+The residual :math:`R_{jp}` of an observed entry is its difference from the prediction based on the
+rest of its sample. A missing value (i, p) with conditional mean :math:`z_{ip}` becomes
 
 .. math::
     \hat x_{ip} = z_{ip} + \frac{\sum_j k_{ij}^{(-p)} O_{jp} R_{jp}}
@@ -10,7 +10,7 @@ of its sample. A missing value (i, p) with conditional mean :math:`z_{ip}` becom
         \bigl[(z_{iq} - z_{jq})^2 + v_{iq} + v_{jq}\bigr]\Bigr),
 
 where v are conditional variances, 0 at observed entries, and O marks observed entries. Feature p
-does not enter its own distance. All quantities are in units in which each feature has range one.
+does not enter its own distance. All features are scaled to range one.
 """
 
 from collections.abc import Iterable
@@ -102,7 +102,7 @@ def choose_smoothing(
     max_iter: int,
     tol: float,
 ) -> Smoothing | None:
-    """Choose the smoothing by hidden entries, after fits without them.
+    """Choose the smoothing that best predicts entries hidden from the fit.
 
     Residuals of observed entries cannot replace hidden entries here: the imputed coordinates of
     neighbors already depend on the observed entries.

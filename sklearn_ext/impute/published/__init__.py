@@ -1,4 +1,4 @@
-"""The two-stage method of the paper: a kernel corrected by labels, then samples that have it."""
+"""The two-stage method of the paper: a kernel corrected by labels, and samples that fit it."""
 
 from ._kernel_correction import CorrectedKernel, DualSolver, correct_kernel
 from ._kernel_machines import ridge_duals, squared_hinge_machines, svm_duals

@@ -1,8 +1,9 @@
-r"""Gaussian kernels between samples on the features that both have, and bounds on the rest.
+r"""Gaussian kernels on the features observed in both samples, and bounds on the rest.
 
 The *common* kernel :math:`K_o = \exp(-\gamma D_o)` uses the features that are observed in both
-samples. It is indefinite, and biased towards one, most for samples with few observed entries. The
-bounds say how much the missing entries can take from it if every feature has a known range.
+samples. It is indefinite and biased toward one, most strongly for samples with few observed
+entries. The bounds limit how far the missing entries can lower it if every feature has a known
+range.
 
 Notation: ``observed`` is the mask O. Missing values of X are NaN, 0 or any finite number.
 """
@@ -26,7 +27,7 @@ def common_sqdist(
     ----------
     X, observed : ndarray of shape (n, d)
     Y, observed_y : ndarray of shape (m, d), default=None
-        The other samples. None takes the same samples.
+        The other samples. None means X itself.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def published_lower_bound(observed: BoolArray, gamma: float) -> FloatArray:
     r"""Bound the correction from below as the authors' program does.
 
     The program inverts its mask, so its bound is
-    :math:`\exp(-\gamma (d - \#\text{both missing}))` whatever the values are, also on the diagonal.
+    :math:`\exp(-\gamma (d - \#\text{both missing}))` for any values, even on the diagonal.
     """
     M = 1.0 - observed
     return np.exp(-gamma * (observed.shape[1] - M @ M.T))

@@ -1,7 +1,7 @@
 r"""Correction of a kernel by labels, in closed form.
 
-The correction :math:`K_D` of a base kernel :math:`\bar K` lets a support vector machine separate
-the classes more easily. It minimizes the optimal value of the machine's dual, which by duality is
+The correction :math:`K_D` of a base kernel :math:`\bar K` makes the classes easier to separate for
+a support vector machine. It minimizes the optimal value of the machine's dual, which by duality is
 its primal loss, and is kept near one:
 
 .. math::
@@ -93,7 +93,7 @@ def correct_kernel(
     kappa : float in [0, 1]
         Largest relative change of an entry in the first round. 0 leaves the kernel as it is.
     gain : ndarray of shape (n, n), default=None
-        What multiplies :math:`a a^T` in the factor. None is the base itself. If a kernel
+        Matrix that multiplies :math:`a a^T` in the factor. None means the base itself. If a kernel
         :math:`K_o` is corrected and the penalty is :math:`\lVert K_D - \bar K / K_o \rVert`, the
         gain is :math:`K_o \circ K_o / \bar K`.
     radius : float, default=0.0

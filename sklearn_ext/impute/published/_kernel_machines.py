@@ -1,4 +1,4 @@
-r"""Kernel machines: dual solutions on a kernel matrix, primal ones on explicit features.
+r"""Kernel machines: dual solutions for a kernel matrix, primal ones for explicit features.
 
 The primal machine is for many samples and few features. Its objective
 
@@ -30,7 +30,7 @@ def svm_duals(
     K : ndarray of shape (n, n)
     signs : ndarray of shape (n, c)
         Targets +1 and -1. Samples whose signs are 0 have no label and get no weight. If a column
-        has one sign only, which can happen for a rare class, its machine is constant.
+        has only one sign, which can happen for a rare class, its machine is constant.
     C : float
     tol : float
 

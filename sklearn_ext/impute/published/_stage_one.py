@@ -171,7 +171,7 @@ def run_stage_one(
     lower : ndarray of shape (n, n)
         Lower bound of K_D. The upper bound is one.
     y : ndarray of shape (n,)
-        +1 or -1, and 0 for a sample without label.
+        +1 or -1, and 0 for a sample without a label.
     C : float
         Penalty of the machine.
     eta : float

@@ -1,4 +1,4 @@
-"""Two-stage imputation: learn the kernel of the samples, then find samples that have it."""
+"""Two-stage imputation: learn the kernel of the samples, then find samples with that kernel."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from ._kernel_machines import svm_duals
 from ._s_stress import fit_by_adam, fit_by_lbfgs, fit_sample, sqdist, target_sqdist
 from ._stage_one import run_stage_one
 
-# The method holds a dozen n x n arrays and decomposes one of them twice per iteration.
+# The method stores a dozen n x n arrays and decomposes one of them twice per iteration.
 MAX_SAMPLES = 5_000
 _CENTERED_ROUNDS = 4
 
@@ -32,7 +32,7 @@ class TwoStageConfig:
     C : float, default=1.0
         Penalty of the support vector machine.
     eta : float or None, default=None
-        Weight that keeps the correction near one. None is the norm of the dual coefficients on
+        Weight that keeps the correction near one. None means the norm of the dual coefficients on
         mean-imputed samples.
     perturbation : float, default=0.2
         Radius of the worst-case perturbation, per sample and fraction of missing entries.
@@ -42,9 +42,9 @@ class TwoStageConfig:
     kappa : float in [0, 1], default=0.1
         Largest relative change of an entry, in the variant centered at a base imputation.
     max_iter : int, default=10000
-        Largest number of iterations of stage I.
+        Maximum number of iterations of stage I.
     tol : float, default=1e-4
-        Stage I stops when the dual coefficients move by less.
+        Stage I stops when the dual coefficients change by less than this.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class TwoStageConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TwoStageImputation:
-    """What the two stages have found, for features in [0, 1].
+    """Result of the two stages, for features in [0, 1].
 
     Parameters
     ----------
@@ -87,8 +87,9 @@ class TwoStageImputation:
     def transform(self, X: FloatArray) -> FloatArray:
         """Complete new samples by their distances to the imputed training samples.
 
-        Distances are computed from common features and scaled up. This step is an addition: new
-        samples are complete in the paper. A sample without observed entries gets the means.
+        Distances are computed from common features and scaled up. The paper does not have this
+        step, because its new samples are complete. A sample without observed entries is filled with
+        the means.
 
         Parameters
         ----------
@@ -112,7 +113,7 @@ class TwoStageImputation:
 def fit_two_stage_imputer(
     X: FloatArray, y: FloatArray, config: TwoStageConfig
 ) -> TwoStageImputation:
-    r"""Impute by the two stages of the paper.
+    r"""Impute with the two stages of the paper.
 
     Stage I corrects the Gaussian kernel :math:`K_o` on common features by a factor :math:`K_D` that
     separates the classes, against a worst-case perturbation E:
@@ -134,7 +135,7 @@ def fit_two_stage_imputer(
     X : ndarray of shape (n, d)
         Features in [0, 1]. Missing values are NaN.
     y : ndarray of shape (n,)
-        +1 or -1, and 0 for a sample without label.
+        +1 or -1, and 0 for a sample without a label.
     config : TwoStageConfig
         Settings of both stages.
 
@@ -188,7 +189,7 @@ def fit_two_stage_imputer(
 def fit_centered_two_stage_imputer(
     X: FloatArray, base: FloatArray, solve: DualSolver | None, config: TwoStageConfig
 ) -> TwoStageImputation:
-    """Impute by two stages around a base imputation.
+    """Impute with two stages around a base imputation.
 
     The penalty of stage I pulls the corrected kernel to the Gaussian kernel of the base, without
     perturbation. Stage II starts from the base and weights pairs of samples by the kernel.

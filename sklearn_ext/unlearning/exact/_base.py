@@ -42,7 +42,7 @@ class BaseRandomFeature(
 ):
     """Ridge regression on features that do not depend on the training samples.
 
-    Subclasses turn y into columns of targets, and columns of values into predictions.
+    Subclasses convert y to columns of targets, and columns of values to predictions.
     """
 
     _parameter_constraints: dict[str, Any] = {
@@ -110,9 +110,9 @@ class BaseRandomFeature(
             The samples themselves, if the model does not store them (see `store`). They must have
             been learned, which the model cannot check completely.
         y : array-like of shape (n_forget,) or (n_forget, n_outputs), default=None
-            Their targets.
+            Targets of the samples.
         sample_weight : array-like of shape (n_forget,), default=None
-            The weights with which they were learned.
+            Weights with which the samples were learned.
         lazy : bool, default=False
             Whether to postpone the update of the large matrices until the next request, or until
             the model is pickled. The coefficients are the same and available sooner, but the
@@ -147,7 +147,7 @@ class BaseRandomFeature(
         features, config, stored = self._stored_features(), self._request_config(), self._samples
         solution = forget_samples(self._solution, features, request, config, stored=stored)
         warn_if_imprecise(solution, config)
-        # From here on, memory of the model is overwritten: an interruption leaves no model.
+        # The model's memory is overwritten from here on, so an interruption leaves no model.
         del self._solution
         if stored is not None and request.positions is not None:
             stored = stored.erased(request.positions)
@@ -164,10 +164,10 @@ class BaseRandomFeature(
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> FloatArray:
-        """Predict samples by the model without them, and leave this model as it is.
+        """Predict samples as a model without them would, and leave this model unchanged.
 
-        If you train this model further with these predictions as labels of the samples, it ends in
-        the model that was never trained on them.
+        If you train this model further with these predictions as the labels of the samples, it
+        converges to the model that was never trained on them.
 
         Parameters
         ----------
@@ -176,9 +176,9 @@ class BaseRandomFeature(
         X : {array-like, sparse matrix} of shape (n_forget, n_features), default=None
             The samples themselves, if the model does not store them.
         y : array-like of shape (n_forget,) or (n_forget, n_outputs), default=None
-            Their targets.
+            Targets of the samples.
         sample_weight : array-like of shape (n_forget,), default=None
-            The weights with which they were learned.
+            Weights with which the samples were learned.
 
         Returns
         -------
@@ -201,7 +201,7 @@ class BaseRandomFeature(
         return self._outputs(self._solution.labels(self._stored_features(), request))
 
     def transform(self, X: Any) -> FloatArray:
-        """Compute the features of samples, without the constant one.
+        """Compute the features of samples, without the constant feature.
 
         Parameters
         ----------
@@ -222,7 +222,7 @@ class BaseRandomFeature(
         return super().__getstate__()
 
     def __copy__(self) -> Self:
-        # Forgetting overwrites memory, which two models must not share.
+        # Forgetting overwrites memory, so two models must not share it.
         return copy.deepcopy(self)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -244,10 +244,10 @@ class BaseRandomFeature(
 
     @abstractmethod
     def _outputs(self, values: FloatArray) -> FloatArray:
-        """Turn columns of values (n, k) into predictions."""
+        """Convert columns of values (n, k) to predictions."""
 
     def _fit_targets(self, X: Any, Y: FloatArray, weights: FloatArray) -> Self:
-        """Draw the features and fit to the samples of positive weight."""
+        """Draw the features, and fit to the samples of positive weight."""
         config = self._config = self._new_config(X.shape[1])
         self._set_feature_map(X, config)
         kept = weights > 0
@@ -275,7 +275,7 @@ class BaseRandomFeature(
     ) -> Self:
         """Learn samples, given a solution and stored samples with columns for their targets.
 
-        `kept` tells which of the samples given by the user have a positive weight.
+        `kept` marks the samples given by the user that have a positive weight.
         """
         retained = self.retained_
         if retained is not None:
@@ -364,7 +364,7 @@ class BaseRandomFeature(
             )
         if sample_weight is not None:
             raise ValueError(
-                "sample_weight goes with X and y. With indices, the model has the weights."
+                "sample_weight requires X and y; with indices, the model uses the stored weights."
             )
         return request_by_index(indices, self.retained_, self._samples)
 
@@ -432,7 +432,7 @@ def make_engine(device: Any) -> RidgeEngine:
     Parameters
     ----------
     device : str, torch.device or None
-        None computes with NumPy and SciPy on the CPU, anything else with torch on that device.
+        None uses NumPy and SciPy on the CPU; any other value uses torch on that device.
 
     Returns
     -------

@@ -27,14 +27,14 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
     Parameters
     ----------
     n_components : int, default=1000
-        Number of random frequencies. Each gives two features, a cosine and a sine.
+        Number of random frequencies. Each yields two features, a cosine and a sine.
     gamma : float or "auto", default="auto"
-        Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`; "auto" is
+        Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`; "auto" means
         ``1 / n_features``. Do not estimate it, or a scaler, from samples that you may have to
         forget: both would retain information about them.
     alpha : float, default=1e-2
-        Ridge penalty on the *sum* of squared errors. It applies to the intercept, too. With 1e-8
-        the model is practically the interpolant of least norm.
+        Ridge penalty on the *sum* of squared errors. It applies to the intercept, too. With 1e-8,
+        the model is practically the minimum-norm interpolant.
     feature_map : transformer, "identity" or None, default=None
         Features that replace the random ones: a transformer that does not depend on the training
         samples, or "identity" for the columns of X, which gives a plain ridge regression that
@@ -44,7 +44,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Whether to add a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix that has one row per sample, "primal" with one row per feature;
-        "auto" chooses the smaller matrix. The other one loses digits if `alpha` is small.
+        "auto" chooses the smaller matrix. The larger one loses digits if `alpha` is small.
     store : bool, "features" or "auto", default="auto"
         Whether the model stores its training samples, so that you can name them by index.
         "features" stores their features instead, which takes more memory but saves computing them
@@ -55,10 +55,10 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Once more than this fraction of the samples in the last factorization has changed, the
         matrix is factored again, so that rounding errors cannot accumulate.
     device : str, torch.device or None, default=None
-        None computes with NumPy and SciPy on the CPU. The name of a device that has float64, or
-        "auto", computes there with torch.
+        None uses NumPy and SciPy on the CPU. The name of a device that supports float64, or "auto",
+        uses torch on that device.
     random_state : int, RandomState instance or None, default=None
-        Seed of the frequencies.
+        Seed for drawing the frequencies.
 
     Attributes
     ----------
@@ -69,30 +69,31 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
     intercept_ : ndarray of shape (n_classes,)
         Coefficients of the constant feature.
     dual_coef_ : ndarray of shape (n_retained_, n_classes)
-        Dual coefficients of the retained samples. Exists with the dual solver only.
+        Dual coefficients of the retained samples. Only with the dual solver.
     random_weights_ : ndarray of shape (n_features, n_components) or None
         Frequencies; None if `feature_map` is given.
     feature_map_ : transformer or None
         The fitted `feature_map`.
     retained_ : ndarray of bool of shape (n_seen,) or None
-        Which of the samples given to `fit` and `learn` are in the model. Samples of weight zero
-        are not. None if the model stores no samples.
+        Mask of the samples given to `fit` and `learn`: True for samples in the model, False for
+        forgotten samples and those of weight zero. None if the model stores no samples.
     n_retained_ : int
         Number of samples in the model.
     solver_ : {"dual", "primal"}
         Solver in use.
     refitted_ : bool
-        Whether the last call of `forget` or `learn` factored the matrix again instead of updating
+        Whether the last call to `forget` or `learn` factored the matrix again instead of updating
         it, because much had changed or an update would have lost digits.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, if all are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
-    RandomFeatureRegressor : The same model for numbers. Its notes on cost and exactness apply to
-        this class, too.
+    RandomFeatureRegressor : The same model for numeric targets. Its notes on cost and exactness
+        apply to this class, too.
 
     References
     ----------
@@ -156,9 +157,9 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         X : {array-like, sparse matrix} of shape (n_new, n_features)
             New samples.
         y : array-like of shape (n_new,)
-            Their labels, which may belong to new classes.
+            Labels of the new samples, which may belong to new classes.
         sample_weight : array-like of shape (n_new,), default=None
-            Their weights.
+            Weights of the new samples.
 
         Returns
         -------
@@ -190,7 +191,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         return self._learn_targets(added, kept, self._solution.with_columns(columns), stored)
 
     def decision_function(self, X: Any) -> FloatArray:
-        """Compute the scores of the classes: near 1 for the right class, near -1 for others.
+        """Compute the scores of the classes: near 1 for the right class, near -1 for the others.
 
         Parameters
         ----------
@@ -234,7 +235,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            Columns are in the order of ``classes_``.
         """
         return softmax(self._scores(X), axis=1)
 
@@ -287,7 +288,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         super()._set_model(solution, stored, retained, changed, sign)
 
     def _add_classes(self, classes: Array) -> IntArray:
-        """Extend the classes; return the present column of targets from which each one starts.
+        """Extend the classes; return the current column of targets from which each one starts.
 
         New classes start from the last column, which belongs to a class without samples.
         """

@@ -1,8 +1,8 @@
 """Linear algebra for exact forgetting: features and symmetric matrices, in float64.
 
 Only the lower triangle of a symmetric matrix is valid, which halves the work of every update.
-`RidgeScipyEngine` computes on the CPU; `RidgeTorchEngine`, in a module of its own, computes on any
-torch device that has float64.
+`RidgeScipyEngine` runs on the CPU; `RidgeTorchEngine`, in a separate module, runs on any torch
+device that supports float64.
 """
 
 from typing import Any, Protocol, TypeAlias
@@ -25,7 +25,7 @@ class IllConditionedError(LinAlgError):
 
 
 class RidgeEngine(Protocol):
-    """Array operations that NumPy and torch spell differently."""
+    """Array operations for which NumPy and torch need different code."""
 
     block_elements: int  # preferred size of temporary arrays
 
@@ -119,7 +119,7 @@ class RidgeScipyEngine(NumpyArrays):
         return scaled_pairs(Z, n_pairs, n_pairs**-0.5)
 
     def cholesky(self, A: FloatArray, *, overwrite: bool = False) -> FloatArray:
-        # LAPACK reads the rows of the lower triangle as columns of an upper one: no copy.
+        # LAPACK reads the rows of the lower triangle as columns of an upper one, without a copy.
         factor, info = dpotrf(A.T, lower=0, clean=1, overwrite_a=overwrite)
         if info > 0:
             raise IllConditionedError("The matrix is not positive definite.")
@@ -147,7 +147,7 @@ class RidgeScipyEngine(NumpyArrays):
         return dsymm(1.0, A.T, B, lower=0)
 
     def select(self, A: FloatArray, index: IntArray) -> FloatArray:
-        # Fresh memory would cost several times the arithmetic of forgetting a few samples.
+        # Allocating memory would take several times as long as forgetting a few samples.
         A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
         memory, size = A.reshape(-1), len(index)
         out = memory[: size * size].reshape(size, size)

@@ -20,7 +20,7 @@ class RidgeTorchEngine(TorchArrays):
     Raises
     ------
     ValueError
-        If the device has no float64.
+        If the device does not support float64.
     """
 
     def __init__(self, device: torch.device) -> None:

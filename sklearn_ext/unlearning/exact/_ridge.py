@@ -18,7 +18,7 @@ the model of the samples r from the model of all samples:
     \alpha_r' = \alpha_r - G_{ru} S, \quad G' = G_{rr} - G_{ru} G_{uu}^{-1} G_{ur} .
 
 The new model predicts :math:`\hat Y_u` for the samples u. If you train the old model further with
-these labels, it ends in the new one. Learning uses the same formulas with reversed signs.
+these labels, it converges to the new one. Learning uses the same formulas with reversed signs.
 
 The functions take an engine and arrays of that engine. Only the lower triangle of the symmetric
 matrices G, P and :math:`Z^T Z` is valid.
@@ -32,7 +32,7 @@ from ._engine import EngineArray, IllConditionedError, RidgeEngine, bordered
 # factor by which forgetting raises it.
 LARGEST_CONDITION = 1e7
 LARGEST_AMPLIFIED_CONDITION = 1e9
-LARGEST_HARMLESS_GROWTH = 100.0  # below, a new factorization is not more exact than an update
+LARGEST_HARMLESS_GROWTH = 100.0  # below this, a new factorization is not more exact than an update
 SINGULAR_CONDITION = 1e16
 
 
@@ -282,7 +282,7 @@ def primal_elimination(
     A : array of shape (p, p)
         Matrix before the change, as for `primal_fit`.
     P : array of shape (p, p)
-        Its inverse.
+        Inverse of A.
     w : array of shape (p, k)
         Coefficients before the change.
     Z : array of shape (m, p)

@@ -1,7 +1,7 @@
-"""Fitted ridge regressions, dual and primal, and what forgetting and learning samples does to them.
+"""Fitted dual and primal ridge regressions, and their updates for forgotten and learned samples.
 
-A solution holds NumPy arrays only, so that it can be stored whatever the engine. Its methods return
-a new solution. Large matrices are the exception: `apply_pending` overwrites them, because copies
+A solution contains only NumPy arrays, so it can be stored regardless of the engine. Its methods
+return a new solution, except that `apply_pending` overwrites the large matrices, because copies
 would take several times as long as the arithmetic.
 """
 
@@ -51,7 +51,7 @@ class DualSolution:
     n_changed : int
         Number of samples forgotten or learned since then.
     pending : ndarray of int or None
-        Positions in `inverse` of forgotten samples that have not been taken out of it yet.
+        Positions of forgotten samples that have not yet been removed from `inverse`.
     """
 
     alpha: FloatArray
@@ -96,7 +96,7 @@ class DualSolution:
         return cls(alpha, G, coef, ridge, condition, n_factored=len(samples))
 
     def labels(self, features: FeatureMap, request: Request) -> FloatArray:
-        """Predict samples by the model without them.
+        """Predict samples with the model that excludes them.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class DualSolution:
         return replace(self, alpha=self.alpha[:, columns], coef=self.coef[:, columns])
 
     def apply_pending(self, engine: RidgeEngine) -> "DualSolution":
-        """Take pending samples out of the inverse.
+        """Remove pending samples from the inverse.
 
         The result uses the memory of this solution, which must not be used again.
         """
@@ -195,7 +195,7 @@ class DualSolution:
 
 @dataclass(frozen=True)
 class PrimalUpdate:
-    """Change of the large matrices that has not been applied yet.
+    """Change of the large matrices that has not yet been applied.
 
     Attributes
     ----------
@@ -237,7 +237,7 @@ class PrimalSolution:
     n_changed : int
         Number of samples forgotten or learned since then.
     pending : PrimalUpdate or None
-        Change that has not been applied to `gram` and `inverse` yet.
+        Change that has not yet been applied to `gram` and `inverse`.
     """
 
     gram: FloatArray
@@ -330,7 +330,7 @@ class PrimalSolution:
         )
 
     def _current_copy(self, engine: RidgeEngine) -> "PrimalSolution":
-        """Return a solution without pending changes, and leave this one valid."""
+        """Return a solution without pending changes, and keep this one valid."""
         if self.pending is None:
             return self
         copied = replace(self, gram=self.gram.copy(), inverse=self.inverse.copy())

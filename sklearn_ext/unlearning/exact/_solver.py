@@ -12,7 +12,7 @@ from ._feature_map import FeatureMap
 from ._solutions import DualSolution, PrimalSolution, Solution
 from ._training_samples import Request, TrainingSamples
 
-_TRUSTED_CONDITION = 1e7  # below, even the form with the larger matrix is exact to 1e-9
+_TRUSTED_CONDITION = 1e7  # below this, even the form with the larger matrix is exact to 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RandomFeatureConfig:
     alpha : float, default=1e-2
         Ridge penalty on the sum of squared errors.
     fit_intercept : bool, default=True
-        Whether there is a constant feature.
+        Whether to add a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "auto" chooses the form with the smaller matrix.
     store : bool, "features" or "auto", default="auto"
@@ -113,8 +113,8 @@ def fit_ridge(
     Returns
     -------
     DualSolution or PrimalSolution
-        The dual form if `config` asks for it, or has solver "auto" and there are fewer samples
-        than features. Its coefficients are in `coef`, of shape (n_columns, n_targets).
+        The dual form if `config` requests it, or if the solver is "auto" and there are fewer
+        samples than features. Its coefficients are in `coef`, of shape (n_columns, n_targets).
 
     Raises
     ------
@@ -155,8 +155,8 @@ def forget_samples(
 ) -> Solution:
     """Remove samples from a ridge regression.
 
-    The solution is updated. It is factored again instead if much has changed since the last
-    factorization, or if the update would lose digits.
+    The solution is updated, or factored again if much has changed since the last factorization or
+    if the update would lose digits.
 
     Parameters
     ----------
@@ -220,13 +220,13 @@ def learn_samples(
     Parameters
     ----------
     solution : DualSolution or PrimalSolution
-        The model before; it stays valid.
+        The model before learning; it stays valid.
     features : FeatureMap
     added : TrainingSamples
         The new samples.
     config : RandomFeatureConfig
     stored : TrainingSamples or None, default=None
-        The samples in the model before. A dual solution needs them, a primal one does not.
+        Samples in the model before learning. A dual solution needs them, a primal one does not.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def learn_samples(
 
 
 def is_trusted(solution: Solution) -> bool:
-    """Whether the form of a solution, dual or primal, lets it be exact to 1e-9.
+    """Whether a solution in its form, dual or primal, can be exact to 1e-9.
 
     In the form with the larger matrix, some eigenvalues equal the ridge, which costs digits if the
     ridge is small.

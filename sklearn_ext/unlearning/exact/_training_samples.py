@@ -63,15 +63,15 @@ class TrainingSamples:
 
 @dataclass(frozen=True)
 class Request:
-    """Samples that a call of `forget` or `relabel` names.
+    """Samples selected by a call to `forget` or `relabel`.
 
     Attributes
     ----------
     samples : TrainingSamples
     positions : ndarray of int or None
-        Their positions among the stored samples; None if they were given by value.
+        Positions among the stored samples; None if the samples were given by value.
     retained : ndarray of bool or None
-        Value of `retained_` without them; None if they were given by value.
+        Value of `retained_` without the samples; None if they were given by value.
     """
 
     samples: TrainingSamples
@@ -94,7 +94,7 @@ def request_by_index(indices: ArrayLike, retained: BoolArray, samples: TrainingS
     Returns
     -------
     Request
-        In the order of `indices`.
+        Request in the order of `indices`.
 
     Raises
     ------
@@ -128,10 +128,10 @@ def _is_empty(indices: Array) -> bool:
 
 
 def _close_gaps(A: Any, gone: IntArray) -> Any:
-    """Move the rows of an array up into the gaps of those that are gone, ascending."""
+    """Move the rows of an array up into the gaps left by the rows `gone`, ascending."""
     if sp.issparse(A):
         return A[complement(gone, A.shape[0])]
-    # In one dimension numpy moves overlapping memory without a copy.
+    # In one dimension, NumPy moves overlapping memory without a copy.
     A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
     memory, width = A.reshape(-1), A[:1].size
     starts, stops = width * (gone + 1), width * np.append(gone[1:], len(A))

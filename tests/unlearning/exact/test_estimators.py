@@ -585,7 +585,7 @@ def test_samples_are_given_by_index_or_by_value(digits):
         stored.forget(X=X[:3], y=y[:3])
     with pytest.raises(ValueError, match="fit with store=True"):
         bare.forget([3])
-    with pytest.raises(ValueError, match="the model has the weights"):
+    with pytest.raises(ValueError, match="the model uses the stored weights"):
         stored.forget([3], sample_weight=[1.0])
     with pytest.raises(TypeError, match="mask or integer indices"):
         stored.forget([0.5])
