@@ -4,17 +4,16 @@ A network of air-quality stations: decentralized KRR
 ====================================================
 
 Twelve stations measure traffic, wind, temperature and the hour of the day, and predict the
-concentration of a pollutant. Every station has few samples. Some stations are in quiet streets
-only, some in busy ones, and no sample may leave its station.
-:class:`~sklearn_ext.DecentralizedRFKRR` fits a kernel model at each station and encourages
-neighboring stations to agree.
+concentration of a pollutant. Every station has few samples. Some stations are in quiet streets and
+some in busy ones, and no sample may leave its station. :class:`~sklearn_ext.DecentralizedRFKRR`
+fits a kernel model at each station and encourages neighboring stations to agree.
 """
 
 # %%
 # Stations and their samples
 # --------------------------
 #
-# The stations stand on a grid of four by three streets. The concentration follows the same law
+# The stations form a grid of four by three streets. The concentration follows the same law
 # everywhere, but the traffic in a station's street decides which part of the law its samples cover.
 
 import warnings
@@ -97,8 +96,8 @@ disagreement.set_ylabel("disagreement of neighbors", color="C1")
 # ------------------
 #
 # The fits above have computed the joint solution in one place. Real stations exchange coefficients
-# with their neighbors, round after round, and reach the same functions. Chebyshev's iteration saves
-# rounds if the consensus weight is large.
+# with their neighbors in rounds, and reach the same functions. Chebyshev's iteration saves rounds
+# if the consensus weight is large.
 
 axes = None
 for solver in ("jacobi", "gauss_seidel", "chebyshev"):
@@ -114,7 +113,8 @@ for solver in ("jacobi", "gauss_seidel", "chebyshev"):
 #
 # An :class:`~sklearn_ext.InProcessNetwork` runs each station in a thread, exchanges real messages
 # and simulates faults. Here, 30 % of all messages are lost, and station 5 fails after eight rounds.
-# Lost messages only cost time. The failed station's last function stays in place.
+# Lost messages only increase the number of rounds. The failed station's last function stays in
+# place.
 
 network = InProcessNetwork(loss_probability=0.3, failures={5: 8}, random_state=0)
 model = DecentralizedRFKRR(network=network, consensus_weight=0.5, **parameters)

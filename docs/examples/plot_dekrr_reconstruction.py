@@ -62,8 +62,8 @@ received = block(secret)
 # The attack
 # ----------
 #
-# The neighbor applies nonlinear least squares from random starts until the block is matched. It
-# needs no label, no model and no other message.
+# The neighbor applies nonlinear least squares from random starts until the block is matched. The
+# attack needs no label, no model and no other message.
 
 upper = np.triu_indices(len(phases))
 rng = np.random.default_rng(0)

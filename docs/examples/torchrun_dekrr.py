@@ -4,8 +4,8 @@ One process per node, started with torchrun
 ===========================================
 
 Every process holds the samples of one site and exchanges messages with its two neighbors on a ring.
-No process reads the samples of another one or has a special role, and each ends with its own model.
-Start it with::
+No process reads the samples of another process or has a special role, and each process obtains its
+own model. Start the program with::
 
     torchrun --nproc-per-node 4 docs/examples/torchrun_dekrr.py
 

@@ -35,7 +35,7 @@ _SEED_BOUND = 2**31 - 1
 class BaseDecentralizedRF(BaseEstimator):
     """Random-feature ridge regression at the nodes of a network."""
 
-    # Cross-validation and pipelines pass labels of nodes on without a request of the user.
+    # Cross-validation and pipelines route node labels without a metadata request by the user.
     __metadata_request__fit = {"node": True}
     __metadata_request__partial_fit = {"node": True}
     __metadata_request__predict = {"node": True}
@@ -120,9 +120,9 @@ class BaseDecentralizedRF(BaseEstimator):
 
     @classmethod
     def from_paper(cls, **parameters: Any) -> Self:
-        r"""Make the estimator in the form of the paper.
+        r"""Create the estimator with the settings of the paper.
 
-        Sets ``feature_selection="energy"`` with ``oversampling=20`` (candidates scored by
+        This sets ``feature_selection="energy"`` with ``oversampling=20`` (candidates scored by
         :math:`\lvert \sum_n y_n \cos(\omega^T x_n + \beta) \rvert`, after which new phases are
         drawn), ``fit_intercept=False``, ``consensus_weight="cv"`` with the candidates 0.5, 1, 2, 4
         and 8 on five contiguous folds, and the paper's iteration, ``solver="jacobi"`` with
@@ -132,15 +132,15 @@ class BaseDecentralizedRF(BaseEstimator):
             \theta_j \leftarrow \Big(A_{jj} + 5 \frac{c}{d_j} G_{jj}\Big)^{-1}
             \Big(r_j - \sum_{i \ne j} A_{ji}\theta_i + 5 \frac{c}{d_j} G_{jj}\theta_j\Big) .
 
-        The paper chooses `gamma` and `alpha` for each data set, on inputs that are scaled to [0, 1]
-        and targets that are scaled to [-1, 1]: ``gamma=8`` (a width of 0.25) and ``alpha=1e-6`` on
-        its air-quality and houses data, ``gamma=0.125`` and ``alpha=1e-8`` on its energy data. Here
-        they keep the defaults of the estimator; pass your own.
+        The paper chooses `gamma` and `alpha` for each data set, with inputs scaled to [0, 1] and
+        targets scaled to [-1, 1]: ``gamma=8`` (a width of 0.25) and ``alpha=1e-6`` on its
+        air-quality and houses data, ``gamma=0.125`` and ``alpha=1e-8`` on its energy data. Here,
+        they keep the defaults of the estimator; pass your own values.
 
         Parameters
         ----------
         **parameters
-            Parameters of the estimator that replace or supplement these.
+            Other parameters of the estimator, which take precedence over those of the paper.
 
         Returns
         -------
@@ -198,9 +198,9 @@ class BaseDecentralizedRF(BaseEstimator):
         X, Y, weights, node
             Validated samples, with targets of shape (n, k).
         update : bool
-            Whether the samples are added to fitted nodes, whose maps stay.
+            Whether the samples are added to fitted nodes, whose maps do not change.
         squeeze : bool
-            Whether coefficients and the intercept lose their dimension of outputs.
+            Whether to remove the output dimension of the coefficients and the intercept.
         """
         engine = make_engine(self.engine, self.device)
         rng = local_random_state(self.random_state)
@@ -212,8 +212,8 @@ class BaseDecentralizedRF(BaseEstimator):
             seed = int(rng.randint(_SEED_BOUND))
         nodes, samples = self._assign_samples(X, Y, weights, node, rng, update)
         config = self._config(nodes, X.shape[1], seed, update)
-        # Threads work on nodes in parallel, and BLAS with one thread makes the result independent
-        # of their number.
+        # Threads process nodes in parallel. BLAS uses one thread so that the result does not depend
+        # on their number.
         with threadpool_limits(limits=1, user_api="blas"):
             if self.network is None:
                 result = solve_dekrr(
@@ -236,7 +236,8 @@ class BaseDecentralizedRF(BaseEstimator):
     def _check_update(self) -> None:
         if (self.network is None) != self._fitted_without_network:
             raise ValueError(
-                f"network must be given to partial_fit as it was to fit, got {self.network!r}."
+                "network must be set for partial_fit if and only if it was set for fit, got "
+                f"{self.network!r}."
             )
         if len(self.failed_nodes_):
             raise ValueError(
@@ -253,7 +254,7 @@ class BaseDecentralizedRF(BaseEstimator):
         rng: np.random.RandomState,
         update: bool,
     ) -> tuple[Array, dict[int, NodeSamples]]:
-        """Return the labels of all nodes, and by number the samples of this process' nodes."""
+        """Return the labels of all nodes, and the samples of this process's nodes by index."""
         if self.network is not None and not self.network.holds_all:
             if node is not None:
                 raise ValueError(
@@ -331,7 +332,7 @@ class BaseDecentralizedRF(BaseEstimator):
         anchors = check_array(self.anchors, accept_sparse="csr", dtype=np.float64)
         if anchors.shape[1] != n_features:
             raise ValueError(
-                f"anchors must have {n_features} features as X has, got {anchors.shape[1]}."
+                f"anchors must have {n_features} features like X, got {anchors.shape[1]}."
             )
         return anchors
 
@@ -342,8 +343,8 @@ class BaseDecentralizedRF(BaseEstimator):
         grid = np.asarray(self.consensus_weight_grid, dtype=np.float64)
         if grid.ndim != 1 or not len(grid) or not (np.isfinite(grid) & (grid >= 0)).all():
             raise ValueError(
-                "consensus_weight_grid must be a non-empty sequence of finite numbers of at least "
-                f"0, got {self.consensus_weight_grid!r}."
+                "consensus_weight_grid must be a non-empty sequence of finite, non-negative "
+                f"numbers, got {self.consensus_weight_grid!r}."
             )
         return tuple(grid.tolist())
 
@@ -403,7 +404,7 @@ class BaseDecentralizedRF(BaseEstimator):
         )
 
     def _values(self, X: Any, node: Any) -> FloatArray:
-        """Return the values for validated samples, (n, k), that `aggregate` and `node` ask for."""
+        """Return the values for validated samples, (n, k), according to `aggregate` and `node`."""
         engine = make_engine(self.engine, self.device)
         if self.aggregate == "mean" and node is None:
             return self._mean_over(X, self._all_nodes(), engine)
@@ -420,7 +421,7 @@ class BaseDecentralizedRF(BaseEstimator):
         return out
 
     def _all_nodes(self) -> list[int]:
-        """Return the numbers of all nodes that have not failed before their first message."""
+        """Return the indices of all nodes except those that failed before their first message."""
         known = self._known_nodes()
         failed = np.isin(self.nodes_, self.failed_nodes_)
         failed[known] = True

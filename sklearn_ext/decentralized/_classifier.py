@@ -18,15 +18,15 @@ from .network._transport import Network
 class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     r"""Classification at nodes that keep their samples and exchange messages.
 
-    :class:`DecentralizedRFKRR` is fitted to targets of -1 and 1, with one output for each class (a
-    single output for two classes), and the class with the largest value is predicted. Nodes may
+    A :class:`DecentralizedRFKRR` is fitted to targets of -1 and 1, with one output for each class
+    (a single output for two classes), and the class with the largest value is predicted. A node may
     lack samples of some classes.
 
     Parameters
     ----------
     n_components : int or array-like of shape (n_nodes,), default=100
-        Random features of a node. With ``"energy_pairs"`` and an odd number, one cosine has no
-        sine.
+        Number of random features of each node. With ``"energy_pairs"`` and an odd number, one
+        cosine has no sine.
     gamma : {"median", "scale"} or float, default="median"
         Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "median" is
         :math:`1/(2\sigma^2)`, where :math:`\sigma` is the median distance between the samples of a
@@ -36,38 +36,38 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         divided by the number of nodes.
     consensus_weight : float or "cv", default=0.5
         Weight of the disagreement with neighbors. **A weight that is too large shrinks every
-        function to zero**, because functions of different maps agree only there. "cv" chooses from
-        `consensus_weight_grid`.
+        function to zero**, because functions of different maps agree only there. "cv" chooses it
+        from `consensus_weight_grid`.
     consensus_weight_grid : array-like of float, default=(0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
-        Candidates of "cv".
+        Candidates for "cv".
     cv : int, cross-validation splitter or list of (train, test), default=5
-        Folds of "cv". All nodes hold out their part of a fold at the same time, and every sample is
-        predicted by its own node. Features are selected once, on all samples.
+        Folds for "cv". All nodes hold out their part of a fold at the same time, and every sample
+        is predicted by its own node. Features are selected once, on all samples.
     n_nodes : int, default=10
-        Number of nodes if `node` is None. Otherwise, the labels in `node` decide.
+        Number of nodes if `node` is None. Otherwise, the nodes are the labels in `node`.
     graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
         Which nodes are neighbors: "circulant" (every node has four neighbors), "complete", "grid",
-        "path", "random", "ring" or "star", see :func:`~sklearn_ext.decentralized.make_graph`, or a
-        graph of the nodes' labels, see :func:`~sklearn_ext.decentralized.check_graph`.
+        "path", "random", "ring" or "star" (see :func:`~sklearn_ext.decentralized.make_graph`), or a
+        graph of the nodes' labels (see :func:`~sklearn_ext.decentralized.check_graph`).
     feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
         How a node selects its features on its own samples. "energy_pairs" takes pairs of cosine and
         sine whose frequencies carry most of the targets' energy. "energy", the rule of the paper,
         scores cosines with random phases and then draws new phases. "leverage" samples by ridge
         leverage, and "plain" does not select.
     oversampling : float, default=20
-        Candidates drawn per feature.
+        Number of candidates drawn per feature.
     anchors : {array-like, sparse matrix} of shape (n_anchors, n_features), default=None
         Public inputs at which neighbors compare their functions; nothing else is exchanged. They
-        must be distributed like the samples: anchors off the distribution are worse than no
+        must be distributed like the samples: anchors from another distribution are worse than no
         exchange. None compares the functions at the nodes' own samples, for which nodes exchange
         Gram blocks.
     solver : {"auto", "direct", "cg", "jacobi", "gauss_seidel", "chebyshev"}, default="auto"
         "direct" and "cg" are fast in one process and need all blocks in one place; "auto" is
-        "direct" with up to 6000 features in total, and "cg" above. The other three need messages
-        between neighbors only; over a network, "auto" is "jacobi".
+        "direct" with up to 6000 features in total, and "cg" above. The other three need only
+        messages between neighbors; over a network, "auto" is "jacobi".
     damping : float, default=0.0
-        Weight of a term that keeps a node near its last function. Convergence does not need it;
-        5 gives the iteration of the paper.
+        Weight of a term that keeps a node near its last function. The rounds converge without it; 5
+        gives the iteration of the paper.
     max_iter : int, default=500
         Maximum number of rounds.
     tol : float, default=1e-6
@@ -79,28 +79,29 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Network that carries the messages. None computes the solution in this process without
         messages.
     on_failure : {"freeze", "drop"}, default="freeze"
-        What happens to a neighbor that fails: "freeze" keeps its last function, "drop" removes its
+        How to treat a neighbor that fails: "freeze" keeps its last function, and "drop" removes its
         terms.
     aggregate : {"mean", "neighborhood"}, default="mean"
-        What `predict` averages. "mean" averages over all nodes, or takes the one that `node` names;
-        "neighborhood" averages over a node and its neighbors.
+        How `predict` combines the functions of the nodes. "mean" averages over all nodes, or uses
+        only the one given by `node`; "neighborhood" averages over a node and its neighbors.
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library that does the arithmetic; "auto" is numba on the CPU and torch on other devices.
+        Library for the computations; "auto" is numba on the CPU and torch on other devices.
     device : str, torch.device or None, default=None
         Device of the torch engine; None is the CPU.
     n_jobs : int, default=None
-        Threads that work on nodes in parallel if `network` is None. The result does not depend on
-        it.
+        Number of threads that process nodes in parallel if `network` is None. It does not affect
+        the result.
     random_state : int, RandomState instance or None, default=None
-        Seed of the features and of the assignment of samples to nodes. If `graph` is "random",
-        every process of a network must get the same integer.
+        Seeds the features and the assignment of samples to nodes. If `graph` is "random", every
+        process of a network must get the same integer.
     classes : array-like, default=None
-        All classes, needed if no process has the samples of all nodes. None takes those in y.
+        All classes, which you must pass if no process has the samples of all nodes. None uses the
+        classes in y.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The classes.
+        Sorted class labels.
     nodes_ : ndarray of shape (n_nodes,)
         Sorted labels of the nodes.
     local_nodes_ : ndarray
@@ -126,25 +127,26 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         With "cv", the squared error on held-out samples divided by their variance.
     consensus_error_ : float
         Root mean square, over training samples, of the difference between a node and its neighbors,
-        in units of the targets. It is also small where all functions are shrunk, so compare it with
+        in units of the targets. It is also small if all functions are shrunk, so compare it with
         the training score.
     consensus_curve_ : ndarray of shape (n_rounds + 1,)
-        The same before every round and at the end.
+        Values of `consensus_error_` before every round and at the end.
     objective_curve_ : ndarray of shape (n_rounds + 1,)
-        Objective before every round and at the end. A process that holds one node has that node's
-        part of it.
+        Objective before every round and at the end. If a process holds one node, its curve is that
+        node's part of the objective.
     n_floats_sent_ : dict
         Communication cost in floats: "setup", "round" and "total" over the network, and
         "setup_by_edge" and "round_by_edge", arrays of shape (n_nodes, n_nodes) from the node of the
         row to the node of the column. A process that holds one node counts what that node sends.
-        Without a network, these are the messages that a network would carry; "direct" counts as
-        one round.
+        Without a network, the counts are those of the messages that a network would carry; "direct"
+        counts as one round.
     n_iter_ : int
         Number of rounds; 1 for "direct".
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, if all are strings.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -157,9 +159,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     plain least squares. With `anchors`, neighbors receive the values of the node's function at the
     anchors and nothing else.
 
-    All nodes must scale their inputs in the same way, see
-    :func:`~sklearn_ext.decentralized.network_minmax`. If every node has its own scaler, agreement
-    on values means nothing.
+    All nodes must scale their inputs in the same way (see
+    :func:`~sklearn_ext.decentralized.network_minmax`). If every node has its own scaler, agreement
+    on values is meaningless.
 
     References
     ----------
@@ -254,8 +256,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples of all nodes; with a network of processes, those of this process.
-            Features should be on scales that are the same at all nodes.
+            Training samples of all nodes, or of this process if the network consists of processes.
+            Scale the features in the same way at all nodes.
         y : array-like of shape (n_samples,)
             Labels.
         node : array-like of shape (n_samples,), default=None
@@ -294,7 +296,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         node: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Add samples to the nodes and solve again; the random features stay.
+        """Add samples to the nodes and solve again with the same random features.
 
         Parameters
         ----------
@@ -303,7 +305,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         y : array-like of shape (n_samples,)
             Labels.
         classes : array-like, default=None
-            All classes, for the first call; None takes the parameter `classes`, or the labels in y.
+            All classes, for the first call; None uses the parameter `classes`, or the labels in y.
         node : array-like of shape (n_samples,), default=None
             Label of the node that holds each sample. After the first call, only the labels of the
             first call are allowed. None assigns the samples at random.
@@ -318,7 +320,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            As in `fit`, or if a label is unknown, or if a node failed during the fit.
+            As in `fit`; also if a label is unknown or a node failed during the fit.
         """
         update = hasattr(self, "classes_")
         X, y, weights = self._check_input(X, y, sample_weight, reset=not update)
@@ -365,7 +367,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         return Y[:, 1:] if len(self.classes_) == 2 else Y
 
     def decision_function(self, X: Any, *, node: Any = None) -> FloatArray:
-        """Return the values whose maximum decides.
+        """Return one value per class, of which the largest determines the prediction.
 
         Parameters
         ----------
@@ -373,9 +375,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
             Samples.
         node : label or array-like of shape (n_samples,), default=None
             With ``aggregate="mean"``, the node whose function is used, or one node per sample; None
-            takes the mean over all nodes. With ``aggregate="neighborhood"``, the node whose
-            function is averaged with those of its neighbors; None is the node whose samples this
-            process holds.
+            uses the mean over all nodes. With ``aggregate="neighborhood"``, the node whose function
+            is averaged with those of its neighbors; None means the node whose samples this process
+            holds.
 
         Returns
         -------
@@ -385,7 +387,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Raises
         ------
         ValueError
-            If a label is unknown, or this process does not have a function that is needed.
+            If a label is unknown, or if this process lacks a function that is needed.
         """
         X = self._check_predict_input(X)
         values = self._values(X, node).astype(X.dtype, copy=False)
@@ -443,7 +445,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     def score(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, node: Any = None
     ) -> float:
-        """Return the fraction of samples whose label is predicted correctly.
+        """Return the accuracy of the predictions.
 
         Parameters
         ----------

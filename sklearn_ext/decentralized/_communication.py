@@ -1,4 +1,4 @@
-"""Communication cost: how many floats every node sends to each of its neighbors."""
+"""Communication cost: the number of floats that every node sends to each of its neighbors."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from ._config import DeKRRConfig
 from .maths._graphs import diameter
 from .maths._random_features import message_shape
 
-# Besides its coefficients, the message of a round holds the age of the node, see `network._rounds`.
+# Besides coefficients, the message of a round contains the age of the node (`network._rounds`).
 N_FLAGS = 1
 
 
 def setup_floats(config: DeKRRConfig, n_features: int, n_outputs: int) -> IntArray:
     """Count the floats that are sent before the first round.
 
-    Announcements flood the network: every node forwards all that it has received, as many times
-    as the diameter of the graph. Maps and Gram blocks follow, unless there are anchors.
+    Announcements flood the network: every node forwards everything that it has received, as many
+    times as the diameter of the graph. Maps and Gram blocks follow, unless there are anchors.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def setup_floats(config: DeKRRConfig, n_features: int, n_outputs: int) -> IntArr
 
 
 def round_floats(config: DeKRRConfig, n_outputs: int) -> IntArray:
-    """Count the floats that are sent in a round, see :func:`setup_floats`."""
+    """Count the floats that are sent in a round, as :func:`setup_floats` does for the setup."""
     edges = (config.adjacency > 0).astype(np.int64)
     lengths = config.sizes
     if config.anchors is not None:

@@ -17,10 +17,10 @@ class DeKRRConfig:
     Parameters
     ----------
     adjacency : ndarray of shape (n_nodes, n_nodes)
-        Symmetric matrix with the weights of the edges, as
-        :func:`~sklearn_ext.decentralized.make_graph` returns it.
+        Symmetric matrix of edge weights, as returned by
+        :func:`~sklearn_ext.decentralized.make_graph`.
     n_components : int or ndarray of shape (n_nodes,), default=100
-        Random features of every node.
+        Number of random features of every node.
     gamma : {"median", "scale"} or float, default="median"
         Coefficient of the Gaussian kernel.
     alpha : float, default=1e-6
@@ -28,13 +28,13 @@ class DeKRRConfig:
     consensus_weight : float or "cv", default=0.5
         Weight of the disagreement with neighbors.
     consensus_weight_grid : tuple of float, default=(0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
-        Candidates of "cv".
+        Candidates for "cv".
     cv : int, cross-validation splitter or list of (train, test), default=5
-        Folds of "cv".
+        Folds for "cv".
     feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
         How a node selects its features.
     oversampling : float, default=20
-        Candidates per feature.
+        Number of candidates per feature.
     anchors : {ndarray, CSR matrix} of shape (n_anchors, n_features), default=None
         Public inputs at which neighbors compare their functions.
     fit_intercept : bool, default=True
@@ -48,7 +48,7 @@ class DeKRRConfig:
     tol : float, default=1e-6
         Estimated relative error at which the rounds stop.
     on_failure : {"freeze", "drop"}, default="freeze"
-        What happens to a neighbor that fails.
+        How to treat a neighbor that fails.
 
     See Also
     --------
@@ -101,7 +101,7 @@ class DeKRRConfig:
         Parameters
         ----------
         j : int
-            Number of the node.
+            Index of the node.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The samples of the nodes, and what a node computes from its own samples."""
+"""The samples of the nodes, and the computations of a node on its own samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ from .maths._statistics import (
 class NodeSamples:
     """Distinct samples of one node.
 
-    Identical samples are merged, and their weights added. The order of the samples depends on
-    their content only. What is drawn at random from them therefore depends neither on the order of
-    the table nor on whether a sample occurs twice or has the weight 2.
+    Identical samples are merged, and their weights are added. The order of the samples depends only
+    on their content. Random draws from them therefore depend neither on the order of the table nor
+    on whether a sample occurs twice or has the weight 2.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class NodeSamples:
     def from_arrays(
         cls, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> "NodeSamples":
-        """Make the samples of a node from a table.
+        """Create the samples of a node from a table.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class NodeSamples:
         Parameters
         ----------
         selected : ndarray of int
-            Their positions among the samples of this node.
+            Positions among the samples of this node.
 
         Returns
         -------
@@ -148,7 +148,7 @@ def _merge_sparse_samples(
 
 
 def check_labels(node: ArrayLike, n_samples: int) -> Array:
-    """Check that there is one label of a node per sample."""
+    """Check that there is one node label per sample."""
     labels = column_or_1d(node)
     if len(labels) != n_samples:
         raise ValueError(
@@ -186,7 +186,7 @@ def group_by_node(
     *,
     keep_empty: bool = False,
 ) -> list[NodeSamples]:
-    """Give every sample to the node that its code names.
+    """Assign every sample to the node given by its code.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def group_by_node(
         Positions of the nodes in `labels`.
     labels : list of J labels
     keep_empty : bool, default=False
-        Whether a node may be without samples.
+        Whether to allow nodes without samples.
 
     Returns
     -------
@@ -214,8 +214,7 @@ def group_by_node(
         own = NodeSamples.from_arrays(X[members], Y[members], weights[members])
         if not len(own.index) and not keep_empty:
             raise ValueError(
-                "Every node must have a sample of positive weight, but there is none of node "
-                f"{label!r}."
+                f"Every node must have a sample of positive weight, but node {label!r} has none."
             )
         nodes.append(replace(own, index=members[own.index]))
     return nodes
@@ -230,13 +229,13 @@ def deal_samples(
     *,
     keep_empty: bool = False,
 ) -> list[NodeSamples]:
-    """Deal distinct samples to nodes at random, as evenly as possible.
+    """Assign distinct samples to nodes at random, as evenly as possible.
 
     Returns
     -------
     list of NodeSamples
-        One entry per node. With fewer distinct samples than nodes, there is one node per sample
-        unless `keep_empty` asks for all nodes.
+        One entry per node. With fewer distinct samples than nodes, there is one node per sample,
+        unless `keep_empty` is True.
     """
     index, merged = distinct_samples(X, Y, weights)
     if not keep_empty:
@@ -268,7 +267,7 @@ def select_node_map(
     rng: np.random.Generator,
     engine: DeKRREngine,
 ) -> FeatureMap:
-    """Select the features of node j on its samples, whose targets are centered."""
+    """Select the features of node j on its samples, whose targets must be centered."""
     return select_map(
         samples.X,
         samples.Y,
@@ -289,5 +288,5 @@ def sum_over_samples(
     neighbor_maps: Mapping[int, FeatureMap],
     engine: DeKRREngine,
 ) -> NodeStatistics:
-    """Sum over the samples of a node."""
+    """Compute the sums over the samples of a node."""
     return node_statistics(samples.X, samples.Y, samples.weights, own, neighbor_maps, engine)

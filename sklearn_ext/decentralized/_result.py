@@ -1,4 +1,4 @@
-"""What a decentralized fit returns."""
+"""Result of a decentralized fit."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from .maths._statistics import NodeStatistics
 
 @dataclass(frozen=True, eq=False)
 class NodeMemory:
-    """What a node keeps, in numpy arrays, so that samples can be added later.
+    """State of a node, in numpy arrays, for adding samples later.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class NodeMemory:
     neighbor_maps : dict of int to FeatureMap
         Maps that the neighbors have sent. Empty without a network.
     blocks : dict of int to (ndarray, ndarray)
-        Sums over the samples of the neighbors. Empty without a network and with anchors.
+        Sums over the samples of the neighbors. Empty without a network or with anchors.
     """
 
     map: FeatureMap
@@ -40,7 +40,7 @@ class DeKRRResult:
     Attributes
     ----------
     maps : list of FeatureMap or None
-        Maps of all nodes; None for a node whose map this process does not have.
+        Maps of all nodes; None for a node whose map this process lacks.
     coefs : list of ndarray of shape (D_j, k) or None
         Coefficients of all nodes.
     mean : ndarray of shape (k,)
@@ -56,13 +56,13 @@ class DeKRRResult:
     objective_curve, disagreement_curve : ndarray of shape (n_rounds + 1,)
         Objective and disagreement before every round and at the end.
     communication : dict
-        Floats that messages take, see :func:`.network._communication.cost_report`.
+        Number of floats in the messages, as returned by `_communication.cost_report`.
     memories : dict of int to NodeMemory
-        State of the nodes of this process, by number.
+        State of the nodes of this process, by index.
     scores : ndarray of shape (n_candidates, n_folds) or None
         Errors of cross-validation.
     failed : tuple of int
-        Numbers of the nodes that failed during the fit.
+        Indices of the nodes that failed during the fit.
     """
 
     maps: list[FeatureMap | None]

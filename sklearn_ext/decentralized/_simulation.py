@@ -1,4 +1,4 @@
-"""The algorithm in one process, without messages: the fastest way to the network's solution."""
+"""The algorithm in one process, which computes the network's solution without messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,8 +38,8 @@ def solve_dekrr(
     """Fit the nodes of a network in one process.
 
     Every node selects random features on its own samples. The sums over the samples of all nodes
-    then give one linear system, see :func:`~sklearn_ext.decentralized.consensus_system`, which is
-    solved for the coefficients of all nodes.
+    then give one linear system (see :func:`~sklearn_ext.decentralized.consensus_system`), whose
+    solution contains the coefficients of all nodes.
 
     Parameters
     ----------
@@ -50,17 +50,17 @@ def solve_dekrr(
     seed : int, default=0
         Seed of the random features. Every node has its own stream of random numbers.
     memories : dict of int to NodeMemory, default=None
-        State of the nodes after an earlier fit. The samples are added to it, and the random
-        features stay; the configuration must give `gamma` and `consensus_weight` as numbers.
+        State of the nodes after an earlier fit. The samples are added to this state, and the random
+        features do not change. `gamma` and `consensus_weight` must then be numbers.
     engine : DeKRREngine, default=None
-        Engine that does the arithmetic; None is the numba engine.
+        Engine for the computations; None uses the numba engine.
     n_jobs : int, default=None
-        Threads that work on nodes in parallel. The result does not depend on it.
+        Number of threads that process nodes in parallel. It does not affect the result.
 
     Returns
     -------
     DeKRRResult
-        Maps, coefficients and the course of the solver.
+        Maps, coefficients and curves of the solver.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def _add_samples(
     engine: DeKRREngine,
     parallel: Parallel,
 ) -> _NetworkState:
-    """Add the sums over new samples to those of an earlier fit, whose maps stay."""
+    """Add the sums over new samples to those of an earlier fit, and keep its maps."""
     maps = [memories[j].map for j in range(config.n_nodes)]
     shift = memories[0].shift
     new = _sum_over_samples([part.minus(shift) for part in samples], maps, config, engine, parallel)

@@ -286,7 +286,7 @@ class MEHLSoup(BaseSoup):
     def from_paper(cls, **params: Any) -> Self:
         """Make a MEHL-Soup+ with the settings of the published code.
 
-        It sets ``block_size=18``, ``start="first_block"``, ``scale="unit"``, ``min_iter=0``,
+        This sets ``block_size=18``, ``start="first_block"``, ``scale="unit"``, ``min_iter=0``,
         ``learning_rate=0.01`` and ``batch_size=128``, the settings with which 72 networks were
         mixed in one pass. All other settings are the defaults. The published code clips the
         gradient for vision transformers only; pass ``clip_norm=None`` for other networks. Pass

@@ -61,7 +61,7 @@ class Problem:
         return np.stack([self.features(j, X) @ theta for j, theta in enumerate(thetas)])
 
     def objective(self, thetas):
-        """The objective from samples, features and residuals."""
+        """Return the objective, computed from samples, features and residuals."""
         total = 0.0
         degree = self.adjacency.sum(axis=1)
         for j, (X, Y, w) in enumerate(zip(self.X, self.Y, self.weights, strict=True)):
@@ -77,7 +77,7 @@ class Problem:
 def make_problem(
     graph="ring", n_nodes=5, *, n_features=2, n_outputs=1, seed=0, common_map=False, **parameters
 ):
-    """A network whose nodes differ in their numbers of samples and of features."""
+    """Return a network whose nodes differ in their numbers of samples and features."""
     rng = np.random.default_rng(seed)
     adjacency = make_graph(graph, n_nodes, random_state=seed) if isinstance(graph, str) else graph
     sizes = rng.integers(15, 40, n_nodes)

@@ -1,4 +1,4 @@
-"""The quadratic problem: its gradient, its definiteness, its limits, its symmetries."""
+"""The quadratic problem: gradient, definiteness, limits and symmetries."""
 
 from dataclasses import replace
 

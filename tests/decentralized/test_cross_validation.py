@@ -89,10 +89,10 @@ def test_splitter_gets_node_samples_in_table_order():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"cv": 200}, "number of distinct samples of each node, got cv=200 with a node of 150"),
+        ({"cv": 200}, "number of distinct samples of each node, got cv=200 for a node with 150"),
         ({"cv": [(np.arange(10), np.arange(10, 600))]}, "hold out every sample exactly once"),
-        ({"consensus_weight_grid": [-1.0]}, "sequence of finite numbers of at least 0"),
-        ({"consensus_weight_grid": []}, "sequence of finite numbers of at least 0"),
+        ({"consensus_weight_grid": [-1.0]}, "sequence of finite, non-negative numbers"),
+        ({"consensus_weight_grid": []}, "sequence of finite, non-negative numbers"),
     ],
 )
 def test_invalid_folds_and_candidates_are_rejected(parameters, message):

@@ -31,7 +31,7 @@ def fit(y=Y, **parameters):
     return make(**parameters).fit(X[TRAIN], y[TRAIN], node=NODE[TRAIN])
 
 
-def test_every_node_gains_from_its_neighbors():
+def test_every_node_benefits_from_its_neighbors():
     alone, together = fit(consensus_weight=0.0), fit(consensus_weight=0.5)
     for name in np.unique(NODE):
         rows = np.flatnonzero(NODE[TEST] == name) + 400
@@ -163,7 +163,7 @@ def test_too_few_rounds_warn():
         fit(solver="jacobi", max_iter=2)
 
 
-def test_anchors_off_the_distribution_hurt():
+def test_anchors_from_another_distribution_hurt():
     good, bad = fit(anchors=X[TEST][:100]), fit(anchors=X[TEST][:100] + 3.0, consensus_weight=4.0)
     assert good.score(X[TEST], Y[TEST], node=NODE[TEST]) > bad.score(
         X[TEST], Y[TEST], node=NODE[TEST]
@@ -198,7 +198,7 @@ def test_partial_fit_adds_samples():
         ),
         ({"n_components": [4, 4]}, "one number or one for each of 4 nodes"),
         ({"n_components": [4, 4, 4, 0]}, "must be positive integers"),
-        ({"anchors": X[:5, :3]}, "anchors must have 10 features as X has, got 3"),
+        ({"anchors": X[:5, :3]}, "anchors must have 10 features like X, got 3"),
         ({"engine": "numba", "device": "cuda"}, "computes on the CPU only"),
     ],
 )
@@ -210,11 +210,11 @@ def test_invalid_parameters_are_rejected(parameters, message):
 def test_invalid_labels_of_nodes_are_rejected():
     with pytest.raises(ValueError, match="got 3 labels for 400 samples"):
         make().fit(X[TRAIN], Y[TRAIN], node=[0, 1, 2])
-    with pytest.raises(ValueError, match="positive weight, but there is none of node 'west'"):
+    with pytest.raises(ValueError, match="positive weight, but node 'west' has none"):
         make().fit(X[TRAIN], Y[TRAIN], node=NODE[TRAIN], sample_weight=NODE[TRAIN] != "west")
 
 
-def test_nodes_learn_classes_of_which_they_have_no_samples():
+def test_nodes_predict_classes_absent_from_their_samples():
     digits, labels = load_digits(return_X_y=True)
     digits = scale(digits)
     node = labels[:900] // 2  # two digits per node

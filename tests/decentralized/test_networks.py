@@ -1,4 +1,4 @@
-"""Messages lead to the joint solution, also with losses, delays and failures."""
+"""Messages lead to the joint solution, even with losses, delays and failures."""
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ def test_lost_and_late_messages_do_not_change_the_solution(faults):
     assert_same_functions(fit(network=network, max_iter=5000), fit(), 1e-7)
 
 
-def test_120_rounds_compensate_for_half_of_the_messages():
+def test_120_rounds_compensate_for_losing_half_of_messages():
     network = InProcessNetwork(loss_probability=0.5, random_state=0)
     with pytest.warns(ConvergenceWarning, match="max_iter=120"):
         lossy = fit(network=network, tol=0.0, max_iter=120)
@@ -224,7 +224,7 @@ def test_partial_fit_over_a_network_matches_the_simulation(anchors, y):
 
 def test_partial_fit_needs_the_network_and_nodes_of_fit():
     krr = fit(network=InProcessNetwork())
-    with pytest.raises(ValueError, match="network must be given to partial_fit as it was to fit"):
+    with pytest.raises(ValueError, match="network must be set for partial_fit if and only if"):
         krr.set_params(network=None).partial_fit(X, Y, node=NODE)
     with pytest.warns(ConvergenceWarning):
         krr = fit(network=InProcessNetwork(failures={2: 6}))

@@ -60,7 +60,7 @@ def test_pooled_regression_has_the_errors_of_the_paper(name, expected):
     assert error(dekrr.pooled_kernel_ridge, task(name)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_120_rounds_compensate_for_half_of_the_messages_on_air():
+def test_120_rounds_compensate_for_lost_messages_on_air():
     data = task("air_y_70")
     parameters = {
         **{"n_components": 50, "gamma": 8.0, "consensus_weight": 1.0, "fit_intercept": False},

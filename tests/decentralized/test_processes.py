@@ -1,4 +1,4 @@
-"""Real processes: the program of the gallery under torchrun, and a killed process."""
+"""Fits in separate processes: the gallery example under torchrun, and a killed process."""
 
 import os
 import re
@@ -17,7 +17,7 @@ if not (distributed.is_available() and distributed.is_gloo_available()):
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "torchrun_dekrr.py"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-# Rank 2 kills itself when it sends the 40th message of its rounds.
+# The process of rank 2 is killed when it sends the 40th message of its rounds.
 NODE_PROGRAM = """
 import os, signal, sys
 import numpy as np

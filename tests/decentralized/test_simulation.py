@@ -54,7 +54,7 @@ def test_coefficients_solve_the_consensus_system():
     assert system.objective(result.coefs) == pytest.approx(result.objective_curve[-1])
 
 
-def test_memories_take_in_more_samples():
+def test_samples_can_be_added_to_memories():
     parameters = {"feature_selection": "plain", "gamma": 0.5}
     whole = solve_dekrr(samples_of_nodes(), config(**parameters))
     first = solve_dekrr(samples_of_nodes(slice(0, 200)), config(**parameters))

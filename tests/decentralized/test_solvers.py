@@ -54,7 +54,7 @@ def test_zero_targets_give_zero_coefficients():
 
 
 def test_rounds_follow_the_iteration_of_the_paper():
-    """Compare damping 5 with the iteration from samples and features, with its inverses."""
+    """Compare damping 5 with the iteration of the paper, written out with its inverses."""
     problem = make_problem("circulant", n_nodes=7, c=1.0)
     degree, s = 4, 5.0
     features = [[problem.features(i, X) for i in range(7)] for X in problem.X]

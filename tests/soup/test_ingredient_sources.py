@@ -131,7 +131,7 @@ def test_empty_ingredients_are_an_error(mixing, net, nothing):
         UniformSoup(net, ingredients=nothing).fit(*mixing)
 
 
-def test_invalid_sources_are_refused(modules, mixing, net):
+def test_invalid_sources_are_rejected(modules, mixing, net):
     with pytest.raises(TypeError, match=r"ingredients\[1\] must be a fitted skorch net.*int"):
         UniformSoup(net, ingredients=[modules[0], 3]).fit(*mixing)
     with pytest.raises(ValueError, match="list of networks or paths"):
@@ -150,7 +150,7 @@ def test_error_explains_that_clone_drops_the_weights_of_nets(modules, mixing, ne
     clone(UniformSoup(net, ingredients=frozen)).fit(*mixing)
 
 
-def test_nets_fitted_on_different_classes_are_refused(modules, mixing):
+def test_nets_fitted_on_different_classes_are_rejected(modules, mixing):
     X, y = mixing
     nets = [fitted_net(modules[0], X, y), fitted_net(modules[1], X, y + 1)]
     with pytest.raises(ValueError, match=r"ingredients\[1\] was fitted on the classes \[ 1"):
@@ -171,7 +171,7 @@ def test_unknown_labels_raise_and_missing_ones_warn(modules, mixing):
         UniformSoup(NetClassifier(small_mlp()), ingredients=modules).fit(X[y < 9], y[y < 9])
 
 
-def test_low_rank_adapter_factors_are_refused(mixing):
+def test_low_rank_adapter_factors_are_rejected(mixing):
     class Adapted(nn.Module):
         def __init__(self):
             super().__init__()

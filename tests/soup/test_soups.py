@@ -80,7 +80,7 @@ def test_load_restores_what_save_wrote(fitted, mixing, net, tmp_path, Soup):
     np.testing.assert_array_equal(other.predict_proba(X), soup.estimator_.predict_proba(X))
 
 
-def test_load_refuses_files_that_do_not_fit(fitted, tmp_path):
+def test_load_rejects_files_that_do_not_fit(fitted, tmp_path):
     fitted[UniformSoup].save(tmp_path / "soup.safetensors")
     with pytest.raises(ValueError, match=r"must contain a MEHLSoup.*got a UniformSoup"):
         MEHLSoup().load(tmp_path / "soup.safetensors")

@@ -1,4 +1,4 @@
-"""The mathematics of decentralized kernel regression: pure functions of arrays."""
+"""The mathematics of decentralized kernel regression, as pure functions of arrays."""
 
 from ._consensus import (
     ConsensusSystem,

@@ -60,8 +60,8 @@ class NodeSystem:
     agreement : array of shape (D_j, D_j)
         :math:`P_{jj}`.
     coupling : dict of int to array
-        The matrix by which the message of neighbor i is multiplied: :math:`P_{ji}` where
-        messages are coefficients.
+        The matrix by which the message of neighbor i is multiplied: :math:`P_{ji}` if messages are
+        coefficients.
     target : array of shape (D_j, k)
         :math:`r_j`.
     energy : float
@@ -169,7 +169,7 @@ class ConsensusSystem:
     def disagreement(
         self, thetas: Sequence[EngineArray], pulls: Sequence[EngineArray] | None = None
     ) -> float:
-        """Return the root mean square, over samples, of a node's difference to its neighbors."""
+        """Return the root mean square, over samples, of a node's difference from its neighbors."""
         pulls = self.pulls(thetas) if pulls is None else pulls
         total = sum(
             node.disagreement_part(theta, pull)
@@ -205,16 +205,16 @@ def node_system(
     ridge: float,
     consensus_weight: float,
 ) -> NodeSystem:
-    """Assemble the system of a node that compares itself with neighbors at their samples.
+    """Assemble the system of a node that is compared with its neighbors at the samples of both.
 
     Parameters
     ----------
     rank : int
-        Number j of the node.
+        Index j of the node.
     own : NodeStatistics
     blocks : dict of int to (array, array)
         :math:`G_{ji}` (D_j, D_j) and :math:`C_{ij}^T` (D_j, D_i), sums over the samples of
-        neighbor i. The objective leaves out a neighbor that is missing here.
+        neighbor i. A neighbor that is missing here does not enter the objective.
     adjacency : ndarray of shape (J, J)
     mean : array of shape (k,)
         Offset that is subtracted from the targets.
@@ -245,7 +245,7 @@ def anchored_node_system(
     ridge: float,
     consensus_weight: float,
 ) -> NodeSystem:
-    """Assemble the system of a node that compares itself with neighbors at public anchors.
+    """Assemble the system of a node that is compared with its neighbors at public anchors.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def anchored_node_system(
         :math:`Q_j`, the node's features at the anchors.
     neighbors : dict of int to array of shape (m, q) or None
         The matrix that turns a message of neighbor i into its function at the anchors:
-        :math:`Q_i` where messages are coefficients, None where they are the values.
+        :math:`Q_i` if messages are coefficients, None if they are these values.
     weights : ndarray of shape (J,)
         Sum :math:`n_i` of the sample weights of every node.
 
@@ -327,12 +327,12 @@ def consensus_system(
         Features of the public anchors in the map of every node. None compares the functions of
         neighbors at the samples of both.
     engine : DeKRREngine, default=None
-        Engine that has computed the statistics; None is the numba engine.
+        Engine that computed the statistics; None means the numba engine.
 
     Returns
     -------
     ConsensusSystem
-        Its methods give the objective, the residuals and the dense matrix.
+        Its methods return the objective, the residuals and the dense matrix.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-r"""Cross-validation of the consensus weight, in which nothing is fitted twice.
+r"""Cross-validation of the consensus weight without refitting on each fold.
 
-A fit needs sums over samples only, so a fold is held out by subtracting its sums. The error on the
+A fit needs only sums over samples, so a fold is held out by subtracting its sums. The error on the
 held-out samples needs no features either: the squared error of a node on them is
 :math:`\theta^TG\theta - 2\theta^Tm + \lVert y \rVert^2`, in the sums of the fold.
 """
@@ -19,13 +19,13 @@ from ._statistics import NodeStatistics, network_mean
 
 
 def fold_numbers(cv: Any, index: IntArray, rng: np.random.Generator) -> IntArray:
-    """Return the number of the fold that holds out each sample of a node.
+    """Return the index of the fold that holds out each sample of a node.
 
     Parameters
     ----------
     cv : int, cross-validation splitter or iterable of (train, test)
-        A number of folds, which are drawn at random; or a splitter, which gets the samples of the
-        node in the order of the whole table; or splits of the whole table.
+        A number of random folds; a splitter, which is applied to the samples of the node in the
+        order of the whole table; or splits of the whole table.
     index : ndarray of shape (n,)
         Positions of the samples in the whole table.
     rng : numpy.random.Generator
@@ -45,7 +45,7 @@ def fold_numbers(cv: Any, index: IntArray, rng: np.random.Generator) -> IntArray
         if n_samples < n_folds:
             raise ValueError(
                 "cv must be at most the number of distinct samples of each node, got "
-                f"cv={n_folds} with a node of {n_samples} samples."
+                f"cv={n_folds} for a node with {n_samples} samples."
             )
         folds = np.empty(n_samples, dtype=int)
         folds[rng.permutation(n_samples)] = np.arange(n_samples) % n_folds

@@ -1,4 +1,4 @@
-"""The arithmetic that the decentralized estimators need, and the engines that do it."""
+"""The interface of the engines of the decentralized estimators, and their selection."""
 
 from typing import Any, Protocol, TypeAlias
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from ...utils._typing import FloatArray
 from ...utils._validation import computes_with_numba
 
-EngineArray: TypeAlias = Any  # a numpy array or a tensor, as the engine computes with it
+EngineArray: TypeAlias = Any  # a numpy array or a tensor, depending on the engine
 Factor: TypeAlias = Any  # whatever `cholesky` returns
 Samples: TypeAlias = Any  # an ndarray or a CSR matrix of shape (n_samples, n_features)
 
@@ -58,7 +58,7 @@ class DeKRREngine(Protocol):
 
 
 def make_engine(engine: str = "auto", device: Any = None) -> DeKRREngine:
-    """Return the engine that the parameters `engine` and `device` of an estimator name.
+    """Return the engine for the parameters `engine` and `device` of an estimator.
 
     Only the module of that engine is imported.
     """

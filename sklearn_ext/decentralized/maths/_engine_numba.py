@@ -41,7 +41,7 @@ class DeKRRNumbaEngine(NumpyArrays):
         return Y.T @ cosines, Y.T @ sines
 
     def cholesky(self, A: FloatArray) -> Any:
-        """Anyize a symmetric positive definite matrix."""
+        """Factorize a symmetric positive definite matrix."""
         try:
             return cho_factor(A, lower=True, check_finite=False)
         except LinAlgError as error:

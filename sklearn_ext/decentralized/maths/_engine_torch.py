@@ -12,12 +12,12 @@ class DeKRRTorchEngine(TorchArrays):
     """Arithmetic of the decentralized estimators on the tensors of one device.
 
     Features and Gram blocks of a chunk of samples are computed in `dtype`. Sums over chunks and
-    linear systems are always float64, on the CPU where the device has no float64.
+    linear systems are always float64, on the CPU if the device has no float64.
     """
 
     def __init__(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None):
         self.device = torch.device(device)
-        # A GPU needs large temporaries; on a CPU they should stay near the cache.
+        # A GPU needs large temporaries; on a CPU, they should fit into the cache.
         self.chunk_elements = 2**19 if self.device.type == "cpu" else 2**25
         has_float64 = self.device.type != "mps"
         super().__init__(self.device if has_float64 else "cpu", torch.float64)

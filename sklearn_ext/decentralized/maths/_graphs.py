@@ -1,4 +1,4 @@
-"""Graphs that say which nodes are neighbors."""
+"""Graphs, which define the neighbors of each node."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +23,7 @@ def make_graph(
     edge_probability: float | None = None,
     random_state: RandomState = None,
 ) -> FloatArray:
-    """Make the adjacency matrix of a graph.
+    """Create the adjacency matrix of a graph.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def make_graph(
     edge_probability : float, default=None
         Probability of an edge in a random graph; None is 2 log(n_nodes) / n_nodes, but at most 1.
     random_state : int, RandomState instance or None, default=None
-        Seed of a random graph.
+        Seeds a random graph.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def make_graph(
     if n_nodes < 1:
         raise ValueError(f"n_nodes must be at least 1, got {n_nodes!r}.")
     if degree < 2 or degree % 2:
-        raise ValueError(f"degree must be an even number of at least 2, got {degree!r}.")
+        raise ValueError(f"degree must be a positive even number, got {degree!r}.")
     if kind == "random":
         return _random_graph(n_nodes, edge_probability, local_random_state(random_state))
     i, j = np.triu_indices(n_nodes, 1)
@@ -205,8 +205,8 @@ def _check_matrix(array: Array, n_nodes: int) -> FloatArray:
     if not np.array_equal(adjacency, adjacency.T):
         i, j = np.argwhere(adjacency != adjacency.T)[0]
         raise ValueError(
-            f"graph must be symmetric, got {adjacency[i, j]} from node {i} to node {j}, and "
-            f"{adjacency[j, i]} back."
+            f"graph must be symmetric, got {adjacency[i, j]} from node {i} to node {j}, but "
+            f"{adjacency[j, i]} from node {j} to node {i}."
         )
     if np.diagonal(adjacency).any():
         node = int(np.flatnonzero(np.diagonal(adjacency))[0])

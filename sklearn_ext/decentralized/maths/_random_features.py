@@ -19,7 +19,7 @@ targets, where :math:`w_n` are the sample weights:
 - ``"plain"`` takes the first D candidates.
 
 Fitting the phase to the targets, or selecting greedily on the residual, overfits the samples of the
-node and makes its neighbors worse.
+node and makes the predictions of its neighbors worse.
 """
 
 from collections.abc import Sequence
@@ -134,7 +134,7 @@ def evaluate(
 def mean_values(
     X: Samples, maps: Sequence[FeatureMap], coefs: Sequence[FloatArray], engine: DeKRREngine
 ) -> FloatArray:
-    """Average :func:`evaluate` over nodes, (n, k), in the memory of one chunk of samples."""
+    """Average :func:`evaluate` over nodes, (n, k), with memory for one chunk of samples."""
     out = np.empty((X.shape[0], coefs[0].shape[1]))
     for chunk in chunks(X.shape[0], sum(z.n_components for z in maps), engine):
         out[chunk] = evaluate(X[chunk], maps, coefs, engine).mean(axis=0)
@@ -142,7 +142,7 @@ def mean_values(
 
 
 def local_width(kind: str, X: Samples, rng: np.random.Generator) -> float:
-    r"""Compute the width :math:`\sigma_j` of a node's inputs; NaN where they do not vary.
+    r"""Compute the width :math:`\sigma_j` of a node's inputs; NaN if they do not vary.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def select_map(
     n_components : int
         D. In a map of pairs with odd D, the last frequency has no sine.
     oversampling : float
-        Candidates per feature.
+        Number of candidates per feature.
     ridge : float
         Ridge of the leverage scores.
     rng : numpy.random.Generator
@@ -249,7 +249,7 @@ def _largest(
     *,
     phases: bool,
 ) -> FloatArray:
-    """Return the frequencies with the largest scores, in the memory of one block of candidates."""
+    """Return the frequencies with the largest scores, with memory for one block of candidates."""
     kept, scores = candidates.frequencies(0), np.empty(0)
     for start in range(0, n_candidates, _BLOCK):
         size = min(_BLOCK, n_candidates - start)

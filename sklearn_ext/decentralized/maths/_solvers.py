@@ -3,19 +3,18 @@ r"""Solvers of the network's linear system, all with the same signature.
 Every solver takes a :class:`._consensus.ConsensusSystem` and returns a :class:`Solution`. With
 :math:`g = \mathrm{blockdiag}(M_j)^{-1}(r - A\theta)`, one round of
 
-- ``jacobi`` adds g, where :math:`M_j = A_{jj} + s\,(c/d_j)\,G_{jj}`. Without damping (s = 0) this
-  is block Jacobi, with s = 5 the scheme of Yang et al. It converges for every s;
+- ``jacobi`` adds g, where :math:`M_j = A_{jj} + s\,(c/d_j)\,G_{jj}`. Without damping (s = 0), this
+  is block Jacobi; with s = 5, it is the scheme of Yang et al. It converges for every s;
 - ``gauss_seidel`` does the same for one color of the graph after the other, with the newest
   coefficients of the neighbors;
-- ``chebyshev`` adds a fixed combination of g and the last step, which saves rounds where c is
-  large;
+- ``chebyshev`` adds a fixed combination of g and the last step, which saves rounds if c is large;
 - ``cg`` takes a step of conjugate gradients, preconditioned with :math:`A_{jj}`. It needs two sums
   over the network in each round.
 
 ``direct`` factorizes A. The spectrum of :math:`\mathrm{blockdiag}(A_{jj})^{-1}A` lies below 2;
-where the inputs of neighbors are alike, its lower end is near :math:`1/(1+2c)`. The steps of
-Chebyshev's iteration are chosen for a quarter of that; eigenvalues below it converge too, only more
-slowly.
+if the inputs of neighbors are similar, its lower end is near :math:`1/(1+2c)`. The steps of
+Chebyshev's iteration are chosen for a quarter of that; components with smaller eigenvalues also
+converge, but more slowly.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,14 +28,14 @@ from ._consensus import ConsensusSystem
 from ._engine import EngineArray, Factor
 
 _LARGEST_CONTRACTION = 0.999
-_LARGEST_DIRECT = 6000  # unknowns; the factor takes their square in memory
+_LARGEST_DIRECT = 6000  # unknowns; the memory of the factor grows with their square
 
 Coefs = Sequence[EngineArray]
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Coefficients of all nodes, and the course of the solver.
+    """Coefficients of all nodes, and the curves of the solver.
 
     Attributes
     ----------
@@ -66,7 +65,7 @@ class Solver(Protocol):
         damping: float = 0.0,
         start: Coefs | None = None,
     ) -> Solution:
-        """Solve the system, beginning at `start` or at zero."""
+        """Solve the system, starting from `start` or from zero."""
 
 
 def remaining_error(step: float, previous: float, contraction: float | None = None) -> float:
@@ -75,7 +74,7 @@ def remaining_error(step: float, previous: float, contraction: float | None = No
     Parameters
     ----------
     step, previous : float
-        Norms of this step and of the one before it; infinity if there was none.
+        Norms of this step and of the previous one, which is infinity for the first step.
     contraction : float, default=None
         q, if it is known; None takes the ratio of the two norms.
     """
@@ -113,7 +112,7 @@ def chebyshev_coefficients(consensus_weight: float) -> Iterator[tuple[float, flo
 
 
 def greedy_colors(neighbors: Sequence[Sequence[int]]) -> list[int]:
-    """Color the nodes so that neighbors differ; the colors are few, but not always the fewest.
+    """Color the nodes so that neighbors differ, with few colors but not always the minimum.
 
     Parameters
     ----------
@@ -231,7 +230,7 @@ def solve_gauss_seidel(
     damping: float = 0.0,
     start: Coefs | None = None,
 ) -> Solution:
-    """Solve the blocks of one color of the graph after the other."""
+    """Solve the blocks of all nodes of one color after another."""
     thetas = _begin(system, start)
     factors, monitor = _factors(system, damping), _Monitor(system, tol)
     colors = greedy_colors([list(node.coupling) for node in system.nodes])
@@ -271,7 +270,7 @@ def solve_cg(
     damping: float = 0.0,
     start: Coefs | None = None,
 ) -> Solution:
-    """Take conjugate gradients, preconditioned with the nodes' own blocks, for every output."""
+    """Run conjugate gradients for every output, preconditioned with the nodes' own blocks."""
     thetas = _begin(system, start)
     factors = _factors(system, damping)
     monitor = _Monitor(system, tol, chebyshev_contraction(system.consensus_weight))
@@ -318,7 +317,7 @@ def solve_jointly(
     damping: float = 0.0,
     start: Coefs | None = None,
 ) -> Solution:
-    """Factorize A if it is small enough, and take conjugate gradients otherwise."""
+    """Factorize A if it is small enough, and run conjugate gradients otherwise."""
     n_unknowns = sum(len(node.target) for node in system.nodes)
     solve = solve_direct if n_unknowns <= _LARGEST_DIRECT else solve_cg
     return solve(system, tol=tol, max_iter=max_iter, damping=damping, start=start)

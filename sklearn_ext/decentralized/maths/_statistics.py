@@ -1,7 +1,7 @@
-r"""What the samples of a node contribute to the network's problem: sums over samples.
+r"""Sums over the samples of a node, from which the network's problem is assembled.
 
 Let :math:`Z_i = Z_i(X_j)` be the features of node i's map at the samples of node j, and :math:`W`
-the sample weights. Node j holds
+the sample weights. The sums of node j are
 
 .. math::
     G_{jj} = Z_j^TWZ_j, \quad C_{ji} = Z_j^TWZ_i, \quad G_{ij} = Z_i^TWZ_i, \quad
@@ -94,7 +94,7 @@ def node_statistics(
     neighbors: Mapping[int, FeatureMap],
     engine: DeKRREngine,
 ) -> NodeStatistics:
-    """Sum over the samples of one node, in chunks.
+    """Compute the sums over the samples of one node, in chunks.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def network_mean(statistics: Sequence[NodeStatistics], fit_intercept: bool = Tru
 
 
 class NetworkSummary(NamedTuple):
-    r"""What the nodes agree on before they solve anything.
+    r"""Values that the nodes agree on before the first round.
 
     Attributes
     ----------
@@ -201,7 +201,7 @@ def announcement(
     Y : ndarray of shape (n, k)
     weights : ndarray of shape (n,)
     gamma : {"median", "scale"} or float
-        A name asks for the width of the node's inputs.
+        A string requests the width of the node's inputs.
     rng : numpy.random.Generator
 
     Returns
@@ -223,9 +223,9 @@ def summarize(
     Parameters
     ----------
     announcements : ndarray of shape (J, k + 3)
-        The row of a node from which nothing has arrived is NaN.
+        The row is NaN for a node from which nothing has arrived.
     gamma : {"median", "scale"} or float
-        A name asks for the mean width of the nodes' inputs.
+        A string requests the mean width of the nodes' inputs.
     alpha : float
     fit_intercept : bool
 

@@ -1,4 +1,4 @@
-"""A network in one process: one thread per node, queues for edges, and faults on request."""
+"""A network in one process: one thread per node, queues for edges, and simulated faults."""
 
 import queue
 import threading
@@ -17,7 +17,7 @@ _LOST = None
 
 
 class _CrashError(Exception):
-    """The node crashes here, as the user has requested."""
+    """Simulates the crash of a node."""
 
 
 class InProcessNetwork:
@@ -30,15 +30,15 @@ class InProcessNetwork:
         other in every round. Steps are then damped, with a ``damping`` of at least 1.
     loss_probability : float, default=0.0
         Probability that a message of a round is lost; the receiver keeps the previous one.
-        Messages of the set-up, and the last message of a node, always arrive.
+        Messages of the setup, and the last message of a node, always arrive.
     delays : dict of int to float, default=None
-        Seconds that a node takes to send each message of a round, by number of the node.
+        Seconds that a node takes to send each message of a round, by index of the node.
     failures : dict of int to int, default=None
-        Number of rounds after which a node fails without a message, by number of the node.
+        Number of rounds after which a node fails silently, by index of the node.
     timeout : float, default=30.0
         Seconds after which a silent neighbor counts as failed.
     random_state : int, RandomState instance or None, default=None
-        Seed of the losses.
+        Seeds the losses.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class InProcessNetwork:
         Parameters
         ----------
         n_nodes : int
-            Number of nodes that the estimator was given.
+            Parameter `n_nodes` of the estimator.
 
         Returns
         -------
@@ -103,12 +103,12 @@ class InProcessNetwork:
         return n_nodes
 
     def ranks(self, n_nodes: int) -> list[int]:
-        """Return the numbers of the nodes that this process holds, which are all.
+        """Return the indices of the nodes that this process holds, which are all nodes.
 
         Parameters
         ----------
         n_nodes : int
-            Number of nodes that the estimator was given.
+            Parameter `n_nodes` of the estimator.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class InProcessNetwork:
         Returns
         -------
         dict of int to object
-            What the programs have returned; None for a node that has failed.
+            Results of the programs; None for a node that has failed.
         """
         seeds = local_random_state(self.random_state).randint(2**31 - 1, size=len(programs))
         queues: _Queues = {
@@ -207,7 +207,7 @@ class _QueueTransport:
         return message
 
     def close(self) -> None:
-        """Tell all neighbors that no further message follows."""
+        """Signal to all neighbors that no further message follows."""
         for (sender, _), messages in self._queues.items():
             if sender == self._rank:
                 messages.put(_CLOSED)

@@ -1,4 +1,4 @@
-"""The neighbors of a node: sending, receiving, noticing failures, counting floats."""
+"""Communication of a node with its neighbors: messages, failures and counts of floats."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -57,7 +57,7 @@ class Neighbors:
             self.sent[i] += array.size
 
     def exchange(self, messages: Mapping[int, FloatArray], shapes: Shapes) -> Messages:
-        """Send an array to every open neighbor and return what they send back."""
+        """Send an array to every open neighbor and return the arrays that they send."""
         for i in list(self.open):
             self.send(i, messages[i])
         received = {}
@@ -77,7 +77,7 @@ class Neighbors:
         Parameters
         ----------
         rank : int
-            Number of this node.
+            Index of this node.
         values : ndarray of shape (k,)
         n_hops : int
             Diameter of the graph.
@@ -103,11 +103,11 @@ class Inbox(Protocol):
         """Return new messages by neighbor, and the neighbors that have failed."""
 
     def close(self) -> None:
-        """Wait for messages that are still on their way."""
+        """Wait for messages that are still in transit."""
 
 
 class SynchronousInbox:
-    """Waits for one message of every neighbor that it is asked for."""
+    """Waits for one message of each requested neighbor."""
 
     def __init__(self, transport: Transport, shapes: Shapes):
         self._transport = transport
@@ -131,10 +131,10 @@ class SynchronousInbox:
 
 
 class NewestInbox:
-    """Returns what has arrived: one thread per neighbor stores the newest message.
+    """Returns the newest messages, which one thread per neighbor stores as they arrive.
 
-    Waiting with a short timeout is not an alternative: an expired wait closes a connection of gloo
-    for good, and gloo cannot be asked whether something has arrived.
+    Waiting with a short timeout is not an alternative: a wait that expires closes the connection of
+    gloo permanently, and gloo does not report whether a message has arrived.
     """
 
     PATIENCE = 0.02  # seconds that a round waits for a new message
@@ -177,7 +177,7 @@ class NewestInbox:
                 return
 
     def collect(self, neighbors: Collection[int]) -> tuple[Messages, list[int]]:
-        """Return what has arrived since the last call, and the neighbors that failed since."""
+        """Return the messages and the failed neighbors since the last call."""
         with self._changed:
             if neighbors and not self._newest and not self._failed:
                 self._changed.wait(self.PATIENCE)
@@ -186,6 +186,6 @@ class NewestInbox:
         return messages, failed
 
     def close(self) -> None:
-        """Wait for the last message of every neighbor, so that none is cut off while sending."""
+        """Wait for the last message of every neighbor, so that no neighbor is cut off."""
         for thread in self._threads:
             thread.join(self._timeout)

@@ -30,12 +30,12 @@ def solve_dekrr_over_network(
     memories: Mapping[int, NodeMemory] | None = None,
     engine: DeKRREngine | None = None,
 ) -> DeKRRResult:
-    """Fit the nodes that this process holds by messages between neighbors.
+    """Fit the nodes that this process holds, with messages between neighbors.
 
     Parameters
     ----------
     samples : dict of int to NodeSamples
-        Samples of the nodes that this process holds, by number of the node.
+        Samples of the nodes that this process holds, by index of the node.
     config : DeKRRConfig
         Parameters of the fit, the same in every process.
     network : InProcessNetwork, TorchDistributedNetwork or an object with their methods
@@ -45,17 +45,17 @@ def solve_dekrr_over_network(
     memories : dict of int to NodeMemory, default=None
         State of the nodes after an earlier fit, to which the samples are added.
     engine : DeKRREngine, default=None
-        Engine that does the arithmetic; None is the numba engine.
+        Engine for the computations; None means the numba engine.
 
     Returns
     -------
     DeKRRResult
-        Maps and coefficients that this process has, and the course of the rounds.
+        Maps and coefficients that this process has, and the curves over the rounds.
 
     Raises
     ------
     ValueError
-        If the configuration cannot be carried out with messages between neighbors.
+        If the configuration requires more than messages between neighbors.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def _check_messages_suffice(config: DeKRRConfig, network: Network) -> None:
     if isinstance(config.consensus_weight, str):
         raise ValueError(
             "consensus_weight must be a number with a network, got "
-            f"{config.consensus_weight!r}. You can choose it with network=None."
+            f"{config.consensus_weight!r}. Use network=None to choose it by cross-validation."
         )
     if config.solver in ("chebyshev", "gauss_seidel") and not network.in_step:
         raise ValueError(
@@ -143,7 +143,7 @@ def _combine(results: Mapping[int, NodeResult], config: DeKRRConfig, n_outputs: 
 
 
 def _sum_by_round(parts: Sequence[Sequence[float]]) -> FloatArray:
-    """Sum the parts of all nodes; a node that has stopped keeps its last one."""
+    """Sum the parts of all nodes; a node that has stopped keeps its last part."""
     longest = max(map(len, parts))
     padded = [np.pad(part, (0, longest - len(part)), mode="edge") for part in parts]
     return sum(padded[1:], start=padded[0])
@@ -154,8 +154,8 @@ def network_minmax(
 ) -> tuple[FloatArray, FloatArray]:
     """Compute the smallest and the largest value of every feature over all nodes.
 
-    All nodes must scale their inputs in the same way, since agreement on predicted values means
-    nothing otherwise. The extremes pass from neighbor to neighbor until all nodes have them.
+    All nodes must scale their inputs in the same way, because agreement on predicted values is
+    meaningless otherwise. The extremes pass from neighbor to neighbor until all nodes have them.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ With public anchors, steps 2 and 3 send nothing, and a round sends the values of
 function at the anchors.
 
 **Samples can be reconstructed from Gram blocks.** The protocol does not send samples or labels, but
-a neighbor can compute the samples from what it receives.
+a neighbor can compute the samples from the blocks that it receives.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from ._transport import Transport
 
 @dataclass(frozen=True, eq=False)
 class NodeResult:
-    """Outcome of one node; parts, summed over the nodes, give the values of the network."""
+    """Result of one node; the sum of a part over all nodes is the value of the network."""
 
     memory: NodeMemory
     coef: FloatArray
@@ -74,7 +74,7 @@ def run_node(
     Parameters
     ----------
     rank : int
-        Number of the node.
+        Index of the node.
     samples : NodeSamples
         Samples of this node.
     config : DeKRRConfig
@@ -146,7 +146,7 @@ class NodeSetup:
     def start(
         self, samples: NodeSamples, rng: np.random.Generator
     ) -> tuple[NodeProblem, FloatArray]:
-        """Set the node up; return its problem and the offset subtracted from its targets."""
+        """Set up the node; return its problem and the offset subtracted from its targets."""
         config = self.config
         summary = self._agree(announce(samples, config, rng))
         samples = samples.minus(summary.mean)

@@ -31,12 +31,12 @@ _ASYNCHRONOUS_DAMPING = 1.0
 
 @dataclass(frozen=True, eq=False)
 class NodeProblem:
-    """Everything that a node needs for its rounds.
+    """All data that a node needs for its rounds.
 
     Attributes
     ----------
     rank : int
-        Number of the node.
+        Index of the node.
     config : DeKRRConfig
     engine : DeKRREngine
     summary : NetworkSummary
@@ -45,7 +45,7 @@ class NodeProblem:
     map : FeatureMap
     statistics : NodeStatistics
     neighbors : list of int
-        Neighbors that have completed the set-up.
+        Neighbors that have completed the setup.
     neighbor_maps : dict of int to FeatureMap
         Maps of the neighbors; empty with anchors.
     blocks : dict of int to (array, array)
@@ -106,14 +106,14 @@ class Rounds:
 
     A node has *settled* when its estimated error is below the tolerance. Its age is the number of
     rounds for which it and all nodes whose messages it receives have been settled: one more than
-    the smallest age around it. An age above the diameter of the graph means that every node has
-    settled. The node then says so in its last message and stops. A round counts only if every
-    neighbor has sent a message since the last round that counted.
+    the smallest age among itself and its neighbors. An age above the diameter of the graph means
+    that every node has settled. The node then marks its last message accordingly and stops. A round
+    counts only if every neighbor has sent a message since the last round that counted.
 
     Parameters
     ----------
     problem : NodeProblem
-        The problem of the node after its set-up.
+        The problem of the node after its setup.
     neighbors : Neighbors
     transport : Transport
     asynchronous : bool
@@ -205,9 +205,10 @@ class Rounds:
         self._inbox.close()
 
     def _error(self, distances: deque[float]) -> float:
-        """Estimate the error from the distances that the last counted rounds have moved.
+        """Estimate the error from the distances covered by the last counted rounds.
 
-        Irregular rounds of an asynchronous network need a mean contraction over several of them.
+        In an asynchronous network, rounds are irregular, so the contraction is averaged over
+        several.
         """
         last, first = distances[-1], distances[0]
         contraction = self._contraction
@@ -259,7 +260,7 @@ class Rounds:
         return set(messages)
 
     def _release_failed(self) -> None:
-        """Drop the terms of failed neighbors, or keep those that have sent a message."""
+        """Drop the terms of failed neighbors, unless they are frozen at their last message."""
         freeze = self._config.on_failure == "freeze"
         kept = [
             i
@@ -271,7 +272,7 @@ class Rounds:
             self._assemble()
 
     def neighbor_coefs(self) -> dict[int, FloatArray]:
-        """Return the last coefficients of the neighbors; with anchors they are unknown."""
+        """Return the last coefficients of the neighbors, which are unknown with anchors."""
         if self._anchors is not None:
             return {}
         return {i: self._engine.to_numpy(self._received[i]) for i in self._ever_received}

@@ -10,14 +10,15 @@ import numpy as np
 from ...utils._typing import FloatArray
 from ._transport import NodeFailureError, Program, check_timeout
 
-_N_PENDING = 64  # pending sends to a neighbor, whose buffers must stay alive
+_N_PENDING = 64  # pending sends to a neighbor, whose buffers must be kept
 
 
 class TorchDistributedNetwork:
     """Run one process per node under ``torchrun``; every process holds only its own samples.
 
-    The rank of the process is the number of its node. Messages go between neighbors only. No rank
-    has a special role, but the process with the rendezvous store must live until all have joined.
+    The rank of the process is the index of its node. Messages are sent only between neighbors. No
+    rank has a special role, but the process with the rendezvous store must run until all processes
+    have joined.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ class TorchDistributedNetwork:
         other in every round. Steps are then damped, with a ``damping`` of at least 1.
     timeout : float, default=60.0
         Seconds after which a silent neighbor counts as failed. It must exceed the time that the
-        slowest node needs for its features; a process that ends is noticed immediately.
+        slowest node needs for its features; the end of a process is detected immediately.
 
     Raises
     ------
@@ -39,8 +40,8 @@ class TorchDistributedNetwork:
 
     Notes
     -----
-    If ``torch.distributed`` has no process group yet, the first use creates one with gloo, from
-    the environment that ``torchrun`` sets.
+    If ``torch.distributed`` has no process group yet, the first use creates one with gloo, from the
+    environment variables that ``torchrun`` sets.
 
     Examples
     --------
@@ -70,7 +71,7 @@ class TorchDistributedNetwork:
         Parameters
         ----------
         n_nodes : int
-            Number of nodes that the estimator was given; it has no effect.
+            Parameter `n_nodes` of the estimator, which is ignored.
 
         Returns
         -------
@@ -79,12 +80,12 @@ class TorchDistributedNetwork:
         return _process_group().get_world_size()
 
     def ranks(self, n_nodes: int) -> list[int]:
-        """Return the number of the node that this process holds, which is its rank.
+        """Return the index of the node that this process holds, which is its rank.
 
         Parameters
         ----------
         n_nodes : int
-            Number of nodes that the estimator was given; it has no effect.
+            Parameter `n_nodes` of the estimator, which is ignored.
 
         Returns
         -------
@@ -103,7 +104,7 @@ class TorchDistributedNetwork:
         Returns
         -------
         dict of int to object
-            What the program has returned.
+            Result of the program.
         """
         ((rank, program),) = programs.items()
         transport = _GlooTransport(self.timeout)
@@ -153,7 +154,7 @@ class _GlooTransport:
         return buffer.numpy()
 
     def close(self) -> None:
-        """Wait until the last messages have arrived; they would be lost with the process."""
+        """Wait until the last messages have arrived, because the process may end afterwards."""
         for pending in self._pending.values():
             try:
                 for work, _ in pending:

@@ -1,4 +1,4 @@
-"""What carries messages between nodes: the protocols of networks and of transports."""
+"""Protocols of the networks and transports that carry messages between nodes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -30,7 +30,7 @@ class Transport(Protocol):
         """Wait, for a bounded time, for the next array of neighbor i; None if it was lost."""
 
 
-Program = Callable[[Any], Any]  # from the transport of a node to the result of the node
+Program = Callable[[Any], Any]  # takes the transport of a node, and returns the node's result
 
 
 class Network(Protocol):
@@ -58,7 +58,7 @@ class Network(Protocol):
         """Return the number of nodes."""
 
     def ranks(self, n_nodes: int) -> list[int]:
-        """Return the numbers of the nodes that this process holds."""
+        """Return the indices of the nodes that this process holds."""
 
     def run(self, programs: Mapping[int, Program]) -> dict[int, Any]:
         """Run one program per node and return the results."""
