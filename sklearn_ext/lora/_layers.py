@@ -1,6 +1,7 @@
 """Linear layers and convolutions with a low-rank update of a frozen weight."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Self, cast
 
@@ -168,9 +169,9 @@ class LoRALayer(nn.Module):
         no_bias = {} if self.bias is None else {"bias": torch.zeros_like(self.bias)}
         return call_with_weight(self.base_layer, self.delta(), x, **no_bias)
 
+    @abstractmethod
     def _thin_products(self, x: torch.Tensor) -> torch.Tensor:
         """Return s B (A x) without forming B A."""
-        raise NotImplementedError
 
 
 class LoRALinear(LoRALayer):

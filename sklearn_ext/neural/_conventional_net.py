@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Self
 
@@ -26,9 +27,9 @@ class ConventionalNet(skorch.NeuralNet):
 
     module_: nn.Module
 
+    @abstractmethod
     def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> Array:
         """Encode y for the criterion; if `afresh`, set the attributes of the encoding first."""
-        raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.initialized_ and hasattr(self, "n_outputs_")

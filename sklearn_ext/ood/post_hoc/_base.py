@@ -53,7 +53,7 @@ class BasePostHocDetector(BaseOODDetector):
         """Return the scores of features, of shape (n,)."""
 
     def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
-        """Set the fitted attributes from the features of the training samples.
+        """Set the fitted attributes from the features of the training samples, if there are any.
 
         Parameters
         ----------
@@ -63,7 +63,6 @@ class BasePostHocDetector(BaseOODDetector):
         weight : tensor of shape (C, d)
         bias : tensor of shape (C,)
         """
-        raise NotImplementedError
 
     def _needs_labels(self) -> bool:
         return self._uses_classes or not is_fitted_net(self.estimator)
