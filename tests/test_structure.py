@@ -5,15 +5,22 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
 import sklearn_ext
+from tests.instances import instance
 
 ROOT = Path(sklearn_ext.__file__).parent
 LARGEST_FOLDER = 10
 LONGEST_TEST_NAME = 60
+MOST_FRAMES = 5  # from a public `fit` to the central formula of a method
 # Imports go from a folder to those of a lower layer only. Method folders share one layer.
 LAYERS = {"utils": 0, "metrics": 1, "neural": 2, "generative": 3, "inspection": 5}
 METHOD_LAYER = 4
@@ -125,3 +132,73 @@ def test_test_names_are_short_enough_to_read():
     source = "\n".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     names = re.findall(r"^ *def (test_\w+)", source, flags=re.MULTILINE)
     assert [name for name in names if len(name) > LONGEST_TEST_NAME] == []
+
+
+def frames_between_fit_and(formula, fit):
+    """Fewest frames of the package on the stack from a call of `fit` to a formula, both included."""
+    code, fewest = inspect.unwrap(formula).__code__, []
+
+    def count(frame, event, _):
+        if event != "call" or frame.f_code is not code:
+            return
+        n_frames, up_to_fit = 0, None
+        while frame is not None:
+            if str(ROOT) in frame.f_code.co_filename:
+                n_frames += 1
+                if frame.f_code.co_name == "fit":
+                    up_to_fit = n_frames
+            frame = frame.f_back
+        fewest.append(up_to_fit)
+
+    sys.setprofile(count)
+    try:
+        fit()
+    finally:
+        sys.setprofile(None)
+    return min(fewest)
+
+
+def formulas():
+    """For each method the function that holds its central formula, and a call of `fit`."""
+    from sklearn_ext import decentralized, impute, kernel_regression, lora, ood, soup
+
+    X, y = load_iris(return_X_y=True)
+    forget = np.arange(len(y)) % 10 == 0
+    incomplete = np.where(np.random.RandomState(0).uniform(size=X.shape) < 0.2, np.nan, X)
+    net = sklearn_ext.NetClassifier(max_epochs=2, random_state=0).fit(X, y)
+    target = X[:, 3]
+    return {
+        "LAB": (
+            kernel_regression.outer_loss,
+            lambda: sklearn_ext.LABRidgelessRegressor(max_iter=1).fit(X[:, :3], target),
+        ),
+        "DeKRR": (
+            decentralized.consensus_system,
+            lambda: sklearn_ext.DecentralizedRFKRR(n_components=10).fit(X[:, :3], target),
+        ),
+        "imputer": (
+            impute.conditional_gaussian,
+            lambda: sklearn_ext.SupervisedKernelImputer().fit(incomplete, y),
+        ),
+        "OrthLoss": (
+            ood.separation_loss,
+            lambda: sklearn_ext.OrthLossOODDetector(net, max_epochs=1).fit(X, y),
+        ),
+        "MEHL-Soup": (
+            soup.coefficient_gradient,
+            lambda: sklearn_ext.MEHLSoup(n_ingredients=2, min_iter=1, max_epochs=1).fit(X, y),
+        ),
+        "Flat-LoRA": (
+            lora.noise_scale,
+            lambda: instance(sklearn_ext.FlatLoRAClassifier).set_params(max_epochs=1).fit(X, y),
+        ),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "method", ["LAB", "DeKRR", "imputer", "OrthLoss", "MEHL-Soup", "Flat-LoRA"]
+)
+def test_the_formula_is_at_most_five_frames_from_fit(method):
+    formula, fit = formulas()[method]
+    assert frames_between_fit_and(formula, fit) <= MOST_FRAMES
