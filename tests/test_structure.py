@@ -20,6 +20,18 @@ from tests.instances import instance
 ROOT = Path(sklearn_ext.__file__).parent
 LARGEST_FOLDER = 10
 LONGEST_TEST_NAME = 60
+METHODS = (
+    "LAB",
+    "DeKRR",
+    "imputer",
+    "MUSO",
+    "NatMU",
+    "SFRon",
+    "OrthLoss",
+    "diffusion disparity",
+    "MEHL-Soup",
+    "Flat-LoRA",
+)
 MOST_FRAMES = 5  # from a public `fit` to the central formula of a method
 # Imports go from a folder to those of a lower layer only. Method folders share one layer.
 LAYERS = {"utils": 0, "metrics": 1, "neural": 2, "generative": 3, "inspection": 5}
@@ -135,7 +147,7 @@ def test_test_names_are_short_enough_to_read():
 
 
 def frames_between_fit_and(formula, fit):
-    """Fewest frames of the package on the stack from a call of `fit` to a formula, both included."""
+    """Fewest frames of the package from a call of `fit` to a formula, both included."""
     code, fewest = inspect.unwrap(formula).__code__, []
 
     def count(frame, event, _):
@@ -161,6 +173,7 @@ def frames_between_fit_and(formula, fit):
 def formulas():
     """For each method the function that holds its central formula, and a call of `fit`."""
     from sklearn_ext import decentralized, impute, kernel_regression, lora, ood, soup
+    from sklearn_ext.unlearning import networks, steps
 
     X, y = load_iris(return_X_y=True)
     forget = np.arange(len(y)) % 10 == 0
@@ -179,6 +192,24 @@ def formulas():
         "imputer": (
             impute.conditional_gaussian,
             lambda: sklearn_ext.SupervisedKernelImputer().fit(incomplete, y),
+        ),
+        "MUSO": (
+            networks.projected_scores,
+            lambda: sklearn_ext.MUSOUnlearner(net, label_model="projection", max_epochs=1).fit(
+                X, y, forget=forget
+            ),
+        ),
+        "NatMU": (
+            networks.blend,
+            lambda: sklearn_ext.NatMUUnlearner(net, max_epochs=1).fit(X, y, forget=forget),
+        ),
+        "SFRon": (
+            steps.balanced_mask,
+            lambda: sklearn_ext.SFRonUnlearner(net, max_iter=1).fit(X, y, forget=forget),
+        ),
+        "diffusion disparity": (
+            ood.feature_disparity,
+            lambda: sklearn_ext.DiffusionOODDetector(net).fit(X, y),
         ),
         "OrthLoss": (
             ood.separation_loss,
