@@ -150,9 +150,9 @@ def forgotten_digit() -> Iterator[str]:
     after = fraction_of_threes(forgotten(), guidance=-1.0)
     yield f"3s among digits drawn without a class: {before:.0%} before, {after:.0%} after"
     for loss in ("redirect", "ascent"):
-        slow = forgotten(forget_loss=loss, lr=1e-4)
+        slow = forgotten(forget_loss=loss, learning_rate=1e-4)
         left = fraction_of_threes(slow, threes, allow_forgotten=True)
-        yield f"asked for a 3 after 50 steps at lr=1e-4, {loss}: {left:.0%}"
+        yield f"asked for a 3 after 50 iterations at learning_rate=1e-4, {loss}: {left:.0%}"
 
 
 FIGURES: dict[str, Callable[[], Iterator[str]]] = {

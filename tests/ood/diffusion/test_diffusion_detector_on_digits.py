@@ -13,12 +13,12 @@ SEEDS = (0, 1, 2)
 
 def patches(photo, n, rng):
     """Patches of 8 x 8 pixels at scales 1 to 8, with contrast stretched to [0, 1]."""
-    grey = photo.mean(axis=2)
+    gray = photo.mean(axis=2)
     out = np.empty((n, 8, 8))
     for patch in out:
         scale = rng.choice([1, 2, 4, 8])
-        top, left = (rng.randint(size - 8 * scale) for size in grey.shape)
-        cut = grey[top : top + 8 * scale, left : left + 8 * scale]
+        top, left = (rng.randint(size - 8 * scale) for size in gray.shape)
+        cut = gray[top : top + 8 * scale, left : left + 8 * scale]
         patch[:] = cut.reshape(8, scale, 8, scale).mean(axis=(1, 3))
         patch -= patch.min()
         patch /= max(patch.max(), 1e-6)

@@ -105,9 +105,9 @@ def test_tables_get_one_weight_for_all_features(images):
 
 def test_images_with_channels_share_their_masks(images):
     X, y = images
-    colour = np.repeat(X[:, None], 3, axis=1)
+    color = np.repeat(X[:, None], 3, axis=1)
     net = NetClassifier(module__widths=(4,), max_epochs=1)
-    unlearner = NatMUUnlearner(net, random_state=0).fit(colour, y, forget=[0])
+    unlearner = NatMUUnlearner(net, random_state=0).fit(color, y, forget=[0])
     assert unlearner.masks_.shape == (4, 1, 8, 8)
 
 

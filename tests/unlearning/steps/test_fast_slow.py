@@ -321,7 +321,7 @@ def softmax_regression(kind):
         H = torch.einsum("ni,nj,ncd->icjd", X[rows], X[rows], curvature) / 900
         return H.reshape(640, 640) + 1e-2 * torch.eye(640, dtype=H.dtype)
 
-    def minimise(rows):
+    def minimize(rows):
         W = torch.zeros(64, 10, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS(
             [W], max_iter=60, history_size=50,
@@ -341,7 +341,7 @@ def softmax_regression(kind):
         return W
 
     everything = torch.ones(900, dtype=torch.bool)
-    return X, y, forget, total, ridge, hessian, minimise(everything), minimise(~forget)
+    return X, y, forget, total, ridge, hessian, minimize(everything), minimize(~forget)
 
 
 @pytest.mark.parametrize(("kind", "newton_cosine"), [("random", 0.999), ("class", 0.95)])
