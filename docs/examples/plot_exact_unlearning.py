@@ -4,8 +4,8 @@ Forgetting samples exactly, and reading the report on it
 ========================================================
 
 A classifier was trained on samples that must be removed.
-:class:`~sklearn_ext.RandomFeatureClassifier` can forget them: afterwards it is the model that was
-never trained on them.
+:class:`~sklearn_ext.RandomFeatureClassifier` can forget them: it then equals a model that was never
+trained on them.
 """
 
 # %%
@@ -88,9 +88,9 @@ report = unlearning_report(
 print(report)
 
 # %%
-# Dots on the line are right, whatever the number. If nothing is done, the attacker takes three
-# quarters of the forget set for training samples (MIA), far more than with the retrained model.
-# With random labels, the accuracy on the forget set (FA) falls to nothing. The retrained model
+# A dot on the line is ideal, whatever its value. If nothing is done, the attack classifies three
+# quarters of the forget set as training samples (MIA), far more than for the retrained model. With
+# random labels, the accuracy on the forget set (FA) falls to nothing. The retrained model
 # recognizes nearly all of these samples, as it does other samples that it was not trained on, so
 # the random labels stand out just as much. They also cost accuracy on test samples (TA).
 

@@ -5,7 +5,7 @@ Impute missing values before you train a model
 
 You want to train a classifier on samples with missing values. Which imputer should come first?
 :class:`~sklearn_ext.SupervisedKernelImputer` fits a joint Gaussian model of features and labels.
-This example removes 10 to 80 % of the entries of a table. It compares the errors of several
+This example removes 10% to 80% of the entries of a table. It compares the errors of several
 imputers and the accuracy of the classifier that follows.
 """
 
@@ -114,16 +114,16 @@ figure.legend(loc="outside upper center", ncols=3, frameon=False)
 plt.show()
 
 # %%
-# The errors differ clearly, above all if half of the entries are missing or more. The accuracies
-# differ less, because most classifiers tolerate poor imputations. A smaller error is a reason to
-# choose an imputer if the values themselves matter.
+# The errors differ clearly, especially if half of the entries or more are missing. The
+# accuracies differ less, because most classifiers tolerate poor imputations. A smaller error is a
+# reason to choose an imputer if the values themselves matter.
 
 # %%
 # Feature by feature
 # ------------------
 #
 # :class:`~sklearn_ext.ImputationDisplay` hides known entries and plots their imputed values, with
-# bars that span 95 % of the posterior. Features that are predicted well lie along the diagonal and
+# bars that span 95% of the posterior. Features that are predicted well lie along the diagonal and
 # have short bars. The bars of other features are long, as they should be.
 
 ImputationDisplay.from_estimator(

@@ -4,8 +4,8 @@ Multiple imputation: account for the missing values
 ===================================================
 
 An imputed table looks as if nothing had been missing, so results computed from it are too certain.
-:class:`~sklearn_ext.SupervisedKernelImputer` has a posterior for each missing value. It returns
-standard deviations, and it draws from the posterior. If you analyze several draws and combine the
+:class:`~sklearn_ext.SupervisedKernelImputer` fits a posterior for each missing value. It returns
+standard deviations and draws from the posterior. If you analyze several draws and combine the
 results, they include the uncertainty from the missing values.
 """
 
@@ -13,7 +13,7 @@ results, they include the uncertainty from the missing values.
 # Draws from one fitted model
 # ---------------------------
 #
-# The data are three measurements of 442 patients. We remove 40 % of the entries.
+# The data are three measurements of 442 patients. We remove 40% of the entries.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -97,7 +97,7 @@ for k, (label, (coef, variance)) in enumerate(results.items()):
     )
 ax.axhline(0, color="0.7", linewidth=0.8)
 ax.set_xticks(range(3), X.columns)
-ax.set_ylabel("coefficient, 95 % interval")
+ax.set_ylabel("coefficient, 95% interval")
 figure.legend(loc="outside upper center", ncols=2, frameon=False)
 plt.show()
 

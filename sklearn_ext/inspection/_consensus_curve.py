@@ -35,9 +35,9 @@ class ConsensusDisplay:
     lines_ : list of matplotlib Line2D
         Objective and disagreement, after plotting.
     axes_ : ndarray of matplotlib Axes
-        Their panels.
+        Panels of the two curves.
     figure_ : matplotlib Figure
-        Their figure.
+        Figure that contains the axes.
 
     See Also
     --------
@@ -78,10 +78,10 @@ class ConsensusDisplay:
         estimator : DecentralizedRFKRR or DecentralizedRFClassifier
             A fitted estimator whose solver works in rounds.
         reference : float, default=None
-            Objective of the joint solution; None takes the last value of the curve, which is
-            then left out of the plot.
+            Objective of the joint solution; None uses the last value of the curve, which is then
+            left out of the plot.
         name : str, default=None
-            Label of the curves; None takes the name of the solver.
+            Label of the curves; None uses the name of the solver.
         axes : sequence of two matplotlib Axes, default=None
             Axes to plot on; None makes a new figure.
 

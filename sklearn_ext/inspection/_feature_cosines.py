@@ -21,8 +21,7 @@ class FeatureCosineDisplay:
     Features are the inputs of the head, the linear layer that returns the logits. If the classifier
     separates them, the features of an in-distribution (ID) sample have a large cosine with the
     weight vector of one class, and those of an out-of-distribution (OOD) sample have small cosines
-    with all of them. Make one with
-    :meth:`from_estimator`.
+    with all of them. Create a display with :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ class FeatureCosineDisplay:
     axes_ : ndarray of matplotlib Axes
         One panel per set, after plotting.
     figure_ : matplotlib Figure
-        Their figure.
+        Figure that contains the axes.
 
     See Also
     --------
@@ -85,12 +84,12 @@ class FeatureCosineDisplay:
         X_ood : array-like or dict of str to array-like
             OOD samples, or several sets of them by name.
         head : str, default=None
-            Name of the linear layer that returns the logits; None takes the `head` of the
-            estimator if it has one, and the last linear layer otherwise.
+            Name of the linear layer that returns the logits; None uses the `head` of the estimator
+            if it has one, and the last linear layer otherwise.
         max_samples : int, default=200
             Number of samples to draw from each set, in equal steps from the first to the last.
         name : str, default=None
-            Title; None is the name of the class.
+            Title; None uses the class name.
         fig : matplotlib Figure, default=None
             Figure to plot on; None makes a new figure.
 

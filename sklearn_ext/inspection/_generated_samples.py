@@ -20,9 +20,8 @@ _N_COLOR_CHANNELS = 3
 class GeneratedSamplesDisplay:
     """Grids of generated images, with one row per class and one panel per model.
 
-    All models start from the same noise, so that you can see picture by picture what a model has
-    forgotten. Create a display with :meth:`from_estimator` or
-    :meth:`from_predictions`.
+    All models start from the same noise, so you can compare them image by image to see what a model
+    has forgotten. Create a display with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
@@ -101,9 +100,9 @@ class GeneratedSamplesDisplay:
         guidance : float, default=1
             Guidance of the sampler.
         random_state : int, RandomState instance or None, default=None
-            Seed of the noise, which is the same for every model.
+            Seed for the noise, which is the same for every model.
         axes : sequence of matplotlib Axes, default=None
-            One per model; None makes a new figure.
+            Axes to plot on, one per model; None makes a new figure.
 
         Returns
         -------
@@ -166,7 +165,7 @@ class GeneratedSamplesDisplay:
         forgotten : dict of str to collection of labels, default=None
             Labels to mark, by the name of the model.
         axes : sequence of matplotlib Axes, default=None
-            One per model; None makes a new figure.
+            Axes to plot on, one per model; None makes a new figure.
 
         Returns
         -------
@@ -202,7 +201,7 @@ class GeneratedSamplesDisplay:
         Parameters
         ----------
         axes : sequence of matplotlib Axes, default=None
-            One per model; None makes a new figure.
+            Axes to plot on, one per model; None makes a new figure.
 
         Returns
         -------

@@ -23,8 +23,8 @@ _NORMAL_QUANTILE = 1.96
 class ImputationDisplay:
     """True against imputed values of hidden entries, with one panel per feature.
 
-    If the imputer returns standard deviations, bars span 95 % of the posterior. Make one with
-    :meth:`from_estimator` or :meth:`from_predictions`.
+    If the imputer returns standard deviations, bars span 95% of the posterior. Create a display
+    with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class ImputationDisplay:
         features : array-like of int, default=None
             Indices of the features to plot; None plots all.
         random_state : int, RandomState instance or None, default=None
-            Seed of the hidden entries.
+            Seed for the hidden entries.
         fig : matplotlib Figure, default=None
             Figure to plot on; None makes a new figure.
 
@@ -157,7 +157,7 @@ class ImputationDisplay:
         features : array-like of int, default=None
             Indices of the features to plot; None plots all.
         feature_names : list of str, default=None
-            Names of all features; None is "x0", "x1", ...
+            Names of all features; None means "x0", "x1", ...
         fig : matplotlib Figure, default=None
             Figure to plot on; None makes a new figure.
 

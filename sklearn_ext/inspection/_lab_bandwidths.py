@@ -75,7 +75,7 @@ class LABBandwidthDisplay:
         estimator : LABRidgelessRegressor or LABRidgelessClassifier
             A fitted estimator.
         feature_names : list of str, default=None
-            Names of all features; None takes ``feature_names_in_``, or "x0", "x1", ...
+            Names of all features; None uses ``feature_names_in_``, or "x0", "x1", ...
         max_features : int or None, default=20
             Number of features to show, the most important first; None shows all.
         fig : matplotlib Figure, default=None
@@ -139,7 +139,7 @@ class LABBandwidthDisplay:
         bars.tick_params(labelbottom=False)
         bars.spines[["top", "right"]].set_visible(False)
 
-        # Similar support points are neighbors: rows are sorted by the feature that varies most.
+        # Sorting by the feature that varies most puts similar support points next to each other.
         log_sensitivities = np.log10(np.maximum(self.sensitivities, 1e-12))
         order = np.argsort(log_sensitivities[:, log_sensitivities.std(axis=0).argmax()])
         top = log_sensitivities.max()

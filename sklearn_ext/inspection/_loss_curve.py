@@ -33,7 +33,7 @@ class LossCurveDisplay:
     ax_ : matplotlib Axes
         Axes of the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        Figure that contains the axes.
 
     See Also
     --------
@@ -73,7 +73,7 @@ class LossCurveDisplay:
         window : int, default=50
             Number of iterations in the moving average.
         name : str, default=None
-            Label of the curve; None takes the class name.
+            Label of the curve; None uses the class name.
         ax : matplotlib Axes, default=None
             Axes to plot on; None makes a new figure.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class NetworkDisplay:
-    """The graph, with nodes colored by the error on their own samples, before and after.
+    """Graph of a network whose nodes are colored by the error on their own samples.
 
     Create a display with :meth:`from_estimator`.
 
@@ -40,7 +40,7 @@ class NetworkDisplay:
     axes_ : ndarray of matplotlib Axes
         The panels.
     figure_ : matplotlib Figure
-        Their figure.
+        Figure that contains the axes.
 
     See Also
     --------
@@ -49,11 +49,7 @@ class NetworkDisplay:
     Examples
     --------
     >>> import matplotlib.pyplot as plt
-    >>> from collections.abc import Sequence
-    from typing import TYPE_CHECKING, Any, Self
-
-    import numpy as np
-    from numpy.typing import ArrayLike
+    >>> import numpy as np
     >>> from sklearn.datasets import make_friedman1
     >>> from sklearn_ext import DecentralizedRFKRR, NetworkDisplay
     >>> X, y = make_friedman1(600, random_state=0)
@@ -104,16 +100,16 @@ class NetworkDisplay:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples, preferably held out from training.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Their targets or labels.
+            Targets or labels.
         node : array-like of shape (n_samples,)
-            Their nodes.
+            Node of each sample.
         baseline : estimator, default=None
             A fitted estimator for the panel "before", such as one with ``consensus_weight=0``;
             None draws only one panel.
         positions : array-like of shape (n_nodes, 2), default=None
             Coordinates of the nodes in the plot; None puts them on a circle.
         axes : sequence of matplotlib Axes, default=None
-            One per panel; None makes a new figure.
+            Axes to plot on, one per panel; None makes a new figure.
 
         Returns
         -------
@@ -148,7 +144,7 @@ class NetworkDisplay:
         Parameters
         ----------
         axes : sequence of matplotlib Axes, default=None
-            One per panel; None makes a new figure.
+            Axes to plot on, one per panel; None makes a new figure.
 
         Returns
         -------

@@ -37,7 +37,7 @@ class OODScoreDisplay:
     ax_ : matplotlib Axes
         Axes of the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        Figure that contains the axes.
     threshold_line_ : matplotlib Line2D or None
         The threshold, if there is one.
 
@@ -96,7 +96,7 @@ class OODScoreDisplay:
         bins : int, default=40
             Number of bins.
         name : str, default=None
-            Title; None is the name of the class.
+            Title; None uses the class name.
         ax : matplotlib Axes, default=None
             Axes to plot on; None makes a new figure.
 

@@ -31,7 +31,7 @@ class SoupCoefficientDisplay:
     groups : list of str
         Names of the groups.
     ingredients : list of str
-        Names of the ingredients; :meth:`from_estimator` takes their indices.
+        Names of the ingredients; :meth:`from_estimator` uses their indices.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class SoupCoefficientDisplay:
     ax_ : matplotlib Axes
         Axes of the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        Figure that contains the axes.
 
     See Also
     --------
@@ -80,7 +80,7 @@ class SoupCoefficientDisplay:
         estimator : UniformSoup, GreedySoup, LearnedSoup or MEHLSoup
             A fitted soup.
         order : {"score", "given"}, default="score"
-            Order of the ingredients: by falling score, or as they were given.
+            Order of the ingredients: by descending score, or as given.
         ax : matplotlib Axes, default=None
             Axes to plot on; None makes a new figure.
         cmap : str or matplotlib Colormap, default="RdBu_r"
@@ -156,9 +156,9 @@ class SoupScoreDisplay:
     Parameters
     ----------
     ingredient_scores : ndarray of shape (n_ingredients,)
-        Scores of the ingredients in falling order.
+        Scores of the ingredients in descending order.
     ingredients : list of str
-        Their names; :meth:`from_estimator` takes their indices.
+        Names of the ingredients; :meth:`from_estimator` uses their indices.
     soup_scores : dict of str to float
         Scores of the soups by their names in the legend.
     selected : ndarray of bool of shape (n_ingredients,)
@@ -173,7 +173,7 @@ class SoupScoreDisplay:
     ax_ : matplotlib Axes
         Axes of the plot.
     figure_ : matplotlib Figure
-        Its figure.
+        Figure that contains the axes.
 
     See Also
     --------

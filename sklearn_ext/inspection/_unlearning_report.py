@@ -30,8 +30,8 @@ _LABELS = {
 class UnlearningReportDisplay:
     """Metrics of unlearned models and their distances from the retrained model.
 
-    There is one panel per metric and one dot per model. The retrained model is the vertical line:
-    a dot is equally bad on either side of it. Create a display with :meth:`from_report`.
+    There is one panel per metric and one dot per model. The retrained model is the vertical line: a
+    dot on either side of it is equally bad. Create a display with :meth:`from_report`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How close a model is to a reference model."""
+"""Distance of a model from a reference model."""
 
 from collections.abc import Mapping, Sequence
 

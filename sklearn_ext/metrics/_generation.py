@@ -1,4 +1,4 @@
-"""How good generated samples are, and how well a class was forgotten."""
+"""Quality of generated samples, and of the forgetting of a class."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -32,14 +32,14 @@ _ACTIVATIONS: dict[str, Callable] = {
     prefer_skip_nested_validation=True,
 )
 def frechet_distance(A: ArrayLike, B: ArrayLike) -> float:
-    r"""Distance between two sets of samples: that of normal distributions fitted to them.
+    r"""Fréchet distance between normal distributions fitted to two sets of samples.
 
     .. math::
         \lVert \mu_A - \mu_B \rVert^2 + \mathrm{tr}\,\Sigma_A + \mathrm{tr}\,\Sigma_B
             - 2\, \mathrm{tr} \sqrt{\Sigma_A^{1/2}\, \Sigma_B\, \Sigma_A^{1/2}}
 
-    With features of the Inception network this is the FID of the literature. The distance falls
-    with the number of samples, so compare it only for equal numbers.
+    With features of the Inception network, this is the FID of the literature. The distance falls
+    with the number of samples, so compare distances only at equal sample sizes.
 
     Parameters
     ----------
@@ -99,10 +99,11 @@ class GenerationReport(BaseReport):
         Scores by the name of the model:
 
         - ``forget_accuracy`` (FA): fraction of the samples requested from a forgotten class that
-          the classifier assigns to it. A classifier alone can be fooled by samples that resemble
-          no data;
-        - ``valid_forget_accuracy`` (FA_in): fraction of them that, in addition, are as close to a
-          real sample of the class as real samples are to each other (up to the 99 % quantile);
+          the classifier assigns to it. A classifier alone can be fooled by samples that do not
+          resemble any data;
+        - ``valid_forget_accuracy`` (FA_in): fraction of these samples that, in addition, are as
+          close to a real sample of the class as real samples are to each other (up to the 99%
+          quantile);
         - ``other_accuracy``: fraction of the samples of the other classes that the classifier
           assigns to the requested class;
         - ``other_frechet_distance``: :func:`frechet_distance` between features of these samples
@@ -167,7 +168,7 @@ def generation_report(
     X : array-like of shape (n, ...)
         Real samples.
     y : array-like of shape (n,)
-        Their classes.
+        Classes of the samples.
     forgotten : label or array-like of labels
         The forgotten classes.
     n_samples : int, default=100
@@ -175,15 +176,15 @@ def generation_report(
     n_steps : int, default=25
         Number of sampling steps.
     guidance : float, default=1
-        Guidance of the sampler. The figures depend more on `n_steps` and `guidance` than on
-        forgetting: compare them only within one setting.
+        Guidance of the sampler. Scores depend more on `n_steps` and `guidance` than on forgetting,
+        so compare them only at equal settings.
     features : callable or None, default=None
-        Maps samples to the features whose Fréchet distance is computed, an array of shape
-        (n, n_features). None takes the last hidden layer of an
+        Maps samples to the features whose Fréchet distance is computed, an array of shape (n,
+        n_features). None uses the last hidden layer of an
         :class:`~sklearn.neural_network.MLPClassifier`, and the logarithm of the probabilities of
         any other classifier.
     random_state : int, RandomState instance or None, default=None
-        Seed of the samples, the same for every model.
+        Seed for the samples, the same for every model.
 
     Returns
     -------
@@ -193,8 +194,8 @@ def generation_report(
     Raises
     ------
     ValueError
-        If a parameter is out of range, if `forgotten` contains a label that is not in y, no label
-        or all of them, or if there are too few real samples to compare with.
+        If a parameter is out of range, if `forgotten` contains an unknown label, no label or all
+        labels, or if there are too few real samples to compare with.
 
     See Also
     --------
@@ -282,7 +283,7 @@ def _scores_of(
 
 
 def _is_near(samples: Array, real: Array, quantile: float = 0.99) -> BoolArray:
-    """Return which samples are as close to a real one as real ones are to each other."""
+    """Return a mask of the samples as close to a real one as real ones are to each other."""
     neighbors = NearestNeighbors(n_neighbors=1).fit(real.reshape(len(real), -1))
     among_real, _ = neighbors.kneighbors()
     distances, _ = neighbors.kneighbors(samples.reshape(len(samples), -1))

@@ -1,4 +1,4 @@
-"""Error of imputers on entries that were hidden from them."""
+"""Errors of imputers on entries that were hidden from them."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -65,7 +65,7 @@ def imputation_report(
     missing_fraction : float in (0, 1), default=0.2
         Fraction of the observed entries to hide. Two entries per feature are kept.
     random_state : int, RandomState instance or None, default=None
-        Seed of the hidden entries, which are the same for every imputer.
+        Seed for the hidden entries, which are the same for every imputer.
 
     Returns
     -------
@@ -144,12 +144,12 @@ def imputation_score(
     missing_fraction : float in (0, 1), default=0.2
         Fraction of the observed entries to hide. Two entries per feature are kept.
     random_state : int, RandomState instance or None, default=None
-        Seed of the hidden entries.
+        Seed for the hidden entries.
 
     Returns
     -------
     ndarray of shape (n_features,)
-        Normalized error of each feature; NaN for a constant feature and for one without hidden
+        Normalized error of each feature; NaN for a feature that is constant or has no hidden
         entries.
 
     Raises

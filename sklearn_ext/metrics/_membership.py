@@ -1,4 +1,4 @@
-"""Membership inference: which samples an attacker classifies as training samples."""
+"""Membership inference: attacks that classify samples as training samples."""
 
 from numbers import Integral
 
@@ -27,7 +27,7 @@ def true_class_probability(proba: FloatArray, codes: IntArray) -> FloatArray:
 
 
 def modified_entropy(proba: FloatArray, codes: IntArray) -> FloatArray:
-    r"""Return the entropy modified by the label: zero if the label is certain, else larger.
+    r"""Return the entropy modified by the label: zero if the label is certain, otherwise larger.
 
     .. math:: m(x, y) = -(1 - p_y)\log p_y - \sum_{c \ne y} p_c \log(1 - p_c)
 
@@ -102,16 +102,16 @@ def membership_inference_score(
     y, y_member, y_nonmember : array-like, default=None
         Labels of these samples. The entropy attack does not need them.
     classes : array-like of shape (n_classes,), default=None
-        Labels of the columns; None is ``0, 1, ...``. Other labels have probability zero.
+        Labels of the columns; None means ``0, 1, ...``. Other labels have probability zero.
     attack : {"entropy", "confidence", "modified_entropy"}, default="entropy"
-        "entropy" is a logistic regression with balanced classes on the entropy of the
-        probabilities [1]_. "modified_entropy" is the same on an entropy modified by the label
-        [2]_. "confidence" is a support vector machine on the probability of the label, with
-        equal numbers of members and nonmembers [3]_.
+        "entropy" is a logistic regression with balanced classes on the entropy of the probabilities
+        [1]_. "modified_entropy" is the same attack on an entropy modified by the label [2]_.
+        "confidence" is a support vector machine on the probability of the label, with equal numbers
+        of members and nonmembers [3]_.
     max_samples : int, default=2000
-        Largest number of members, and of nonmembers, for "confidence".
+        Maximum number of members, and of nonmembers, for "confidence".
     random_state : int, RandomState instance or None, default=None
-        Seed of that draw.
+        Seed for drawing these samples.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def _signal(
     classes: ArrayLike | None,
     attack: str,
 ) -> tuple[FloatArray, int]:
-    """Return the number that the attack sees for each sample, and the number of classes."""
+    """Return the number that the attack uses for each sample, and the number of classes."""
     proba = check_array(probabilities, dtype=np.float64, input_name=f"proba{name}")
     if (proba < 0).any() or abs(proba.sum(axis=1) - 1.0).max() > 1e-3:
         raise ValueError(f"proba{name} must have nonnegative rows that sum to one.")

@@ -1,4 +1,4 @@
-"""How well scores separate in-distribution (ID) from out-of-distribution (OOD) samples."""
+"""Separation of in-distribution (ID) from out-of-distribution (OOD) samples by scores."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -163,7 +163,7 @@ def ood_report(
         Scores of ID samples that the detector was not fitted on.
     s_ood : array-like of shape (n_ood,) or dict of str to array-like
         Scores of OOD samples, or of several sets of them by name. An average over sets hides how
-        hard the nearest set is; the report has both.
+        hard the nearest set is, so the report has both.
     tpr : float in (0, 1], default=0.95
         True positive rate at which false positive rates are taken: 0.95 gives "FPR95" in both
         conventions.

@@ -1,4 +1,4 @@
-"""The shape that all reports share: a table with one row per model or data set."""
+"""Base class of all reports: a table with one row per model or data set."""
 
 from collections.abc import Mapping
 from html import escape
@@ -19,7 +19,7 @@ class BaseReport:
         Scores by the name of the row and the name of the score.
     """
 
-    # Heading and format of each score; None lists scores as they come, with three digits.
+    # Heading and format of each score; None shows all scores in their order, with three digits.
     _columns: dict[str, tuple[str, str]] | None = None
 
     def __init__(self, scores: Mapping[str, Mapping[str, float]]) -> None:

@@ -1,4 +1,4 @@
-"""How well classifiers have forgotten, compared with a retrained model."""
+"""Comparison of unlearned classifiers with a retrained model."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -78,8 +78,8 @@ def unlearning_report(
 ) -> UnlearningReport:
     r"""Compare classifiers that should have forgotten samples with a retrained model.
 
-    All numbers except divergences are percentages. Only closeness to the retrained model is good:
-    a model that forgets more than the retrained one betrays the samples as well.
+    All numbers except divergences are percentages. The goal is to be close to the retrained model:
+    a model that forgets more than that also reveals the forgotten samples.
 
     Parameters
     ----------
@@ -88,29 +88,29 @@ def unlearning_report(
     X : array-like of shape (n_samples, ...)
         Training samples of the original model.
     y : array-like of shape (n_samples,)
-        Their labels.
+        Labels of the training samples.
     forget : array-like of bool of shape (n_samples,) or array-like of int
         The forget set, as a mask or as indices into X.
     X_test : array-like of shape (n_test, ...)
         Samples that no model was trained on.
     y_test : array-like of shape (n_test,)
-        Their labels.
+        Labels of the test samples.
     retrained : classifier, default=None
         A model trained on the retained set only. Divergences and the gap need it.
     forget_test : array-like of bool of shape (n_test,), default=None
-        Test samples that resemble the forget set, which then do not count for TA. None takes the
-        samples whose class was forgotten entirely; pass the mask for a part of a class.
+        Test samples that resemble the forget set; TA leaves them out. None uses the samples whose
+        class was forgotten entirely; pass a mask if only a part of a class was forgotten.
     max_samples : int, default=2000
-        Number of samples on either side of the confidence attack.
+        Maximum number of members, and of nonmembers, for the confidence attack.
     random_state : int, RandomState instance or None, default=None
-        Seed of the draw of these samples.
+        Seed for drawing these samples.
 
     Returns
     -------
     UnlearningReport
-        Its ``scores`` hold a dictionary for each model:
+        The ``scores`` contain a dictionary for each model:
 
-        - ``FA``, ``UA``: accuracy on the forget set, and 100 minus that;
+        - ``FA``, ``UA``: accuracy on the forget set, and 100 minus this accuracy;
         - ``FA_t``: accuracy on the test samples that resemble the forget set;
         - ``RA``, ``TA``: accuracy on the retained set and on the other test samples;
         - ``MIA``: percentage of the forget set that the entropy attack classifies as training
@@ -225,7 +225,7 @@ def _metrics_of(
     max_samples: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return the metrics that need no other model, from the outputs on the three groups."""
+    """Return the metrics that do not need another model, from outputs on the three groups."""
 
     def accuracy(key: str, samples: slice | BoolArray = slice(None)) -> float:
         right = (classes[proba[key].argmax(axis=1)] == labels[key])[samples]

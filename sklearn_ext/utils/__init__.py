@@ -1,4 +1,4 @@
-"""Small shared tools that are not neural."""
+"""Small shared utilities that do not depend on torch."""
 
 from ._estimators import all_estimators, expected_failed_checks
 

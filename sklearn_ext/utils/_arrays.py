@@ -1,4 +1,4 @@
-"""The array operations that engines of several methods share, for NumPy."""
+"""NumPy array operations shared by the engines of several methods."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Random generators that leave the global one alone, and random draws of samples and entries."""
+"""Random generators other than the global one, and random draws of samples and entries."""
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -11,8 +11,9 @@ _SEED_BOUND = 2**31 - 1
 def local_random_state(random_state: RandomState) -> np.random.RandomState:
     """Return a RandomState that is not the global one.
 
-    Like :func:`sklearn.utils.check_random_state`, except that None gives a new generator seeded
-    by the operating system: nothing in this package changes the state of ``np.random``.
+    This works like :func:`sklearn.utils.check_random_state`, except that None gives a new generator
+    seeded by the operating system, because nothing in this package may change the state of
+    ``np.random``.
     """
     return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
@@ -57,8 +58,9 @@ def held_out_mask(codes: IntArray, fraction: float, rng: np.random.RandomState) 
     ValueError
         If no class has two samples.
     """
-    # The position of a sample is the fraction of its class that comes before it; a random offset
-    # per class decides which classes give the odd samples. The last of a class is never drawn.
+    # The position of a sample is the fraction of its class that comes before it. A random offset
+    # per class decides which classes provide the samples left over by rounding. The last sample of
+    # a class is never drawn.
     position = np.empty(len(codes))
     for code in np.unique(codes):
         members = rng.permutation(np.flatnonzero(codes == code))

@@ -26,7 +26,7 @@ def merge_duplicate_rows(
     Returns
     -------
     rows : ndarray of shape (n_distinct,)
-        Index of the first sample of each kind, sorted by Y and then by X.
+        Index of the first of each group of identical samples, sorted by Y and then by X.
     weights : ndarray of shape (n_distinct,)
     """
     kept = np.flatnonzero(weights)
@@ -37,8 +37,8 @@ def merge_duplicate_rows(
 def _sort_by_columns(rows: IntArray, columns: Iterable[Array]) -> tuple[IntArray, IntArray]:
     """Sort rows lexicographically; also return where each run of equal rows starts.
 
-    A column is read only where all columns before it are tied, so that data without ties cost
-    one sort, whatever the number of columns.
+    A column is read only where all columns before it are tied, so that data without ties cost one
+    sort, regardless of the number of columns.
     """
     order = rows.copy()
     group = np.zeros(len(rows), dtype=np.intp)  # position where the run of a position starts
@@ -71,14 +71,14 @@ def check_forget(forget: ArrayLike | None, n_samples: int) -> IntArray:
     Parameters
     ----------
     forget : array-like of bool of shape (n_samples,), array-like of int, or None
-        A mask or indices. None is an empty request.
+        A mask or indices. None means an empty request.
     n_samples : int
         Number of samples that the request refers to.
 
     Returns
     -------
     ndarray of int64
-        In the given order; a mask gives ascending indices.
+        Indices in the given order; a mask gives ascending indices.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def check_forget(forget: ArrayLike | None, n_samples: int) -> IntArray:
         If the request selects no sample, all samples, a sample twice or one that does not exist,
         or if a mask does not have the length of X.
     TypeError
-        If it is neither a boolean mask nor integer indices.
+        If `forget` is neither a boolean mask nor integer indices.
     """
     if forget is None:
         return np.empty(0, dtype=np.int64)

@@ -1,10 +1,10 @@
-"""Cosine decay, for learning rates and whatever else decays."""
+"""Cosine decay of learning rates and other quantities."""
 
 import math
 
 
 def cosine_decay(step: int, total_steps: int, *, warmup: int = 0, floor: float = 0.0) -> float:
-    """Compute the factor of the learning rate at a step: a linear warm-up, then half a cosine.
+    """Compute the decay factor at a step: a linear warm-up, then half a cosine.
 
     The factor is ``(t + 1) / warmup`` for the first `warmup` steps and
     ``floor + (1 - floor) * (1 + cos(pi * (t - warmup) / (total_steps - warmup))) / 2`` afterwards.

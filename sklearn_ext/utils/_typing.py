@@ -1,4 +1,4 @@
-"""Types of arguments and results, named once."""
+"""Aliases for the types of arguments and results."""
 
 from typing import TypeAlias
 

@@ -1,4 +1,4 @@
-"""Checks of parameters, data and estimators inside estimators."""
+"""Checks of parameters and data, and access to wrapped estimators."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _MARGIN = 1e3  # leaves room for sums of squares
 
 
 def check_magnitude(values: ArrayLike, dtype: DTypeLike = np.float64, *, name: str = "y") -> None:
-    """Refuse values whose squares overflow.
+    """Raise an error for values whose squares overflow.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def computes_with_numba(engine: str, device: Any) -> bool:
     Raises
     ------
     ValueError
-        If numba is requested on another device than the CPU.
+        If numba is requested on a device other than the CPU.
     """
     on_cpu = device is None or str(device) == "cpu"
     if engine == "numba" and not on_cpu:

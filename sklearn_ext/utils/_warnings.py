@@ -1,4 +1,4 @@
-"""Warnings that point to the code of the user."""
+"""Warnings that point to the user's code."""
 
 import sys
 import warnings
@@ -8,7 +8,7 @@ _PASSED_THROUGH = ("sklearn_ext.", "sklearn.", "skorch.", "joblib.", "contextlib
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn and point to the user's line, whatever decorators and helpers lie in between.
+    """Issue a warning at the user's line, whatever decorators and helpers lie in between.
 
     Parameters
     ----------

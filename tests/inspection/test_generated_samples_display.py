@@ -32,7 +32,7 @@ def test_there_is_a_panel_per_model_and_a_row_per_class(models):
         assert [color == "C3" for color in colors] == [False, name == "after", False]
 
 
-def test_every_picture_is_at_its_place_in_the_grid():
+def test_every_image_is_in_its_place_in_the_grid():
     X = np.arange(24, dtype=float).reshape(4, 2, 3)
     display = GeneratedSamplesDisplay.from_predictions(X, ["x", "y", "x", "y"])
     shown = display.axes_[0].images[0].get_array()

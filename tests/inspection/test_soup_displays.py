@@ -1,4 +1,4 @@
-"""Displays of model soups show what the soup holds."""
+"""Displays of model soups."""
 
 import matplotlib
 
@@ -31,7 +31,7 @@ class Fitted(MEHLSoup):
         self.soup_scores_ = {"best_single": 0.9, "uniform": 0.85, "soup": 0.95}
 
 
-def test_a_map_of_coefficients_in_the_order_of_the_scores():
+def test_coefficients_are_ordered_by_score():
     display = SoupCoefficientDisplay.from_estimator(Fitted())
     np.testing.assert_array_equal(display.image_.get_array(), Fitted().coef_[:, [2, 1, 0]])
     assert display.image_.get_clim() == (-1.5, 1.5)

@@ -37,7 +37,7 @@ def wave_model(wave):
 
 
 @pytest.mark.parametrize("kernel", ["laplacian", "rbf"])
-def test_untrained_with_all_rows_is_kernel_ridge(wave, kernel):
+def test_untrained_with_all_samples_is_kernel_ridge(wave, kernel):
     X, y = wave
     X = X[:80]
     model = LABRidgelessRegressor(
@@ -153,7 +153,7 @@ def test_engines_give_the_same_model(wave, kernel):
     np.testing.assert_allclose(b.predict(X), a.predict(X), rtol=1e-5)
 
 
-# Odd data
+# Unusual data
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -324,7 +324,7 @@ def test_classifier_is_accurate_and_calibrated(load):
     assert log_loss(y_test, proba) < 0.25
 
 
-def test_classifier_takes_any_labels():
+def test_classifier_accepts_any_labels():
     X, y = load_breast_cancer(return_X_y=True)
     names = np.array(["malignant", "benign"])[y]
     model = LABRidgelessClassifier(**QUICK).fit(X, names)

@@ -126,7 +126,7 @@ def test_identical_points_are_at_distance_zero_exactly(engine, kernel):
 
 @pytest.mark.parametrize("n_points", [1, 3, 4, 5, 130])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_kernel_is_its_definition_for_any_batch_size(engine, kernel, n_points):
+def test_the_kernel_matches_its_definition_for_any_batch(engine, kernel, n_points):
     rng = np.random.default_rng(n_points)
     points, centers, theta = (rng.normal(size=(n, 3)) for n in (n_points, 11, 11))
     expected = reference_kernel(kernel, *map(torch.tensor, (points, centers, theta))).numpy()

@@ -10,7 +10,7 @@ from sklearn_ext.metrics._generation import classifier_features
 
 
 class Resampling:
-    """A generator that returns real rows, of another class where told so, or of noise."""
+    """A generator that draws real samples, optionally of another class or with added noise."""
 
     def __init__(self, X, y, instead=None, noise=0.0):
         self.X, self.y, self.instead, self.noise = X, y, instead or {}, noise
@@ -32,7 +32,7 @@ def digits():
     return X, y, LogisticRegression(max_iter=300).fit(X, y)
 
 
-def test_the_frechet_distance_is_its_formula():
+def test_the_frechet_distance_matches_its_formula():
     rng = np.random.default_rng(0)
     A, B = rng.normal(size=(40, 3)), rng.normal(size=(30, 3)) @ rng.normal(size=(3, 3)) + 1
     cov_a, cov_b = np.cov(A, rowvar=False), np.cov(B, rowvar=False)
@@ -44,7 +44,7 @@ def test_the_frechet_distance_is_its_formula():
     assert frechet_distance(A[:, :1], A[:, :1] + 2) == pytest.approx(4)
 
 
-def test_fewer_rows_than_features_are_no_obstacle():
+def test_fewer_samples_than_features_are_allowed():
     rng = np.random.default_rng(0)
     A, B = rng.normal(size=(5, 20)), rng.normal(size=(4, 20))
     assert 0 < frechet_distance(A, B) < np.inf
@@ -117,7 +117,7 @@ def test_some_but_not_all_classes_must_be_forgotten(digits, forgotten):
 
 
 @pytest.mark.parametrize("n_rows", [(1, 5), (5, 1)])
-def test_two_real_samples_of_each_side_are_needed(digits, n_rows):
+def test_each_side_needs_two_real_samples(digits, n_rows):
     X, y, classifier = digits
     rows = np.concatenate([np.flatnonzero(y == k)[:n] for k, n in enumerate(n_rows)])
     with pytest.raises(ValueError, match="two samples of each forgotten class"):

@@ -34,7 +34,7 @@ def test_column_means_score_about_one_and_a_model_less(table):
     assert (model < 0.9 * mean).all()
 
 
-def test_labels_reach_the_imputer(table):
+def test_labels_are_passed_to_the_imputer(table):
     y = np.nan_to_num(table).sum(axis=1)
     imputer = SupervisedKernelImputer(random_state=0)
     with_labels = imputation_score(imputer, table, y, random_state=0)

@@ -29,7 +29,7 @@ def test_the_entropy_is_that_of_scipy_and_zero_for_certainty():
     np.testing.assert_array_equal(prediction_entropy(np.eye(3)), 0.0)
 
 
-def test_the_modified_entropy_is_its_formula():
+def test_the_modified_entropy_matches_its_formula():
     p, y = ASKED[0], Y_ASKED[0]
     expected = -(1 - p[y]) * np.log(p[y])
     expected -= sum(p[c] * np.log(1 - p[c]) for c in range(4) if c != y)
@@ -39,7 +39,7 @@ def test_the_modified_entropy_is_its_formula():
     assert certain[1] > 20.0
 
 
-def test_labels_find_their_columns_in_any_order():
+def test_columns_may_have_the_classes_in_any_order():
     classes = np.array(["c", "a", "b"])
     codes = label_codes(np.array(["a", "b", "c", "z", "0"]), classes)
     np.testing.assert_array_equal(codes, [1, 2, 0, -1, -1])
@@ -82,7 +82,7 @@ def test_members_and_nonmembers_are_told_apart():
     assert membership_inference_score(OTHER, **attack) < 0.3
 
 
-def test_a_forgotten_label_has_no_confidence():
+def test_a_forgotten_label_has_zero_confidence():
     names = {"y": ["gone"] * 90, "y_member": np.array(list("abcd"))[MEMBER.argmax(axis=1)]}
     score = membership_inference_score(
         ASKED,

@@ -53,7 +53,7 @@ def test_a_report_of_one_set_has_the_scores_of_scikit_learn(scores):
     assert report.average == pytest.approx(found)
 
 
-def test_useless_scores_have_the_prevalence_as_precision():
+def test_the_precision_of_useless_scores_is_the_prevalence():
     found = ood_report(np.zeros(30), np.zeros(10)).scores["OOD"]
     assert found["auroc"] == 0.5
     assert found["aupr_id"] == pytest.approx(0.75)

@@ -29,6 +29,6 @@ def test_types_filter():
     assert set(classifiers) | set(regressors) <= set(all_estimators())
 
 
-def test_an_unknown_type_is_named_with_what_is_allowed():
+def test_an_unknown_type_error_lists_the_allowed_types():
     with pytest.raises(ValueError, match=r"type_filter.*'regressor'.*got 'regression'"):
         all_estimators("regression")

@@ -11,7 +11,7 @@ def test_auto_is_numba_on_the_cpu(device):
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps", "auto"])
-def test_other_devices_are_for_torch(device):
+def test_other_devices_select_torch(device):
     assert not computes_with_numba("auto", device)
     with pytest.raises(ValueError, match=f"CPU only, got device='{device}'"):
         computes_with_numba("numba", device)

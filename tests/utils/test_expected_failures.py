@@ -10,7 +10,7 @@ def test_an_estimator_without_entry_must_pass_everything():
     assert expected_failed_checks(Ridge()) == {}
 
 
-def test_the_table_names_public_estimators_existing_checks_and_reasons():
+def test_the_table_names_estimators_checks_and_reasons():
     checks = {
         type(estimator).__name__: {
             check.func.__name__ for _, check in estimator_checks_generator(estimator)

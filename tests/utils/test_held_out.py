@@ -8,14 +8,14 @@ def mask(codes, fraction, seed=0):
     return held_out_mask(np.asarray(codes), fraction, np.random.RandomState(seed))
 
 
-def test_every_class_gives_its_share():
+def test_every_class_is_held_out_in_proportion():
     codes = np.repeat([0, 1, 2], [100, 50, 10])
     held_out = mask(codes, 0.2)
     assert held_out.sum() == 32
     assert np.bincount(codes[held_out]).tolist() == [20, 10, 2]
 
 
-def test_small_classes_give_a_row_in_turn():
+def test_small_classes_give_a_sample_in_turn():
     codes = np.repeat(np.arange(30), 5)
     counts = [np.bincount(codes[mask(codes, 0.1, seed)], minlength=30) for seed in range(20)]
     assert {int(c.sum()) for c in counts} == {15}
@@ -23,7 +23,7 @@ def test_small_classes_give_a_row_in_turn():
     assert (np.sum(counts, axis=0) > 0).all()
 
 
-def test_the_last_row_of_a_class_is_kept_for_training():
+def test_the_last_sample_of_a_class_is_kept_for_training():
     codes = np.array([0, 1, 1, 2])
     for seed in range(5):
         assert np.flatnonzero(mask(codes, 0.9, seed)).tolist() in ([1], [2])
@@ -32,7 +32,7 @@ def test_the_last_row_of_a_class_is_kept_for_training():
 
 
 @pytest.mark.parametrize(("n", "fraction"), [(100, 0.2), (31, 0.5), (12, 0.1)])
-def test_the_number_is_the_fraction_and_classes_are_in_both_parts(n, fraction):
+def test_the_fraction_is_exact_and_classes_are_in_both_parts(n, fraction):
     codes = np.random.RandomState(0).randint(3, size=n)
     held_out = mask(codes, fraction, seed=1)
     assert held_out.sum() == round(fraction * n)

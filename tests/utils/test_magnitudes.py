@@ -4,7 +4,7 @@ import pytest
 from sklearn_ext.utils._validation import check_magnitude
 
 
-def test_squares_of_what_passes_are_finite():
+def test_accepted_values_have_finite_squares():
     for dtype in (np.float32, np.float64):
         limit = np.sqrt(np.finfo(dtype).max) / 1e3
         check_magnitude(np.array([-limit / 2, 0.0]), dtype)

@@ -18,13 +18,13 @@ def test_rows_are_those_of_unique_and_weights_add_up(n_levels):
     np.testing.assert_array_equal(merged, np.bincount(inverse, weights=weights[kept]))
 
 
-def test_the_first_of_equal_rows_stands_for_all():
+def test_the_first_of_equal_rows_is_kept():
     X, Y = np.zeros((5, 2)), np.array([[1.0], [0.0], [1.0], [0.0], [1.0]])
     rows, weights = merge_duplicate_rows(X, Y, np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
     np.testing.assert_array_equal(rows, [1, 2])
     np.testing.assert_array_equal(weights, [4.0, 6.0])
 
 
-def test_keys_know_no_sign_of_zero():
+def test_keys_ignore_the_sign_of_zero():
     assert row_keys(np.array([[0.0, 1.0]])) == row_keys(np.array([[-0.0, 1.0]]))
     assert row_keys(np.array([[0.0, 1.0]])) != row_keys(np.array([[1.0, 0.0]]))

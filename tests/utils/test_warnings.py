@@ -34,7 +34,7 @@ def test_pipelines_are_passed_through():
     assert record[0].filename == __file__
 
 
-def test_code_that_nothing_calls_from_outside_is_no_endless_search():
+def test_the_search_ends_without_an_outside_caller():
     source = "def run(warn): warn('here')"
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")

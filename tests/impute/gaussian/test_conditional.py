@@ -48,7 +48,7 @@ def test_conditional_moments_match_the_textbook_formula(engine, ratio):
     np.testing.assert_allclose(second, R.T @ R + sum(C for _, C in expected), atol=1e-9)
 
 
-def test_the_public_function_is_what_the_engine_computes():
+def test_the_public_function_matches_the_engine():
     X = correlated(50, 6, 1)
     mean, cov = covariance(6, 2)
     law = conditional_gaussian(X, mean, cov)

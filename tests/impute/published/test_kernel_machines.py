@@ -22,7 +22,7 @@ def test_dual_machines_are_those_of_scikit_learn(problem):
     np.testing.assert_allclose(base @ a[:, 0] + b, svc.decision_function(base), atol=1e-10)
 
 
-def test_samples_without_label_have_no_weight(problem):
+def test_unlabeled_samples_have_no_weight(problem):
     base, y = problem
     some = y.copy()
     some[::3] = 0.0

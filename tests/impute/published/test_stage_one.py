@@ -80,7 +80,7 @@ def test_the_projection_of_alpha_is_feasible_and_nearest():
             assert np.linalg.norm(alpha - x) <= np.linalg.norm(other - x) + 1e-12
 
 
-def test_the_projection_ignores_samples_without_label():
+def test_the_projection_ignores_unlabeled_samples():
     y = np.array([1.0, -1.0, 0.0])
     np.testing.assert_allclose(project_alpha(np.array([0.5, 0.3, 9.0]), y, 1.0), [0.4, 0.4, 1.0])
 
@@ -125,7 +125,7 @@ def test_stage_one_lowers_similarities_between_classes(problem):
     assert abs(stage.dual_coef.sum()) < 1e-8
 
 
-def test_a_sample_without_label_gets_no_weight(problem):
+def test_an_unlabeled_sample_gets_no_weight(problem):
     common, lower, y = problem
     y = y.copy()
     y[:4] = 0.0

@@ -290,7 +290,7 @@ def test_no_array_retains_a_forgotten_sample(digits, solver, store, sparse, lazy
     kept = {path for path, array in arrays_of(model) if 250 in array.shape}
     assert kept == {"[retained_]"}
     assert 17 not in {size for _, array in arrays_of(model) for size in array.shape}
-    # Samples move up in their memory: what they leave behind would be a leak, too.
+    # Samples move up in their memory: a copy left behind would also be a leak.
     left = dict(arrays_of(model._samples)) | {"inverse": model._solution.inverse}
     for array in left.values():
         if isinstance(array, np.ndarray) and isinstance(array.base, np.ndarray):
@@ -442,7 +442,7 @@ def test_copy_keeps_what_its_original_forgets(digits, store, solver, n_component
 
 @pytest.mark.parametrize("store", [True, "features"])
 @pytest.mark.parametrize("feature_map", [None, "identity"])
-def test_arrays_of_the_caller_stay_unchanged(digits, feature_map, store):
+def test_the_callers_arrays_stay_unchanged(digits, feature_map, store):
     X, y = digits
     X, s = np.ascontiguousarray(X), np.ones(len(X))
     before = X.copy(), y.copy(), s.copy()
@@ -562,7 +562,7 @@ def test_empty_request_changes_nothing(digits):
         (np.ones(3, dtype=bool), "one entry per sample, 250, got 3"),
     ],
 )
-def test_wrong_request_is_explained_and_changes_nothing(digits, request_, message):
+def test_invalid_request_is_explained_and_changes_nothing(digits, request_, message):
     X, y = digits
     model = classifier().fit(X, y).forget([8])
     before = vars(model).copy()
