@@ -250,7 +250,7 @@ BENCHMARK = Benchmark(
     higher_is_better=False,
     warm_up=warm_up,
     notes=(
-        "DeKRR has all defaults; 'cv' and the paper's rule have the paper's width and ridge, which "
+        "DeKRR uses all defaults; 'cv' and the paper's rule use the paper's width and ridge, which "
         "were chosen on the test samples, and choose the consensus weight by cross-validation",
         "floats of a direct solution are those of the set-up and one round; 'messages' iterates",
         "DKLA is represented by the limit of its ADMM, ridge regression of all samples on one map",
