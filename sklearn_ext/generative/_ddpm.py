@@ -153,10 +153,10 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Number of training steps.
 
     input_shape_ : tuple of int
-        Shape of one sample of X.
+        Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during fit.
+        Number of features seen during `fit`.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.

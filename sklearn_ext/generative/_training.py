@@ -21,7 +21,7 @@ _WEIGHTS = "weights."
 
 @dataclass(frozen=True)
 class DDPMConfig:
-    """How :func:`train_denoiser` trains.
+    """How :func:`~sklearn_ext.generative.train_denoiser` trains.
 
     Parameters
     ----------
@@ -214,7 +214,8 @@ def train_denoiser(
     codes : int64 tensor of shape (n_samples,)
         Class codes from 0 to ``n_classes - 1``; `n_classes` means "any class".
     levels : ndarray of shape (n_timesteps,)
-        The signal levels :math:`\bar\alpha_t`, for instance :func:`cosine_levels`.
+        The signal levels :math:`\bar\alpha_t`, for instance those of
+        :func:`~sklearn_ext.generative.cosine_levels`.
     n_classes : int
         Number of classes; 0 without labels.
     config : DDPMConfig

@@ -47,22 +47,22 @@ def assert_same_weights(first, second):
 def test_samples_of_a_class_resemble_its_training_samples(trained, iris):
     X, y = np.asarray(iris[0]), iris[1]
     centers = np.array([X[y == label].mean(axis=0) for label in trained.classes_])
-    rows, labels = trained.sample(300, random_state=0)
-    assert rows.shape == (300, 4)
-    nearest = np.square(rows[:, None] - centers).sum(axis=2).argmin(axis=1)
-    assert np.mean(trained.classes_[nearest] == labels) > 0.9
+    X_new, y_new = trained.sample(300, random_state=0)
+    assert X_new.shape == (300, 4)
+    nearest = np.square(X_new[:, None] - centers).sum(axis=2).argmin(axis=1)
+    assert np.mean(trained.classes_[nearest] == y_new) > 0.9
     for label, center in zip(trained.classes_, centers, strict=True):
-        rows, labels = trained.sample(200, label, guidance=0.0, random_state=1)
-        assert (labels == label).all()
-        np.testing.assert_allclose(rows.mean(axis=0), center, atol=0.2)
-        np.testing.assert_allclose(rows.std(axis=0), X[y == label].std(axis=0), atol=0.3)
+        X_new, y_new = trained.sample(200, label, guidance=0.0, random_state=1)
+        assert (y_new == label).all()
+        np.testing.assert_allclose(X_new.mean(axis=0), center, atol=0.2)
+        np.testing.assert_allclose(X_new.std(axis=0), X[y == label].std(axis=0), atol=0.3)
 
 
 def test_samples_stay_in_the_range_of_the_training_data(trained, iris):
-    rows, _ = trained.sample(100, eta=1.0, guidance=2.0, n_steps=10, random_state=0)
+    X_new, _ = trained.sample(100, eta=1.0, guidance=2.0, n_steps=10, random_state=0)
     X = np.asarray(iris[0])
-    assert (rows >= X.min(axis=0) - 1e-5).all()
-    assert (rows <= X.max(axis=0) + 1e-5).all()
+    assert (X_new >= X.min(axis=0) - 1e-5).all()
+    assert (X_new <= X.max(axis=0) + 1e-5).all()
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -90,9 +90,9 @@ def test_classes_are_sampled_by_their_frequency(iris):
 def test_a_model_without_labels_has_no_classes(iris):
     X, _ = iris
     model = ConditionalDDPM(**QUICK).fit(X)
-    rows, labels = model.sample(5, random_state=0)
-    assert rows.shape == (5, 4)
-    assert labels is None
+    X_new, y_new = model.sample(5, random_state=0)
+    assert X_new.shape == (5, 4)
+    assert y_new is None
     with pytest.raises(ValueError, match="y must be None"):
         model.sample(5, "setosa")
     with pytest.raises(ValueError, match="y must be None"):
@@ -133,24 +133,24 @@ def test_scores_prefer_training_samples_and_true_classes(trained, iris):
 
 def test_constant_features_and_single_samples_are_reproduced():
     X = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
-    rows, _ = ConditionalDDPM(**QUICK).fit(X).sample(5, random_state=0)
-    assert (rows[:, 1] == 7).all()
-    rows, _ = ConditionalDDPM(**QUICK).fit(X[:1]).sample(5, random_state=0)
-    np.testing.assert_array_equal(rows, np.repeat(X[:1], 5, axis=0))
+    X_new, _ = ConditionalDDPM(**QUICK).fit(X).sample(5, random_state=0)
+    assert (X_new[:, 1] == 7).all()
+    X_new, _ = ConditionalDDPM(**QUICK).fit(X[:1]).sample(5, random_state=0)
+    np.testing.assert_array_equal(X_new, np.repeat(X[:1], 5, axis=0))
 
 
 def test_images_get_a_u_net_and_a_common_range(images):
     X, y = images
     model = ConditionalDDPM(**QUICK).fit(X, y)
     assert type(model.diffusion_.module).__name__ == "UNetDenoiser"
-    rows, _ = model.sample(3, 5, n_steps=3, random_state=0)
-    assert rows.shape == (3, 8, 8)
-    assert rows.min() >= 0
-    assert rows.max() <= 16
+    X_new, _ = model.sample(3, 5, n_steps=3, random_state=0)
+    assert X_new.shape == (3, 8, 8)
+    assert X_new.min() >= 0
+    assert X_new.max() <= 16
     flat = clone(model).set_params(image_shape=(8, 8)).fit(X.reshape(-1, 64), y)
     assert_same_weights(model, flat)
     np.testing.assert_array_equal(
-        flat.sample(3, 5, n_steps=3, random_state=0)[0], rows.reshape(3, 64)
+        flat.sample(3, 5, n_steps=3, random_state=0)[0], X_new.reshape(3, 64)
     )
     assert model.reconstruct(X[:2], y[:2], n_steps=2, random_state=0).shape == (2, 8, 8)
     mlp = clone(model).set_params(module="mlp").fit(X, y)
@@ -228,8 +228,8 @@ def test_a_loaded_checkpoint_equals_the_saved_model(trained, iris, tmp_path):
         expected = getattr(trained, name)
         assert getattr(loaded, name).dtype == expected.dtype
         np.testing.assert_array_equal(getattr(loaded, name), expected)
-    rows, labels = trained.sample(5, random_state=0)
-    for actual, expected in zip(loaded.sample(5, random_state=0), (rows, labels), strict=True):
+    X_new, y_new = trained.sample(5, random_state=0)
+    for actual, expected in zip(loaded.sample(5, random_state=0), (X_new, y_new), strict=True):
         np.testing.assert_array_equal(actual, expected)
     np.testing.assert_array_equal(loaded.score_samples(*iris), trained.score_samples(*iris))
 

@@ -122,7 +122,7 @@ class DiffusionOODDetector(BaseOODDetector):
         Name of the linear layer of a net that computes the logits; None is the last one.
 
     outlier_label : int or str, default=-1
-        Samples with this label in y are left out; the detector does not learn from outliers.
+        Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
         Fraction of new in-distribution samples that `predict` may call outliers.
@@ -170,13 +170,13 @@ class DiffusionOODDetector(BaseOODDetector):
         Threshold of `predict` on the scores.
 
     input_shape_ : tuple of int
-        Shape of one sample of X.
+        Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during fit.
+        Number of features seen during `fit`.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+        Names of the features. Defined only if X has feature names that are all strings.
 
     See Also
     --------

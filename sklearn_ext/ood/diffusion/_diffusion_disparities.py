@@ -23,7 +23,7 @@ _UNSCALED = PathScale(np.float32(0), np.float32(1), np.float32(-1), np.float32(1
 
 @dataclass(frozen=True)
 class DiffusionOODConfig:
-    """How :func:`diffusion_disparities` regenerates and compares samples.
+    """How :func:`~sklearn_ext.ood.diffusion_disparities` regenerates and compares samples.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class DiffusionOODConfig:
     guidance : float, default=1.0
         Weight of classifier-free guidance; it has no effect unless `conditional` is True.
     feature_metric : {"cosine", "l2", "unit_l1"}, default="cosine"
-        Metric of :func:`feature_disparity`.
+        Metric of :func:`~sklearn_ext.ood.feature_disparity`.
     probability_metric : {"jeffreys", "kl", "kl_rev", "js", "logit_l1"}, default="jeffreys"
-        Metric of :func:`probability_disparity`.
+        Metric of :func:`~sklearn_ext.ood.probability_disparity`.
     anomaly_removal : {"both", "generation", "none"}, default="both"
         Whose abnormally large features are clipped.
 
@@ -80,7 +80,7 @@ def diffusion_disparities(
         Samples in units of the data.
     denoiser : object
         The diffusion model, with ``signal_level(t)`` and ``predict_noise(x_t, t, y=None)``, such
-        as :class:`EmpiricalDenoiser`.
+        as :class:`~sklearn_ext.ood.EmpiricalDenoiser`.
     noise : float32 ndarray of shape (n_repeats, ...)
         Standard normal noise; each draw has the shape of one sample.
     config : DiffusionOODConfig

@@ -92,7 +92,7 @@ def regenerate(
         Standard normal noise; each draw has the shape of one sample.
     denoiser : object
         The diffusion model, with ``signal_level(t)`` and ``predict_noise(x_t, t, y=None)``, such
-        as :class:`EmpiricalDenoiser`.
+        as :class:`~sklearn_ext.ood.EmpiricalDenoiser`.
     noise_level : float in (0, 1], default=0.2
         Time from which the samples are regenerated.
     n_steps : int, default=1

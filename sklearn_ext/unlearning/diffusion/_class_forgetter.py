@@ -120,26 +120,26 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         The weights that forget steps could change, by parameter name; None without a mask.
 
     mask_density_ : float
-        Fraction of the weights in the mask.
+        Fraction of the weights that are in the mask.
 
     n_iter_ : int
         Number of iterations; 0 if nothing was to be forgotten.
 
     n_forget_steps_ : int
-        Number of forget steps made.
+        Number of forget steps.
 
     n_repair_steps_ : int
-        Number of repair steps made.
+        Number of repair steps.
 
     history_ : list of dict
         One record per iteration, with the denoising losses of the batches and the norm of the
         forget gradient before clipping.
 
     input_shape_ : tuple of int
-        Shape of one sample of X.
+        Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during fit.
+        Number of features seen during `fit`.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.

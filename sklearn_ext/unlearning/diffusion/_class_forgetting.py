@@ -31,7 +31,7 @@ _LARGEST_AUTO_BATCHES = 64
 
 @dataclass(frozen=True)
 class ClassForgettingConfig:
-    """How :func:`forget_classes` changes a denoiser.
+    """How :func:`~sklearn_ext.unlearning.diffusion.forget_classes` changes a denoiser.
 
     Parameters
     ----------

@@ -16,10 +16,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._testing import assert_docstring_consistency
 
 from sklearn_ext.generative import ConditionalDDPM
 from sklearn_ext.neural import NetClassifier, penultimate
-from sklearn_ext.ood import DiffusionOODDetector
+from sklearn_ext.ood import DiffusionOODDetector, MSPOODDetector
 from sklearn_ext.ood.diffusion._fit_denoiser import DDPMDenoiser
 
 
@@ -552,3 +553,11 @@ def test_a_classifier_of_named_columns_gets_their_names():
         assert (detector.predict(X) == 1).mean() > 0.8
         expected = classifier.predict_proba(X)
         np.testing.assert_allclose(detector.predict_proba(X), expected, atol=1e-5)
+
+
+def test_shared_parameters_are_described_as_in_other_detectors():
+    assert_docstring_consistency(
+        [MSPOODDetector, DiffusionOODDetector],
+        include_params=["outlier_label", "id_rejection_rate"],
+        include_attrs=["offset_", "input_shape_", "n_features_in_", "feature_names_in_"],
+    )

@@ -9,8 +9,9 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils._testing import assert_docstring_consistency
 
-from sklearn_ext import ConditionalDDPM, SFRonClassForgetter
+from sklearn_ext import ConditionalDDPM, SFRonClassForgetter, SFRonUnlearner
 from sklearn_ext.generative import MLPDenoiser, Noising
 from sklearn_ext.metrics import generation_report
 from sklearn_ext.neural import torch_generator
@@ -275,6 +276,14 @@ def test_data_that_do_not_match_the_model_are_refused(model, blobs):
     unlabeled = ConditionalDDPM(module=functools.partial(MLPDenoiser, width=8), max_iter=2).fit(X)
     with pytest.raises(ValueError, match="must be fitted with labels"):
         SFRonClassForgetter(unlabeled).fit(X, y, forget_class="left")
+
+
+def test_shared_attributes_are_described_as_in_related_classes():
+    facts = ["input_shape_", "n_features_in_", "feature_names_in_"]
+    assert_docstring_consistency([ConditionalDDPM, SFRonClassForgetter], include_attrs=facts)
+    steps = ["classes_", "n_forget_steps_", "n_repair_steps_", "mask_density_"]
+    related = [SFRonUnlearner, SFRonClassForgetter]
+    assert_docstring_consistency(related, include_attrs=facts + steps)
 
 
 @pytest.fixture(scope="module")
