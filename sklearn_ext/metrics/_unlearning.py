@@ -174,7 +174,7 @@ def unlearning_report(
     named = {} if retrained is None else {RETRAINED: retrained}
     given = models if isinstance(models, Mapping) else {type(models).__name__: models}
     if not given:
-        raise ValueError("models must hold at least one classifier, got an empty dict.")
+        raise ValueError("models must contain at least one classifier, got an empty dict.")
     if named.keys() & given.keys():
         raise ValueError(
             f"models must not use the name {RETRAINED!r}, which is reserved for `retrained`."

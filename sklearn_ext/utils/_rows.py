@@ -121,7 +121,7 @@ def _check_index(index: IntArray, n_samples: int) -> None:
     if len(wrong):
         raise ValueError(
             f"Indices in forget must be from 0 to {n_samples - 1}, got {wrong[0]}. "
-            "In cross-validation pass a boolean mask, which is split with the samples."
+            "In cross-validation, pass a boolean mask, which is split with the samples."
         )
     values, counts = np.unique(index, return_counts=True)
     if (counts > 1).any():

@@ -7,7 +7,7 @@ def cosine_decay(step: int, total_steps: int, *, warmup: int = 0, floor: float =
     """Compute the decay factor at a step: a linear warm-up, then half a cosine.
 
     The factor is ``(t + 1) / warmup`` for the first `warmup` steps and
-    ``floor + (1 - floor) * (1 + cos(pi * (t - warmup) / (total_steps - warmup))) / 2`` afterwards.
+    ``floor + (1 - floor) * (1 + cos(pi * (t - warmup) / (total_steps - warmup))) / 2`` after that.
 
     Parameters
     ----------

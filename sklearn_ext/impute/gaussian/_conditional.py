@@ -160,7 +160,7 @@ def leave_one_out(table: PatternTable, mean: FloatArray, cov: FloatArray) -> Flo
 def run_in_threads(
     task: Callable[[Item], Result], items: Sequence[Item], n_jobs: int | None
 ) -> Iterable[Result]:
-    """Apply a task to items, and return results in order; `n_jobs` has joblib's meaning."""
+    """Apply a task to items and return the results in order; `n_jobs` is as in joblib."""
     if len(items) < 2 or effective_n_jobs(n_jobs) == 1:
         return [task(item) for item in items]
     results: list[Result] = Parallel(n_jobs=n_jobs, prefer="threads")(

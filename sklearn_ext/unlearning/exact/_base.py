@@ -335,7 +335,7 @@ class BaseRandomFeature(
         )
 
     def _request_config(self) -> RandomFeatureConfig:
-        """Return the settings of `fit`, with `refresh_fraction` as it is now."""
+        """Return the settings of `fit` with the current `refresh_fraction`."""
         return replace(self._config, refresh_fraction=self.refresh_fraction)
 
     def _request(

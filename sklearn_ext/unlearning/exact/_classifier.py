@@ -65,7 +65,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
     classes_ : ndarray of shape (n_classes,)
         Classes of the samples in the model.
     coef_ : ndarray of shape (n_classes, n_features_out)
-        Coefficients of the features: one row per class, also for two classes.
+        Coefficients of the features: one row per class, even for two classes.
     intercept_ : ndarray of shape (n_classes,)
         Coefficients of the constant feature.
     dual_coef_ : ndarray of shape (n_retained_, n_classes)
@@ -180,8 +180,8 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         kept = weights > 0
         if _are_strings(labels) != _are_strings(self.classes_):
             raise ValueError(
-                f"y must hold labels like those of the model, such as {self.classes_.tolist()[0]!r}"
-                f", got {labels.tolist()[0]!r}."
+                "y must contain labels like those of the model, such as "
+                f"{self.classes_.tolist()[0]!r}, got {labels.tolist()[0]!r}."
             )
         columns = self._add_classes(np.union1d(self.classes_, labels[kept]))
         added = TrainingSamples(X, _signs(labels, self.classes_), weights)[kept]

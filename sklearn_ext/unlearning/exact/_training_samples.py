@@ -85,7 +85,7 @@ def request_by_index(indices: ArrayLike, retained: BoolArray, samples: TrainingS
     Parameters
     ----------
     indices : array-like of int or bool
-        Indices, or a mask over all samples that the model was ever given.
+        Indices, or a mask over all samples ever given to the model.
     retained : ndarray of bool of shape (n,)
         Which of these samples are stored.
     samples : TrainingSamples

@@ -210,7 +210,7 @@ def test_labels_of_another_type_are_refused(digits):
     numbers, names = classifier().fit(X, y), classifier().fit(X, y.astype(str))
     for model, labels in ((numbers, y[:2].astype(str)), (names, y[:2])):
         before = model.decision_function(X[:3])
-        with pytest.raises(ValueError, match="y must hold labels like those of the model"):
+        with pytest.raises(ValueError, match="y must contain labels like those of the model"):
             model.learn(X[:2], labels)
         np.testing.assert_array_equal(model.decision_function(X[:3]), before)
 

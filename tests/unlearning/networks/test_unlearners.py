@@ -255,7 +255,7 @@ def test_mixed_columns_and_cross_validation_with_a_mask(Unlearner):
 def test_indices_cannot_be_cross_validated(digits, net):
     with config_context(enable_metadata_routing=True):
         unlearner = FineTuneUnlearner(FrozenEstimator(net)).set_fit_request(forget=True)
-        with pytest.raises(ValueError, match="In cross-validation pass a boolean mask"):
+        with pytest.raises(ValueError, match="In cross-validation, pass a boolean mask"):
             cross_validate(
                 unlearner, *digits, params={"forget": [5, 590]}, cv=3, error_score="raise"
             )
