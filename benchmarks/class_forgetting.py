@@ -141,7 +141,7 @@ def metrics(model, output, task):
         features=features,
         random_state=0,
     )
-    scores = report.scores["model"]
+    scores = next(iter(report.scores.values()))
     return {
         "FA_in": scores["valid_forget_accuracy"],
         "FA": scores["forget_accuracy"],

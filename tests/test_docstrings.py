@@ -1,8 +1,10 @@
 """Docstrings of public objects are complete, true, and equal where parameters are equal."""
 
+import ast
 import doctest
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -35,14 +37,13 @@ API_PAGE = Path(__file__).parents[1] / "docs" / "api.rst"
 def public_objects():
     """Classes and functions of the package and its public modules, by the shortest name."""
     modules = [sklearn_ext]
-    modules += filter(
-        inspect.ismodule, (getattr(sklearn_ext, name) for name in sklearn_ext.__all__)
-    )
     found = {}
-    for module in modules:
+    for module in modules:  # which grows: public modules can have public modules
         for name in getattr(module, "__all__", ()):
             obj = getattr(module, name)
-            if inspect.isclass(obj) or inspect.isfunction(obj):
+            if inspect.ismodule(obj):
+                modules.append(obj)
+            elif inspect.isclass(obj) or inspect.isfunction(obj):
                 found.setdefault(obj, f"{module.__name__}.{name}")
     return {name: obj for obj, name in found.items()}
 
@@ -116,38 +117,47 @@ def test_an_estimator_names_its_source(obj):
     assert ClassDoc(obj)["References"]
 
 
-@pytest.mark.parametrize("obj", [member for _, member in public_objects().items()])
+@pytest.mark.parametrize("obj", public(lambda obj: True))
 def test_docstrings_stand_whole_in_the_source(obj):
-    placeholders = re.findall(r"^ *\{\w+\}$", obj.__doc__, flags=re.MULTILINE)
-    assert placeholders == []
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(obj)))
+    assert ast.get_docstring(ast.parse(source).body[0]) == inspect.getdoc(obj)
 
 
-# Groups of classes whose equal parameters and attributes have equal descriptions, except those
-# that are named.
+def ending_with(suffix):
+    return [name for name, _ in all_estimators() if name.endswith(suffix)]
+
+
+# Families of classes with parameters in common; parameters whose meaning differs, and those whose
+# types or defaults do.
 FAMILIES = {
-    "LAB": (["LABRidgelessRegressor", "LABRidgelessClassifier"], []),
-    "decentralized": (["DecentralizedRFKRR", "DecentralizedRFClassifier"], []),
-    "random features": (["RandomFeatureRegressor", "RandomFeatureClassifier"], []),
-    "nets": (["NetClassifier", "NetRegressor"], []),
-    "Flat-LoRA": (["FlatLoRAClassifier", "FlatLoRARegressor"], []),
-    "soups": (["UniformSoup", "GreedySoup", "LearnedSoup", "MEHLSoup"], []),
-    "post-hoc detectors": (
-        [name for name, _ in all_estimators() if name.endswith("OODDetector")],
+    "LAB": (["LABRidgelessRegressor", "LABRidgelessClassifier"], [], ()),
+    "decentralized": (["DecentralizedRFKRR", "DecentralizedRFClassifier"], [], ()),
+    "random features": (["RandomFeatureRegressor", "RandomFeatureClassifier"], [], ()),
+    "nets": (["NetClassifier", "NetRegressor"], ["criterion"], ()),
+    "Flat-LoRA": (["FlatLoRAClassifier", "FlatLoRARegressor"], ["**params"], ()),
+    "soups": (
+        ["UniformSoup", "GreedySoup", "LearnedSoup", "MEHLSoup"],
         [],
+        ("learning_rate", "batch_size"),
     ),
-    "unlearners": ([name for name, _ in all_estimators() if name.endswith("Unlearner")], []),
+    "detectors": (
+        ending_with("OODDetector"),
+        ["estimator", "outlier_label", "random_state", "validation_fraction"],
+        (),
+    ),
+    "unlearners": (ending_with("Unlearner"), [], ("learning_rate", "optimizer")),
 }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equal_parameters_are_described_equally(family):
-    names, different = FAMILIES[family]
+    names, different, types = FAMILIES[family]
     assert_docstring_consistency(
         [getattr(sklearn_ext, name) for name in names],
         include_params=True,
         exclude_params=different,
-        include_attrs=True,
-        exclude_attrs=different,
+        include_attrs=["n_features_in_", "feature_names_in_"],
+        ignore_types=types,
     )
 
 

@@ -1,19 +1,20 @@
 """Kernel ridgeless regression with learned, locally adaptive bandwidths (LAB)."""
 
 from ._lab_classifier import LABRidgelessClassifier
-from ._lab_engine import LABEngine, make_engine
+from ._lab_engine import LABEngine as LABEngine, make_engine
 from ._lab_kernel import OuterLoss, dual_coefficients, outer_loss
 from ._lab_regressor import LABRidgelessRegressor
 from ._lab_training import LABConfig, LABExpansion, train_lab
+from ._temperature import fit_temperature
 
 __all__ = [
     "LABConfig",
-    "LABEngine",
     "LABExpansion",
     "LABRidgelessClassifier",
     "LABRidgelessRegressor",
     "OuterLoss",
     "dual_coefficients",
+    "fit_temperature",
     "make_engine",
     "outer_loss",
     "train_lab",

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
@@ -20,11 +19,10 @@ from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_engine import make_engine
 from ._lab_training import LABExpansion, train_lab
+from ._temperature import fit_temperature
 
 if TYPE_CHECKING:
     import torch
-
-_LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
 
 
 class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
@@ -401,42 +399,6 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         """
         scores = self.decision_function(X)
         return softmax(_class_scores(scores.reshape(len(scores), -1)) / self.temperature_, axis=1)
-
-
-def fit_temperature(scores: FloatArray, y: IntArray, weights: FloatArray) -> float:
-    r"""Return the T for which the softmax of ``scores / T`` best fits held-out labels.
-
-    T minimizes the cross-entropy against labels that are smoothed as in Platt's scaling: with n
-    samples, the true class gets :math:`(n + 1) / (n + 2)` and the other classes share
-    :math:`1 / (n + 2)` evenly. Thus a few samples that are all classified well do not drive T to
-    zero.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_samples, n_classes)
-    y : ndarray of shape (n_samples,)
-        Class indices.
-    weights : ndarray of shape (n_samples,)
-
-    Returns
-    -------
-    float
-
-    References
-    ----------
-    C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On Calibration of Modern Neural Networks", ICML
-    2017; J. Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
-    """
-    n_samples, n_classes = scores.shape
-    smooth = np.full(scores.shape, 1.0 / ((n_samples + 2.0) * (n_classes - 1.0)))
-    smooth[np.arange(n_samples), y] = (n_samples + 1.0) / (n_samples + 2.0)
-
-    def cross_entropy(log_temperature: float) -> float:
-        log_proba = log_softmax(scores / np.exp(log_temperature), axis=1)
-        return -np.average((smooth * log_proba).sum(axis=1), weights=weights)
-
-    best = minimize_scalar(cross_entropy, bounds=_LOG_TEMPERATURE_RANGE, method="bounded")
-    return float(np.exp(best.x))
 
 
 def _class_scores(scores: FloatArray) -> FloatArray:

@@ -1,11 +1,15 @@
 """Scores and reports for unlearning, outlier detection, generation and imputation."""
 
-from ._closeness import mean_kl_divergence, unlearning_gap
 from ._generation import GenerationReport, frechet_distance, generation_report
 from ._imputation import ImputationReport, imputation_report, imputation_score
 from ._membership import membership_inference_score
 from ._ood import OODReport, fpr_at_tpr_score, ood_report
-from ._unlearning import UnlearningReport, unlearning_report
+from ._unlearning import (
+    UnlearningReport,
+    mean_kl_divergence,
+    unlearning_gap,
+    unlearning_report,
+)
 
 __all__ = [
     "GenerationReport",

@@ -131,7 +131,7 @@ class GenerationReport(BaseReport):
 
 @validate_params(
     {
-        "model": "no_validation",
+        "models": "no_validation",
         "classifier": "no_validation",
         "X": ["array-like"],
         "y": ["array-like"],
@@ -145,7 +145,7 @@ class GenerationReport(BaseReport):
     prefer_skip_nested_validation=True,
 )
 def generation_report(
-    model: Any,
+    models: Any,
     classifier: Any,
     X: ArrayLike,
     y: ArrayLike,
@@ -161,7 +161,7 @@ def generation_report(
 
     Parameters
     ----------
-    model : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
+    models : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
         One model, or several by name, such as the model before and after forgetting.
     classifier : fitted classifier
         Assigns classes to the generated samples; it must be accurate on X.
@@ -237,13 +237,15 @@ def generation_report(
     seed = draw_seed(random_state)
     if features is None:
         features = partial(classifier_features, classifier)
-    models = model if isinstance(model, Mapping) else {"model": model}
+    given = models if isinstance(models, Mapping) else {type(models).__name__: models}
+    if len(given) == 0:
+        raise ValueError("models must contain at least one model, got an empty dict.")
     return GenerationReport(
         {
             str(name): _scores_of(
                 each, classifier, real, labels, is_forgotten, n_samples, sampler, features, seed
             )
-            for name, each in models.items()
+            for name, each in given.items()
         }
     )
 

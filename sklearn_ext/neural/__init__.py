@@ -31,8 +31,6 @@ from ._modules import (
     default_module as default_module,
     has_finite_parameters as has_finite_parameters,
     parameter_dict as parameter_dict,
-    parameter_vector as parameter_vector,
-    set_parameter_vector as set_parameter_vector,
 )
 from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
 from ._schedules import CosineDecay, cosine_decay as cosine_decay

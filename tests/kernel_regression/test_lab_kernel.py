@@ -103,7 +103,7 @@ def test_engines_agree(kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_float32_tensors_are_close(kernel):
-    from sklearn_ext.kernel_regression._lab_engine_torch import LABTorchEngine
+    from sklearn_ext.kernel_regression._lab_engine_torch import LABTorchEngine  # for its dtype
 
     p = problem()
     exact = evaluate(make_engine("numba", None), kernel, p)

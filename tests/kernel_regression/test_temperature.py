@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from sklearn_ext.kernel_regression._lab_classifier import fit_temperature
+from sklearn_ext.kernel_regression import fit_temperature
 
 
 @pytest.mark.parametrize("temperature", [0.3, 2.0])

@@ -1,25 +1,12 @@
-"""Default networks and parameter vectors."""
+"""Default networks."""
 
-import pytest
 import torch
 
 from sklearn_ext.neural import (
     MLP,
     SmallCNN,
     default_module,
-    parameter_dict,
-    parameter_vector,
-    set_parameter_vector,
 )
-
-
-def test_parameter_vectors_round_trip():
-    net, other = MLP(3, 2), MLP(3, 2)
-    set_parameter_vector(other, parameter_vector(net))
-    for name, tensor in parameter_dict(net).items():
-        assert torch.equal(tensor, parameter_dict(other)[name])
-    with pytest.raises(ValueError, match="one entry per parameter"):
-        set_parameter_vector(net, torch.zeros(3))
 
 
 def test_default_modules_match_the_input_shape():

@@ -82,26 +82,6 @@ def fit_by_lbfgs(
     return X
 
 
-def fit_by_coordinates(
-    X: FloatArray,
-    missing: BoolArray,
-    T: FloatArray,
-    W: FloatArray,
-    *,
-    max_sweeps: int = 200,
-    tol: float = 1e-6,
-) -> FloatArray:
-    """Minimize the stress over missing entries by exact coordinate steps.
-
-    Sweeps stop when no entry moves by more than `tol`.
-    """
-    X = np.ascontiguousarray(X, dtype=float).copy()
-    for _ in range(max_sweeps):
-        if sweep_coordinates(X, missing, T, W) <= tol:
-            break
-    return X
-
-
 def fit_sample(
     x: FloatArray,
     missing: BoolArray,
@@ -178,15 +158,6 @@ def _sweep_adam(
                 direction = first[i, p] / (1.0 - 0.9**t)
                 size = math.sqrt(second[i, p] / (1.0 - 0.999**t)) + 1e-8
                 X[i, p] = min(max(X[i, p] - rate * direction / size, 0.0), 1.0)
-
-
-@_jit
-def sweep_coordinates(X: FloatArray, missing: BoolArray, T: FloatArray, W: FloatArray) -> float:
-    """Set each missing entry of X in turn to its best value; return the largest move."""
-    largest = 0.0
-    for i in range(X.shape[0]):
-        largest = max(largest, _sweep_sample(X[i], missing[i], X, T[i], W[i]))
-    return largest
 
 
 @_jit

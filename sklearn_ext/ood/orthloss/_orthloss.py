@@ -123,7 +123,7 @@ class OrthLossOODDetector(BaseOODDetector):
         Fraction of the inliers that is held out from training and sets the threshold.
 
     head : str or None, default=None
-        Name of the linear layer whose inputs are the features; None is the last one.
+        Name of the linear layer that returns the logits; None is the last one.
 
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of the fine-tuning.
