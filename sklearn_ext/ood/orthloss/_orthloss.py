@@ -176,7 +176,7 @@ class OrthLossOODDetector(BaseOODDetector):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features. Defined only if X has feature names that are all strings.

@@ -173,7 +173,7 @@ class SeparationNet(NetClassifier):
     input_shape_ : tuple of int
         Shape of one sample.
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
     feature_names_in_ : ndarray of str
         Names of the features. Defined only if X has feature names that are all strings.
 

@@ -73,7 +73,7 @@ class ReActOODDetector(BasePostHocDetector):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features. Defined only if X has feature names that are all strings.
@@ -191,7 +191,7 @@ class ViMOODDetector(BasePostHocDetector):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features. Defined only if X has feature names that are all strings.

@@ -57,7 +57,7 @@ class MSPOODDetector(BasePostHocDetector):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features. Defined only if X has feature names that are all strings.
@@ -134,7 +134,7 @@ class MaxLogitOODDetector(BasePostHocDetector):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features. Defined only if X has feature names that are all strings.
@@ -213,7 +213,7 @@ class EnergyOODDetector(BasePostHocDetector):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features. Defined only if X has feature names that are all strings.

@@ -289,7 +289,7 @@ class FineTuneUnlearner(BaseBaseline):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.
@@ -397,7 +397,7 @@ class GradientAscentUnlearner(BaseBaseline):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.
@@ -507,7 +507,7 @@ class RandomLabelUnlearner(BaseBaseline):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.
@@ -593,7 +593,7 @@ class SalUnUnlearner(BaseBaseline):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.
@@ -712,7 +712,7 @@ class BadTeacherUnlearner(BaseBaseline):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.

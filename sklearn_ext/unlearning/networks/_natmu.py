@@ -360,7 +360,7 @@ class NatMUUnlearner(BaseFineTuner):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.

@@ -443,7 +443,7 @@ class SFRonUnlearner(BaseUnlearner):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when all are strings.
