@@ -5,7 +5,7 @@ from ._config import DeKRRConfig
 from ._node_samples import NodeSamples
 from ._regressor import DecentralizedRFKRR
 from ._simulation import solve_dekrr
-from .maths import check_graph, consensus_system, make_graph
+from .math import check_graph, consensus_system, make_graph
 from .network import (
     InProcessNetwork,
     TorchDistributedNetwork,

@@ -21,10 +21,10 @@ from ._config import CONSENSUS_WEIGHTS, DeKRRConfig
 from ._node_samples import NodeSamples, check_labels, deal_samples, encode_nodes, group_by_node
 from ._result import DeKRRResult, NodeMemory
 from ._simulation import solve_dekrr
-from .maths._engine import DeKRREngine, make_engine
-from .maths._graphs import GRAPHS, check_graph, connected_parts, make_graph
-from .maths._random_features import SELECTIONS, FeatureMap, evaluate, mean_values
-from .maths._solvers import SOLVERS
+from .math._engine import DeKRREngine, make_engine
+from .math._graphs import GRAPHS, check_graph, connected_parts, make_graph
+from .math._random_features import SELECTIONS, FeatureMap, evaluate, mean_values
+from .math._solvers import SOLVERS
 from .network._network_fit import solve_dekrr_over_network
 from .network._transport import Network
 

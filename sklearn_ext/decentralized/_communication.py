@@ -6,8 +6,8 @@ import numpy as np
 
 from ..utils._typing import IntArray
 from ._config import DeKRRConfig
-from .maths._graphs import diameter
-from .maths._random_features import message_shape
+from .math._graphs import diameter
+from .math._random_features import message_shape
 
 # Besides coefficients, the message of a round contains the age of the node (`network._rounds`).
 N_FLAGS = 1

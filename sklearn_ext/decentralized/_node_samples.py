@@ -12,9 +12,9 @@ from sklearn.utils.validation import column_or_1d
 from ..utils._rows import merge_duplicate_rows
 from ..utils._typing import Array, FloatArray, IntArray
 from ._config import DeKRRConfig
-from .maths._engine import DeKRREngine
-from .maths._random_features import FeatureMap, select_map
-from .maths._statistics import (
+from .math._engine import DeKRREngine
+from .math._random_features import FeatureMap, select_map
+from .math._statistics import (
     NetworkSummary,
     NodeStatistics,
     announcement,

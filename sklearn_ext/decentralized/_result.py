@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..utils._typing import FloatArray
-from .maths._random_features import FeatureMap
-from .maths._statistics import NodeStatistics
+from .math._random_features import FeatureMap
+from .math._statistics import NodeStatistics
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,12 @@ from ._node_samples import (
     summarize_network,
 )
 from ._result import DeKRRResult, NodeMemory
-from .maths._consensus import ConsensusSystem, consensus_system
-from .maths._cross_validation import add_folds, cross_validate, fold_numbers
-from .maths._engine import DeKRREngine, EngineArray, make_engine
-from .maths._random_features import FeatureMap, map_features
-from .maths._solvers import SOLVERS
-from .maths._statistics import NodeStatistics, network_mean
+from .math._consensus import ConsensusSystem, consensus_system
+from .math._cross_validation import add_folds, cross_validate, fold_numbers
+from .math._engine import DeKRREngine, EngineArray, make_engine
+from .math._random_features import FeatureMap, map_features
+from .math._solvers import SOLVERS
+from .math._statistics import NodeStatistics, network_mean
 
 
 def solve_dekrr(

@@ -193,7 +193,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     >>> model.n_support_
     50
     >>> round(model.score(X, y), 2)
-    0.99
+    1.0
     >>> int(model.feature_importances_.argmax())
     0
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklearn_ext.decentralized import consensus_system, make_graph
-from sklearn_ext.decentralized.maths import FeatureMap, make_engine, node_statistics
+from sklearn_ext.decentralized.math import FeatureMap, make_engine, node_statistics
 
 ENGINE = make_engine()
 

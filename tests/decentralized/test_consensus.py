@@ -9,7 +9,7 @@ from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 
 from sklearn_ext.decentralized import consensus_system, make_graph
-from sklearn_ext.decentralized.maths import FeatureMap, solve_direct, solve_jacobi
+from sklearn_ext.decentralized.math import FeatureMap, solve_direct, solve_jacobi
 from tests.decentralized.problems import ENGINE, make_problem, smooth_targets
 
 every_graph = pytest.mark.parametrize("graph", ["ring", "star", "path", "complete", "random"])

@@ -9,7 +9,7 @@ from sklearn.model_selection import KFold
 
 from sklearn_ext import DecentralizedRFKRR
 from sklearn_ext.decentralized import consensus_system
-from sklearn_ext.decentralized.maths import cross_validate, solve_direct
+from sklearn_ext.decentralized.math import cross_validate, solve_direct
 from tests.decentralized.problems import make_problem
 
 GRID = (0.0, 0.3, 2.0)

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from sklearn_ext.decentralized import check_graph, make_graph
-from sklearn_ext.decentralized.maths import GRAPHS, connected_parts, diameter
+from sklearn_ext.decentralized.math import GRAPHS, connected_parts, diameter
 
 
 @pytest.mark.parametrize("kind", GRAPHS)

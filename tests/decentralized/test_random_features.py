@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import rbf_kernel
 
-from sklearn_ext.decentralized.maths import SELECTIONS, evaluate, mean_values, select_map
-from sklearn_ext.decentralized.maths._engine_torch import DeKRRTorchEngine
-from sklearn_ext.decentralized.maths._random_features import map_from_message, message_shape
+from sklearn_ext.decentralized.math import SELECTIONS, evaluate, mean_values, select_map
+from sklearn_ext.decentralized.math._engine_torch import DeKRRTorchEngine
+from sklearn_ext.decentralized.math._random_features import map_from_message, message_shape
 from sklearn_ext.utils._trigonometry import cosines_and_sines, scaled_cosines
 from tests.decentralized.problems import ENGINE, random_map
 

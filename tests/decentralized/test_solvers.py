@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.decentralized.maths import (
+from sklearn_ext.decentralized.math import (
     SOLVERS,
     _solvers,
     greedy_colors,
     solve_direct,
     solve_jacobi,
 )
-from sklearn_ext.decentralized.maths._engine_torch import DeKRRTorchEngine
+from sklearn_ext.decentralized.math._engine_torch import DeKRRTorchEngine
 from tests.decentralized.problems import make_problem
 
 

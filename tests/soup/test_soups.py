@@ -216,7 +216,7 @@ def test_coefficients_rebuild_a_vision_transformer(mixing):
     assert soup.score(*test) >= np.mean(single)
 
 
-def test_shared_parameters_and_attributes_have_equal_descriptions():
+def test_shared_docstring_entries_are_equal():
     assert_docstring_consistency(
         ALL,
         include_params=list(UniformSoup().get_params()),

@@ -12,8 +12,8 @@ from .._communication import cost_report, round_floats
 from .._config import DeKRRConfig
 from .._node_samples import NodeSamples
 from .._result import DeKRRResult, NodeMemory
-from ..maths._engine import DeKRREngine, make_engine
-from ..maths._graphs import check_graph, diameter, make_graph
+from ..math._engine import DeKRREngine, make_engine
+from ..math._graphs import check_graph, diameter, make_graph
 from ._neighbors import Neighbors
 from ._node import NodeResult, run_node
 from ._transport import Network, Transport

@@ -28,11 +28,11 @@ from .._node_samples import (
     summarize_network,
 )
 from .._result import NodeMemory
-from ..maths._consensus import Blocks
-from ..maths._engine import DeKRREngine
-from ..maths._graphs import diameter
-from ..maths._random_features import FeatureMap, map_from_message, message_shape
-from ..maths._statistics import NetworkSummary, NodeStatistics
+from ..math._consensus import Blocks
+from ..math._engine import DeKRREngine
+from ..math._graphs import diameter
+from ..math._random_features import FeatureMap, map_from_message, message_shape
+from ..math._statistics import NetworkSummary, NodeStatistics
 from ._neighbors import Neighbors
 from ._rounds import NodeProblem, Rounds
 from ._transport import Transport

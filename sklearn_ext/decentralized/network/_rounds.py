@@ -10,17 +10,17 @@ import numpy as np
 from ...utils._typing import FloatArray
 from .._communication import N_FLAGS
 from .._config import DeKRRConfig
-from ..maths._consensus import Blocks, NodeSystem, anchored_node_system, node_system
-from ..maths._engine import DeKRREngine, EngineArray
-from ..maths._graphs import diameter
-from ..maths._random_features import FeatureMap, map_features
-from ..maths._solvers import (
+from ..math._consensus import Blocks, NodeSystem, anchored_node_system, node_system
+from ..math._engine import DeKRREngine, EngineArray
+from ..math._graphs import diameter
+from ..math._random_features import FeatureMap, map_features
+from ..math._solvers import (
     chebyshev_coefficients,
     chebyshev_contraction,
     greedy_colors,
     remaining_error,
 )
-from ..maths._statistics import NetworkSummary, NodeStatistics
+from ..math._statistics import NetworkSummary, NodeStatistics
 from ._neighbors import Inbox, Neighbors, NewestInbox, SynchronousInbox
 from ._transport import Transport
 

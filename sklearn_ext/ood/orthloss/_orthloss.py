@@ -179,7 +179,8 @@ class OrthLossOODDetector(BaseOODDetector):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Defined only if X has feature names that are all strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------

@@ -175,7 +175,8 @@ class SeparationNet(NetClassifier):
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of str
-        Names of the features. Defined only if X has feature names that are all strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------

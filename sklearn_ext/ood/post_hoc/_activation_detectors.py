@@ -76,7 +76,8 @@ class ReActOODDetector(BasePostHocDetector):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Defined only if X has feature names that are all strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -194,7 +195,8 @@ class ViMOODDetector(BasePostHocDetector):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Defined only if X has feature names that are all strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------

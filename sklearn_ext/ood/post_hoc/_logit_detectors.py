@@ -60,7 +60,8 @@ class MSPOODDetector(BasePostHocDetector):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Defined only if X has feature names that are all strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -137,7 +138,8 @@ class MaxLogitOODDetector(BasePostHocDetector):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Defined only if X has feature names that are all strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -216,7 +218,8 @@ class EnergyOODDetector(BasePostHocDetector):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features. Defined only if X has feature names that are all strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------

@@ -292,7 +292,8 @@ class FineTuneUnlearner(BaseBaseline):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -400,7 +401,8 @@ class GradientAscentUnlearner(BaseBaseline):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -510,7 +512,8 @@ class RandomLabelUnlearner(BaseBaseline):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -596,7 +599,8 @@ class SalUnUnlearner(BaseBaseline):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
@@ -715,7 +719,8 @@ class BadTeacherUnlearner(BaseBaseline):
         Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when all are strings.
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
 
     See Also
     --------
