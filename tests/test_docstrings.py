@@ -145,7 +145,11 @@ FAMILIES = {
         ["estimator", "outlier_label", "random_state", "validation_fraction"],
         (),
     ),
-    "unlearners": (ending_with("Unlearner"), ["learning_rate", "optimizer", "weight_decay"], ()),
+    "unlearners": (
+        ending_with("Unlearner"),
+        ["learning_rate", "optimizer", "weight_decay", "verbose"],
+        (),
+    ),
 }
 
 

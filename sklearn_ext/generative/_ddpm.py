@@ -156,7 +156,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Shape of one sample.
 
     n_features_in_ : int
-        Number of features seen during `fit`.
+        Number of features seen during fit.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of features seen during fit. Defined only when X has feature names that are all
