@@ -48,7 +48,12 @@ from .lora import (
     FlatLoRAClassifier as FlatLoRAClassifier,
     FlatLoRARegressor as FlatLoRARegressor,
 )
-from .metrics import unlearning_report as unlearning_report
+from .metrics import (
+    generation_report as generation_report,
+    imputation_report as imputation_report,
+    ood_report as ood_report,
+    unlearning_report as unlearning_report,
+)
 from .neural import (
     NetClassifier as NetClassifier,
     NetRegressor as NetRegressor,

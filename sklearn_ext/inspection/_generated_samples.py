@@ -72,7 +72,7 @@ class GeneratedSamplesDisplay:
     @classmethod
     def from_estimator(
         cls,
-        model: Any,
+        estimator: Any,
         *,
         classes: ArrayLike | None = None,
         n_samples: int = 8,
@@ -86,7 +86,7 @@ class GeneratedSamplesDisplay:
 
         Parameters
         ----------
-        model : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
+        estimator : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
             One model, or several by name, such as the model before and after forgetting.
         classes : array-like of labels, default=None
             Classes to plot, from top to bottom; None plots all.
@@ -113,7 +113,9 @@ class GeneratedSamplesDisplay:
         ValueError
             If samples are flat and `image_shape` is missing or does not match them.
         """
-        models = model if isinstance(model, Mapping) else {type(model).__name__: model}
+        models = (
+            estimator if isinstance(estimator, Mapping) else {type(estimator).__name__: estimator}
+        )
         first = next(iter(models.values()))
         shown = first.classes_ if classes is None else np.asarray(classes)
         seed = draw_seed(random_state)

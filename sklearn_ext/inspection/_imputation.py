@@ -78,7 +78,7 @@ class ImputationDisplay:
     @classmethod
     def from_estimator(
         cls,
-        imputer: Any,
+        estimator: Any,
         X: ArrayLike,
         y: ArrayLike | None = None,
         *,
@@ -93,7 +93,7 @@ class ImputationDisplay:
 
         Parameters
         ----------
-        imputer : estimator
+        estimator : estimator
             An imputer that fills NaN and keeps all features.
         X : array-like or DataFrame of shape (n_samples, n_features)
             Samples, complete or with missing values (NaN).
@@ -112,11 +112,11 @@ class ImputationDisplay:
         -------
         ImputationDisplay
         """
-        names = [str(name) for name in getattr(X, "columns", [])] or None
+        names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
         table = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
         hidden = hide_entries(table, missing_fraction, local_random_state(random_state))
         incomplete = np.where(hidden, np.nan, table)
-        fitted = clone(imputer).fit(incomplete, y)
+        fitted = clone(estimator).fit(incomplete, y)
         std = None
         if "return_std" in signature(fitted.transform).parameters:
             filled, std = fitted.transform(incomplete, return_std=True)

@@ -75,7 +75,7 @@ class OODScoreDisplay:
     @classmethod
     def from_estimator(
         cls,
-        detector: Any,
+        estimator: Any,
         X_id: ArrayLike,
         X_ood: ArrayLike | Mapping[str, ArrayLike],
         *,
@@ -87,7 +87,7 @@ class OODScoreDisplay:
 
         Parameters
         ----------
-        detector : estimator
+        estimator : estimator
             A fitted outlier detector with ``score_samples`` and ``offset_``.
         X_id : array-like
             ID samples that the detector was not fitted on.
@@ -109,14 +109,14 @@ class OODScoreDisplay:
         NotFittedError
             If the detector is not fitted.
         """
-        check_is_fitted(detector, "offset_")
+        check_is_fitted(estimator, "offset_")
         sets = X_ood if isinstance(X_ood, Mapping) else {"OOD": X_ood}
         return cls.from_predictions(
-            detector.score_samples(X_id),
-            {key: detector.score_samples(X) for key, X in sets.items()},
-            threshold=detector.offset_,
+            estimator.score_samples(X_id),
+            {key: estimator.score_samples(X) for key, X in sets.items()},
+            threshold=estimator.offset_,
             bins=bins,
-            name=type(detector).__name__ if name is None else name,
+            name=type(estimator).__name__ if name is None else name,
             ax=ax,
         )
 

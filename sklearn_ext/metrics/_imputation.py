@@ -95,7 +95,6 @@ def imputation_report(
     neighbors     0.756  0.840  0.407  0.617  0.655
     """
     seed = draw_seed(random_state)
-    names = [str(name) for name in getattr(X, "columns", [])]
     given = imputers if isinstance(imputers, Mapping) else {type(imputers).__name__: imputers}
     if len(given) == 0:
         raise ValueError("imputers must contain at least one imputer, got an empty dict.")
@@ -104,8 +103,8 @@ def imputation_report(
         errors = imputation_score(
             imputer, X, y, missing_fraction=missing_fraction, random_state=seed
         )
-        features = names or [f"x{k}" for k in range(len(errors))]
-        row = dict(zip(features, errors.tolist(), strict=True))
+        names = getattr(X, "columns", [f"x{k}" for k in range(len(errors))])
+        row = dict(zip(map(str, names), errors.tolist(), strict=True))
         scores[label] = row | {"mean": float(np.nanmean(errors))}
     return ImputationReport(scores)
 

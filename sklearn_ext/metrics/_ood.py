@@ -137,7 +137,7 @@ class OODReport(BaseReport):
         rows = list(self.scores.values())
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
-    def _printed_rows(self) -> dict[str, dict[str, float]]:
+    def _rows(self) -> dict[str, dict[str, float]]:
         return self.scores | ({"average": self.average} if len(self.scores) > 1 else {})
 
 

@@ -50,17 +50,20 @@ class BaseReport:
         """
         import pandas as pd
 
-        return pd.DataFrame.from_dict(self.scores, orient="index", columns=self.names)
+        return pd.DataFrame.from_dict(self._rows(), orient="index", columns=self.names)
 
-    def _printed_rows(self) -> dict[str, dict[str, float]]:
+    def _rows(self) -> dict[str, dict[str, float]]:
+        """Return the rows of the table."""
         return self.scores
 
     def _cells(self) -> list[list[str]]:
         """Return the headings and the formatted rows."""
-        columns = self._columns or {name: (name, ".3f") for name in self.names}
+        columns = self._columns
+        if columns is None:
+            columns = {name: (name, ".3f") for name in self.names}
         chosen = [(name, *columns[name]) for name in self.names]
         cells = [["", *(heading for _, heading, _ in chosen)]]
-        for label, row in self._printed_rows().items():
+        for label, row in self._rows().items():
             values = [_formatted(row.get(name, np.nan), form) for name, _, form in chosen]
             cells.append([label, *values])
         return cells

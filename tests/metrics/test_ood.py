@@ -68,7 +68,7 @@ def test_a_report_of_several_sets_averages(scores):
     assert far["auroc"] == 1.0
     assert report.average["auroc"] == pytest.approx((near["auroc"] + 1.0) / 2)
     frame = report.to_frame()
-    assert frame.index.tolist() == ["near", "far"]
+    assert frame.index.tolist() == ["near", "far", "average"]
     assert frame.loc["near", "aupr_ood"] == near["aupr_ood"]
     assert "average" in str(report)
     assert "FPR90 (ID positive)" in report._repr_html_()
