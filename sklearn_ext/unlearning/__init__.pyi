@@ -1,4 +1,4 @@
-from . import diffusion as diffusion, exact as exact
+from . import diffusion as diffusion, exact as exact, networks as networks, steps as steps
 from ._forget_request import (
     ForgetRequest as ForgetRequest,
     make_forget_split as make_forget_split,

@@ -74,9 +74,6 @@ _FIT_WITHOUT_LABELS = dict.fromkeys(
     ("check_outliers_fit_predict", "check_outliers_train"),
     "the check fits without y, but the detector needs class labels",
 )
-_NOTHING_TO_FORGET = {
-    "check_non_transformer_estimators_n_iter": "the check forgets nothing, so n_iter_ is 0",
-}
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "EnergyOODDetector": _FIT_WITHOUT_LABELS,
     "FlatLoRAClassifier": _SKORCH_NET,
@@ -89,7 +86,6 @@ EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "NetRegressor": _SKORCH_REGRESSOR,
     "OrthLossOODDetector": _FIT_WITHOUT_LABELS,
     "ReActOODDetector": _FIT_WITHOUT_LABELS,
-    "SFRonUnlearner": _NOTHING_TO_FORGET,
     "SeparationNet": {
         **_SKORCH_NET,
         "check_classifiers_classes": "the check uses the labels -1 and 1, but -1 marks outliers",

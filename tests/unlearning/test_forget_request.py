@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -74,3 +77,11 @@ def test_a_request_of_none_retains_all_samples():
 
 def test_a_request_keeps_the_order_of_the_indices():
     assert ForgetRequest.from_user([4, 1], 5).forget.tolist() == [4, 1]
+
+
+def test_subpackages_are_exported_and_imported_lazily():
+    code = (
+        "import sys; from sklearn_ext import unlearning; unlearning.RandomFeatureClassifier();"
+        "assert 'torch' not in sys.modules; unlearning.steps.fast_slow; unlearning.networks.muso"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

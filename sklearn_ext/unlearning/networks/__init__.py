@@ -7,11 +7,12 @@ from ._baselines import (
     RandomLabelUnlearner,
     SalUnUnlearner,
 )
-from ._muso import MUSOUnlearner, muso
-from ._muso_labels import MUSOConfig, projected_scores
+from ._muso import MUSOConfig, MUSOUnlearner, muso
+from ._muso_labels import projected_scores
 from ._natmu import NatMUConfig, NatMUUnlearner, natmu
 from ._natmu_blending import blend, gradual_masks
-from ._sfron import SFRonConfig, SFRonUnlearner, sfron
+from ._sfron import SFRonUnlearner
+from ._sfron_algorithm import SFRonConfig, sfron
 
 __all__ = [
     "BadTeacherUnlearner",

@@ -1,18 +1,16 @@
 """What the unlearners of networks share: the original net, the request, and the predictions."""
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import skorch
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,7 +23,6 @@ from ...neural import (
     to_tensor,
     validate_input,
 )
-from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray
 from .._forget_request import ForgetRequest
@@ -42,7 +39,7 @@ class NetData:
     X : array or tensor of shape (n_samples, ...)
         The training data of the net.
     codes : array or tensor of int64 of shape (n_samples,)
-        Their class indices.
+        Class indices of the samples.
     request : ForgetRequest
         The samples to forget and to retain.
 
@@ -53,7 +50,7 @@ class NetData:
     X : tensor of shape (n_samples, ...)
         The training data on the device of the net.
     codes : int64 tensor of shape (n_samples,)
-        Their class indices on the device of the net.
+        Class indices of the samples, on the device of the net.
     module : torch.nn.Module
         The module of the net.
     forget, retain : int64 tensors
@@ -103,23 +100,27 @@ class FitMonitor:
         The estimator that is being fitted.
     net : skorch.NeuralNetClassifier
         The net that is changed; callbacks that need a fitted estimator get a copy of it.
+    original : skorch.NeuralNetClassifier
+        The original net.
+    request : ForgetRequest
+        The samples to forget and to retain.
     data : dict
         X, y and metadata of `fit`.
-    attributes : dict
-        Attributes of a fitted estimator other than the net.
     """
 
     def __init__(
         self,
         estimator: "BaseUnlearner",
         net: skorch.NeuralNetClassifier,
+        original: skorch.NeuralNetClassifier,
+        request: ForgetRequest,
         data: dict[str, Any],
-        attributes: dict[str, Any],
     ) -> None:
         self._estimator = estimator
         self._net = net
+        self._original = original
+        self._request = request
         self._data = data
-        self._attributes = attributes
         self._context: Any = None
 
     def begin(self, n_steps: int) -> None:
@@ -150,7 +151,12 @@ class FitMonitor:
     def _fitted_attributes(self) -> dict[str, Any]:
         net = copy.deepcopy(self._net)
         net.module_.eval()
-        return self._attributes | {"estimator_": net}
+        return {
+            "estimator_": net,
+            "original_estimator_": self._original,
+            "classes_": class_labels(self._original),
+            "forget_idx_": self._request.forget,
+        }
 
 
 @dataclass(frozen=True)
@@ -161,27 +167,27 @@ class Task:
     ----------
     net : skorch.NeuralNetClassifier
         A copy of the original net, to be changed in place.
+    original : skorch.NeuralNetClassifier
+        The original net.
     X : ndarray of float32
         Validated samples.
     codes : ndarray of int64
-        Their class indices.
+        Class indices of the samples.
     request : ForgetRequest
         The samples to forget and to retain.
     rng : numpy.random.RandomState
         Source of all random draws.
     monitor : FitMonitor
         Follows the training.
-    attributes : dict
-        Fitted attributes that are known before the training.
     """
 
     net: skorch.NeuralNetClassifier
+    original: skorch.NeuralNetClassifier
     X: FloatArray
     codes: IntArray
     request: ForgetRequest
     rng: np.random.RandomState
     monitor: FitMonitor
-    attributes: dict[str, Any]
 
     def batch_size(self, requested: int | None) -> int:
         """Return a batch size, where None means that of the net."""
@@ -220,19 +226,14 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(
                 "forget leaves samples of fewer than two classes; at least two must remain."
             )
-        attributes = {
-            "classes_": class_labels(original),
-            "forget_idx_": request.forget,
-            "original_estimator_": original,
-        }
         net = copy.deepcopy(original)
-        monitor = FitMonitor(self, net, data, attributes)
+        monitor = FitMonitor(self, net, original, request, data)
         if request.is_empty:
             monitor.begin(0)
-        return Task(net, X, codes, request, rng, monitor, attributes)
+        return Task(net, original, X, codes, request, rng, monitor)
 
-    def _finish(self, task: Task, attributes: dict[str, Any]) -> Self:
-        """Check the unlearned net and set the fitted attributes."""
+    def _finish(self, task: Task) -> None:
+        """Check the unlearned net, and set the fitted attributes that all unlearners have."""
         module = task.net.module_
         if not has_finite_parameters(module):
             raise ValueError(
@@ -241,9 +242,10 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         module.eval()
         task.monitor.end()
-        for name, value in (task.attributes | {"estimator_": task.net} | attributes).items():
-            setattr(self, name, value)
-        return self
+        self.estimator_ = task.net
+        self.original_estimator_ = task.original
+        self.classes_ = class_labels(task.original)
+        self.forget_idx_ = task.request.forget
 
     def predict(self, X: ArrayLike) -> Array:
         """Predict classes with the unlearned model.
@@ -278,7 +280,7 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self.estimator_.predict_proba(validate_input(self, X, reset=False))
 
 
-class BaseFineTuner(BaseUnlearner, ABC):
+class BaseFineTuner(BaseUnlearner):
     """An unlearner that fine-tunes the net on samples, inputs or labels of its own choice."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -288,8 +290,6 @@ class BaseFineTuner(BaseUnlearner, ABC):
         "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
     }
-    # The algorithm: (net, X, codes, request, config, rng, *, monitor) -> result.
-    _algorithm: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
@@ -312,59 +312,8 @@ class BaseFineTuner(BaseUnlearner, ABC):
         self.random_state = random_state
         self.verbose = verbose
 
-    @atomic_fit
-    @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
-        """Fit the original model unless it is fitted already, then forget some of its samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
-            Training data of the original model, including the samples to forget.
-        y : array-like of shape (n_samples,)
-            Class labels of the samples.
-        forget : array-like of bool of shape (n_samples,), or of int, default=None
-            Mask or indices of the samples to forget. With None nothing is forgotten, and
-            `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
-            split together with the samples.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
-            selects no sample, all samples or one that does not exist, fewer than two classes would
-            be left, or the training produces weights that are not finite.
-        TypeError
-            If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
-        """
-        task = self._begin(X, y, forget)
-        result = self._algorithm(
-            task.net,
-            task.X,
-            task.codes,
-            task.request,
-            self._config(task),
-            task.rng,
-            monitor=task.monitor,
-        )
-        return self._finish(task, self._attributes(task, result))
-
-    @abstractmethod
-    def _config(self, task: Task) -> Any:
-        """Return the settings of the algorithm."""
-
-    @abstractmethod
-    def _attributes(self, task: Task, result: Any) -> dict[str, Any]:
-        """Return the fitted attributes that describe a result of the algorithm."""
-
     def _training(self, task: Task) -> FineTuneConfig:
+        """Return the settings of the training."""
         return FineTuneConfig(
             learning_rate=self.learning_rate,
             max_epochs=self.max_epochs,

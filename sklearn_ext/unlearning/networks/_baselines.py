@@ -1,19 +1,23 @@
 """Baselines: fine-tuning, gradient ascent, random labels, SalUn and the bad teacher."""
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import skorch
 import torch
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from ...neural import log_probabilities, predict_logits, to_tensor
+from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, IntArray
 from .._forget_request import ForgetRequest
 from ..steps import (
@@ -114,12 +118,12 @@ def baseline(
         )
 
 
-def retained_samples(data: NetData, rng: np.random.RandomState) -> TrainingSet:
+def retained_training_set(data: NetData, rng: np.random.RandomState) -> TrainingSet:
     """Return the retained samples with their classes."""
     return data.retain, data.codes[data.retain]
 
 
-def forget_samples(data: NetData, rng: np.random.RandomState) -> TrainingSet:
+def forget_training_set(data: NetData, rng: np.random.RandomState) -> TrainingSet:
     """Return the samples to forget with their classes."""
     return data.forget, data.codes[data.forget]
 
@@ -223,19 +227,60 @@ def distillation(log_p: torch.Tensor, targets: torch.Tensor, temperature: float)
     return (torch.xlogy(targets, targets) - targets * student).sum(dim=1).mean()
 
 
-class BaseBaseline(BaseFineTuner):
-    """A fine-tuner on samples and targets that are chosen once."""
+class BaseTargetUnlearner(BaseFineTuner, ABC):
+    """An unlearner that fine-tunes on samples and targets that are chosen once."""
 
-    _algorithm: ClassVar[Callable[..., list[Record]]] = staticmethod(baseline)
+    @atomic_fit
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
+        """Fit the original model unless it is fitted already, then forget some of its samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Training data of the original model, including the samples to forget.
+        y : array-like of shape (n_samples,)
+            Class labels of the samples.
+        forget : array-like of bool of shape (n_samples,), or of int, default=None
+            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
+            split together with the samples.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
+            selects no sample, all samples or one that does not exist, fewer than two classes would
+            be left, or the training produces weights that are not finite.
+        TypeError
+            If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
+        """
+        task = self._begin(X, y, forget)
+        self.history_ = baseline(
+            task.net,
+            task.X,
+            task.codes,
+            task.request,
+            self._config(task),
+            task.rng,
+            monitor=task.monitor,
+        )
+        self._finish(task)
+        return self
 
     @abstractmethod
-    def _config(self, task: Task) -> BaselineConfig: ...
-
-    def _attributes(self, task: Task, result: list[Record]) -> dict[str, Any]:
-        return {"history_": result}
+    def _config(self, task: Task) -> BaselineConfig:
+        """Return the settings of the algorithm."""
 
 
-class FineTuneUnlearner(BaseBaseline):
+class FineTuneUnlearner(BaseTargetUnlearner):
     """Fine-tune on the retained samples only, so that the model forgets the others gradually.
 
     Parameters
@@ -339,10 +384,10 @@ class FineTuneUnlearner(BaseBaseline):
         )
 
     def _config(self, task: Task) -> BaselineConfig:
-        return BaselineConfig(self._training(task), retained_samples)
+        return BaselineConfig(self._training(task), retained_training_set)
 
 
-class GradientAscentUnlearner(BaseBaseline):
+class GradientAscentUnlearner(BaseTargetUnlearner):
     """Climb the loss of the samples to forget.
 
     Retained samples are not used. The loss is not bounded from above, so a learning rate that is
@@ -449,11 +494,11 @@ class GradientAscentUnlearner(BaseBaseline):
 
     def _config(self, task: Task) -> BaselineConfig:
         return BaselineConfig(
-            self._training(task), forget_samples, loss=negative_loss, freeze_norm=True
+            self._training(task), forget_training_set, loss=negative_loss, freeze_norm=True
         )
 
 
-class RandomLabelUnlearner(BaseBaseline):
+class RandomLabelUnlearner(BaseTargetUnlearner):
     """Train on all samples, with random wrong labels for the samples to forget.
 
     This method is also known as amnesiac unlearning. A wrong label is drawn once for each sample,
@@ -537,7 +582,7 @@ class RandomLabelUnlearner(BaseBaseline):
         return BaselineConfig(self._training(task), wrong_labels)
 
 
-class SalUnUnlearner(BaseBaseline):
+class SalUnUnlearner(BaseTargetUnlearner):
     """Train with random wrong labels, but change only weights that matter for the forget set.
 
     Weights are ranked by the size of the gradient of the loss, summed over the samples to forget.
@@ -623,7 +668,7 @@ class SalUnUnlearner(BaseBaseline):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseBaseline._parameter_constraints,
+        **BaseTargetUnlearner._parameter_constraints,
         "mask_fraction": [Interval(Real, 0, 1, closed="both")],
     }
 
@@ -656,7 +701,7 @@ class SalUnUnlearner(BaseBaseline):
         return BaselineConfig(self._training(task), wrong_labels, mask_fraction=self.mask_fraction)
 
 
-class BadTeacherUnlearner(BaseBaseline):
+class BadTeacherUnlearner(BaseTargetUnlearner):
     """Learn retained samples from the original model, and the others from a random model.
 
     The targets are probabilities: those of the original model for the retained samples, and those
@@ -742,7 +787,7 @@ class BadTeacherUnlearner(BaseBaseline):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseBaseline._parameter_constraints,
+        **BaseTargetUnlearner._parameter_constraints,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 

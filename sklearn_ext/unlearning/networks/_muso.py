@@ -1,6 +1,5 @@
 """MUSO: unlearning with the labels that a retrained model would give."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -9,23 +8,72 @@ import numpy as np
 import skorch
 import torch
 from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from ...neural import class_labels
+from ...neural import head_of, outputs_and_features
+from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
-from ..steps import FineTuning, Monitor, Record, private_randomness
+from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
 from ._base import BaseFineTuner, NetData, Task
+from ._label_model import fit_classifier, fit_random_features
 from ._muso_labels import (
-    HeadLabels,
-    MUSOConfig,
+    best_class,
     call_label_function,
-    fit_classifier,
-    fit_random_features,
     given_targets,
+    leave_out_head,
     predicted_targets,
+    projected_head,
+    projected_scores,
+    stacked_head,
+    with_ones,
 )
+
+_FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
+_HEAD_EPS = 1e-3
+_HEAD_SHARPNESS = 4.0  # soft targets are the softmax of scores in [0, 1] times this factor
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class MUSOConfig:
+    """Settings of :func:`muso`.
+
+    Parameters
+    ----------
+    training : FineTuneConfig
+        Settings of the fine-tuning.
+    label_model : str, classifier, array-like or callable, default="random_features"
+        Estimates the labels of the samples to forget, as in :class:`MUSOUnlearner`.
+    soft_targets : bool, default=False
+        Whether the targets are probabilities instead of labels.
+    subset_ratio : float in (0, 1], default=0.2
+        Fraction of the retained samples that "head" and "projection" draw in each epoch.
+    eps : float or None, default=None
+        Ridge of "head" and "projection"; None means the default of the rule.
+    head : str or None, default=None
+        Name of the last linear layer; None means the last :class:`torch.nn.Linear`.
+    initial_head : array-like of shape (n_penultimate + 1, n_classes) or None, default=None
+        Head before the original training, biases in the last row; None means zero.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.networks import MUSOConfig
+    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
+    >>> MUSOConfig(FineTuneConfig(learning_rate=2e-3), label_model="head").subset_ratio
+    0.2
+    """
+
+    training: FineTuneConfig
+    label_model: Any = "random_features"
+    soft_targets: bool = False
+    subset_ratio: float = 0.2
+    eps: float | None = None
+    head: str | None = None
+    initial_head: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -116,10 +164,11 @@ def muso(
             forget_targets, label_model = _fixed_targets(data, config, rng)
             targets[n_retained:] = forget_targets
         n_epochs = config.training.n_epochs(len(index))
-        labels = HeadLabels(data, config, n_epochs, rng) if from_head else None
+        labels = HeadLabels.from_original_net(data, config, n_epochs, rng) if from_head else None
         run = FineTuning(
             data.module, len(index), data.mean_loss, config.training, generator, monitor=monitor
         )
+        run.begin()
         for epoch in range(n_epochs):
             if labels is not None:
                 labels.refit(epoch)
@@ -163,6 +212,130 @@ def _fixed_targets(
         values = call_label_function(data, chosen) if callable(chosen) else chosen
         return given_targets(data, values, soft), None
     return predicted_targets(data, model, soft), model
+
+
+class HeadLabels:
+    """Labels from the features of a network that changes between calls.
+
+    Parameters
+    ----------
+    data : NetData
+        The network and its samples. The last layer must still be the original one.
+    config : MUSOConfig
+        Settings of the method; `label_model` is "head" or "projection".
+    n_epochs : int
+        Epochs of the training.
+    rng : numpy.random.RandomState
+        Draws the retained samples.
+    original_features : tensor of shape (n_forget, q) or None
+        Features of the forget set under the original network, for "projection".
+    """
+
+    def __init__(
+        self,
+        data: NetData,
+        config: MUSOConfig,
+        n_epochs: int,
+        rng: np.random.RandomState,
+        original_features: torch.Tensor | None,
+    ) -> None:
+        self._data = data
+        self._config = config
+        self._n_epochs = n_epochs
+        self._rng = rng
+        self._present = data.present()
+        self._original_features = original_features
+        self._layer = head_of(data.module, config.head)
+        bias = self._layer.bias
+        self._original_head = stacked_head(
+            self._layer.weight.detach(), None if bias is None else bias.detach()
+        )
+        self._initial_head = _checked_head(config.initial_head, self._original_head)
+        self._fitted_head = self._original_head
+
+    @classmethod
+    def from_original_net(
+        cls, data: NetData, config: MUSOConfig, n_epochs: int, rng: np.random.RandomState
+    ) -> Self:
+        """Prepare labels with a network that has not been changed yet."""
+        features = None
+        if config.label_model == "projection":
+            features = head_features(data, data.forget, config.head)
+        return cls(data, config, n_epochs, rng, features)
+
+    def refit(self, epoch: int) -> None:
+        """Fit the head to a new draw of retained samples."""
+        retain = self._data.retain
+        n_drawn = max(1, round(self._config.subset_ratio * len(retain)))
+        drawn = retain[torch.as_tensor(self._rng.choice(len(retain), n_drawn, replace=False))]
+        Z_r = head_features(self._data, drawn, self._config.head)
+        if self._original_features is None:
+            one_hot = torch.nn.functional.one_hot(self._data.codes[drawn], self._data.n_classes)
+            eps = _HEAD_EPS if self._config.eps is None else self._config.eps
+            self._fitted_head = leave_out_head(
+                Z_r, one_hot.to(torch.float64), self._initial_head, eps
+            )
+        else:
+            eps = (
+                _rising_eps(epoch, self._n_epochs) if self._config.eps is None else self._config.eps
+            )
+            self._fitted_head = projected_head(Z_r, self._initial_head, self._original_head, eps)
+
+    def targets(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return the targets of samples of the forget set, given by their positions in it."""
+        Z_u = head_features(self._data, self._data.forget[positions], self._config.head)
+        if self._original_features is None:
+            scores = _HEAD_SHARPNESS * (Z_u @ self._fitted_head)
+        else:
+            scores = projected_scores(
+                Z_u, self._original_features[positions], self._fitted_head, self._original_head
+            )
+        if self._config.soft_targets:
+            return scores.masked_fill(~self._present, -torch.inf).softmax(dim=1).float()
+        return best_class(scores, self._present)
+
+
+@torch.no_grad()
+def head_features(data: NetData, index: torch.Tensor, head: str | None) -> torch.Tensor:
+    """Return the inputs of the last linear layer for samples, with a column of ones.
+
+    Parameters
+    ----------
+    data : NetData
+        The network and its samples.
+    index : int64 tensor of shape (n,)
+        The samples.
+    head : str or None
+        Name of the layer; None means the last :class:`torch.nn.Linear`.
+
+    Returns
+    -------
+    tensor of shape (n, q), float64
+    """
+    module = data.module.eval()
+    layer = head_of(module, head)
+    chunks = [
+        outputs_and_features(module, data.X[chunk], layer)[1] for chunk in index.split(_CHUNK)
+    ]
+    return with_ones(torch.cat(chunks))
+
+
+def _rising_eps(epoch: int, n_epochs: int) -> float:
+    """Return the ridge of the published rule, which rises along half a cosine."""
+    fraction = (1 - np.cos(np.pi * epoch / max(n_epochs - 1, 1))) / 2
+    return _FIRST_EPS + (_LAST_EPS - _FIRST_EPS) * fraction
+
+
+def _checked_head(initial_head: ArrayLike | None, like: torch.Tensor) -> torch.Tensor:
+    if initial_head is None:
+        return torch.zeros_like(like)
+    head = torch.as_tensor(np.asarray(initial_head), dtype=like.dtype, device=like.device)
+    if head.shape != like.shape:
+        raise ValueError(
+            f"initial_head must have shape {tuple(like.shape)}, with one row per feature and the "
+            f"biases in the last row, got {tuple(head.shape)}."
+        )
+    return head
 
 
 class MUSOUnlearner(BaseFineTuner):
@@ -293,7 +466,6 @@ class MUSOUnlearner(BaseFineTuner):
     True
     """
 
-    _algorithm: ClassVar[Callable[..., MUSOResult]] = staticmethod(muso)
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFineTuner._parameter_constraints,
         "label_model": [
@@ -366,6 +538,55 @@ class MUSOUnlearner(BaseFineTuner):
         """
         return cls(estimator, **{"label_model": "projection"} | params)
 
+    @atomic_fit
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
+        """Fit the original model unless it is fitted already, then forget some of its samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Training data of the original model, including the samples to forget.
+        y : array-like of shape (n_samples,)
+            Class labels of the samples.
+        forget : array-like of bool of shape (n_samples,), or of int, default=None
+            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
+            split together with the samples.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
+            selects no sample, all samples or one that does not exist, fewer than two classes would
+            be left, or the training produces weights that are not finite.
+        TypeError
+            If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
+        """
+        task = self._begin(X, y, forget)
+        result = muso(
+            task.net,
+            task.X,
+            task.codes,
+            task.request,
+            self._config(task),
+            task.rng,
+            monitor=task.monitor,
+        )
+        self._finish(task)
+        self.forget_labels_ = self.classes_[result.forget_codes]
+        self.changed_fraction_ = result.changed_fraction
+        self.label_model_ = result.label_model
+        self.history_ = result.history
+        return self
+
     def _config(self, task: Task) -> MUSOConfig:
         return MUSOConfig(
             training=self._training(task),
@@ -376,11 +597,3 @@ class MUSOUnlearner(BaseFineTuner):
             head=self.head,
             initial_head=self.initial_head,
         )
-
-    def _attributes(self, task: Task, result: MUSOResult) -> dict[str, Any]:
-        return {
-            "history_": result.history,
-            "forget_labels_": class_labels(task.net)[result.forget_codes],
-            "changed_fraction_": result.changed_fraction,
-            "label_model_": result.label_model,
-        }

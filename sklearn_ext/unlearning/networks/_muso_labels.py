@@ -1,4 +1,4 @@
-r"""Labels for the forget set: from a model of the retained samples, or from the network's head.
+r"""MUSO's targets of the forget set, and the formulas for a network's head behind them.
 
 A network computes :math:`[\phi(x), 1] W` with its penultimate features :math:`\phi` and a head W,
 whose last row is the bias. The features, with a column of ones, are :math:`Z_r` (n, q) for
@@ -7,181 +7,15 @@ retained samples and :math:`Z_u` for samples to forget under the present network
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import pdist
-from sklearn.base import clone
 
-from ...neural import class_labels, head_of, outputs_and_features, to_tensor
-from ...utils._typing import FloatArray
-from ..exact import RandomFeatureClassifier
-from ..steps import FineTuneConfig
+from ...neural import class_labels, to_tensor
 from ._base import NetData
-
-_N_COMPONENTS = 750  # 1,000 give the same gaps at 1.3 to 1.5 times the cost of unlearning
-_RIDGE = 0.1
-_N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
-_MAX_SAMPLES = 5000  # the number of features limits the accuracy long before
-_FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
-_HEAD_EPS = 1e-3
-_HEAD_SHARPNESS = 4.0  # soft targets are the softmax of scores in [0, 1] times this factor
-_CHUNK = 1024
-
-
-@dataclass(frozen=True)
-class MUSOConfig:
-    """Settings of :func:`muso`.
-
-    Parameters
-    ----------
-    training : FineTuneConfig
-        Settings of the fine-tuning.
-    label_model : str, classifier, array-like or callable, default="random_features"
-        Estimates the labels of the samples to forget, as in :class:`MUSOUnlearner`.
-    soft_targets : bool, default=False
-        Whether the targets are probabilities instead of labels.
-    subset_ratio : float in (0, 1], default=0.2
-        Fraction of the retained samples that "head" and "projection" draw in each epoch.
-    eps : float or None, default=None
-        Ridge of "head" and "projection"; None means the default of the rule.
-    head : str or None, default=None
-        Name of the last linear layer; None means the last :class:`torch.nn.Linear`.
-    initial_head : array-like of shape (n_penultimate + 1, n_classes) or None, default=None
-        Head before the original training, biases in the last row; None means zero.
-
-    Examples
-    --------
-    >>> from sklearn_ext.unlearning.networks import MUSOConfig
-    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
-    >>> MUSOConfig(FineTuneConfig(learning_rate=2e-3), label_model="head").subset_ratio
-    0.2
-    """
-
-    training: FineTuneConfig
-    label_model: Any = "random_features"
-    soft_targets: bool = False
-    subset_ratio: float = 0.2
-    eps: float | None = None
-    head: str | None = None
-    initial_head: ArrayLike | None = None
-
-
-class HeadLabels:
-    """Labels from the features of a network that changes between calls.
-
-    Parameters
-    ----------
-    data : NetData
-        The network and its samples. The module must still be the original one.
-    config : MUSOConfig
-        Settings of the method; `label_model` is "head" or "projection".
-    n_epochs : int
-        Epochs of the training.
-    rng : numpy.random.RandomState
-        Draws the retained samples.
-    """
-
-    def __init__(
-        self, data: NetData, config: MUSOConfig, n_epochs: int, rng: np.random.RandomState
-    ) -> None:
-        self._data = data
-        self._config = config
-        self._n_epochs = n_epochs
-        self._rng = rng
-        self._present = data.present()
-        self._layer = head_of(data.module, config.head)
-        bias = self._layer.bias
-        self._original_head = stacked_head(
-            self._layer.weight.detach(), None if bias is None else bias.detach()
-        )
-        self._initial_head = _checked_head(config.initial_head, self._original_head)
-        self._fitted_head = self._original_head
-        is_projection = config.label_model == "projection"
-        self._original_features = self._features(data.forget) if is_projection else None
-
-    def refit(self, epoch: int) -> None:
-        """Fit the head to a new draw of retained samples."""
-        retain = self._data.retain
-        n_drawn = max(1, round(self._config.subset_ratio * len(retain)))
-        drawn = retain[torch.as_tensor(self._rng.choice(len(retain), n_drawn, replace=False))]
-        Z_r = self._features(drawn)
-        if self._original_features is None:
-            one_hot = torch.nn.functional.one_hot(self._data.codes[drawn], self._data.n_classes)
-            eps = _HEAD_EPS if self._config.eps is None else self._config.eps
-            self._fitted_head = leave_out_head(
-                Z_r, one_hot.to(torch.float64), self._initial_head, eps
-            )
-        else:
-            eps = (
-                _rising_eps(epoch, self._n_epochs) if self._config.eps is None else self._config.eps
-            )
-            self._fitted_head = projected_head(Z_r, self._initial_head, self._original_head, eps)
-
-    def targets(self, positions: torch.Tensor) -> torch.Tensor:
-        """Return the targets of samples of the forget set, given by their positions in it."""
-        Z_u = self._features(self._data.forget[positions])
-        if self._original_features is None:
-            scores = _HEAD_SHARPNESS * (Z_u @ self._fitted_head)
-        else:
-            scores = projected_scores(
-                Z_u, self._original_features[positions], self._fitted_head, self._original_head
-            )
-        if self._config.soft_targets:
-            return scores.masked_fill(~self._present, -torch.inf).softmax(dim=1).float()
-        return best_class(scores, self._present)
-
-    @torch.no_grad()
-    def _features(self, index: torch.Tensor) -> torch.Tensor:
-        module = self._data.module.eval()
-        chunks = [
-            outputs_and_features(module, self._data.X[chunk], self._layer)[1]
-            for chunk in index.split(_CHUNK)
-        ]
-        return with_ones(torch.cat(chunks))
-
-
-def fit_random_features(
-    data: NetData, rng: np.random.RandomState, *, n_components: int = _N_COMPONENTS
-) -> RandomFeatureClassifier:
-    """Fit random features to the retained samples, which also determine the kernel width.
-
-    Parameters
-    ----------
-    data : NetData
-        The samples.
-    rng : numpy.random.RandomState
-        Draws the random features and, where there are too many, the samples.
-    n_components : int
-        Number of random frequencies.
-
-    Returns
-    -------
-    RandomFeatureClassifier
-        A classifier of class indices.
-    """
-    index = data.retain
-    if len(index) > _MAX_SAMPLES:
-        index = index[torch.as_tensor(rng.choice(len(index), _MAX_SAMPLES, replace=False))]
-    X = flat_samples(data, index)
-    paired = X[rng.choice(len(X), min(len(X), _N_PAIRED_SAMPLES), replace=False)]
-    squares = pdist(paired, "sqeuclidean")
-    classifier = RandomFeatureClassifier(
-        n_components,
-        gamma=1.0 / max(float(np.median(squares)), 1e-12),
-        alpha=_RIDGE,
-        random_state=rng.randint(2**31 - 1),
-    )
-    return classifier.fit(X, data.codes[index].cpu().numpy())
-
-
-def fit_classifier(data: NetData, classifier: Any) -> Any:
-    """Fit a clone of a classifier to the class indices of the flattened retained samples."""
-    codes = data.codes[data.retain].cpu().numpy()
-    return clone(classifier).fit(flat_samples(data, data.retain), codes)
+from ._label_model import flat_samples
 
 
 def call_label_function(data: NetData, function: Callable[..., ArrayLike]) -> ArrayLike:
@@ -233,29 +67,6 @@ def given_targets(data: NetData, values: ArrayLike, soft: bool) -> torch.Tensor:
         )
     codes = to_tensor(np.searchsorted(classes, values).astype(np.int64), data.net)
     return torch.nn.functional.one_hot(codes, n_classes).float() if soft else codes
-
-
-def flat_samples(data: NetData, index: torch.Tensor) -> FloatArray:
-    """Return samples as rows of a table on the CPU."""
-    return data.X[index].flatten(start_dim=1).cpu().numpy()
-
-
-def _rising_eps(epoch: int, n_epochs: int) -> float:
-    """Return the ridge of the published rule, which rises along half a cosine."""
-    fraction = (1 - np.cos(np.pi * epoch / max(n_epochs - 1, 1))) / 2
-    return _FIRST_EPS + (_LAST_EPS - _FIRST_EPS) * fraction
-
-
-def _checked_head(initial_head: ArrayLike | None, like: torch.Tensor) -> torch.Tensor:
-    if initial_head is None:
-        return torch.zeros_like(like)
-    head = torch.as_tensor(np.asarray(initial_head), dtype=like.dtype, device=like.device)
-    if head.shape != like.shape:
-        raise ValueError(
-            f"initial_head must have shape {tuple(like.shape)}, with one row per feature and the "
-            f"biases in the last row, got {tuple(head.shape)}."
-        )
-    return head
 
 
 def with_ones(features: torch.Tensor) -> torch.Tensor:

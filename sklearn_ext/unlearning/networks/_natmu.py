@@ -10,10 +10,13 @@ import numpy as np
 import skorch
 import torch
 from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from ...neural import head_of, log_probabilities, predict_logits, to_tensor
+from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
@@ -179,6 +182,7 @@ def natmu(
         )
         blend_index, blends = torch.as_tensor(index), None
         stored = len(index) * data.X[0].numel() * data.X.element_size() <= _MAX_STORED_BYTES
+        run.begin()
         for epoch in range(run.n_epochs):
             if config.resample:
                 index, exhausted = match_samples(ranking, retained_codes, n_blends, rng)
@@ -385,7 +389,6 @@ class NatMUUnlearner(BaseFineTuner):
     True
     """
 
-    _algorithm: ClassVar[Callable[..., NatMUResult]] = staticmethod(natmu)
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFineTuner._parameter_constraints,
         "delta": [Interval(Real, -1, 1, closed="both")],
@@ -466,6 +469,57 @@ class NatMUUnlearner(BaseFineTuner):
         }
         return cls(estimator, **published | params)
 
+    @atomic_fit
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
+        """Fit the original model unless it is fitted already, then forget some of its samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Training data of the original model, including the samples to forget.
+        y : array-like of shape (n_samples,)
+            Class labels of the samples.
+        forget : array-like of bool of shape (n_samples,), or of int, default=None
+            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
+            split together with the samples.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
+            selects no sample, all samples or one that does not exist, fewer than two classes would
+            be left, or the training produces weights that are not finite.
+        TypeError
+            If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
+        """
+        task = self._begin(X, y, forget)
+        result = natmu(
+            task.net,
+            task.X,
+            task.codes,
+            task.request,
+            self._config(task),
+            task.rng,
+            monitor=task.monitor,
+        )
+        self._finish(task)
+        masks = result.masks
+        self.masks_ = np.empty((0, *task.X.shape[1:])) if masks is None else masks
+        self.hybrid_index_ = result.hybrid_index
+        self.stock_exhausted_ = result.stock_exhausted
+        self.n_steps_ = int(result.history[-1]["n_steps"]) if result.history else 0
+        self.history_ = result.history
+        return self
+
     def _config(self, task: Task) -> NatMUConfig:
         return NatMUConfig(
             training=self._training(task),
@@ -478,13 +532,3 @@ class NatMUUnlearner(BaseFineTuner):
             augment=self.augment,
             feature_range=self.feature_range,
         )
-
-    def _attributes(self, task: Task, result: NatMUResult) -> dict[str, Any]:
-        masks = result.masks
-        return {
-            "history_": result.history,
-            "hybrid_index_": result.hybrid_index,
-            "masks_": np.empty((0, *task.X.shape[1:])) if masks is None else masks,
-            "stock_exhausted_": result.stock_exhausted,
-            "n_steps_": int(result.history[-1]["n_steps"]) if result.history else 0,
-        }

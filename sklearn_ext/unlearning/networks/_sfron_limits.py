@@ -9,7 +9,7 @@ from ...neural import predict_logits, to_tensor
 from ...utils._typing import Array, IntArray
 from ..steps import Mask, balanced_mask, squared_batch_gradients, squared_sample_gradients
 from ._base import NetData
-from ._muso_labels import fit_random_features, flat_samples
+from ._label_model import fit_random_features, flat_samples
 
 _N_COMPONENTS = 500  # a score needs fewer random features than labels do
 _MASK_SAMPLES = 5000
@@ -120,7 +120,7 @@ def expected_forget_score(
     X_val : array or tensor of shape (n_validation, ...), default=None
         Samples that the net was not trained on.
     codes_val : array or tensor of shape (n_validation,), default=None
-        Their class indices.
+        Class indices of these samples.
 
     Returns
     -------

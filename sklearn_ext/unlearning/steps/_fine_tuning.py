@@ -97,6 +97,7 @@ class FineTuning:
 
     The caller owns the loop, so that it can prepare inputs and targets before each step::
 
+        run.begin()
         for epoch in range(run.n_epochs):
             for index in run.batches():
                 run.step(X[index], targets[index])
@@ -160,8 +161,11 @@ class FineTuning:
         self._total_steps = self.n_epochs * n_minibatches(n_samples, config.batch_size)
         self._n_steps = 0
         self._epoch_loss = 0.0
-        if monitor is not None:
-            monitor.begin(self.n_epochs)
+
+    def begin(self) -> None:
+        """Announce the number of epochs to the monitor."""
+        if self._monitor is not None:
+            self._monitor.begin(self.n_epochs)
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Return an iterator over the shuffled batches of one epoch, as sample indices."""
@@ -227,6 +231,7 @@ def fine_tune(
         One record per epoch, as in :class:`FineTuning`.
     """
     run = FineTuning(module, n_samples, loss, config, generator, **options)
+    run.begin()
     for _ in range(run.n_epochs):
         for index in run.batches():
             run.step(*batch(index))

@@ -7,8 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_ext import MUSOUnlearner, RandomFeatureClassifier
 from sklearn_ext.neural import NetClassifier, head_of
-from sklearn_ext.unlearning.networks import _muso_labels
-from sklearn_ext.unlearning.networks._muso_labels import projected_head, projected_scores
+from sklearn_ext.unlearning.networks import _label_model, _muso, projected_scores
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_the_label_model_does_not_depend_on_the_forget_set(net, digits, forget):
 
 
 def test_the_label_model_uses_a_limited_number_of_samples(net, digits, forget, monkeypatch):
-    monkeypatch.setattr(_muso_labels, "_MAX_SAMPLES", 100)
+    monkeypatch.setattr(_label_model, "_MAX_SAMPLES", 100)
     unlearner = MUSOUnlearner(net, random_state=0).fit(*digits, forget=forget)
     assert unlearner.label_model_.n_retained_ == 100
 
@@ -103,6 +102,7 @@ def test_the_published_rule_starts_with_the_true_labels(net, digits):
 def test_the_published_rule_uses_a_rising_ridge_and_drift(net, digits, forget, monkeypatch):
     X, y = digits
     ridges, drifts = [], []
+    projected_head = _muso.projected_head
 
     def head(Z, W_0, W_p, eps):
         ridges.append(eps)
@@ -112,8 +112,8 @@ def test_the_published_rule_uses_a_rising_ridge_and_drift(net, digits, forget, m
         drifts.append((Z_u - Z_u_original).abs().max().item())
         return projected_scores(Z_u, Z_u_original, R, W_p)
 
-    monkeypatch.setattr(_muso_labels, "projected_head", head)
-    monkeypatch.setattr(_muso_labels, "projected_scores", scores)
+    monkeypatch.setattr(_muso, "projected_head", head)
+    monkeypatch.setattr(_muso, "projected_scores", scores)
     unlearner = MUSOUnlearner(net, label_model="projection", max_epochs=3, random_state=0)
     unlearner.fit(X, y, forget=forget)
     assert ridges == pytest.approx([1e-6, (1e-6 + 1e-2) / 2, 1e-2])

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from sklearn_ext.unlearning.networks import projected_scores
 from sklearn_ext.unlearning.networks._muso_labels import (
     best_class,
     leave_out_head,
     projected_head,
-    projected_scores,
     row_space_projection,
     stacked_head,
     with_ones,

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_ext.unlearning.networks import blend, gradual_masks
 from sklearn_ext.unlearning.networks._natmu_blending import (
-    blend,
-    gradual_masks,
     match_samples,
     rank_classes,
     tent,

@@ -24,7 +24,7 @@ from sklearn_ext import (
 from sklearn_ext.metrics import membership_inference_score
 from sklearn_ext.neural import NetClassifier, head_of, outputs_and_features
 from sklearn_ext.unlearning import ForgetRequest
-from sklearn_ext.unlearning.networks import MUSOConfig, _muso_labels
+from sklearn_ext.unlearning.networks import MUSOConfig, _muso
 from sklearn_ext.unlearning.networks._base import NetData
 from sklearn_ext.unlearning.steps import FastSlowConfig, FineTuneConfig, fast_slow
 
@@ -440,18 +440,21 @@ def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
     config = MUSOConfig(
         FineTuneConfig(1e-3), label_model="head", soft_targets=True, subset_ratio=1.0, eps=eps
     )
-    labels = _muso_labels.HeadLabels(data, config, 1, np.random.RandomState(0))
+    labels = _muso.HeadLabels.from_original_net(data, config, 1, np.random.RandomState(0))
     labels.refit(0)
     found = labels.targets(torch.arange(5))
 
     def features(index):
-        head = head_of(data.module)
         with torch.no_grad():
-            return _muso_labels.with_ones(outputs_and_features(data.module, data.X[index], head)[1])
+            inputs = outputs_and_features(data.module, data.X[index], head_of(data.module))[1]
+        return torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
 
     T = 2 * nn.functional.one_hot(data.codes[data.retain], 3).double() - 1
-    ridge = _muso_labels.leave_out_head(
-        features(data.retain), T, torch.zeros(9, 3, dtype=torch.float64), eps or 1e-3
+    ridge = _muso.leave_out_head(
+        features(data.retain),
+        T,
+        torch.zeros(9, 3, dtype=torch.float64),
+        1e-3 if eps is None else eps,
     )
     scores = features(data.forget[:5]) @ ridge
     torch.testing.assert_close(found, (2 * scores).softmax(dim=1).float(), rtol=1e-4, atol=1e-6)
@@ -466,13 +469,13 @@ def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
 )
 def test_the_projection_ridge_rises_unless_given(run, monkeypatch, eps, expected):
     used = []
-    projected_head = _muso_labels.projected_head
+    projected_head = _muso.projected_head
 
     def watched(Z, W_0, W_p, eps):
         used.append(eps)
         return projected_head(Z, W_0, W_p, eps)
 
-    monkeypatch.setattr(_muso_labels, "projected_head", watched)
+    monkeypatch.setattr(_muso, "projected_head", watched)
     run(MUSOUnlearner, label_model="projection", eps=eps, max_epochs=5)
     np.testing.assert_allclose(used, expected)
 

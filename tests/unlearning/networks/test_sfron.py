@@ -200,3 +200,11 @@ def test_one_sample_can_be_forgotten(net, train):
     known = [m.predict_proba(X[17:18]).max() for m in (net, unlearner)]
     assert known[1] < known[0]
     assert unlearner.score(X, y) > 0.95
+
+
+def test_a_fit_that_forgets_nothing_is_one_iteration(net, train):
+    unlearner = sfron(net).fit(*train)
+    assert unlearner.n_iter_ == 1
+    assert unlearner.history_ == []
+    assert unlearner.n_forget_steps_ == unlearner.n_repair_steps_ == 0
+    assert not unlearner.stopped_

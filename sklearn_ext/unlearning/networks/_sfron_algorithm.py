@@ -1,0 +1,290 @@
+"""SFRon: unlearning with bounded ascent on the forget set and repair on the retained set."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import skorch
+import torch
+
+from ...utils._typing import Array, IntArray
+from ...utils._warnings import warn_caller
+from .._forget_request import ForgetRequest
+from ..steps import (
+    FastSlowConfig,
+    Mask,
+    Monitor,
+    Record,
+    endless_batches,
+    fast_slow,
+    has_running_statistics,
+    make_optimizer,
+    private_randomness,
+    weighted_ascent,
+)
+from ._base import NetData
+from ._sfron_limits import accuracy_on, draw_samples, expected_forget_score, forget_remain_mask
+
+_EPOCHS = 5
+_MAX_ITER = 200
+_WATCHED_FORGET_SAMPLES = 256
+_WATCHED_RETAINED_SAMPLES = 1000
+_LARGEST_LOSS = 0.05  # of accuracy on retained samples
+_CLIPPED_FRACTION = 0.9
+
+
+@dataclass(frozen=True)
+class SFRonConfig:
+    """Settings of :func:`sfron`; the parameters mean the same as in :class:`SFRonUnlearner`.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Initial learning rate of both kinds of steps.
+    batch_size : int
+        Samples per step.
+    max_iter : int or "auto", default="auto"
+        Number of forget steps.
+    n_repair : int, default=1
+        Repair steps after each forget step.
+    forget_step : {"normalize", "clip"}, default="normalize"
+        Whether the forget gradient is normalized, or scaled and clipped.
+    forget_norm : float, default=0.3
+        Length of the first normalized forget gradient.
+    forget_alpha : float, default=10
+        Factor of the first forget gradient that is clipped.
+    clip_norm : float, default=1
+        Largest length of a clipped forget gradient.
+    forget_schedule : str, default="cosine"
+        Decay of length and factor.
+    lambd : float, default=0.5
+        Exponent of the weights of samples.
+    loss_floor : float, default=1e-4
+        Losses are clipped from below at this value.
+    saliency_threshold : float or None, default=1
+        Smallest ratio of squared gradients of a weight in the mask.
+    slow_learning_rate : float in (0, 1], default=1
+        Fraction of each iteration's change that is kept.
+    stop_forget_score : float, "auto" or None, default="auto"
+        Accuracy on the forget set at which forgetting pauses.
+    optimizer : str, torch.optim.Optimizer class or None, default=None
+        The optimizer; None means that of the net.
+    weight_decay : float, default=0
+        Weight decay, if `optimizer` is given.
+    shared_optimizer : bool, default=True
+        Whether forget and repair steps share an optimizer.
+    strict_mask : bool, default=False
+        Whether forget steps leave weights outside the mask unchanged.
+    freeze_norm : bool or "auto", default="auto"
+        Whether normalization layers keep their running statistics in forget steps.
+    fisher : {"batch", "sample"}, default="batch"
+        Whether gradients are squared per batch or per sample.
+    mask_max_samples : int, "auto" or None, default="auto"
+        Largest number of retained samples behind the mask.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.networks import SFRonConfig
+    >>> SFRonConfig(learning_rate=0.05, batch_size=64, max_iter=100).forget_norm
+    0.3
+    """
+
+    learning_rate: float
+    batch_size: int
+    max_iter: int | str = "auto"
+    n_repair: int = 1
+    forget_step: str = "normalize"
+    forget_norm: float = 0.3
+    forget_alpha: float = 10.0
+    clip_norm: float = 1.0
+    forget_schedule: str = "cosine"
+    lambd: float = 0.5
+    loss_floor: float = 1e-4
+    saliency_threshold: float | None = 1.0
+    slow_learning_rate: float = 1.0
+    stop_forget_score: float | str | None = "auto"
+    optimizer: str | Callable[..., torch.optim.Optimizer] | None = None
+    weight_decay: float = 0.0
+    shared_optimizer: bool = True
+    strict_mask: bool = False
+    freeze_norm: bool | str = "auto"
+    fisher: str = "batch"
+    mask_max_samples: int | str | None = "auto"
+
+
+@dataclass(frozen=True)
+class SFRonResult:
+    """What :func:`sfron` returns.
+
+    Attributes
+    ----------
+    history : list of dict
+        One record per iteration, see :func:`fast_slow`.
+    mask : dict of str to tensor of bool, or None
+        Weights that forget steps may change; None means all of them.
+    stop_forget_score : float or None
+        Accuracy on the forget set at which forgetting pauses.
+    """
+
+    history: list[Record] = field(default_factory=list)
+    mask: Mask | None = None
+    stop_forget_score: float | None = None
+
+    @property
+    def n_forget_steps(self) -> int:
+        """Number of forget steps that were not skipped."""
+        return sum(math.isfinite(record["forget_norm"]) for record in self.history)
+
+
+def sfron(
+    net: skorch.NeuralNetClassifier,
+    X: Array | torch.Tensor,
+    codes: IntArray | torch.Tensor,
+    request: ForgetRequest,
+    config: SFRonConfig,
+    rng: np.random.RandomState,
+    *,
+    X_val: Array | torch.Tensor | None = None,
+    codes_val: IntArray | torch.Tensor | None = None,
+    monitor: Monitor | None = None,
+) -> SFRonResult:
+    """Change a net in place by ascent on the forget set and repair on the retained set.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+        A fitted net, which is changed in place.
+    X : array or tensor of float32 of shape (n_samples, ...)
+        Training data of the net.
+    codes : array or tensor of int64 of shape (n_samples,)
+        Class indices of the samples.
+    request : ForgetRequest
+        The samples to forget and to retain.
+    config : SFRonConfig
+        Settings of the method.
+    rng : numpy.random.RandomState
+        Source of all random draws.
+    X_val : array or tensor of shape (n_validation, ...), default=None
+        Samples that the net was not trained on; they improve the score at which forgetting pauses.
+    codes_val : array or tensor of int64 of shape (n_validation,), default=None
+        Class indices of these samples.
+    monitor : Monitor, default=None
+        Follows the iterations.
+
+    Returns
+    -------
+    SFRonResult
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> from sklearn_ext.unlearning.networks import SFRonConfig, sfron
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NetClassifier(random_state=0).fit(X, y)
+    >>> request = ForgetRequest.from_user(y == 2, len(y))
+    >>> config = SFRonConfig(learning_rate=2e-3, batch_size=32)
+    >>> result = sfron(net, X, y, request, config, np.random.RandomState(0))
+    >>> result.stop_forget_score  # a retrained net would not recognize the class
+    0.0
+    """
+    if request.is_empty:
+        return SFRonResult()
+    data = NetData(net, X, codes, request)
+    with private_randomness(rng, net.device) as generator:
+        stop_score = config.stop_forget_score
+        if isinstance(stop_score, str):
+            stop_score = expected_forget_score(data, rng, X_val, codes_val)
+        mask = None
+        if config.saliency_threshold is not None:
+            mask = forget_remain_mask(
+                data,
+                threshold=config.saliency_threshold,
+                batch_size=config.batch_size,
+                per_sample=config.fisher == "sample",
+                max_samples=config.mask_max_samples,
+                rng=rng,
+            )
+        watched = draw_samples(data.forget, _WATCHED_FORGET_SAMPLES, rng)
+        kept = draw_samples(data.retain, _WATCHED_RETAINED_SAMPLES, rng)
+        kept_accuracy = accuracy_on(data, kept)
+        accuracy_before = kept_accuracy()
+        optimizer = _make_optimizer(net, config)
+        steps = _fast_slow_config(data, config)
+        if monitor is not None:
+            monitor.begin(steps.max_iter)
+        history = fast_slow(
+            data.module,
+            weighted_ascent(data.sample_losses, config.lambd, config.loss_floor),
+            data.sample_losses,
+            endless_batches(data.forget, config.batch_size, generator),
+            endless_batches(data.retain, config.batch_size, generator),
+            optimizer,
+            steps,
+            forget_optimizer=None if config.shared_optimizer else _plain_steps(data, config),
+            mask=mask,
+            forget_score=accuracy_on(data, watched),
+            stop_score=stop_score,
+            report=None if monitor is None else monitor.step,
+        )
+        accuracy_lost = accuracy_before - kept_accuracy()
+    _warn_of_clipping(config, history)
+    if accuracy_lost > _LARGEST_LOSS:
+        warn_caller(
+            f"The accuracy on retained samples fell by {100 * accuracy_lost:.1f} percentage "
+            "points. Use fewer or shorter forget steps, or more repair steps."
+        )
+    return SFRonResult(history, mask, stop_score)
+
+
+def _fast_slow_config(data: NetData, config: SFRonConfig) -> FastSlowConfig:
+    max_iter, freeze_norm = config.max_iter, config.freeze_norm
+    if isinstance(max_iter, str):
+        max_iter = min(math.ceil(_EPOCHS * len(data.retain) / config.batch_size), _MAX_ITER)
+    if isinstance(freeze_norm, str):
+        freeze_norm = has_running_statistics(data.module)
+    return FastSlowConfig(
+        max_iter=max_iter,
+        n_repair=config.n_repair,
+        normalize=config.forget_step == "normalize",
+        forget_norm=config.forget_norm,
+        forget_alpha=config.forget_alpha,
+        clip_norm=config.clip_norm,
+        schedule=config.forget_schedule,
+        slow_learning_rate=config.slow_learning_rate,
+        strict_mask=config.strict_mask,
+        freeze_norm=freeze_norm,
+    )
+
+
+def _make_optimizer(net: skorch.NeuralNetClassifier, config: SFRonConfig) -> torch.optim.Optimizer:
+    """Make the given optimizer, or a new one like that of the net."""
+    if config.optimizer is not None:
+        return make_optimizer(
+            net.module_, config.optimizer, config.learning_rate, config.weight_decay
+        )
+    named = [(n, p) for n, p in net.module_.named_parameters() if p.requires_grad]
+    args, kwargs = net.get_params_for_optimizer("optimizer", named)
+    return net.optimizer(*args, **kwargs | {"lr": config.learning_rate})
+
+
+def _plain_steps(data: NetData, config: SFRonConfig) -> torch.optim.Optimizer:
+    weights = [weight for weight in data.module.parameters() if weight.requires_grad]
+    return torch.optim.SGD(weights, lr=config.learning_rate)
+
+
+def _warn_of_clipping(config: SFRonConfig, history: list[Record]) -> None:
+    norms = np.array([record["forget_norm"] for record in history])
+    made = np.isfinite(norms)
+    if config.forget_step != "clip" or not made.any():
+        return
+    clipped = (norms[made] > config.clip_norm).mean()
+    if clipped > _CLIPPED_FRACTION:
+        warn_caller(
+            f"{clipped:.0%} of the forget steps were clipped to clip_norm={config.clip_norm}; "
+            f"forget_alpha={config.forget_alpha} has no effect on them."
+        )
