@@ -650,6 +650,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         check_is_fitted(self)
         write_checkpoint(path, _as_checkpoint(dict(vars(self))))
 
+    @atomic_fit
     def load_checkpoint(self, path: str | PathLike[str]) -> Self:
         """Load a fitted model from a file, without executing anything in the file.
 
@@ -680,11 +681,54 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
 
         loaded = read_checkpoint(path, build)
         loaded.diffusion.module.to(device)
-        for field in dataclasses.fields(loaded):
-            value = getattr(loaded, field.name)
-            if field.name != "feature_names_in" or value is not None:
-                setattr(self, f"{field.name}_", value)
+        self.diffusion_ = loaded.diffusion
+        self.classes_ = loaded.classes
+        self.forgotten_classes_ = loaded.forgotten_classes
+        self.class_prior_ = loaded.class_prior
+        self.loss_curve_ = loaded.loss_curve
+        self.training_state_ = loaded.training_state
+        self.input_shape_ = loaded.input_shape
+        self.n_features_in_ = loaded.n_features_in
+        self.n_iter_ = loaded.n_iter
+        self.score_seed_ = loaded.score_seed
+        if loaded.feature_names_in is not None:
+            self.feature_names_in_ = loaded.feature_names_in
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
         return self
+
+    def with_forgotten_classes(self, classes: ArrayLike, module: nn.Module) -> Self:
+        """Return a copy of the fitted model whose network has been made to forget classes.
+
+        The copy refuses to sample these classes. Its training cannot continue, because the state
+        of the training contains them.
+
+        Parameters
+        ----------
+        classes : array-like of labels
+            The forgotten classes, in addition to those in `forgotten_classes_`.
+        module : torch.nn.Module
+            The network after forgetting, in evaluation mode. It is not copied.
+
+        Returns
+        -------
+        ConditionalDDPM
+            The copy. The model itself is not changed.
+
+        Raises
+        ------
+        ValueError
+            If a label is none of the classes of the model.
+        """
+        check_is_fitted(self)
+        codes = encode_labels(np.atleast_1d(classes), self.classes_)
+        is_forgotten = np.isin(self.classes_, self.forgotten_classes_)
+        is_forgotten[codes] = True
+        changed = copy.deepcopy(self)
+        changed.diffusion_ = dataclasses.replace(self.diffusion_, module=module)
+        changed.forgotten_classes_ = self.classes_[is_forgotten]
+        changed.training_state_ = None
+        return changed
 
     def _tensors(self, X: FloatArray, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return samples and class codes as the denoiser takes them."""
@@ -706,9 +750,20 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
 
 
 def _as_checkpoint(fitted: dict[str, Any]) -> DDPMCheckpoint:
-    names = [field.name for field in dataclasses.fields(DDPMCheckpoint)]
-    attributes: dict[str, Any] = {name: fitted.get(f"{name}_") for name in names}
-    return DDPMCheckpoint(**attributes)
+    """Return what a checkpoint holds, from the fitted attributes by name."""
+    return DDPMCheckpoint(
+        diffusion=fitted["diffusion_"],
+        classes=fitted["classes_"],
+        forgotten_classes=fitted["forgotten_classes_"],
+        class_prior=fitted["class_prior_"],
+        loss_curve=fitted["loss_curve_"],
+        training_state=fitted["training_state_"],
+        input_shape=fitted["input_shape_"],
+        n_features_in=fitted["n_features_in_"],
+        n_iter=fitted["n_iter_"],
+        score_seed=fitted["score_seed_"],
+        feature_names_in=fitted.get("feature_names_in_"),
+    )
 
 
 def _resolve_row_shape(image_shape: Any, input_shape: tuple[int, ...]) -> tuple[int, ...]:

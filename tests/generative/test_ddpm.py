@@ -246,6 +246,46 @@ def test_files_of_other_models_are_refused(trained, tmp_path):
         trained.save_checkpoint(tmp_path / "model.txt")
 
 
+def test_a_checkpoint_without_names_removes_the_old_names(iris, tmp_path):
+    X, y = iris
+    path = tmp_path / "model.safetensors"
+    ConditionalDDPM(**QUICK).fit(X.to_numpy(), y).save_checkpoint(path)
+    model = ConditionalDDPM(**QUICK).fit(X, y)
+    assert not hasattr(model.load_checkpoint(path), "feature_names_in_")
+
+
+def test_a_failed_load_leaves_the_model_as_it_was(iris, trained, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    trained.save_checkpoint(path)
+    model = ConditionalDDPM(**{**QUICK, "width": 64}).fit(*iris)
+    before = dict(vars(model))
+
+    def fail(self, name, value):
+        object.__setattr__(self, name, value)
+        if name == "loss_curve_":
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConditionalDDPM, "__setattr__", fail)
+        with pytest.raises(MemoryError):
+            model.load_checkpoint(path)
+    assert vars(model) == before
+    assert model.n_iter_ == 20
+
+
+def test_a_copy_with_forgotten_classes_leaves_the_model(trained):
+    module = torch.nn.Linear(1, 1)
+    changed = trained.with_forgotten_classes(["virginica", "setosa"], module)
+    assert changed.forgotten_classes_.tolist() == ["setosa", "virginica"]
+    assert changed.diffusion_.module is module
+    assert changed.training_state_ is None
+    assert len(trained.forgotten_classes_) == 0
+    assert trained.diffusion_.module is not module
+    assert trained.training_state_ is not None
+    with pytest.raises(ValueError, match="none of the classes"):
+        trained.with_forgotten_classes("tulip", module)
+
+
 def test_warm_start_counts_the_steps_of_all_fits(iris):
     X, y = iris
     model = ConditionalDDPM(**QUICK, warm_start=True).fit(X, y)
@@ -262,16 +302,16 @@ def test_warm_start_counts_the_steps_of_all_fits(iris):
 
 
 def test_forgotten_classes_are_sampled_only_on_request(trained):
-    model = pickle.loads(pickle.dumps(trained))
-    model.forgotten_classes_ = np.array(["setosa"], dtype=object)
+    module = trained.diffusion_.module
+    model = trained.with_forgotten_classes("setosa", module)
     with pytest.raises(ValueError, match=r"forgotten: .'setosa'.; pass allow_forgotten=True"):
         model.sample(2, "setosa")
     _, labels = model.sample(300, n_steps=1, random_state=0)
     assert set(labels) == {"versicolor", "virginica"}
     assert (model.sample(2, "setosa", allow_forgotten=True)[1] == "setosa").all()
-    model.forgotten_classes_ = model.classes_
+    empty = model.with_forgotten_classes(["virginica", "versicolor"], module)
     with pytest.raises(ValueError, match="All classes are forgotten"):
-        model.sample(2)
+        empty.sample(2)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Forgetting classes in a diffusion model."""
 
 import copy
-import dataclasses
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray, RandomState
 from ...utils._validation import unfrozen
 from ..steps import SCHEDULES, Record, density
-from ._class_forgetting import ClassForgetting, ClassForgettingConfig, forget_classes
+from ._fast_slow_forgetting import ClassForgetting, ClassForgettingConfig, forget_classes
 
 
 class SFRonClassForgetter(DensityMixin, BaseEstimator):
@@ -280,8 +279,8 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         codes = encode_labels(column_or_1d(y, warn=True), original.classes_)
         self.classes_ = original.classes_
         self.original_estimator_ = original
-        self.estimator_ = copy.deepcopy(original)
         if forget_class is None:
+            self.estimator_ = copy.deepcopy(original)
             self.forget_idx_ = np.empty(0, dtype=np.int64)
             self._set_result(None)
             return self
@@ -308,10 +307,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
                     f"{error} Lower learning_rate, got {self.learning_rate!r}."
                 ) from error
         self._set_result(result)
-        gone = np.isin(self.classes_, [*original.forgotten_classes_, *labels])
-        self.estimator_.diffusion_ = dataclasses.replace(diffusion, module=result.module)
-        self.estimator_.forgotten_classes_ = self.classes_[gone]
-        self.estimator_.training_state_ = None
+        self.estimator_ = original.with_forgotten_classes(labels, result.module)
         return self
 
     def _check_request(self, labels: Array, codes: IntArray) -> tuple[IntArray, Array]:

@@ -19,9 +19,9 @@ from sklearn_ext.unlearning.diffusion import (
     ClassForgettingConfig,
     denoising_sample_losses,
     forget_classes,
+    redirected_codes,
     redirection,
 )
-from sklearn_ext.unlearning.diffusion._class_forgetting import redirected_codes
 
 CENTERS = np.array([[-6.0, 0.0], [6.0, 0.0], [0.0, 9.0]])
 LABELS = np.array(["left", "right", "top"])
