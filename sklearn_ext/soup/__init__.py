@@ -1,7 +1,7 @@
 """Model soups: one network made from the weights of several fine-tuned networks.
 
 A soup class (:class:`MEHLSoup`, ...) trains or opens its ingredients and calls a recipe. The
-recipes are plain functions of a module, state dicts and arrays: :func:`learn_coefficients` and
+recipes are plain functions of a module, state dicts and arrays: :func:`learn_mehl_coefficients` and
 :func:`learn_simplex_coefficients`. Both follow the gradient that :func:`coefficient_gradient`
 computes.
 """
@@ -16,7 +16,7 @@ from .recipes import (
     StoredDirections,
     StreamedDirections,
     coefficient_gradient,
-    learn_coefficients,
+    learn_mehl_coefficients,
     learn_simplex_coefficients,
     parameter_groups,
 )
@@ -31,7 +31,7 @@ __all__ = [
     "StreamedDirections",
     "UniformSoup",
     "coefficient_gradient",
-    "learn_coefficients",
+    "learn_mehl_coefficients",
     "learn_simplex_coefficients",
     "parameter_groups",
 ]

@@ -4,7 +4,7 @@ import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -31,12 +31,12 @@ from .ingredients import (
     IngredientStore,
     Samples,
     SoupNetwork,
+    bypasses_validation,
     estimate_running_statistics,
     evaluated_ingredients,
     n_samples_of,
     net_of,
     net_with_weights,
-    only_the_net_can_read,
     open_ingredient,
     prepared_ingredients,
     read_soup,
@@ -48,7 +48,20 @@ from .recipes import by_quality
 
 _SUM_TOLERANCE = 1e-6
 _STATISTICS_BATCH = 128
-_STORED_ELSEWHERE = ("estimator_", "coef_", "ingredients_")  # or not stored
+# Attributes in the recipe that `save` writes, beside those of the class's own recipe.
+_SAVED_ATTRIBUTES = (
+    "groups_",
+    "ingredient_names_",
+    "ingredient_params_",
+    "ingredient_scores_",
+    "ingredient_losses_",
+    "soup_scores_",
+    "soup_losses_",
+    "classes_",
+    "input_shape_",
+    "n_features_in_",
+    "feature_names_in_",
+)
 
 
 @dataclass(frozen=True)
@@ -59,12 +72,15 @@ class Mixed:
     ----------
     coef : ndarray of shape (G, N)
     groups : dict of str to list of str
+    fitted : dict of str to object, default={}
+        Fitted attributes of the recipe, whose names are those in `_recipe_attributes`.
     loss_of : callable or None, default=None
         Loss for evaluating the soup. None uses the loss of the net.
     """
 
     coef: FloatArray
     groups: dict[str, list[str]]
+    fitted: dict[str, Any] = field(default_factory=dict)
     loss_of: Callable[..., torch.Tensor] | None = None
 
 
@@ -82,7 +98,16 @@ def net_has(method: str) -> Callable[["BaseSoup"], bool]:
 
 
 class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
-    """A network whose weights are a combination of the weights of trained networks."""
+    """A network whose weights are a combination of the weights of trained networks.
+
+    `fit` of this class trains or opens the ingredients, evaluates them, and sets all fitted
+    attributes. It calls the method `_mix` of the child, which builds the config of its recipe, runs
+    the recipe, and returns a `Mixed`; `_mix` sets no attributes. A child with further fitted
+    attributes returns them in `Mixed.fitted` and lists their names in `_recipe_attributes`, so that
+    `save` and `load` include them.
+    """
+
+    _recipe_attributes: tuple[str, ...] = ()
 
     _parameter_constraints: dict[str, Any] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
@@ -142,7 +167,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
     def _mix(
         self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
     ) -> Mixed:
-        """Make the soup, and set the fitted attributes of the recipe.
+        """Make the soup.
 
         Parameters
         ----------
@@ -205,6 +230,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
             self.classes_ = class_labels(network.net)
         self.coef_ = mixed.coef
         self.groups_ = mixed.groups
+        for name in self._recipe_attributes:
+            setattr(self, name, mixed.fitted[name])
         self.ingredients_ = prepared.sources if prepared.kept else None
         self.ingredient_names_ = prepared.names
         self.ingredient_params_ = prepared.params
@@ -215,7 +242,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         return self
 
     def _checked_samples(self, X: Any, y: ArrayLike) -> tuple[Any, Array]:
-        if only_the_net_can_read(X):
+        if bypasses_validation(X):
             self.input_shape_ = None
             targets = np.asarray(y)
             if n_samples_of(X) != len(targets):
@@ -252,7 +279,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
 
     def _checked_input(self, X: Any) -> Any:
         check_is_fitted(self)
-        if only_the_net_can_read(X) or self.input_shape_ is None:
+        if bypasses_validation(X) or self.input_shape_ is None:
             return X
         return validate_input(self, X, reset=False)
 
@@ -400,11 +427,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
             with the suffix ``.json``.
         """
         check_is_fitted(self)
-        fitted = {
-            name: value
-            for name, value in vars(self).items()
-            if name.endswith("_") and not name.startswith("_") and name not in _STORED_ELSEWHERE
-        }
+        names = (*_SAVED_ATTRIBUTES, *self._recipe_attributes)
+        fitted = {name: getattr(self, name) for name in names if hasattr(self, name)}
         save_soup(
             path,
             self.estimator_.module_,
@@ -435,9 +459,16 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         FileNotFoundError
             If the weights or the recipe do not exist.
         ValueError
-            If the files belong to another kind of soup, or do not fit the network of `estimator`.
+            If the files belong to another kind of soup, contain an unknown attribute, or do not fit
+            the network of `estimator`.
         """
         tensors, self._target_shape, fitted = read_soup(path, type(self).__name__)
+        unknown = sorted(fitted.keys() - {"coef_", *_SAVED_ATTRIBUTES, *self._recipe_attributes})
+        if unknown:
+            raise ValueError(
+                f"The recipe of {str(path)!r} must contain only attributes of a "
+                f"{type(self).__name__}, got {unknown}."
+            )
         for name, value in fitted.items():
             setattr(self, name, value)
         self.ingredients_ = None

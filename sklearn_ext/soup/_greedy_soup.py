@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from ..utils._typing import RandomState
 from ._base import BaseSoup, Mixed
 from .ingredients import Evaluation, SoupNetwork
-from .recipes import by_quality, select_greedily
+from .recipes import by_quality, parameter_groups, select_greedily
 
 
 class GreedySoup(BaseSoup):
@@ -159,6 +159,7 @@ class GreedySoup(BaseSoup):
         **BaseSoup._parameter_constraints,
         "tie": [StrOptions({"reject", "accept"})],
     }
+    _recipe_attributes = ("order_", "selected_")
 
     def __init__(
         self,
@@ -204,8 +205,7 @@ class GreedySoup(BaseSoup):
         best_score = evaluations[order[0]].score
         members = select_greedily(network.store, order, best_score, score_of, tie=self.tie)
         network.refresh_buffers_(members)
-        self.order_ = order
-        self.selected_ = np.array(members)
         coef = np.zeros((1, len(order)))
         coef[0, members] = 1.0 / len(members)
-        return Mixed(coef, {"all": list(network.store.parameters)})
+        groups = parameter_groups(network.store.parameters, layerwise=False)
+        return Mixed(coef, groups, {"order_": order, "selected_": np.array(members)})

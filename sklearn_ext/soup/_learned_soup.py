@@ -208,6 +208,7 @@ class LearnedSoup(BaseSoup):
         "learn_temperature": ["boolean"],
         "directions": [StrOptions({"auto", "streamed", "stored"})],
     }
+    _recipe_attributes = ("history_", "temperature_")
 
     def __init__(
         self,
@@ -302,13 +303,12 @@ class LearnedSoup(BaseSoup):
             rng=rng,
         )
         network.refresh_buffers_(range(len(network.store)))
-        self.history_ = learned.history
-        self.temperature_ = 1.0
+        fitted = {"history_": learned.history, "temperature_": 1.0}
         if learned.log_factor is None:
-            return Mixed(learned.coef.numpy(), learned.groups)
-        self.temperature_ = float(torch.exp(-learned.log_factor))
+            return Mixed(learned.coef.numpy(), learned.groups, fitted)
+        fitted["temperature_"] = float(torch.exp(-learned.log_factor))
         loss_of = partial(_loss, network.net, log_factor=learned.log_factor)
-        return Mixed(learned.coef.numpy(), learned.groups, loss_of)
+        return Mixed(learned.coef.numpy(), learned.groups, fitted, loss_of)
 
     @available_if(net_has("predict_proba"))
     def predict_proba(self, X: Any) -> FloatArray:

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..utils._typing import RandomState
 from ._base import BaseSoup, Mixed
 from .ingredients import Evaluation, SoupNetwork
-from .recipes import LAYERWISE_CONSTRAINT, GroupingRule, MEHLConfig, learn_coefficients
+from .recipes import LAYERWISE_CONSTRAINT, GroupingRule, MEHLConfig, learn_mehl_coefficients
 
 
 class MEHLSoup(BaseSoup):
@@ -188,7 +188,7 @@ class MEHLSoup(BaseSoup):
     --------
     LearnedSoup : Learned coefficients that are positive.
     SoupCoefficientDisplay : Plots the coefficients.
-    learn_coefficients : The algorithm as a function.
+    learn_mehl_coefficients : The algorithm as a function.
     coefficient_gradient : The gradient that it follows.
 
     References
@@ -224,6 +224,7 @@ class MEHLSoup(BaseSoup):
         "start": [StrOptions({"mean", "first_block"})],
         "directions": [StrOptions({"auto", "streamed", "stored"})],
     }
+    _recipe_attributes = ("history_",)
 
     def __init__(
         self,
@@ -329,7 +330,7 @@ class MEHLSoup(BaseSoup):
             start=self.start,
             directions=self.directions,
         )
-        learned = learn_coefficients(
+        learned = learn_mehl_coefficients(
             network.net.module_,
             network.store.ingredients,
             network.mixing.X,
@@ -339,5 +340,4 @@ class MEHLSoup(BaseSoup):
             rng=rng,
         )
         network.refresh_buffers_(range(len(network.store)))
-        self.history_ = learned.history
-        return Mixed(learned.coef.numpy(), learned.groups)
+        return Mixed(learned.coef.numpy(), learned.groups, {"history_": learned.history})

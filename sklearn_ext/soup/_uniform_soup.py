@@ -9,6 +9,7 @@ import numpy as np
 from ..utils._typing import RandomState
 from ._base import BaseSoup, Mixed
 from .ingredients import Evaluation, SoupNetwork
+from .recipes import parameter_groups
 
 
 class UniformSoup(BaseSoup):
@@ -180,4 +181,5 @@ class UniformSoup(BaseSoup):
         self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
     ) -> Mixed:
         n = len(network.store)
-        return Mixed(np.full((1, n), 1.0 / n), {"all": list(network.store.parameters)})
+        groups = parameter_groups(network.store.parameters, layerwise=False)
+        return Mixed(np.full((1, n), 1.0 / n), groups)

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from sklearn_ext.soup import StoredDirections, StreamedDirections, coefficient_gradient
-from sklearn_ext.soup.recipes import coefficients_after_step, direction_scales, softmax_gradient
+from sklearn_ext.soup.recipes import (
+    coefficients_after_step,
+    direction_scales,
+    hyperplane_gradient,
+    softmax_gradient,
+)
 
 SHAPES = [(4, 3), (4,), (2, 4), (2,)]
 GROUP_OF = torch.tensor([0, 0, 1, 2])
@@ -45,7 +50,7 @@ def scaled():
     """Return y and the gradient with respect to z, for a hyperplane learned soup."""
     generator = torch.Generator().manual_seed(1)
     scales = torch.rand((N_GROUPS, 5), generator=generator, dtype=torch.float64)
-    return lambda z: scales * z, lambda y, gradient: scales * gradient
+    return lambda z: scales * z, lambda y, gradient: hyperplane_gradient(scales, gradient)
 
 
 def on_simplex():

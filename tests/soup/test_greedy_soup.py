@@ -66,13 +66,13 @@ def test_running_statistics_are_estimated_for_each_candidate(mixing):
     assert len(soup.selected_) > 1
     # The score is that of the returned network, statistics included.
     layer = soup.estimator_.module_.body[1]
-    judged = layer.running_mean.clone()
+    statistics = layer.running_mean.clone()
     averaged = UniformSoup(
         NetClassifier(BatchNormNet),
         ingredients=[nets[k] for k in soup.selected_],
         scoring="neg_log_loss",
     ).fit(X, y)
-    torch.testing.assert_close(judged, averaged.estimator_.module_.body[1].running_mean)
+    torch.testing.assert_close(statistics, averaged.estimator_.module_.body[1].running_mean)
     assert soup.soup_scores_["soup"] == pytest.approx(averaged.soup_scores_["soup"], rel=1e-5)
 
 

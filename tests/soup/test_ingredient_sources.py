@@ -201,9 +201,9 @@ def test_ingredients_that_are_not_finite_are_left_out(modules, mixing, net):
 
 
 def test_warns_if_ingredients_have_different_starts(mixing, net):
-    strangers = ingredients(small_mlp, 4, shared_start=False, n_epochs=25)
+    unrelated = ingredients(small_mlp, 4, shared_start=False, n_epochs=25)
     with pytest.warns(UserWarning, match="do not share a basin"):
-        soup = UniformSoup(net, ingredients=strangers).fit(*mixing)
+        soup = UniformSoup(net, ingredients=unrelated).fit(*mixing)
     assert soup.soup_scores_["uniform"] < 0.7 < soup.ingredient_scores_.min()
 
 

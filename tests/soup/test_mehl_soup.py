@@ -6,8 +6,14 @@ import torch
 from torch import nn
 
 from sklearn_ext import LearnedSoup, MEHLSoup, UniformSoup
-from sklearn_ext.neural import NetClassifier, NetRegressor, parameter_dict, predict_logits
-from sklearn_ext.soup import LearnedConfig, MEHLConfig, learn_coefficients
+from sklearn_ext.neural import (
+    NetClassifier,
+    NetRegressor,
+    draw_seed,
+    parameter_dict,
+    predict_logits,
+)
+from sklearn_ext.soup import LearnedConfig, MEHLConfig, learn_mehl_coefficients
 from tests.soup.problems import (
     BatchNormNet,
     TiedNet,
@@ -334,9 +340,9 @@ def test_learn_coefficients_gives_the_coefficients_of_the_soup(mlps, net, mixing
     X, y = mixing
     soup = MEHLSoup(net, ingredients=mlps, block_size=2, random_state=0).fit(X, y)
     rng = np.random.RandomState(0)
-    rng.randint(2**31 - 1)  # fit first draws a seed for the initial weights
+    draw_seed(rng)  # fit first draws a seed for the initial weights
     module = small_mlp()
-    learned = learn_coefficients(
+    learned = learn_mehl_coefficients(
         module,
         mlps,
         X,

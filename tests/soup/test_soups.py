@@ -99,6 +99,17 @@ def test_load_rejects_files_that_do_not_fit(fitted, tmp_path):
         fitted[UniformSoup].save(tmp_path / "soup.bin")
 
 
+def test_load_rejects_unknown_attributes(fitted, tmp_path):
+    fitted[GreedySoup].save(tmp_path / "soup.safetensors")
+    recipe = json.loads((tmp_path / "soup.json").read_text())
+    recipe["fitted"]["predict"] = "something else"
+    (tmp_path / "soup.json").write_text(json.dumps(recipe))
+    soup = GreedySoup(NetClassifier(small_mlp()))
+    with pytest.raises(ValueError, match=r"attributes of a GreedySoup, got \['predict'\]"):
+        soup.load(tmp_path / "soup.safetensors")
+    assert "predict" not in vars(soup)
+
+
 def test_load_restores_a_regressor(tmp_path):
     X, _ = digits_parts()[0]
     y = X.sum(axis=1)

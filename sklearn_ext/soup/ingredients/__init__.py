@@ -15,8 +15,8 @@ from ._preparation import (
 )
 from ._samples import (
     Samples as Samples,
+    bypasses_validation as bypasses_validation,
     n_samples_of as n_samples_of,
-    only_the_net_can_read as only_the_net_can_read,
 )
 from ._sources import open_ingredient as open_ingredient
 from ._store import IngredientStore as IngredientStore, weights_by_tensor as weights_by_tensor

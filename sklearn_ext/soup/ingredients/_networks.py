@@ -175,7 +175,8 @@ def net_with_weights(
             "shape."
         )
     n = 2 if classes is None else len(classes)
-    X = np.zeros((n, *(input_shape or ())), dtype=np.float32)
+    shape = () if input_shape is None else input_shape
+    X = np.zeros((n, *shape), dtype=np.float32)
     y = np.zeros((n, *target_shape), dtype=np.float32) if classes is None else classes
     copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed=0)
     if classes is not None and not np.array_equal(class_labels(copied), classes):

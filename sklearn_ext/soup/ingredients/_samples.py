@@ -15,8 +15,8 @@ from ...neural import class_codes, minibatches, torch_generator
 from ...utils._typing import Array, IntArray
 
 
-def only_the_net_can_read(X: Any) -> bool:
-    """Return whether X is a tensor, mapping or dataset, which only a net can check."""
+def bypasses_validation(X: Any) -> bool:
+    """Return whether X is a tensor, mapping or dataset, which a net takes without validation."""
     # A sparse matrix in scipy's dictionary-of-keys format is a mapping, too.
     return isinstance(X, (Mapping, Dataset, torch.Tensor)) and not issparse(X)
 

@@ -43,7 +43,8 @@ def parameter_points(
     -------
     list of dict
     """
-    grids = param_grid if isinstance(param_grid, (list, tuple)) else [param_grid or {}]
+    grid = {} if param_grid is None else param_grid
+    grids = grid if isinstance(grid, (list, tuple)) else [grid]
     if any(hasattr(values, "rvs") for grid in grids for values in grid.values()):
         n = DEFAULT_N_INGREDIENTS if n_ingredients is None else n_ingredients
         return list(ParameterSampler(param_grid, n, random_state=rng))

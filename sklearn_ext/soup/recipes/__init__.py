@@ -1,4 +1,16 @@
-"""Recipes, which choose or learn the coefficients of a soup."""
+"""Recipes, which choose or learn the coefficients of a soup.
+
+From the class of a soup to its algorithm, and to the formula in `_gradient` that it follows:
+
+- ``UniformSoup`` -> the mean, in the class itself
+- ``GreedySoup`` -> `select_greedily` in `_greedy` -> the mean of the members
+- ``LearnedSoup`` -> `learn_simplex_coefficients` in `_learned` -> `coefficient_gradient`, then
+  `softmax_gradient`
+- ``MEHLSoup`` -> `learn_mehl_coefficients` in `_mehl` -> `coefficient_gradient`, then
+  `hyperplane_gradient`
+
+`_groups` divides the parameters into groups that share their coefficients.
+"""
 
 from ._directions import (
     StoredDirections as StoredDirections,
@@ -8,6 +20,7 @@ from ._gradient import (
     coefficient_gradient as coefficient_gradient,
     coefficients_after_step as coefficients_after_step,
     direction_scales as direction_scales,
+    hyperplane_gradient as hyperplane_gradient,
     softmax_gradient as softmax_gradient,
 )
 from ._greedy import by_quality as by_quality, select_greedily as select_greedily
@@ -16,8 +29,8 @@ from ._groups import (
     GroupingRule as GroupingRule,
     parameter_groups as parameter_groups,
 )
-from ._hyperplane import MEHLConfig as MEHLConfig, learn_coefficients as learn_coefficients
 from ._learned import (
     LearnedConfig as LearnedConfig,
     learn_simplex_coefficients as learn_simplex_coefficients,
 )
+from ._mehl import MEHLConfig as MEHLConfig, learn_mehl_coefficients as learn_mehl_coefficients

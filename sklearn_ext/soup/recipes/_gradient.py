@@ -10,8 +10,9 @@ gives another soup:
 
 One backward pass through the one combined network gives :math:`q = \nabla_w L`, and
 :func:`coefficient_gradient` turns q into the gradient with respect to y. The two learned recipes
-differ only in the free variables z behind y: a hyperplane learned soup scales them,
+differ only in the free variables z behind y: a hyperplane learned soup (MEHL-Soup) scales them,
 :math:`y = s \circ z`; a learned soup takes :math:`y_g = \mathrm{softmax}(z_g)`.
+:func:`hyperplane_gradient` and :func:`softmax_gradient` complete the gradient with respect to z.
 """
 
 from collections.abc import Sequence
@@ -75,6 +76,27 @@ def coefficient_gradient(
         return gradient
     norms = torch.stack([q.norm().double().cpu() for q in gradients])
     return gradient * (clip_norm / max(float(norms.norm()), clip_norm))
+
+
+def hyperplane_gradient(scales: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    r"""Pull a gradient back to the free variables of a hyperplane learned soup.
+
+    With :math:`h = \partial L / \partial y` and :math:`y = s \circ z`,
+
+    .. math:: \frac{\partial L}{\partial z_{gi}} = s_{gi} h_{gi} .
+
+    Parameters
+    ----------
+    scales : tensor of shape (G, b)
+        The scales s from :func:`direction_scales`.
+    gradient : tensor of shape (G, b)
+        The gradient h from :func:`coefficient_gradient`.
+
+    Returns
+    -------
+    tensor of shape (G, b)
+    """
+    return scales * gradient
 
 
 def softmax_gradient(alpha: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

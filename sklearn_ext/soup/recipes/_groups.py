@@ -12,15 +12,28 @@ from ..ingredients import IngredientStore
 GroupingRule = bool | str | Callable[[str], str]
 
 
-def _layer_of(name: str) -> str:
-    return name.rpartition(".")[0] or name
+def _group_of_its_own(name: str) -> str:
+    return name
 
 
-# To add a rule, add its name and a function from a parameter's name to its group's name.
+def _one_group(name: str) -> str:
+    return "all"
+
+
+def _group_of_its_layer(name: str) -> str:
+    layer, dot, _ = name.rpartition(".")
+    return layer if dot else name
+
+
+# The values of the parameter `layerwise`, each with a function from the name of a parameter to the
+# name of its group. To add a rule, add an entry here, which also allows the value in MEHLSoup and
+# LearnedSoup. Then describe it in the docstrings of `layerwise` (parameter_groups, MEHLConfig,
+# LearnedConfig, MEHLSoup, LearnedSoup) and in docs/user_guide/soup.rst ("Parameters that matter"),
+# and test it in tests/soup/test_parameter_groups.py.
 GROUPING_RULES: dict[bool | str, Callable[[str], str]] = {
-    True: str,
-    False: lambda name: "all",
-    "module": _layer_of,
+    True: _group_of_its_own,
+    False: _one_group,
+    "module": _group_of_its_layer,
 }
 LAYERWISE_CONSTRAINT = [
     "boolean",

@@ -1,4 +1,4 @@
-"""Positive coefficients that sum to 1: gradient descent on the logits of a softmax."""
+"""Learned soup: positive coefficients that sum to 1, by gradient descent on softmax logits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,8 +145,8 @@ def learn_simplex_coefficients(
     samples = Samples(X, torch.as_tensor(y))
     groups = parameter_groups(store.parameters, config.layerwise)
     mixed = mixed_tensors(store, groups, len(samples))
-    everyone = list(range(len(store)))
-    store.average_(everyone)
+    all_ingredients = list(range(len(store)))
+    store.average_(all_ingredients)
     z = torch.zeros((mixed.n_groups, len(store)), dtype=torch.float64, requires_grad=True)
     coef = z.detach().softmax(dim=1)
     device = next(iter(store.parameters.values())).device
@@ -157,7 +157,7 @@ def learn_simplex_coefficients(
     if mixed.names:  # equal ingredients leave nothing to learn
         weights = [store.parameters[name] for name in mixed.names]
         with training_only(module, mixed.names), seeded(draw_seed(rng), device):
-            directions = directions_of_block(store, mixed, everyone, coef, config.directions)
+            directions = directions_of_block(store, mixed, all_ingredients, coef, config.directions)
             descent = CoefficientDescent([z, *extra], samples, config, draw_seed(rng))
             for inputs, targets in descent.batches():
                 value = loss(inputs, targets, *extra)

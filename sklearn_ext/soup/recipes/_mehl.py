@@ -1,4 +1,4 @@
-"""Coefficients of any sign that sum to 1: block coordinate descent on the hyperplane."""
+"""MEHL-Soup: coefficients of any sign that sum to 1, by block coordinate descent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,19 @@ from ...neural import draw_seed, seeded
 from ..ingredients import IngredientStore, Samples
 from ._descent import CoefficientDescent, LearnedCoefficients, MixingConfig, training_only
 from ._directions import directions_of_block
-from ._gradient import coefficient_gradient, coefficients_after_step, direction_scales, sum_by_group
+from ._gradient import (
+    coefficient_gradient,
+    coefficients_after_step,
+    direction_scales,
+    hyperplane_gradient,
+    sum_by_group,
+)
 from ._groups import mixed_tensors, parameter_groups
 
 
 @dataclass(frozen=True, kw_only=True)
 class MEHLConfig(MixingConfig):
-    """Settings of :func:`learn_coefficients`.
+    """Settings of :func:`learn_mehl_coefficients`.
 
     :class:`~sklearn_ext.MEHLSoup` has parameters of the same names and describes them in detail.
 
@@ -77,7 +83,7 @@ class MEHLConfig(MixingConfig):
     start: str = "mean"
 
 
-def learn_coefficients(
+def learn_mehl_coefficients(
     module: nn.Module,
     ingredients: Sequence[Mapping[str, torch.Tensor]],
     X: Any,
@@ -136,13 +142,13 @@ def learn_coefficients(
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from sklearn_ext.soup import MEHLConfig, learn_coefficients
+    >>> from sklearn_ext.soup import MEHLConfig, learn_mehl_coefficients
     >>> module = torch.nn.Linear(2, 1, bias=False)
     >>> ingredients = [{"weight": torch.tensor([[1.0, 0.0]])},
     ...                {"weight": torch.tensor([[0.0, 1.0]])}]
     >>> X = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> y = X @ torch.tensor([[2.0], [-1.0]])
-    >>> result = learn_coefficients(
+    >>> result = learn_mehl_coefficients(
     ...     module, ingredients, X, y,
     ...     lambda inputs, targets: torch.nn.functional.mse_loss(module(inputs), targets),
     ...     config=MEHLConfig(learning_rate=0.1, min_iter=200),
@@ -179,9 +185,10 @@ def learn_coefficients(
             for inputs, targets in descent.batches():
                 value = loss(inputs, targets)
                 q = torch.autograd.grad(value, weights, materialize_grads=True)
-                z.grad = scales * coefficient_gradient(
+                gradient = coefficient_gradient(
                     q, directions, mixed.group_of, mixed.n_groups, clip_norm=config.clip_norm
                 )
+                z.grad = hyperplane_gradient(scales, gradient)
                 del q  # as large as the network, and not needed during the next backward pass
                 descent.step(value)
                 directions.move_((scales * z.detach())[mixed.group_of])
