@@ -1,5 +1,14 @@
 """Detectors of inputs that belong to none of the known classes."""
 
+from ._scores import (
+    energy_score,
+    knn_score,
+    mahalanobis_score,
+    max_logit_score,
+    msp_score,
+    react_score,
+    vim_score,
+)
 from .diffusion import (
     DiffusionOODConfig,
     DiffusionOODDetector,
@@ -31,13 +40,6 @@ from .post_hoc import (
     MSPOODDetector,
     ReActOODDetector,
     ViMOODDetector,
-    energy_score,
-    knn_score,
-    mahalanobis_score,
-    max_logit_score,
-    msp_score,
-    react_score,
-    vim_score,
 )
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
@@ -15,7 +15,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..neural import validate_input
-from ..utils._atomic import atomic_fit
 from ..utils._random import held_out_mask, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._validation import named_as_in_fit
@@ -23,7 +22,7 @@ from ._classifier_outputs import pad_last_batch
 
 
 @dataclass(frozen=True)
-class TrainingRows:
+class TrainingSamples:
     """The samples of a fit by their roles. Labels are None if the user gave none.
 
     Attributes
@@ -47,16 +46,16 @@ class TrainingRows:
 
 
 def _has_classes(detector: "BaseOODDetector") -> bool:
-    return vars(detector).get("classifier_", True) is not None
+    # Before `fit`, calls must reach the check that raises NotFittedError.
+    return getattr(detector, "classifier_", "unfitted") is not None
 
 
 class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
     """Base of the detectors: outlier detectors as in scikit-learn that also predict classes.
 
-    A subclass defines ``_fit_detector`` and ``_score_rows``. It sets ``classifier_`` and
-    ``classes_``, or sets ``classifier_`` to None if there are no classes. A subclass that overrides
-    ``fit`` instead of defining ``_fit_detector`` calls ``_start_fit`` first and ``_set_offset``
-    last.
+    A subclass defines ``fit`` and ``_score_samples``. Its ``fit`` calls ``_start_fit`` first and
+    ``_set_offset`` last. In between, it sets ``classifier_`` and ``classes_``, or sets
+    ``classifier_`` to None if there are no classes.
     """
 
     _parameter_constraints: dict[str, Any] = {
@@ -81,19 +80,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
-    def _fit_detector(self, rows: TrainingRows, rng: np.random.RandomState) -> None:
-        """Learn from the samples; called by `fit` between validation and threshold.
-
-        Parameters
-        ----------
-        rows : TrainingRows
-        rng : RandomState
-            Source of all randomness of the fit.
-        """
-        raise NotImplementedError
-
     @abstractmethod
-    def _score_rows(self, X: FloatArray) -> FloatArray:
+    def _score_samples(self, X: FloatArray) -> FloatArray:
         """Score validated samples: higher is more in-distribution.
 
         Parameters
@@ -113,11 +101,11 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """How many classes y must have, if it is given."""
         return 2
 
-    def _needs_training_rows(self) -> bool:
+    def _needs_training_samples(self) -> bool:
         """Whether there is anything to learn besides the threshold."""
         return True
 
-    def _check_rows(self, X: ArrayLike, y: Any = "no_validation", *, reset: bool) -> Any:
+    def _check_samples(self, X: ArrayLike, y: Any = "no_validation", *, reset: bool) -> Any:
         """Validate X (and y); in a fit, store the shape of X."""
         return validate_input(self, X, y, reset=reset)
 
@@ -126,49 +114,55 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         tags.target_tags.required = self._needs_labels()
         return tags
 
-    @atomic_fit
-    @_fit_context(prefer_skip_nested_validation=False)
+    @abstractmethod
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn what in-distribution samples are like, and set the threshold.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
+        X : array-like
             Training samples.
         y : array-like of shape (n_samples,), default=None
-            Class labels. Samples labeled `outlier_label` are known outliers. May be None only if
-            the detector needs no classes.
+            Class labels. Samples labeled `outlier_label` are known outliers.
 
         Returns
         -------
         self : object
             The fitted detector.
+        """
+
+    def _start_fit(
+        self, X: ArrayLike, y: ArrayLike | None
+    ) -> tuple[TrainingSamples, np.random.RandomState]:
+        """Validate the input of `fit`, and divide the samples by their roles.
+
+        Parameters
+        ----------
+        X : array-like
+        y : array-like of shape (n_samples,) or None
+
+        Returns
+        -------
+        samples : TrainingSamples
+        rng : RandomState
+            Source of all randomness of the fit.
 
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, labels are missing or name too few
-            classes, or a parameter is out of range.
+            If the input isn't finite or has a wrong shape, or if labels are missing or name too few
+            classes.
         """
-        rows, rng = self._start_fit(X, y)
-        self._fit_detector(rows, rng)
-        return self._set_offset(rows)
-
-    def _start_fit(
-        self, X: ArrayLike, y: ArrayLike | None
-    ) -> tuple[TrainingRows, np.random.RandomState]:
-        """Validate the input of `fit`, and divide the samples by their roles."""
         if y is None:
             if self._needs_labels():
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None."
                 )
-            samples, labels = self._check_rows(X, reset=True), None
+            samples, labels = self._check_samples(X, reset=True), None
             codes: IntArray = np.zeros(len(samples), dtype=np.intp)
             inside: BoolArray = np.ones(len(samples), dtype=np.bool_)
         else:
-            samples, labels = self._check_rows(X, y, reset=True)
+            samples, labels = self._check_samples(X, y, reset=True)
             labels = column_or_1d(labels, warn=True)
             check_classification_targets(labels)
             inside = ~is_outlier(labels, self.outlier_label)
@@ -190,14 +184,14 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         inside: BoolArray,
         codes: IntArray,
         rng: np.random.RandomState,
-    ) -> TrainingRows:
+    ) -> TrainingSamples:
         (inliers,) = np.nonzero(inside)
-        if self._needs_training_rows():
+        if self._needs_training_samples():
             held_out = held_out_mask(codes, self.validation_fraction, rng)
         else:
             held_out = np.ones(len(inliers), dtype=bool)
         train, kept = inliers[~held_out], inliers[held_out]
-        return TrainingRows(
+        return TrainingSamples(
             X=X[train],
             y=None if y is None else y[train],
             X_held_out=X[kept],
@@ -205,14 +199,14 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             X_outliers=X[~inside],
         )
 
-    def _set_offset(self, rows: TrainingRows) -> Self:
+    def _set_offset(self, samples: TrainingSamples) -> Self:
         """Set the threshold from the scores of the held-out samples."""
-        scores = self._finite_scores(rows.X_held_out)
+        scores = self._finite_scores(samples.X_held_out)
         self.offset_ = rejection_threshold(scores, self.id_rejection_rate)
         return self
 
     def _finite_scores(self, X: FloatArray) -> FloatArray:
-        scores = self._score_rows(pad_last_batch(X))[: len(X)]
+        scores = self._score_samples(pad_last_batch(X))[: len(X)]
         scores = np.asarray(scores, dtype=np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(
@@ -234,7 +228,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        return self._finite_scores(self._check_rows(X, reset=False))
+        return self._finite_scores(self._check_samples(X, reset=False))
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
         """Return the scores minus the threshold: negative for outliers.
@@ -315,7 +309,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             Columns are in the order of ``classes_``.
         """
         check_is_fitted(self)
-        samples = self._check_rows(X, reset=False)
+        samples = self._check_samples(X, reset=False)
         padded = named_as_in_fit(self.classifier_, pad_last_batch(samples))
         return self.classifier_.predict_proba(padded)[: len(samples)]
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.base import _fit_context
 from sklearn.neighbors import NearestCentroid
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklearn_ext.ood._detector import BaseOODDetector, rejection_threshold
+from sklearn_ext.utils._atomic import atomic_fit
 
 
 class CentroidDetector(BaseOODDetector):
@@ -27,16 +29,20 @@ class CentroidDetector(BaseOODDetector):
     def _needs_labels(self):
         return False
 
-    def _fit_detector(self, rows, rng):
-        self.rows_ = rows
-        self.centers_ = rows.X.mean(axis=0, keepdims=True)
+    @atomic_fit
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        samples, _ = self._start_fit(X, y)
+        self.samples_ = samples
+        self.centers_ = samples.X.mean(axis=0, keepdims=True)
         self.classifier_ = None
-        if rows.y is not None:
-            self.classifier_ = NearestCentroid().fit(rows.X, rows.y)
+        if samples.y is not None:
+            self.classifier_ = NearestCentroid().fit(samples.X, samples.y)
             self.classes_ = self.classifier_.classes_
             self.centers_ = self.classifier_.centroids_
+        return self._set_offset(samples)
 
-    def _score_rows(self, X):
+    def _score_samples(self, X):
         return -((X[:, None] - self.centers_) ** 2).sum(axis=2).min(axis=1)
 
 
@@ -56,12 +62,12 @@ def test_samples_are_divided_by_their_labels(blobs):
     y = y.astype(str)
     y[::6] = "odd"
     detector = CentroidDetector(outlier_label="odd", random_state=0).fit(X, y)
-    rows = detector.rows_
+    samples = detector.samples_
     assert detector.classes_.tolist() == ["0", "1", "2"]
-    assert len(rows.X_outliers) == 100
-    assert (len(rows.X), len(rows.X_held_out)) == (400, 100)
-    np.testing.assert_array_equal(rows.X_outliers, X[::6].astype(np.float32))
-    together = np.concatenate([rows.X, rows.X_held_out])
+    assert len(samples.X_outliers) == 100
+    assert (len(samples.X), len(samples.X_held_out)) == (400, 100)
+    np.testing.assert_array_equal(samples.X_outliers, X[::6].astype(np.float32))
+    together = np.concatenate([samples.X, samples.X_held_out])
     expected = X[y != "odd"].astype(np.float32)
     np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(expected, axis=0))
 
@@ -69,18 +75,18 @@ def test_samples_are_divided_by_their_labels(blobs):
 def test_number_among_string_labels_marks_outliers(blobs):
     X, y = blobs
     words = np.concatenate([np.array(["one", "two", "three"])[y[:500]], np.full(100, -1)])
-    rows = CentroidDetector(random_state=0).fit(X, words).rows_
-    np.testing.assert_array_equal(rows.X_outliers, X[500:].astype(np.float32))
+    samples = CentroidDetector(random_state=0).fit(X, words).samples_
+    np.testing.assert_array_equal(samples.X_outliers, X[500:].astype(np.float32))
 
 
 def test_threshold_rejects_given_fraction_of_new_samples(blobs):
     X, y = blobs
     rates = []
     for seed in range(20):
-        rows = np.random.RandomState(seed).permutation(600)
+        order = np.random.RandomState(seed).permutation(600)
         detector = CentroidDetector(id_rejection_rate=0.2, random_state=seed)
-        detector.fit(X[rows[:300]], y[rows[:300]])
-        rates.append(np.mean(detector.predict(X[rows[300:]]) == -1))
+        detector.fit(X[order[:300]], y[order[:300]])
+        rates.append(np.mean(detector.predict(X[order[300:]]) == -1))
     assert np.mean(rates) == pytest.approx(0.2, abs=0.04)
     decision = detector.decision_function(X)
     np.testing.assert_array_equal(decision, detector.score_samples(X) - detector.offset_)
@@ -109,7 +115,7 @@ def test_fewer_than_two_classes_raise(blobs, y, found):
 
 def test_scores_that_are_not_finite_raise(blobs):
     class Broken(CentroidDetector):
-        def _score_rows(self, X):
+        def _score_samples(self, X):
             return np.full(len(X), np.nan)
 
     detector = Broken()

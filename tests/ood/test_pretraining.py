@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sklearn_ext.neural import head_of
-from sklearn_ext.ood.orthloss._pretraining import wide_module
+from sklearn_ext.ood.orthloss._fine_tuning import wide_module
 
 
 @pytest.mark.parametrize("shape", [(5,), (8, 8), (3, 8, 8)])

@@ -15,7 +15,7 @@ from sklearn_ext.ood import (
     react_score,
     vim_score,
 )
-from sklearn_ext.ood.post_hoc._scores import (
+from sklearn_ext.ood._scores import (
     class_means,
     logit_origin,
     principal_dimension,

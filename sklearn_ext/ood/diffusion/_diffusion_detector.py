@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
@@ -13,10 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...generative import ConditionalDDPM
 from ...neural import encode_labels
+from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import FloatArray, RandomState
 from .._classifier_outputs import ClassifierOutputs, fitted_outputs, is_fitted
-from .._detector import BaseOODDetector, TrainingRows
+from .._detector import BaseOODDetector, TrainingSamples
 from ._diffusion_disparities import (
     TERMS,
     DiffusionOODConfig,
@@ -188,9 +190,10 @@ class DiffusionOODDetector(BaseOODDetector):
     With the empirical denoiser a score costs :math:`4 R S m d` operations for R repeats, S steps,
     m stored samples and d features, as matrix products, and R + 1 passes of the classifier.
 
-    The paper [1]_ leaves choices open; :meth:`from_paper` is our reading of it. Clipping only the
-    features of the regeneration moves ordinary samples as well, if their own features exceed the
-    clip value. Clipping both, the default, never increases a Euclidean distance.
+    The paper [1]_ leaves choices open; :meth:`from_paper` tells which of its settings the paper
+    fixes. Clipping only the features of the regeneration moves ordinary samples as well, if their
+    own features exceed the clip value. Clipping both, the default, never increases a Euclidean
+    distance.
 
     References
     ----------
@@ -291,14 +294,14 @@ class DiffusionOODDetector(BaseOODDetector):
 
     @classmethod
     def from_paper(cls, **params: Any) -> Self:
-        """Return a detector in the form of its paper, as we read it.
+        """Return a detector with the settings of its paper.
 
         It sets ``diffusion="ddpm"``, a trained diffusion model; ``disparity=("feature",
         "probability")`` with ``feature_metric="l2"`` and ``probability_metric="kl"``, since the
         paper measures disparities in the feature and the probability space of the classifier; and
         ``anomaly_removal="generation"``, since it removes anomalies from the features of the
-        generation. The paper's abstract fixes the spaces and the side of the removal; the metrics
-        are our choice.
+        generation. The paper's abstract fixes the spaces and the side of the removal, but not the
+        metrics.
 
         Parameters
         ----------
@@ -311,24 +314,44 @@ class DiffusionOODDetector(BaseOODDetector):
         """
         return cls(**{**_PAPER, **params})
 
-    def _needs_labels(self) -> bool:
-        return False
+    @atomic_fit
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Fit the classifier and the diffusion model, and set the threshold.
 
-    def _fewest_classes(self) -> int:
-        return 1
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Training samples.
+        y : array-like of shape (n_samples,), default=None
+            Class labels. Samples labeled `outlier_label` are left out. None means that there are
+            no classes, or that `estimator`, if it is fitted, predicts them.
 
-    def _fit_detector(self, rows: TrainingRows, rng: np.random.RandomState) -> None:
-        self._outputs = self._fit_classifier(rows, rng)
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If the input isn't finite or has a wrong shape, all samples are labeled as outliers, a
+            parameter is out of range, or `estimator` or `conditional` needs classes that y doesn't
+            name.
+        """
+        samples, rng = self._start_fit(X, y)
+        self._outputs = self._fit_classifier(samples, rng)
         self._config = self._build_config()
         self.disparity_ = self._config.terms
         codes = None
-        if self._outputs is not None and rows.y is None:
-            codes = self._outputs.codes(rows.X)
-        elif self._outputs is not None and rows.y is not None:
-            codes = encode_labels(rows.y, self.classes_)
+        if self._outputs is not None and samples.y is None:
+            codes = self._outputs.codes(samples.X)
+        elif self._outputs is not None and samples.y is not None:
+            codes = encode_labels(samples.y, self.classes_)
         self.denoiser_, self.scale_ = fit_denoiser(
             self.diffusion,
-            rows.X,
+            samples.X,
             codes,
             None if codes is None else self.classes_,
             scale=self.scale,
@@ -336,21 +359,28 @@ class DiffusionOODDetector(BaseOODDetector):
             n_prototypes=self.n_prototypes,
             rng=rng,
         )
-        self.noise_ = rng.standard_normal((self.n_repeats, *rows.X.shape[1:])).astype(np.float32)
+        self.noise_ = rng.standard_normal((self.n_repeats, *samples.X.shape[1:])).astype(np.float32)
         self.clip_value_ = np.inf
         if self._outputs is not None and self._outputs.has_features:
-            features = self._outputs.compute(rows.X)
+            features = self._outputs.compute(samples.X)
             self.clip_value_ = float(np.quantile(features, self.clip_quantile))
-        held_out = diffusion_disparities(rows.X_held_out, **self._fitted_parts())
+        held_out = diffusion_disparities(samples.X_held_out, **self._fitted_parts())
         self.calibration_ = {term: calibrate(values) for term, values in held_out.items()}
+        return self._set_offset(samples)
+
+    def _needs_labels(self) -> bool:
+        return False
+
+    def _fewest_classes(self) -> int:
+        return 1
 
     def _fit_classifier(
-        self, rows: TrainingRows, rng: np.random.RandomState
+        self, samples: TrainingSamples, rng: np.random.RandomState
     ) -> ClassifierOutputs | None:
         self.classifier_ = None
-        n_classes = 0 if rows.y is None else len(np.unique(rows.y))
+        n_classes = 0 if samples.y is None else len(np.unique(samples.y))
         if n_classes < 2 and not is_fitted(self.estimator):
-            found = "y is None" if rows.y is None else "y has one class"
+            found = "y is None" if samples.y is None else "y has one class"
             if self.estimator is not None:
                 raise ValueError(f"estimator={self.estimator!r} is not fitted, and {found}.")
             if self.conditional:
@@ -358,7 +388,7 @@ class DiffusionOODDetector(BaseOODDetector):
                     f"conditional=True needs classes, but estimator is None and {found}."
                 )
             return None
-        outputs = fitted_outputs(self.estimator, rows.X, rows.y, head=self.head, rng=rng)
+        outputs = fitted_outputs(self.estimator, samples.X, samples.y, head=self.head, rng=rng)
         self.classifier_, self.classes_ = outputs.classifier, outputs.classes
         return outputs
 
@@ -399,7 +429,7 @@ class DiffusionOODDetector(BaseOODDetector):
             "batch_size": self.batch_size,
         }
 
-    def _score_rows(self, X: FloatArray) -> FloatArray:
+    def _score_samples(self, X: FloatArray) -> FloatArray:
         return -combine(diffusion_disparities(X, **self._fitted_parts()), self.calibration_)
 
     def disparities(self, X: ArrayLike) -> dict[str, FloatArray]:
@@ -418,7 +448,7 @@ class DiffusionOODDetector(BaseOODDetector):
             disparity is zero for a sample that comes back unchanged.
         """
         check_is_fitted(self)
-        samples = self._check_rows(X, reset=False)
+        samples = self._check_samples(X, reset=False)
         parts = self._fitted_parts()
         parts["config"] = dataclasses.replace(self._config, terms=available_terms(self._outputs))
         return diffusion_disparities(samples, **parts)
@@ -444,7 +474,7 @@ class DiffusionOODDetector(BaseOODDetector):
             If `n_repeats` is not between 1 and the detector's own `n_repeats`.
         """
         check_is_fitted(self)
-        samples = self._check_rows(X, reset=False)
+        samples = self._check_samples(X, reset=False)
         if n_repeats is not None and not 1 <= n_repeats <= len(self.noise_):
             raise ValueError(
                 f"n_repeats must be from 1 to {len(self.noise_)}, the detector's own n_repeats, "

@@ -8,7 +8,7 @@ Features :math:`z \in R^d` are the input of the last linear layer, the head, wit
 import torch
 from torch import Tensor
 
-from ..post_hoc._scores import energy_score, max_logit_score, msp_score, unit_rows
+from .._scores import energy_score, max_logit_score, msp_score, unit_rows
 
 # The values of the parameter `ood_score`; a plus adds two scores.
 SCORE_NAMES = (

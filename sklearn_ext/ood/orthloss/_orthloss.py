@@ -1,7 +1,7 @@
 """OrthLoss detector: fine-tune a classifier with outliers, and score samples by its features."""
 
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import skorch
@@ -17,8 +17,7 @@ from ...utils._warnings import warn_caller
 from .._classifier_outputs import features_of, head_parameters
 from .._detector import BaseOODDetector
 from ._feature_geometry import SCORE_NAMES, named_score
-from ._fine_tuning import OrthLossConfig, fine_tune_with_outliers
-from ._pretraining import pretrain
+from ._fine_tuning import OrthLossConfig, fine_tune_with_outliers, pretrain
 from ._synthetic_outliers import KINDS, make_synthetic_outliers
 
 # An automatic number of epochs aims at this number of steps. More steps do not fit the classes any
@@ -349,16 +348,15 @@ class OrthLossOODDetector(BaseOODDetector):
             If the input isn't finite or has a wrong shape, labels are missing or name fewer than
             two classes, a parameter is out of range, or training diverges.
         """
-        rows, rng = self._start_fit(X, y)
-        labels = rows.y
-        assert labels is not None  # because labels are needed
-        config = self._config(len(rows.X))
-        outliers = rows.X_outliers
+        samples, rng = self._start_fit(X, y)
+        labels = cast(Array, samples.y)  # not None, because this detector needs labels
+        config = self._config(len(samples.X))
+        outliers = samples.X_outliers
         if len(outliers) == 0:
-            outliers = self._made_outliers(rows.X, labels, rng)
+            outliers = self._made_outliers(samples.X, labels, rng)
         result = fine_tune_with_outliers(
-            self._pretrained(rows.X, labels, config, rng),
-            rows.X,
+            self._pretrained(samples.X, labels, config, rng),
+            samples.X,
             labels,
             outliers,
             config,
@@ -373,9 +371,9 @@ class OrthLossOODDetector(BaseOODDetector):
         self.weight_rows_, self.row_basis_ = result.weight_rows, result.row_basis
         self.separation_ = result.separation
         self.n_outliers_ = len(outliers)
-        self.is_synthetic_ = len(rows.X_outliers) == 0
+        self.is_synthetic_ = len(samples.X_outliers) == 0
         self.history_ = result.classifier.history
-        return self._set_offset(rows)
+        return self._set_offset(samples)
 
     def _config(self, n_samples: int) -> OrthLossConfig:
         """Return the settings of the fit, with a number for each "auto"."""
@@ -427,7 +425,7 @@ class OrthLossOODDetector(BaseOODDetector):
             return fitted_copy(self.estimator, X, y, random_state=draw_seed(rng))
         return pretrain(X, y, config, rng, device=self.device, verbose=self.verbose)
 
-    def _score_rows(self, X: FloatArray) -> FloatArray:
+    def _score_samples(self, X: FloatArray) -> FloatArray:
         features = features_of(self.classifier_, X, self.head)
         weight, bias = head_parameters(self.classifier_.module_, self.head)
         basis = torch.from_numpy(self.row_basis_)

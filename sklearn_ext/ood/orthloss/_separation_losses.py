@@ -11,7 +11,7 @@ ICLR 2025, arXiv:2405.17816.
 from torch import Tensor, logsumexp
 from torch.nn import functional
 
-from ..post_hoc._scores import unit_rows
+from .._scores import unit_rows
 
 
 def outlier_exposure_loss(logits: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """The training step of OrthLoss as a skorch net that can be used alone."""
 
+import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -77,11 +79,11 @@ class OutlierBatches:
         else:
             batches = torch.arange(n).split(self.batch_size)
         for batch in batches:
-            rows = self.inliers[batch]
+            chosen = self.inliers[batch]
             if len(self.outliers):
                 n_outliers = max(1, round(self.outlier_ratio * len(batch)))
-                rows = torch.cat([rows, self._next_outliers(n_outliers)])
-            yield self.X[rows], self.y[rows]
+                chosen = torch.cat([chosen, self._next_outliers(n_outliers)])
+            yield self.X[chosen], self.y[chosen]
 
     def _next_outliers(self, n_outliers: int) -> Tensor:
         while len(self.waiting) < n_outliers:
@@ -154,7 +156,8 @@ class SeparationNet(NetClassifier):
         Number of inliers in a step.
 
     iterator_train : callable, default=OutlierBatches
-        Yields the batches. Outliers among them have the class index -1.
+        Yields the batches. Outliers among them have the class index -1. Other callables than
+        OutlierBatches and its subclasses do not get `outlier_ratio`.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights and the order of the samples.
@@ -288,6 +291,52 @@ class SeparationNet(NetClassifier):
             self._initial_state = None
         return self
 
+    @contextlib.contextmanager
+    def training_loop(
+        self, X: ArrayLike, y: ArrayLike, *, classes: ArrayLike | None = None
+    ) -> Iterator[Callable[[], Self]]:
+        """Prepare a training from the initial weights, and provide its loop as a function.
+
+        Entering the context validates the samples and initializes the net. The function that it
+        provides trains the net. Leaving the context checks the weights. Unlike `fit`, this accepts
+        classes without samples, and it doesn't restore the net after an error.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+        y : array-like of shape (n_samples,)
+            As in `fit`.
+        classes : array-like of shape (n_classes,) or None, default=None
+            All class labels, without `outlier_label`. None takes them from y.
+
+        Yields
+        ------
+        callable
+            Call it once, without arguments, to train for `max_epochs` epochs.
+
+        Raises
+        ------
+        ValueError
+            If X contains NaN or infinity, all samples are outliers, or training diverges.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_ext.ood import SeparationNet
+        >>> rng = np.random.RandomState(0)
+        >>> X, y = rng.randn(60, 4), np.arange(60) % 3 - 1
+        >>> net = SeparationNet(max_epochs=2, random_state=0)
+        >>> with net.training_loop(X, y, classes=[0, 1, 2]) as train:
+        ...     _ = train()
+        >>> net.predict_proba(X).shape
+        (60, 3)
+        """
+        # A context adds no frame between a function that trains the net and the training step.
+        with self._prepared(X, y, afresh=True, classes=classes) as (inputs, codes):
+            loop = skorch.NeuralNetClassifier.partial_fit  # our own would prepare again
+            yield functools.partial(loop, self, inputs, codes)
+
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [*super()._default_callbacks, ("learning_rate", CosineDecay())]
@@ -307,22 +356,27 @@ class SeparationNet(NetClassifier):
         codes[~outlying] = super()._encode(labels, afresh, classes)
         return codes
 
-    def get_iterator(self, dataset: Dataset, training: bool = False) -> Any:
-        """Return the batches of a data set. Batches for training contain outliers.
+    def get_params_for(self, prefix: str) -> dict[str, Any]:
+        """Return the arguments of a component; `outlier_ratio` is one of `iterator_train`.
 
         Parameters
         ----------
-        dataset : torch.utils.data.Dataset
-        training : bool, default=False
+        prefix : str
+            Name of the component, such as "iterator_train".
 
         Returns
         -------
-        iterable of pairs of tensors
+        dict of str to object
         """
-        iterator = super().get_iterator(dataset, training=training)
-        if isinstance(iterator, OutlierBatches):
-            iterator.outlier_ratio = self.outlier_ratio
-        return iterator
+        params = super().get_params_for(prefix)
+        iterator = self.iterator_train
+        if (
+            prefix == "iterator_train"
+            and isinstance(iterator, type)
+            and issubclass(iterator, OutlierBatches)
+        ):
+            params["outlier_ratio"] = self.outlier_ratio
+        return params
 
     def on_train_begin(
         self, net: skorch.NeuralNet, X: Any = None, y: Any = None, **kwargs: Any

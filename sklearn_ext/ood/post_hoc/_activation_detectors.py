@@ -9,14 +9,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ...utils._typing import RandomState
-from ._base import BasePostHocDetector
-from ._scores import (
+from .._scores import (
     logit_origin,
     principal_dimension,
     react_score,
     residual_basis,
     vim_score,
 )
+from ._base import BasePostHocDetector
 
 # A mean residual below this is zero: the features lie in the principal space.
 _SMALLEST_RESIDUAL = 1e-12

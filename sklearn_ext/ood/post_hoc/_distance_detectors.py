@@ -1,7 +1,7 @@
 """Detectors that measure the distance of features from those of the training samples."""
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,14 +9,14 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from ...utils._typing import RandomState
-from ._base import BasePostHocDetector
-from ._scores import (
+from .._scores import (
     class_means,
     knn_score,
     mahalanobis_score,
     shrunk_precision_root,
     unit_rows,
 )
+from ._base import BasePostHocDetector
 
 
 class KNNOODDetector(BasePostHocDetector):
@@ -241,7 +241,7 @@ class MahalanobisOODDetector(BasePostHocDetector):
         self.shrinkage = shrinkage
 
     def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
-        assert codes is not None  # because of _uses_classes
+        codes = cast(Tensor, codes)  # not None, because _uses_classes is set
         missing = np.delete(self.classes_, codes.unique().numpy())
         if len(missing):
             raise ValueError(

@@ -7,8 +7,8 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from ...utils._typing import RandomState
+from .._scores import energy_score, max_logit_score, msp_score
 from ._base import BasePostHocDetector
-from ._scores import energy_score, max_logit_score, msp_score
 
 
 class MSPOODDetector(BasePostHocDetector):
