@@ -1,4 +1,4 @@
-"""A small diffusion model, which out-of-distribution detection and unlearning build on.
+"""A small diffusion model, on which out-of-distribution detection and unlearning build.
 
 Names outside `__all__` are for this package only.
 """
@@ -9,11 +9,12 @@ from ._denoising_math import (
     add_noise as add_noise,
     clean_from_noise as clean_from_noise,
     ddim_step,
-    denoising_losses as denoising_losses,
+    denoising_losses,
     guided as guided,
     noise_from_clean as noise_from_clean,
 )
-from ._diffusion import Diffusion as Diffusion, threads_for as threads_for
+from ._diffusion import Diffusion, UnitRange, threads_for as threads_for
+from ._inference import Sampler, draw_samples, reconstruct_samples
 from ._schedules import cosine_levels, cosine_signal_level as cosine_signal_level, linear_levels
 from ._training import (
     DDPMConfig,
@@ -26,10 +27,16 @@ from ._training import (
 __all__ = [
     "ConditionalDDPM",
     "DDPMConfig",
+    "Diffusion",
     "MLPDenoiser",
+    "Sampler",
     "UNetDenoiser",
+    "UnitRange",
     "cosine_levels",
     "ddim_step",
+    "denoising_losses",
+    "draw_samples",
     "linear_levels",
+    "reconstruct_samples",
     "train_denoiser",
 ]

@@ -16,11 +16,12 @@ from ._diffusion import Diffusion, UnitRange
 
 _FORMAT = "sklearn_ext.ConditionalDDPM/1"
 _DESCRIPTION = "description"
+_SAMPLE_SHAPE = "row_shape"  # the key in files of this format
 
 
 @dataclass(frozen=True)
 class DDPMCheckpoint:
-    """What a checkpoint holds: the fitted attributes of a :class:`ConditionalDDPM`.
+    """The contents of a checkpoint: the fitted attributes of a :class:`ConditionalDDPM`.
 
     Attributes
     ----------
@@ -63,7 +64,7 @@ def write_checkpoint(path: str | os.PathLike[str], fitted: DDPMCheckpoint) -> No
         }
     description = {
         "format": _FORMAT,
-        "row_shape": diffusion.row_shape,
+        _SAMPLE_SHAPE: diffusion.sample_shape,
         "input_shape_": fitted.input_shape,
         "n_features_in_": fitted.n_features_in,
         "n_iter_": fitted.n_iter,
@@ -87,7 +88,7 @@ def read_checkpoint(
     ----------
     path : str or path-like
     build_module : callable
-        From the shape of a sample and the number of classes to a denoiser.
+        Called with the shape of a sample and the number of classes. It returns a denoiser.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def read_checkpoint(
     Raises
     ------
     ValueError
-        If the file is not a checkpoint, or it has the weights of another architecture.
+        If the file is not a checkpoint, or has the weights of another architecture.
     """
     tensors = load_tensors(path)
     try:
@@ -107,7 +108,7 @@ def read_checkpoint(
         forgotten = _labels_from_json(description["forgotten_classes_"])
         state = {k: value.numpy() for k, value in _below(tensors, "training.").items()}
         names = description.get("feature_names_in_")
-        row_shape, levels = tuple(description["row_shape"]), tensors["levels"].numpy()
+        sample_shape, levels = tuple(description[_SAMPLE_SHAPE]), tensors["levels"].numpy()
         unit_range = UnitRange(tensors["center"].numpy(), tensors["half_width"].numpy())
         fitted = {
             "classes": classes,
@@ -123,7 +124,7 @@ def read_checkpoint(
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not a checkpoint of a ConditionalDDPM.") from error
-    module = build_module(row_shape, len(classes)).eval()
+    module = build_module(sample_shape, len(classes)).eval()
     try:
         module.load_state_dict(_below(tensors, "module."))
     except RuntimeError as error:
@@ -131,7 +132,7 @@ def read_checkpoint(
             f"The weights in {str(path)!r} do not fit the denoiser that the parameters module and "
             f"width ask for: {error}"
         ) from error
-    diffusion = Diffusion(module, levels, unit_range, row_shape, len(classes))
+    diffusion = Diffusion(module, levels, unit_range, sample_shape, len(classes))
     return DDPMCheckpoint(diffusion=diffusion, **fitted)
 
 

@@ -31,7 +31,7 @@ from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ._checkpoint import DDPMCheckpoint, read_checkpoint, write_checkpoint
 from ._denoisers import build_denoiser
-from ._diffusion import Diffusion, UnitRange, threads_for
+from ._diffusion import Diffusion, resolve_sample_shape, resolve_unit_range, threads_for
 from ._inference import Sampler, draw_samples, mean_denoising_losses, reconstruct_samples
 from ._schedules import SCHEDULES
 from ._training import DDPMConfig, DenoiserTraining, train_denoiser
@@ -51,9 +51,9 @@ _SAMPLER = {
 class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
     r"""Denoising diffusion model of tables or small images.
 
-    A network learns to find the noise in noisy samples. Sampling begins with pure noise and
-    removes what the network finds, step by step. If you pass labels to `fit`, one network learns
-    every class, and you can draw samples of each.
+    A network learns to estimate the noise in noisy samples. Sampling starts with pure noise and
+    removes the estimated noise step by step. If you pass labels to `fit`, one network learns every
+    class, and you can draw samples of each.
 
     Parameters
     ----------
@@ -76,16 +76,16 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         steps.
 
     batch_size : int, default=64
-        Number of samples in a step, drawn with replacement.
+        Number of samples per step, drawn with replacement.
 
     learning_rate : float, default=2e-3
-        Learning rate of Adam. It falls along a cosine to a hundredth.
+        Learning rate of Adam in the first step. It falls along a cosine to a hundredth.
 
     n_timesteps : int, default=1000
         Number T of steps from data to noise.
 
     schedule : {"linear", "cosine"}, default="linear"
-        How the noise grows: :func:`~sklearn_ext.generative.linear_levels` or
+        Growth of the noise: :func:`~sklearn_ext.generative.linear_levels` [1]_ or
         :func:`~sklearn_ext.generative.cosine_levels` [4]_.
 
     cond_drop_prob : float in [0, 1], default=0.1
@@ -93,25 +93,26 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         samples of any class look like. Guidance needs it.
 
     ema_decay : float in [0, 1), default=0.999
-        Decay of the exponential moving average of the weights, with which the model samples.
-        0 keeps the last weights.
+        Largest decay of the exponential moving average of the weights. The model samples with
+        the averaged weights; 0 keeps the last weights.
 
     clip_norm : float, default=1.0
-        Largest norm of a gradient.
+        Gradients are scaled down to this norm if they are longer.
 
     feature_range : tuple of (float, float) or "auto", default="auto"
-        Values that become -1 and 1. "auto" is the range of each feature of a table, and the
-        range of all pixels of images. Generated samples never leave it.
+        Values that become -1 and 1. "auto" is the range of each feature of a table, or the common
+        range of all pixels of images. Generated samples stay within the range.
 
     checkpoint : str, path-like or None, default=None
-        File, ending with ``.safetensors``, to which the state of the training is written.
+        File to which the state of the training is written. Its name must end with
+        ``.safetensors``.
 
     checkpoint_interval : int, default=1000
         Number of steps between two checkpoints.
 
     warm_start : bool, default=False
-        Whether another call of `fit` continues the training, until `max_iter` steps are done in
-        total. After :meth:`load_checkpoint` the result is bit for bit that of an uninterrupted
+        Whether another call of `fit` continues the training until `max_iter` steps have been made
+        in total. After :meth:`load_checkpoint`, the result is bit for bit that of uninterrupted
         training.
 
     device : str, torch.device or None, default=None
@@ -119,7 +120,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights and of training.
+        Seed of the initial weights and of all draws in training.
 
     verbose : int, default=0
         If positive, print the loss every 100 steps.
@@ -175,7 +176,14 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
     :math:`(1 + w)\, \hat e(x_t, t, c) - w\, \hat e(x_t, t)` in place of
     :math:`\hat e(x_t, t, c)` [3]_.
 
-    Small MLPs are trained on one thread, because two threads would mostly wait for each other.
+    These are the papers' forms: the objective, the schedules, the averaged weights, the sampling
+    steps, and guidance by hiding classes in training. The rest is our choice for tables and small
+    images: the networks, a decaying learning rate and a higher first one, a faster average of the
+    weights, steps t drawn in pairs t and T - 1 - t, and a linear schedule that is rescaled if T is
+    not 1,000.
+
+    Small MLPs are trained on one thread, because two threads would spend most of the time
+    synchronizing.
 
     References
     ----------
@@ -291,10 +299,10 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         samples, labels = self._check_training_samples(X, y, resume)
         rng = local_random_state(self.random_state)
         device = resolve_device(self.device)
-        row_shape = _resolve_row_shape(self.image_shape, self.input_shape_)
-        with seeded(draw_seed(rng), device), threads_for(row_shape):
+        sample_shape = resolve_sample_shape(self.image_shape, self.input_shape_)
+        with seeded(draw_seed(rng), device), threads_for(sample_shape):
             if not resume:
-                self._prepare(samples, labels, row_shape, rng)
+                self._prepare(samples, labels, sample_shape, rng)
             module = copy.deepcopy(self.diffusion_.module).to(device)
             self.diffusion_ = dataclasses.replace(self.diffusion_, module=module)
             generator = torch_generator(draw_seed(rng), device)
@@ -325,23 +333,23 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         self,
         X: FloatArray,
         labels: Array | None,
-        row_shape: tuple[int, ...],
+        sample_shape: tuple[int, ...],
         rng: np.random.RandomState,
     ) -> None:
         """Set all attributes that training does not change."""
         self.classes_ = np.empty(0) if labels is None else np.unique(labels)
         n_classes = len(self.classes_)
         counts = np.bincount(self._codes(labels, len(X)), minlength=n_classes)[:n_classes]
-        self.class_prior_ = counts / len(X)
+        self.class_prior_: FloatArray = counts / len(X)
         self.forgotten_classes_ = self.classes_[:0]
         self.score_seed_ = draw_seed(rng)
-        self.loss_curve_ = np.empty(0)
+        self.loss_curve_: FloatArray = np.empty(0)
         self.training_state_ = None
         self.diffusion_ = Diffusion(
-            module=build_denoiser(self.module, self.width, row_shape, n_classes),
+            module=build_denoiser(self.module, self.width, sample_shape, n_classes),
             levels=SCHEDULES[self.schedule](self.n_timesteps),
-            unit_range=_resolve_unit_range(self.feature_range, X, row_shape),
-            row_shape=row_shape,
+            unit_range=resolve_unit_range(self.feature_range, X, sample_shape),
+            sample_shape=sample_shape,
             n_classes=n_classes,
         )
 
@@ -353,7 +361,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         callback_data: dict[str, Any],
         resume: bool,
     ) -> None:
-        """Train until `max_iter` steps are done, and set what was learned."""
+        """Train until `max_iter` steps have been made, and set the learned attributes."""
         state = self.training_state_ if resume else None
         n_done = self.n_iter_ if resume else 0
         config = self._config(len(X), n_done)
@@ -452,7 +460,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         n_samples : int, default=1
             Number of samples.
         y : label or array-like of shape (n_samples,), default=None
-            The class of all samples, or of each. None draws classes by their frequency in
+            The class of all samples, or of each. None draws classes with their frequencies in
             training.
         n_steps : int, default=50
             Number of steps from noise to samples. More steps are slower and follow the model
@@ -463,7 +471,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         eta : float in [0, 1], default=0.0
             Amount of fresh noise in each step: 0 is DDIM, 1 is the ancestral sampling of DDPM.
         allow_forgotten : bool, default=False
-            Whether to sample forgotten classes. The result is noise, or resembles another class.
+            Whether to sample forgotten classes. Such samples are noise or resemble another class.
         random_state : int, RandomState instance or None, default=None
             Seed of the noise. None draws different samples each time.
 
@@ -472,7 +480,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         X : ndarray of float32, shape (n_samples, n_features) or the shape of images in `fit`
             The samples, in the units of the training data.
         y : ndarray of shape (n_samples,) or None
-            Their classes; None if the model has no classes.
+            Class label of each sample; None if the model has no classes.
 
         Raises
         ------
@@ -540,22 +548,22 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
     ) -> FloatArray:
         """Add noise to samples and let the model remove it.
 
-        Samples that resemble the training data come back with little change.
+        Samples that resemble the training data change little.
 
         Parameters
         ----------
         X : array-like
-            Samples shaped as in `fit`.
+            Samples of the same shape as in `fit`.
         y : array-like of shape (n_samples,), default=None
-            Their classes. None allows any class for each sample.
+            Class label of each sample. None allows any class for each sample.
         start : float in [0, 1], default=0.5
-            Fraction of the way to noise that the samples go; 1 replaces them by noise.
+            Fraction of the schedule up to which noise is added; 1 leaves almost only noise.
         n_steps : int, default=50
-            Number of steps on the way back.
+            Number of steps back to clean samples.
         guidance : float, default=0.0
-            As in :meth:`sample`.
+            The weight w, see :meth:`sample`.
         eta : float in [0, 1], default=0.0
-            As in :meth:`sample`.
+            Amount of fresh noise in each step, see :meth:`sample`.
         random_state : int, RandomState instance or None, default=None
             Seed of the noise.
 
@@ -594,9 +602,9 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like
-            Samples shaped as in `fit`.
+            Samples of the same shape as in `fit`.
         y : array-like of shape (n_samples,), default=None
-            Their classes. None allows any class for each sample.
+            Class label of each sample. None allows any class for each sample.
         n_draws : int, default=32
             Number of times, spread evenly, at which a sample is scored. The noise is the same
             for all samples and calls.
@@ -604,8 +612,8 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Minus the mean squared error of the noise: higher values are more like the training
-            data. The score is not a log-density, but bounds one up to weights.
+            Minus the mean squared error of the estimated noise: higher values are more like the
+            training data. The score is not a log-density, but a reweighted bound on one.
 
         Raises
         ------
@@ -624,13 +632,14 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like
-            Samples shaped as in `fit`.
+            Samples of the same shape as in `fit`.
         y : array-like of shape (n_samples,), default=None
-            Their classes.
+            Class label of each sample. None allows any class for each sample.
 
         Returns
         -------
         float
+            Higher values are more like the training data.
         """
         return float(self.score_samples(X, y).mean())
 
@@ -640,7 +649,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
-            Must end with ``.safetensors``.
+            File to write; its name must end with ``.safetensors``.
 
         Raises
         ------
@@ -659,7 +668,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
-            File written by :meth:`save_checkpoint`, or by `fit` as its `checkpoint`.
+            File written by :meth:`save_checkpoint`, or by `fit` if `checkpoint` is set.
 
         Returns
         -------
@@ -675,9 +684,9 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         """
         device = resolve_device(self.device)
 
-        def build(row_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+        def build(sample_shape: tuple[int, ...], n_classes: int) -> nn.Module:
             with seeded(0):
-                return build_denoiser(self.module, self.width, row_shape, n_classes)
+                return build_denoiser(self.module, self.width, sample_shape, n_classes)
 
         loaded = read_checkpoint(path, build)
         loaded.diffusion.module.to(device)
@@ -736,7 +745,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         return self.diffusion_.encode(X), self.diffusion_.code_tensor(codes)
 
     def _codes(self, y: Any, n_samples: int) -> IntArray:
-        """Return positions in `classes_`; without labels, the code of "any class"."""
+        """Return indices into `classes_`; without labels, the code of "any class"."""
         if y is None:
             return np.full(n_samples, len(self.classes_))
         labels = column_or_1d(y)
@@ -764,34 +773,3 @@ def _as_checkpoint(fitted: dict[str, Any]) -> DDPMCheckpoint:
         score_seed=fitted["score_seed_"],
         feature_names_in=fitted.get("feature_names_in_"),
     )
-
-
-def _resolve_row_shape(image_shape: Any, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape in which the denoiser sees a sample."""
-    if image_shape is None:
-        return tuple(input_shape)
-    shape = tuple(image_shape)
-    if len(shape) not in (2, 3) or not all(isinstance(k, Integral) and int(k) > 0 for k in shape):
-        raise ValueError(
-            "image_shape must be None, (height, width) or (channels, height, width), "
-            f"got {image_shape!r}."
-        )
-    if math.prod(shape) != math.prod(input_shape):
-        raise ValueError(
-            f"image_shape={image_shape!r} has {math.prod(shape)} entries, but the samples of X "
-            f"have {math.prod(input_shape)}."
-        )
-    return tuple(map(int, shape))
-
-
-def _resolve_unit_range(feature_range: Any, X: FloatArray, row_shape: tuple[int, ...]) -> UnitRange:
-    """Return the map to [-1, 1] of each feature of a table, or of all pixels of images."""
-    if isinstance(feature_range, str):
-        axis = 0 if len(row_shape) == 1 else None
-        return UnitRange.between(X.min(axis=axis), X.max(axis=axis))
-    if len(feature_range) != 2 or not feature_range[0] < feature_range[1]:
-        raise ValueError(
-            "feature_range must be 'auto' or a pair (low, high) with low < high, "
-            f"got {feature_range!r}."
-        )
-    return UnitRange.between(*feature_range)

@@ -1,4 +1,4 @@
-"""Networks that estimate noise: ``forward(x, t, c)`` with times in [0, 1) and class codes."""
+"""Networks that estimate the noise in samples, given times in [0, 1) and class codes."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ _N_SINUSOIDS = 64
 _LONGEST_PERIOD = 10_000.0
 _TIME_SCALE = 1000.0
 _GROUP = 8  # channels that share a normalization
-_PATCHED_FROM = 16  # images whose sides have at least this many pixels are folded into patches
+_PATCHED_FROM = 16  # images whose sides have at least this many pixels are divided into patches
 
 
 class ModuleStoredByArrays(nn.Module):
@@ -71,7 +71,9 @@ def time_embedding(t: torch.Tensor, n_outputs: int = _N_SINUSOIDS) -> torch.Tens
     Parameters
     ----------
     t : tensor of shape (n,)
+        Times in [0, 1).
     n_outputs : int, default=64
+        Number of sines and cosines together.
 
     Returns
     -------
@@ -164,9 +166,9 @@ class MLPDenoiser(ModuleStoredByArrays):
         x : tensor of shape (n, ...)
             Noisy samples.
         t : tensor of shape (n,)
-            Their times in [0, 1).
+            Time of each sample, in [0, 1).
         c : int64 tensor of shape (n,)
-            Their class codes.
+            Class code of each sample.
 
         Returns
         -------
@@ -203,8 +205,8 @@ class _ConvBlock(nn.Module):
 class UNetDenoiser(ModuleStoredByArrays):
     """A U-Net of two resolutions for images.
 
-    Larger images are folded first: the pixels of a patch become channels, which makes the same
-    network several times faster. Images are padded to a size that the network can halve.
+    The pixels of each patch of a larger image become channels, which makes the same network
+    several times faster. Images are padded to a size that the network can halve.
 
     Parameters
     ----------
@@ -251,7 +253,7 @@ class UNetDenoiser(ModuleStoredByArrays):
                 "A U-Net needs images of shape (height, width) or (channels, height, width), "
                 f"got samples of shape {tuple(input_shape)}."
             )
-        if width % _GROUP:
+        if width % _GROUP != 0:
             raise ValueError(f"width must be a multiple of {_GROUP}, got {width}.")
         if isinstance(patch_size, str):
             patch_size = 2 if min(input_shape[-2:]) >= _PATCHED_FROM else 1
@@ -277,9 +279,9 @@ class UNetDenoiser(ModuleStoredByArrays):
         x : tensor of shape (n, height, width) or (n, channels, height, width)
             Noisy images.
         t : tensor of shape (n,)
-            Their times in [0, 1).
+            Time of each sample, in [0, 1).
         c : int64 tensor of shape (n,)
-            Their class codes.
+            Class code of each sample.
 
         Returns
         -------
@@ -308,7 +310,7 @@ _NAMED: dict[str, Callable[..., nn.Module]] = {"mlp": MLPDenoiser, "unet": UNetD
 def build_denoiser(
     module: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module] | None,
     width: int | None,
-    row_shape: tuple[int, ...],
+    sample_shape: tuple[int, ...],
     n_classes: int,
 ) -> nn.Module:
     """Return a new denoiser, or a copy of the given one.
@@ -316,12 +318,14 @@ def build_denoiser(
     Parameters
     ----------
     module : {"mlp", "unet"}, torch.nn.Module, callable or None
-        None is the MLP for vectors of features and the U-Net for images.
+        The network to build or copy. None is the MLP for vectors of features and the U-Net for
+        images. A callable is called with `sample_shape` and `n_classes`.
     width : int or None
-        None is the default of the network.
-    row_shape : tuple of int
+        Number of units or channels. None is the default of the network.
+    sample_shape : tuple of int
         Shape in which the network sees a sample.
     n_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -330,7 +334,7 @@ def build_denoiser(
     if isinstance(module, nn.Module):
         return copy.deepcopy(module)
     if module is None:
-        module = "mlp" if len(row_shape) == 1 else "unet"
+        module = "mlp" if len(sample_shape) == 1 else "unet"
     if isinstance(module, str):
         module = _NAMED[module] if width is None else partial(_NAMED[module], width=width)
-    return module(row_shape, n_classes)
+    return module(sample_shape, n_classes)

@@ -28,15 +28,31 @@ def noise_from_clean(x_t: Any, clean: Any, level: Any) -> Any:
 def denoising_losses(noise: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`\ell_i = \lVert e_i - \hat e_i \rVert^2`, summed over all but the first axis.
 
-    The mean over samples and times is the simple objective (Ho et al., 2020, Eq. 14).
+    The mean over samples, times and noise is the objective of training [1]_.
 
     Parameters
     ----------
-    noise, estimate : tensors of shape (n, ...)
+    noise : tensor of shape (n, ...)
+        The noise e in each sample.
+    estimate : tensor of shape (n, ...)
+        The network's estimate of the noise.
 
     Returns
     -------
     tensor of shape (n,)
+        The losses.
+
+    References
+    ----------
+    .. [1] J. Ho, A. Jain, P. Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020,
+       Eq. 14.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.generative import denoising_losses
+    >>> denoising_losses(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.zeros(2, 2))
+    tensor([25.,  1.])
     """
     return (noise - estimate).square().flatten(1).sum(dim=1)
 
@@ -54,6 +70,7 @@ def antithetic_steps(n: int, n_timesteps: int, generator: torch.Generator) -> to
     n_timesteps : int
         Number T of steps of the schedule.
     generator : torch.Generator
+        Source of the draws, on the device of the result.
 
     Returns
     -------

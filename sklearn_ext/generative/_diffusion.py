@@ -1,7 +1,9 @@
 """A denoiser with its schedule and the units in which it sees data."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,21 @@ from ..utils._typing import Array, FloatArray
 class UnitRange:
     """An affine map that takes a range of values to [-1, 1].
 
-    Attributes
+    Parameters
     ----------
     center : float32 ndarray that broadcasts against a sample
         The value that becomes 0.
     half_width : float32 ndarray of the same shape
         Half the width of the range. It is zero where all values are equal: they become 0, and
         `backward` returns them as they were.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.generative import UnitRange
+    >>> pixels = UnitRange.between(0, 255)
+    >>> pixels.forward(np.array([0.0, 255.0]))
+    array([-1.,  1.])
     """
 
     center: FloatArray
@@ -30,7 +40,17 @@ class UnitRange:
 
     @classmethod
     def between(cls, low: Any, high: Any) -> "UnitRange":
-        """Return the map that takes `low` to -1 and `high` to 1."""
+        """Return the map that takes `low` to -1 and `high` to 1.
+
+        Parameters
+        ----------
+        low, high : float or array-like that broadcasts against a sample
+            Ends of the range.
+
+        Returns
+        -------
+        UnitRange
+        """
         low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         return cls(
             np.asarray((low + high) / 2, dtype=np.float32),
@@ -38,12 +58,32 @@ class UnitRange:
         )
 
     def forward(self, X: FloatArray) -> FloatArray:
-        """Return samples in units of the range, in the dtype of X."""
+        """Return samples in units of the range.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, ...)
+            Samples in units of the data.
+
+        Returns
+        -------
+        ndarray of the shape and dtype of X
+        """
         divisor = np.where(self.half_width > 0, self.half_width, np.float32(1))
         return (X - self.center) / divisor
 
     def backward(self, X: FloatArray) -> FloatArray:
-        """Return samples in units of the data."""
+        """Return samples in units of the data.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, ...)
+            Samples in units of the range.
+
+        Returns
+        -------
+        ndarray of the shape of X
+        """
         return self.center + self.half_width * X
 
 
@@ -51,25 +91,41 @@ class UnitRange:
 class Diffusion:
     """A network that estimates noise, its schedule, and the units in which it sees data.
 
-    Attributes
+    It is the attribute ``diffusion_`` of a fitted :class:`~sklearn_ext.ConditionalDDPM`. You can
+    also build it from a network of your own.
+
+    Parameters
     ----------
     module : torch.nn.Module
-        ``forward(x, t, c)``, in evaluation mode.
-    levels : ndarray of shape (T,)
+        The network, ``forward(x, t, c)``, in evaluation mode.
+    levels : ndarray of shape (n_timesteps,)
         The signal levels of the schedule.
     unit_range : UnitRange
-        From the units of the data to those of the network.
-    row_shape : tuple of int
+        The map from the units of the data to those of the network.
+    sample_shape : tuple of int
         Shape in which the network sees a sample.
     n_classes : int
         Class codes are 0 to ``n_classes - 1``, and `n_classes` itself means "any class".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ext.generative import Diffusion, MLPDenoiser, UnitRange, linear_levels
+    >>> network = MLPDenoiser((3,), n_classes=2).eval()
+    >>> diffusion = Diffusion(network, linear_levels(100), UnitRange.between(0, 10), (3,), 2)
+    >>> diffusion.encode(np.array([[0.0, 5.0, 10.0]]))
+    tensor([[-1.,  0.,  1.]])
     """
 
     module: nn.Module
     levels: FloatArray
     unit_range: UnitRange
-    row_shape: tuple[int, ...]
+    sample_shape: tuple[int, ...]
     n_classes: int
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:  # the name that sklearn_ext.ood uses
+        return self.sample_shape
 
     @property
     def null_code(self) -> int:
@@ -82,23 +138,135 @@ class Diffusion:
         return next(self.module.parameters()).device
 
     def encode(self, X: FloatArray) -> torch.Tensor:
-        """Return samples in the units and the shape of the network, on its device."""
+        """Return samples as the network takes them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, ...)
+            Samples in the units of the data.
+
+        Returns
+        -------
+        float32 tensor of shape (n_samples, *sample_shape)
+            Samples in units of the range, on the device of the network.
+        """
         x = np.ascontiguousarray(self.unit_range.forward(X), dtype=np.float32)
-        return torch.from_numpy(x).to(self.device).reshape(len(X), *self.row_shape)
+        return torch.from_numpy(x).to(self.device).reshape(len(X), *self.sample_shape)
 
     def decode(self, x: torch.Tensor, input_shape: tuple[int, ...]) -> FloatArray:
-        """Return samples of the network in the units and the shape of the data."""
+        """Return samples of the network in the units of the data.
+
+        Parameters
+        ----------
+        x : tensor of shape (n_samples, *sample_shape)
+            Samples in units of the range.
+        input_shape : tuple of int
+            Shape of one sample in the data.
+
+        Returns
+        -------
+        float32 ndarray of shape (n_samples, *input_shape)
+        """
         return self.unit_range.backward(x.reshape(len(x), *input_shape).cpu().numpy())
 
     def code_tensor(self, codes: Array) -> torch.Tensor:
-        """Return class codes on the device of the network."""
+        """Return class codes on the device of the network.
+
+        Parameters
+        ----------
+        codes : int ndarray of shape (n_samples,)
+            Class codes.
+
+        Returns
+        -------
+        int64 tensor of shape (n_samples,)
+        """
         return torch.as_tensor(codes, dtype=torch.int64, device=self.device)
 
 
-def threads_for(row_shape: tuple[int, ...]) -> AbstractContextManager[Any]:
+def resolve_sample_shape(image_shape: Any, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape in which the denoiser sees a sample.
+
+    Parameters
+    ----------
+    image_shape : sequence of int or None
+        None is the shape of the data.
+    input_shape : tuple of int
+        Shape of one sample in the data.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        If `image_shape` is not the shape of an image, or has another number of entries.
+    """
+    if image_shape is None:
+        return tuple(input_shape)
+    shape = tuple(image_shape)
+    if len(shape) not in (2, 3) or not all(isinstance(k, Integral) and int(k) > 0 for k in shape):
+        raise ValueError(
+            "image_shape must be None, (height, width) or (channels, height, width), "
+            f"got {image_shape!r}."
+        )
+    if math.prod(shape) != math.prod(input_shape):
+        raise ValueError(
+            f"image_shape={image_shape!r} has {math.prod(shape)} entries, but the samples of X "
+            f"have {math.prod(input_shape)}."
+        )
+    return tuple(map(int, shape))
+
+
+def resolve_unit_range(
+    feature_range: Any, X: FloatArray, sample_shape: tuple[int, ...]
+) -> UnitRange:
+    """Return the map to [-1, 1] of each feature of a table, or of all pixels of images.
+
+    Parameters
+    ----------
+    feature_range : pair of float or "auto"
+        "auto" is the range of X.
+    X : ndarray of shape (n_samples, ...)
+        The training samples.
+    sample_shape : tuple of int
+        Shape in which the network sees a sample. A table has one axis.
+
+    Returns
+    -------
+    UnitRange
+
+    Raises
+    ------
+    ValueError
+        If `feature_range` is not a pair of increasing numbers.
+    """
+    if isinstance(feature_range, str):
+        axis = 0 if len(sample_shape) == 1 else None
+        return UnitRange.between(X.min(axis=axis), X.max(axis=axis))
+    if len(feature_range) != 2 or not feature_range[0] < feature_range[1]:
+        raise ValueError(
+            "feature_range must be 'auto' or a pair (low, high) with low < high, "
+            f"got {feature_range!r}."
+        )
+    return UnitRange.between(*feature_range)
+
+
+def threads_for(sample_shape: tuple[int, ...]) -> AbstractContextManager[Any]:
     """Return a context with the number of threads that suits samples of a shape.
 
     One thread finishes the small matrix products of an MLP sooner than two threads can
     synchronize. For images, torch keeps its number of threads.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Shape in which the network sees a sample.
+
+    Returns
+    -------
+    context manager
     """
-    return threadpool_limits(limits=1, user_api="openmp") if len(row_shape) == 1 else nullcontext()
+    is_table = len(sample_shape) == 1
+    return threadpool_limits(limits=1, user_api="openmp") if is_table else nullcontext()

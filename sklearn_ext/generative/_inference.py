@@ -1,4 +1,4 @@
-"""What a trained diffusion model computes: new samples, reconstructions and denoising losses."""
+"""Inference of a trained diffusion model: samples, reconstructions and denoising losses."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,49 +13,82 @@ from ._schedules import sampling_steps, time_of
 _BLOCK = 1024  # samples that pass through the network together
 _BOUNDS = (-1.0, 1.0)
 
-# From noisy samples and their time in [0, 1) to an estimate of their noise.
+# Maps noisy samples and a time in [0, 1) to an estimate of the noise.
 PredictNoise = Callable[[torch.Tensor, float], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How to go from noise to clean samples.
+    """How :func:`~sklearn_ext.generative.draw_samples` goes from noise to samples.
 
-    Attributes
+    Parameters
     ----------
-    n_steps : int
+    n_steps : int, default=50
         Number of steps.
-    guidance : float
-        Weight w of :func:`guided`.
-    eta : float
-        Amount of fresh noise in each :func:`ddim_step`.
+    guidance : float, default=0.0
+        Weight w of classifier-free guidance. 0 draws samples of a class as they are.
+    eta : float in [0, 1], default=0.0
+        Amount of fresh noise in each step: 0 is DDIM, 1 is the ancestral sampling of DDPM.
+
+    Examples
+    --------
+    >>> from sklearn_ext.generative import Sampler
+    >>> Sampler(n_steps=20)
+    Sampler(n_steps=20, guidance=0.0, eta=0.0)
     """
 
-    n_steps: int
-    guidance: float
-    eta: float
+    n_steps: int = 50
+    guidance: float = 0.0
+    eta: float = 0.0
 
 
 def draw_samples(
     diffusion: Diffusion, codes: torch.Tensor, sampler: Sampler, generator: torch.Generator
 ) -> torch.Tensor:
-    """Draw one sample per class code from pure noise.
+    r"""Draw one sample per class code, starting from pure noise.
+
+    Each step is a :func:`~sklearn_ext.generative.ddim_step` [1]_ along the guided estimate
+    :math:`(1 + w)\, \hat e(x_t, t, c) - w\, \hat e(x_t, t)` of the noise [2]_. The steps are evenly
+    spaced in the schedule.
 
     Parameters
     ----------
     diffusion : Diffusion
+        The model, for instance ``diffusion_`` of a fitted ConditionalDDPM.
     codes : int64 tensor of shape (n,)
+        Class code of each sample; ``diffusion.null_code`` means "any class".
     sampler : Sampler
+        How to go from noise to samples.
     generator : torch.Generator
+        Source of all draws, on the device of the model.
 
     Returns
     -------
-    tensor of shape (n, *row_shape)
-        Values in [-1, 1].
+    tensor of shape (n, *sample_shape)
+        The samples, with values in [-1, 1]. ``diffusion.decode`` returns them in the units of the
+        data.
+
+    References
+    ----------
+    .. [1] J. Song, C. Meng, S. Ermon, "Denoising Diffusion Implicit Models", ICLR 2021.
+    .. [2] J. Ho, T. Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598, 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import ConditionalDDPM
+    >>> from sklearn_ext.generative import Sampler, draw_samples
+    >>> X, y = load_iris(return_X_y=True)
+    >>> diffusion = ConditionalDDPM(max_iter=50, random_state=0).fit(X, y).diffusion_
+    >>> codes = torch.tensor([0, 1, 2])
+    >>> x = draw_samples(diffusion, codes, Sampler(n_steps=5), torch.Generator().manual_seed(0))
+    >>> diffusion.decode(x, (4,)).shape
+    (3, 4)
     """
     blocks = []
     for block in codes.split(_BLOCK):
-        shape = (len(block), *diffusion.row_shape)
+        shape = (len(block), *diffusion.sample_shape)
         noise = torch.randn(shape, generator=generator, device=diffusion.device)
         blocks.append(
             _denoise(diffusion, noise, len(diffusion.levels) - 1, block, sampler, generator)
@@ -71,20 +104,44 @@ def reconstruct_samples(
     sampler: Sampler,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Add noise to samples up to step `start` and remove it again.
+    """Add noise to samples up to a step of the schedule, and remove it again.
+
+    The noise is removed as in :func:`~sklearn_ext.generative.draw_samples`.
 
     Parameters
     ----------
     diffusion : Diffusion
-    x : tensor of shape (n, *row_shape)
+        The model, for instance ``diffusion_`` of a fitted ConditionalDDPM.
+    x : tensor of shape (n, *sample_shape)
+        Samples with values in [-1, 1], as ``diffusion.encode`` returns them.
     codes : int64 tensor of shape (n,)
+        Class code of each sample; ``diffusion.null_code`` means "any class".
     start : int
+        Step up to which noise is added, from 0 to ``len(diffusion.levels) - 1``.
     sampler : Sampler
+        How to go back to clean samples.
     generator : torch.Generator
+        Source of all draws, on the device of the model.
 
     Returns
     -------
     tensor of the shape of x
+        The reconstructions, with values in [-1, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import ConditionalDDPM
+    >>> from sklearn_ext.generative import Sampler, reconstruct_samples
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> diffusion = ConditionalDDPM(max_iter=50, random_state=0).fit(X).diffusion_
+    >>> x, codes = diffusion.encode(X), diffusion.code_tensor(np.zeros(len(X)))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> restored = reconstruct_samples(diffusion, x, codes, 0, Sampler(), generator)
+    >>> bool((restored - x).abs().max() < 0.1)  # step 0 adds almost no noise
+    True
     """
     blocks = []
     for block, block_codes in zip(x.split(_BLOCK), codes.split(_BLOCK), strict=True):
@@ -104,7 +161,7 @@ def _denoise(
     generator: torch.Generator,
 ) -> torch.Tensor:
     """Take samples from step `start` down to clean samples in [-1, 1]."""
-    with threads_for(diffusion.row_shape):
+    with threads_for(diffusion.sample_shape):
         return follow_path(
             conditioned(diffusion.module, codes, diffusion.null_code, sampler.guidance),
             x_t,
@@ -131,6 +188,7 @@ def follow_path(
     Parameters
     ----------
     predict_noise : callable
+        Maps noisy samples and a time in [0, 1) to an estimate of the noise.
     x : tensor of shape (n, ...)
         Samples at the first step.
     steps : sequence of int
@@ -140,7 +198,7 @@ def follow_path(
     eta, bounds
         As in :func:`ddim_step`.
     generator : torch.Generator or None
-        Source of fresh noise. It is needed if `eta` is positive.
+        Source of fresh noise, which is needed if `eta` is positive.
 
     Returns
     -------
@@ -175,13 +233,16 @@ def conditioned(
     module : torch.nn.Module
         ``forward(x, t, c)``.
     codes : int64 tensor of shape (n,)
-        Classes; `null_code` means "any class".
+        Class code of each sample; `null_code` means "any class".
     null_code : int
+        The class code that means "any class".
     guidance : float
+        The weight w of :func:`guided`.
 
     Returns
     -------
     callable
+        Maps noisy samples and a time in [0, 1) to the guided estimate of the noise.
     """
     if guidance == 0 or bool((codes == null_code).all()):
 
@@ -216,11 +277,15 @@ def mean_denoising_losses(
     Parameters
     ----------
     diffusion : Diffusion
-    X : tensor of shape (n, *row_shape)
+        The model.
+    X : tensor of shape (n, *sample_shape)
+        Samples with values in [-1, 1].
     codes : int64 tensor of shape (n,)
+        Class code of each sample.
     n_draws : int
         Number K of pairs.
     generator : torch.Generator
+        Source of the noise, on the device of X.
 
     Returns
     -------
@@ -234,7 +299,7 @@ def mean_denoising_losses(
     times = time_of(steps, n_timesteps).to(X.dtype)
     n_samples = max(_BLOCK // n_draws, 1)
     means = []
-    with threads_for(diffusion.row_shape):
+    with threads_for(diffusion.sample_shape):
         for x, c in zip(X.split(n_samples), codes.split(n_samples), strict=True):
             every_noise = noise.repeat(len(x), *ones)
             x_t = add_noise(

@@ -28,7 +28,7 @@ class DDPMConfig:
     max_iter : int
         Number of training steps. The learning rate falls along half a cosine until the last one.
     batch_size : int, default=64
-        Number of samples in a step, drawn with replacement.
+        Number of samples per step, drawn with replacement.
     learning_rate : float, default=2e-3
         Learning rate of Adam in the first step. The last step has a hundredth of it.
     cond_drop_prob : float in [0, 1], default=0.1
@@ -163,7 +163,7 @@ class DenoiserTraining:
             kept.copy_(current)
 
     def state(self) -> dict[str, Array]:
-        """Return copies of all that training continues from, except the average."""
+        """Return copies of everything that training continues from, except the average."""
         tensors = {_WEIGHTS + name: value for name, value in self.module.state_dict().items()}
         for index, parameter in enumerate(self.parameters):
             moments = self.optimizer.state.get(parameter, {})
@@ -199,7 +199,7 @@ def train_denoiser(
     state: dict[str, Array] | None = None,
     after_step: Callable[[DenoiserTraining, float], bool] | None = None,
 ) -> DenoiserTraining:
-    r"""Train a network to find the noise in noisy samples.
+    r"""Train a network to estimate the noise in noisy samples.
 
     A step draws samples, steps t of the schedule and noise e, and lowers the mean of
     :math:`\lVert e - \hat e(\sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, e, t, c)

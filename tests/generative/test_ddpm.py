@@ -158,10 +158,10 @@ def test_images_get_a_u_net_and_a_common_range(images):
 
 
 class Linear(nn.Module):
-    def __init__(self, row_shape=(4,), n_classes=3):
+    def __init__(self, sample_shape=(4,), n_classes=3):
         super().__init__()
-        self.x = nn.Linear(*row_shape, *row_shape)
-        self.c = nn.Embedding(n_classes + 1, *row_shape)
+        self.x = nn.Linear(*sample_shape, *sample_shape)
+        self.c = nn.Embedding(n_classes + 1, *sample_shape)
 
     def forward(self, x, t, c):
         return self.x(x) * t[:, None] + self.c(c)

@@ -12,8 +12,8 @@ from sklearn_ext.neural import torch_generator
     [(1000, 0, 0.1994), (1000, 1, 0.1967), (100, 0, 0.188), (100, 1, 0.176), (50, 0, 0.177),
      (50, 1, 0.159)],
 )  # fmt: skip
-def test_the_exact_denoiser_of_a_normal_law_samples_it(n_steps, eta, spread):
-    """x ~ N(0.3, 0.2^2). A small number of steps shrinks the spread."""
+def test_an_exact_denoiser_samples_its_distribution(n_steps, eta, spread):
+    """x ~ N(0.3, 0.2^2). Few steps shrink the spread."""
     levels = linear_levels(1000)
 
     def exact(x_t, time):

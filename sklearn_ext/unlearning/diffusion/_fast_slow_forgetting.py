@@ -73,7 +73,7 @@ class ClassForgettingConfig:
     cond_drop_prob : float in [0, 1], default=0.1
         Fraction of samples whose class is hidden.
     batch_size : int, default=64
-        Number of samples in a step.
+        Number of samples per step.
 
     Examples
     --------
@@ -138,15 +138,15 @@ def forget_classes(
     module : torch.nn.Module
         The network, ``forward(x, t, c)``. It is not changed.
     X : tensor of shape (n_samples, ...)
-        Samples in [-1, 1]: those of the classes to forget, and those to retain.
+        Samples in [-1, 1] of the classes to forget and of those to retain.
     codes : int64 tensor of shape (n_samples,)
-        Their class codes.
+        Class code of each sample.
     forget_codes : int ndarray
-        The class codes to forget; X must have samples of each, and others.
+        The class codes to forget. X must have samples of each, and of at least one other class.
     levels : ndarray of shape (n_timesteps,)
         The signal levels of the schedule that the network was trained with.
     n_classes : int
-        Number of classes of the network. This code means "any class".
+        Number of classes of the network. As a class code, this number means "any class".
     config : ClassForgettingConfig
         How to change the network.
     generator : torch.Generator
@@ -243,7 +243,7 @@ def forget_classes(
 
 
 def redirected_codes(codes: IntArray, forget_codes: IntArray, redirect_to: int | None) -> IntArray:
-    """Return the class whose meaning each sample gets; retained classes keep their own.
+    """Return the class whose meaning each sample's class gets; retained classes keep their own.
 
     Parameters
     ----------
@@ -257,6 +257,7 @@ def redirected_codes(codes: IntArray, forget_codes: IntArray, redirect_to: int |
     Returns
     -------
     int ndarray of shape (n,)
+        Class codes that are retained.
     """
     retained = np.setdiff1d(codes, forget_codes)
     redirected = codes.copy()
@@ -276,9 +277,13 @@ def denoising_sample_losses(
     Parameters
     ----------
     module : torch.nn.Module
+        The network, ``forward(x, t, c)``.
     noising : Noising
+        Draws times and noise.
     x : tensor of shape (n, ...)
+        Samples in [-1, 1].
     codes : int64 tensor of shape (n,)
+        Class code of each sample.
 
     Returns
     -------
@@ -317,9 +322,9 @@ def redirection(
     x : tensor of shape (n_samples, ...)
         Samples in [-1, 1].
     codes : int64 tensor of shape (n_samples,)
-        Their class codes c.
+        Class code c of each sample.
     other_codes : int64 tensor of shape (n_samples,)
-        The class codes c' whose meaning they get.
+        Class code c' of each sample, whose meaning its class gets.
 
     Returns
     -------

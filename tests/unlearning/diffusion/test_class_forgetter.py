@@ -52,8 +52,8 @@ def same_weights(first, second):
 
 
 def nearest(fitted, label, n=100):
-    rows, _ = fitted.sample(n, label, random_state=0, allow_forgotten=True)
-    codes = np.square(rows[:, None] - CENTERS).sum(axis=2).argmin(axis=1)
+    samples, _ = fitted.sample(n, label, random_state=0, allow_forgotten=True)
+    codes = np.square(samples[:, None] - CENTERS).sum(axis=2).argmin(axis=1)
     return np.bincount(codes, minlength=3) / n
 
 
@@ -80,6 +80,22 @@ def test_an_ascent_raises_the_loss_of_the_class_only(model, blobs):
     assert nearest(forgetter, "right")[1] > 0.95
 
 
+def test_from_paper_ascends_with_the_published_settings(model, blobs):
+    forgetter = SFRonClassForgetter.from_paper(model, random_state=0)
+    assert forgetter.forget_loss == "ascent"
+    assert (forgetter.learning_rate, forgetter.batch_size) == (1e-4, 128)
+    explicit = SFRonClassForgetter(
+        model, forget_loss="ascent", learning_rate=1e-4, batch_size=128, random_state=0
+    )
+    for each in (forgetter, explicit):
+        each.fit(*blobs, forget_class="left")
+    assert same_weights(forgetter.estimator_, explicit.estimator_)
+    first, last = forgetter.history_[0], forgetter.history_[-1]
+    assert last["forget_loss"] > first["forget_loss"]
+    assert nearest(forgetter, "right")[1] > 0.95
+    assert SFRonClassForgetter.from_paper(lambd=0.0).lambd == 0.0
+
+
 def test_several_classes_are_forgotten_at_once(model, blobs):
     forgetter = SFRonClassForgetter(model, random_state=0).fit(*blobs, forget_class=["left", "top"])
     assert forgetter.estimator_.forgotten_classes_.tolist() == ["left", "top"]
@@ -98,8 +114,8 @@ def test_classes_can_be_forgotten_one_after_another(redirected, blobs):
 def test_a_second_request_keeps_the_first_class_forgotten(redirected, blobs):
     forgetter = SFRonClassForgetter(redirected.estimator_, random_state=0)
     again = forgetter.fit(*blobs, forget_class="top")
-    assert nearest(again, "left")[0] < 0.1  # repair steps get no sample of it
-    assert nearest(again, "top")[1] > 0.8  # and it is skipped as the next class
+    assert nearest(again, "left")[0] < 0.1  # repair steps use no sample of it
+    assert nearest(again, "top")[1] > 0.8  # the forgotten class is not the next class
     assert nearest(again, "right")[1] > 0.95
     with pytest.raises(ValueError, match="must leave a class to retain"):
         SFRonClassForgetter(again.estimator_).fit(*blobs, forget_class="right")
