@@ -36,8 +36,8 @@ def digits():
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)
     rng = np.random.RandomState(0)
-    rows = rng.permutation(np.flatnonzero(y < 8))  # the file is sorted by writer
-    known, labels, unknown = X[rows], y[rows], X[y >= 8]
+    order = rng.permutation(np.flatnonzero(y < 8))  # the file is sorted by writer
+    known, labels, unknown = X[order], y[order], X[y >= 8]
     outliers = permuted(known[:700], rng)
     X_train = np.concatenate([known[:700], outliers])
     y_train = np.concatenate([labels[:700], np.full(700, -1)])
@@ -243,7 +243,7 @@ def test_images_get_a_convolutional_network(digits):
 
 def test_score_does_not_depend_on_other_samples(digits, fitted):
     X = digits[2][:50]
-    alone = np.concatenate([fitted.score_samples(row[None]) for row in X])
+    alone = np.concatenate([fitted.score_samples(sample[None]) for sample in X])
     np.testing.assert_allclose(alone, fitted.score_samples(X), rtol=1e-12)
 
 

@@ -35,8 +35,8 @@ def digits():
     """Samples for the net, samples for the detectors, unseen samples, and samples of no class."""
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)
-    rows = np.random.RandomState(0).permutation(np.flatnonzero(y < 8))
-    train, fit, unseen = np.split(rows, [600, 1000])
+    order = np.random.RandomState(0).permutation(np.flatnonzero(y < 8))
+    train, fit, unseen = np.split(order, [600, 1000])
     return (X[train], y[train]), (X[fit], y[fit]), (X[unseen], y[unseen]), X[y >= 8]
 
 

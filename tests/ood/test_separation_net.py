@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from sklearn_ext.neural import NetClassifier, draw_seed, seeded
+from sklearn_ext.neural import NetClassifier, TensorBatches, draw_seed, seeded
 from sklearn_ext.ood import SeparationNet, outlier_exposure_loss
 from sklearn_ext.ood.orthloss._separation_net import OutlierBatches
 
@@ -44,7 +44,7 @@ def test_outliers_do_not_change_the_length_of_an_epoch():
         inliers = torch.cat([X[codes >= 0, 0] for X, codes in epoch])
         assert sorted(inliers.tolist()) == list(range(130))
         assert [(codes < 0).sum().item() for _, codes in epoch] == [16, 16, 16, 16, 1]
-        seen += [row for X, codes in epoch for row in X[codes < 0, 0].tolist()]
+        seen += [number for X, codes in epoch for number in X[codes < 0, 0].tolist()]
     counts = np.bincount(np.array(seen, dtype=int), minlength=137)[130:]
     assert counts.max() - counts.min() <= 1
 
@@ -77,8 +77,8 @@ def test_without_feature_terms_equals_outlier_exposure(digits):
     with seeded(draw_seed(5)):
         batches = OutlierBatches(Dataset(X, y.astype(np.int64)), 64)
         for _ in range(2):
-            for rows, codes in batches:
-                logits = by_hand(rows)
+            for samples, codes in batches:
+                logits = by_hand(samples)
                 inside = codes >= 0
                 loss = nn.functional.cross_entropy(logits[inside], codes[inside])
                 loss = loss + 0.5 * outlier_exposure_loss(logits[~inside])
@@ -148,6 +148,29 @@ def test_from_net_continues_from_the_weights_of_a_net(digits):
     tuned = SeparationNet.from_net(fitted, max_epochs=2, random_state=1).fit(X, y)
     assert not torch.equal(weights(tuned), kept)
     assert torch.equal(weights(fitted), kept)
+
+
+def test_training_loop_equals_fit(digits):
+    X, y = digits
+    params = {"max_epochs": 2, "random_state": 1}
+    fitted = SeparationNet(plain_net, **params).fit(X, y)
+    net = SeparationNet(plain_net, **params)
+    with net.training_loop(X, y) as train:
+        train()
+    assert torch.equal(weights(net), weights(fitted))
+    wider = SeparationNet(max_epochs=1, random_state=0)
+    with wider.training_loop(X, y, classes=range(10)) as train:
+        train()
+    assert wider.predict_proba(X).shape == (600, 10)
+
+
+def test_only_iterators_of_outliers_get_the_outlier_ratio(digits):
+    X, y = digits
+    net = SeparationNet(outlier_ratio=0.5, batch_size=30, max_epochs=1, random_state=0).fit(X, y)
+    batch = next(iter(net.get_iterator(Dataset(X, y), training=True)))
+    assert ((batch[1] < 0).sum(), (batch[1] >= 0).sum()) == (15, 30)
+    plain = SeparationNet(iterator_train=TensorBatches).get_params_for("iterator_train")
+    assert "outlier_ratio" not in plain
 
 
 def test_learning_rate_falls_to_the_floor(digits):

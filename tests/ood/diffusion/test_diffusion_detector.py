@@ -365,8 +365,8 @@ def test_results_are_in_the_units_of_the_data(digits, scale):
     detector = DiffusionOODDetector(scale=scale, noise_level=1e-3, random_state=0).fit(X_train)
     # With hardly any noise a stored sample comes back as it is.
     stored = detector.denoiser_.samples + detector.denoiser_.center
-    rows = detector.scale_.from_path(stored)
-    np.testing.assert_allclose(detector.regenerate(rows)[0], rows, atol=1e-3)
+    samples = detector.scale_.from_path(stored)
+    np.testing.assert_allclose(detector.regenerate(samples)[0], samples, atol=1e-3)
     far = detector.regenerate(10 * X_test)
     assert far.min() >= X_train.min() - 1e-3
     assert far.max() <= X_train.max() + 1e-3

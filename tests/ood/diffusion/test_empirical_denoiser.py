@@ -14,37 +14,37 @@ def normal(seed, *shape):
     return np.random.RandomState(seed).randn(*shape).astype(np.float32)
 
 
-def direct_noise(x_t, rows, level):
+def direct_noise(x_t, stored, level):
     """The formula without rearrangement, in double precision."""
-    x_t, rows = x_t.astype(np.float64), rows.astype(np.float64)
-    squared = ((x_t[:, None] - np.sqrt(level) * rows) ** 2).sum(axis=-1)
-    mean = softmax(-squared / (2 * (1 - level)), axis=1) @ rows
+    x_t, stored = x_t.astype(np.float64), stored.astype(np.float64)
+    squared = ((x_t[:, None] - np.sqrt(level) * stored) ** 2).sum(axis=-1)
+    mean = softmax(-squared / (2 * (1 - level)), axis=1) @ stored
     return (x_t - np.sqrt(level) * mean) / np.sqrt(1 - level)
 
 
 @pytest.mark.parametrize("t", [0.1, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("offset", [0.0, -1.0])
 def test_noise_is_that_of_the_direct_softmax(t, offset):
-    rows = np.clip(normal(0, 300, 64) / 3, -1, 1) + np.float32(offset)
-    x_t = add_noise(rows[:90], normal(1, 90, 64), cosine_signal_level(t))
-    actual = EmpiricalDenoiser(rows).predict_noise(x_t, t)
+    stored = np.clip(normal(0, 300, 64) / 3, -1, 1) + np.float32(offset)
+    x_t = add_noise(stored[:90], normal(1, 90, 64), cosine_signal_level(t))
+    actual = EmpiricalDenoiser(stored).predict_noise(x_t, t)
     assert actual.dtype == np.float32
-    np.testing.assert_allclose(actual, direct_noise(x_t, rows, cosine_signal_level(t)), atol=1e-5)
+    np.testing.assert_allclose(actual, direct_noise(x_t, stored, cosine_signal_level(t)), atol=1e-5)
 
 
-def training_draws(rows, n, seed):
+def training_draws(stored, n, seed):
     """Draw stored samples and noise as the denoising loss does."""
     rng = np.random.RandomState(seed)
-    which, noise = rng.randint(len(rows), size=n), rng.randn(n, rows.shape[1])
+    which, noise = rng.randint(len(stored), size=n), rng.randn(n, stored.shape[1])
     return which, noise.astype(np.float32)
 
 
 @pytest.mark.parametrize("t", [0.3, 0.6])
 def test_it_minimizes_the_denoising_loss(t):
-    rows = normal(0, 40, 4)
-    which, noise = training_draws(rows, 20_000, 1)
-    x_t = add_noise(rows[which], noise, cosine_signal_level(t))
-    estimate = EmpiricalDenoiser(rows).predict_noise(x_t, t)
+    stored = normal(0, 40, 4)
+    which, noise = training_draws(stored, 20_000, 1)
+    x_t = add_noise(stored[which], noise, cosine_signal_level(t))
+    estimate = EmpiricalDenoiser(stored).predict_noise(x_t, t)
     residual = noise - estimate
     # The residual of a conditional mean is orthogonal to every function of the condition.
     for function in (np.ones_like(x_t), x_t, np.tanh(x_t), np.sign(x_t), x_t**3, estimate):
@@ -58,48 +58,48 @@ def test_it_minimizes_the_denoising_loss(t):
 
 @pytest.mark.parametrize(("t", "gap"), [(0.0, 0.01), (0.02, 0.1)])
 def test_little_noise_gives_the_nearest_stored_sample(t, gap):
-    rows, x = normal(0, 300, 16), normal(1, 50, 16)
-    denoiser = EmpiricalDenoiser(rows)
+    stored, x = normal(0, 300, 16), normal(1, 50, 16)
+    denoiser = EmpiricalDenoiser(stored)
     x_hat = regenerate(x, normal(2, 1, 16), denoiser, noise_level=t, bounds=WIDE)[0]
     distance = np.linalg.norm(x - x_hat, axis=1)
-    nearest = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(x)[0][:, 0]
+    nearest = NearestNeighbors(n_neighbors=1).fit(stored).kneighbors(x)[0][:, 0]
     np.testing.assert_allclose(distance, nearest, rtol=gap)
 
 
 def test_pure_noise_gives_the_mean():
-    rows, x = normal(0, 300, 16), normal(1, 50, 16)
-    denoiser = EmpiricalDenoiser(rows)
+    stored, x = normal(0, 300, 16), normal(1, 50, 16)
+    denoiser = EmpiricalDenoiser(stored)
     x_hat = regenerate(x, normal(2, 3, 16), denoiser, noise_level=0.9999, bounds=WIDE)
-    np.testing.assert_allclose(x_hat, np.broadcast_to(rows.mean(axis=0), x_hat.shape), atol=0.03)
+    np.testing.assert_allclose(x_hat, np.broadcast_to(stored.mean(axis=0), x_hat.shape), atol=0.03)
 
 
 @pytest.mark.parametrize("t", [0.0, 0.2, 0.7, 1.0])
 @pytest.mark.parametrize("n_steps", [1, 4])
 def test_a_single_stored_sample_is_always_returned(t, n_steps):
-    row, x = normal(0, 1, 16), normal(1, 10, 16)
+    stored, x = normal(0, 1, 16), normal(1, 10, 16)
     x_hat = regenerate(
-        x, normal(2, 2, 16), EmpiricalDenoiser(row), noise_level=t, n_steps=n_steps, bounds=WIDE
+        x, normal(2, 2, 16), EmpiricalDenoiser(stored), noise_level=t, n_steps=n_steps, bounds=WIDE
     )
-    np.testing.assert_allclose(x_hat, np.broadcast_to(row, x_hat.shape), atol=2e-3)
+    np.testing.assert_allclose(x_hat, np.broadcast_to(stored, x_hat.shape), atol=2e-3)
 
 
 def test_the_conditional_mean_mixes_samples_of_its_class():
-    rows, codes = normal(0, 60, 8), np.random.RandomState(1).randint(3, size=60)
-    rows[:, 0] = codes  # a convex combination of a class has the class's first feature
+    stored, codes = normal(0, 60, 8), np.random.RandomState(1).randint(3, size=60)
+    stored[:, 0] = codes  # a convex combination of a class has the class's first feature
     x_t, y = normal(2, 200, 8), np.random.RandomState(3).randint(3, size=200)
-    denoiser = EmpiricalDenoiser(rows, codes)
+    denoiser = EmpiricalDenoiser(stored, codes)
     mean = denoiser.posterior_mean(x_t, 0.4, y)
     np.testing.assert_allclose(mean[:, 0], y, atol=1e-5)
     for code in range(3):
-        alone = EmpiricalDenoiser(rows[codes == code]).posterior_mean(x_t[y == code], 0.4)
+        alone = EmpiricalDenoiser(stored[codes == code]).posterior_mean(x_t[y == code], 0.4)
         np.testing.assert_allclose(mean[y == code], alone, atol=1e-5)
     free = denoiser.posterior_mean(x_t, 0.4)
-    np.testing.assert_allclose(free, EmpiricalDenoiser(rows).posterior_mean(x_t, 0.4), atol=1e-5)
+    np.testing.assert_allclose(free, EmpiricalDenoiser(stored).posterior_mean(x_t, 0.4), atol=1e-5)
 
 
 def test_a_result_does_not_depend_on_the_other_queries():
-    rows, x_t = normal(0, 3000, 64), normal(1, 500, 64)
-    denoiser = EmpiricalDenoiser(rows, np.random.RandomState(2).randint(40, size=3000))
+    stored, x_t = normal(0, 3000, 64), normal(1, 500, 64)
+    denoiser = EmpiricalDenoiser(stored, np.random.RandomState(2).randint(40, size=3000))
     for y in (None, np.random.RandomState(3).randint(40, size=500)):
         whole = denoiser.posterior_mean(x_t, 0.8, y)
         order = np.random.RandomState(4).permutation(500)
@@ -110,11 +110,11 @@ def test_a_result_does_not_depend_on_the_other_queries():
 
 
 def test_results_for_distant_queries_are_finite():
-    rows, x_t = normal(0, 50, 8), 1e4 * normal(1, 20, 8)
-    mean = EmpiricalDenoiser(rows).posterior_mean(x_t, 0.99)
+    stored, x_t = normal(0, 50, 8), 1e4 * normal(1, 20, 8)
+    mean = EmpiricalDenoiser(stored).posterior_mean(x_t, 0.99)
     assert np.isfinite(mean).all()
-    distances = (np.sqrt(0.99) * rows[None] - x_t[:, None]).astype(np.float64)
-    np.testing.assert_allclose(mean, rows[(distances**2).sum(axis=-1).argmin(axis=1)], atol=1e-5)
+    distances = (np.sqrt(0.99) * stored[None] - x_t[:, None]).astype(np.float64)
+    np.testing.assert_allclose(mean, stored[(distances**2).sum(axis=-1).argmin(axis=1)], atol=1e-5)
 
 
 @pytest.mark.parametrize("n_prototypes", [4, 10, 137, 400, 1000])
