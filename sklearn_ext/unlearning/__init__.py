@@ -1,4 +1,4 @@
-"""Forgetting training rows: exactly in random-feature models, approximately in networks.
+"""Models that forget training samples: exactly on random features, approximately for networks.
 
 Names are listed in ``__init__.pyi`` and imported when first used: the random-feature models work
 without torch.

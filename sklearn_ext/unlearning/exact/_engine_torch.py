@@ -16,6 +16,7 @@ class RidgeTorchEngine(TorchArrays):
     Parameters
     ----------
     device : torch.device
+        Holds the tensors.
 
     Raises
     ------

@@ -28,9 +28,13 @@ def draw_frequencies(
     Parameters
     ----------
     rng : RandomState
+        Draws the frequencies.
     n_features : int
+        Number of features d of a sample.
     n_components : int
+        Number of frequencies D.
     gamma : float
+        Coefficient of the kernel.
 
     Returns
     -------
@@ -46,6 +50,7 @@ class FeatureMap:
     Attributes
     ----------
     engine : RidgeEngine
+        Does the arithmetic.
     transform : callable
         Takes samples of shape (m, d) and returns features of shape (m, n_columns) as an array of
         the engine.

@@ -75,6 +75,7 @@ def dual_fit(
     Parameters
     ----------
     engine : RidgeEngine
+        Does the arithmetic.
     Z : array of shape (n, p)
         Features.
     Y : array of shape (n, k)
@@ -122,6 +123,7 @@ def dual_elimination(
     Parameters
     ----------
     engine : RidgeEngine
+        Does the arithmetic.
     G : array of shape (n, n)
         Inverse from `dual_fit`.
     alpha : array of shape (n, k)
@@ -190,8 +192,11 @@ def dual_bordering(
     Parameters
     ----------
     engine : RidgeEngine
+        Does the arithmetic.
     G : array of shape (n, n)
+        Inverse before the samples are added, as from `dual_fit`.
     alpha : array of shape (n, k)
+        Dual coefficients before the samples are added.
     cross : array of shape (n, m)
         Inner products k of old and new features.
     own : array of shape (m, m)
@@ -202,7 +207,9 @@ def dual_bordering(
     Returns
     -------
     alpha : array of shape (n + m, k)
+        New dual coefficients.
     G : array of shape (n + m, n + m)
+        New inverse, in the lower triangle.
 
     Raises
     ------
@@ -231,6 +238,7 @@ def primal_fit(
     Parameters
     ----------
     engine : RidgeEngine
+        Does the arithmetic.
     A : array of shape (p, p)
         :math:`Z^T Z + \lambda I`.
     B : array of shape (p, k)
@@ -274,11 +282,12 @@ def primal_elimination(
     r"""Learn or forget samples in a ridge regression in the primal form, by Woodbury's formula.
 
     With :math:`M = I \pm Z P Z^T = L L^T` and :math:`V = P Z^T L^{-T}`, the new coefficients are
-    :math:`w \pm V L^{-1} (Y - Z w)`. The upper sign is for learning.
+    :math:`w \pm V L^{-1} (Y - Z w)` [1]_. The upper sign is for learning.
 
     Parameters
     ----------
     engine : RidgeEngine
+        Does the arithmetic.
     A : array of shape (p, p)
         Matrix before the change, as for `primal_fit`.
     P : array of shape (p, p)
@@ -303,6 +312,10 @@ def primal_elimination(
     ------
     IllConditionedError
         If the update would lose too many digits.
+
+    References
+    ----------
+    .. [1] W. W. Hager, "Updating the Inverse of a Matrix", SIAM Review 31(2), 1989.
 
     Examples
     --------

@@ -77,8 +77,11 @@ class DualSolution:
         Parameters
         ----------
         features : FeatureMap
+            Maps samples to features.
         samples : TrainingSamples
+            Training samples.
         ridge : float
+            Ridge penalty.
 
         Returns
         -------
@@ -101,6 +104,7 @@ class DualSolution:
         Parameters
         ----------
         features : FeatureMap
+            Maps samples to features.
         request : Request
             The samples to predict, with their positions.
 
@@ -121,6 +125,7 @@ class DualSolution:
         Parameters
         ----------
         features : FeatureMap
+            Maps samples to features.
         request : Request
             The samples to forget, with their positions.
         stored : TrainingSamples

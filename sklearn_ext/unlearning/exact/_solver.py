@@ -72,7 +72,9 @@ def what_to_store(
     Parameters
     ----------
     config : RandomFeatureConfig
+        Settings of the regression.
     n_samples : int
+        Number of training samples.
     n_columns : int
         Number of features, including the constant one.
 
@@ -104,11 +106,16 @@ def fit_ridge(
 ) -> Solution:
     """Fit a ridge regression from which samples can be forgotten.
 
+    The dual form [1]_ suits fewer samples than features, the primal form more.
+
     Parameters
     ----------
     features : FeatureMap
+        Maps samples to features.
     samples : TrainingSamples
+        Training samples.
     config : RandomFeatureConfig
+        Settings of the regression.
 
     Returns
     -------
@@ -120,6 +127,11 @@ def fit_ridge(
     ------
     ValueError
         If `alpha` is so small that the matrix is singular in float64.
+
+    References
+    ----------
+    .. [1] C. Saunders, A. Gammerman, V. Vovk, "Ridge Regression Learning Algorithm in Dual
+       Variables", ICML 1998.
 
     Examples
     --------
@@ -155,17 +167,20 @@ def forget_samples(
 ) -> Solution:
     """Remove samples from a ridge regression.
 
-    The solution is updated, or factored again if much has changed since the last factorization or
-    if the update would lose digits.
+    The inverse is updated [2]_, which gives the model that was never trained on the samples [1]_.
+    If much has changed since the last factorization, or if the update would lose digits, the matrix
+    is factored again.
 
     Parameters
     ----------
     solution : DualSolution or PrimalSolution
         The model of all samples; it stays valid.
     features : FeatureMap
+        Maps samples to features.
     request : Request
         The samples to forget. A dual solution needs their positions.
     config : RandomFeatureConfig
+        Settings of the regression.
     stored : TrainingSamples or None, default=None
         All samples in the model. A dual solution needs them, a primal one does not.
 
@@ -178,7 +193,13 @@ def forget_samples(
     Raises
     ------
     ValueError
-        If the samples cannot have been in the model.
+        If the samples cannot have been in the model, or if a dual solution lacks `stored`.
+
+    References
+    ----------
+    .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+       Over-Parameterized Regimes", arXiv:2410.08557, 2024.
+    .. [2] W. W. Hager, "Updating the Inverse of a Matrix", SIAM Review 31(2), 1989.
 
     Examples
     --------
@@ -222,9 +243,11 @@ def learn_samples(
     solution : DualSolution or PrimalSolution
         The model before learning; it stays valid.
     features : FeatureMap
+        Maps samples to features.
     added : TrainingSamples
         The new samples.
     config : RandomFeatureConfig
+        Settings of the regression.
     stored : TrainingSamples or None, default=None
         Samples in the model before learning. A dual solution needs them, a primal one does not.
 

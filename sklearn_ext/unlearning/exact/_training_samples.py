@@ -20,7 +20,9 @@ class TrainingSamples:
     X : ndarray or CSR matrix of shape (n, d)
         The samples, or their features.
     Y : ndarray of shape (n, k)
+        Columns of targets.
     weights : ndarray of shape (n,)
+        Positive weights of the samples.
     """
 
     X: Any
@@ -68,6 +70,7 @@ class Request:
     Attributes
     ----------
     samples : TrainingSamples
+        The selected samples.
     positions : ndarray of int or None
         Positions among the stored samples; None if the samples were given by value.
     retained : ndarray of bool or None
@@ -128,7 +131,7 @@ def _is_empty(indices: Array) -> bool:
 
 
 def _close_gaps(A: Any, gone: IntArray) -> Any:
-    """Move the rows of an array up into the gaps left by the rows `gone`, ascending."""
+    """Move the rows of an array up into the gaps that the ascending rows `gone` leave."""
     if sp.issparse(A):
         return A[complement(gone, A.shape[0])]
     # In one dimension, NumPy moves overlapping memory without a copy.

@@ -75,7 +75,7 @@ class NetData:
         self.n_classes = len(class_labels(net))
 
     def present(self) -> torch.Tensor:
-        """Return which classes have retained samples, a tensor of bool of shape (n_classes,)."""
+        """Return a mask of the classes that have retained samples, of shape (n_classes,)."""
         return torch.bincount(self.codes[self.retain], minlength=self.n_classes) > 0
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -61,5 +61,5 @@ def fit_classifier(data: NetData, classifier: Any) -> Any:
 
 
 def flat_samples(data: NetData, index: torch.Tensor) -> FloatArray:
-    """Return samples as rows of a table on the CPU."""
+    """Return flattened samples, of shape (n, n_features), on the CPU."""
     return data.X[index].flatten(start_dim=1).cpu().numpy()

@@ -108,7 +108,7 @@ def muso(
     *,
     monitor: Monitor | None = None,
 ) -> MUSOResult:
-    """Fine-tune a net in place with the labels that a retrained model would give.
+    """Fine-tune a net in place with the labels that a retrained model would give [1]_.
 
     Parameters
     ----------
@@ -130,6 +130,18 @@ def muso(
     Returns
     -------
     MUSOResult
+
+    Raises
+    ------
+    ValueError
+        If `initial_head` has the wrong shape, or if `label_model` gives unsuitable labels.
+    TypeError
+        If `soft_targets` is True and `label_model` has no method ``predict_proba``.
+
+    References
+    ----------
+    .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
+       Over-Parameterized Regimes", arXiv:2410.08557, 2024.
 
     Examples
     --------

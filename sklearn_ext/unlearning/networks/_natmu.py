@@ -110,7 +110,7 @@ def natmu(
     *,
     monitor: Monitor | None = None,
 ) -> NatMUResult:
-    """Fine-tune a net in place on retained samples and on blends with the samples to forget.
+    """Fine-tune a net in place on retained samples and their blends with the forget set [1]_.
 
     Parameters
     ----------
@@ -137,6 +137,11 @@ def natmu(
     ------
     ValueError
         If `mask` or `feature_range` does not suit the samples.
+
+    References
+    ----------
+    .. [1] Z. He, T. Li, X. Cheng, Z. Huang, X. Huang, "Towards Natural Machine Unlearning",
+       arXiv:2405.15495, 2024.
 
     Examples
     --------
@@ -230,8 +235,8 @@ def _masks(config: NatMUConfig, n_masks: int, sample_shape: tuple[int, ...]) -> 
             return uniform_masks(n_masks, config.delta).reshape(n_masks, *[1] * len(sample_shape))
         if is_table:
             raise ValueError(
-                "mask='gradual' requires images, but each sample in X is a row of features; use "
-                "mask='uniform'."
+                "mask='gradual' requires images, but each sample in X is a vector of features; "
+                "use mask='uniform'."
             )
         height, width = sample_shape[-2:]
         masks = gradual_masks(height, width, n_masks, config.delta)
@@ -263,8 +268,8 @@ def _limits(config: NatMUConfig, data: NetData) -> tuple[float, float] | None:
 class NatMUUnlearner(BaseFineTuner):
     r"""Natural machine unlearning (NatMU): blend retained content into the samples to forget.
 
-    Every sample to forget is blended with retained samples of the classes that the original model
-    considers most likely apart from the true one. The blends carry the labels of the retained
+    Every sample to forget is blended with retained samples of other classes, those to which the
+    original model gives the largest probabilities. The blends carry the labels of the retained
     samples, which are correct for a part of each blend. The network is then fine-tuned on the
     retained samples and the blends, so that it learns to rely on the retained content and to
     ignore the rest.

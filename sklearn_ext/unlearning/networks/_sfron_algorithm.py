@@ -149,7 +149,7 @@ def sfron(
     codes_val: IntArray | torch.Tensor | None = None,
     monitor: Monitor | None = None,
 ) -> SFRonResult:
-    """Change a net in place by ascent on the forget set and repair on the retained set.
+    """Change a net in place by ascent on the forget set and repair on the retained set [1]_.
 
     Parameters
     ----------
@@ -175,6 +175,11 @@ def sfron(
     Returns
     -------
     SFRonResult
+
+    References
+    ----------
+    .. [1] Z. Huang, X. Cheng, J. Zheng, H. Wang, Z. He, T. Li, X. Huang, "Unified Gradient-Based
+       Machine Unlearning with Remain Geometry Enhancement", NeurIPS, 2024. arXiv:2409.19732.
 
     Examples
     --------

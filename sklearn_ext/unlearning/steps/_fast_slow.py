@@ -1,6 +1,6 @@
 r"""Alternating forget and repair steps, as SFRon makes them.
 
-From weights :math:`\theta_k`, an outer iteration makes
+An outer iteration starts from weights :math:`\theta_k` and makes
 
 1. one forget step, :math:`\theta^f = \theta_k - \beta_f\, m \odot g`, with a mask m and
    :math:`g = -a_k \nabla \sum_i \bar w_i \ell_i` over a batch of the forget set;
@@ -221,7 +221,7 @@ def fast_slow(
         \theta^f = \theta_k - \beta_k\, m \odot g, \qquad
         \theta_{k+1} = \theta_k + s\,(\theta^r - \theta_k),
 
-    where :math:`\theta^r` are the weights after the repair steps.
+    where :math:`\theta^r` are the weights after the repair steps [1]_.
 
     Parameters
     ----------
@@ -257,6 +257,11 @@ def fast_slow(
     list of dict
         One record per iteration. "forget_loss", "forget_norm" (before normalizing or clipping) and
         "forget_scale" are NaN where the forget step was skipped.
+
+    References
+    ----------
+    .. [1] Z. Huang, X. Cheng, J. Zheng, H. Wang, Z. He, T. Li, X. Huang, "Unified Gradient-Based
+       Machine Unlearning with Remain Geometry Enhancement", NeurIPS, 2024. arXiv:2409.19732.
 
     Examples
     --------

@@ -338,6 +338,9 @@ class Point(nn.Module):
 def walk(config, rate=0.1, forget_rate=None):
     """Return how far steps with gradients of length five go, one axis per kind."""
     point = Point()
+    forget_optimizer = None
+    if forget_rate is not None:
+        forget_optimizer = torch.optim.SGD([point.weight], lr=forget_rate)
     history = fast_slow(
         point,
         lambda _: (5 * point.weight[0], torch.tensor(0.0)),
@@ -346,7 +349,7 @@ def walk(config, rate=0.1, forget_rate=None):
         itertools.repeat(None),
         torch.optim.SGD([point.weight], lr=rate),
         config,
-        forget_optimizer=forget_rate and torch.optim.SGD([point.weight], lr=forget_rate),
+        forget_optimizer=forget_optimizer,
     )
     assert len(history) == config.max_iter
     return -point.weight.detach()
@@ -367,7 +370,8 @@ def test_the_rates_of_both_optimizers_fall(decay_rate, total, forget_rate):
     """Half a cosine over four steps sums to two and a half."""
     config = FastSlowConfig(4, forget_norm=1.0, schedule="constant", decay_rate=decay_rate)
     forgotten, repaired = walk(config, forget_rate=forget_rate)[:2]
-    assert forgotten.item() == pytest.approx((forget_rate or 0.1) * total)
+    rate = 0.1 if forget_rate is None else forget_rate
+    assert forgotten.item() == pytest.approx(rate * total)
     assert repaired.item() == pytest.approx(0.1 * total * 5)
 
 

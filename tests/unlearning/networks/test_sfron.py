@@ -47,7 +47,7 @@ def same_weights(first, second):
 def test_a_class_is_forgotten_and_recorded(net, train, forget):
     X, y = train
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # there is no damage or clipping to warn of
+        warnings.simplefilter("error")  # neither damage nor clipping occurs
         unlearner = sfron(net).fit(X, y, forget=forget)
     assert unlearner.score(X[forget], y[forget]) == 0
     assert unlearner.score(X[~forget], y[~forget]) > 0.99
