@@ -31,7 +31,7 @@ _MOST_EPOCHS = 20
 class OrthLossOODDetector(BaseOODDetector):
     r"""Detect unknown classes by features that are orthogonal to all known classes (OrthLoss).
 
-    A classifier is fine-tuned with outliers. The features of samples of a class are pulled towards
+    A classifier is fine-tuned with outliers. The features of samples of a class are pulled toward
     the row :math:`w_c` of the head that belongs to the class, and the features of outliers are made
     orthogonal to all rows. The row space of the head has at most C of d dimensions. The length of
     the projection of a unit feature u onto it then tells whether an input belongs to a known class.
