@@ -257,11 +257,9 @@ class HeadLabels:
         self._rng = rng
         self._present = data.present()
         self._original_features = original_features
-        self._layer = head_of(data.module, config.head)
-        bias = self._layer.bias
-        self._original_head = stacked_head(
-            self._layer.weight.detach(), None if bias is None else bias.detach()
-        )
+        layer = head_of(data.module, config.head)
+        bias = None if layer.bias is None else layer.bias.detach()
+        self._original_head = stacked_head(layer.weight.detach(), bias)
         self._initial_head = _checked_head(config.initial_head, self._original_head)
         self._fitted_head = self._original_head
 
@@ -276,7 +274,7 @@ class HeadLabels:
         return cls(data, config, n_epochs, rng, features)
 
     def refit(self, epoch: int) -> None:
-        """Fit the head to a new draw of retained samples."""
+        """Fit the head to a new draw of retained samples, in the epoch with this index."""
         retain = self._data.retain
         n_drawn = max(1, round(self._config.subset_ratio * len(retain)))
         drawn = retain[torch.as_tensor(self._rng.choice(len(retain), n_drawn, replace=False))]
@@ -294,7 +292,7 @@ class HeadLabels:
             self._fitted_head = projected_head(Z_r, self._initial_head, self._original_head, eps)
 
     def targets(self, positions: torch.Tensor) -> torch.Tensor:
-        """Return the targets of samples of the forget set, given by their positions in it."""
+        """Return the targets of the samples at these positions of the forget set."""
         Z_u = head_features(self._data, self._data.forget[positions], self._config.head)
         if self._original_features is None:
             scores = _HEAD_SHARPNESS * (Z_u @ self._fitted_head)

@@ -1,4 +1,4 @@
-"""Where and how far SFRon climbs: the mask of weights, and the score at which it pauses."""
+"""Limits of SFRon: the mask of weights that may change, and the score at which it pauses."""
 
 from collections.abc import Callable
 
