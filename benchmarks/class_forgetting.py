@@ -172,7 +172,10 @@ BENCHMARK = Benchmark(
     metrics=metrics,
     higher_is_better=False,
     warm_up=warm_up,
-    notes=("the split is the forgotten class", "25 deterministic steps, guidance 1"),
+    notes=(
+        "The split is the forgotten class.",
+        "Samples are drawn in 25 deterministic steps with guidance 1.",
+    ),
 )
 
 

@@ -115,8 +115,8 @@ BENCHMARK = Benchmark(
     },
     metrics=metrics,
     notes=(
-        "AUROC and FPR95 in percent, samples of known classes are positive: the mean over the sets "
-        "of outliers, and the set that is nearest to the known classes",
-        "prediction time is that of all test samples, of known and unknown classes",
+        "AUROC and FPR95 are in percent, with samples of known classes as positives. They are "
+        'means over the sets of outliers; "near" is the set nearest to the known classes.',
+        "The prediction time is for all test samples, of known and unknown classes.",
     ),
 )

@@ -12,8 +12,8 @@ the training time and with little damage to the others.
 # A model that draws digits
 # -------------------------
 #
-# The model makes a third of the default number of steps, to be quick. The default draws cleaner
-# digits.
+# To save time, the model is trained for a third of the default number of steps. With the default it
+# draws cleaner digits.
 
 import time
 

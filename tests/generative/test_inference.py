@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
-from sklearn_ext.generative import linear_levels
+from sklearn_ext import ConditionalDDPM
+from sklearn_ext.generative import Sampler, draw_samples, linear_levels, reconstruct_samples
 from sklearn_ext.generative._inference import follow_path
 from sklearn_ext.generative._schedules import sampling_steps
 from sklearn_ext.neural import torch_generator
@@ -26,3 +28,30 @@ def test_an_exact_denoiser_samples_its_distribution(n_steps, eta, spread):
     x = follow_path(exact, noise, steps, levels, eta=eta, generator=generator)
     assert x.mean().item() == pytest.approx(0.297, abs=0.005)
     assert x.std().item() == pytest.approx(spread, abs=0.003)
+
+
+@pytest.fixture(scope="module")
+def diffusion():
+    X = np.random.RandomState(0).normal(size=(20, 3))
+    y = np.arange(20) % 2
+    model = ConditionalDDPM(width=8, max_iter=5, n_timesteps=50, random_state=0).fit(X, y)
+    return model.diffusion_
+
+
+def test_samples_are_in_the_unit_range_and_repeatable(diffusion):
+    codes = torch.tensor([0, 1, diffusion.null_code])
+    sampler = Sampler(n_steps=4, guidance=1.0, eta=0.5)
+    first, second = (draw_samples(diffusion, codes, sampler, torch_generator(3)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (3, 3)
+    assert first.abs().max() <= 1
+
+
+def test_reconstructions_start_at_the_given_step(diffusion):
+    """A barely trained network removes little noise, so the error grows with the first step."""
+    x, codes = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
+    errors = [
+        reconstruct_samples(diffusion, x, codes, start, Sampler(), torch_generator(0)).abs().max()
+        for start in (0, 5, 20)
+    ]
+    assert errors[0] < errors[1] < errors[2]
