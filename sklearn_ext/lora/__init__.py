@@ -1,14 +1,15 @@
 """Low-rank adaptation trained under random perturbation of the merged weight (Flat-LoRA)."""
 
-from ._adapter_files import load_adapter, lora_state_dict, save_adapter
 from ._callback import FlatLoRACallback
-from ._config import NoiseConfig
+from ._config import AdapterConfig, NoiseConfig
+from ._estimators import FlatLoRAClassifier, FlatLoRARegressor
 from ._injection import inject_lora, lora_layers, merge_lora
-from ._nets import FlatLoRAClassifier, FlatLoRARegressor
 from ._noise import noise_scale, noise_strength
 from ._noise_process import NoiseProcess, expected_sharpness
+from ._stored_weights import load_adapter, lora_state_dict, save_adapter
 
 __all__ = [
+    "AdapterConfig",
     "FlatLoRACallback",
     "FlatLoRAClassifier",
     "FlatLoRARegressor",

@@ -13,10 +13,10 @@ from ..neural import draw_seed
 from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
 from ._config import NoiseConfig
+from ._frozen_layers import dense, is_plain, layer_type, noisy_output
 from ._injection import lora_layers
 from ._noise import WeightNoise
 from ._noise_process import NoiseProcess, NoisyLayer, TrainingProgress, n_training_batches
-from ._products import dense, is_plain, layer_type, noisy_output
 
 _PEFT_ATTRIBUTES = ("base_layer", "lora_A", "lora_B", "scaling", "active_adapters")
 

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 from ._noise import SCHEDULES
 
@@ -33,18 +33,46 @@ _PERTURBATIONS = ("weight", "local")
 class AdapterConfig:
     """Configuration of the adapters of a network.
 
-    Attributes
+    The fields have the meaning of the parameters of :func:`inject_lora`, and the names of peft's
+    ``LoraConfig``, except that its `bias` is `train_bias` here.
+
+    Parameters
     ----------
-    r, lora_alpha, lora_dropout, use_rslora
-        As in :class:`~sklearn_ext.lora._layers.LoRALayer`.
-    target_modules, exclude_modules
-        As in :func:`~sklearn_ext.lora.inject_lora`.
-    modules_to_save : tuple of str
+    r : int, default=8
+        Rank of the updates.
+    lora_alpha : float, default=16
+        The scaling of the updates is ``lora_alpha / r``.
+    lora_dropout : float in [0, 1), default=0.0
+        Dropout rate on the input of the updates, in training mode.
+    use_rslora : bool, default=False
+        Whether the scaling is ``lora_alpha / sqrt(r)`` instead.
+    target_modules : {"auto", "all-linear", "all"}, list of str or str, default="auto"
+        The layers to adapt.
+    exclude_modules : list of str or str or None, default=None
+        Layers that are not adapted.
+    modules_to_save : tuple of str, default=()
         Names, or ends of names, of modules that are trained in full.
-    train_bias : {"none", "all", "lora_only"}
-    rank_pattern, alpha_pattern : dict of str to number
-        Ranks and values of `lora_alpha` for layers whose name, or the end of it, matches the
-        regular expression.
+    train_bias : {"none", "all", "lora_only"}, default="none"
+        Which biases are trained.
+    rank_pattern : dict of str to int, default={}
+        Ranks for layers whose name, or the end of it, matches the regular expression.
+    alpha_pattern : dict of str to float, default={}
+        Values of `lora_alpha` for layers that match in the same way.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+
+    See Also
+    --------
+    FlatLoRAClassifier : Takes the config as `lora_config`.
+
+    Examples
+    --------
+    >>> from sklearn_ext.lora import AdapterConfig
+    >>> AdapterConfig(r=4, modules_to_save=("head",)).lora_alpha
+    16
     """
 
     r: int = 8
@@ -68,8 +96,65 @@ class AdapterConfig:
         _require(isinstance(p, Real) and 0 <= p < 1, "lora_dropout", p, "in [0, 1)")
         _require(self.train_bias in _BIAS, "train_bias", self.train_bias, f"one of {_BIAS}")
 
+    @classmethod
+    def from_peft(cls, config: Any) -> Self:
+        """Read a peft ``LoraConfig``, or a dict of its fields.
+
+        Parameters
+        ----------
+        config : peft.LoraConfig or mapping
+            Missing fields get the default values of peft, where ``lora_alpha`` is 8.
+
+        Returns
+        -------
+        AdapterConfig
+
+        Raises
+        ------
+        ValueError
+            If the configuration is not of type LoRA, or if a field requests an unsupported feature.
+        """
+        fields = dict(config if isinstance(config, Mapping) else config.to_dict())
+        kind = fields.get("peft_type", "LORA")
+        kind = getattr(kind, "value", kind)
+        if kind != "LORA":
+            raise ValueError(f"peft_type must be 'LORA', got {kind!r}.")
+        fields = {name: value for name, value in fields.items() if name not in _IGNORED_FIELDS}
+        init = fields.pop("init_lora_weights", True)
+        if init is not True:
+            raise ValueError(f"init_lora_weights must be True, got {init!r}.")
+        targets = fields.pop("target_modules", None)
+        known = {
+            "r": fields.pop("r", 8),
+            "lora_alpha": fields.pop("lora_alpha", 8),
+            "lora_dropout": fields.pop("lora_dropout", 0.0),
+            "use_rslora": fields.pop("use_rslora", False),
+            "target_modules": "auto" if targets is None else _names(targets),
+            "exclude_modules": _names(fields.pop("exclude_modules", None)),
+            "modules_to_save": tuple(_without_none(_names(fields.pop("modules_to_save", None)))),
+            "train_bias": fields.pop("bias", "none"),
+            "rank_pattern": dict(_without_none(fields.pop("rank_pattern", None))),
+            "alpha_pattern": dict(_without_none(fields.pop("alpha_pattern", None))),
+        }
+        unsupported = sorted(name for name, value in fields.items() if value)
+        if unsupported:
+            raise ValueError(
+                f"These fields of the LoRA configuration are not supported: {unsupported}."
+            )
+        return cls(**known)
+
     def layer_params(self, name: str) -> dict[str, Any]:
-        """Return the parameters of the LoRA layer that replaces the named layer."""
+        """Return the parameters of the LoRA layer that replaces the named layer.
+
+        Parameters
+        ----------
+        name : str
+            Full name of the layer.
+
+        Returns
+        -------
+        dict of str to object
+        """
         return {
             "r": _by_pattern(self.rank_pattern, name, self.r),
             "lora_alpha": _by_pattern(self.alpha_pattern, name, self.lora_alpha),
@@ -136,52 +221,9 @@ def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
     return next((pattern[key] for key in matching), default)
 
 
-def from_lora_config(config: Any) -> AdapterConfig:
-    """Read a peft ``LoraConfig``, or a dict of its fields.
-
-    Parameters
-    ----------
-    config : peft.LoraConfig or mapping
-
-    Returns
-    -------
-    AdapterConfig
-        Missing fields get the default values of peft, where ``lora_alpha`` is 8.
-
-    Raises
-    ------
-    ValueError
-        If the configuration is not of type LoRA, or if a field requests an unsupported feature.
-    """
-    fields = dict(config if isinstance(config, Mapping) else config.to_dict())
-    kind = fields.get("peft_type", "LORA")
-    kind = getattr(kind, "value", kind)
-    if kind != "LORA":
-        raise ValueError(f"peft_type must be 'LORA', got {kind!r}.")
-    fields = {name: value for name, value in fields.items() if name not in _IGNORED_FIELDS}
-    init = fields.pop("init_lora_weights", True)
-    if init is not True:
-        raise ValueError(f"init_lora_weights must be True, got {init!r}.")
-    targets = fields.pop("target_modules", None)
-    known = {
-        "r": fields.pop("r", 8),
-        "lora_alpha": fields.pop("lora_alpha", 8),
-        "lora_dropout": fields.pop("lora_dropout", 0.0),
-        "use_rslora": fields.pop("use_rslora", False),
-        "target_modules": "auto" if targets is None else _names(targets),
-        "exclude_modules": _names(fields.pop("exclude_modules", None)),
-        "modules_to_save": tuple(_names(fields.pop("modules_to_save", None)) or ()),
-        "train_bias": fields.pop("bias", "none"),
-        "rank_pattern": fields.pop("rank_pattern", None) or {},
-        "alpha_pattern": fields.pop("alpha_pattern", None) or {},
-    }
-    unsupported = sorted(name for name, value in fields.items() if value)
-    if unsupported:
-        raise ValueError(
-            f"These fields of the LoRA configuration are not supported: {unsupported}."
-        )
-    return AdapterConfig(**known)
-
-
 def _names(value: str | Iterable[str] | None) -> str | list[str] | None:
     return value if value is None or isinstance(value, str) else sorted(value)
+
+
+def _without_none(value: Any) -> Any:
+    return () if value is None else value

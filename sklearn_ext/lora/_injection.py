@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +12,8 @@ from ..neural import draw_seed, torch_generator
 from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
 from ._config import AdapterConfig
-from ._layers import LoRALayer, with_low_rank_update
-from ._products import LAYER_TYPES, AdaptableLayer, dense
+from ._frozen_layers import LAYER_TYPES, AdaptableLayer, dense
+from ._low_rank_layers import LoRALayer, with_low_rank_update
 
 _TARGET_KEYWORDS = ("auto", "all-linear", "all")
 
@@ -77,7 +76,8 @@ def inject_lora(
     Returns
     -------
     torch.nn.Module
-        `module`, whose attribute `lora_config` describes the adapters.
+        `module`, whose new attribute `lora_config` is an :class:`AdapterConfig` that describes the
+        adapters.
 
     Raises
     ------
@@ -112,10 +112,10 @@ def inject_lora(
         use_rslora=use_rslora,
         target_modules=target_modules,
         exclude_modules=exclude_modules,
-        modules_to_save=tuple(modules_to_save or ()),
+        modules_to_save=() if modules_to_save is None else tuple(modules_to_save),
         train_bias=train_bias,
-        rank_pattern=rank_pattern or {},
-        alpha_pattern=alpha_pattern or {},
+        rank_pattern={} if rank_pattern is None else rank_pattern,
+        alpha_pattern={} if alpha_pattern is None else alpha_pattern,
     )
     return inject(module, config, train_norm=train_norm, random_state=random_state)
 
@@ -144,8 +144,9 @@ def inject(
     clipped: list[str] = []
     for name, layer in layers.items():
         params = config.layer_params(name)
-        new = with_low_rank_update(layer, **params, generator=generator)
-        new.takes_noise = name not in tied
+        new = with_low_rank_update(
+            layer, **params, takes_noise=name not in tied, generator=generator
+        )
         if new.r < params["r"]:
             clipped.append(name)
         if new.r != config.r:
@@ -154,8 +155,7 @@ def inject(
     for part in saved.values():
         part.requires_grad_(True)
     _unfreeze_biases(module, config.train_bias)
-    described: Any = module
-    described.lora_config = dataclasses.replace(
+    vars(module)["lora_config"] = dataclasses.replace(
         config,
         target_modules=tuple(layers),
         exclude_modules=None,
@@ -225,6 +225,11 @@ def lora_layers(module: nn.Module) -> dict[str, LoRALayer]:
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoRALayer)}
 
 
+def adapter_config_of(module: nn.Module) -> AdapterConfig | None:
+    """Return the attribute `lora_config` that `inject` adds to a network, or None."""
+    return vars(module).get("lora_config")
+
+
 def norm_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the names and layers of normalizations with running statistics."""
     for name, layer in module.named_modules():
@@ -234,11 +239,12 @@ def norm_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def frozen_norms(module: nn.Module) -> list[nn.Module]:
     """Return the normalization layers whose running statistics must not change."""
-    config = getattr(module, "lora_config", AdapterConfig())
+    config = adapter_config_of(module)
+    trained = () if config is None else config.modules_to_save
     return [
         layer
         for name, layer in norm_layers(module)
-        if not any(_is_within(name, saved) for saved in config.modules_to_save)
+        if not any(_is_within(name, saved) for saved in trained)
     ]
 
 
@@ -286,7 +292,7 @@ def target_layers(
         name: layer
         for name, layer in candidates.items()
         if _is_target(module, name, layer, config.target_modules)
-        and not (config.exclude_modules and _matches(name, config.exclude_modules))
+        and not (config.exclude_modules is not None and _matches(name, config.exclude_modules))
     }
     if not layers:
         raise ValueError(

@@ -1,7 +1,10 @@
-"""Methods of both Flat-LoRA nets, as functions of a net, with their helpers.
+"""Methods of both Flat-LoRA nets, as functions of a net.
 
-The classes in `_nets` assign these functions as their methods. There is no base class for them, so
-that each net has one ancestor in this package and it is explicit which attributes a method uses.
+The classes in `_estimators` assign these functions as their methods. There is no base class for
+them, so that each net has one ancestor in this package and it is explicit which attributes a method
+uses. The private functions turn the attributes of a net into arguments of the algorithms, which do
+not refer to nets: adapters are in `_injection`, the noise and the expected sharpness in
+`_noise_process`, and pretrained or stored weights in `_stored_weights`.
 """
 
 import contextlib
@@ -9,7 +12,7 @@ import copy
 import inspect
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,7 @@ from torch import nn
 from ..neural import (
     ConventionalNet,
     CosineDecay,
-    LazyTensors,
+    draw_seed,
     load_tensors,
     seeded,
     validate_input,
@@ -38,15 +41,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import FloatArray, RandomState
 from ..utils._warnings import warn_caller
-from ._adapter_files import (
-    WEIGHTS_FILE,
-    attributes_from_metadata,
-    attributes_to_metadata,
-    load_lora_state_dict,
-    read_config,
-    save_adapter as write_adapter,
-)
-from ._config import AdapterConfig, NoiseConfig, from_lora_config
+from ._config import AdapterConfig, NoiseConfig
 from ._injection import (
     frozen_norms,
     inject,
@@ -62,8 +57,17 @@ from ._noise_process import (
     expected_sharpness as sharpness_of_layers,
     n_training_batches,
 )
+from ._stored_weights import (
+    WEIGHTS_FILE,
+    attributes_from_metadata,
+    attributes_to_metadata,
+    load_lora_state_dict,
+    load_pretrained,
+    pretrained_state,
+    read_config,
+    save_adapter as write_adapter,
+)
 
-_SEED_BOUND = 2**31 - 1
 _CONSTRAINTS: dict[str, list[Any]] = {
     "r": [Interval(Integral, 1, None, closed="left")],
     "lora_alpha": [Interval(Real, 0, None, closed="neither")],
@@ -143,7 +147,8 @@ def initialize_module(self: Any) -> Any:
     """
     _check_parameters(self)
     ConventionalNet.initialize_module(self)
-    _insert_adapters(self, _adapter_config(self))
+    stored = self._config_to_load
+    _insert_adapters(self, _adapter_config(self) if stored is None else stored)
     return self
 
 
@@ -385,7 +390,7 @@ def _adapter_config(net: Any) -> AdapterConfig:
     if isinstance(net.lora_config, AdapterConfig):
         return net.lora_config
     if net.lora_config is not None:
-        return from_lora_config(net.lora_config)
+        return AdapterConfig.from_peft(net.lora_config)
     return AdapterConfig(
         r=net.r,
         lora_alpha=net.lora_alpha,
@@ -393,7 +398,7 @@ def _adapter_config(net: Any) -> AdapterConfig:
         use_rslora=net.use_rslora,
         target_modules=net.target_modules,
         exclude_modules=net.exclude_modules,
-        modules_to_save=tuple(net.modules_to_save or ()),
+        modules_to_save=() if net.modules_to_save is None else tuple(net.modules_to_save),
         train_bias=net.train_bias,
     )
 
@@ -410,8 +415,9 @@ def _noise_config(net: Any) -> NoiseConfig:
 
 def _derived_seeds(random_state: RandomState) -> tuple[int, int]:
     """Return the seeds of the factors and of the noise; `fit` itself uses the first draw."""
-    _, factors, noise = local_random_state(random_state).randint(_SEED_BOUND, size=3)
-    return int(factors), int(noise)
+    rng = local_random_state(random_state)
+    _, factors, noise = (draw_seed(rng) for _ in range(3))
+    return factors, noise
 
 
 def _sizes_for(module: Any, input_shape: tuple[int, ...], n_outputs: int) -> dict[str, int]:
@@ -498,122 +504,32 @@ def _sharpness(net: Any, X: ArrayLike, y: ArrayLike, *, sigma: float, n_draws: i
     return sharpness_of_layers(loss, layers, sigma=sigma, n_draws=n_draws, seed=seed)
 
 
+@contextlib.contextmanager
+def _config_for_initialize(net: Any, config: AdapterConfig) -> Iterator[None]:
+    """Let `initialize_module` insert the adapters of `config`; skorch passes it no arguments."""
+    net._config_to_load = config
+    try:
+        yield
+    finally:
+        net._config_to_load = None
+
+
 def _load_adapter(net: Any, path: str | os.PathLike, X: Any, y: Any) -> None:
     """Initialize a net with the adapters in a folder."""
     if X is not None:
         X, y = validate_input(net, X, y, reset=True)
         net._encode(y, True, None)
     else:
-        attributes = attributes_from_metadata(path)
-        if attributes is None and not hasattr(net, "n_outputs_"):
+        attributes = attributes_from_metadata(path, _SAVED_ATTRIBUTES)
+        if attributes is not None:
+            for name, value in attributes.items():
+                setattr(net, name, value)
+        elif not hasattr(net, "n_outputs_"):
             raise ValueError(
                 f"{str(path)!r} does not contain the shape of the data, and the estimator is not "
                 "fitted. Pass some samples X and their y."
             )
-        for name, value in (attributes or {}).items():
-            setattr(net, name, value)
     seed, _ = _derived_seeds(net.random_state)
-    lora_config, net.lora_config = net.lora_config, read_config(path)
-    try:
-        with seeded(seed, net.device):
-            net.initialize()
-    finally:
-        net.lora_config = lora_config
+    with _config_for_initialize(net, read_config(path)), seeded(seed, net.device):
+        net.initialize()
     load_lora_state_dict(net.module_, load_tensors(Path(path) / WEIGHTS_FILE))
-
-
-def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:
-    """Return the tensors that a `pretrained` parameter specifies, by name.
-
-    Parameters
-    ----------
-    pretrained : str, path-like, mapping, torch.nn.Module or fitted skorch net
-        The adapters of a module or a net are merged into a copy.
-
-    Returns
-    -------
-    mapping of str to tensor
-
-    Raises
-    ------
-    TypeError
-        If `pretrained` has another type.
-    ValueError
-        If `pretrained` is an unfitted net.
-    """
-    if isinstance(pretrained, str | os.PathLike):
-        return LazyTensors(pretrained)
-    if isinstance(pretrained, Mapping):
-        return {name: torch.as_tensor(value) for name, value in pretrained.items()}
-    if hasattr(pretrained, "initialized_"):
-        if not pretrained.initialized_:
-            raise ValueError(f"pretrained must be a fitted net, but {pretrained!r} is not fitted.")
-        pretrained = pretrained.module_
-    if isinstance(pretrained, nn.Module):
-        return merge_lora(copy.deepcopy(pretrained)).state_dict()
-    raise TypeError(
-        "pretrained must be None, a path, a mapping of names to tensors, a torch.nn.Module or a "
-        f"fitted skorch net, got {pretrained!r}."
-    )
-
-
-@torch.no_grad()
-def load_pretrained(
-    module: nn.Module, state: Mapping[str, torch.Tensor], replaceable: Iterable[str]
-) -> None:
-    """Load tensors into a network.
-
-    Tensors that are mapped from a file are used in place, so that the backbone takes no additional
-    memory. Other tensors are copied.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    state : mapping of str to tensor
-    replaceable : iterable of str
-        Names of modules whose tensors may be missing or have other shapes.
-
-    Raises
-    ------
-    ValueError
-        If any other tensor is missing, unknown or has another shape.
-    """
-    own = module.state_dict()
-    heads = tuple(f"{name}." for name in replaceable)
-    required = {name for name in own if not name.startswith(heads)}
-    counters = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = sorted(required - counters - set(state))
-    unknown = sorted(name for name in set(state) - set(own) if not name.startswith(heads))
-    fitting = {name: state[name] for name in own if name in state}
-    wrong = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, tensor in fitting.items()
-        if tensor.shape != own[name].shape
-    ]
-    if missing or unknown or [text for text in wrong if not text.startswith(heads)]:
-        raise ValueError(
-            f"pretrained does not fit {type(module).__name__}: missing {missing}, unknown "
-            f"{unknown}, wrong shapes {wrong}. If a part is meant to be new, such as a head, "
-            "add its name to modules_to_save."
-        )
-    fitting = {n: tensor for n, tensor in fitting.items() if tensor.shape == own[n].shape}
-    if isinstance(state, LazyTensors):
-        _assign(module, fitting, own, heads)
-    else:
-        module.load_state_dict(fitting, strict=False)
-
-
-def _assign(
-    module: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
-    own: Mapping[str, torch.Tensor],
-    heads: tuple[str, ...],
-) -> None:
-    in_place = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if tensor.dtype == own[name].dtype and not name.startswith(heads)
-    }
-    module.load_state_dict(in_place, strict=False, assign=True)
-    copied = {name: tensor for name, tensor in tensors.items() if name not in in_place}
-    module.load_state_dict(copied, strict=False)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from ..neural import draw_seed
 from ._config import NoiseConfig
 from ._noise import (
     WeightNoise,
@@ -19,13 +20,19 @@ from ._noise import (
     scratch_buffer,
 )
 
-_SEED_BOUND = 2**31 - 1
-
 
 class NoisyLayer(Protocol):
     """A layer that can compute with noise on its merged weight.
 
     The layers of :func:`~sklearn_ext.lora.inject_lora` and those of peft both fit.
+
+    Attributes
+    ----------
+    takes_noise : bool
+        Whether noise can be applied to this layer.
+    noise : WeightNoise or None
+        The noise with which the layer computes. Callers set it to apply noise, and set it to None
+        to remove the noise.
     """
 
     takes_noise: bool
@@ -151,7 +158,7 @@ class NoiseProcess:
         ]
 
     def _noise(self, scale: torch.Tensor, k: int, number: int) -> WeightNoise:
-        seed = int(self._random.randint(_SEED_BOUND))
+        seed = draw_seed(self._random)
         buffer = None if self._buffers is None else self._buffers[k][number]
         return WeightNoise(scale, seed, buffer=buffer, local=self.config.perturbation == "local")
 
@@ -313,13 +320,14 @@ def expected_sharpness(
     """
     layers = [layer for layer in layers if layer.takes_noise]
     scales = [noise_scale(full_weight(layer), *layer.low_rank(), sigma) for layer in layers]
-    seeds = np.random.RandomState(seed).randint(_SEED_BOUND, size=(-(-n_draws // 2), len(layers)))
+    rng = np.random.RandomState(seed)
+    seeds = [[draw_seed(rng) for _ in layers] for _ in range(-(-n_draws // 2))]
     losses = []
     try:
         for k in range(n_draws):
             sign = 1 - 2 * (k % 2)
             for layer, scale, s in zip(layers, scales, seeds[k // 2], strict=True):
-                layer.noise = WeightNoise(sign * scale, int(s), training=False)
+                layer.noise = WeightNoise(sign * scale, s, training=False)
             losses.append(loss())
     finally:
         _remove_noise(layers)

@@ -48,9 +48,10 @@ def save_tensors(
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end with '.safetensors', got {str(path)!r}.")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {} if metadata is None else dict(metadata)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        safetensors.torch.save_file(contiguous, draft, metadata=dict(metadata or {}))
+        safetensors.torch.save_file(contiguous, draft, metadata=header)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

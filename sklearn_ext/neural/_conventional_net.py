@@ -88,7 +88,7 @@ class ConventionalNet(skorch.NeuralNet):
             If X or y contains NaN or infinity, or if their shapes do not match.
         """
         afresh = not (self.warm_start and self.initialized_)
-        with self._prepared(X, y, afresh=afresh) as (X, y):
+        with self.prepare_training(X, y, afresh=afresh) as (X, y):
             super().partial_fit(X, y)
         return self
 
@@ -111,17 +111,42 @@ class ConventionalNet(skorch.NeuralNet):
             The fitted net.
         """
         afresh = not self.initialized_
-        with self._prepared(X, y, afresh=afresh, classes=classes) as (X, y):
+        with self.prepare_training(X, y, afresh=afresh, classes=classes) as (X, y):
             super().partial_fit(X, y)
         return self
 
     @contextlib.contextmanager
-    def _prepared(
+    def prepare_training(
         self, X: ArrayLike, y: ArrayLike, *, afresh: bool, classes: ArrayLike | None = None
     ) -> Iterator[tuple[FloatArray, Array]]:
-        """Provide validated data and an initialized, seeded net, and check the weights at the end.
+        """Validate the data, and seed and initialize the net, for training in a ``with`` block.
 
-        As a context manager, it adds no frame between `fit` and skorch's training loop.
+        `fit` and `partial_fit` run skorch's training loop inside this context. Use it to run your
+        own training loop. At the end of the block, the weights are checked.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+        y : array-like
+            As in `fit`.
+        afresh : bool
+            Whether to initialize the net. Otherwise, training continues, and an error restores the
+            previous weights.
+        classes : array-like of shape (n_classes,) or None, default=None
+            All labels that can occur, for the first training of a classifier.
+
+        Yields
+        ------
+        X : ndarray of float32
+            The validated samples.
+        y : ndarray
+            The targets in the form that the criterion takes.
+
+        Raises
+        ------
+        ValueError
+            If the data are invalid, or if the weights are not finite at the end.
         """
         X, y = validate_input(self, X, y, reset=afresh)
         y = self._encode(y, afresh, classes)

@@ -26,11 +26,15 @@ def validate_input(
 ) -> FloatArray | tuple[FloatArray, Array]:
     """Check that X (and y) can be passed to a network: features or images, dense and finite.
 
+    Like :func:`sklearn.utils.validation.validate_data`, this function changes the estimator: with
+    `reset`, it sets the fitted attributes `input_shape_` and `n_features_in_`, and also
+    `feature_names_in_` if the columns of X have names. Without `reset`, it changes nothing and
+    checks X against these attributes.
+
     Parameters
     ----------
     estimator : estimator
-        With `reset`, it gets `input_shape_` and `n_features_in_`, and also `feature_names_in_` if
-        the columns of X have names. Without `reset`, X is checked against these attributes.
+        The estimator whose attributes are set or compared.
     X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
             (n_samples, channels, height, width)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default="no_validation"

@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from sklearn_ext.lora import noise_scale
-from sklearn_ext.lora._layers import with_low_rank_update
+from sklearn_ext.lora import inject_lora, noise_scale
 
 LAYERS = {
     "linear": (lambda: nn.Linear(7, 5), (3, 7)),
@@ -37,11 +36,16 @@ class PaddedConv2d(nn.Conv2d):
         return nn.functional.conv2d(padded, self.weight, self.bias, self.stride)
 
 
+def adapted_layer(base, **params):
+    """Return an adapted layer, whose update is zero."""
+    params = {"r": 3, "random_state": 1} | params
+    return inject_lora(nn.Sequential(base), target_modules="all", **params)[0]
+
+
 def randomized(base, **params):
     """Return an adapted layer with a nonzero update."""
-    generator = torch.Generator().manual_seed(1)
-    layer = with_low_rank_update(base, **{"r": 3} | params, generator=generator)
-    nn.init.normal_(layer.lora_B.weight, generator=generator)
+    layer = adapted_layer(base, **params)
+    nn.init.normal_(layer.lora_B.weight, generator=torch.Generator().manual_seed(1))
     return layer
 
 

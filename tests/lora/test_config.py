@@ -2,8 +2,7 @@
 
 import pytest
 
-from sklearn_ext.lora import NoiseConfig
-from sklearn_ext.lora._config import from_lora_config
+from sklearn_ext.lora import AdapterConfig, NoiseConfig
 
 
 @pytest.mark.parametrize(
@@ -18,15 +17,22 @@ from sklearn_ext.lora._config import from_lora_config
 )
 def test_unsupported_fields_of_peft_are_rejected(fields, message):
     with pytest.raises(ValueError, match=message):
-        from_lora_config(fields)
+        AdapterConfig.from_peft(fields)
 
 
 def test_fields_of_peft_keep_their_meaning():
-    config = from_lora_config(
+    config = AdapterConfig.from_peft(
         {"r": 4, "target_modules": {"b", "a"}, "bias": "all", "task_type": "SEQ_CLS"}
     )
     assert (config.r, config.lora_alpha, config.target_modules) == (4, 8, ["a", "b"])
     assert config.train_bias == "all"
+
+
+def test_missing_and_null_fields_of_peft_are_defaults():
+    null = {"modules_to_save": None, "rank_pattern": None, "alpha_pattern": None}
+    assert (
+        AdapterConfig.from_peft(null) == AdapterConfig.from_peft({}) == AdapterConfig(lora_alpha=8)
+    )
 
 
 @pytest.mark.parametrize(

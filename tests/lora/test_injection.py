@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from sklearn_ext.lora import inject_lora, lora_layers, merge_lora
-from sklearn_ext.lora._injection import frozen_norms
 from tests.lora.layers import SmallNet, randomize_updates
 
 
@@ -82,9 +81,11 @@ def test_saved_modules_and_biases_are_trained_on_request(net):
 
 
 def test_norms_are_frozen_unless_train_norm_is_set(net):
-    assert frozen_norms(inject_lora(copy.deepcopy(net), r=2)) != []
+    frozen = inject_lora(copy.deepcopy(net), r=2)
+    assert frozen.lora_config.modules_to_save == ()
+    assert not {"norm.weight", "norm.bias"} & trained(frozen)
     inject_lora(net, r=2, train_norm=True)
-    assert frozen_norms(net) == []
+    assert net.lora_config.modules_to_save == ("norm",)
     assert {"norm.weight", "norm.bias"} <= trained(net)
 
 

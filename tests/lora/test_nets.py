@@ -14,8 +14,8 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from sklearn_ext import FlatLoRAClassifier, FlatLoRARegressor, NetClassifier
-from sklearn_ext.lora import lora_layers, noise_strength, save_adapter
-from sklearn_ext.neural import MLP, save_tensors, seeded
+from sklearn_ext.lora import AdapterConfig, lora_layers, noise_strength, save_adapter
+from sklearn_ext.neural import MLP, load_tensors, save_tensors, seeded
 from tests.lora.layers import SmallNet
 
 X, y = load_digits(return_X_y=True)
@@ -345,6 +345,27 @@ def test_loading_a_bare_adapter_requires_samples(module, tmp_path):
         unfitted.predict(X)
     loaded = unfitted.load_adapter(tmp_path, X[:50], y[:50])
     np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+
+
+def test_load_adapter_keeps_the_parameters(module, tmp_path):
+    FlatLoRAClassifier(module, **QUICK).fit(X, y).save_adapter(tmp_path)
+    params = {"r": 5, "lora_config": AdapterConfig(r=4)}
+    loaded = FlatLoRAClassifier(module, **params).load_adapter(tmp_path)
+    assert loaded.lora_layers_["1"]["r"] == 2
+    assert {name: loaded.get_params()[name] for name in params} == params
+    loaded.initialize()
+    assert loaded.lora_layers_["1"]["r"] == 4
+
+
+def test_load_adapter_rejects_unknown_attributes(module, tmp_path):
+    FlatLoRAClassifier(module, **QUICK).fit(X, y).save_adapter(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    header = {"format": "pt", "sklearn_ext": '{"predict": 1}'}
+    save_tensors(path, load_tensors(path), metadata=header)
+    unfitted = FlatLoRAClassifier(module)
+    with pytest.raises(ValueError, match=r"must contain only .* got \['predict'\]"):
+        unfitted.load_adapter(tmp_path)
+    assert "predict" not in vars(unfitted)
 
 
 def test_grid_search_over_rank_and_sigma(module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sklearn_ext.lora import noise_scale, noise_strength
-from sklearn_ext.lora._noise import WeightNoise, scratch_buffer, squared_filter_norms
+from sklearn_ext.lora._noise import WeightNoise, scratch_buffer
 from tests.lora.layers import randomized, scale_of
 
 
@@ -22,14 +22,16 @@ def factors(m=40, n=60, r=4, dtype=torch.float32):
 def test_filter_norms_equal_those_of_the_merged_weight(dtype, rtol):
     W, A, B = factors(dtype=dtype)
     expected = (W + 0.7 * B @ A).square().sum(dim=1)
-    torch.testing.assert_close(squared_filter_norms(W, A, B, 0.7), expected, rtol=rtol, atol=0)
-    known = squared_filter_norms(W, A, B, 0.7, W.square().sum(dim=1))
-    torch.testing.assert_close(known, expected, rtol=rtol, atol=0)
+    params = {"sigma": math.sqrt(W.shape[1]), "scaling": 0.7}
+    scale = noise_scale(W, A, B, **params)
+    torch.testing.assert_close(scale.square(), expected, rtol=rtol, atol=0)
+    known = noise_scale(W, A, B, **params, weight_norms=W.square().sum(dim=1))
+    torch.testing.assert_close(known.square(), expected, rtol=rtol, atol=0)
 
 
 def test_filter_norms_of_a_zero_weight_are_zero():
     _, A, B = factors(r=4)
-    norms = squared_filter_norms(-(B @ A), A, B)
+    norms = noise_scale(-(B @ A), A, B, math.sqrt(A.shape[1])).square()
     assert (norms >= 0).all()
     assert norms.max() < 1e-3
 

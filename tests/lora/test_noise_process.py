@@ -96,8 +96,11 @@ def test_stored_noise_matches_its_seed_in_any_layout(layout):
         assert torch.equal(noise.noisy_weight(W, W.dtype), noise.sample(W) + W)
 
 
-def test_layers_that_cannot_take_noise_get_none(module):
-    module[0].takes_noise = False
+def test_layers_that_cannot_take_noise_get_none():
+    module = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3), nn.Linear(6, 6))
+    module[3].weight = module[0].weight  # a tied weight takes no noise
+    with pytest.warns(UserWarning, match="'0' is tied"):
+        inject_lora(module, r=2, target_modules=["0", "2"], random_state=0)
     process = process_of(module)
     process.refresh(0.0)
     process.apply()

@@ -333,7 +333,7 @@ class SeparationNet(NetClassifier):
         (60, 3)
         """
         # A context adds no frame between a function that trains the net and the training step.
-        with self._prepared(X, y, afresh=True, classes=classes) as (inputs, codes):
+        with self.prepare_training(X, y, afresh=True, classes=classes) as (inputs, codes):
             loop = skorch.NeuralNetClassifier.partial_fit  # our own would prepare again
             yield functools.partial(loop, self, inputs, codes)
 

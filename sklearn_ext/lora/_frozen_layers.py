@@ -1,8 +1,8 @@
-"""Products with a frozen weight under noise, which do not overwrite the weight.
+"""Frozen linear layers and convolutions: their outputs under noise or with another weight.
 
-The forward pass forms the noisy weight in a buffer, multiplies by it and drops it. The backward
-pass forms it again from the seed of the noise. Between the two, only a reference to the weight, the
-scale of the noise and its seed are kept.
+No function overwrites the frozen weight. Under noise, the forward pass forms the noisy weight in a
+buffer, multiplies by it and drops it. The backward pass forms it again from the seed of the noise.
+Between the two, only a reference to the weight, the scale of the noise and its seed are kept.
 """
 
 import copy

@@ -1,9 +1,13 @@
-"""Adapters on disk in peft's format: a safetensors file and a JSON file in one folder."""
+"""Weights from outside a network: adapters in peft's format, and pretrained backbones.
 
+Adapters are stored in a folder with a safetensors file and a JSON file.
+"""
+
+import copy
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,8 @@ from safetensors import safe_open
 from torch import nn
 
 from ..neural import LazyTensors, save_tensors
-from ._config import AdapterConfig, from_lora_config
-from ._injection import inject, lora_layers, saved_modules
+from ._config import AdapterConfig
+from ._injection import adapter_config_of, inject, lora_layers, merge_lora, saved_modules
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -51,9 +55,7 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     >>> list(lora_state_dict(module))
     ['base_model.model.1.lora_A.weight', 'base_model.model.1.lora_B.weight']
     """
-    config = getattr(module, "lora_config", None)
-    if config is None:
-        raise ValueError(f"{type(module).__name__} has no adapters; add them with inject_lora.")
+    config = _required_config(module)
     factors = tuple(
         f"{name}.{factor}." for name in lora_layers(module) for factor in ("lora_A", "lora_B")
     )
@@ -102,9 +104,10 @@ def save_adapter(
     tensors = lora_state_dict(module)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    fields = json.dumps(_config_fields(module), indent=2, sort_keys=True)
+    fields = json.dumps(_config_fields(module, _required_config(module)), indent=2, sort_keys=True)
     (path / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8")
-    save_tensors(path / WEIGHTS_FILE, tensors, metadata={"format": "pt", **(metadata or {})})
+    header = {"format": "pt"} if metadata is None else {"format": "pt", **metadata}
+    save_tensors(path / WEIGHTS_FILE, tensors, metadata=header)
 
 
 def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
@@ -155,7 +158,7 @@ def read_config(path: str | os.PathLike) -> AdapterConfig:
     file = Path(path) / CONFIG_FILE
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {str(file)!r}.")
-    return from_lora_config(json.loads(file.read_text(encoding="utf-8")))
+    return AdapterConfig.from_peft(json.loads(file.read_text(encoding="utf-8")))
 
 
 def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -184,8 +187,14 @@ def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor])
         own[name].copy_(tensor)
 
 
-def _config_fields(module: Any) -> dict[str, Any]:
-    config: AdapterConfig = module.lora_config
+def _required_config(module: nn.Module) -> AdapterConfig:
+    config = adapter_config_of(module)
+    if config is None:
+        raise ValueError(f"{type(module).__name__} has no adapters; add them with inject_lora.")
+    return config
+
+
+def _config_fields(module: nn.Module, config: AdapterConfig) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -195,7 +204,7 @@ def _config_fields(module: Any) -> dict[str, Any]:
         "lora_dropout": config.lora_dropout,
         "use_rslora": config.use_rslora,
         "target_modules": _unambiguous(module, config.target_modules),
-        "modules_to_save": list(config.modules_to_save) or None,
+        "modules_to_save": list(config.modules_to_save) if config.modules_to_save else None,
         "bias": config.train_bias,
         "rank_pattern": {name: int(r) for name, r in config.rank_pattern.items()},
         "alpha_pattern": dict(config.alpha_pattern),
@@ -219,11 +228,28 @@ def attributes_to_metadata(estimator: Any, names: Sequence[str]) -> dict[str, st
     return {_METADATA_KEY: json.dumps(values)}
 
 
-def attributes_from_metadata(path: str | os.PathLike) -> dict[str, Any] | None:
-    """Return the attributes that were saved with an adapter, or None if there are none."""
+def attributes_from_metadata(
+    path: str | os.PathLike, names: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return the attributes that were saved with an adapter, or None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If the file contains an attribute that is not in `names`.
+    """
     with safe_open(Path(path) / WEIGHTS_FILE, framework="pt") as file:
-        text = (file.metadata() or {}).get(_METADATA_KEY)
-    return None if text is None else {k: _restored(k, v) for k, v in json.loads(text).items()}
+        metadata = file.metadata()
+    if metadata is None or _METADATA_KEY not in metadata:
+        return None
+    attributes = json.loads(metadata[_METADATA_KEY])
+    unknown = sorted(attributes.keys() - set(names))
+    if unknown:
+        raise ValueError(
+            f"The header of the adapter in {str(path)!r} must contain only the attributes "
+            f"{list(names)}, got {unknown}."
+        )
+    return {name: _restored(name, value) for name, value in attributes.items()}
 
 
 def _restored(name: str, value: Any) -> Any:
@@ -232,3 +258,100 @@ def _restored(name: str, value: Any) -> Any:
     if name == "input_shape_":
         return tuple(value)
     return np.asarray(value) if isinstance(value, list) else value
+
+
+def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:
+    """Return the tensors that a `pretrained` parameter specifies, by name.
+
+    Parameters
+    ----------
+    pretrained : str, path-like, mapping, torch.nn.Module or fitted skorch net
+        The adapters of a module or a net are merged into a copy.
+
+    Returns
+    -------
+    mapping of str to tensor
+
+    Raises
+    ------
+    TypeError
+        If `pretrained` has another type.
+    ValueError
+        If `pretrained` is an unfitted net.
+    """
+    if isinstance(pretrained, str | os.PathLike):
+        return LazyTensors(pretrained)
+    if isinstance(pretrained, Mapping):
+        return {name: torch.as_tensor(value) for name, value in pretrained.items()}
+    if hasattr(pretrained, "initialized_"):
+        if not pretrained.initialized_:
+            raise ValueError(f"pretrained must be a fitted net, but {pretrained!r} is not fitted.")
+        pretrained = pretrained.module_
+    if isinstance(pretrained, nn.Module):
+        return merge_lora(copy.deepcopy(pretrained)).state_dict()
+    raise TypeError(
+        "pretrained must be None, a path, a mapping of names to tensors, a torch.nn.Module or a "
+        f"fitted skorch net, got {pretrained!r}."
+    )
+
+
+@torch.no_grad()
+def load_pretrained(
+    module: nn.Module, state: Mapping[str, torch.Tensor], replaceable: Iterable[str]
+) -> None:
+    """Load tensors into a network.
+
+    Tensors that are mapped from a file are used in place, so that the backbone takes no additional
+    memory. Other tensors are copied.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    state : mapping of str to tensor
+    replaceable : iterable of str
+        Names of modules whose tensors may be missing or have other shapes.
+
+    Raises
+    ------
+    ValueError
+        If any other tensor is missing, unknown or has another shape.
+    """
+    own = module.state_dict()
+    heads = tuple(f"{name}." for name in replaceable)
+    required = {name for name in own if not name.startswith(heads)}
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    missing = sorted(required - counters - set(state))
+    unknown = sorted(name for name in set(state) - set(own) if not name.startswith(heads))
+    fitting = {name: state[name] for name in own if name in state}
+    wrong = [
+        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        for name, tensor in fitting.items()
+        if tensor.shape != own[name].shape
+    ]
+    if missing or unknown or [text for text in wrong if not text.startswith(heads)]:
+        raise ValueError(
+            f"pretrained does not fit {type(module).__name__}: missing {missing}, unknown "
+            f"{unknown}, wrong shapes {wrong}. If a part is meant to be new, such as a head, "
+            "add its name to modules_to_save."
+        )
+    fitting = {n: tensor for n, tensor in fitting.items() if tensor.shape == own[n].shape}
+    if isinstance(state, LazyTensors):
+        _assign(module, fitting, own, heads)
+    else:
+        module.load_state_dict(fitting, strict=False)
+
+
+def _assign(
+    module: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    heads: tuple[str, ...],
+) -> None:
+    in_place = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor.dtype == own[name].dtype and not name.startswith(heads)
+    }
+    module.load_state_dict(in_place, strict=False, assign=True)
+    copied = {name: tensor for name, tensor in tensors.items() if name not in in_place}
+    module.load_state_dict(copied, strict=False)

@@ -8,6 +8,7 @@ import torch
 from ..neural import NetClassifier, NetRegressor
 from ..utils._typing import RandomState
 from . import _net_methods
+from ._config import AdapterConfig
 
 
 class FlatLoRAClassifier(NetClassifier):
@@ -86,8 +87,9 @@ class FlatLoRAClassifier(NetClassifier):
     n_noise : int, default=1
         Number of draws of the noise per step, over which the loss is averaged.
 
-    lora_config : peft.LoraConfig, dict or None, default=None
-        Replaces the parameters from `r` to `train_bias`.
+    lora_config : AdapterConfig, peft.LoraConfig, dict or None, default=None
+        Replaces the parameters from `r` to `train_bias`. A dict contains fields of peft's
+        ``LoraConfig``; see :meth:`lora.AdapterConfig.from_peft`.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
         Receives only the trainable parameters. The default equals AdamW without weight decay.
@@ -234,6 +236,9 @@ class FlatLoRAClassifier(NetClassifier):
         """
         return cls(module, **_net_methods.paper_params() | params)
 
+    # The adapters that `load_adapter` inserts in place of those of the parameters.
+    _config_to_load: AdapterConfig | None = None
+
     set_params = _net_methods.set_params
     get_params_for = _net_methods.get_params_for
     initialize_module = _net_methods.initialize_module
@@ -328,8 +333,9 @@ class FlatLoRARegressor(NetRegressor):
     n_noise : int, default=1
         Number of draws of the noise per step, over which the loss is averaged.
 
-    lora_config : peft.LoraConfig, dict or None, default=None
-        Replaces the parameters from `r` to `train_bias`.
+    lora_config : AdapterConfig, peft.LoraConfig, dict or None, default=None
+        Replaces the parameters from `r` to `train_bias`. A dict contains fields of peft's
+        ``LoraConfig``; see :meth:`lora.AdapterConfig.from_peft`.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
         Receives only the trainable parameters. The default equals AdamW without weight decay.
@@ -468,6 +474,9 @@ class FlatLoRARegressor(NetRegressor):
         FlatLoRARegressor
         """
         return cls(module, **_net_methods.paper_params() | params)
+
+    # The adapters that `load_adapter` inserts in place of those of the parameters.
+    _config_to_load: AdapterConfig | None = None
 
     set_params = _net_methods.set_params
     get_params_for = _net_methods.get_params_for

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from ._noise import WeightNoise, full_precision
-from ._products import (
+from ._frozen_layers import (
     AdaptableLayer,
     call_with_weight,
     conv_geometry,
@@ -19,6 +18,7 @@ from ._products import (
     layer_type,
     noisy_output,
 )
+from ._noise import WeightNoise, full_precision
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -60,6 +60,8 @@ class LoRALayer(nn.Module):
     lora_dropout : float in [0, 1), default=0.0
         Dropout rate on the input of the update.
     use_rslora : bool, default=False
+    takes_noise : bool, default=True
+        Whether a :class:`NoiseProcess` applies noise to this layer.
     generator : torch.Generator or None, default=None
         Draws A; B starts at zero.
     """
@@ -76,6 +78,7 @@ class LoRALayer(nn.Module):
         lora_alpha: float = 16,
         lora_dropout: float = 0.0,
         use_rslora: bool = False,
+        takes_noise: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -93,7 +96,7 @@ class LoRALayer(nn.Module):
         self.lora_A = LoRAFactor(A.to(dtype=dtype, device=weight.device))
         self.lora_B = LoRAFactor(B.to(dtype=dtype, device=weight.device))
         self.weight_space = not is_plain(base_layer)
-        self.takes_noise = True
+        self.takes_noise = takes_noise
         self.noise = None
         self.register_buffer("merged_weight", None, persistent=False)
 
