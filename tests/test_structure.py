@@ -227,9 +227,7 @@ def formulas():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(
-    "method", ["LAB", "DeKRR", "imputer", "OrthLoss", "MEHL-Soup", "Flat-LoRA"]
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_formula_is_at_most_five_frames_from_fit(method):
     formula, fit = formulas()[method]
     assert frames_between_fit_and(formula, fit) <= MOST_FRAMES
