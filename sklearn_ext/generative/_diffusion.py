@@ -124,10 +124,6 @@ class Diffusion:
     n_classes: int
 
     @property
-    def row_shape(self) -> tuple[int, ...]:  # the name that sklearn_ext.ood uses
-        return self.sample_shape
-
-    @property
     def null_code(self) -> int:
         """The class code that means "any class"."""
         return self.n_classes

@@ -23,7 +23,7 @@ def pixel_disparity(x: FloatArray, x_hat: FloatArray) -> FloatArray:
     x : ndarray of shape (n_samples, d)
         Samples.
     x_hat : ndarray of shape (n_repeats, n_samples, d)
-        Their regenerations.
+        Regenerations of the samples.
 
     Returns
     -------

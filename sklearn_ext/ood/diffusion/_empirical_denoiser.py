@@ -133,7 +133,7 @@ class EmpiricalDenoiser:
         x_t : float32 ndarray of shape (n_samples, ...)
             Noisy samples.
         t : float in [0, 1]
-            Their time.
+            Time of the noisy samples.
         y : int ndarray of shape (n_samples,) or None, default=None
             Class indices to condition on; None for no condition.
 
@@ -154,7 +154,7 @@ class EmpiricalDenoiser:
         x_t : float32 ndarray of shape (n_samples, ...)
             Noisy samples.
         level : float in (0, 1)
-            Their signal level.
+            Signal level of the noisy samples.
         y : int ndarray of shape (n_samples,) or None, default=None
             Class indices to condition on; None for no condition.
 

@@ -1,4 +1,4 @@
-"""From the parameter `diffusion` to a denoiser and the units in which it works."""
+"""Build the denoiser that the parameter `diffusion` stands for, and its units."""
 
 import copy
 from collections.abc import Callable
@@ -85,9 +85,9 @@ class DDPMDenoiser:
             )
         else:
             codes = self.codes[y]
-        samples = torch.from_numpy(x_t).to(diffusion.device).reshape(-1, *diffusion.row_shape)
+        samples = torch.from_numpy(x_t).to(diffusion.device).reshape(-1, *diffusion.sample_shape)
         time = self._step(t) / len(diffusion.levels)
-        with threads_for(diffusion.row_shape):
+        with threads_for(diffusion.sample_shape):
             noise = [
                 diffusion.module(x, x.new_full((len(x),), time), c)
                 for x, c in zip(

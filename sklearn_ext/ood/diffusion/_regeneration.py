@@ -1,4 +1,4 @@
-r"""From a sample to noise and back: how a diffusion model regenerates its input.
+r"""Regeneration: how a diffusion model turns a sample into noise and back.
 
 At time t in [0, 1] a sample x has become
 
