@@ -1,7 +1,7 @@
 r"""
-================================
+=================================
 The same search on a Dask cluster
-================================
+=================================
 
 All parallel work goes through joblib, so you can use another backend without changing an estimator.
 In this example, the folds of a search run on the workers of a Dask cluster. The workers here are

@@ -1,7 +1,7 @@
 r"""
-==============================
+===============================
 From numba to torch and the GPU
-==============================
+===============================
 
 Methods with an ``engine`` parameter have two implementations: numba for the CPU, and torch for any
 device that torch supports. ``engine="auto"`` uses numba on the CPU and torch on other devices.

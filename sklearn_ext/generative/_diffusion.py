@@ -143,7 +143,7 @@ class Diffusion:
 
         Returns
         -------
-        float32 tensor of shape (n_samples, *sample_shape)
+        float32 tensor of shape (n_samples, ...)
             Samples in units of the range, on the device of the network.
         """
         x = np.ascontiguousarray(self.unit_range.forward(X), dtype=np.float32)
@@ -154,14 +154,14 @@ class Diffusion:
 
         Parameters
         ----------
-        x : tensor of shape (n_samples, *sample_shape)
+        x : tensor of shape (n_samples, ...)
             Samples in units of the range.
         input_shape : tuple of int
             Shape of one sample in the data.
 
         Returns
         -------
-        float32 ndarray of shape (n_samples, *input_shape)
+        float32 ndarray of shape (n_samples, ...)
         """
         return self.unit_range.backward(x.reshape(len(x), *input_shape).cpu().numpy())
 

@@ -64,7 +64,7 @@ def draw_samples(
 
     Returns
     -------
-    tensor of shape (n, *sample_shape)
+    tensor of shape (n, ...)
         The samples, with values in [-1, 1]. ``diffusion.decode`` returns them in the units of the
         data.
 
@@ -112,7 +112,7 @@ def reconstruct_samples(
     ----------
     diffusion : Diffusion
         The model, for instance ``diffusion_`` of a fitted ConditionalDDPM.
-    x : tensor of shape (n, *sample_shape)
+    x : tensor of shape (n, ...)
         Samples with values in [-1, 1], as ``diffusion.encode`` returns them.
     codes : int64 tensor of shape (n,)
         Class code of each sample; ``diffusion.null_code`` means "any class".
@@ -278,7 +278,7 @@ def mean_denoising_losses(
     ----------
     diffusion : Diffusion
         The model.
-    X : tensor of shape (n, *sample_shape)
+    X : tensor of shape (n, ...)
         Samples with values in [-1, 1].
     codes : int64 tensor of shape (n,)
         Class code of each sample.

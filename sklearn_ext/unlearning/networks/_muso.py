@@ -530,7 +530,7 @@ class MUSOUnlearner(BaseFineTuner):
     def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
         """Return the unlearner with the label rule of the paper.
 
-        This sets ``label_model="projection"``, the rule of equation 2 in [1]_: the label of a
+        This sets ``label_model="projection"``, the rule of equation 2 of the paper: the label of a
         sample is the class with the largest score :math:`Z_u R + (Z_u - Z_u^p) W_p`, where the
         head R is projected onto the features of the retained samples.
 

@@ -451,7 +451,7 @@ class NatMUUnlearner(BaseFineTuner):
 
         This sets four blends with gradual masks per sample to forget, new weights of the last
         layer if a class loses all its samples, five epochs, and a learning rate of 1e-3, as in
-        [1]_ and the code of its authors. Small networks need a larger rate.
+        the paper and the code of its authors. Small networks need a larger rate.
 
         Parameters
         ----------

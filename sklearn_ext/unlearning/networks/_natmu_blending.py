@@ -177,16 +177,16 @@ def blend(forget: ArrayOrTensor, retained: ArrayOrTensor, masks: ArrayOrTensor) 
 
     Parameters
     ----------
-    forget : array or tensor of shape (n, *sample_shape)
+    forget : array or tensor of shape (n, ...)
         Samples to forget.
-    retained : array or tensor of shape (n, *sample_shape)
+    retained : array or tensor of shape (n, ...)
         Retained samples.
     masks : array or tensor, broadcastable to them
         Weights of the samples to forget.
 
     Returns
     -------
-    array or tensor of shape (n, *sample_shape)
+    array or tensor of shape (n, ...)
 
     Examples
     --------
@@ -213,14 +213,14 @@ def blended_samples(
     index : int64 tensor of shape (n_blends, 3)
         Sample to forget, retained sample and mask of each blend, as :func:`match_samples` returns
         them.
-    masks : tensor, broadcastable to (n_masks, *sample_shape)
+    masks : tensor, broadcastable to (n_masks, ...)
         Weights of the samples to forget.
     limits : pair of float or None
         Range of the blends; None does not clip.
 
     Returns
     -------
-    tensor of shape (n_blends, *sample_shape)
+    tensor of shape (n_blends, ...)
     """
     forget, retained, mask = index.T
     blends = blend(data.X[data.forget[forget]], data.X[data.retain[retained]], masks[mask])
