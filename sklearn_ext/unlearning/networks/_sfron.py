@@ -269,10 +269,10 @@ class SFRonUnlearner(BaseUnlearner):
     def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
         """Return the unlearner with the settings that the authors use for CIFAR-10.
 
-        This sets the forget step of equations 5 and 6 of the paper, which is scaled by 25 and clipped
-        to a length of 7, with no stop score; 300 iterations with five repair steps each; and SGD
-        with a learning rate of 0.01 and a weight decay of 5e-4. These constants do not transfer to
-        other networks. Use them for comparisons.
+        This sets the forget step of equations 5 and 6 of the paper, which is scaled by 25 and
+        clipped to a length of 7, with no stop score; 300 iterations with five repair steps each;
+        and SGD with a learning rate of 0.01 and a weight decay of 5e-4. These constants do not
+        transfer to other networks. Use them for comparisons.
 
         Parameters
         ----------
