@@ -30,8 +30,8 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     Parameters
     ----------
     n_components : int or array-like of shape (n_nodes,), default=100
-        Number of random features of each node. With ``"energy_pairs"`` and an odd number, one
-        cosine has no sine.
+        Number of random features of each node. If it is odd with ``"energy_pairs"``, one cosine has
+        no matching sine.
     gamma : {"median", "scale"} or float, default="median"
         Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "median" is
         :math:`1/(2\sigma^2)`, where :math:`\sigma` is the median distance between the samples of a
@@ -68,7 +68,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Gram blocks.
     solver : {"auto", "direct", "cg", "jacobi", "gauss_seidel", "chebyshev"}, default="auto"
         "direct" and "cg" are fast in one process and need all blocks in one place; "auto" is
-        "direct" with up to 6000 features in total, and "cg" above. The other three need only
+        "direct" with up to 6,000 features in total, and "cg" beyond that. The other three need only
         messages between neighbors; over a network, "auto" is "jacobi".
     damping : float, default=0.0
         Weight of a term that keeps a node near its last function. The rounds converge without it; 5

@@ -48,7 +48,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
 
     gamma : float or "scale", default="scale"
         Coefficient of squared distances in the kernel, in units of the features' ranges. "scale" is
-        one over the product of the number of columns and their mean variance.
+        the reciprocal of the product of the number of columns and their mean variance.
 
     kappa : float in [0, 1], default=0.1
         Largest relative change that the labels make to an entry of the kernel. 0 leaves the
@@ -99,7 +99,8 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Class labels.
 
     dual_coef_ : ndarray of shape (n_landmarks, n_machines)
-        Signed dual coefficients: one machine for two classes, one per class for more classes.
+        Signed dual coefficients of one machine for two classes, or of one for each class if there
+        are more.
 
     intercept_ : ndarray of shape (n_machines,)
         Intercepts of the machines.

@@ -54,7 +54,7 @@ _GAUSSIAN_ATTRIBUTES = ("location_", "covariance_", "shrinkage_", "smoothing_")
 class SupervisedKernelImputer(_BaseImputer):
     r"""Impute missing values with a joint Gaussian model of features and labels.
 
-    The default solver fits mean and covariance of features and labels together by expectation
+    The default solver fits the mean and covariance of features and labels together by expectation
     maximization. Covariances are shrunk by a fraction that is chosen by hiding observed entries.
     Each missing value is replaced by its conditional mean given the observed entries of its sample.
     Smoothed residuals of similar samples are added if this predicts hidden entries better. Labels
@@ -85,7 +85,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
     gamma : float or "scale", default="scale"
         Coefficient of squared distances in the kernel, in units of the features' ranges. "scale" is
-        one over the product of the number of columns and their mean variance.
+        the reciprocal of the product of the number of columns and their mean variance.
 
     C : float, default=1.0
         Penalty of the support vector machine that corrects the kernel.
@@ -116,7 +116,7 @@ class SupervisedKernelImputer(_BaseImputer):
         training samples as `transform` treats new samples.
 
     target_type : {"auto", "multiclass", "continuous"}, default="auto"
-        Type of the labels. "auto" treats numbers with decimals as targets, and also whole numbers
+        Type of the labels. "auto" treats non-integer numbers as targets, and also whole numbers
         with more than 20 distinct values and fewer than ten samples per value. All other labels are
         classes.
 

@@ -37,7 +37,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
         Number of support points, or the fraction of distinct training samples that become support
-        points. "auto" means a fifth of the samples, at least 50 and at most 200. There are never
+        points. "auto" means one fifth of the samples, at least 50 and at most 200. There are never
         more support points than distinct samples.
 
     kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
@@ -58,7 +58,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 
     support_dropout : float in [0, 1) or "auto", default="auto"
         Fraction of the support points that each training step leaves out at random. It keeps the
-        bandwidths from fitting noise. "auto" is a hundredth of the number of bandwidths per
+        bandwidths from fitting noise. "auto" is one hundredth of the number of bandwidths per
         sample, at most 0.1.
 
     learn_targets : bool, default=True
@@ -90,8 +90,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         percent.
 
     batch_size : int or "auto", default="auto"
-        Number of samples per step. "auto" means a fortieth of the samples, at least 128 and at most
-        512.
+        Number of samples per step. "auto" means one fortieth of the samples, at least 128 and at
+        most 512.
 
     learning_rate : float, default=1e-2
         Step size of Adam for the bandwidths, and for ``log(alpha)`` when it is learned.

@@ -19,7 +19,7 @@ _FREE_ALPHA = 0.03  # ridge up to which bandwidths are free
 
 
 def resolve_n_support(n_support: int | float | str, n_samples: int) -> int:
-    """Return the requested number, or a fifth of the samples from 50 to 200; at most all."""
+    """Return the requested number, or one fifth of the samples from 50 to 200; at most all."""
     if isinstance(n_support, str):
         count = min(200, max(50, n_samples // 5))
     elif isinstance(n_support, Integral):
@@ -30,12 +30,12 @@ def resolve_n_support(n_support: int | float | str, n_samples: int) -> int:
 
 
 def auto_batch_size(n_samples: int) -> int:
-    """Return a fortieth of the samples, between 128 and 512."""
+    """Return one fortieth of the samples, between 128 and 512."""
     return min(512, max(128, n_samples // 40))
 
 
 def auto_support_dropout(n_support: int, n_features: int, n_samples: int) -> float:
-    """Return a hundredth of the number of bandwidths per sample, at most 0.1."""
+    """Return one hundredth of the number of bandwidths per sample, at most 0.1."""
     return min(0.1, 0.01 * n_support * n_features / n_samples)
 
 

@@ -21,16 +21,16 @@ from ._lab_training import LABExpansion, train_lab
 class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     r"""Kernel ridgeless regression with locally adaptive bandwidths (LAB RBF).
 
-    A kernel machine on a few support points, each of which has its own bandwidth for every
-    feature. The coefficients interpolate the targets of the support points; the bandwidths and
-    these targets are learned by gradient descent on the squared error over all samples [1]_ [2]_.
-    Learned targets are an addition to the papers; :meth:`from_paper` keeps the data.
+    The model is a kernel machine on a few support points, each of which has its own bandwidth for
+    every feature. The coefficients interpolate the targets of the support points; the bandwidths
+    and these targets are learned by gradient descent on the squared error over all samples [1]_
+    [2]_. Learned targets are an addition to the papers; :meth:`from_paper` keeps the data.
 
     Parameters
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
         Number of support points, or the fraction of distinct training samples that become support
-        points. "auto" means a fifth of the samples, at least 50 and at most 200. There are never
+        points. "auto" means one fifth of the samples, at least 50 and at most 200. There are never
         more support points than distinct samples.
 
     kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
@@ -51,7 +51,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
 
     support_dropout : float in [0, 1) or "auto", default="auto"
         Fraction of the support points that each training step leaves out at random. It keeps the
-        bandwidths from fitting noise. "auto" is a hundredth of the number of bandwidths per
+        bandwidths from fitting noise. "auto" is one hundredth of the number of bandwidths per
         sample, at most 0.1.
 
     learn_targets : bool, default=True
@@ -83,8 +83,8 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         percent.
 
     batch_size : int or "auto", default="auto"
-        Number of samples per step. "auto" means a fortieth of the samples, at least 128 and at most
-        512.
+        Number of samples per step. "auto" means one fortieth of the samples, at least 128 and at
+        most 512.
 
     learning_rate : float, default=1e-2
         Step size of Adam for the bandwidths, and for ``log(alpha)`` when it is learned.

@@ -37,10 +37,10 @@ class FlatLoRACallback(Callback):
         How the strength of the noise grows during training. A callable maps the completed fraction
         of the training to a factor of `sigma`.
     perturbation : {"weight", "local"}, default="weight"
-        "weight" draws one noise on the weights for all samples of a batch. "local" draws noise on
-        the outputs of linear layers for each sample, which is cheaper for small batches and has
-        less variance; positions of one sample, such as tokens, then get independent noise.
-        Convolutions, and the layers of peft, always get "weight" noise.
+        "weight" draws one noise sample for the weights, shared by all samples of a batch. "local"
+        draws noise on the outputs of linear layers for each sample, which is cheaper for small
+        batches and has less variance; positions of one sample, such as tokens, then get independent
+        noise. Convolutions, and the layers of peft, always get "weight" noise.
     store_noise : bool, default=False
         Whether to keep a noisy copy of each weight during a step, which halves the number of
         random draws.

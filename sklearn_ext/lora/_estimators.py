@@ -28,8 +28,8 @@ class FlatLoRAClassifier(NetClassifier):
     Parameters
     ----------
     module : torch.nn.Module class or instance
-        The network. An instance is copied, and its weights are the pretrained ones. A class whose
-        constructor has parameters `n_features` or `n_outputs` receives them from the data.
+        The network. An instance is copied, and its weights serve as the pretrained weights. A class
+        whose constructor has parameters `n_features` or `n_outputs` receives them from the data.
 
     pretrained : str, path-like, dict, torch.nn.Module, fitted skorch net or None, default=None
         Weights of the backbone, which are loaded at every fit: a ``.safetensors`` or ``.pt`` file,
@@ -75,10 +75,11 @@ class FlatLoRAClassifier(NetClassifier):
         of the training to a factor of `sigma`.
 
     perturbation : {"weight", "local"}, default="weight"
-        "weight" draws one noise on the weights for all samples of a batch. "local" draws noise on
-        the outputs of linear layers for each sample, which is cheaper for small batches and has
-        less variance; positions of one sample, such as tokens, then get independent noise.
-        Convolutions, and layers whose weight is read instead of called, always get "weight" noise.
+        "weight" draws one noise sample for the weights, shared by all samples of a batch. "local"
+        draws noise on the outputs of linear layers for each sample, which is cheaper for small
+        batches and has less variance; positions of one sample, such as tokens, then get independent
+        noise. Convolutions, and layers whose weight is read instead of called, always get "weight"
+        noise.
 
     store_noise : bool, default=False
         Whether to keep a noisy copy of each weight during a step, which halves the number of
@@ -274,8 +275,8 @@ class FlatLoRARegressor(NetRegressor):
     Parameters
     ----------
     module : torch.nn.Module class or instance
-        The network. An instance is copied, and its weights are the pretrained ones. A class whose
-        constructor has parameters `n_features` or `n_outputs` receives them from the data.
+        The network. An instance is copied, and its weights serve as the pretrained weights. A class
+        whose constructor has parameters `n_features` or `n_outputs` receives them from the data.
 
     pretrained : str, path-like, dict, torch.nn.Module, fitted skorch net or None, default=None
         Weights of the backbone, which are loaded at every fit: a ``.safetensors`` or ``.pt`` file,
@@ -321,10 +322,11 @@ class FlatLoRARegressor(NetRegressor):
         of the training to a factor of `sigma`.
 
     perturbation : {"weight", "local"}, default="weight"
-        "weight" draws one noise on the weights for all samples of a batch. "local" draws noise on
-        the outputs of linear layers for each sample, which is cheaper for small batches and has
-        less variance; positions of one sample, such as tokens, then get independent noise.
-        Convolutions, and layers whose weight is read instead of called, always get "weight" noise.
+        "weight" draws one noise sample for the weights, shared by all samples of a batch. "local"
+        draws noise on the outputs of linear layers for each sample, which is cheaper for small
+        batches and has less variance; positions of one sample, such as tokens, then get independent
+        noise. Convolutions, and layers whose weight is read instead of called, always get "weight"
+        noise.
 
     store_noise : bool, default=False
         Whether to keep a noisy copy of each weight during a step, which halves the number of

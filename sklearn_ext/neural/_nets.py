@@ -21,7 +21,7 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     """A skorch classifier that follows scikit-learn's conventions.
 
     It accepts every parameter of :class:`skorch.NeuralNetClassifier` [1]_, with these differences:
-    Labels may be of any type, and X is cast to float32. Without a `module`, a network is chosen for
+    labels may be of any type, and X is cast to float32. Without a `module`, a network is chosen for
     the shape of the data. A module instance is copied before it is trained. Batches are shuffled
     and sliced without a data loader. By default, no validation data are split off and nothing is
     printed. Training is reproducible with `random_state` and leaves torch's global generators

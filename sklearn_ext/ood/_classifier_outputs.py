@@ -239,7 +239,7 @@ def features_of(net: skorch.NeuralNet, X: FloatArray, head: str | None = None) -
     features = penultimate(net, X, head=head, batch_size=_BATCH).cpu().double()
     if features.ndim != 2:
         raise ValueError(
-            "The head must get one vector per sample, got features of shape "
+            "The input of the head must be one vector for each sample, got features of shape "
             f"{tuple(features.shape)}. Name another layer as `head`."
         )
     return features

@@ -65,8 +65,9 @@ class LearnedSoup(BaseSoup):
 
     layerwise : bool, "module" or callable, default=True
         How parameters are divided into groups, each with its own coefficients. True makes each
-        tensor a group, False puts all of them in one group, and "module" makes each layer a group.
-        A callable takes the name of a parameter and returns the name of its group.
+        tensor a group, False puts all of them in one group, and "module" groups tensors by the
+        module that owns them. A callable takes the name of a parameter and returns the name of its
+        group.
 
     max_epochs : int, default=5
         Passes over the mixing samples.

@@ -54,14 +54,14 @@ class MEHLSoup(BaseSoup):
     layerwise : bool, "module" or callable, default=True
         How parameters are divided into groups, each with its own coefficients. True makes each
         tensor a group, which is the "MEHL-Soup+" of the paper. False puts all of them in one group,
-        and "module" makes each layer a group. A callable takes the name of a parameter and returns
-        the name of its group.
+        and "module" groups tensors by the module that owns them. A callable takes the name of a
+        parameter and returns the name of its group.
 
     block_size : int or None, default=None
         Number of ingredients that are mixed at a time. None mixes all of them.
 
     n_outer : int, default=1
-        Passes over all ingredients. Each pass cuts them into new random blocks.
+        Passes over all ingredients. Each pass divides them into new random blocks.
 
     max_epochs : int, default=5
         Passes over the mixing samples for each block.
@@ -80,7 +80,7 @@ class MEHLSoup(BaseSoup):
         Optimizer of the coefficients. Its weight decay is set to 0.
 
     warmup : float in [0, 1] or None, default=0.2
-        Fraction of the steps of a block in which the learning rate rises, before it falls to 0
+        Fraction of the steps of a block during which the learning rate rises before falling to 0
         along a cosine. None keeps it constant.
 
     clip_norm : float or None, default=1.0
@@ -88,9 +88,9 @@ class MEHLSoup(BaseSoup):
         to it. None disables clipping.
 
     scale : {"mean", "unit", "raw"}, default="mean"
-        Unit of the learning rate. With "mean", it is a change of a coefficient, the same for short
+        Unit of the learning rate. With "mean", it is a change in a coefficient, the same for short
         and long directions. With "unit", it is a distance between weights, as in the published
-        code, and must be tuned for each network. With "raw", it is a change of a coefficient along
+        code, and must be tuned for each network. With "raw", it is a change in a coefficient along
         directions that keep their lengths.
 
     start : {"mean", "first_block"}, default="mean"

@@ -51,13 +51,13 @@ class DiffusionOODDetector(BaseOODDetector):
     Parameters
     ----------
     estimator : classifier or None, default=None
-        The classifier whose features and probabilities are compared. A fitted classifier is
-        copied; pass it in a :class:`~sklearn.frozen.FrozenEstimator` if the detector will be
-        cloned, as searches and cross-validation do. An unfitted classifier is cloned and fitted.
-        A net (:class:`skorch.NeuralNetClassifier`) gives features and probabilities; any other
+        The classifier whose features and probabilities are compared. A fitted classifier is copied;
+        pass it in a :class:`~sklearn.frozen.FrozenEstimator` if the detector will be cloned, as
+        searches and cross-validation do. An unfitted classifier is cloned and fitted. A net
+        (:class:`skorch.NeuralNetClassifier`) gives features and probabilities; any other
         scikit-learn classifier gives probabilities only. None trains a
-        :class:`~sklearn_ext.NetClassifier`, or uses no classifier if `fit` gets no classes or
-        only one.
+        :class:`~sklearn_ext.NetClassifier`, or uses no classifier if y is None or has only one
+        class.
 
     diffusion : "empirical", "ddpm", ConditionalDDPM or callable, default="empirical"
         The diffusion model. "empirical" is the best denoiser for the training samples, in closed
@@ -72,10 +72,10 @@ class DiffusionOODDetector(BaseOODDetector):
 
     noise_level : float in (0, 1], default=0.2
         The time from which a sample is regenerated. Near 0 it comes back as the nearest training
-        sample, near 1 as their mean.
+        sample, and near 1 as the mean of all training samples.
 
     n_steps : int, default=1
-        Number of steps back from there.
+        Number of steps from `noise_level` back to 0.
 
     n_repeats : int, default=4
         Number of regenerations of each sample, from different noise. Disparities are averaged
@@ -104,18 +104,18 @@ class DiffusionOODDetector(BaseOODDetector):
         a net.
 
     anomaly_removal : {"both", "generation", "none"}, default="both"
-        Whose abnormally large features are clipped before they are compared [2]_: those of the
+        Which abnormally large features are clipped before they are compared [2]_: those of the
         sample and its regeneration, of the regeneration alone, or of neither.
 
     clip_quantile : float in (0, 1], default=0.9
         Features are clipped at this quantile of all features of training samples.
 
     n_prototypes : int or None, default=5000
-        Number of training samples that the empirical denoiser stores, chosen at random from
-        every class in proportion. None stores all.
+        Number of training samples that the empirical denoiser stores, chosen at random from each
+        class in proportion to its size. None stores all.
 
     scale : {"minmax", "standard"} or (float, float), default="minmax"
-        The units in which noise is added. "minmax" takes the range of the training samples to
+        The units in which noise is added. "minmax" maps the range of the training samples to
         [-1, 1], "standard" their mean and standard deviation to 0 and 1, and a pair is a fixed
         range that becomes [-1, 1]. Features have ranges of their own, all pixels of images share
         one.
@@ -127,7 +127,7 @@ class DiffusionOODDetector(BaseOODDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.2
         Fraction of the samples that the denoiser is not fitted on. They standardize the
@@ -382,7 +382,9 @@ class DiffusionOODDetector(BaseOODDetector):
         if n_classes < 2 and not is_fitted(self.estimator):
             found = "y is None" if samples.y is None else "y has one class"
             if self.estimator is not None:
-                raise ValueError(f"estimator={self.estimator!r} is not fitted, and {found}.")
+                raise ValueError(
+                    f"estimator={self.estimator!r} is not fitted and cannot be fitted: {found}."
+                )
             if self.conditional:
                 raise ValueError(
                     f"conditional=True needs classes, but estimator is None and {found}."

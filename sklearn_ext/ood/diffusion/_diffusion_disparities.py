@@ -42,7 +42,7 @@ class DiffusionOODConfig:
     probability_metric : {"jeffreys", "kl", "kl_rev", "js", "logit_l1"}, default="jeffreys"
         Metric of :func:`~sklearn_ext.ood.probability_disparity`.
     anomaly_removal : {"both", "generation", "none"}, default="both"
-        Whose abnormally large features are clipped.
+        Which abnormally large features are clipped.
 
     Examples
     --------
@@ -126,7 +126,9 @@ def diffusion_disparities(
     True
     """
     if missing := [term for term in config.terms if term not in available_terms(outputs)]:
-        raise ValueError(f"The terms {missing} of config need other outputs, got {outputs!r}.")
+        raise ValueError(
+            f"The disparities {missing} cannot be computed from these outputs: {outputs!r}."
+        )
     blocks = []
     for batch in gen_batches(len(X), batch_size):
         x = X[batch]

@@ -191,8 +191,9 @@ class EmpiricalDenoiser:
         """
         if len(missing := np.setdiff1d(y, self._stored_codes())):
             raise ValueError(
-                "No training sample is stored of the classes with the indices "
-                f"{missing.tolist()} in classes_; raise n_prototypes, or give y for them."
+                "No training samples are stored for the classes with the indices "
+                f"{missing.tolist()} in classes_. Increase n_prototypes, or pass y with "
+                "these classes."
             )
 
     def _stored_codes(self) -> IntArray:

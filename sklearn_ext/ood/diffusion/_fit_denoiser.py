@@ -43,7 +43,7 @@ class CallableDenoiser:
         if noise.shape != x_t.shape:
             raise ValueError(
                 f"The callable given as diffusion returned shape {noise.shape} for samples of "
-                f"shape {x_t.shape}; it must return one estimate of the noise per entry."
+                f"shape {x_t.shape}; it must return one estimate of the noise for each entry."
             )
         if not np.isfinite(noise).all():
             raise ValueError(f"The callable given as diffusion returned NaN or infinity at t={t}.")

@@ -63,7 +63,7 @@ class OrthLossConfig:
         Number of epochs of fine-tuning.
 
     stage2_start : int or float in [0, 1), default=0
-        First epoch with the terms on features, or the fraction of `max_epochs` before it.
+        First epoch that uses the feature terms, or the fraction of `max_epochs` that precedes it.
 
     learning_rate : float, default=0.05
         Initial learning rate of fine-tuning; it falls along half a cosine.
@@ -379,8 +379,8 @@ def _warn_of_few_features(
     if n_features < 2 * n_classes:
         warn_caller(
             f"The head has {n_features} features for {n_classes} classes. Outliers need features "
-            "that are orthogonal to all classes; with fewer than two features per class there may "
-            "be none."
+            "that are orthogonal to all classes; with fewer than two features per class such "
+            "features may not exist."
         )
 
 

@@ -33,9 +33,10 @@ class OrthLossOODDetector(BaseOODDetector):
 
     A classifier is fine-tuned with outliers. The features of samples of a class are pulled toward
     the row :math:`w_c` of the head that belongs to the class, and the features of outliers are made
-    orthogonal to all rows. The row space of the head has at most C of d dimensions. The length of
-    the projection of a unit feature u onto it then tells whether an input belongs to a known class.
-    One network and one forward pass give both classes and scores.
+    orthogonal to all rows. The row space of the head has at most C of the d dimensions of feature
+    space, for C classes. The length of the projection of a unit feature u onto it then tells
+    whether an input belongs to a known class. One network and one forward pass give both classes
+    and scores.
 
     The outliers are samples of X labeled `outlier_label`. They need not resemble the outliers to be
     detected later, but should be diverse.
@@ -83,7 +84,7 @@ class OrthLossOODDetector(BaseOODDetector):
         epoch is one pass over the inliers, however many outliers there are.
 
     stage2_start : int or float in [0, 1), default=0
-        First epoch with the terms on features, or the fraction of `max_epochs` before it.
+        First epoch that uses the feature terms, or the fraction of `max_epochs` that precedes it.
 
     learning_rate : float, default=0.05
         Initial learning rate of fine-tuning; it falls along half a cosine.
@@ -116,7 +117,7 @@ class OrthLossOODDetector(BaseOODDetector):
         "cos" and "meancos" are the sum and the mean of all absolute cosines.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the inliers that is held out from training and sets the threshold.
@@ -407,8 +408,8 @@ class OrthLossOODDetector(BaseOODDetector):
     def _made_outliers(self, X: FloatArray, y: Array, rng: np.random.RandomState) -> FloatArray:
         if self.synthetic_outliers is None:
             raise ValueError(
-                f"No sample is labeled outlier_label={self.outlier_label!r}, and "
-                "synthetic_outliers=None makes no outliers."
+                f"No sample is labeled outlier_label={self.outlier_label!r}, and with "
+                "synthetic_outliers=None none are made."
             )
         made = make_synthetic_outliers(X, y, self.synthetic_outliers, rng)
         warn_caller(

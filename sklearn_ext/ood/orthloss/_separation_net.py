@@ -103,9 +103,9 @@ class SeparationNet(NetClassifier):
         J = L_{CE} + \lambda L_{OE} + \alpha L_{Clu} + \beta L_{Sep} .
 
     The terms are the cross-entropy of the inliers, the cross-entropy of the outliers with the
-    uniform distribution, the negative cosine of the inliers' features with the head's row of their
-    class, and the absolute cosine of the outliers' features with all rows of the head. Features are
-    the input of the head, which is a linear layer.
+    uniform distribution, the negative cosine of the inliers' features with the row of the head for
+    their class, and the absolute cosine of the outliers' features with all rows of the head.
+    Features are the input of the head, which is a linear layer.
 
     :class:`OrthLossOODDetector` trains this net and adds a score and a threshold.
 
@@ -132,7 +132,7 @@ class SeparationNet(NetClassifier):
         the logits of this network, and `oe_weight` should be about 0.1.
 
     stage2_start : int or float in [0, 1), default=0
-        First epoch with the terms on features, or the fraction of `max_epochs` before it.
+        First epoch that uses the feature terms, or the fraction of `max_epochs` that precedes it.
 
     outlier_ratio : float, default=1.0
         Number of outliers per inlier in a step.
@@ -156,7 +156,7 @@ class SeparationNet(NetClassifier):
         Number of inliers in a step.
 
     iterator_train : callable, default=OutlierBatches
-        Yields the batches. Outliers among them have the class index -1. Other callables than
+        Yields the batches. Outliers among them have the class index -1. Callables other than
         OutlierBatches and its subclasses do not get `outlier_ratio`.
 
     random_state : int, RandomState instance or None, default=None

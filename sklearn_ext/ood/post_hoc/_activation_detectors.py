@@ -25,9 +25,9 @@ _SMALLEST_RESIDUAL = 1e-12
 class ReActOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the energy after clipping features (ReAct).
 
-    Unknown inputs often activate single features far more than training samples do. The features,
-    which are the input of the head, are clipped from above. The score is the negative energy of the
-    resulting logits.
+    Unknown inputs often activate individual features far more than training samples do. The
+    features, which are the input of the head, are clipped from above. The score is the negative
+    energy of the resulting logits.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class ReActOODDetector(BasePostHocDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples that is held out from fitting and sets the threshold.
@@ -151,7 +151,7 @@ class ViMOODDetector(BasePostHocDetector):
 
     n_components : int or "auto", default="auto"
         Dimension of the principal space. "auto" is half the number of features of the head, but 512
-        from 768 features on and 1,000 from 2,048 on.
+        with at least 768 features and 1,000 with at least 2,048.
 
     head : str or None, default=None
         Name of the linear layer that returns the logits; None is the last one.
@@ -160,7 +160,7 @@ class ViMOODDetector(BasePostHocDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples that is held out from fitting and sets the threshold.

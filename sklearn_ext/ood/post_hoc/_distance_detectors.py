@@ -34,7 +34,7 @@ class KNNOODDetector(BasePostHocDetector):
         net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     n_neighbors : int, default=5
-        The number of neighbors k. It is reduced to the number of training samples if it exceeds it.
+        The number of neighbors k. If there are fewer training samples, their number is used.
 
     head : str or None, default=None
         Name of the linear layer that returns the logits; None is the last one.
@@ -43,7 +43,7 @@ class KNNOODDetector(BasePostHocDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples that is held out from fitting and sets the threshold.
@@ -156,7 +156,7 @@ class MahalanobisOODDetector(BasePostHocDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples that is held out from fitting and sets the threshold.

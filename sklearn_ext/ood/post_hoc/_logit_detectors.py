@@ -32,12 +32,12 @@ class MSPOODDetector(BasePostHocDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
         `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
-        that the net was not trained on, or it will reject too many new ones.
+        that the net was not trained on, or the detector will reject too many new samples.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
@@ -110,12 +110,12 @@ class MaxLogitOODDetector(BasePostHocDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
         `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
-        that the net was not trained on, or it will reject too many new ones.
+        that the net was not trained on, or the detector will reject too many new samples.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
@@ -190,12 +190,12 @@ class EnergyOODDetector(BasePostHocDetector):
         Label in y that means "belongs to no class". Samples with this label are left out.
 
     id_rejection_rate : float in (0, 1), default=0.05
-        Fraction of new in-distribution samples that `predict` may call outliers.
+        Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
         Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
         `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
-        that the net was not trained on, or it will reject too many new ones.
+        that the net was not trained on, or the detector will reject too many new samples.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.

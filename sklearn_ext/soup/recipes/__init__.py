@@ -1,6 +1,7 @@
 """Recipes, which choose or learn the coefficients of a soup.
 
-From the class of a soup to its algorithm, and to the formula in `_gradient` that it follows:
+This is the way from the class of a soup to its algorithm, and to the formula in `_gradient` that it
+follows:
 
 - ``UniformSoup`` -> the mean, in the class itself
 - ``GreedySoup`` -> `select_greedily` in `_greedy` -> the mean of the members

@@ -1,8 +1,8 @@
 r"""The mathematics of learned coefficients, as functions of arrays.
 
 Ingredients :math:`w_1, \dots, w_N` are vectors of parameters whose entries belong to G groups. A
-soup has coefficients :math:`\alpha \in R^{G \times N}` with :math:`\sum_i \alpha_{gi} = 1` and
-weights :math:`w_g = \sum_i \alpha_{gi} w_{ig}`. Take an origin c in the affine hull of the
+soup has coefficients :math:`\alpha \in R^{G \times N}` (`coef`) with :math:`\sum_i \alpha_{gi} = 1`
+and weights :math:`w_g = \sum_i \alpha_{gi} w_{ig}`. Take an origin c in the affine hull of the
 ingredients and the directions :math:`d_i = w_i - c` of a block B of ingredients. Every step y then
 gives another soup:
 
@@ -11,7 +11,7 @@ gives another soup:
 One backward pass through the one combined network gives :math:`q = \nabla_w L`, and
 :func:`coefficient_gradient` turns q into the gradient with respect to y. The two learned recipes
 differ only in the free variables z behind y: a hyperplane learned soup (MEHL-Soup) scales them,
-:math:`y = s \circ z`; a learned soup takes :math:`y_g = \mathrm{softmax}(z_g)`.
+:math:`y = s \circ z` (`scales * z`); a learned soup takes :math:`y_g = \mathrm{softmax}(z_g)`.
 :func:`hyperplane_gradient` and :func:`softmax_gradient` complete the gradient with respect to z.
 """
 
@@ -155,9 +155,8 @@ def direction_scales(norms: torch.Tensor, scale: str) -> torch.Tensor:
     With ``"raw"`` it is 1. With ``"unit"`` it is :math:`1 / \lVert d_{ig} \rVert`, so that the
     learning rate is a distance between weights, as in the published code. With ``"mean"`` it is
     :math:`\overline{\lVert d_g \rVert} / \lVert d_{ig} \rVert`, with the mean over the block, so
-    that the learning rate is a change of a coefficient. Where a direction has length 0, because
-    its tensor is frozen or its ingredient is the origin, the scale is 0 and the direction is
-    unused.
+    that the learning rate is a change in a coefficient. Where a direction has length 0, because its
+    tensor is frozen or its ingredient is the origin, the scale is 0 and the direction is unused.
 
     Parameters
     ----------

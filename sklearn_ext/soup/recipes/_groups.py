@@ -28,8 +28,9 @@ def _group_of_its_layer(name: str) -> str:
 # The values of the parameter `layerwise`, each with a function from the name of a parameter to the
 # name of its group. To add a rule, add an entry here, which also allows the value in MEHLSoup and
 # LearnedSoup. Then describe it in the docstrings of `layerwise` (parameter_groups, MEHLConfig,
-# LearnedConfig, MEHLSoup, LearnedSoup) and in docs/user_guide/soup.rst ("Parameters that matter"),
-# and test it in tests/soup/test_parameter_groups.py.
+# LearnedConfig, MEHLSoup, LearnedSoup), in docs/user_guide/soup.rst ("Parameters that matter") and
+# in CHANGELOG.md. If it makes fewer groups than True, add it to the warning in `mixed_tensors`,
+# which names the rules. Test it in tests/soup/test_parameter_groups.py.
 GROUPING_RULES: dict[bool | str, Callable[[str], str]] = {
     True: _group_of_its_own,
     False: _one_group,
@@ -51,13 +52,19 @@ def parameter_groups(names: Iterable[str], layerwise: GroupingRule) -> dict[str,
         Names of the parameters of a module.
     layerwise : bool, "module" or callable
         True makes each tensor a group of its own. False puts all tensors in one group. "module"
-        groups the tensors of a layer, such as its weight and bias. A callable takes the name of a
-        parameter and returns the name of its group.
+        groups tensors by the module that owns them, such as the weight and bias of a linear layer.
+        A callable takes the name of a parameter and returns the name of its group.
 
     Returns
     -------
     dict of str to list of str
         The names of the tensors in each group. Groups are in the order of their first tensors.
+
+    Raises
+    ------
+    ValueError
+        If `layerwise` is not one of the allowed values, or if the callable returns anything other
+        than a str.
 
     Examples
     --------
@@ -65,11 +72,26 @@ def parameter_groups(names: Iterable[str], layerwise: GroupingRule) -> dict[str,
     >>> parameter_groups(["0.weight", "0.bias", "2.weight"], "module")
     {'0': ['0.weight', '0.bias'], '2': ['2.weight']}
     """
-    group_name = layerwise if callable(layerwise) else GROUPING_RULES[layerwise]
+    group_name = _group_name_function(layerwise)
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(group_name(name), []).append(name)
+        group = group_name(name)
+        if not isinstance(group, str):
+            raise ValueError(
+                "The callable given as layerwise must return the name of a group as a str, got "
+                f"{group!r} for the parameter {name!r}."
+            )
+        groups.setdefault(group, []).append(name)
     return groups
+
+
+def _group_name_function(layerwise: GroupingRule) -> Callable[[str], str]:
+    if callable(layerwise):
+        return layerwise
+    if layerwise not in list(GROUPING_RULES):  # a list, because values such as [] are not hashable
+        allowed = ", ".join(map(repr, GROUPING_RULES))
+        raise ValueError(f"layerwise must be {allowed} or a callable, got {layerwise!r}.")
+    return GROUPING_RULES[layerwise]
 
 
 @dataclass(frozen=True)

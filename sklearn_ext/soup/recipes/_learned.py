@@ -43,7 +43,7 @@ class LearnedConfig(MixingConfig):
         Optimizer of the logits and the temperature. Its weight decay is set to 0.
 
     warmup : float or None, default=None
-        Fraction of the steps in which the learning rate rises, before it falls along a cosine.
+        Fraction of the steps during which the learning rate rises before falling along a cosine.
         None keeps it constant.
 
     clip_norm : float or None, default=None
@@ -115,7 +115,8 @@ def learn_simplex_coefficients(
     Raises
     ------
     ValueError
-        If the ingredients do not fit the module, or if the loss is not finite.
+        If the ingredients do not fit the module, if ``config.layerwise`` is not allowed, or if the
+        loss is not finite.
 
     References
     ----------

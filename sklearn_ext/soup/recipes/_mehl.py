@@ -49,7 +49,7 @@ class MEHLConfig(MixingConfig):
         Optimizer of the coefficients. Its weight decay is set to 0.
 
     warmup : float or None, default=0.2
-        Fraction of the steps in which the learning rate rises, before it falls along a cosine.
+        Fraction of the steps during which the learning rate rises before falling along a cosine.
         None keeps it constant.
 
     clip_norm : float or None, default=1.0
@@ -131,7 +131,8 @@ def learn_mehl_coefficients(
     Raises
     ------
     ValueError
-        If the ingredients do not fit the module, or if the loss is not finite.
+        If the ingredients do not fit the module, if ``config.layerwise`` is not allowed, or if the
+        loss is not finite.
 
     References
     ----------

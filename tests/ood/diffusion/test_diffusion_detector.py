@@ -263,7 +263,7 @@ def test_with_one_class_it_is_a_novelty_detector(digits):
     alike.fit(np.concatenate([X_train, X_near]), y)
     assert alike.disparity_ == ("pixel",)
     np.testing.assert_array_equal(alike.score_samples(X_near), plain.score_samples(X_near))
-    with pytest.raises(ValueError, match="not fitted, and y has one class"):
+    with pytest.raises(ValueError, match="cannot be fitted: y has one class"):
         DiffusionOODDetector(LogisticRegression()).fit(X_train, np.zeros(len(X_train)))
     with pytest.raises(ValueError, match="got none"):
         DiffusionOODDetector().fit(X_train, np.full(len(X_train), -1))
@@ -493,7 +493,7 @@ def test_samples_labeled_as_outliers_are_left_out(digits):
         ),
         ({"scale": (1, 1)}, True, "low < high"),
         ({"diffusion": FrozenEstimator(ConditionalDDPM())}, False, "fitted ConditionalDDPM"),
-        ({"n_prototypes": 2, "conditional": True}, True, "raise n_prototypes"),
+        ({"n_prototypes": 2, "conditional": True}, True, "Increase n_prototypes"),
     ],
 )
 def test_invalid_combinations_of_parameters_are_refused(parameters, with_y, message):

@@ -57,7 +57,7 @@ def test_disparities_are_those_of_the_regenerations(problem, conditional):
 
 def test_terms_without_outputs_are_refused(problem):
     config = DiffusionOODConfig(terms=("pixel", "probability"))
-    with pytest.raises(ValueError, match="need other outputs, got None"):
+    with pytest.raises(ValueError, match="cannot be computed from these outputs: None"):
         diffusion_disparities(*problem, config)
 
 
