@@ -129,8 +129,8 @@ def read_checkpoint(
         module.load_state_dict(_below(tensors, "module."))
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {str(path)!r} do not fit the denoiser that the parameters module and "
-            f"width ask for: {error}"
+            f"The weights in {str(path)!r} do not fit the denoiser specified by the parameters "
+            f"module and width: {error}"
         ) from error
     diffusion = Diffusion(module, levels, unit_range, sample_shape, len(classes))
     return DDPMCheckpoint(diffusion=diffusion, **fitted)

@@ -58,9 +58,9 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
     Parameters
     ----------
     module : {"mlp", "unet"}, torch.nn.Module, callable or None, default=None
-        The network. None is a residual MLP for vectors of features, and a U-Net of two
-        resolutions for images. Your own module has ``forward(x, t, c)`` for samples x scaled to
-        [-1, 1], times t in [0, 1) and class codes c, and returns the noise in x. The code behind
+        The network. None means a residual MLP for vectors of features, and a U-Net of two
+        resolutions for images. Your own module must have ``forward(x, t, c)`` for samples x scaled
+        to [-1, 1], times t in [0, 1) and class codes c, and return the noise in x. The code after
         the last class means "any class". The module is copied. A callable builds it anew from
         the shape of a sample and the number of classes.
 
@@ -79,7 +79,8 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Number of samples per step, drawn with replacement.
 
     learning_rate : float, default=2e-3
-        Learning rate of Adam in the first step. It falls along a cosine to a hundredth.
+        Learning rate of Adam in the first step. It falls along a cosine to one hundredth of
+        this value.
 
     n_timesteps : int, default=1000
         Number T of steps from data to noise.
@@ -90,7 +91,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
 
     cond_drop_prob : float in [0, 1], default=0.1
         Fraction of samples whose class is hidden in training, from which the model learns what
-        samples of any class look like. Guidance needs it.
+        samples of any class look like. Guidance needs a positive value.
 
     ema_decay : float in [0, 1), default=0.999
         Largest decay of the exponential moving average of the weights. The model samples with
@@ -100,8 +101,8 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         Gradients are scaled down to this norm if they are longer.
 
     feature_range : tuple of (float, float) or "auto", default="auto"
-        Values that become -1 and 1. "auto" is the range of each feature of a table, or the common
-        range of all pixels of images. Generated samples stay within the range.
+        Values that are mapped to -1 and 1. "auto" is the range of each feature of a table, or the
+        common range of all pixels of images. Generated samples stay within the range.
 
     checkpoint : str, path-like or None, default=None
         File to which the state of the training is written. Its name must end with
@@ -112,8 +113,8 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
 
     warm_start : bool, default=False
         Whether another call of `fit` continues the training until `max_iter` steps have been made
-        in total. After :meth:`load_checkpoint`, the result is bit for bit that of uninterrupted
-        training.
+        in total. After :meth:`load_checkpoint`, the result is bit-for-bit identical to that
+        of uninterrupted training.
 
     device : str, torch.device or None, default=None
         Where to compute: "cpu", "cuda", "mps", or "auto" for the best device available. None is
@@ -319,9 +320,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
                 f"model was made to forget the classes {self.forgotten_classes_}."
             )
         if resume and (y is None) != (self.diffusion_.n_classes == 0):
-            raise ValueError(
-                "warm_start=True needs y if the first fit had y, and no y if it had none."
-            )
+            raise ValueError("warm_start=True requires y exactly when the first fit had y.")
         if y is None:
             return validate_input(self, X, reset=not resume), None
         X, y = validate_input(self, X, y, reset=not resume)
@@ -406,7 +405,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
             )
         except FloatingPointError as error:
             raise ValueError(
-                f"Training diverged: {error} Lower learning_rate, got {self.learning_rate!r}."
+                f"Training diverged: {error} Use a learning_rate below {self.learning_rate!r}."
             ) from error
         for name, value in learned(training).items():
             setattr(self, name, value)
@@ -751,7 +750,8 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         labels = column_or_1d(y)
         if len(labels) != n_samples:
             raise ValueError(
-                f"y must have one label per sample of X, {n_samples} in total, got {len(labels)}."
+                f"y must have one label for each of the {n_samples} samples in X, "
+                f"got {len(labels)}."
             )
         if len(self.classes_) == 0:
             raise ValueError("y must be None for a model that was fitted without labels.")

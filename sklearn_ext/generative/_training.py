@@ -30,7 +30,7 @@ class DDPMConfig:
     batch_size : int, default=64
         Number of samples per step, drawn with replacement.
     learning_rate : float, default=2e-3
-        Learning rate of Adam in the first step. The last step has a hundredth of it.
+        Learning rate of Adam in the first step. The last step uses one hundredth of it.
     cond_drop_prob : float in [0, 1], default=0.1
         Fraction of samples whose class is hidden.
     ema_decay : float in [0, 1), default=0.999

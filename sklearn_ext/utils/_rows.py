@@ -96,7 +96,8 @@ def check_forget(forget: ArrayLike | None, n_samples: int) -> IntArray:
     if selection.dtype == bool:
         if len(selection) != n_samples:
             raise ValueError(
-                f"A forget mask must have one entry per sample, {n_samples}, got {len(selection)}."
+                f"forget must have one entry for each of the {n_samples} samples if it is a mask, "
+                f"got {len(selection)}."
             )
         index = np.flatnonzero(selection)
     elif len(selection) == 0 or np.issubdtype(selection.dtype, np.integer):
@@ -120,12 +121,12 @@ def _check_index(index: IntArray, n_samples: int) -> None:
     wrong = index[(index < 0) | (index >= n_samples)]
     if len(wrong):
         raise ValueError(
-            f"Indices in forget must be from 0 to {n_samples - 1}, got {wrong[0]}. "
+            f"Indices in forget must be between 0 and {n_samples - 1}, got {wrong[0]}. "
             "In cross-validation, pass a boolean mask, which is split with the samples."
         )
     values, counts = np.unique(index, return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"forget contains the index {values[counts > 1][0]} more than once; a mask must be "
-            "boolean."
+            f"forget contains the index {values[counts > 1][0]} more than once. If it is meant as "
+            "a mask, pass booleans."
         )

@@ -297,7 +297,7 @@ def test_warm_start_counts_the_steps_of_all_fits(iris):
         assert_same_weights(model, before)
     with pytest.raises(ValueError, match=r"at least n_iter_=30, got 10"):
         model.set_params(max_iter=10).fit(X, y)
-    with pytest.raises(ValueError, match="warm_start=True needs y"):
+    with pytest.raises(ValueError, match="warm_start=True requires y"):
         model.set_params(max_iter=40).fit(X)
 
 
@@ -325,7 +325,7 @@ def test_forgotten_classes_are_sampled_only_on_request(trained):
         ({"max_iter": 0}, "'max_iter' parameter"),
         (
             {"learning_rate": 1e20, "clip_norm": 1e30, "ema_decay": 0.0},
-            "Training diverged: .* Lower learning_rate",
+            "Training diverged: .* Use a learning_rate below",
         ),
     ],
 )
@@ -342,7 +342,7 @@ def test_errors_name_the_invalid_parameter(iris, params, message):
         (lambda m, X, y: m.sample(2, "tulip"), "none of the classes"),
         (lambda m, X, y: m.sample(2, y[:3]), "n_samples=2 labels, got 3"),
         (lambda m, X, y: m.reconstruct(X, start=2), "'start' parameter"),
-        (lambda m, X, y: m.score_samples(X, y[:3]), "one label per sample of X, 150 in total"),
+        (lambda m, X, y: m.score_samples(X, y[:3]), "one label for each of the 150 samples in X"),
         (lambda m, X, y: m.score_samples(X, y, n_draws=0), "'n_draws' parameter"),
     ],
 )

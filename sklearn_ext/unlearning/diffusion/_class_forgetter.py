@@ -28,8 +28,9 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
     which restore it on the other classes. This takes a small fraction of the time of training. The
     loop is that of :class:`SFRonUnlearner`, with denoising errors as losses.
 
-    There is no guarantee that all traces of the classes are gone. Evaluate the result by more than
-    a classifier, for instance with :func:`~sklearn_ext.metrics.generation_report`.
+    There is no guarantee that all traces of the classes are gone. Do not rely on a classifier
+    alone to evaluate the result: it may assign a class to samples that resemble no data. Use
+    :func:`~sklearn_ext.metrics.generation_report`, for instance.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         `classes_`, or the first after the last; forgotten classes are skipped.
 
     forget_alpha : float, default=10.0
-        Scale of the first forget step's gradient, before it is clipped. It has no effect on steps
-        whose gradient is clipped, which are most of them.
+        Scale of the first forget step's gradient, before it is clipped. Most gradients are
+        clipped, and it has no effect on those steps.
 
     clip_norm : float, default=1.0
         Largest norm of the gradient, in both kinds of steps.
@@ -71,7 +72,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         ``-lambd``.
 
     loss_floor : float, default=1e-4
-        Losses are clipped from below at this value in these weights.
+        When these sample weights are computed, losses are clipped from below at this value.
 
     saliency_threshold : float or None, default=1.0
         Forget steps may change a weight if its mean squared gradient on the samples to forget is
@@ -354,7 +355,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
                 )
             except FloatingPointError as error:
                 raise ValueError(
-                    f"{error} Lower learning_rate, got {self.learning_rate!r}."
+                    f"{error} Use a learning_rate below {self.learning_rate!r}."
                 ) from error
         self._set_result(result)
         self.estimator_ = original.with_forgotten_classes(labels, result.module)
@@ -364,19 +365,22 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         """Return the class codes to forget, and the mask of the samples that take part."""
         if len(labels) == 0:
             raise ValueError(
-                "forget_class must name at least one class, got none; None forgets nothing."
+                "forget_class must name at least one class, got an empty list; pass None to forget "
+                "nothing."
             )
         forget_codes = encode_labels(labels, self.classes_)
         missing = labels[~np.isin(forget_codes, codes)]
         if len(missing) > 0:
-            raise ValueError(f"forget_class names {missing}, but X has no samples of these.")
+            raise ValueError(
+                f"forget_class names {missing}, but X has no samples of these classes."
+            )
         in_forget_set = np.isin(codes, forget_codes)
         earlier = np.isin(self.classes_, self.original_estimator_.forgotten_classes_)
         is_used = in_forget_set | ~earlier[codes]
         if not (is_used & ~in_forget_set).any():
             raise ValueError(
-                f"forget_class must leave a class to retain, but {labels} are the classes of all "
-                "samples."
+                "At least one class must be retained, but forget_class contains all of them: "
+                f"{labels}."
             )
         return forget_codes, is_used
 
@@ -387,7 +391,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
             redirect_to = int(encode_labels([self.redirect_to], self.classes_)[0])
             if redirect_to not in retained:
                 raise ValueError(
-                    f"redirect_to must be 'next' or a class that is retained, one of "
+                    "redirect_to must be 'next' or one of the retained classes "
                     f"{self.classes_[retained]}, got {self.redirect_to!r}."
                 )
         return ClassForgettingConfig(

@@ -59,7 +59,7 @@ class ClassForgettingConfig:
     lambd : float, default=0.5
         In an ascent, the samples of a batch are weighted by their losses to the power -`lambd`.
     loss_floor : float, default=1e-4
-        Losses are clipped from below at this value in these weights.
+        When these sample weights are computed, losses are clipped from below at this value.
     saliency_threshold : float or None, default=1.0
         Forget steps may change a weight if its mean squared gradient on the forget set is at
         least this many times that on the retained set. None lets all weights change.

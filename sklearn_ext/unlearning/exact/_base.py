@@ -128,10 +128,10 @@ class BaseRandomFeature(
         NotFittedError
             If the model is unfitted.
         ValueError
-            If an index is out of range, given twice or already forgotten; if no sample would be
-            left; if samples are given by value to a model that stores samples, or by index to a
-            model that does not; or if the samples cannot have been in the model. The model then
-            stays unchanged.
+            If an index is out of range, given twice or already forgotten; if a mask has the wrong
+            length; if no sample would be left; if samples are given by value to a model that stores
+            samples, or by index to a model that does not; or if the samples cannot have been in the
+            model. The model then stays unchanged.
         TypeError
             If `indices` is neither a mask nor indices.
         """
@@ -349,7 +349,7 @@ class BaseRandomFeature(
         check_is_fitted(self)
         self._apply_pending()
         if (indices is None) == (X is None) or (X is None) != (y is None):
-            raise ValueError("Give either indices, or both X and y.")
+            raise ValueError("Pass either indices, or both X and y.")
         if indices is None:
             if self._samples is not None:
                 raise ValueError(

@@ -44,9 +44,9 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Whether to add a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix that has one row per sample, "primal" with one row per feature;
-        "auto" chooses the smaller matrix. The larger one loses digits if `alpha` is small.
+        "auto" chooses the smaller matrix. The larger one loses precision if `alpha` is small.
     store : bool, "features" or "auto", default="auto"
-        Whether the model stores its training samples, so that you can name them by index.
+        Whether the model stores its training samples, so that you can refer to them by index.
         "features" stores their features instead, which takes more memory but saves computing them
         in every request. "auto" stores nothing with the primal solver. The dual solver needs
         samples or features; "auto" then stores features if there are at most twice as many of
@@ -83,7 +83,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Solver in use.
     refitted_ : bool
         Whether the last call to `forget` or `learn` factored the matrix again instead of updating
-        it, because much had changed or an update would have lost digits.
+        it, because much had changed or an update would have lost precision.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -180,7 +180,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         kept = weights > 0
         if _are_strings(labels) != _are_strings(self.classes_):
             raise ValueError(
-                "y must contain labels like those of the model, such as "
+                "y must contain labels of the same type as the model's, such as "
                 f"{self.classes_.tolist()[0]!r}, got {labels.tolist()[0]!r}."
             )
         columns = self._add_classes(np.union1d(self.classes_, labels[kept]))
@@ -254,7 +254,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y has the label {unknown.tolist()[0]!r}, but the model has only the classes "
+                f"y contains the label {unknown.tolist()[0]!r}, but the model has only the classes "
                 f"{self.classes_.tolist()}."
             )
         return X, _signs(labels, self.classes_)
@@ -266,7 +266,9 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         missing = _class_counts(samples) - self._class_counts
         if (missing > 0).any():
             label = self.classes_.tolist()[missing.argmax()]
-            raise ValueError(f"y has the label {label!r} more often than the model has learned it.")
+            raise ValueError(
+                f"y contains the label {label!r} more often than the model has learned it."
+            )
         return samples, kept
 
     def _set_model(

@@ -21,7 +21,7 @@ EngineArray: TypeAlias = Any  # the array type of the engine: ndarray or torch.T
 
 
 class IllConditionedError(LinAlgError):
-    """An update would lose too many digits; a new factorization may not."""
+    """An update would lose too much precision; a new factorization may not."""
 
 
 class RidgeEngine(Protocol):

@@ -42,9 +42,9 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         Whether to add a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix that has one row per sample, "primal" with one row per feature;
-        "auto" chooses the smaller matrix. The larger one loses digits if `alpha` is small.
+        "auto" chooses the smaller matrix. The larger one loses precision if `alpha` is small.
     store : bool, "features" or "auto", default="auto"
-        Whether the model stores its training samples, so that you can name them by index.
+        Whether the model stores its training samples, so that you can refer to them by index.
         "features" stores their features instead, which takes more memory but saves computing them
         in every request. "auto" stores nothing with the primal solver. The dual solver needs
         samples or features; "auto" then stores features if there are at most twice as many of
@@ -79,7 +79,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         Solver in use.
     refitted_ : bool
         Whether the last call to `forget` or `learn` factored the matrix again instead of updating
-        it, because much had changed or an update would have lost digits.
+        it, because much had changed or an update would have lost precision.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)

@@ -42,14 +42,14 @@ def condition(A: EngineArray, inverse: EngineArray) -> float:
 
 
 def _factor(engine: RidgeEngine, M: EngineArray, condition_before: float = 1.0) -> EngineArray:
-    """Factor the small matrix of an update, unless the update would lose too many digits."""
+    """Factor the small matrix of an update, unless the update would lose too much precision."""
     factor = engine.cholesky(M)
     inverse = engine.solve(factor, engine.eye(len(M)))
     growth = float(inverse.diagonal().max())
     if condition(M, inverse) > LARGEST_CONDITION or (
         growth > LARGEST_HARMLESS_GROWTH and growth * condition_before > LARGEST_AMPLIFIED_CONDITION
     ):
-        raise IllConditionedError("An update would lose too many digits.")
+        raise IllConditionedError("An update would lose too much precision.")
     return factor
 
 
@@ -143,7 +143,7 @@ def dual_elimination(
     Raises
     ------
     IllConditionedError
-        If the update would lose too many digits.
+        If the update would lose too much precision.
 
     References
     ----------
@@ -214,7 +214,7 @@ def dual_bordering(
     Raises
     ------
     IllConditionedError
-        If the update would lose too many digits.
+        If the update would lose too much precision.
     """
     F = engine.product(G, cross)
     factor = _factor(engine, own - cross.T @ F)
@@ -311,7 +311,7 @@ def primal_elimination(
     Raises
     ------
     IllConditionedError
-        If the update would lose too many digits.
+        If the update would lose too much precision.
 
     References
     ----------

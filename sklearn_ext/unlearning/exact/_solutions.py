@@ -138,7 +138,7 @@ class DualSolution:
         Raises
         ------
         IllConditionedError
-            If the update would lose too many digits.
+            If the update would lose too much precision.
         """
         engine = features.engine
         positions = _required(request.positions, "positions")

@@ -168,8 +168,8 @@ def forget_samples(
     """Remove samples from a ridge regression.
 
     The inverse is updated [2]_, which gives the model that was never trained on the samples [1]_.
-    If much has changed since the last factorization, or if the update would lose digits, the matrix
-    is factored again.
+    If much has changed since the last factorization, or if the update would lose precision, the
+    matrix is factored again.
 
     Parameters
     ----------
@@ -273,8 +273,8 @@ def learn_samples(
 def is_trusted(solution: Solution) -> bool:
     """Whether a solution in its form, dual or primal, can be exact to 1e-9.
 
-    In the form with the larger matrix, some eigenvalues equal the ridge, which costs digits if the
-    ridge is small.
+    In the form with the larger matrix, some eigenvalues equal the ridge, which costs precision if
+    the ridge is small.
     """
     n_features = len(solution.coef)
     if solution.name == "dual":
@@ -310,6 +310,6 @@ def _refactored(
         return solution.refactored(features, changed, sign)
     except IllConditionedError as error:
         raise ValueError(
-            "The samples cannot be taken out of the model. Check that X, y and sample_weight are "
+            "The samples cannot be removed from the model. Check that X, y and sample_weight are "
             "those of samples that the model has learned and not yet forgotten."
         ) from error

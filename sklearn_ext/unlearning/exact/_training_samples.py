@@ -1,4 +1,4 @@
-"""Training samples that a model stores, so that you can name the ones to forget by index."""
+"""Training samples that a model stores, so that you can refer to the ones to forget by index."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -112,8 +112,8 @@ def request_by_index(indices: ArrayLike, retained: BoolArray, samples: TrainingS
     missing = index[~retained[index]]
     if len(missing):
         raise ValueError(
-            f"Sample {missing[0]} is not in the model: it was forgotten before, or its weight was "
-            "zero."
+            f"Sample {missing[0]} is not in the model: it has already been forgotten, or its "
+            "weight was zero."
         )
     left = retained.copy()
     left[index] = False

@@ -213,6 +213,11 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         data = {"X": X, "y": y, "metadata": None}  # scorers of callbacks do not accept "forget"
         X, y = validate_input(self, X, y, reset=True)
         request = ForgetRequest.from_user(forget, len(X))
+        if not request.is_empty and len(np.unique(y[request.retain])) < 2:
+            raise ValueError(
+                "At least two classes must remain after forgetting, but the retained samples have "
+                "only one."
+            )
         rng = local_random_state(self.random_state)
         original = fitted_copy(self.estimator, X, y, random_state=rng)
         codes = class_codes(original, y)
@@ -221,10 +226,6 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"estimator was fitted to samples of shape {known_shape}, but the samples in X "
                 f"have shape {X.shape[1:]}."
-            )
-        if not request.is_empty and len(np.unique(codes[request.retain])) < 2:
-            raise ValueError(
-                "forget leaves samples of fewer than two classes; at least two must remain."
             )
         net = copy.deepcopy(original)
         monitor = FitMonitor(self, net, original, request, data)

@@ -244,7 +244,7 @@ class BaseTargetUnlearner(BaseFineTuner, ABC):
         y : array-like of shape (n_samples,)
             Class labels of the samples.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
-            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
             split together with the samples.
 
@@ -257,8 +257,9 @@ class BaseTargetUnlearner(BaseFineTuner, ABC):
         ------
         ValueError
             If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
-            selects no sample, all samples or one that does not exist, fewer than two classes would
-            be left, or the training produces weights that are not finite.
+            selects no sample, all samples, a sample twice or one that does not exist, `forget` is a
+            mask of the wrong length, fewer than two classes would be left, or the training produces
+            weights that are not finite.
         TypeError
             If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """
@@ -451,7 +452,7 @@ class GradientAscentUnlearner(BaseTargetUnlearner):
 
     See Also
     --------
-    SFRonUnlearner : Climbs with steps of bounded length, and repairs.
+    SFRonUnlearner : Climbs with steps of bounded length, and repairs the damage.
 
     References
     ----------
@@ -502,7 +503,7 @@ class RandomLabelUnlearner(BaseTargetUnlearner):
     """Train on all samples, with random wrong labels for the samples to forget.
 
     This method is also known as amnesiac unlearning. A wrong label is drawn once for each sample,
-    with the frequencies of the retained samples. It often forgets more than retraining would.
+    with the class frequencies of the retained samples. It often forgets more than retraining would.
 
     Parameters
     ----------

@@ -197,7 +197,8 @@ def muso(
     changed_fraction = np.array([record["changed_fraction"] for record in run.history])
     if len(changed_fraction) and not changed_fraction.any():
         warn_caller(
-            "label_model gave every sample to forget its true label, so nothing was forgotten."
+            "label_model returned the true label of every sample to forget, so nothing was "
+            "forgotten."
         )
     final_codes = _hard(targets[n_retained:]).cpu().numpy()
     return MUSOResult(run.history, final_codes, changed_fraction, label_model)
@@ -368,17 +369,17 @@ class MUSOUnlearner(BaseFineTuner):
         - "random_features": a :class:`RandomFeatureClassifier` on the inputs of at most 5,000
           retained samples. It is never trained on the samples to forget.
         - "head": a ridge regression of the retained labels on the features before the last linear
-          layer. It is refitted in each epoch and predicts again in each batch. The features were
-          trained on the samples to forget, so this model changes too few labels unless a whole
-          class is forgotten.
+          layer. It is refitted in each epoch and makes new predictions for each batch. The features
+          were trained on the samples to forget, so this model changes too few labels unless a
+          whole class is forgotten.
         - "projection": the published rule, see :meth:`from_paper`. If there are more retained
-          samples than features, it starts with the true labels, and what follows depends on
+          samples than features, it starts with the true labels, and the outcome depends on
           chance.
         - A classifier: a clone is fitted to the flattened retained samples.
         - An array: labels of shape (n_forget,), or scores of all classes of shape
           (n_forget, n_classes), in the order of `forget`.
-        - A callable: called with the retained samples, their labels and the samples to forget,
-          returns such an array.
+        - A callable: it is called with the retained samples, their labels and the samples to
+          forget, and returns such an array.
 
     soft_targets : bool, default=False
         Whether to train on probabilities instead of labels. Their entropy often reveals which
@@ -562,7 +563,7 @@ class MUSOUnlearner(BaseFineTuner):
         y : array-like of shape (n_samples,)
             Class labels of the samples.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
-            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
             split together with the samples.
 
@@ -575,8 +576,9 @@ class MUSOUnlearner(BaseFineTuner):
         ------
         ValueError
             If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
-            selects no sample, all samples or one that does not exist, fewer than two classes would
-            be left, or the training produces weights that are not finite.
+            selects no sample, all samples, a sample twice or one that does not exist, `forget` is a
+            mask of the wrong length, fewer than two classes would be left, or the training produces
+            weights that are not finite.
         TypeError
             If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """

@@ -244,7 +244,7 @@ def _masks(config: NatMUConfig, n_masks: int, sample_shape: tuple[int, ...]) -> 
     masks = np.asarray(mask(n_masks, sample_shape) if callable(mask) else mask, dtype=np.float64)
     if masks.shape != (n_masks, *sample_shape) or masks.min() < 0 or masks.max() > 1:
         raise ValueError(
-            f"mask must give an array of shape {(n_masks, *sample_shape)} with entries in "
+            f"mask must be or return an array of shape {(n_masks, *sample_shape)} with entries in "
             f"[0, 1], got shape {masks.shape} with entries in "
             f"[{masks.min():.3g}, {masks.max():.3g}]."
         )
@@ -282,9 +282,9 @@ class NatMUUnlearner(BaseFineTuner):
         :class:`~sklearn_ext.neural.NetClassifier`.
 
     delta : float, default=-0.05
-        Added to the weight of the sample to forget at every position, which is 0.47 on average.
-        With -1 a blend contains only the retained sample, with 1 only the sample to forget. Smaller
-        values suit random samples, values around 0 suit whole classes.
+        Added to the weight of the sample to forget at every position; this weight is 0.47 on
+        average. With -1 a blend contains only the retained sample, with 1 only the sample to
+        forget. Smaller values suit random samples, values around 0 suit whole classes.
 
     n_hybrids : int or "auto", default="auto"
         Blends of each sample to forget, each with a retained sample of a different class. "auto"
@@ -310,8 +310,8 @@ class NatMUUnlearner(BaseFineTuner):
         Applied to the retained samples of each batch, a tensor. Blends are never augmented.
 
     feature_range : "auto", pair of float or None, default="auto"
-        Range to which blends are clipped. "auto" means the range of the retained samples, None
-        does not clip.
+        Range to which blends are clipped. "auto" means the range of the retained samples;
+        with None, blends are not clipped.
 
     learning_rate : float, default=5e-3
         Initial learning rate, which decays to 0 along half a cosine. Large networks need about
@@ -488,7 +488,7 @@ class NatMUUnlearner(BaseFineTuner):
         y : array-like of shape (n_samples,)
             Class labels of the samples.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
-            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
             split together with the samples.
 
@@ -501,8 +501,9 @@ class NatMUUnlearner(BaseFineTuner):
         ------
         ValueError
             If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
-            selects no sample, all samples or one that does not exist, fewer than two classes would
-            be left, or the training produces weights that are not finite.
+            selects no sample, all samples, a sample twice or one that does not exist, `forget` is a
+            mask of the wrong length, fewer than two classes would be left, or the training produces
+            weights that are not finite.
         TypeError
             If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """

@@ -216,7 +216,7 @@ def blended_samples(
     masks : tensor, broadcastable to (n_masks, ...)
         Weights of the samples to forget.
     limits : pair of float or None
-        Range of the blends; None does not clip.
+        Range of the blends; with None, blends are not clipped.
 
     Returns
     -------

@@ -65,20 +65,22 @@ class SFRonUnlearner(BaseUnlearner):
         In a forget batch, samples are weighted by their losses to the power of ``-lambd``.
 
     loss_floor : float, default=1e-4
-        For these weights, losses are clipped from below at this value.
+        When these sample weights are computed, losses are clipped from below at this value.
 
     saliency_threshold : float or None, default=1
         Forget steps may change a weight if its squared gradient on the samples to forget is at
-        least this multiple of its squared gradient on the retained samples. None allows all.
+        least this multiple of its squared gradient on the retained samples. With None,
+        all weights may change.
 
     slow_learning_rate : float in (0, 1], default=1
         Fraction of each iteration's change that is kept.
 
     stop_forget_score : float, "auto" or None, default="auto"
         Iterations skip the forget step while the accuracy on the samples to forget is not above
-        this value. "auto" estimates the accuracy of a retrained model: the accuracy of random
-        features fitted to the retained samples, times the ratio of the original model's accuracy
-        to theirs on `X_val` if that is given. None never skips, which usually forgets too much.
+        this value. "auto" estimates the accuracy of a retrained model: the accuracy of a
+        classifier on random features that is fitted to the retained samples, times the ratio of
+        the original model's accuracy to that of this classifier on `X_val`, if given. With None,
+        no step is skipped, which usually forgets too much.
 
     optimizer : {"adamw", "adam", "sgd"}, torch.optim.Optimizer class or None, default=None
         The optimizer. "sgd" uses a momentum of 0.9. None means that of the net, with its
@@ -88,8 +90,8 @@ class SFRonUnlearner(BaseUnlearner):
         Weight decay, if `optimizer` is given.
 
     shared_optimizer : bool, default=True
-        Whether forget and repair steps share an optimizer and so its momentum. Otherwise, forget
-        steps are plain gradient steps, which are weaker.
+        Whether forget and repair steps share an optimizer and therefore its momentum. Otherwise,
+        forget steps are plain gradient steps, which are weaker.
 
     strict_mask : bool, default=False
         Whether forget steps leave the weights outside the mask exactly unchanged. Otherwise,
@@ -322,7 +324,7 @@ class SFRonUnlearner(BaseUnlearner):
         y : array-like of shape (n_samples,)
             Class labels of the samples.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
-            Mask or indices of the samples to forget. With None nothing is forgotten, and
+            Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
             split together with the samples.
         X_val : array-like of shape (n_validation, ...), default=None
@@ -340,9 +342,9 @@ class SFRonUnlearner(BaseUnlearner):
         ------
         ValueError
             If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
-            selects no sample, all samples or one that does not exist, fewer than two classes would
-            be left, only one of `X_val` and `y_val` is given, or the steps produce weights that
-            are not finite.
+            selects no sample, all samples, a sample twice or one that does not exist, `forget` is a
+            mask of the wrong length, fewer than two classes would be left, only one of `X_val` and
+            `y_val` is given, or the steps produce weights that are not finite.
         TypeError
             If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """

@@ -237,13 +237,19 @@ def sfron(
             report=None if monitor is None else monitor.step,
         )
         accuracy_lost = accuracy_before - kept_accuracy()
+    result = SFRonResult(history, mask, stop_score)
+    if stop_score is not None and history and result.n_forget_steps == 0:
+        warn_caller(
+            "The accuracy on the samples to forget never exceeded the stop_forget_score of "
+            f"{stop_score:.3g}, so no forget step was made."
+        )
     _warn_of_clipping(config, history)
     if accuracy_lost > _LARGEST_LOSS:
         warn_caller(
             f"The accuracy on retained samples fell by {100 * accuracy_lost:.1f} percentage "
             "points. Use fewer or shorter forget steps, or more repair steps."
         )
-    return SFRonResult(history, mask, stop_score)
+    return result
 
 
 def _fast_slow_config(data: NetData, config: SFRonConfig) -> FastSlowConfig:

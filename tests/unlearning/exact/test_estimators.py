@@ -210,7 +210,9 @@ def test_labels_of_another_type_are_refused(digits):
     numbers, names = classifier().fit(X, y), classifier().fit(X, y.astype(str))
     for model, labels in ((numbers, y[:2].astype(str)), (names, y[:2])):
         before = model.decision_function(X[:3])
-        with pytest.raises(ValueError, match="y must contain labels like those of the model"):
+        with pytest.raises(
+            ValueError, match="y must contain labels of the same type as the model's"
+        ):
             model.learn(X[:2], labels)
         np.testing.assert_array_equal(model.decision_function(X[:3]), before)
 
@@ -559,7 +561,7 @@ def test_empty_request_changes_nothing(digits):
         ([7, 8], "Sample 8 is not in the model"),
         (np.ones(250, dtype=bool), "selects all"),
         (np.setdiff1d(np.arange(250), [8]), "request is for 249 of 249 samples"),
-        (np.ones(3, dtype=bool), "one entry per sample, 250, got 3"),
+        (np.ones(3, dtype=bool), "one entry for each of the 250 samples if it is a mask, got 3"),
     ],
 )
 def test_invalid_request_is_explained_and_changes_nothing(digits, request_, message):
@@ -577,9 +579,9 @@ def test_invalid_request_is_explained_and_changes_nothing(digits, request_, mess
 def test_samples_are_given_by_index_or_by_value(digits):
     X, y = digits
     stored, bare = classifier().fit(X, y), classifier(n_components=20).fit(X, y)
-    with pytest.raises(ValueError, match="Give either indices, or both X and y"):
+    with pytest.raises(ValueError, match="Pass either indices, or both X and y"):
         stored.forget()
-    with pytest.raises(ValueError, match="Give either indices, or both X and y"):
+    with pytest.raises(ValueError, match="Pass either indices, or both X and y"):
         bare.forget(X=X[:3])
     with pytest.raises(ValueError, match="This model stores them"):
         stored.forget(X=X[:3], y=y[:3])
@@ -604,7 +606,7 @@ def test_forgetting_unknown_samples_is_refused(digits):
     with pytest.raises(ValueError, match="label 0 more often than the model has learned it"):
         model.forget(X=np.vstack((X[zeros],) * 2), y=np.zeros(2 * len(zeros), dtype=int))
     stranger = np.vstack((X[few][:1],) * 30) + 3.0
-    with pytest.raises(ValueError, match="cannot be taken out of the model"):
+    with pytest.raises(ValueError, match="cannot be removed from the model"):
         model.forget(X=stranger, y=y[few][:30])
     assert all(vars(model)[key] is before[key] for key in before)
 

@@ -216,6 +216,7 @@ def test_every_parameter_is_tried(unlearner):
     assert CASES[unlearner].keys() == unlearner().get_params().keys() - {"estimator", "verbose"}
 
 
+@pytest.mark.filterwarnings("ignore:The accuracy on the samples to forget never exceeded")
 @pytest.mark.parametrize(
     ("unlearner", "name"),
     [

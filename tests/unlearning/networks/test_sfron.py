@@ -194,6 +194,15 @@ def test_from_paper_does_no_damage_without_a_warning(net, train, forget):
     assert unlearner.n_repair_steps_ == 300
 
 
+def test_a_fit_without_forget_steps_is_warned_of(net, train, forget):
+    with pytest.warns(UserWarning, match="never exceeded the stop_forget_score of 1, so no forget"):
+        unlearner = sfron(net, stop_forget_score=1.0, max_iter=2).fit(*train, forget=forget)
+    assert (unlearner.n_forget_steps_, unlearner.n_repair_steps_) == (0, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sfron(net, stop_forget_score=None, max_iter=2).fit(*train, forget=forget)
+
+
 def test_one_sample_can_be_forgotten(net, train):
     X, y = train
     unlearner = sfron(net, stop_forget_score=0.0, forget_norm=3.0).fit(X, y, forget=[17])

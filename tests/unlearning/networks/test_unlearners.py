@@ -234,7 +234,8 @@ def mixed_table():
     return frame, np.where(rich, ">50K", "<=50K")
 
 
-@pytest.mark.filterwarnings("ignore:label_model gave every sample to forget its true label")
+@pytest.mark.filterwarnings("ignore:label_model returned the true label of every sample")
+@pytest.mark.filterwarnings("ignore:The accuracy on the samples to forget never exceeded")
 @every_unlearner
 def test_mixed_columns_and_cross_validation_with_a_mask(Unlearner):
     frame, y = mixed_table()
@@ -277,10 +278,14 @@ def test_a_grid_is_searched_over_a_frozen_net(digits, net, forget):
         ([], ValueError, "selects no sample"),
         (np.zeros(600, dtype=bool), ValueError, "selects no sample"),
         (np.ones(600, dtype=bool), ValueError, "selects all"),
-        (np.ones(599, dtype=bool), ValueError, "must have one entry per sample, 600, got 599"),
-        ([3, 600], ValueError, "must be from 0 to 599, got 600"),
+        (
+            np.ones(599, dtype=bool),
+            ValueError,
+            "one entry for each of the 600 samples if it is a mask, got 599",
+        ),
+        ([3, 600], ValueError, "must be between 0 and 599, got 600"),
         ([-1], ValueError, "got -1"),
-        ([5, 7, 5], ValueError, "the index 5 more than once; a mask must be boolean"),
+        ([5, 7, 5], ValueError, "the index 5 more than once. If it is meant as a mask, pass"),
         ([[1, 2]], ValueError, r"one dimension, got shape \(1, 2\)"),
         (
             [0.5, 1.0],
@@ -298,10 +303,27 @@ def test_invalid_requests_are_refused(digits, net, request_, error, message):
         unlearner.predict(digits[0])
 
 
-def test_two_classes_must_remain(digits):
+class Untrainable(NetClassifier):
+    def fit(self, X, y, **fit_params):
+        raise AssertionError("The net was trained for an invalid request.")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (
+            lambda y: y == 3,
+            "At least two classes must remain .* the retained samples have only one",
+        ),
+        (lambda y: y > 9, "selects no sample"),
+    ],
+)
+def test_invalid_requests_train_nothing(digits, request_, message):
     X, y = digits
-    with pytest.raises(ValueError, match="fewer than two classes"):
-        FineTuneUnlearner(NetClassifier(max_epochs=1)).fit(X, y == 3, forget=y == 3)
+    with pytest.raises(ValueError, match=message):
+        FineTuneUnlearner(Untrainable()).fit(X, y == 3, forget=request_(y))
+    with pytest.raises(AssertionError, match="was trained"):
+        FineTuneUnlearner(Untrainable()).fit(X, y == 3, forget=[0])
 
 
 @pytest.mark.parametrize(
