@@ -86,6 +86,9 @@ EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "NetRegressor": _SKORCH_REGRESSOR,
     "OrthLossOODDetector": _FIT_WITHOUT_LABELS,
     "ReActOODDetector": _FIT_WITHOUT_LABELS,
+    "SFRonUnlearner": {
+        "check_non_transformer_estimators_n_iter": "the check forgets nothing, so n_iter_ is 0",
+    },
     "SeparationNet": {
         **_SKORCH_NET,
         "check_classifiers_classes": "the check uses the labels -1 and 1, but -1 marks outliers",

@@ -147,8 +147,7 @@ class SFRonUnlearner(BaseUnlearner):
         Number of repair steps.
 
     n_iter_ : int
-        Number of iterations, with or without a forget step. Without samples to forget, the fit ends
-        in its first iteration, so the number is 1.
+        Number of iterations, with or without a forget step; 0 without samples to forget.
 
     stopped_ : bool
         Whether any forget step was skipped.
@@ -376,7 +375,7 @@ class SFRonUnlearner(BaseUnlearner):
         self.stop_forget_score_ = result.stop_forget_score
         self.n_forget_steps_ = result.n_forget_steps
         self.n_repair_steps_ = n_iter * self.n_repair
-        self.n_iter_ = 1 if task.request.is_empty else n_iter
+        self.n_iter_ = n_iter
         self.stopped_ = result.n_forget_steps < n_iter
         self.history_ = result.history
         return self

@@ -211,9 +211,9 @@ def test_one_sample_can_be_forgotten(net, train):
     assert unlearner.score(X, y) > 0.95
 
 
-def test_a_fit_that_forgets_nothing_is_one_iteration(net, train):
+def test_a_fit_that_forgets_nothing_makes_no_iteration(net, train):
     unlearner = sfron(net).fit(*train)
-    assert unlearner.n_iter_ == 1
+    assert unlearner.n_iter_ == 0
     assert unlearner.history_ == []
     assert unlearner.n_forget_steps_ == unlearner.n_repair_steps_ == 0
     assert not unlearner.stopped_
