@@ -22,13 +22,13 @@ from ._fitted_nets import (
     log_probabilities as log_probabilities,
     penultimate as penultimate,
     predict_logits as predict_logits,
-    to_tensor as to_tensor,
 )
 from ._input import validate_input as validate_input
 from ._modules import (
     MLP,
     SmallCNN,
     default_module as default_module,
+    device_of as device_of,
     has_finite_parameters as has_finite_parameters,
     parameter_dict as parameter_dict,
 )

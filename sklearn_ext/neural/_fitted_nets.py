@@ -15,6 +15,7 @@ from ..utils._typing import Array, IntArray, RandomState
 from ..utils._validation import unfrozen
 from ._device import seeded
 from ._features import head_of, outputs_and_features
+from ._modules import device_of
 from ._nets import NetClassifier, encode_labels
 
 _PREDICTION_BATCH = 1024
@@ -90,7 +91,7 @@ def _check_plain_labels(y: ArrayLike) -> IntArray:
 def _check_outputs(net: skorch.NeuralNetClassifier, X: Array) -> skorch.NeuralNetClassifier:
     if isinstance(net, NetClassifier):  # its own fit has checked the outputs
         return net
-    n_outputs, n_classes = predict_logits(net, X[:1]).shape[1], len(class_labels(net))
+    n_outputs, n_classes = predict_logits(net.module_, X[:1]).shape[1], len(class_labels(net))
     if n_outputs != n_classes:
         raise ValueError(
             f"The module of the estimator has {n_outputs} outputs, but {n_classes} classes are "
@@ -119,20 +120,15 @@ def class_codes(net: skorch.NeuralNetClassifier, y: ArrayLike) -> IntArray:
     return encode_labels(y, class_labels(net))
 
 
-def to_tensor(X: Array | torch.Tensor, net: skorch.NeuralNet) -> torch.Tensor:
-    """Return an array as a tensor on the device of a net, sharing memory on the CPU."""
-    return torch.as_tensor(X, device=net.device)
-
-
 @torch.no_grad()
 def predict_logits(
-    net: skorch.NeuralNet, X: Array | torch.Tensor, *, batch_size: int | None = None
+    module: nn.Module, X: Array | torch.Tensor, *, batch_size: int | None = None
 ) -> torch.Tensor:
-    """Return the raw outputs of a fitted net's module in evaluation mode.
+    """Return the raw outputs of a module, which stays in evaluation mode.
 
     Parameters
     ----------
-    net : skorch.NeuralNet
+    module : torch.nn.Module
     X : ndarray or tensor of shape (n_samples, ...)
     batch_size : int or None, default=None
         Number of samples in a forward pass; None means 1,024.
@@ -141,8 +137,9 @@ def predict_logits(
     -------
     tensor of shape (n_samples, n_outputs)
     """
-    module = net.module_.eval()
-    batches = to_tensor(X, net).split(_PREDICTION_BATCH if batch_size is None else batch_size)
+    module.eval()
+    X = torch.as_tensor(X, device=device_of(module))
+    batches = X.split(_PREDICTION_BATCH if batch_size is None else batch_size)
     return torch.cat([module(batch) for batch in batches])
 
 
@@ -171,7 +168,8 @@ def penultimate(
     """
     module = net.module_.eval()
     layer = head_of(module, head)
-    batches = to_tensor(X, net).split(_PREDICTION_BATCH if batch_size is None else batch_size)
+    X = torch.as_tensor(X, device=device_of(module))
+    batches = X.split(_PREDICTION_BATCH if batch_size is None else batch_size)
     return torch.cat([outputs_and_features(module, batch, layer)[1] for batch in batches])
 
 

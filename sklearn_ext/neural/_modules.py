@@ -112,6 +112,12 @@ def parameter_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's parameters; a module without any is on the CPU."""
+    parameter = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
 def has_finite_parameters(module: nn.Module) -> bool:
     """Return whether all parameters of a module are finite."""
     return all(bool(parameter.isfinite().all()) for parameter in module.parameters())

@@ -98,7 +98,7 @@ def test_log_probabilities_agree_with_predict_proba(iris):
     X = X.astype(np.float32)
     y = load_iris(return_X_y=True)[1]
     for net in (NetClassifier(max_epochs=1).fit(X, labels), plain_net().fit(X, y)):
-        outputs = predict_logits(net, X, batch_size=40)
+        outputs = predict_logits(net.module_, X, batch_size=40)
         np.testing.assert_allclose(
             log_probabilities(net, outputs).exp().numpy(), net.predict_proba(X), atol=1e-6
         )
@@ -112,7 +112,7 @@ def test_the_head_maps_penultimate_features_to_outputs(iris):
     X = X.astype(np.float32)
     features = penultimate(net, X, batch_size=32)
     assert features.shape == (150, 128)
-    torch.testing.assert_close(net.module_[-1](features), predict_logits(net, X))
+    torch.testing.assert_close(net.module_[-1](features), predict_logits(net.module_, X))
 
 
 def test_class_codes_are_indices_of_labels(iris):

@@ -206,7 +206,7 @@ def test_soup_of_linear_classifiers_mixes_their_logits(mixing):
     logits = [inputs @ model["weight"].T + model["bias"] for model in models]
     expected = sum(a * out for a, out in zip(soup.coef_[0], logits, strict=True))
     torch.testing.assert_close(
-        predict_logits(soup.estimator_, X), expected.float(), rtol=0, atol=1e-5
+        predict_logits(soup.estimator_.module_, X), expected.float(), rtol=0, atol=1e-5
     )
 
 

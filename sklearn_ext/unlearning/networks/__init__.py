@@ -1,11 +1,17 @@
-"""Approximate unlearning for neural networks."""
+"""Approximate unlearning for neural networks; names outside `__all__` are internal."""
 
+from ._base import NetData
 from ._baselines import (
     BadTeacherUnlearner,
+    BaselineConfig,
     FineTuneUnlearner,
     GradientAscentUnlearner,
     RandomLabelUnlearner,
     SalUnUnlearner,
+    baseline,
+    distillation as distillation,
+    draw_wrong_labels as draw_wrong_labels,
+    wrong_labels,
 )
 from ._muso import MUSOConfig, MUSOUnlearner, muso
 from ._muso_labels import projected_scores
@@ -16,20 +22,24 @@ from ._sfron_algorithm import SFRonConfig, sfron
 
 __all__ = [
     "BadTeacherUnlearner",
+    "BaselineConfig",
     "FineTuneUnlearner",
     "GradientAscentUnlearner",
     "MUSOConfig",
     "MUSOUnlearner",
     "NatMUConfig",
     "NatMUUnlearner",
+    "NetData",
     "RandomLabelUnlearner",
     "SFRonConfig",
     "SFRonUnlearner",
     "SalUnUnlearner",
+    "baseline",
     "blend",
     "gradual_masks",
     "muso",
     "natmu",
     "projected_scores",
     "sfron",
+    "wrong_labels",
 ]

@@ -1,9 +1,11 @@
 """What the unlearners of networks share: the original net, the request, and the predictions."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import skorch
@@ -13,14 +15,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from ...neural import (
     class_codes,
     class_labels,
+    device_of,
     fitted_copy,
     has_finite_parameters,
     log_probabilities,
-    to_tensor,
+    predict_logits,
     validate_input,
 )
 from ...utils._random import local_random_state
@@ -28,66 +32,123 @@ from ...utils._typing import Array, FloatArray, IntArray
 from .._forget_request import ForgetRequest
 from ..steps import OPTIMIZERS, FineTuneConfig, Record, cross_entropies
 
+LogProbabilities: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+
+
+def log_softmax(outputs: torch.Tensor) -> torch.Tensor:
+    """Return the log-probabilities of a module that outputs logits, of shape (n, n_classes)."""
+    return outputs.log_softmax(dim=1)
+
 
 class NetData:
-    """Samples and class indices as tensors on the device of a fitted net.
+    """A trained module, with its samples and class indices as tensors on its device.
 
     Parameters
     ----------
-    net : skorch.NeuralNetClassifier
-        A fitted net.
+    module : torch.nn.Module
+        A trained module.
     X : array or tensor of shape (n_samples, ...)
-        The training data of the net.
+        The training data of the module.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
         The samples to forget and to retain.
+    log_probabilities : callable, default=log_softmax
+        Maps outputs of the module to log-probabilities of the classes.
 
     Attributes
     ----------
-    net : skorch.NeuralNetClassifier
-        The net.
-    X : tensor of shape (n_samples, ...)
-        The training data on the device of the net.
-    codes : int64 tensor of shape (n_samples,)
-        Class indices of the samples, on the device of the net.
     module : torch.nn.Module
-        The module of the net.
+        The module.
+    device : torch.device
+        The device of the module.
+    X : tensor of shape (n_samples, ...)
+        The training data on this device.
+    codes : int64 tensor of shape (n_samples,)
+        Class indices of the samples, on this device.
     forget, retain : int64 tensors
         Indices of the forget set and of the retained set, on the CPU.
+    log_probabilities : callable
+        Maps outputs of the module to log-probabilities of the classes.
     n_classes : int
-        Number of classes of the net.
+        Number of classes, which is the number of outputs of the module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> from sklearn_ext.unlearning.networks import NetData
+    >>> request = ForgetRequest.from_user([0], n_samples=3)
+    >>> data = NetData(torch.nn.Linear(2, 3), torch.zeros(3, 2), torch.tensor([0, 1, 1]), request)
+    >>> data.present()  # class 0 has no retained sample, and class 2 has no sample at all
+    tensor([False,  True, False])
     """
 
     def __init__(
         self,
-        net: skorch.NeuralNetClassifier,
+        module: nn.Module,
         X: Array | torch.Tensor,
         codes: IntArray | torch.Tensor,
         request: ForgetRequest,
+        log_probabilities: LogProbabilities = log_softmax,
     ) -> None:
-        self.net = net
-        self.module: torch.nn.Module = net.module_
-        self.X = to_tensor(X, net)
-        self.codes = to_tensor(codes, net)
+        self.module = module
+        self.device = device_of(module)
+        self.X = torch.as_tensor(X, device=self.device)
+        self.codes = torch.as_tensor(codes, device=self.device)
         self.forget = torch.as_tensor(request.forget)
         self.retain = torch.as_tensor(request.retain)
-        self.n_classes = len(class_labels(net))
+        self.log_probabilities = log_probabilities
+        self.n_classes: int = predict_logits(module, self.X[:2]).shape[1]
 
     def present(self) -> torch.Tensor:
         """Return a mask of the classes that have retained samples, of shape (n_classes,)."""
         return torch.bincount(self.codes[self.retain], minlength=self.n_classes) > 0
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of each sample from the outputs of the module."""
-        return cross_entropies(log_probabilities(self.net, outputs), targets)
+        """Return the cross-entropy of each sample from the outputs of the module.
+
+        Parameters
+        ----------
+        outputs : tensor of shape (n, n_classes)
+            Outputs of the module for a batch.
+        targets : int64 tensor of shape (n,), or float tensor of shape (n, n_classes)
+            Class indices or probabilities.
+
+        Returns
+        -------
+        tensor of shape (n,)
+        """
+        return cross_entropies(self.log_probabilities(outputs), targets)
 
     def mean_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the mean cross-entropy of a batch from the outputs of the module."""
+        """Return the mean cross-entropy of a batch from the outputs of the module.
+
+        Parameters
+        ----------
+        outputs : tensor of shape (n, n_classes)
+            Outputs of the module for a batch.
+        targets : int64 tensor of shape (n,), or float tensor of shape (n, n_classes)
+            Class indices or probabilities.
+
+        Returns
+        -------
+        tensor, scalar
+        """
         return self.losses(outputs, targets).mean()
 
     def sample_losses(self, index: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of samples with their own classes."""
+        """Return the cross-entropy of samples with their own classes.
+
+        Parameters
+        ----------
+        index : int64 tensor of shape (n,)
+            The samples.
+
+        Returns
+        -------
+        tensor of shape (n,)
+        """
         return self.losses(self.module(self.X[index]), self.codes[index])
 
 
@@ -188,6 +249,11 @@ class Task:
     request: ForgetRequest
     rng: np.random.RandomState
     monitor: FitMonitor
+
+    @property
+    def log_probabilities(self) -> LogProbabilities:
+        """The map from outputs to log-probabilities that the criterion of the net implies."""
+        return partial(log_probabilities, self.net)
 
     def batch_size(self, requested: int | None) -> int:
         """Return a batch size, where None means that of the net."""

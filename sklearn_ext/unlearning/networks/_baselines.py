@@ -9,14 +9,14 @@ from numbers import Real
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
-import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
+from torch import nn
 
-from ...neural import log_probabilities, predict_logits, to_tensor
+from ...neural import device_of, predict_logits
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, IntArray
 from .._forget_request import ForgetRequest
@@ -30,7 +30,7 @@ from ..steps import (
     summed_gradients,
     top_fraction_mask,
 )
-from ._base import BaseFineTuner, NetData, Task
+from ._base import BaseFineTuner, LogProbabilities, NetData, Task, log_softmax
 
 # Indices of the samples to train on, and the target of each.
 TrainingSet: TypeAlias = tuple[torch.Tensor, torch.Tensor]
@@ -40,47 +40,57 @@ TrainingSet: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 class BaselineConfig:
     """Settings of :func:`baseline`.
 
-    Attributes
+    Parameters
     ----------
     training : FineTuneConfig
         Settings of the fine-tuning.
     training_set : callable
-        Maps the data and a RandomState to the indices of the samples to train on and the target of
-        each.
-    loss : callable
-        Maps the data, the outputs of a batch and its targets to a scalar.
-    mask_fraction : float or None
+        Takes a :class:`NetData` and a RandomState. Returns the indices of the samples to train on,
+        and the target of each; :func:`wrong_labels` is an example.
+    loss : callable or None, default=None
+        Maps a :class:`NetData`, the outputs for a batch and its targets to a scalar. None means
+        :meth:`NetData.mean_loss`.
+    mask_fraction : float or None, default=None
         Fraction of the weights that may change, those that matter most for the forget set; None
         means all.
-    freeze_norm : bool
+    freeze_norm : bool, default=False
         Whether normalization layers keep their running statistics.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.networks import BaselineConfig, wrong_labels
+    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
+    >>> config = BaselineConfig(FineTuneConfig(1e-3), wrong_labels, mask_fraction=0.5)
+    >>> config.freeze_norm
+    False
     """
 
     training: FineTuneConfig
     training_set: Callable[[NetData, np.random.RandomState], TrainingSet]
-    loss: Callable[[NetData, torch.Tensor, torch.Tensor], torch.Tensor] = NetData.mean_loss
+    loss: Callable[[NetData, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     mask_fraction: float | None = None
     freeze_norm: bool = False
 
 
 def baseline(
-    net: skorch.NeuralNetClassifier,
+    module: nn.Module,
     X: Array | torch.Tensor,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
     config: BaselineConfig,
     rng: np.random.RandomState,
     *,
+    log_probabilities: LogProbabilities = log_softmax,
     monitor: Monitor | None = None,
 ) -> list[Record]:
-    """Fine-tune a net in place on samples and targets that are chosen once.
+    """Fine-tune a network in place on samples and targets that are chosen once.
 
     Parameters
     ----------
-    net : skorch.NeuralNetClassifier
-        A fitted net, which is changed in place.
+    module : torch.nn.Module
+        A trained network, which is changed in place and stays in evaluation mode.
     X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the net.
+        Training data of the network.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -89,6 +99,9 @@ def baseline(
         Settings of the method.
     rng : numpy.random.RandomState
         Source of all random draws.
+    log_probabilities : callable, default=log_softmax
+        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
+        is for logits.
     monitor : Monitor, default=None
         Follows the epochs.
 
@@ -96,11 +109,28 @@ def baseline(
     -------
     list of dict
         One record per epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> from sklearn_ext.unlearning.networks import BaselineConfig, baseline, wrong_labels
+    >>> from sklearn_ext.unlearning.steps import FineTuneConfig
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NetClassifier(random_state=0).fit(X, y)
+    >>> request = ForgetRequest.from_user(y == 2, len(y))
+    >>> config = BaselineConfig(FineTuneConfig(learning_rate=1e-3), wrong_labels)
+    >>> history = baseline(net.module_, X, y, request, config, np.random.RandomState(0))
+    >>> len(history)
+    5
     """
     if request.is_empty:
         return []
-    data = NetData(net, X, codes, request)
-    with private_randomness(rng, net.device) as generator:
+    with private_randomness(rng, device_of(module)) as generator:
+        data = NetData(module, X, codes, request, log_probabilities)
         index, targets = config.training_set(data, rng)
         mask = None
         if config.mask_fraction is not None:
@@ -109,7 +139,7 @@ def baseline(
             data.module,
             len(index),
             lambda batch: (data.X[index[batch]], targets[batch]),
-            partial(config.loss, data),
+            data.mean_loss if config.loss is None else partial(config.loss, data),
             config.training,
             generator,
             mask=mask,
@@ -134,11 +164,40 @@ def negative_loss(data: NetData, outputs: torch.Tensor, targets: torch.Tensor) -
 
 
 def wrong_labels(data: NetData, rng: np.random.RandomState) -> TrainingSet:
-    """Return all samples, the samples to forget with random wrong classes."""
+    """Return all samples, the samples to forget with random wrong classes.
+
+    The wrong classes are as frequent as among the retained samples.
+
+    Parameters
+    ----------
+    data : NetData
+        The samples.
+    rng : numpy.random.RandomState
+        Draws the classes.
+
+    Returns
+    -------
+    index : int64 tensor of shape (n_samples,)
+        Indices of all samples.
+    targets : int64 tensor of shape (n_samples,)
+        Their class indices, wrong for the samples to forget.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_ext.unlearning import ForgetRequest
+    >>> from sklearn_ext.unlearning.networks import NetData, wrong_labels
+    >>> request = ForgetRequest.from_user([0, 1], n_samples=4)
+    >>> X, codes = torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])
+    >>> data = NetData(torch.nn.Linear(2, 2), X, codes, request)
+    >>> wrong_labels(data, np.random.RandomState(0))[1]
+    tensor([1, 1, 0, 1])
+    """
     codes = data.codes.cpu().numpy()
     wrong = draw_wrong_labels(codes[data.forget], codes[data.retain], rng)
     targets = data.codes.clone()
-    targets[data.forget] = to_tensor(wrong, data.net)
+    targets[data.forget] = torch.as_tensor(wrong, device=data.device)
     return torch.arange(len(targets)), targets
 
 
@@ -187,16 +246,16 @@ def teacher_targets(
     copy of it with new random weights.
     """
 
-    def probabilities(net: skorch.NeuralNetClassifier, X: torch.Tensor) -> torch.Tensor:
-        return (log_probabilities(net, predict_logits(net, X)) / temperature).softmax(dim=1)
+    def probabilities(module: nn.Module, X: torch.Tensor) -> torch.Tensor:
+        return (data.log_probabilities(predict_logits(module, X)) / temperature).softmax(dim=1)
 
-    targets = probabilities(data.net, data.X)
-    random_net = copy.deepcopy(data.net)
-    for layer in random_net.module_.modules():
+    targets = probabilities(data.module, data.X)
+    random_module = copy.deepcopy(data.module)
+    for layer in random_module.modules():
         reset = getattr(layer, "reset_parameters", None)
         if reset is not None:
             reset()
-    targets[data.forget] = probabilities(random_net, data.X[data.forget])
+    targets[data.forget] = probabilities(random_module, data.X[data.forget])
     return torch.arange(len(targets)), targets
 
 
@@ -204,7 +263,7 @@ def teacher_loss(
     data: NetData, outputs: torch.Tensor, targets: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
     """Return the mean divergence of a batch from the teachers."""
-    return distillation(log_probabilities(data.net, outputs), targets, temperature)
+    return distillation(data.log_probabilities(outputs), targets, temperature)
 
 
 def distillation(log_p: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -265,12 +324,13 @@ class BaseTargetUnlearner(BaseFineTuner, ABC):
         """
         task = self._begin(X, y, forget)
         self.history_ = baseline(
-            task.net,
+            task.net.module_,
             task.X,
             task.codes,
             task.request,
             self._config(task),
             task.rng,
+            log_probabilities=task.log_probabilities,
             monitor=task.monitor,
         )
         self._finish(task)

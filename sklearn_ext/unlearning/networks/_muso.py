@@ -5,20 +5,20 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import nn
 
-from ...neural import head_of, outputs_and_features
+from ...neural import class_labels, device_of, head_of, outputs_and_features
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
-from ._base import BaseFineTuner, NetData, Task
+from ._base import BaseFineTuner, LogProbabilities, NetData, Task, log_softmax
 from ._label_model import fit_classifier, fit_random_features
 from ._muso_labels import (
     best_class,
@@ -99,23 +99,25 @@ class MUSOResult:
 
 
 def muso(
-    net: skorch.NeuralNetClassifier,
+    module: nn.Module,
     X: Array | torch.Tensor,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
     config: MUSOConfig,
     rng: np.random.RandomState,
     *,
+    classes: ArrayLike | None = None,
+    log_probabilities: LogProbabilities = log_softmax,
     monitor: Monitor | None = None,
 ) -> MUSOResult:
-    """Fine-tune a net in place with the labels that a retrained model would give [1]_.
+    """Fine-tune a network in place with the labels that a retrained model would give [1]_.
 
     Parameters
     ----------
-    net : skorch.NeuralNetClassifier
-        A fitted net, which is changed in place.
+    module : torch.nn.Module
+        A trained network, which is changed in place and stays in evaluation mode.
     X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the net.
+        Training data of the network.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -124,6 +126,12 @@ def muso(
         Settings of the method.
     rng : numpy.random.RandomState
         Source of all random draws.
+    classes : array-like of shape (n_classes,), default=None
+        Class labels that a `label_model` which is an array or a function uses. None means the
+        class indices.
+    log_probabilities : callable, default=log_softmax
+        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
+        is for logits.
     monitor : Monitor, default=None
         Follows the epochs.
 
@@ -156,24 +164,24 @@ def muso(
     >>> net = NetClassifier(random_state=0).fit(X, y)
     >>> request = ForgetRequest.from_user(y == 2, len(y))
     >>> config = MUSOConfig(FineTuneConfig(learning_rate=2e-3))
-    >>> result = muso(net, X, y, request, config, np.random.RandomState(0))
+    >>> result = muso(net.module_, X, y, request, config, np.random.RandomState(0))
     >>> result.changed_fraction.tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     if request.is_empty:
         return MUSOResult()
-    data = NetData(net, X, codes, request)
-    n_retained, soft = len(data.retain), config.soft_targets
-    index = torch.cat([data.retain, data.forget])
-    true_codes = data.codes[index]
-    targets = true_codes.clone()
-    if soft:
-        targets = torch.nn.functional.one_hot(true_codes, data.n_classes).float()
-    with private_randomness(rng, net.device) as generator:
+    with private_randomness(rng, device_of(module)) as generator:
+        data = NetData(module, X, codes, request, log_probabilities)
+        n_retained, soft = len(data.retain), config.soft_targets
+        index = torch.cat([data.retain, data.forget])
+        true_codes = data.codes[index]
+        targets = true_codes.clone()
+        if soft:
+            targets = torch.nn.functional.one_hot(true_codes, data.n_classes).float()
         from_head = isinstance(config.label_model, str) and config.label_model != "random_features"
         label_model = None
         if not from_head:
-            forget_targets, label_model = _fixed_targets(data, config, rng)
+            forget_targets, label_model = _fixed_targets(data, config, rng, classes)
             targets[n_retained:] = forget_targets
         n_epochs = config.training.n_epochs(len(index))
         labels = HeadLabels.from_original_net(data, config, n_epochs, rng) if from_head else None
@@ -209,10 +217,11 @@ def _hard(targets: torch.Tensor) -> torch.Tensor:
 
 
 def _fixed_targets(
-    data: NetData, config: MUSOConfig, rng: np.random.RandomState
+    data: NetData, config: MUSOConfig, rng: np.random.RandomState, classes: ArrayLike | None
 ) -> tuple[torch.Tensor, Any]:
     """Return targets of the forget set that stay the same, and the model behind them, if any."""
     chosen, soft = config.label_model, config.soft_targets
+    known = np.arange(data.n_classes) if classes is None else np.asarray(classes)
     if isinstance(chosen, str):
         model = fit_random_features(data, rng)
     elif hasattr(chosen, "fit"):
@@ -222,8 +231,8 @@ def _fixed_targets(
             )
         model = fit_classifier(data, chosen)
     else:
-        values = call_label_function(data, chosen) if callable(chosen) else chosen
-        return given_targets(data, values, soft), None
+        values = call_label_function(data, chosen, known) if callable(chosen) else chosen
+        return given_targets(data, values, soft, known), None
     return predicted_targets(data, model, soft), model
 
 
@@ -584,12 +593,14 @@ class MUSOUnlearner(BaseFineTuner):
         """
         task = self._begin(X, y, forget)
         result = muso(
-            task.net,
+            task.net.module_,
             task.X,
             task.codes,
             task.request,
             self._config(task),
             task.rng,
+            classes=class_labels(task.net),
+            log_probabilities=task.log_probabilities,
             monitor=task.monitor,
         )
         self._finish(task)

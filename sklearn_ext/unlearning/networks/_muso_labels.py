@@ -13,15 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ...neural import class_labels, to_tensor
+from ...utils._typing import Array
 from ._base import NetData
 from ._label_model import flat_samples
 
 
-def call_label_function(data: NetData, function: Callable[..., ArrayLike]) -> ArrayLike:
+def call_label_function(
+    data: NetData, function: Callable[..., ArrayLike], classes: Array
+) -> ArrayLike:
     """Return what a user's function gives for the retained samples and the forget set."""
     retained, forget = data.X[data.retain], data.X[data.forget]
-    labels = class_labels(data.net)[data.codes[data.retain].cpu().numpy()]
+    labels = classes[data.codes[data.retain].cpu().numpy()]
     return function(retained.cpu().numpy(), labels, forget.cpu().numpy())
 
 
@@ -29,13 +31,13 @@ def predicted_targets(data: NetData, model: Any, soft: bool) -> torch.Tensor:
     """Return the predictions of a classifier of class indices as targets of the forget set."""
     X = flat_samples(data, data.forget)
     if not soft:
-        return to_tensor(model.predict(X).astype(np.int64), data.net)
+        return torch.as_tensor(model.predict(X).astype(np.int64), device=data.device)
     probabilities = np.zeros((len(X), data.n_classes), dtype=np.float32)
     probabilities[:, np.asarray(model.classes_, dtype=int)] = model.predict_proba(X)
-    return to_tensor(probabilities, data.net)
+    return torch.as_tensor(probabilities, device=data.device)
 
 
-def given_targets(data: NetData, values: ArrayLike, soft: bool) -> torch.Tensor:
+def given_targets(data: NetData, values: ArrayLike, soft: bool, classes: Array) -> torch.Tensor:
     """Return the labels or scores that a user provides as targets of the forget set.
 
     Raises
@@ -48,24 +50,24 @@ def given_targets(data: NetData, values: ArrayLike, soft: bool) -> torch.Tensor:
     if values.shape == (n_forget, n_classes):
         values = values.astype(np.float32)
         if not soft:
-            return to_tensor(values.argmax(axis=1), data.net)
+            return torch.as_tensor(values.argmax(axis=1), device=data.device)
         if (values < 0).any() or not np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
             raise ValueError(
                 "label_model must give probabilities, which are not negative and sum to one for "
                 "each sample, if soft_targets=True."
             )
-        return to_tensor(values, data.net)
+        return torch.as_tensor(values, device=data.device)
     if values.shape != (n_forget,):
         raise ValueError(
             f"label_model must give one label for each of the {n_forget} samples to forget, or "
             f"scores of shape {(n_forget, n_classes)}, got shape {values.shape}."
         )
-    classes = class_labels(data.net)
     if unknown := set(values.tolist()).difference(classes.tolist()):
         raise ValueError(
             f"label_model gives the labels {unknown}, which are not classes of the net."
         )
-    codes = to_tensor(np.searchsorted(classes, values).astype(np.int64), data.net)
+    found = np.searchsorted(classes, values).astype(np.int64)
+    codes = torch.as_tensor(found, device=data.device)
     return torch.nn.functional.one_hot(codes, n_classes).float() if soft else codes
 
 

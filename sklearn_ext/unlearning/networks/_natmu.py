@@ -7,7 +7,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
@@ -15,13 +14,13 @@ from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from ...neural import head_of, log_probabilities, predict_logits, to_tensor
+from ...neural import device_of, head_of, predict_logits
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
-from ._base import BaseFineTuner, NetData, Task
+from ._base import BaseFineTuner, LogProbabilities, NetData, Task, log_softmax
 from ._natmu_blending import (
     blended_samples,
     gradual_masks,
@@ -101,23 +100,24 @@ class NatMUResult:
 
 
 def natmu(
-    net: skorch.NeuralNetClassifier,
+    module: nn.Module,
     X: Array | torch.Tensor,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
     config: NatMUConfig,
     rng: np.random.RandomState,
     *,
+    log_probabilities: LogProbabilities = log_softmax,
     monitor: Monitor | None = None,
 ) -> NatMUResult:
-    """Fine-tune a net in place on retained samples and their blends with the forget set [1]_.
+    """Fine-tune a network in place on retained samples and their blends with the forget set [1]_.
 
     Parameters
     ----------
-    net : skorch.NeuralNetClassifier
-        A fitted net, which is changed in place.
+    module : torch.nn.Module
+        A trained network, which is changed in place and stays in evaluation mode.
     X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the net.
+        Training data of the network.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -126,6 +126,9 @@ def natmu(
         Settings of the method.
     rng : numpy.random.RandomState
         Source of all random draws.
+    log_probabilities : callable, default=log_softmax
+        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
+        is for logits.
     monitor : Monitor, default=None
         Follows the epochs.
 
@@ -156,22 +159,23 @@ def natmu(
     >>> net = NetClassifier(random_state=0).fit(X, y)
     >>> request = ForgetRequest.from_user(y == 2, len(y))
     >>> config = NatMUConfig(FineTuneConfig(learning_rate=5e-3))
-    >>> natmu(net, X, y, request, config, np.random.RandomState(0)).hybrid_index.shape
+    >>> result = natmu(net.module_, X, y, request, config, np.random.RandomState(0))
+    >>> result.hybrid_index.shape  # two blends of each of the 50 samples to forget
     (100, 3)
     """
     if request.is_empty:
         return NatMUResult()
-    data = NetData(net, X, codes, request)
-    with private_randomness(rng, net.device) as generator:
+    with private_randomness(rng, device_of(module)) as generator:
+        data = NetData(module, X, codes, request, log_probabilities)
         present = data.present()
         forget_codes = data.codes[data.forget]
-        scores = log_probabilities(net, predict_logits(net, data.X[data.forget]))
+        scores = log_probabilities(predict_logits(module, data.X[data.forget]))
         ranking = rank_classes(
             scores.cpu().numpy(), forget_codes.cpu().numpy(), present.cpu().numpy()
         )
         n_blends = _n_blends(config, ranking)
         masks = _masks(config, n_blends, tuple(data.X.shape[1:]))
-        mask_tensor = to_tensor(masks.astype(np.float32), net)
+        mask_tensor = torch.as_tensor(masks.astype(np.float32), device=data.device)
         limits = _limits(config, data)
         retained_codes = data.codes[data.retain].cpu().numpy()
         reinit_head = config.reinit_head
@@ -509,12 +513,13 @@ class NatMUUnlearner(BaseFineTuner):
         """
         task = self._begin(X, y, forget)
         result = natmu(
-            task.net,
+            task.net.module_,
             task.X,
             task.codes,
             task.request,
             self._config(task),
             task.rng,
+            log_probabilities=task.log_probabilities,
             monitor=task.monitor,
         )
         self._finish(task)

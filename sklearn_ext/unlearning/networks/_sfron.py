@@ -1,8 +1,11 @@
 """The estimator of SFRon, which forgets by bounded ascent and repair."""
 
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
+import skorch
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
@@ -356,7 +359,7 @@ class SFRonUnlearner(BaseUnlearner):
             check_consistent_length(samples_val, y_val)
             codes_val = class_codes(task.net, y_val)
         result = sfron(
-            task.net,
+            task.net.module_,
             task.X,
             task.codes,
             task.request,
@@ -364,6 +367,7 @@ class SFRonUnlearner(BaseUnlearner):
             task.rng,
             X_val=samples_val,
             codes_val=codes_val,
+            log_probabilities=task.log_probabilities,
             monitor=task.monitor,
         )
         self._finish(task)
@@ -382,6 +386,7 @@ class SFRonUnlearner(BaseUnlearner):
 
     def _config(self, task: Task) -> SFRonConfig:
         rate = task.net.lr if self.learning_rate is None else self.learning_rate
+        optimizer = _optimizer_of(task.net) if self.optimizer is None else self.optimizer
         return SFRonConfig(
             learning_rate=rate,
             batch_size=task.batch_size(self.batch_size),
@@ -397,7 +402,7 @@ class SFRonUnlearner(BaseUnlearner):
             saliency_threshold=self.saliency_threshold,
             slow_learning_rate=self.slow_learning_rate,
             stop_forget_score=self.stop_forget_score,
-            optimizer=self.optimizer,
+            optimizer=optimizer,
             weight_decay=self.weight_decay,
             shared_optimizer=self.shared_optimizer,
             strict_mask=self.strict_mask,
@@ -405,3 +410,16 @@ class SFRonUnlearner(BaseUnlearner):
             fisher=self.fisher,
             mask_max_samples=self.mask_max_samples,
         )
+
+
+def _optimizer_of(net: skorch.NeuralNetClassifier) -> Callable[..., torch.optim.Optimizer]:
+    """Return a function that makes a new optimizer like that of a net, at another rate."""
+
+    def make(
+        weights: Iterable[torch.Tensor], *, lr: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        named = [(name, p) for name, p in net.module_.named_parameters() if p.requires_grad]
+        args, kwargs = net.get_params_for_optimizer("optimizer", named)
+        return net.optimizer(*args, **kwargs | {"lr": lr})
+
+    return make

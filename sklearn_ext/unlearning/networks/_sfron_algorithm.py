@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import skorch
 import torch
+from torch import nn
 
+from ...neural import device_of
 from ...utils._typing import Array, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
@@ -23,7 +24,7 @@ from ..steps import (
     private_randomness,
     weighted_ascent,
 )
-from ._base import NetData
+from ._base import LogProbabilities, NetData, log_softmax
 from ._sfron_limits import accuracy_on, draw_samples, expected_forget_score, forget_remain_mask
 
 _EPOCHS = 5
@@ -68,10 +69,11 @@ class SFRonConfig:
         Fraction of each iteration's change that is kept.
     stop_forget_score : float, "auto" or None, default="auto"
         Accuracy on the forget set at which forgetting pauses.
-    optimizer : str, torch.optim.Optimizer class or None, default=None
-        The optimizer; None means that of the net.
+    optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
+        The optimizer. A callable, such as a torch.optim.Optimizer class, takes the weights, `lr`
+        and `weight_decay`.
     weight_decay : float, default=0
-        Weight decay, if `optimizer` is given.
+        Weight decay of the optimizer.
     shared_optimizer : bool, default=True
         Whether forget and repair steps share an optimizer.
     strict_mask : bool, default=False
@@ -104,7 +106,7 @@ class SFRonConfig:
     saliency_threshold: float | None = 1.0
     slow_learning_rate: float = 1.0
     stop_forget_score: float | str | None = "auto"
-    optimizer: str | Callable[..., torch.optim.Optimizer] | None = None
+    optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw"
     weight_decay: float = 0.0
     shared_optimizer: bool = True
     strict_mask: bool = False
@@ -138,7 +140,7 @@ class SFRonResult:
 
 
 def sfron(
-    net: skorch.NeuralNetClassifier,
+    module: nn.Module,
     X: Array | torch.Tensor,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
@@ -147,16 +149,17 @@ def sfron(
     *,
     X_val: Array | torch.Tensor | None = None,
     codes_val: IntArray | torch.Tensor | None = None,
+    log_probabilities: LogProbabilities = log_softmax,
     monitor: Monitor | None = None,
 ) -> SFRonResult:
-    """Change a net in place by ascent on the forget set and repair on the retained set [1]_.
+    """Change a network in place by ascent on the forget set and repair on the retained set [1]_.
 
     Parameters
     ----------
-    net : skorch.NeuralNetClassifier
-        A fitted net, which is changed in place.
+    module : torch.nn.Module
+        A trained network, which is changed in place and stays in evaluation mode.
     X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the net.
+        Training data of the network.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -166,9 +169,13 @@ def sfron(
     rng : numpy.random.RandomState
         Source of all random draws.
     X_val : array or tensor of shape (n_validation, ...), default=None
-        Samples that the net was not trained on; they improve the score at which forgetting pauses.
+        Samples that the network was not trained on. They improve the score at which forgetting
+        pauses.
     codes_val : array or tensor of int64 of shape (n_validation,), default=None
         Class indices of these samples.
+    log_probabilities : callable, default=log_softmax
+        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
+        is for logits.
     monitor : Monitor, default=None
         Follows the iterations.
 
@@ -193,14 +200,14 @@ def sfron(
     >>> net = NetClassifier(random_state=0).fit(X, y)
     >>> request = ForgetRequest.from_user(y == 2, len(y))
     >>> config = SFRonConfig(learning_rate=2e-3, batch_size=32)
-    >>> result = sfron(net, X, y, request, config, np.random.RandomState(0))
-    >>> result.stop_forget_score  # a retrained net would not recognize the class
+    >>> result = sfron(net.module_, X, y, request, config, np.random.RandomState(0))
+    >>> result.stop_forget_score  # a retrained network would not recognize the class
     0.0
     """
     if request.is_empty:
         return SFRonResult()
-    data = NetData(net, X, codes, request)
-    with private_randomness(rng, net.device) as generator:
+    with private_randomness(rng, device_of(module)) as generator:
+        data = NetData(module, X, codes, request, log_probabilities)
         stop_score = config.stop_forget_score
         if isinstance(stop_score, str):
             stop_score = expected_forget_score(data, rng, X_val, codes_val)
@@ -218,7 +225,9 @@ def sfron(
         kept = draw_samples(data.retain, _WATCHED_RETAINED_SAMPLES, rng)
         kept_accuracy = accuracy_on(data, kept)
         accuracy_before = kept_accuracy()
-        optimizer = _make_optimizer(net, config)
+        optimizer = make_optimizer(
+            module, config.optimizer, config.learning_rate, config.weight_decay
+        )
         steps = _fast_slow_config(data, config)
         if monitor is not None:
             monitor.begin(steps.max_iter)
@@ -270,17 +279,6 @@ def _fast_slow_config(data: NetData, config: SFRonConfig) -> FastSlowConfig:
         strict_mask=config.strict_mask,
         freeze_norm=freeze_norm,
     )
-
-
-def _make_optimizer(net: skorch.NeuralNetClassifier, config: SFRonConfig) -> torch.optim.Optimizer:
-    """Make the given optimizer, or a new one like that of the net."""
-    if config.optimizer is not None:
-        return make_optimizer(
-            net.module_, config.optimizer, config.learning_rate, config.weight_decay
-        )
-    named = [(n, p) for n, p in net.module_.named_parameters() if p.requires_grad]
-    args, kwargs = net.get_params_for_optimizer("optimizer", named)
-    return net.optimizer(*args, **kwargs | {"lr": config.learning_rate})
 
 
 def _plain_steps(data: NetData, config: SFRonConfig) -> torch.optim.Optimizer:

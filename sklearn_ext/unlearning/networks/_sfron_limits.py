@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ...neural import predict_logits, to_tensor
+from ...neural import predict_logits
 from ...utils._typing import Array, IntArray
 from ..steps import Mask, balanced_mask, squared_batch_gradients, squared_sample_gradients
 from ._base import NetData
@@ -28,7 +28,7 @@ def accuracy_on(data: NetData, index: torch.Tensor) -> Callable[[], float]:
     X, codes = data.X[index], data.codes[index]  # gathered once, for many calls
 
     def accuracy() -> float:
-        return (predict_logits(data.net, X).argmax(dim=1) == codes).double().mean().item()
+        return (predict_logits(data.module, X).argmax(dim=1) == codes).double().mean().item()
 
     return accuracy
 
@@ -47,7 +47,7 @@ def forget_remain_mask(
     Parameters
     ----------
     data : NetData
-        The net and its samples.
+        The network and its samples.
     threshold : float
         Smallest ratio of the squared gradients of a selected weight.
     batch_size : int
@@ -114,7 +114,7 @@ def expected_forget_score(
     Parameters
     ----------
     data : NetData
-        The original net, not changed yet, and its samples.
+        The original network, not changed yet, and its samples.
     rng : numpy.random.RandomState
         Draws the random features.
     X_val : array or tensor of shape (n_validation, ...), default=None
@@ -131,12 +131,15 @@ def expected_forget_score(
     score = float((model.predict(flat_samples(data, data.forget)) == codes).mean())
     if X_val is None or codes_val is None:
         return score
-    X_val, codes_val = to_tensor(X_val, data.net), to_tensor(codes_val, data.net)
+    X_val = torch.as_tensor(X_val, device=data.device)
+    codes_val = torch.as_tensor(codes_val, device=data.device)
     known = data.present()[codes_val]  # other classes reveal nothing about the retained ones
     if not known.any():
         return score
     X_known, codes_known = X_val[known], codes_val[known]
-    net_accuracy = (predict_logits(data.net, X_known).argmax(dim=1) == codes_known).double().mean()
+    net_accuracy = (
+        (predict_logits(data.module, X_known).argmax(dim=1) == codes_known).double().mean()
+    )
     predicted = model.predict(X_known.flatten(start_dim=1).cpu().numpy())
     features_accuracy = float((predicted == codes_known.cpu().numpy()).mean())
     if features_accuracy == 0:

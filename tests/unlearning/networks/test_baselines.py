@@ -15,7 +15,7 @@ from sklearn_ext import (
     NetClassifier,
     SalUnUnlearner,
 )
-from sklearn_ext.unlearning.networks._baselines import distillation, draw_wrong_labels
+from sklearn_ext.unlearning.networks import distillation, draw_wrong_labels
 
 
 def make(Unlearner, estimator, **params):

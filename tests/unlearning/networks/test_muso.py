@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,15 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_ext import MUSOUnlearner, RandomFeatureClassifier
 from sklearn_ext.neural import NetClassifier, head_of
-from sklearn_ext.unlearning.networks import _label_model, _muso, projected_scores
+from sklearn_ext.unlearning import ForgetRequest
+from sklearn_ext.unlearning.networks import (
+    MUSOConfig,
+    _label_model,
+    _muso,
+    muso,
+    projected_scores,
+)
+from sklearn_ext.unlearning.steps import FineTuneConfig
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +141,23 @@ def test_given_labels_are_in_the_order_of_the_request(net, digits):
     codes = np.searchsorted(net.classes_, labels)
     before, after = (model.predict_proba(X[rows])[range(3), codes] for model in (net, unlearner))
     assert (after > before).all()
+
+
+@pytest.mark.parametrize("classes", [None, list("abcdefghij")])
+def test_the_function_takes_labels_or_class_indices(net, digits, classes):
+    X, codes = digits[0], np.searchsorted(net.classes_, digits[1])
+    seen = []
+
+    def label_model(X_retained, y_retained, X_forget):
+        seen.extend(y_retained)
+        return [2, 7] if classes is None else ["c", "h"]
+
+    result = muso(
+        copy.deepcopy(net.module_), X, codes, ForgetRequest.from_user([9, 4], len(X)),
+        MUSOConfig(FineTuneConfig(1e-3), label_model=label_model),
+        np.random.RandomState(0), classes=classes)  # fmt: skip
+    assert result.forget_codes.tolist() == [2, 7]
+    assert set(seen) == set(range(10) if classes is None else classes)
 
 
 def test_given_scores_mean_the_class_of_the_largest(net, digits):

@@ -8,8 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn_ext import NatMUUnlearner
 from sklearn_ext.neural import NetClassifier, head_of
 from sklearn_ext.unlearning import ForgetRequest
-from sklearn_ext.unlearning.networks import gradual_masks
-from sklearn_ext.unlearning.networks._base import NetData
+from sklearn_ext.unlearning.networks import NetData, gradual_masks
 from sklearn_ext.unlearning.networks._natmu_blending import blended_samples
 
 
@@ -32,7 +31,7 @@ def forget(images):
 def ten_blends(net, images, forget, delta):
     """Blends of the first ten samples to forget with the first ten retained samples."""
     X, y = images
-    data = NetData(net, X, y, ForgetRequest.from_user(forget, len(X)))
+    data = NetData(net.module_, X, y, ForgetRequest.from_user(forget, len(X)))
     index = torch.stack([torch.arange(10), torch.arange(10), torch.arange(10) % 4], dim=1)
     masks = torch.as_tensor(gradual_masks(8, 8, 4, delta), dtype=torch.float32)
     return data, blended_samples(data, index, masks, None)

@@ -24,8 +24,7 @@ from sklearn_ext import (
 from sklearn_ext.metrics import membership_inference_score
 from sklearn_ext.neural import NetClassifier, head_of, outputs_and_features
 from sklearn_ext.unlearning import ForgetRequest
-from sklearn_ext.unlearning.networks import MUSOConfig, _muso
-from sklearn_ext.unlearning.networks._base import NetData
+from sklearn_ext.unlearning.networks import MUSOConfig, NetData, _muso
 from sklearn_ext.unlearning.steps import FastSlowConfig, FineTuneConfig, fast_slow
 
 pytestmark = [
@@ -441,7 +440,7 @@ def test_a_new_head_has_the_gain_of_relu_units(blobs, forget):
 def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
     """The softmax of twice the scores of a ridge head fitted to -1 and 1."""
     X, y = blobs
-    data = NetData(nets["usual"], X, y, ForgetRequest.from_user(forget, len(X)))
+    data = NetData(nets["usual"].module_, X, y, ForgetRequest.from_user(forget, len(X)))
     config = MUSOConfig(
         FineTuneConfig(1e-3), label_model="head", soft_targets=True, subset_ratio=1.0, eps=eps
     )

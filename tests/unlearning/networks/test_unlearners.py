@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils._testing import assert_docstring_consistency
 from torch import nn
+from torch.optim import AdamW
 
 from sklearn_ext.neural import NetClassifier
 from sklearn_ext.unlearning import (
@@ -34,12 +35,15 @@ from sklearn_ext.unlearning import (
     SFRonUnlearner,
 )
 from sklearn_ext.unlearning.networks import (
+    BaselineConfig,
     MUSOConfig,
     NatMUConfig,
     SFRonConfig,
+    baseline,
     muso,
     natmu,
     sfron,
+    wrong_labels,
 )
 from sklearn_ext.unlearning.steps import FineTuneConfig
 
@@ -424,24 +428,51 @@ def test_weights_that_are_not_finite_are_refused(Unlearner, net, digits, forget)
     [
         (MUSOUnlearner, muso, MUSOConfig(FineTuneConfig(2e-3))),
         (NatMUUnlearner, natmu, NatMUConfig(FineTuneConfig(5e-3))),
-        (SFRonUnlearner, sfron, SFRonConfig(learning_rate=2e-3, batch_size=32)),
+        (SFRonUnlearner, sfron, SFRonConfig(2e-3, 32, optimizer=AdamW, weight_decay=0.01)),
+        (RandomLabelUnlearner, baseline, BaselineConfig(FineTuneConfig(1e-3), wrong_labels)),
     ],
 )
 def test_an_algorithm_does_the_same_alone(Unlearner, algorithm, config, net, digits, forget):
     X, y = digits
-    alone, request = copy.deepcopy(net), ForgetRequest.from_user(forget, len(y))
+    alone, request = copy.deepcopy(net.module_), ForgetRequest.from_user(forget, len(y))
     algorithm(alone, X.astype(np.float32), y, request, config, np.random.RandomState(0))
     fitted = make(Unlearner, net).fit(X, y, forget=forget)
-    assert_same_weights(weights(alone), weights(fitted.estimator_))
+    assert_same_weights(alone.state_dict(), fitted.estimator_.module_.state_dict())
+    assert not alone.training
 
 
-@pytest.mark.parametrize("algorithm", [muso, natmu, sfron])
+@pytest.mark.parametrize(
+    ("algorithm", "config"),
+    [
+        (muso, MUSOConfig(FineTuneConfig(2e-3))),
+        (natmu, NatMUConfig(FineTuneConfig(5e-3))),
+        (sfron, SFRonConfig(2e-3, 32)),
+        (baseline, BaselineConfig(FineTuneConfig(1e-3), wrong_labels)),
+    ],
+)
+def test_an_algorithm_accepts_log_probabilities(algorithm, config, net, digits, forget):
+    X, y = digits
+    request = ForgetRequest.from_user(forget, len(y))
+    logits = copy.deepcopy(net.module_)
+    probabilities = nn.Sequential(copy.deepcopy(net.module_), nn.LogSoftmax(dim=1))
+
+    def run(module, **options):
+        rng = np.random.RandomState(0)
+        algorithm(module, X.astype(np.float32), y, request, config, rng, **options)
+
+    run(logits)
+    run(probabilities, log_probabilities=lambda outputs: outputs)
+    for name, weight in logits.state_dict().items():
+        torch.testing.assert_close(probabilities.state_dict()[f"0.{name}"], weight)
+
+
+@pytest.mark.parametrize("algorithm", [muso, natmu, sfron, baseline])
 def test_an_algorithm_without_a_request_does_nothing(algorithm, net, digits):
     X, y = digits
-    alone, request = copy.deepcopy(net), ForgetRequest.from_user(None, len(y))
+    alone, request = copy.deepcopy(net.module_), ForgetRequest.from_user(None, len(y))
     result = algorithm(alone, X, y, request, None, np.random.RandomState(0))
-    assert result.history == []
-    assert_same_weights(weights(alone), weights(net))
+    assert getattr(result, "history", result) == []
+    assert_same_weights(alone.state_dict(), net.module_.state_dict())
 
 
 @pytest.mark.parametrize("Unlearner", [MUSOUnlearner, NatMUUnlearner, SFRonUnlearner])
