@@ -23,8 +23,9 @@ class LABBandwidthDisplay:
     Parameters
     ----------
     sensitivities : ndarray of shape (n_support, n_features)
-        Change of the kernel's exponent for one standard deviation of the feature among the
-        support points.
+        Change of the kernel's exponent for one standard deviation of the feature in the training
+        data, divided by a constant such that the importances are averages of the sensitivities,
+        weighted by the absolute coefficients of the support points.
     importances : ndarray of shape (n_features,)
         The estimator's ``feature_importances_``.
     feature_names : list of str
@@ -102,11 +103,15 @@ class LABBandwidthDisplay:
                 f"feature_names must have one name per feature, {n_features}, got {len(names)}."
             )
         shown = np.argsort(-estimator.feature_importances_, kind="stable")[:max_features]
-        power = 1 if estimator.kernel == "laplacian" else 2
-        std = estimator.support_vectors_[:, shown].std(axis=0)
+        bandwidths = estimator.bandwidths_[:, shown]
+        importances = estimator.feature_importances_[shown]
+        # The importances contain the spread of the training data, which bandwidths lack.
+        weights = np.abs(estimator.dual_coef_).reshape(len(bandwidths), -1).sum(axis=1)
+        means = weights @ bandwidths / max(weights.sum(), np.finfo(float).tiny)
+        spread = np.divide(importances, means, out=np.zeros_like(means), where=means > 0)
         display = cls(
-            sensitivities=estimator.bandwidths_[:, shown] * std**power,
-            importances=estimator.feature_importances_[shown],
+            sensitivities=bandwidths * spread,
+            importances=importances,
             feature_names=[str(names[k]) for k in shown],
         )
         return display.plot(fig=fig)
@@ -154,9 +159,7 @@ class LABBandwidthDisplay:
         heat.set_xticks(positions, self.feature_names, rotation=45, ha="right")
         heat.set_ylabel(f"support points ({n_support})")
         heat.set_yticks([])
-        fig.colorbar(
-            image, cax=fig.add_subplot(grid[1, 1]), label="log$_{10}$ bandwidth per std. deviation"
-        )
+        fig.colorbar(image, cax=fig.add_subplot(grid[1, 1]), label="log$_{10}$ sensitivity")
         self.figure_ = fig
         self.axes_ = np.array([bars, heat])
         return self

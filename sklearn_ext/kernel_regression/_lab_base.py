@@ -7,12 +7,15 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..utils._typing import FloatArray, RandomState
-from ._lab_engine import evaluate_expansion, make_engine
+from ._lab_engine import evaluate_expansion, kernel_features, make_engine
 from ._lab_kernel import KERNELS
 from ._lab_training import CHUNK_SIZE, LABConfig, LABExpansion, LABTrainer
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 _VERBOSE_EVERY = 100
 
 
-class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseLAB(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator, ABC
+):
     """Kernel machine with learned, locally adaptive bandwidths."""
 
     _parameter_constraints = {
@@ -161,6 +166,42 @@ class BaseLAB(CallbackSupportMixin, BaseEstimator, ABC):
             "standardize": False,
         }
         return cls(**{**published, **params})
+
+    def transform(self, X: ArrayLike) -> FloatArray:
+        """Return the kernels between samples and support points as learned features.
+
+        A linear model on these features has the form of the fitted model, whose values are
+        ``transform(X) @ dual_coef_ + intercept_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_support_)
+            Values between 0 and 1, in float32 if X is float32, and in float64 otherwise.
+        """
+        check_is_fitted(self, "dual_coef_")
+        points = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return kernel_features(
+            make_engine(self.engine, self.device),
+            self.kernel,
+            points,
+            self.support_vectors_,
+            self.bandwidths_,
+            chunk_size=CHUNK_SIZE,
+        )
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_support_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
     def _config(self, *, scale_targets: bool) -> LABConfig:
         names = (field.name for field in fields(LABConfig) if field.name != "scale_targets")

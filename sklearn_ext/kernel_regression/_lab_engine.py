@@ -281,6 +281,42 @@ def make_engine(engine: str = "auto", device: "str | torch.device | None" = None
     return LABTorchEngine(resolve_device(device))
 
 
+def kernel_features(
+    engine: LABEngine,
+    kernel: str,
+    X: FloatArray,
+    centers: FloatArray,
+    bandwidths: FloatArray,
+    *,
+    chunk_size: int,
+) -> FloatArray:
+    """Return the kernels between samples and centers in the user's units, chunk by chunk.
+
+    Parameters
+    ----------
+    engine : LABEngine
+    kernel : {"exponential", "laplacian", "rbf"}
+    X : ndarray of shape (n_samples, n_features)
+    centers, bandwidths : ndarrays of shape (n_support, n_features)
+    chunk_size : int
+        Number of samples evaluated at a time.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_support)
+        Values in the dtype of X.
+    """
+    # Only differences matter: points centered at the mean of the centers keep them in float32.
+    shift = centers.mean(axis=0)
+    shifted, theta = engine.asarray(centers - shift), engine.asarray(np.sqrt(bandwidths))
+    out = np.empty((len(X), len(centers)), dtype=X.dtype)
+    for start in range(0, len(X), chunk_size):
+        chunk = slice(start, start + chunk_size)
+        K, _ = engine.kernel(kernel, engine.asarray(X[chunk] - shift), shifted, theta)
+        out[chunk] = engine.to_numpy(K)
+    return out
+
+
 def evaluate_expansion(
     engine: LABEngine,
     kernel: str,
@@ -310,8 +346,7 @@ def evaluate_expansion(
     ndarray of shape (n_samples, n_outputs)
         Values in the dtype of X.
     """
-    # Only differences matter: points centered at the mean of the centers keep them in float32.
-    shift = centers.mean(axis=0)
+    shift = centers.mean(axis=0)  # as in kernel_features
     arrays = [engine.asarray(a) for a in (centers - shift, np.sqrt(bandwidths), coef, intercept)]
     out = np.empty((len(X), coef.shape[1]), dtype=X.dtype)
     for start in range(0, len(X), chunk_size):

@@ -22,7 +22,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from scipy.linalg import LinAlgError, lapack
 
-from ..utils._arrays import NumpyArrays
+from ..utils._arrays import NumpyArrays, compiled
 from ..utils._typing import FloatArray
 
 LOG2_E = 1.4426950408889634
@@ -70,8 +70,6 @@ def exp_nonpositive(x: float) -> float:
 _RBF, _EXPONENTIAL, _LAPLACIAN = range(3)
 _CODES = {"rbf": _RBF, "exponential": _EXPONENTIAL, "laplacian": _LAPLACIAN}
 _GROUP = 4  # points that share one pass over the centers; the loops below are unrolled for it
-
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
 class LABNumbaEngine(NumpyArrays):
@@ -167,13 +165,14 @@ def _columns(x: FloatArray) -> FloatArray:
     return np.ascontiguousarray(x.T)
 
 
-@_jit
+@compiled
 def _padded(points: FloatArray) -> FloatArray:
     """Copy the points and repeat the last one until their number is a multiple of the group."""
     n = points.shape[0]
     out = np.empty((-(-n // _GROUP) * _GROUP, points.shape[1]))
     for t in range(out.shape[0]):
-        out[t] = points[min(t, n - 1)]
+        for k in range(out.shape[1]):
+            out[t, k] = points[min(t, n - 1), k]
     return out
 
 
@@ -192,7 +191,7 @@ def _dot(a: FloatArray, b: FloatArray) -> float:
     return total
 
 
-@_jit
+@compiled
 def _exponents(
     code: int,
     points: FloatArray,
@@ -219,7 +218,7 @@ def _exponents(
                 out[s, i] = math.sqrt(out[s, i])
 
 
-@_jit
+@compiled
 def _kernel(
     code: int,
     points: FloatArray,
@@ -237,10 +236,11 @@ def _kernel(
             for i in range(m):
                 K[t + s, i] = exp_nonpositive(-group[s, i])
             if code == _EXPONENTIAL:
-                D[t + s] = group[s]
+                for i in range(m):
+                    D[t + s, i] = group[s, i]
 
 
-@_jit
+@compiled
 def _bandwidth_gradient(
     code: int,
     points: FloatArray,
@@ -278,7 +278,7 @@ def _bandwidth_gradient(
                 ) + (weights[2, i] * _gap(code, x2, c) + weights[3, i] * _gap(code, x3, c))
 
 
-@_jit
+@compiled
 def _predict(
     code: int,
     X: FloatArray,

@@ -1,11 +1,39 @@
-"""NumPy array operations shared by the engines of several methods."""
+"""NumPy array operations and compilation, shared by the engines of several methods."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._typing import FloatArray
+from ._warnings import warn_caller
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function with numba, and cache its machine code on disk if a folder is writable.
+
+    Without a cache, as in a container run by another user, every process compiles anew.
+    """
+    from numba import njit
+
+    dispatcher: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    try:
+        dispatcher.enable_caching()
+    except RuntimeError:  # numba found no writable folder
+        _warn_without_cache()
+    return dispatcher
+
+
+@functools.cache  # once per process
+def _warn_without_cache() -> None:
+    warn_caller(
+        "numba has no writable folder for its cache, so every process spends seconds on "
+        "compilation. Set the environment variable NUMBA_CACHE_DIR to a writable folder."
+    )
 
 
 class NumpyArrays:

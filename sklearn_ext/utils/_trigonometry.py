@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
+from ._arrays import compiled
 from ._typing import FloatArray
 
 INVERSE_PI = 1.0 / math.pi
@@ -41,14 +42,14 @@ def _reduce(x: float) -> tuple[float, float]:
     return r, 1.0 - 2.0 * (k - 2.0 * math.floor(0.5 * k))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled
 def _scaled_cosines(angles: FloatArray, scale: float) -> None:
     for i in range(angles.size):
         r, sign = _reduce(angles[i])
         angles[i] = sign * scale * _polynomial(_COS, r * r)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled
 def _cosines_and_sines(angles: FloatArray, sines: FloatArray) -> None:
     for i in range(angles.size):
         r, sign = _reduce(angles[i])
@@ -57,7 +58,7 @@ def _cosines_and_sines(angles: FloatArray, sines: FloatArray) -> None:
         sines[i] = sign * r * _polynomial(_SIN, s)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled
 def _scaled_pairs(Z: FloatArray, n_pairs: int, scale: float) -> None:
     for row in Z:
         angles, sines = row[:n_pairs], row[n_pairs : 2 * n_pairs]

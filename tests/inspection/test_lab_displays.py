@@ -38,9 +38,23 @@ def test_the_heat_map_shows_the_bandwidths(model):
     shown = 10.0 ** np.sort(display.axes_[1].images[0].get_array()[:, 0])
     expected = np.sort(display.sensitivities[:, 0])
     np.testing.assert_allclose(shown, expected, rtol=1e-6, atol=1e-11)
-    k = model.feature_importances_.argmax()
-    std = model.support_vectors_[:, k].std()
-    np.testing.assert_allclose(expected, np.sort(model.bandwidths_[:, k] * std))
+
+
+def test_bars_are_the_means_of_the_heat_map_on_one_scale():
+    # The rare second feature is constant on most samples, and on most support points.
+    rng = np.random.default_rng(0)
+    X = np.column_stack((rng.normal(size=400), rng.random(400) < 0.02, 1e3 * rng.normal(size=400)))
+    model = LABRidgelessRegressor(n_support=20, max_iter=50, alpha=0.01, random_state=0)
+    for y in (np.sin(X[:, 0]) + X[:, 1], np.column_stack((X[:, 0], X[:, 2]))):
+        display = LABBandwidthDisplay.from_estimator(model.fit(X, y))
+        order = np.argsort(-model.feature_importances_)
+        power = 1 if model.kernel == "laplacian" else 2
+        exponents = (model.bandwidths_ * X.std(axis=0) ** power)[:, order]
+        ratio = display.sensitivities / exponents
+        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-10)
+        weights = np.abs(model.dual_coef_.reshape(20, -1)).sum(axis=1)
+        means = np.average(display.sensitivities, axis=0, weights=weights)
+        np.testing.assert_allclose(means, display.importances, rtol=1e-10)
 
 
 def test_a_given_figure_is_used_and_names_are_checked(model):

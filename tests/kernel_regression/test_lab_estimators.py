@@ -8,6 +8,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.ensemble import BaggingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import RidgeCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -341,6 +342,51 @@ def test_temperature_is_not_fitted_on_support_points():
     without = clone(model).set_params(validation_fraction=0.0).fit(X, y)
     assert without.temperature_ == 1.0
     assert model.temperature_ != 1.0
+
+
+# Learned features
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_features_times_coefficients_are_the_predictions(wave, kernel, engine):
+    X, y = wave
+    Y = np.column_stack((y, X[:, 0]))
+    model = LABRidgelessRegressor(kernel=kernel, engine=engine, **QUICK).fit(X, Y)
+    features = model.transform(X)
+    assert features.shape == (len(X), model.n_support_)
+    np.testing.assert_allclose(
+        features @ model.dual_coef_ + model.intercept_, model.predict(X), rtol=1e-10
+    )
+    np.testing.assert_allclose(np.diag(model.transform(model.support_vectors_)), 1.0)
+
+
+def test_a_classifier_transforms_too_and_float32_stays_float32():
+    X, y = load_wine(return_X_y=True)
+    X = X.astype(np.float32)
+    model = LABRidgelessClassifier(**QUICK).fit(X, y)
+    features = model.transform(X)
+    assert features.dtype == np.float32
+    scores = features @ model.dual_coef_ + model.intercept_
+    np.testing.assert_allclose(scores, model.decision_function(X), atol=2e-4)
+
+
+def test_features_carry_names_into_frames_and_linear_heads(wave):
+    pd = pytest.importorskip("pandas")
+    X, y = wave
+    frame = pd.DataFrame(X, columns=list("abcd"), index=np.arange(len(X)) + 7)
+    model = LABRidgelessRegressor(n_support=20, **QUICK).set_output(transform="pandas")
+    features = model.fit_transform(frame, y)
+    names = [f"labridgelessregressor{i}" for i in range(20)]
+    assert list(features.columns) == names == list(model.get_feature_names_out())
+    assert (features.index == frame.index).all()
+    head = make_pipeline(clone(model), RidgeCV(np.logspace(-6, 1, 8))).fit(frame, y)
+    assert head.score(frame, y) > model.score(frame, y) - 0.01
+
+
+def test_an_unfitted_model_has_no_features(wave):
+    with pytest.raises(NotFittedError):
+        LABRidgelessRegressor().transform(wave[0])
 
 
 # Together with scikit-learn

@@ -21,12 +21,12 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from numba import njit
 
+from ...utils._arrays import compiled
 from ...utils._typing import BoolArray, FloatArray, IntArray
 from ._missing_patterns import MissingPatterns, group_samples
 
 _BLOCK_COST = 2e7  # multiplications in a block, which take about ten milliseconds
 
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -183,7 +183,7 @@ def _subtract(out: FloatArray, factor: float, row: FloatArray, n: int) -> None:
         out[i] -= factor * row[i]
 
 
-@_jit
+@compiled
 def _cholesky(A: FloatArray, n: int) -> None:
     """Replace the lower triangle of A[:n, :n] by its Cholesky factor."""
     for i in range(n):
@@ -193,7 +193,7 @@ def _cholesky(A: FloatArray, n: int) -> None:
         A[i, i] = math.sqrt(max(A[i, i] - _dot(A[i], A[i], i), 1e-300))
 
 
-@_jit
+@compiled
 def _invert_lower(L: FloatArray, n: int, out: FloatArray) -> None:
     for i in range(n):
         out[i, :i] = 0.0
@@ -204,14 +204,14 @@ def _invert_lower(L: FloatArray, n: int, out: FloatArray) -> None:
         out[i, i] = 1.0 / L[i, i]
 
 
-@_jit
+@compiled
 def _gather(A: FloatArray, rows: IntArray, columns: IntArray, out: FloatArray) -> None:
     for i in range(rows.shape[0]):
         for j in range(columns.shape[0]):
             out[i, j] = A[rows[i], columns[j]]
 
 
-@_jit
+@compiled
 def _by_precision(
     Z: FloatArray,
     samples: IntArray,
@@ -246,7 +246,7 @@ def _by_precision(
             Z[i_sample, m[i]] = mean[m[i]] - _dot(C[i], pull, n_missing)
 
 
-@_jit
+@compiled
 def _by_covariance(
     Z: FloatArray,
     samples: IntArray,
@@ -284,7 +284,7 @@ def _by_covariance(
                 Z[i_sample, m[j]] += work[i, j] * rest[i]
 
 
-@_jit
+@compiled
 def _complete(
     Z: FloatArray,
     observed: BoolArray,
@@ -322,7 +322,7 @@ def _complete(
                     Z[i_sample, m[i]] += _dot(C[i], noise[i_sample], i + 1)
 
 
-@_jit
+@compiled
 def _leave_one_out(
     Z: FloatArray,
     observed: BoolArray,

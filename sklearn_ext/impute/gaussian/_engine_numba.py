@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from ...utils._arrays import compiled
 from ...utils._typing import BoolArray, FloatArray
 from ._conditional import (
     PatternTable,
@@ -15,8 +15,6 @@ from ._conditional import (
 )
 
 _SAMPLES = 256  # samples that a thread smooths at once
-
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
 class GaussianNumbaEngine:
@@ -86,7 +84,7 @@ class GaussianNumbaEngine:
         return totals, masses
 
 
-@_jit
+@compiled
 def _expected_kernel(
     Z_a: FloatArray, V_a: FloatArray, Z_b: FloatArray, V_b: FloatArray, gamma: float
 ) -> FloatArray:
@@ -104,7 +102,7 @@ def _expected_kernel(
     return K
 
 
-@_jit
+@compiled
 def _smooth(
     Z: FloatArray,
     V: FloatArray,

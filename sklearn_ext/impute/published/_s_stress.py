@@ -13,12 +13,10 @@ exact coordinate steps therefore needs no step size and never raises S.
 import math
 
 import numpy as np
-from numba import njit
 from scipy.optimize import minimize
 
+from ...utils._arrays import compiled
 from ...utils._typing import BoolArray, FloatArray
-
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
 def sqdist(X: FloatArray) -> FloatArray:
@@ -128,7 +126,7 @@ def fit_by_adam(
     return X, t, root
 
 
-@_jit
+@compiled
 def _sweep_adam(
     X: FloatArray,
     missing: BoolArray,
@@ -160,7 +158,7 @@ def _sweep_adam(
                 X[i, p] = min(max(X[i, p] - rate * direction / size, 0.0), 1.0)
 
 
-@_jit
+@compiled
 def _sweep_sample(
     x: FloatArray,
     missing: BoolArray,
@@ -194,7 +192,7 @@ def _sweep_sample(
     return largest
 
 
-@_jit
+@compiled
 def best_entry(c3: float, c2: float, c1: float, c0: float) -> float:
     """Minimize over [0, 1] the quartic with derivative 4 (c3 t^3 + c2 t^2 + c1 t + c0)."""
     best, least = 0.0, 0.0  # the quartic is 0 at t = 0
@@ -216,7 +214,7 @@ def best_entry(c3: float, c2: float, c1: float, c0: float) -> float:
     return best
 
 
-@_jit
+@compiled
 def _cubic_roots(c3: float, c2: float, c1: float, c0: float, roots: FloatArray) -> int:
     """Write the real roots of a cubic to `roots`; return their number."""
     if c3 <= 0.0:
