@@ -14,8 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ..utils._rows import merge_duplicate_rows
-from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
+from ..utils._rows import count_samples, draw_samples, merge_duplicate_rows
+from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_engine import make_engine
 from ._lab_training import LABExpansion, train_lab
@@ -36,8 +36,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     Parameters
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
-        Number of support points, or the fraction of distinct training samples that become support
-        points. "auto" means one fifth of the samples, at least 50 and at most 200. There are never
+        Number of support points, or the fraction of training samples that become support points.
+        "auto" means one fifth of the samples, at least 50 and at most 200. There are never
         more support points than distinct samples.
 
     kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
@@ -108,8 +108,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 
     validation_fraction : float in [0, 1), default=0.1
         Fraction of the samples of each class that is held out from training to fit the temperature.
-        Classes with fewer than three distinct samples are not held out; without any held-out
-        sample, ``temperature_`` is 1.
+        Classes with fewer than three samples are not held out; without any held-out sample,
+        ``temperature_`` is 1.
 
     engine : {"auto", "numba", "torch"}, default="auto"
         Library that does the computations. "auto" selects numba on the CPU and torch elsewhere.
@@ -138,7 +138,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Scores are divided by this value before the softmax.
 
     support_ : ndarray of shape (n_support_,)
-        Indices of the support points in the training data.
+        Indices of the support points in the training data. After a warm start, they are -1 for
+        support points that the last training data do not contain.
 
     support_vectors_ : ndarray of shape (n_support_, n_features)
         The support points.
@@ -191,7 +192,9 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     regardless of the number of samples. Far from all support points, the kernel vanishes and the
     prediction returns to the intercept.
 
-    Duplicate samples are merged, so an integer weight has the same effect as that many copies.
+    Samples with equal features are merged into one with their mean target and the sum of their
+    weights, so an integer weight has the same effect as that many copies. Counts of samples refer
+    to the samples before merging.
 
     References
     ----------
@@ -209,7 +212,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     >>> round(model.score(X, y), 2)
     0.99
     >>> model.predict_proba(X[:1]).round(2)
-    array([[0.95, 0.02, 0.02]])
+    array([[0.86, 0.07, 0.07]])
     """
 
     _parameter_constraints = {
@@ -319,10 +322,17 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         rng = local_random_state(self.random_state)
         samples, weights = merge_duplicate_rows(features, Y, weights)
         class_indices = signs[samples].argmax(axis=1)
-        held_out = _held_out(class_indices, self.validation_fraction, rng)
+        counts = count_samples(features, samples, weights)
+        n_held_out = _held_out(class_indices, counts, self.validation_fraction, rng)
+        trained, held_out = n_held_out < counts, n_held_out > 0
         engine = make_engine(self.engine, self.device)
         config = self._config(scale_targets=False)
         start = self._model_to_continue()
+        if start is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                "warm_start=True needs the classes of the previous call, "
+                f"{self.classes_.tolist()}, got {classes.tolist()}."
+            )
 
         def attributes(model: LABExpansion) -> dict[str, Any]:
             return {**fitted_attributes(model), "classes_": classes, "temperature_": 1.0}
@@ -334,8 +344,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
             Y,
             config,
             rng,
-            samples=samples[~held_out],
-            weights=weights[~held_out],
+            samples=samples[trained],
+            weights=(weights * (counts - n_held_out) / counts)[trained],
             engine=engine,
             start=start,
             after_iteration=progress.step,
@@ -345,7 +355,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         if held_out.any():
             scores = _class_scores(self._evaluate(features[samples[held_out]], model))
             fitted["temperature_"] = fit_temperature(
-                scores, class_indices[held_out], weights[held_out]
+                scores,
+                class_indices[held_out],
+                (weights * n_held_out / counts)[held_out],
+                n_samples=n_held_out.sum(),
             )
         self.__dict__.update(fitted)
         return self
@@ -406,11 +419,15 @@ def _class_scores(scores: FloatArray) -> FloatArray:
     return np.hstack((-scores, scores)) if scores.shape[1] == 1 else scores
 
 
-def _held_out(labels: IntArray, fraction: float, rng: np.random.RandomState) -> BoolArray:
+def _held_out(
+    labels: IntArray, counts: FloatArray, fraction: float, rng: np.random.RandomState
+) -> FloatArray:
     """Draw the samples that the temperature is fitted to, from classes with at least three."""
-    held_out = np.zeros(len(labels), dtype=bool)
+    held_out = np.zeros(len(labels))
     for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        if fraction > 0.0 and len(members) >= 3:
-            held_out[members[: max(1, round(fraction * len(members)))]] = True
+        members = np.flatnonzero(labels == label)
+        n_samples = int(counts[members].sum())
+        if fraction > 0.0 and n_samples >= 3:
+            n_drawn = min(max(1, round(fraction * n_samples)), n_samples - 1)
+            held_out[members] = draw_samples(counts[members], n_drawn, rng)
     return held_out

@@ -67,6 +67,7 @@ def auto_alpha(
     kernel: str,
     points: FloatArray,
     Y: FloatArray,
+    weights: FloatArray,
     theta: float,
     n_samples: int,
 ) -> float:
@@ -77,11 +78,12 @@ def auto_alpha(
     """
     P = engine.asarray(points)
     K, _ = engine.kernel(kernel, P, P, 0.0 * P + theta)
-    alpha = leave_one_out_alpha(engine.to_numpy(K), Y - Y.mean(axis=0))
+    Y = Y - np.average(Y, axis=0, weights=weights[:, 0])
+    alpha = leave_one_out_alpha(engine.to_numpy(K), Y, weights)
     return max(float(ALPHAS[0]), alpha * len(points) / n_samples)
 
 
-def leave_one_out_alpha(K: FloatArray, Y: FloatArray) -> float:
+def leave_one_out_alpha(K: FloatArray, Y: FloatArray, weights: FloatArray) -> float:
     r"""Return the ridge of kernel ridge regression with the smallest leave-one-out error.
 
     With :math:`A = K + \lambda I`, the error of leaving out sample i is
@@ -93,6 +95,8 @@ def leave_one_out_alpha(K: FloatArray, Y: FloatArray) -> float:
         Symmetric kernel matrix.
     Y : ndarray of shape (n, q)
         Centered targets.
+    weights : ndarray of shape (n, 1)
+        Weights of the squared errors.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def leave_one_out_alpha(K: FloatArray, Y: FloatArray) -> float:
     for alpha in ALPHAS:
         inverse = (U / (eigenvalues + alpha)) @ U.T
         residuals = (inverse @ Y) / np.diag(inverse)[:, None]
-        errors.append((residuals**2).mean())
+        errors.append((weights * residuals**2).mean())
     return float(ALPHAS[int(np.argmin(errors))])
 
 

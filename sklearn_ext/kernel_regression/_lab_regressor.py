@@ -29,8 +29,8 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     Parameters
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
-        Number of support points, or the fraction of distinct training samples that become support
-        points. "auto" means one fifth of the samples, at least 50 and at most 200. There are never
+        Number of support points, or the fraction of training samples that become support points.
+        "auto" means one fifth of the samples, at least 50 and at most 200. There are never
         more support points than distinct samples.
 
     kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
@@ -120,7 +120,8 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     Attributes
     ----------
     support_ : ndarray of shape (n_support_,)
-        Indices of the support points in the training data.
+        Indices of the support points in the training data. After a warm start, they are -1 for
+        support points that the last training data do not contain.
 
     support_vectors_ : ndarray of shape (n_support_, n_features)
         The support points.
@@ -173,7 +174,9 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     regardless of the number of samples. Far from all support points, the kernel vanishes and the
     prediction returns to the intercept.
 
-    Duplicate samples are merged, so an integer weight has the same effect as that many copies.
+    Samples with equal features are merged into one with their mean target and the sum of their
+    weights, so an integer weight has the same effect as that many copies. Counts of samples refer
+    to the samples before merging.
 
     References
     ----------

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
-from ..utils._rows import row_keys
+from ..utils._rows import count_samples, find_rows, group_equal_rows, row_keys
 from ..utils._schedules import cosine_decay
 from ..utils._typing import FloatArray, IntArray
 from ._lab_defaults import (
@@ -105,7 +105,7 @@ class LABExpansion:
     Parameters
     ----------
     support : ndarray of int, shape (n_support,)
-        Indices of the support points in X.
+        Indices of the support points in X; -1 for points that are not in X.
     support_vectors : ndarray of shape (n_support, n_features)
         The support points.
     support_targets : ndarray of shape (n_support, n_outputs)
@@ -169,9 +169,9 @@ def train_lab(
     rng : RandomState
         Random state for choosing support points and batches.
     samples : ndarray of int, shape (n_train,), default=None
-        Indices of the samples to train on, with distinct rows of (X, Y); None uses all.
+        Indices of the samples to train on; None uses all.
     weights : ndarray of shape (n_train,), default=None
-        Weights of these samples in the outer loss; None weights them equally.
+        Positive weights of these samples in the outer loss; None weights them equally.
     engine : LABEngine, default=None
         Engine that does the computations; None means numba.
     start : LABExpansion, default=None
@@ -211,7 +211,7 @@ def train_lab(
     # thread; other threads are better used for parallel fits.
     with threadpool_limits(limits=1, user_api="blas"):
         trainer = _prepare(engine, data, config, rng, start)
-        n_support = resolve_n_support(config.n_support, len(data))
+        n_support = min(resolve_n_support(config.n_support, data.n_samples), len(data))
         stages = plan_stages(config, n_support, warm_start=start is not None)
         try:
             for stage, rate in _schedule(trainer, stages):
@@ -289,16 +289,16 @@ def _prepare(
     start: LABExpansion | None,
 ) -> "LABTrainer":
     """Return a trainer with numbers in place of "auto" parameters."""
-    n_samples, n_features = len(data), data.X.shape[1]
+    n_samples, n_features = data.n_samples, data.X.shape[1]
     if isinstance(config.gamma, str):
-        pairs = data.features(rng.randint(n_samples, size=2 * _N_PAIRS))
+        pairs = data.features(rng.randint(len(data), size=2 * _N_PAIRS))
         theta = median_theta(pairs, config.kernel)
     else:
         theta = math.sqrt(config.gamma)
     if config.alpha == "auto":
-        drawn = alpha_subsample(n_samples, rng)
-        points, Y = data.features(drawn), data.Y[drawn]
-        alpha = auto_alpha(engine, config.kernel, points, Y, theta, n_samples)
+        drawn = alpha_subsample(len(data), rng)
+        points, Y, weights = data.features(drawn), data.Y[drawn], data.weights[drawn]
+        alpha = auto_alpha(engine, config.kernel, points, Y, weights, theta, len(data))
     elif config.alpha == "learn":
         alpha = _FIRST_LEARNED_ALPHA if start is None else start.alpha
     else:
@@ -309,7 +309,7 @@ def _prepare(
     if isinstance(config.batch_size, str):
         changes["batch_size"] = auto_batch_size(n_samples)
     if isinstance(config.support_dropout, str):
-        n_support = resolve_n_support(config.n_support, n_samples)
+        n_support = min(resolve_n_support(config.n_support, n_samples), len(data))
         changes["support_dropout"] = auto_support_dropout(n_support, n_features, n_samples)
     trainer = LABTrainer(
         engine,
@@ -327,6 +327,9 @@ def _prepare(
 class TrainingSet:
     """Samples of (X, Y), standardized on demand, in batches.
 
+    Samples with equal features are merged into one with their mean target, which leaves the
+    gradient of a squared error as it is. The length is the number of distinct samples.
+
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
@@ -335,6 +338,11 @@ class TrainingSet:
         Indices of the samples to use, and their weights.
     config : LABConfig
         Whether features are standardized and targets are scaled.
+
+    Attributes
+    ----------
+    n_samples : int
+        Number of samples that the weights stand for, as counted by :func:`count_samples`.
     """
 
     def __init__(
@@ -346,7 +354,24 @@ class TrainingSet:
         config: LABConfig,
     ) -> None:
         self.X = X
+        self.n_samples = int(count_samples(X, samples, weights).sum())
+        # The scaler takes features for constant if the sum of the weights is huge.
+        weights = weights / weights.max()
+        weights /= weights.mean()
+        Y = Y[samples]
+        moments = StandardScaler().fit(Y, sample_weight=weights)
+        self.y_mean = moments.mean_
+        self.y_scale = moments.scale_ if config.scale_targets else np.ones(Y.shape[1])
+        self.Y = (Y - self.y_mean) / self.y_scale
+
+        groups = group_equal_rows(X, samples)
+        if groups.max() + 1 < len(samples):
+            samples = samples[np.unique(groups, return_index=True)[1]]
+            sums = [np.bincount(groups, weights * column) for column in self.Y.T]
+            weights = np.bincount(groups, weights).astype(np.float64)
+            self.Y = np.column_stack(sums) / weights[:, None]
         self.samples = samples
+        self.weights = (weights / weights.mean())[:, None]
         moments = StandardScaler()
         for chunk in gen_batches(len(samples), CHUNK_SIZE):
             moments.partial_fit(X[samples[chunk]], sample_weight=weights[chunk])
@@ -354,13 +379,6 @@ class TrainingSet:
         self.x_std = np.sqrt(moments.var_)
         self.x_mean = moments.mean_ if config.standardize else np.zeros(n_features)
         self.x_scale = moments.scale_ if config.standardize else np.ones(n_features)
-
-        Y = Y[samples]
-        moments = StandardScaler().fit(Y, sample_weight=weights)
-        self.y_mean = moments.mean_
-        self.y_scale = moments.scale_ if config.scale_targets else np.ones(Y.shape[1])
-        self.Y = (Y - self.y_mean) / self.y_scale
-        self.weights = (weights / weights.mean())[:, None]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -506,9 +524,10 @@ class LABTrainer:
         theta = np.sqrt(model.bandwidths * data.x_scale**self._power)
         mean_row = theta.mean(axis=0, keepdims=True)
         self.shared = self.engine.asarray(mean_row)
+        vectors = model.support_vectors.astype(data.X.dtype)
         self._set_support(
-            model.support,
-            model.support_vectors.astype(data.X.dtype),
+            find_rows(data.X, vectors),
+            vectors,
             (model.support_targets - data.y_mean) / data.y_scale,
             theta - mean_row,
         )

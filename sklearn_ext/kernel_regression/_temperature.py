@@ -9,7 +9,9 @@ from ..utils._typing import FloatArray, IntArray
 _LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
 
 
-def fit_temperature(scores: FloatArray, y: IntArray, weights: FloatArray) -> float:
+def fit_temperature(
+    scores: FloatArray, y: IntArray, weights: FloatArray, *, n_samples: float | None = None
+) -> float:
     r"""Return the T for which the softmax of ``scores / T`` best fits held-out labels.
 
     T minimizes the cross-entropy against labels that are smoothed as in Platt's scaling: with n
@@ -25,6 +27,9 @@ def fit_temperature(scores: FloatArray, y: IntArray, weights: FloatArray) -> flo
         Class indices.
     weights : ndarray of shape (n_samples,)
         Weights of the samples.
+    n_samples : float, default=None
+        Number n of samples for the smoothing; None means the length of `scores`. Pass the number
+        of original samples if weights stand for copies.
 
     Returns
     -------
@@ -45,9 +50,10 @@ def fit_temperature(scores: FloatArray, y: IntArray, weights: FloatArray) -> flo
     >>> round(fit_temperature(scores, np.array([0, 1]), np.ones(2)), 2)
     1.82
     """
-    n_samples, n_classes = scores.shape
+    n_rows, n_classes = scores.shape
+    n_samples = n_rows if n_samples is None else n_samples
     smooth = np.full(scores.shape, 1.0 / ((n_samples + 2.0) * (n_classes - 1.0)))
-    smooth[np.arange(n_samples), y] = (n_samples + 1.0) / (n_samples + 2.0)
+    smooth[np.arange(n_rows), y] = (n_samples + 1.0) / (n_samples + 2.0)
 
     def cross_entropy(log_temperature: float) -> float:
         log_proba = log_softmax(scores / np.exp(log_temperature), axis=1)

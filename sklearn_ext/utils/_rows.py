@@ -59,6 +59,104 @@ def _sort_by_columns(rows: IntArray, columns: Iterable[Array]) -> tuple[IntArray
     return order, np.unique(group)
 
 
+def group_equal_rows(X: FloatArray, rows: IntArray) -> IntArray:
+    """Return one number per row, which is the same for rows of X that are equal.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        It is read column by column and never copied as a whole.
+    rows : ndarray of int, shape (n_rows,)
+        The rows to compare.
+
+    Returns
+    -------
+    ndarray of int, shape (n_rows,)
+        Numbers from zero, in the order in which the groups first occur.
+    """
+    positions = np.arange(len(rows))
+    order, starts = _sort_by_columns(positions, (column[rows] for column in X.T))
+    first = order[starts]  # the sort is stable
+    lengths = np.diff(starts, append=len(rows))
+    groups = np.empty(len(rows), dtype=np.intp)
+    groups[order] = np.repeat(np.argsort(np.argsort(first)), lengths)
+    return groups
+
+
+def count_samples(X: FloatArray, rows: IntArray, weights: FloatArray) -> FloatArray:
+    """Return how many samples each distinct row of (X, Y) stands for, judged by its weight.
+
+    Counts matter where the same features come with several targets, as in tables of a few levels,
+    whose rows repeat or carry their numbers as weights. The unit is the largest number of which
+    all weights are multiples if they are integers, and the smallest weight otherwise. A row whose
+    features occur with one target only counts as one sample, whatever its weight, because nothing
+    tells repetition from importance.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    rows : ndarray of int, shape (n_distinct,)
+        Indices of distinct rows of (X, Y).
+    weights : ndarray of shape (n_distinct,)
+        Positive weights.
+
+    Returns
+    -------
+    ndarray of shape (n_distinct,)
+        Positive integers, as floats.
+    """
+    groups = group_equal_rows(X, rows)
+    is_repeated = np.bincount(groups)[groups] > 1
+    exact = weights.max() < 2.0**53 and np.array_equal(weights, np.floor(weights))
+    unit = np.gcd.reduce(weights.astype(np.int64)) if exact else weights.min()
+    return np.where(is_repeated, np.maximum(np.rint(weights / unit), 1.0), 1.0)
+
+
+def draw_samples(counts: FloatArray, n_drawn: int, rng: np.random.RandomState) -> FloatArray:
+    """Draw samples without replacement and return how many are drawn from each distinct row.
+
+    Rows are lined up in random order, each as long as its count, and drawn at equal distances, so
+    that each row is drawn in proportion to its count, up to one sample.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_distinct,)
+        Number of samples in each distinct row.
+    n_drawn : int
+        Number of samples to draw, at most the sum of the counts.
+    rng : RandomState
+
+    Returns
+    -------
+    ndarray of shape (n_distinct,)
+        Numbers of drawn samples, as floats.
+    """
+    order = rng.permutation(len(counts))
+    line = np.cumsum(counts[order])
+    drawn = np.empty(len(counts))
+    drawn[order] = np.diff(np.floor(line * (n_drawn / line[-1]) + 0.5), prepend=0.0)
+    return drawn
+
+
+def find_rows(X: FloatArray, rows: FloatArray) -> IntArray:
+    """Return the first index in X of each given row, and -1 for rows that X does not contain.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    rows : ndarray of shape (n_rows, n_features)
+
+    Returns
+    -------
+    ndarray of int, shape (n_rows,)
+    """
+    candidates = np.arange(len(X))
+    for column, values in zip(X.T, rows.T, strict=True):
+        candidates = candidates[np.isin(column[candidates], values)]
+    index = {key: i for i, key in zip(candidates[::-1], row_keys(X[candidates[::-1]]), strict=True)}
+    return np.array([index.get(key, -1) for key in row_keys(rows)], dtype=np.intp)
+
+
 def row_keys(X: FloatArray) -> list[bytes]:
     """Return the contents of rows as hashable keys."""
     # Adding zero turns -0.0 into 0.0.

@@ -10,7 +10,7 @@ _MARGIN = 1e3  # leaves room for sums of squares
 
 
 def check_magnitude(values: ArrayLike, dtype: DTypeLike = np.float64, *, name: str = "y") -> None:
-    """Raise an error for values whose squares overflow.
+    """Raise an error for values that are not numbers, or whose squares overflow.
 
     Parameters
     ----------
@@ -22,8 +22,11 @@ def check_magnitude(values: ArrayLike, dtype: DTypeLike = np.float64, *, name: s
     Raises
     ------
     ValueError
-        If the largest absolute value is too large.
+        If the values are strings or dates, or if the largest absolute value is too large.
     """
+    values = np.asarray(values)
+    if values.dtype.kind not in "biufO":
+        raise ValueError(f"{name} must hold numbers, got values of dtype {values.dtype}.")
     limit = np.sqrt(np.finfo(dtype).max) / _MARGIN
     largest = np.abs(values).max(initial=0.0)
     if largest > limit:

@@ -29,7 +29,7 @@ def test_alpha_minimizes_the_error_of_refits_without_a_sample(noise):
         for a in ALPHAS
     ]
     best = ALPHAS[np.argmin([(e**2).mean() for e in errors])]
-    assert leave_one_out_alpha(laplacian_kernel(X, gamma=0.7), Y) == best
+    assert leave_one_out_alpha(laplacian_kernel(X, gamma=0.7), Y, np.ones((40, 1))) == best
 
 
 def test_noise_raises_the_ridge():
@@ -37,8 +37,11 @@ def test_noise_raises_the_ridge():
     X = rng.uniform(-2, 2, size=(200, 1))
     K = laplacian_kernel(X, gamma=1.0)
     y = np.sin(3 * X)
-    assert leave_one_out_alpha(K, y) < 0.01
-    assert leave_one_out_alpha(K, y + rng.normal(size=y.shape)) > 0.3
+    noisy = y + rng.normal(size=y.shape)
+    weights = np.where(X > 0, 1.0, 1e-6)
+    assert leave_one_out_alpha(K, y, np.ones_like(y)) < 0.01
+    assert leave_one_out_alpha(K, noisy, np.ones_like(y)) > 0.3
+    assert leave_one_out_alpha(K, np.where(X > 0, y, noisy), weights) < 0.1
 
 
 @pytest.mark.parametrize("kernel", ["exponential", "laplacian", "rbf"])

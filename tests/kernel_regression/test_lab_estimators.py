@@ -154,6 +154,60 @@ def test_engines_give_the_same_model(wave, kernel):
     np.testing.assert_allclose(b.predict(X), a.predict(X), rtol=1e-5)
 
 
+# Repeated samples and weights
+
+
+@pytest.fixture(scope="module")
+def levels():
+    """A table of 27 cells with binary labels: samples, cell probabilities and labels."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(3, size=(3000, 3)) * 1.0
+    proba = 1 / (1 + np.exp(1 - 2 * np.sin(2 * X[:, 0]) - 1.5 * (X[:, 1] > X[:, 2])))
+    return X, proba, (rng.random(len(X)) < proba) * 1.0
+
+
+def grouped(X, y):
+    table, counts = np.unique(np.column_stack((X, y)), axis=0, return_counts=True)
+    return table[:, :-1], table[:, -1], counts * 1.0
+
+
+@pytest.mark.parametrize("form", ["samples", "counts", "scaled counts"])
+def test_classes_and_means_of_repeated_samples_are_learned(levels, form):
+    X, proba, y = levels
+    A, b, weights = (X, y, None) if form == "samples" else grouped(X, y)
+    if form == "scaled counts":
+        weights = weights / weights.mean()
+    params = {**QUICK, "max_iter": 300}
+    classifier = LABRidgelessClassifier(**params).fit(A, b, sample_weight=weights)
+    assert classifier.score(X, y) > np.mean((proba > 0.5) == y) - 0.01
+    assert np.abs(classifier.predict_proba(X)[:, 1] - proba).mean() < 0.05
+    regressor = LABRidgelessRegressor(**params).fit(A, b, sample_weight=weights)
+    assert regressor.n_support_ == 27
+    assert regressor.score(X, proba) > 0.95  # the cell means reach 0.976
+
+
+def test_weights_of_distinct_samples_are_not_counts(wave):
+    X, y = wave
+    weights = np.random.default_rng(0).integers(1000, 3000, size=len(X)) * 1.0
+    model = LABRidgelessClassifier(n_support=300, **QUICK)
+    model.fit(X, y > 11, sample_weight=weights)
+    held_out = len(X) - model.n_support_  # no support point is on both sides
+    assert held_out == sum(round(0.1 * n) for n in np.bincount(y > 11))
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e14])
+def test_only_ratios_of_weights_matter(wave, scale):
+    X, y = wave
+    weights = np.linspace(1, 2, len(X))
+    for estimator, target in (
+        (LABRidgelessRegressor(**QUICK), y),
+        (LABRidgelessClassifier(**QUICK), y > 11),
+    ):
+        a = clone(estimator).fit(X, target, sample_weight=weights)
+        b = clone(estimator).fit(X, target, sample_weight=scale * weights)
+        np.testing.assert_allclose(b.transform(X), a.transform(X), rtol=1e-5, atol=1e-8)
+
+
 # Unusual data
 
 
@@ -302,6 +356,32 @@ def test_warm_start_needs_the_same_features_and_outputs(wave):
     with pytest.raises(ValueError, match="got 4 and 2"):
         model.fit(X, np.column_stack((y, y)))
     assert model.predict(X).shape == y.shape
+
+
+def test_warm_start_on_other_samples_keeps_indices_right(wave):
+    X, y = wave
+    model = LABRidgelessRegressor(n_support=40, warm_start=True, **QUICK).fit(X, y)
+    model.set_params(n_support=50).fit(X[100:], y[100:])
+    known = model.support_ >= 0
+    assert 0 < known.sum() < 50
+    np.testing.assert_array_equal(X[100:][model.support_[known]], model.support_vectors_[known])
+    rows = set(map(tuple, X[100:]))
+    assert not any(tuple(row) in rows for row in model.support_vectors_[~known])
+
+
+def test_warm_start_needs_the_same_classes(wave):
+    X, y = wave
+    model = LABRidgelessClassifier(warm_start=True, **QUICK).fit(X, np.where(y > 11, "b", "a"))
+    before = model.predict(X)
+    with pytest.raises(ValueError, match=r"classes of the previous call, \['a', 'b'\].*'z'\]"):
+        model.fit(X, np.where(y > 11, "b", "z"))
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+@pytest.mark.parametrize("y", [["1", "2"] * 10, np.arange(20).astype("datetime64[D]")])
+def test_targets_must_be_numbers(y):
+    with pytest.raises(ValueError, match="y must hold numbers, got values of dtype"):
+        LABRidgelessRegressor(**QUICK).fit(np.arange(20.0)[:, None], y)
 
 
 def test_verbose_prints_the_loss(wave, capsys):

@@ -28,3 +28,11 @@ def test_a_few_perfect_samples_do_not_give_certainty():
     T = fit_temperature(scores, np.array([0, 1]), np.ones(2))
     # The smoothed optimum is exact: with n = 2 the true class has probability 3/4.
     np.testing.assert_allclose(softmax(scores[0] / T)[0], 0.75, rtol=1e-3)
+
+
+def test_rows_that_stand_for_copies_are_smoothed_like_copies():
+    scores, y = np.array([[2.0, -1.0], [2.0, -1.0], [0.5, 1.0]]), np.array([0, 1, 1])
+    copies = np.array([40, 5, 9])
+    merged = fit_temperature(scores, y, copies, n_samples=copies.sum())
+    repeated = fit_temperature(np.repeat(scores, copies, 0), np.repeat(y, copies), np.ones(54))
+    assert merged == pytest.approx(repeated, rel=1e-4)

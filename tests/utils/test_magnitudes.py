@@ -12,3 +12,9 @@ def test_accepted_values_have_finite_squares():
         with pytest.raises(ValueError, match=r"y must have absolute values below .*; rescale it"):
             check_magnitude(np.array([0.0, -2 * limit]), dtype)
     check_magnitude(np.array([]))
+
+
+@pytest.mark.parametrize("values", [["1.5", "2"], np.array(["2020-01-01"], dtype="datetime64[D]")])
+def test_strings_and_dates_are_refused(values):
+    with pytest.raises(ValueError, match="y must hold numbers, got values of dtype"):
+        check_magnitude(values)
