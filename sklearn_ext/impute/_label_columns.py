@@ -9,8 +9,8 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray
 
-_FEW_VALUES = 20  # numeric labels with at most this many values are classes
-_SAMPLES_PER_CLASS = 10
+_FEW_VALUES = 20  # whole numbers with at most this many values are classes
+_MOST_CLASSES = 100  # classes that get an indicator column each
 
 
 class LabelColumns(NamedTuple):
@@ -19,8 +19,9 @@ class LabelColumns(NamedTuple):
     Attributes
     ----------
     values : ndarray of shape (n, q)
-        Indicators of all classes but the last, or targets; NaN where a label is missing. There are
-        no columns if all labels are equal or missing.
+        Indicators of all classes but the last, or targets; NaN where a label is missing. If there
+        are more than 101 classes, only the 100 most frequent ones have an indicator. There are no
+        columns if all labels are equal or missing.
     classes : ndarray or None
         Class labels; None for targets.
     codes : int ndarray of shape (n,)
@@ -53,6 +54,7 @@ def encode_labels(y: ArrayLike | None, n_samples: int, target_type: str = "auto"
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
         NaN and None mark missing labels.
     n_samples : int
+        Number of samples of X.
     target_type : {"auto", "multiclass", "continuous"}
 
     Returns
@@ -117,10 +119,8 @@ def _are_classes(y: Array, missing: BoolArray, target_type: str) -> bool:
         known = np.array(known.tolist())
     if type_of_target(known, input_name="y") == "continuous":
         return False
-    # Whole numbers with many values and few samples per value are measurements, not classes.
-    n_values = len(np.unique(known))
-    many = n_values > _FEW_VALUES and n_values * _SAMPLES_PER_CLASS > len(known)
-    return not (many and known.dtype.kind in "fiu")
+    # Whole numbers with many values are measurements, not classes.
+    return known.dtype.kind not in "fiu" or len(np.unique(known)) <= _FEW_VALUES
 
 
 def _class_columns(y: Array, missing: BoolArray) -> LabelColumns:
@@ -129,7 +129,11 @@ def _class_columns(y: Array, missing: BoolArray) -> LabelColumns:
     codes[~missing] = known
     if len(classes) == 1:
         return LabelColumns(np.empty((len(y), 0)), classes, codes)
-    values = (codes[:, None] == np.arange(len(classes) - 1)).astype(float)
+    indicated = np.arange(len(classes) - 1)
+    if len(indicated) > _MOST_CLASSES:
+        by_count = np.argsort(-np.bincount(known), kind="stable")
+        indicated = np.sort(by_count[:_MOST_CLASSES])
+    values = (codes[:, None] == indicated).astype(float)
     values[missing] = np.nan
     return LabelColumns(values, classes, codes)
 

@@ -1,9 +1,9 @@
 """Conversion between a user's table and the columns of a Gaussian model.
 
-A numeric feature becomes one standardized column. A categorical feature with k categories becomes
-k - 1 indicator columns that share its missing values; an imputed value is the category with the
-largest posterior mean. A constant feature has no column, and its missing values are filled with the
-constant.
+A numeric feature becomes one standardized column. A categorical feature with k levels becomes k - 1
+indicator columns that share its missing values. Each category is a level of its own, except that
+the rare ones of a feature with many categories share a level. A constant feature has no column, and
+its missing values are filled with the constant.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,44 @@ import numpy as np
 
 from ..utils._typing import BoolArray, FloatArray, IntArray
 
+MAX_LEVELS = 30  # indicators of a categorical feature, plus one
+
 
 class Category(NamedTuple):
-    """A categorical feature: its index, its sorted values, and its model columns."""
+    """A categorical feature of k values and its model columns.
+
+    Attributes
+    ----------
+    feature : int
+        Index of the feature.
+    values : ndarray of shape (k,)
+        Sorted values, or codes of values.
+    levels : int ndarray of shape (k,)
+        Level of each value. The rare values of a feature with many share the last level.
+    shares : ndarray of shape (k,)
+        Fraction of the samples of its level that have a value.
+    prior : ndarray of shape (n_levels,)
+        Fraction of the samples of each level.
+    columns : slice
+        Model columns of all levels but the last.
+    """
 
     feature: int
     values: FloatArray
+    levels: IntArray
+    shares: FloatArray
+    prior: FloatArray
     columns: slice
+
+    def level_of(self, x: FloatArray) -> IntArray:
+        """Return the levels of values, and -1 for unknown and missing ones."""
+        at = np.minimum(np.searchsorted(self.values, x), len(self.values) - 1)
+        known = self.values[at] == x
+        return np.where(known, self.levels[at], -1)
+
+    def probabilities(self, of_levels: FloatArray) -> FloatArray:
+        """Divide the probability of each level among its values."""
+        return of_levels[:, self.levels] * self.shares
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,15 +97,35 @@ class ModelColumns:
         """Map columns from [0, 1] back to model columns."""
         return Z * self.units + self.low
 
-    def fill(self, X: FloatArray, Z: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    def limits(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return limits of features in model columns; indicators have none."""
+        out = np.array([[-np.inf], [np.inf]]) * np.ones(len(self))
+        k = len(self.numeric)
+        for limit, given in zip(out, (low, high), strict=True):
+            limit[:k] = (given[self.numeric] - self.mean[:k]) / self.scale[:k]
+        return out[0], out[1]
+
+    def fill(
+        self,
+        X: FloatArray,
+        Z: FloatArray,
+        codes: dict[int, FloatArray],
+        low: FloatArray,
+        high: FloatArray,
+        is_integer: BoolArray,
+    ) -> FloatArray:
         """Fill the missing values of X from model columns Z; the rest stays bit-identical.
 
         Parameters
         ----------
         X : ndarray of shape (n, n_features)
         Z : ndarray of shape (n, n_columns)
+        codes : dict of int to ndarray
+            Values for the missing entries of each categorical feature.
         low, high : ndarray of shape (n_features,)
             Limits of imputed values of numeric features.
+        is_integer : bool ndarray of shape (n_features,)
+            Features whose imputed values are rounded to whole numbers.
 
         Returns
         -------
@@ -82,19 +133,21 @@ class ModelColumns:
         """
         out = X.copy()
         missing = np.isnan(X)
-        raw = Z * self.scale + self.mean
         for k, p in enumerate(self.numeric):
             at = missing[:, p]
-            out[at, p] = np.clip(raw[at, k], low[p], high[p])
-        for category in self.categories:
-            at = missing[:, category.feature]
-            best = _category_probabilities(raw[at], category).argmax(axis=1)
-            out[at, category.feature] = category.values[best]
+            values = Z[at, k] * self.scale[k] + self.mean[k]
+            if is_integer[p]:
+                values = np.rint(values)
+            out[at, p] = np.clip(values, low[p], high[p])
+        for p, values in codes.items():
+            out[missing[:, p], p] = values
         for p, value in self.constants.items():
             out[missing[:, p], p] = value
         return out
 
-    def deviations(self, X: FloatArray, Z: FloatArray, V: FloatArray) -> FloatArray:
+    def deviations(
+        self, X: FloatArray, V: FloatArray, probabilities: dict[int, FloatArray]
+    ) -> FloatArray:
         """Return standard deviations of imputed values, 0 at observed entries.
 
         An imputed category has the deviation of its indicator, sqrt(s (1 - s)), where s is the
@@ -103,11 +156,18 @@ class ModelColumns:
         out = np.zeros(X.shape)
         n_numeric = len(self.numeric)
         out[:, self.numeric] = np.sqrt(V[:, :n_numeric]) * self.scale[:n_numeric]
-        for category in self.categories:
-            probabilities = _category_probabilities(Z * self.scale + self.mean, category)
-            largest = np.clip(probabilities.max(axis=1), 0.0, 1.0)
-            out[:, category.feature] = np.sqrt(largest * (1.0 - largest))
-        return np.where(np.isnan(X), out, 0.0)
+        out[~np.isnan(X)] = 0.0
+        for p, P in probabilities.items():
+            largest = P.max(axis=1)
+            out[np.isnan(X[:, p]), p] = np.sqrt(largest * (1.0 - largest))
+        return out
+
+    def linear_probabilities(self, Z: FloatArray, category: Category) -> FloatArray:
+        """Return probabilities of categories in proportion to the means of their indicators."""
+        at = category.columns
+        indicators = Z[:, at] * self.scale[at] + self.mean[at]
+        P = np.column_stack((indicators, 1.0 - indicators.sum(axis=1))).clip(1e-9)
+        return category.probabilities(P / P.sum(axis=1, keepdims=True))
 
     def moments(
         self,
@@ -166,10 +226,8 @@ def learn_columns(X: FloatArray, is_categorical: BoolArray) -> ModelColumns:
     categories = []
     first = len(numeric)
     for p in np.flatnonzero(varies & is_categorical):
-        values = np.unique(X[observed[:, p], p])
-        last = first + len(values) - 1
-        categories.append(Category(int(p), values, slice(first, last)))
-        first = last
+        categories.append(_category(int(p), X[observed[:, p], p], first))
+        first = categories[-1].columns.stop
 
     raw = _expand(X, numeric, categories)
     seen = ~np.isnan(raw)
@@ -196,17 +254,29 @@ def learn_columns(X: FloatArray, is_categorical: BoolArray) -> ModelColumns:
     )
 
 
+def _category(feature: int, x: FloatArray, first: int) -> Category:
+    """Describe a categorical feature by its observed values."""
+    values, counts = np.unique(x, return_counts=True)
+    levels = np.arange(len(values))
+    if len(values) > MAX_LEVELS:
+        by_count = np.argsort(-counts, kind="stable")
+        levels[by_count] = np.minimum(levels, MAX_LEVELS - 1)
+    totals = np.bincount(levels, weights=counts)
+    return Category(
+        feature=feature,
+        values=values,
+        levels=levels,
+        shares=counts / totals[levels],
+        prior=totals / len(x),
+        columns=slice(first, first + len(totals) - 1),
+    )
+
+
 def _expand(X: FloatArray, numeric: IntArray, categories: list[Category]) -> FloatArray:
     columns = [X[:, numeric]]
     for category in categories:
-        value = X[:, category.feature, None]
-        one_hot = np.equal(value, category.values[:-1]).astype(float)
-        one_hot[~np.isin(value[:, 0], category.values)] = np.nan
+        level = category.level_of(X[:, category.feature])[:, None]
+        one_hot = np.equal(level, np.arange(len(category.prior) - 1)).astype(float)
+        one_hot[level[:, 0] < 0] = np.nan
         columns.append(one_hot)
     return np.hstack(columns)
-
-
-def _category_probabilities(raw: FloatArray, category: Category) -> FloatArray:
-    """Return posterior means of the indicators of all categories."""
-    probabilities = raw[:, category.columns]
-    return np.column_stack((probabilities, 1.0 - probabilities.sum(axis=1)))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
@@ -24,7 +24,8 @@ from ._supervised_kernel import (
     machine_scores,
     resolve_gamma,
 )
-from ._validation import categorical_mask
+from ._tables import InputTable
+from ._validation import feature_mask
 from .gaussian import GaussianImputerConfig, fit_gaussian_imputer, make_engine
 
 if TYPE_CHECKING:
@@ -76,8 +77,11 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         samples, the machine is linear on Nyström features from this many of them and uses the
         squared hinge loss; its training time is linear in the number of samples.
 
-    categorical_features : array-like of bool, int or str, default=None
-        Features whose values, coded as numbers, are categories: a mask, indices or feature names.
+    categorical_features : "from_dtype", array-like of bool, int or str, or None, \
+            default="from_dtype"
+        Features whose values are categories. "from_dtype" selects columns of strings, categories
+        and booleans. A mask, indices or feature names select other features, too, whose values are
+        codes. None refuses everything but numbers.
 
     engine : {"auto", "numba", "torch"}, default="auto"
         Library that computes the Gaussian model and its kernels. "auto" is numba on the CPU and
@@ -169,7 +173,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_landmarks": [Interval(Integral, 1, None, closed="left")],
-        "categorical_features": ["array-like", None],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "engine": [StrOptions({"auto", "numba", "torch"})],
         "device": "no_validation",  # make_engine validates it
         "n_jobs": [Integral, None],
@@ -187,7 +191,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         max_iter: int = 30,
         tol: float = 1e-3,
         max_landmarks: int = 1000,
-        categorical_features: ArrayLike | None = None,
+        categorical_features: ArrayLike | None = "from_dtype",
         engine: str = "auto",
         device: "str | torch.device | None" = None,
         n_jobs: int | None = None,
@@ -227,11 +231,16 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is not numeric or contains infinite values, if y has only one class, or if a
-            parameter is out of range.
+            If X contains infinite values, if y has only one class, or if a parameter is out of
+            range.
+        TypeError
+            If X contains anything but numbers, strings, categories and booleans.
         """
-        raw: FloatArray
-        raw, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
+        validate_data(self, X, y, skip_check_array=True)  # refuses y=None
+        table = InputTable.learn(self, X, np.nan)
+        raw = table.encode(self, X)
+        y = _check_y(y, estimator=self)
+        check_consistent_length(raw, y)
         check_classification_targets(y)
         labels = encode_labels(y, len(raw), "multiclass")
         if labels.classes is None or len(labels.classes) < 2:
@@ -239,8 +248,11 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} requires samples of at least 2 classes, got one class: "
                 f"{np.unique(y)[0]!r}."
             )
-        mask = categorical_mask(
-            self.categorical_features, raw.shape[1], getattr(self, "feature_names_in_", None)
+        mask = feature_mask(
+            "categorical_features",
+            self.categorical_features,
+            table.is_category,
+            getattr(self, "feature_names_in_", None),
         )
         columns = learn_columns(raw, mask)
         samples = columns.encode(raw)
@@ -268,7 +280,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
                 engine=engine,
             )
             machine = fit_kernel_machine(model, samples, labels, config, engine)
-        self._columns, self._model = columns, model
+        self._table, self._columns, self._model = table, columns, model
         self.gamma_ = config.gamma
         self.landmarks_, self.landmark_variances_ = machine.landmarks, machine.variances
         self.dual_coef_, self.intercept_ = machine.dual_coef, machine.intercept
@@ -293,9 +305,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
             otherwise.
         """
         check_is_fitted(self)
-        raw: FloatArray = validate_data(
-            self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False
-        )
+        raw = self._table.encode(self, X)
         machine = KernelMachine(
             self.landmarks_, self.landmark_variances_, self.dual_coef_, self.intercept_
         )
@@ -329,4 +339,5 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
         return tags

@@ -1,26 +1,22 @@
 """Imputation guided by labels."""
 
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.impute._base import _BaseImputer
-from sklearn.utils import metadata_routing
-from sklearn.utils._mask import _get_mask
+from sklearn.utils import Tags, metadata_routing
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    FLOAT_DTYPES,
-    _check_feature_names_in,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
+from ..utils._warnings import warn_caller
+from ._category_models import fit_category_models
 from ._label_columns import LabelColumns, encode_labels
 from ._model_columns import ModelColumns, learn_columns
 from ._supervised_kernel import (
@@ -29,7 +25,14 @@ from ._supervised_kernel import (
     fit_landmark_kernel,
     resolve_gamma,
 )
-from ._validation import allows_nan, categorical_mask, check_two_stage_data, clip_limits
+from ._tables import InputTable, allows_nan
+from ._validation import (
+    check_two_stage_data,
+    clip_limits,
+    feature_index,
+    feature_mask,
+    truncate,
+)
 from .gaussian import (
     GaussianEngine,
     GaussianImputation,
@@ -48,7 +51,19 @@ from .published import (
 if TYPE_CHECKING:
     import torch
 
-_GAUSSIAN_ATTRIBUTES = ("location_", "covariance_", "shrinkage_", "smoothing_")
+
+class _Completed(NamedTuple):
+    """Samples completed in model columns.
+
+    ``Z`` and ``V`` are conditional means, or draws, and variances. ``codes`` and ``probabilities``
+    hold values, and probabilities of all values, for the missing entries of categorical features.
+    Variances are NaN without a conditional distribution.
+    """
+
+    Z: FloatArray
+    V: FloatArray
+    codes: dict[int, FloatArray]
+    probabilities: dict[int, FloatArray]
 
 
 class SupervisedKernelImputer(_BaseImputer):
@@ -116,14 +131,17 @@ class SupervisedKernelImputer(_BaseImputer):
         training samples as `transform` treats new samples.
 
     target_type : {"auto", "multiclass", "continuous"}, default="auto"
-        Type of the labels. "auto" treats non-integer numbers as targets, and also whole numbers
-        with more than 20 distinct values and fewer than ten samples per value. All other labels are
-        classes.
+        Type of the labels. "auto" treats strings, booleans, and whole numbers with at most 20
+        distinct values as classes, and all other numbers as targets. Pass "multiclass" if more
+        than 20 whole numbers are codes of classes. Each class has an indicator column in the model;
+        with more than 101 classes, only the 100 most frequent ones do.
 
     sample_posterior : bool, default=False
-        Whether to draw imputed values from their Gaussian posterior instead of taking its mean. The
-        draw depends on `random_state` only, so ``set_params(random_state=k)`` selects the k-th of
-        several imputations from one fitted model.
+        Whether to draw imputed values from their posterior instead of taking its mean or its most
+        probable category. Categories are drawn one feature after the other, each given those drawn
+        before; numbers are drawn given all categories. The draw depends on `random_state` only, so
+        ``set_params(random_state=k)`` selects the k-th of several imputations from one fitted
+        model. :func:`~sklearn_ext.impute.pool_estimates` pools models of many draws.
 
     max_iter : int or None, default=None
         Maximum number of iterations. None means 30 for ``solver="regression"`` and 10,000 for
@@ -137,13 +155,23 @@ class SupervisedKernelImputer(_BaseImputer):
 
     clip : bool or (low, high), default=True
         Whether imputed values are clipped to the observed range of the feature in the training
-        samples. A pair of numbers, or of arrays of shape (n_features,), sets other limits.
+        samples. A pair of numbers, or of arrays of shape (n_features,), sets other limits. Draws of
+        ``sample_posterior=True`` are clipped for neither True nor False, because clipping would
+        bias their mean and spread; a pair makes them draws from the truncated Gaussian.
 
     max_landmarks : int, default=1000
         Number of training samples that kernels and residual smoothing use.
 
-    categorical_features : array-like of bool, int or str, default=None
-        Features whose values, coded as numbers, are categories: a mask, indices or feature names.
+    categorical_features : "from_dtype", array-like of bool, int or str, or None, \
+            default="from_dtype"
+        Features whose values are categories. "from_dtype" selects columns of strings, categories
+        and booleans. A mask, indices or feature names select other features, too, whose values are
+        codes. None refuses everything but numbers.
+
+    integer_features : "from_dtype", array-like of bool, int or str, or None, \
+            default="from_dtype"
+        Features whose imputed values are rounded to whole numbers. "from_dtype" selects columns of
+        an integer type. A mask, indices or feature names select other features, too.
 
     keep_empty_features : bool, default=False
         Whether to keep features without any observed value in `fit`, and fill them with 0.
@@ -172,7 +200,8 @@ class SupervisedKernelImputer(_BaseImputer):
     ----------
     location_ : ndarray of shape (n_columns,)
         Mean of the Gaussian model in the units of the data, features first and label columns last.
-        A categorical feature with k values has k - 1 columns. Only with ``solver="regression"``.
+        A categorical feature with k values has k - 1 columns, but at most 29. Only with
+        ``solver="regression"``.
 
     covariance_ : ndarray of shape (n_columns, n_columns)
         Covariance of the Gaussian model. Only with ``solver="regression"``.
@@ -210,7 +239,10 @@ class SupervisedKernelImputer(_BaseImputer):
         Indices of the landmarks among the training samples.
 
     feature_range_ : ndarray of shape (2, n_features_in_)
-        Smallest and largest observed value of each feature.
+        Smallest and largest observed value of each feature, or code of a category.
+
+    categories_ : list of ndarray or None
+        Categories of each categorical feature in the order of their codes; None for other features.
 
     classes_ : ndarray or None
         Class labels; None if the labels are not classes.
@@ -242,8 +274,17 @@ class SupervisedKernelImputer(_BaseImputer):
     returns its standard deviation, and ``sample_posterior=True`` draws from it. Both treat the
     fitted mean and covariance as exact.
 
-    The imputed value of a categorical feature is the category with the largest posterior mean.
-    Imputed values of other features may be fractional, even if all observed values are integers.
+    Data frames of pandas and polars come back as data frames with the types that their columns had
+    in `fit`, unless all columns are floats of one type; such frames are returned as arrays, as by
+    other imputers of scikit-learn, unless `set_output` asks for frames. Columns may be numbers,
+    strings, categories or booleans, nullable or not.
+
+    The probabilities of a missing category come from a multinomial logistic regression on the
+    conditional means of the other columns, and its most probable value is imputed;
+    :meth:`category_probabilities` returns them. In a feature with more than 30 categories, the rare
+    ones share an indicator column, and its probability is divided by their frequencies. A category
+    that was not seen in `fit` is kept, and the other features of the sample are imputed as if it
+    were missing.
 
     An iteration costs :math:`O(\sum_i \min(m_i^3, o_i^3 + d^2 o_i))` for samples with m missing and
     o observed entries; samples with the same pattern of missing values share it. Covariances are
@@ -296,7 +337,8 @@ class SupervisedKernelImputer(_BaseImputer):
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "clip": ["boolean", tuple, list],
         "max_landmarks": [Interval(Integral, 1, None, closed="left")],
-        "categorical_features": ["array-like", None],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
+        "integer_features": [StrOptions({"from_dtype"}), "array-like", None],
         "engine": [StrOptions({"auto", "numba", "torch"})],
         "device": "no_validation",  # make_engine validates it
         "n_jobs": [Integral, None],
@@ -326,7 +368,8 @@ class SupervisedKernelImputer(_BaseImputer):
         tol: float | None = None,
         clip: bool | tuple[ArrayLike, ArrayLike] = True,
         max_landmarks: int = 1000,
-        categorical_features: ArrayLike | None = None,
+        categorical_features: ArrayLike | None = "from_dtype",
+        integer_features: ArrayLike | None = "from_dtype",
         keep_empty_features: bool = False,
         add_indicator: bool = False,
         engine: str = "auto",
@@ -358,6 +401,7 @@ class SupervisedKernelImputer(_BaseImputer):
         self.clip = clip
         self.max_landmarks = max_landmarks
         self.categorical_features = categorical_features
+        self.integer_features = integer_features
         self.engine = engine
         self.device = device
         self.n_jobs = n_jobs
@@ -420,42 +464,60 @@ class SupervisedKernelImputer(_BaseImputer):
         Raises
         ------
         ValueError
-            If X is not numeric or contains infinite values, if X and y differ in length, if a
-            parameter is out of range, or if the solver cannot use these labels or this many
-            samples.
+            If X contains infinite values, if X and y differ in length, if a parameter is out of
+            range, or if the solver cannot use these labels or this many samples.
+        TypeError
+            If X contains anything but numbers, strings, categories and booleans.
         """
-        X, raw = self._validate(X, reset=True)
-        labels = encode_labels(y, len(X), self.target_type)
-        names = getattr(self, "feature_names_in_", None)
-        columns = learn_columns(raw, categorical_mask(self.categorical_features, X.shape[1], names))
+        self._forget_last_fit()
+        self._table = InputTable.learn(self, X, self.missing_values)
+        raw = self._table.encode(self, X)
+        labels = encode_labels(y, len(raw), self.target_type)
+        is_category = self._feature_mask("categorical_features", self._table.is_category)
+        columns = learn_columns(raw, is_category)
         limits = clip_limits(self.clip, columns.feature_range)
         samples = columns.encode(raw)
         if self.solver == "two_stage":
             check_two_stage_data(
-                labels, len(X), center=self.center, sample_posterior=self.sample_posterior
+                labels,
+                len(raw),
+                center=self.center,
+                sample_posterior=self.sample_posterior,
+                **self._stopping(),
             )
         engine = self._engine()  # also validates the parameters engine and device
-        gaussian, two_stage = None, None
+        gaussian, two_stage, categories = None, None, []
+        rng = local_random_state(self.random_state)
         with threadpool_limits(limits=1, user_api="blas"):
             if self.solver == "regression" or self.center == "base":
                 gaussian = fit_gaussian_imputer(
                     samples,
                     labels.values,
                     self._gaussian_config(),
-                    local_random_state(self.random_state),
+                    rng,
                     strata=labels.codes,
                     units=columns.units,
                     engine=engine,
                 )
             if self.solver == "two_stage":
                 two_stage = self._fit_two_stage(samples, labels, columns, gaussian)
+            elif gaussian is not None:
+                categories = fit_category_models(
+                    gaussian, samples, labels.values, columns, raw, rng, engine
+                )
 
-        self._columns, self._limits = columns, limits
+        self._columns, self._limits, self._categories = columns, limits, categories
+        self._is_integer = self._feature_mask("integer_features", self._table.is_integer)
         missing = np.isnan(raw)
         self._fit_indicator(missing)
-        self._kept = ~missing.all(axis=0) | self.keep_empty_features
+        self._empty = missing.all(axis=0)
+        self._kept = ~self._empty | self.keep_empty_features
         self._set_solver_attributes(gaussian, two_stage, labels)
         self.feature_range_ = columns.feature_range
+        self.categories_: list[Array | None] = [None] * raw.shape[1]
+        for p in np.flatnonzero(is_category):
+            values = np.unique(raw[~missing[:, p], p])
+            self.categories_[p] = self._table.decode(int(p), values)
         self.classes_ = labels.classes
         self.n_iter_ = len(self.loss_curve_)
         if self.verbose > 0:
@@ -483,27 +545,28 @@ class SupervisedKernelImputer(_BaseImputer):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_out)
+        ndarray or data frame of shape (n_samples, n_features_out)
             The samples without missing values.
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             As in `fit`.
         """
         self.fit(X, y)
-        X, raw = self._validate(X, reset=False)
-        samples = self._columns.encode(raw)
+        raw = self._table.encode(self, X)
         if not self.condition_on_y:
-            Z, _ = self._complete(samples)
+            completed = self._complete(raw)
         elif self._two_stage is not None:
-            Z = self._columns.from_unit_interval(self._two_stage.completed)
+            completed = self._most_probable(
+                raw, self._columns.from_unit_interval(self._two_stage.completed)
+            )
         else:
-            labels = encode_labels(y, len(X), self.target_type)
-            Z, _ = self._complete(samples, labels.values)
-        return self._output(raw, Z, X.dtype)
+            labels = encode_labels(y, len(raw), self.target_type)
+            completed = self._complete(raw, labels.values)
+        return self._output(X, raw, completed)
 
-    def transform(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, FloatArray]:
+    def transform(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Impute missing values from the observed entries of their samples.
 
         Parameters
@@ -515,7 +578,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features_out)
+        X : ndarray or data frame of shape (n_samples, n_features_out)
             The samples without missing values. Observed entries are bit-identical.
         std : ndarray of shape (n_samples, n_features_out)
             Standard deviation of each imputed value given the observed entries of its sample, in
@@ -531,14 +594,68 @@ class SupervisedKernelImputer(_BaseImputer):
         check_is_fitted(self)
         if return_std:
             self._gaussian_model("return_std=True")
-        X, raw = self._validate(X, reset=False)
-        Z, V = self._complete(self._columns.encode(raw))
-        imputed = self._output(raw, Z, X.dtype)
+        raw = self._table.encode(self, X)
+        completed = self._complete(raw)
+        imputed = self._output(X, raw, completed)
         if not return_std:
             return imputed
-        std = self._columns.deviations(raw, Z, V)[:, self._kept]
+        std = self._columns.deviations(raw, completed.V, completed.probabilities)[:, self._kept]
         n_indicators = imputed.shape[1] - std.shape[1]
         return imputed, np.pad(std, ((0, 0), (0, n_indicators)))
+
+    def category_probabilities(self, X: ArrayLike, feature: int | str) -> FloatArray:
+        """Return the distribution of a categorical feature, given the rest of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples with missing values.
+        feature : int or str
+            Index or name of a categorical feature.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_categories)
+            Probabilities of ``categories_[feature]`` where the feature is missing. Where it is
+            observed, the observed category has probability one; all are zero for a category that
+            was not seen in `fit`.
+
+        Raises
+        ------
+        ValueError
+            If the feature is unknown or not categorical.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from sklearn_ext import SupervisedKernelImputer
+        >>> sizes = pd.DataFrame({"size": ["S", "M", "L"] * 30, "cm": [160.0, 172.0, 185.0] * 30})
+        >>> imputer = SupervisedKernelImputer(random_state=0).fit(sizes)
+        >>> new = pd.DataFrame({"size": [None, "S"], "cm": [184.0, 172.0]})
+        >>> imputer.transform(new)["size"].tolist()
+        ['L', 'S']
+        >>> imputer.categories_[0]
+        array(['L', 'M', 'S'], dtype=object)
+        >>> imputer.category_probabilities(new, "size").round(2)
+        array([[0.96, 0.03, 0.  ],
+               [0.  , 0.  , 1.  ]])
+        """
+        check_is_fitted(self)
+        p = feature_index(feature, self.n_features_in_, getattr(self, "feature_names_in_", None))
+        raw = self._table.encode(self, X)
+        known = self.categories_[p]
+        if known is None:
+            raise ValueError(f"feature must be a categorical feature, got {feature!r}.")
+        values: FloatArray = np.arange(len(known), dtype=float)
+        for category in self._columns.categories:
+            if category.feature == p:
+                values = category.values
+        P = np.equal(raw[:, [p]], values).astype(float)
+        P[np.isnan(raw[:, p])] = 1.0 / max(len(values), 1)
+        found = self._conditional_means(raw).probabilities
+        if p in found:
+            P[np.isnan(raw[:, p])] = found[p]
+        return P
 
     def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Score how well each observed entry is predicted from the others of its sample.
@@ -563,8 +680,7 @@ class SupervisedKernelImputer(_BaseImputer):
         """
         check_is_fitted(self)
         model = self._gaussian_model("score")
-        _, raw = self._validate(X, reset=False)
-        samples = self._columns.encode(raw)
+        samples = self._columns.encode(self._table.encode(self, X))
         with threadpool_limits(limits=1, user_api="blas"):
             left_out = model.leave_one_out(samples, engine=self._engine())
         return 1.0 - float(np.nanmean((samples - left_out) ** 2))
@@ -618,6 +734,12 @@ class SupervisedKernelImputer(_BaseImputer):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_iter_")
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = allows_nan(self.missing_values)
+        tags.input_tags.string = True
+        return tags
+
     def _gaussian_config(self) -> GaussianImputerConfig:
         # A base imputation keeps its default stopping rule: max_iter and tol are for stage I.
         stopping = self._stopping() if self.solver == "regression" else {}
@@ -659,18 +781,14 @@ class SupervisedKernelImputer(_BaseImputer):
     def _engine(self) -> GaussianEngine:
         return make_engine(self.engine, self.device, self.n_jobs)
 
-    def _validate(self, X: ArrayLike, *, reset: bool) -> tuple[Array, FloatArray]:
-        """Return the samples, and the samples in float64 with NaN for missing values."""
-        accepts_nan = allows_nan(self.missing_values)
-        samples = validate_data(
-            self,
-            X,
-            dtype=FLOAT_DTYPES,
-            ensure_all_finite="allow-nan" if accepts_nan else True,
-            reset=reset,
-        )
-        missing = _get_mask(samples, np.nan if accepts_nan else self.missing_values)
-        return samples, np.where(missing, np.nan, samples).astype(np.float64, copy=False)
+    def _forget_last_fit(self) -> None:
+        """Delete fitted attributes, some of which only another solver would set again."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    def _feature_mask(self, parameter: str, from_dtype: BoolArray) -> BoolArray:
+        names = getattr(self, "feature_names_in_", None)
+        return feature_mask(parameter, getattr(self, parameter), from_dtype, names)
 
     def _set_solver_attributes(
         self,
@@ -678,9 +796,6 @@ class SupervisedKernelImputer(_BaseImputer):
         two_stage: TwoStageImputation | None,
         labels: LabelColumns,
     ) -> None:
-        for name in _GAUSSIAN_ATTRIBUTES:  # an earlier fit may have used another solver
-            if hasattr(self, name):
-                delattr(self, name)
         self._two_stage = two_stage
         self._kernel_config = SupervisedKernelConfig(
             gamma=resolve_gamma(self.gamma, self._columns.units),
@@ -707,23 +822,76 @@ class SupervisedKernelImputer(_BaseImputer):
                 gaussian.mean, gaussian.cov, gaussian.label_mean, gaussian.label_scale
             )
 
-    def _complete(
-        self, samples: FloatArray, labels: FloatArray | None = None
-    ) -> tuple[FloatArray, FloatArray]:
-        """Complete samples in model columns; variances are NaN without a conditional law."""
-        noise = None
+    def _complete(self, raw: FloatArray, labels: FloatArray | None = None) -> _Completed:
+        """Complete samples by conditional means and most probable categories, or by draws."""
         if self.sample_posterior:
-            n_columns = len(self._gaussian_model("sample_posterior=True").mean)
-            rng = local_random_state(self.random_state)
-            noise = rng.standard_normal((len(samples), n_columns))
+            return self._draw(raw, labels)
+        return self._conditional_means(raw, labels)
+
+    def _conditional_means(self, raw: FloatArray, labels: FloatArray | None = None) -> _Completed:
+        samples = self._columns.encode(raw)
         with threadpool_limits(limits=1, user_api="blas"):
-            if isinstance(self._imputation, GaussianImputation):
-                return self._imputation.transform(
-                    samples, labels, noise=noise, engine=self._engine()
+            if not isinstance(self._imputation, GaussianImputation):
+                unit_samples = np.clip(self._columns.to_unit_interval(samples), 0.0, 1.0)
+                completed = self._imputation.transform(unit_samples)
+                return self._most_probable(raw, self._columns.from_unit_interval(completed))
+            done = self._imputation.complete(
+                samples,
+                labels,
+                predict_labels=len(self._categories) > 0,
+                engine=self._engine(),
+            )
+        Z = done.columns[:, : samples.shape[1]] + done.shift
+        if self._two_stage is not None:
+            return self._most_probable(raw, Z)
+        codes, probabilities = {}, {}
+        for model in self._categories:
+            p = model.category.feature
+            P = model.probabilities(done.columns[np.isnan(raw[:, p])])
+            probabilities[p] = P
+            codes[p] = model.category.values[P.argmax(axis=1)]
+        return _Completed(Z, done.variances, codes, probabilities)
+
+    def _most_probable(self, raw: FloatArray, Z: FloatArray) -> _Completed:
+        """Complete categories by the indicators of a solver without a conditional distribution."""
+        codes = {}
+        for category in self._columns.categories:
+            at = np.isnan(raw[:, category.feature])
+            P = self._columns.linear_probabilities(Z[at], category)
+            codes[category.feature] = category.values[P.argmax(axis=1)]
+        return _Completed(Z, np.full(Z.shape, np.nan), codes, {})
+
+    def _draw(self, raw: FloatArray, labels: FloatArray | None) -> _Completed:
+        """Draw categories one feature after the other, then numbers given all categories."""
+        model = self._gaussian_model("sample_posterior=True")
+        engine = self._engine()
+        rng = local_random_state(self.random_state)
+        noise = rng.standard_normal((len(raw), len(model.mean)))
+        uniform = rng.random_sample((len(raw), len(self._categories)))
+        filled = raw.copy()
+        codes, probabilities = {}, {}
+        with threadpool_limits(limits=1, user_api="blas"):
+            for k, category_model in enumerate(self._categories):
+                category = category_model.category
+                rows = np.isnan(raw[:, category.feature])
+                done = model.complete(
+                    self._columns.encode(filled[rows]),
+                    None if labels is None else labels[rows],
+                    predict_labels=True,
+                    engine=engine,
                 )
-            unit_samples = np.clip(self._columns.to_unit_interval(samples), 0.0, 1.0)
-            completed = self._imputation.transform(unit_samples)
-        return self._columns.from_unit_interval(completed), np.full(samples.shape, np.nan)
+                P = category_model.probabilities(done.columns)
+                drawn = (P.cumsum(axis=1) < uniform[rows, k, None]).sum(axis=1)
+                values = category.values[np.minimum(drawn, P.shape[1] - 1)]
+                filled[rows, category.feature] = values
+                probabilities[category.feature], codes[category.feature] = P, values
+            samples = self._columns.encode(filled)
+            Z, V = model.transform(samples, labels, noise=noise, engine=engine)
+            if not isinstance(self.clip, (bool, np.bool_)):
+                means, _ = model.transform(samples, labels, engine=engine)
+                low, high = self._columns.limits(*self._limits)
+                Z = truncate(Z, means, np.sqrt(V), low, high)
+        return _Completed(Z, V, codes, probabilities)
 
     def _kernel(self) -> CorrectedKernel:
         check_is_fitted(self)
@@ -743,9 +911,17 @@ class SupervisedKernelImputer(_BaseImputer):
             raise ValueError(f"{feature} requires solver='regression', got 'two_stage'.")
         return self._imputation
 
-    def _output(self, raw: FloatArray, Z: FloatArray, dtype: Any) -> Array:
-        """Impute from model columns and append indicators."""
-        imputed = self._columns.fill(raw, Z, *self._limits).astype(dtype, copy=False)
+    def _output(self, X: Any, raw: FloatArray, completed: _Completed) -> Any:
+        """Fill the missing values of a table, drop empty features and append indicators."""
+        if self._empty.any() and not self.keep_empty_features:
+            names = _check_feature_names_in(self, None)[self._empty]
+            warn_caller(
+                f"Skipping features without any observed values: {names}. At least one non-missing "
+                "value is needed for imputation; pass keep_empty_features=True to fill them with 0."
+            )
+        low, high = self._limits
+        if self.sample_posterior and isinstance(self.clip, (bool, np.bool_)):
+            low, high = np.full_like(low, -np.inf), np.full_like(high, np.inf)
+        filled = self._columns.fill(raw, completed.Z, completed.codes, low, high, self._is_integer)
         indicators = self._transform_indicator(np.isnan(raw))
-        output: Array = self._concatenate_indicator(imputed[:, self._kept], indicators)
-        return output
+        return self._table.output(self, X, raw, filled, self._kept, indicators)

@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
-from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from ..metrics._tables import hide, read_table
 from ..utils._random import hide_entries, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, RandomState
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMNS = 4
 _NORMAL_QUANTILE = 1.96
+_MOST_COUNTS = 8  # categories whose counts are written into the panel
 
 
 class ImputationDisplay:
     """True against imputed values of hidden entries, with one panel per feature.
 
-    If the imputer returns standard deviations, bars span 95% of the posterior. Create a display
-    with :meth:`from_estimator` or :meth:`from_predictions`.
+    If the imputer returns standard deviations, bars span 95% of the posterior. A feature of
+    categories has a table of counts instead of points. Create a display with
+    :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
@@ -36,6 +39,9 @@ class ImputationDisplay:
         Posterior standard deviations.
     feature_names : list of str
         Titles of the panels.
+    categories : list of list of str, default=None
+        Categories of each feature, whose values are then indices into them; empty for numbers. None
+        means that all features are numbers.
 
     Attributes
     ----------
@@ -69,11 +75,13 @@ class ImputationDisplay:
         imputed: list[FloatArray],
         std: list[FloatArray] | None,
         feature_names: list[str],
+        categories: list[list[str]] | None = None,
     ) -> None:
         self.true = true
         self.imputed = imputed
         self.std = std
         self.feature_names = feature_names
+        self.categories = categories
 
     @classmethod
     def from_estimator(
@@ -112,25 +120,16 @@ class ImputationDisplay:
         -------
         ImputationDisplay
         """
-        names = [str(name) for name in X.columns] if hasattr(X, "columns") else None
-        table = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
+        table, _ = read_table(X)
         hidden = hide_entries(table, missing_fraction, local_random_state(random_state))
-        incomplete = np.where(hidden, np.nan, table)
+        incomplete = hide(X, hidden)
         fitted = clone(estimator).fit(incomplete, y)
         std = None
         if "return_std" in signature(fitted.transform).parameters:
             filled, std = fitted.transform(incomplete, return_std=True)
         else:
             filled = fitted.transform(incomplete)
-        return cls.from_predictions(
-            table,
-            np.asarray(filled),
-            hidden,
-            std=std,
-            features=features,
-            feature_names=names,
-            fig=fig,
-        )
+        return cls.from_predictions(X, filled, hidden, std=std, features=features, fig=fig)
 
     @classmethod
     def from_predictions(
@@ -148,7 +147,7 @@ class ImputationDisplay:
 
         Parameters
         ----------
-        X_true, X_imputed : array-like of shape (n_samples, n_features)
+        X_true, X_imputed : array-like or data frame of shape (n_samples, n_features)
             Samples with true and with imputed values.
         hidden : array-like of bool, shape (n_samples, n_features)
             The entries to plot.
@@ -157,7 +156,7 @@ class ImputationDisplay:
         features : array-like of int, default=None
             Indices of the features to plot; None plots all.
         feature_names : list of str, default=None
-            Names of all features; None means "x0", "x1", ...
+            Names of all features; None means those of a data frame, or else "x0", "x1", ...
         fig : matplotlib Figure, default=None
             Figure to plot on; None makes a new figure.
 
@@ -170,17 +169,21 @@ class ImputationDisplay:
         ValueError
             If the arrays differ in shape, or `feature_names` does not have one name per feature.
         """
-        true = np.asarray(X_true)
-        given: dict[str, Array] = {"X_imputed": np.asarray(X_imputed), "hidden": np.asarray(hidden)}
+        true, types = read_table(X_true)
+        given: dict[str, Array] = {"hidden": np.asarray(hidden)}
         if std is not None:
             given["std"] = np.asarray(std)
+        if np.shape(X_imputed) == true.shape:
+            given["X_imputed"] = read_table(X_imputed, types)[0]
+        else:
+            given["X_imputed"] = np.asarray(X_imputed)
         for name, array in given.items():
             if array.shape != true.shape:
                 raise ValueError(
                     f"{name} must have the shape of X_true, {true.shape}, got {array.shape}."
                 )
         n_features = true.shape[1]
-        names = [f"x{k}" for k in range(n_features)] if feature_names is None else feature_names
+        names = [kind.name for kind in types] if feature_names is None else feature_names
         if len(names) != n_features:
             raise ValueError(
                 f"feature_names must have one name per feature, {n_features}, got {len(names)}."
@@ -196,6 +199,7 @@ class ImputationDisplay:
             imputed=entries(given["X_imputed"]),
             std=None if std is None else entries(given["std"]),
             feature_names=[names[p] for p in shown],
+            categories=[list(map(str, types[p].categories)) for p in shown],
         )
         return display.plot(fig=fig)
 
@@ -222,6 +226,10 @@ class ImputationDisplay:
         axes = fig.subplots(n_rows, n_columns, squeeze=False).ravel()
         for k, ax in enumerate(axes[:n_panels]):
             true, imputed = self.true[k], self.imputed[k]
+            ax.set_title(self.feature_names[k], fontsize="small")
+            if self.categories is not None and self.categories[k]:
+                _plot_counts(ax, true, imputed, self.categories[k])
+                continue
             if self.std is not None:
                 ax.errorbar(
                     true,
@@ -236,7 +244,6 @@ class ImputationDisplay:
             if len(true):
                 ends = [min(true.min(), imputed.min()), max(true.max(), imputed.max())]
                 ax.plot(ends, ends, color="0.4", linewidth=0.8, linestyle="--")
-            ax.set_title(self.feature_names[k], fontsize="small")
         for ax in axes[n_panels:]:
             ax.remove()
         fig.supxlabel("true value")
@@ -244,3 +251,18 @@ class ImputationDisplay:
         self.figure_ = fig
         self.axes_ = axes[:n_panels]
         return self
+
+
+def _plot_counts(ax: "Axes", true: FloatArray, imputed: FloatArray, categories: list[str]) -> None:
+    """Show how often each true category was imputed as each other one."""
+    k = len(categories)
+    known = (true >= 0) & (imputed >= 0)
+    counts = np.zeros((k, k), dtype=int)
+    np.add.at(counts, (imputed[known].astype(int), true[known].astype(int)), 1)
+    ax.imshow(counts, cmap="Blues", aspect="auto", origin="lower")
+    for (row, column), count in np.ndenumerate(counts):
+        if k <= _MOST_COUNTS:
+            color = "white" if count > counts.max() / 2 else "black"
+            ax.text(column, row, str(count), ha="center", va="center", color=color, fontsize=7)
+    ax.set_xticks(range(k), categories, fontsize=7, rotation=90)
+    ax.set_yticks(range(k), categories, fontsize=7)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
 from ..utils._random import draw_seed, hide_entries, local_random_state
 from ..utils._typing import FloatArray, RandomState
 from ._report import BaseReport
+from ._tables import hide, read_table
 
 
 class ImputationReport(BaseReport):
@@ -58,8 +58,9 @@ def imputation_report(
     ----------
     imputers : estimator or dict of str to estimator
         One imputer that fills NaN, or several by name. They are cloned before they are fitted.
-    X : array-like of shape (n_samples, n_features)
-        Samples, complete or with missing values (NaN).
+    X : array-like or data frame of shape (n_samples, n_features)
+        Samples, complete or with missing values. A data frame is passed on as one, with its names
+        and types.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         Labels that are passed to ``fit_transform``.
     missing_fraction : float in (0, 1), default=0.2
@@ -129,15 +130,18 @@ def imputation_score(
 ) -> FloatArray:
     """Hide observed entries, impute them, and return the error of each feature.
 
-    The error of a feature is the root mean squared error on its hidden entries divided by the
-    standard deviation of its observed values: 0 is perfect, and column means score about 1.
+    The error of a numeric feature is the root mean squared error on its hidden entries divided by
+    the standard deviation of its observed values: 0 is perfect, and column means score about 1. The
+    error of a feature of strings, categories or booleans is the fraction of wrong values divided by
+    that of its most frequent value, which scores about 1.
 
     Parameters
     ----------
     imputer : estimator
         An imputer that fills NaN. It is cloned before it is fitted.
-    X : array-like of shape (n_samples, n_features)
-        Samples, complete or with missing values (NaN).
+    X : array-like or data frame of shape (n_samples, n_features)
+        Samples, complete or with missing values. A data frame is passed on as one, with its names
+        and types.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         Labels that are passed to ``fit_transform``.
     missing_fraction : float in (0, 1), default=0.2
@@ -174,20 +178,25 @@ def imputation_score(
     >>> imputation_score(imputer, X, y, random_state=0).round(1)
     array([0.4, 0.7, 0.1, 0.2])
     """
-    table = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan")
+    table, types = read_table(X)
     hidden = hide_entries(table, missing_fraction, local_random_state(random_state))
-    incomplete = np.where(hidden, np.nan, table)
-    filled = np.asarray(clone(imputer).fit_transform(incomplete, y), dtype=np.float64)
-    if filled.shape != table.shape:
+    filled = clone(imputer).fit_transform(hide(X, hidden), y)
+    if np.shape(filled) != table.shape:
         raise ValueError(
-            f"imputer must return the features of X, of shape {table.shape}, got {filled.shape}."
+            f"imputer must return the features of X, of shape {table.shape}, got "
+            f"{np.shape(filled)}."
         )
-    squares = np.where(hidden, (filled - table) ** 2, 0.0).sum(axis=0)
+    imputed, _ = read_table(filled, types)
     observed = ~np.isnan(table)
-    counts = observed.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(observed, table, 0.0).sum(axis=0) / counts
-        variance = np.where(observed, (table - mean) ** 2, 0.0).sum(axis=0) / counts
-        score = np.sqrt(squares / hidden.sum(axis=0) / variance)
-    varies = np.fmax.reduce(table) > np.fmin.reduce(table)  # rounding makes variances positive
-    return np.where(varies & np.isfinite(score), score, np.nan)
+    score = np.full(len(types), np.nan)
+    for p, kind in enumerate(types):
+        known, at = table[observed[:, p], p], hidden[:, p]
+        if not at.any() or known.max() == known.min():
+            continue
+        if kind.kind == "category":
+            _, counts = np.unique(known, return_counts=True)
+            wrong = np.mean(imputed[at, p] != table[at, p])
+            score[p] = wrong / (1.0 - counts.max() / len(known))
+        else:
+            score[p] = np.sqrt(np.mean((imputed[at, p] - table[at, p]) ** 2)) / known.std()
+    return score

@@ -186,6 +186,17 @@ def test_whole_numbers_with_many_values_are_targets(target_type, n_columns):
     assert len(imputer.location_) == 2 + n_columns
 
 
+def test_whole_numbers_with_few_values_are_classes():
+    rng = np.random.RandomState(0)
+    X, price = rng.randn(3000, 2), rng.randint(100, 300, size=3000)
+    for y, n_columns in ((price % 20, 19), (price, 1), (price.astype(float), 1)):
+        assert len(SupervisedKernelImputer().fit(X, y).location_) == 2 + n_columns
+    names = np.array([f"s{k}" for k in range(1500)]).repeat(2)
+    many = SupervisedKernelImputer(random_state=0).fit(X, names)
+    assert len(many.location_) == 102
+    assert len(many.classes_) == 1500
+
+
 def test_moments_are_in_the_units_of_the_data():
     rng = np.random.RandomState(0)
     X = rng.randn(2000, 3) @ rng.randn(3, 3) * [1, 100, 0.01] + [0, 50, 3]
@@ -290,6 +301,7 @@ def test_invalid_limits_are_refused(clip):
         SupervisedKernelImputer(clip=clip).fit(np.random.RandomState(0).randn(5, 2))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features")
 def test_empty_features_are_dropped_or_set_to_zero():
     X = pd.DataFrame({"a": [1.0, np.nan, 3.0], "b": [np.nan] * 3, "c": [2.0, 1.0, np.nan]})
     dropped = SupervisedKernelImputer(random_state=0).fit(X)

@@ -66,3 +66,16 @@ def test_inconsistent_arguments_are_refused(more, message):
     X = np.zeros((4, 5))
     with pytest.raises(ValueError, match=message):
         ImputationDisplay.from_predictions(X, X, X == 0, **more)
+
+
+def test_categories_have_a_table_of_counts(frame):
+    frame["kind"] = np.where(frame["a"] > 0, "up", "down")
+    imputer = SupervisedKernelImputer(categorical_features=["kind"], random_state=0)
+    display = ImputationDisplay.from_estimator(imputer, frame, random_state=0)
+    panel = display.axes_[5]
+    assert panel.get_title() == "kind"
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["down", "up"]
+    (image,) = panel.images
+    counts = np.asarray(image.get_array())
+    assert counts.sum() == len(display.true[5])
+    assert np.trace(counts) == np.sum(display.true[5] == display.imputed[5])

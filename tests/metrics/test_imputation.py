@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.impute import KNNImputer, SimpleImputer
 
@@ -71,3 +72,21 @@ def test_the_report_holds_the_scores_of_each_imputer(table):
     assert alone == report.scores["neighbors"]
     with pytest.raises(ValueError, match="at least one imputer"):
         imputation_report({}, frame)
+
+
+def test_frames_keep_their_names_and_types(table):
+    frame = pd.DataFrame(np.nan_to_num(table), columns=list("abcde"))
+    frame["kind"] = np.where(frame["a"] > 0, "up", "down")
+    imputer = SupervisedKernelImputer(categorical_features=["kind"], random_state=0)
+    scores = imputation_score(imputer, frame, random_state=0)
+    assert scores.shape == (6,)
+    assert scores[5] < 0.6
+    most_frequent = SimpleImputer(strategy="most_frequent")
+    assert imputation_score(most_frequent, frame, random_state=0)[5] == pytest.approx(1.0, abs=0.2)
+    report = imputation_report(
+        {"ours": imputer}, pl.DataFrame({c: frame[c].tolist() for c in frame}), random_state=0
+    )
+    assert list(report.scores["ours"])[5] == "kind"
+    codes = pd.DataFrame({"age": table[:, 0], "sex": np.arange(150) % 3})
+    by_name = SupervisedKernelImputer(categorical_features=["sex"], random_state=0)
+    assert np.isfinite(imputation_score(by_name, codes, random_state=0)).all()

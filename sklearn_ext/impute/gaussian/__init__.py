@@ -2,10 +2,16 @@
 
 from ._conditional import ConditionalGaussian, conditional_gaussian
 from ._engine import GaussianEngine, make_engine
-from ._gaussian_imputer import GaussianImputation, GaussianImputerConfig, fit_gaussian_imputer
+from ._gaussian_imputer import (
+    Completion,
+    GaussianImputation,
+    GaussianImputerConfig,
+    fit_gaussian_imputer,
+)
 from ._residual_smoothing import Smoothing
 
 __all__ = [
+    "Completion",
     "ConditionalGaussian",
     "GaussianEngine",
     "GaussianImputation",

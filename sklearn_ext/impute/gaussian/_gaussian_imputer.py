@@ -1,6 +1,7 @@
 """Imputation by a joint Gaussian of features and labels, with smoothed residuals."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,6 +47,25 @@ class GaussianImputerConfig:
     max_landmarks: int = 1000
     max_iter: int = 30
     tol: float = 1e-3
+
+
+class Completion(NamedTuple):
+    """Samples completed by a Gaussian model.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (n, d) or (n, d + q)
+        Conditional means or draws of the features, and of the label columns if they were used or
+        asked for. Observed entries are unchanged.
+    variances : ndarray of shape (n, d)
+        Conditional variances of missing features, 0 at observed entries.
+    shift : ndarray of shape (n, d) or float
+        Smoothed residuals to add to the features.
+    """
+
+    columns: FloatArray
+    variances: FloatArray
+    shift: FloatArray | float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,22 +137,50 @@ class GaussianImputation:
         V : ndarray of shape (n, d)
             Conditional variances of missing values, 0 at observed entries.
         """
+        done = self.complete(X, labels, noise=noise, engine=engine)
+        return done.columns[:, : X.shape[1]] + done.shift, done.variances
+
+    def complete(
+        self,
+        X: FloatArray,
+        labels: FloatArray | None = None,
+        *,
+        predict_labels: bool = False,
+        noise: FloatArray | None = None,
+        engine: GaussianEngine | None = None,
+    ) -> Completion:
+        """Complete samples, and keep label columns and smoothed residuals apart.
+
+        Parameters
+        ----------
+        X, labels, noise, engine
+            As for :meth:`transform`.
+        predict_labels : bool, default=False
+            Whether to complete label columns even if no labels are given.
+
+        Returns
+        -------
+        Completion
+        """
         engine = make_engine() if engine is None else engine
-        d = X.shape[1]
+        n, d = X.shape
         columns, size, anchors = X, d, self.anchors
         if labels is not None:
             columns = np.hstack((X, (labels - self.label_mean) / self.label_scale))
             size, anchors = len(self.mean), self.labeled_anchors
+        elif predict_labels:
+            columns = np.hstack((X, np.full((n, len(self.label_mean)), np.nan)))
+            size = len(self.mean)
         mean, cov = self.mean[:size], self.cov[:size, :size]
         table = engine.table(columns)
         Z, V = engine.posterior(table, mean, cov)
-        Z, V = Z[:, :d], V[:, :d]
         shift: float | FloatArray = 0.0
         if self.smoothing is not None and anchors is not None:
-            shift = smooth(engine, Z, V, np.isnan(X), anchors, self.smoothing, self.units)
+            missing = np.isnan(X)
+            shift = smooth(engine, Z[:, :d], V[:, :d], missing, anchors, self.smoothing, self.units)
         if noise is not None:
-            Z = engine.draw(table, mean, cov, noise)[:, :d]
-        return Z + shift, V
+            Z = engine.draw(table, mean, cov, noise)
+        return Completion(Z, V[:, :d], shift)
 
     def leave_one_out(self, X: FloatArray, *, engine: GaussianEngine | None = None) -> FloatArray:
         """Predict each observed entry from the other features of its sample.

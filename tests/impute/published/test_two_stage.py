@@ -207,3 +207,12 @@ def test_a_fit_with_another_solver_leaves_no_old_attributes(cell):
     fresh = SupervisedKernelImputer.from_paper(perturbation=0.0, max_iter=2, random_state=0)
     assert vars(refitted).keys() == vars(fresh.fit(cell.X, cell.y)).keys()
     assert not hasattr(refitted, "location_")
+
+
+def test_the_published_form_refuses_hours_of_work():
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(600, 3), rng.randint(2, size=600)
+    with pytest.raises(ValueError, match=r"at most 368 samples, got 600; pass max_iter=2314 or"):
+        SupervisedKernelImputer.from_paper().fit(X, y)
+    X[::2, 0] = np.nan
+    assert SupervisedKernelImputer.from_paper(max_iter=2).fit(X, y).n_iter_ == 2
