@@ -15,8 +15,8 @@ from ._denoising_math import add_noise, antithetic_steps, denoising_losses
 from ._schedules import time_of
 
 _LAST_FRACTION = 0.01  # of the learning rate
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-_WEIGHTS = "weights."
+MOMENTS = ("exp_avg", "exp_avg_sq")
+WEIGHTS = "weights."
 
 
 @dataclass(frozen=True)
@@ -164,10 +164,10 @@ class DenoiserTraining:
 
     def state(self) -> dict[str, Array]:
         """Return copies of everything that training continues from, except the average."""
-        tensors = {_WEIGHTS + name: value for name, value in self.module.state_dict().items()}
+        tensors = {WEIGHTS + name: value for name, value in self.module.state_dict().items()}
         for index, parameter in enumerate(self.parameters):
             moments = self.optimizer.state.get(parameter, {})
-            tensors |= {f"{name}.{index}": moments[name] for name in _MOMENTS if name in moments}
+            tensors |= {f"{name}.{index}": moments[name] for name in MOMENTS if name in moments}
         tensors["generator"] = self.generator.get_state()
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
         return {**arrays, "step": np.array(self.step)}
@@ -175,14 +175,14 @@ class DenoiserTraining:
     def restore(self, state: dict[str, Array]) -> None:
         """Continue from a state. The module must have been built with the averaged weights."""
         tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
-        weights = {k: v for k, v in tensors.items() if k.startswith(_WEIGHTS)}
-        self.module.load_state_dict({k.removeprefix(_WEIGHTS): v for k, v in weights.items()})
+        weights = {k: v for k, v in tensors.items() if k.startswith(WEIGHTS)}
+        self.module.load_state_dict({k.removeprefix(WEIGHTS): v for k, v in weights.items()})
         self.generator.set_state(tensors["generator"])
         self.step = int(tensors["step"])
         self.optimizer.state.clear()
         for index, parameter in enumerate(self.parameters):
-            if f"{_MOMENTS[0]}.{index}" in tensors:
-                moments = {k: tensors[f"{k}.{index}"].to(parameter.device) for k in _MOMENTS}
+            if f"{MOMENTS[0]}.{index}" in tensors:
+                moments = {k: tensors[f"{k}.{index}"].to(parameter.device) for k in MOMENTS}
                 step = torch.tensor(float(self.step), device=parameter.device)
                 self.optimizer.state[parameter] = {"step": step, **moments}
 

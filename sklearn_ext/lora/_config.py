@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Self
 
+from ..neural.files import matches_name
 from ._noise import SCHEDULES
 
 # Fields of a LoraConfig that do not affect the results here.
@@ -88,12 +88,14 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         for r in (self.r, *self.rank_pattern.values()):
-            _require(isinstance(r, Integral) and r >= 1, "r", r, "a positive integer")
+            allowed = isinstance(r, Integral) and not isinstance(r, bool) and r >= 1
+            _require(allowed, "r", r, "a positive integer")
         for alpha in (self.lora_alpha, *self.alpha_pattern.values()):
             allowed = isinstance(alpha, Real) and 0 < alpha < math.inf
             _require(allowed, "lora_alpha", alpha, "a positive number")
         p = self.lora_dropout
         _require(isinstance(p, Real) and 0 <= p < 1, "lora_dropout", p, "in [0, 1)")
+        _require(isinstance(self.use_rslora, bool), "use_rslora", self.use_rslora, "a bool")
         _require(self.train_bias in _BIAS, "train_bias", self.train_bias, f"one of {_BIAS}")
 
     @classmethod
@@ -129,12 +131,12 @@ class AdapterConfig:
             "lora_alpha": fields.pop("lora_alpha", 8),
             "lora_dropout": fields.pop("lora_dropout", 0.0),
             "use_rslora": fields.pop("use_rslora", False),
-            "target_modules": "auto" if targets is None else _names(targets),
-            "exclude_modules": _names(fields.pop("exclude_modules", None)),
-            "modules_to_save": tuple(_without_none(_names(fields.pop("modules_to_save", None)))),
+            "target_modules": "auto" if targets is None else _names("target_modules", targets),
+            "exclude_modules": _names("exclude_modules", fields.pop("exclude_modules", None)),
+            "modules_to_save": _modules_to_save(fields.pop("modules_to_save", None)),
             "train_bias": fields.pop("bias", "none"),
-            "rank_pattern": dict(_without_none(fields.pop("rank_pattern", None))),
-            "alpha_pattern": dict(_without_none(fields.pop("alpha_pattern", None))),
+            "rank_pattern": _pattern("rank_pattern", fields.pop("rank_pattern", None)),
+            "alpha_pattern": _pattern("alpha_pattern", fields.pop("alpha_pattern", None)),
         }
         unsupported = sorted(name for name, value in fields.items() if value)
         if unsupported:
@@ -217,13 +219,25 @@ def _require(condition: bool, name: str, value: object, allowed: str) -> None:
 
 
 def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
-    matching = (key for key in pattern if re.match(rf"(.*\.)?({key})$", name))
+    matching = (key for key in pattern if matches_name(rf"(.*\.)?({key})", name))
     return next((pattern[key] for key in matching), default)
 
 
-def _names(value: str | Iterable[str] | None) -> str | list[str] | None:
-    return value if value is None or isinstance(value, str) else sorted(value)
+def _names(field: str, value: Any) -> str | list[str] | None:
+    if value is None or isinstance(value, str):
+        return value
+    valid = isinstance(value, Iterable) and all(isinstance(name, str) for name in value)
+    _require(valid and not isinstance(value, Mapping), field, value, "a string or a list of them")
+    return sorted(value)
 
 
-def _without_none(value: Any) -> Any:
-    return () if value is None else value
+def _modules_to_save(value: Any) -> tuple[str, ...]:
+    _require(not isinstance(value, str), "modules_to_save", value, "a list of strings")
+    return tuple(_names("modules_to_save", value) or ())
+
+
+def _pattern(field: str, value: Any) -> dict[str, Any]:
+    value = {} if value is None else value
+    valid = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    _require(valid, field, value, "a mapping of patterns to numbers")
+    return dict(value)

@@ -1,5 +1,6 @@
 """Insert adapters into a network, and merge them into its weights."""
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..neural import draw_seed, torch_generator
+from ..neural.files import matches_name
 from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
 from ._config import AdapterConfig
@@ -166,6 +168,24 @@ def inject(
     if clipped:
         warn_caller(f"r was reduced to the smaller dimension of the weight in {clipped}.")
     return module
+
+
+@contextlib.contextmanager
+def unchanged_on_error(module: nn.Module) -> Iterator[None]:
+    """Remove the adapters that a block adds to a plain network, if the block fails."""
+    before = lora_layers(module)
+    trainable = {parameter: parameter.requires_grad for parameter in module.parameters()}
+    try:
+        yield
+    except BaseException:
+        for name, layer in lora_layers(module).items():
+            if name not in before:
+                _replace(module, layer, layer.base_layer)
+        if not before:
+            vars(module).pop("lora_config", None)
+        for parameter, required in trainable.items():
+            parameter.requires_grad_(required)
+        raise
 
 
 def merge_lora(module: nn.Module) -> nn.Module:
@@ -330,7 +350,7 @@ def _last_parametric(module: nn.Module) -> str:
 
 def _matches(name: str, patterns: str | Sequence[str]) -> bool:
     if isinstance(patterns, str):
-        return re.fullmatch(patterns, name) is not None
+        return matches_name(patterns, name)
     return any(_ends_with(name, suffix) for suffix in patterns)
 
 

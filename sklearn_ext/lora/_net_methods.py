@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ from ..neural import (
     ConventionalNet,
     CosineDecay,
     draw_seed,
-    load_tensors,
     seeded,
     validate_input,
 )
@@ -58,14 +56,13 @@ from ._noise_process import (
     n_training_batches,
 )
 from ._stored_weights import (
-    WEIGHTS_FILE,
-    attributes_from_metadata,
     attributes_to_metadata,
     load_lora_state_dict,
     load_pretrained,
     pretrained_state,
-    read_config,
+    read_adapter,
     save_adapter as write_adapter,
+    set_attributes,
 )
 
 _CONSTRAINTS: dict[str, list[Any]] = {
@@ -88,14 +85,6 @@ _SHARPNESS_CONSTRAINTS: dict[str, list[Any]] = {
     "sigma": [Interval(Real, 0, None, closed="left")],
     "n_draws": [Interval(Integral, 1, None, closed="left")],
 }
-_SAVED_ATTRIBUTES = (
-    "input_shape_",
-    "n_features_in_",
-    "feature_names_in_",
-    "n_outputs_",
-    "classes_inferred_",
-    "target_ndim_",
-)
 
 
 def set_params(self: Any, **params: Any) -> Any:
@@ -328,7 +317,7 @@ def save_adapter(self: Any, path: str | os.PathLike) -> None:
         Folder, which is created if it does not exist.
     """
     check_is_fitted(self)
-    metadata = attributes_to_metadata(self, _SAVED_ATTRIBUTES)
+    metadata = attributes_to_metadata(self)
     write_adapter(self.module_, path, metadata=metadata)
 
 
@@ -361,7 +350,8 @@ def load_adapter(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If the adapter does not fit the network, or if the shape of the data is unknown.
+        If a file is damaged, if the files do not belong together, if the adapter does not fit the
+        network, or if the shape of the data is unknown.
     """
     _load_adapter(self, path, X, y)
     return self
@@ -516,20 +506,19 @@ def _config_for_initialize(net: Any, config: AdapterConfig) -> Iterator[None]:
 
 def _load_adapter(net: Any, path: str | os.PathLike, X: Any, y: Any) -> None:
     """Initialize a net with the adapters in a folder."""
+    adapter = read_adapter(path)
     if X is not None:
         X, y = validate_input(net, X, y, reset=True)
         net._encode(y, True, None)
     else:
-        attributes = attributes_from_metadata(path, _SAVED_ATTRIBUTES)
-        if attributes is not None:
-            for name, value in attributes.items():
-                setattr(net, name, value)
+        if adapter.attributes is not None:
+            set_attributes(net, adapter.attributes)
         elif not hasattr(net, "n_outputs_"):
             raise ValueError(
                 f"{str(path)!r} does not contain the shape of the data, and the estimator is not "
                 "fitted. Pass some samples X and their y."
             )
     seed, _ = _derived_seeds(net.random_state)
-    with _config_for_initialize(net, read_config(path)), seeded(seed, net.device):
+    with _config_for_initialize(net, adapter.config), seeded(seed, net.device):
         net.initialize()
-    load_lora_state_dict(net.module_, load_tensors(Path(path) / WEIGHTS_FILE))
+    load_lora_state_dict(net.module_, adapter.tensors)

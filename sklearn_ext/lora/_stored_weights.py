@@ -4,6 +4,7 @@ Adapters are stored in a folder with a safetensors file and a JSON file.
 """
 
 import copy
+import dataclasses
 import json
 import os
 import re
@@ -13,17 +14,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import nn
 
-from ..neural import LazyTensors, save_tensors
+from ..neural import LazyTensors
+from ..neural.files import (
+    checked_fields,
+    integer,
+    items,
+    labels,
+    labels_as_json,
+    locked_folder,
+    parse_json,
+    read_file,
+    replacing,
+    text,
+    write_tensors,
+)
 from ._config import AdapterConfig
-from ._injection import adapter_config_of, inject, lora_layers, merge_lora, saved_modules
+from ._injection import (
+    adapter_config_of,
+    inject,
+    lora_layers,
+    merge_lora,
+    saved_modules,
+    unchanged_on_error,
+)
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 _METADATA_KEY = "sklearn_ext"
+_CONFIG_KEY = "sklearn_ext.adapter_config"
 # If biases are trained, peft writes those of a saved module a second time, under these names.
 _PEFT_COPIES = {"modules_to_save", "original_module"}
 
@@ -82,7 +103,9 @@ def save_adapter(
     module : torch.nn.Module
         A network with adapters from :func:`inject_lora`.
     path : str or path-like
-        Folder, which is created if it does not exist. Any adapter in it is replaced.
+        Folder, which is created if it does not exist. Any adapter in it is replaced. A process that
+        is killed leaves either the old adapter or the new one: the weights file also contains the
+        configuration, and :func:`load_adapter` does not need ``adapter_config.json``.
     metadata : dict of str to str or None, default=None
         Text stored in the header of the safetensors file.
 
@@ -105,9 +128,17 @@ def save_adapter(
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     fields = json.dumps(_config_fields(module, _required_config(module)), indent=2, sort_keys=True)
-    (path / CONFIG_FILE).write_text(fields + "\n", encoding="utf-8")
-    header = {"format": "pt"} if metadata is None else {"format": "pt", **metadata}
-    save_tensors(path / WEIGHTS_FILE, tensors, metadata=header)
+    header = {"format": "pt", **({} if metadata is None else metadata), _CONFIG_KEY: fields}
+    with (
+        locked_folder(path),
+        replacing(path / CONFIG_FILE) as config_file,
+        replacing(path / WEIGHTS_FILE) as weights_file,
+    ):
+        write_tensors(weights_file, tensors, header)
+        config_file.write(fields.encode() + b"\n")
+        # The weights are replaced first. If the process is killed before the configuration follows,
+        # the folder has none, instead of that of the earlier adapter.
+        (path / CONFIG_FILE).unlink(missing_ok=True)
 
 
 def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
@@ -132,8 +163,9 @@ def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     FileNotFoundError
         If a file is missing.
     ValueError
-        If the adapter is not a LoRA adapter, requests an unsupported feature, or does not fit the
-        network.
+        If a file is damaged, if the two files do not belong together, if the adapter is not a LoRA
+        adapter or requests an unsupported feature, or if it does not fit the network, which then
+        stays as it is.
 
     Examples
     --------
@@ -146,19 +178,97 @@ def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     ...     load_adapter(plain, folder)[1].r
     2
     """
-    config = read_config(path)
-    tensors = LazyTensors(Path(path) / WEIGHTS_FILE)
-    inject(module, config, random_state=0)
-    load_lora_state_dict(module, {name: tensors[name] for name in tensors})
+    adapter = read_adapter(path)
+    with unchanged_on_error(module):
+        inject(module, adapter.config, random_state=0)
+        load_lora_state_dict(module, adapter.tensors)
     return module
 
 
-def read_config(path: str | os.PathLike) -> AdapterConfig:
-    """Read ``adapter_config.json`` from a folder."""
-    file = Path(path) / CONFIG_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no file {str(file)!r}.")
-    return AdapterConfig.from_peft(json.loads(file.read_text(encoding="utf-8")))
+@dataclasses.dataclass(frozen=True)
+class StoredAdapter:
+    """The contents of a folder with an adapter.
+
+    Attributes
+    ----------
+    config : AdapterConfig
+    tensors : dict of str to tensor
+    attributes : dict of str to object or None
+        Fitted attributes of the estimator that saved the adapter. None if there are none.
+    """
+
+    config: AdapterConfig
+    tensors: dict[str, torch.Tensor]
+    attributes: dict[str, Any] | None
+
+
+def read_adapter(path: str | os.PathLike) -> StoredAdapter:
+    """Read a folder that :func:`save_adapter` or peft wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing. A folder of :func:`save_adapter` may lack the configuration.
+    ValueError
+        If a file is damaged or invalid, or if the two files do not belong together.
+    """
+    path = Path(path)
+    with locked_folder(path, shared=True):
+        weights = LazyTensors(path / WEIGHTS_FILE)
+        own, stored = (weights.metadata.get(key) for key in (_CONFIG_KEY, _METADATA_KEY))
+        attributes = None if stored is None else _attributes_of(stored, weights.path)
+        if own is None and attributes is not None:
+            raise ValueError(f"{WEIGHTS_FILE} in {str(path)!r} must contain its configuration.")
+        tensors = dict(weights.items()) if own is None else read_file(weights.path)[0]
+        file = path / CONFIG_FILE
+        if own is None or file.exists():
+            if not file.is_file():
+                raise FileNotFoundError(f"There is no file {str(file)!r}.")
+            config, fields = _config_of(file.read_bytes(), file)
+    if own is not None:
+        own_config, own_fields = _config_of(own, weights.path)
+        if file.exists() and config != own_config:
+            different = [name for name in own_fields if fields.get(name) != own_fields[name]]
+            raise ValueError(
+                f"{CONFIG_FILE} and {WEIGHTS_FILE} in {str(path)!r} must belong to one adapter, "
+                f"but they differ in {different}."
+            )
+        config = own_config
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} in {str(weights.path)!r} must contain finite numbers only.")
+    return StoredAdapter(config, tensors, attributes)
+
+
+def _config_of(stored: str | bytes, path: Path) -> tuple[AdapterConfig, dict[str, Any]]:
+    source = f"the configuration in {str(path)!r}"
+    fields = parse_json(stored, source)
+    if not isinstance(fields, dict):
+        raise ValueError(f"{source} must be a JSON object, got a {type(fields).__name__}.")
+    try:
+        return AdapterConfig.from_peft(fields), fields
+    except ValueError as error:
+        raise ValueError(f"In {source}: {error}") from error
+
+
+def _attributes_of(stored: str, path: Path) -> dict[str, Any]:
+    source = f"the header of {str(path)!r}"
+    return checked_fields(parse_json(stored, source), _ATTRIBUTES, source, may_lack=_ATTRIBUTES)
+
+
+def _shape(value: Any, name: str) -> tuple[int, ...]:
+    return tuple(items(integer(1, _LARGEST_SIZE))(value, name))
+
+
+_LARGEST_SIZE = 2**31 - 1
+_ATTRIBUTES = {
+    "input_shape_": _shape,
+    "n_features_in_": integer(1, _LARGEST_SIZE),
+    "feature_names_in_": lambda value, name: np.array(items(text)(value, name), dtype=object),
+    "n_outputs_": integer(1, _LARGEST_SIZE),
+    "classes_inferred_": labels,
+    "target_ndim_": integer(1, 2),
+}
 
 
 def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -174,8 +284,8 @@ def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor])
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
         raise ValueError(
-            f"The adapter does not fit the network: it lacks {missing} and has unknown tensors "
-            f"{unknown}."
+            f"The adapter does not fit the network: it lacks {missing[:5]} and has unknown tensors "
+            f"{unknown[:5]}."
         )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
@@ -221,43 +331,23 @@ def _unambiguous(module: nn.Module, names: Sequence[str]) -> str | list[str]:
     return "|".join(re.escape(name) for name in names)
 
 
-def attributes_to_metadata(estimator: Any, names: Sequence[str]) -> dict[str, str]:
-    """Return fitted attributes of an estimator as metadata for `save_adapter`."""
-    found = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
-    values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
+def attributes_to_metadata(estimator: Any) -> dict[str, str]:
+    """Return the fitted attributes of an estimator as metadata for `save_adapter`."""
+    found = {name: getattr(estimator, name) for name in _ATTRIBUTES if hasattr(estimator, name)}
+    values = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in found.items()
+    }
+    if "classes_inferred_" in found:
+        values["classes_inferred_"] = labels_as_json(np.asarray(found["classes_inferred_"]))
     return {_METADATA_KEY: json.dumps(values)}
 
 
-def attributes_from_metadata(
-    path: str | os.PathLike, names: Sequence[str]
-) -> dict[str, Any] | None:
-    """Return the attributes that were saved with an adapter, or None if there are none.
-
-    Raises
-    ------
-    ValueError
-        If the file contains an attribute that is not in `names`.
-    """
-    with safe_open(Path(path) / WEIGHTS_FILE, framework="pt") as file:
-        metadata = file.metadata()
-    if metadata is None or _METADATA_KEY not in metadata:
-        return None
-    attributes = json.loads(metadata[_METADATA_KEY])
-    unknown = sorted(attributes.keys() - set(names))
-    if unknown:
-        raise ValueError(
-            f"The header of the adapter in {str(path)!r} must contain only the attributes "
-            f"{list(names)}, got {unknown}."
-        )
-    return {name: _restored(name, value) for name, value in attributes.items()}
-
-
-def _restored(name: str, value: Any) -> Any:
-    if name == "feature_names_in_":
-        return np.asarray(value, dtype=object)
-    if name == "input_shape_":
-        return tuple(value)
-    return np.asarray(value) if isinstance(value, list) else value
+def set_attributes(estimator: Any, attributes: Mapping[str, Any]) -> None:
+    """Set the fitted attributes of a stored adapter, and remove those that it lacks."""
+    for name in _ATTRIBUTES:
+        vars(estimator).pop(name, None)
+    vars(estimator).update(attributes)
 
 
 def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:

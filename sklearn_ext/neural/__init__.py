@@ -5,7 +5,6 @@ Names outside `__all__` are for this package only.
 
 from ..utils._random import draw_seed as draw_seed
 from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
-from ._checkpoints import LazyTensors, load_tensors, save_tensors
 from ._conventional_net import ConventionalNet as ConventionalNet
 from ._device import (
     TorchArrays as TorchArrays,
@@ -34,6 +33,7 @@ from ._modules import (
 )
 from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
 from ._schedules import CosineDecay, cosine_decay as cosine_decay
+from .files import LazyTensors, load_tensors, save_tensors
 
 __all__ = [
     "MLP",

@@ -48,8 +48,9 @@ from .recipes import by_quality
 
 _SUM_TOLERANCE = 1e-6
 _STATISTICS_BATCH = 128
-# Attributes in the recipe that `save` writes, beside those of the class's own recipe.
+# Attributes that `save` writes, beside those of the class's own recipe.
 _SAVED_ATTRIBUTES = (
+    "coef_",
     "groups_",
     "ingredient_names_",
     "ingredient_params_",
@@ -108,6 +109,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
     """
 
     _recipe_attributes: tuple[str, ...] = ()
+    _coef_sums_to_1 = True
 
     _parameter_constraints: dict[str, Any] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
@@ -417,37 +419,60 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         ]
         return pandas.DataFrame(rows)
 
+    def merge_recipe(self) -> dict[str, Any]:
+        """Return the soup as a linear merge, in the form that merging tools read.
+
+        Returns
+        -------
+        dict
+            ``merge_method`` is "linear", and each of the ``models`` lists its weight for every
+            parameter. Weights are not normalized, because they may be negative.
+        """
+        check_is_fitted(self)
+        weights = weights_by_tensor(self.coef_, self.groups_)
+        models = [
+            {
+                "model": name,
+                "parameters": {
+                    "weight": [{"filter": key, "value": row[k]} for key, row in weights.items()]
+                },
+            }
+            for k, name in enumerate(self.ingredient_names_)
+        ]
+        return {"merge_method": "linear", "parameters": {"normalize": False}, "models": models}
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights of the soup and, in a second file, its recipe as JSON.
+        """Write the soup to one file, whose header contains the fitted attributes.
+
+        An existing file is replaced in one step, so that a process that is killed leaves either the
+        old soup or the new one. Other programs can read the weights as a plain state dict.
 
         Parameters
         ----------
         path : str or path-like
-            Path of the weights. It must end with ``.safetensors``; the recipe has the same name
-            with the suffix ``.json``.
+            Path of the file, which must end with ``.safetensors``.
         """
         check_is_fitted(self)
-        names = (*_SAVED_ATTRIBUTES, *self._recipe_attributes)
-        fitted = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        fitted = {name: getattr(self, name) for name in self._saved() if hasattr(self, name)}
         save_soup(
             path,
             self.estimator_.module_,
             class_name=type(self).__name__,
-            names=self.ingredient_names_,
-            coef=self.coef_,
-            groups=self.groups_,
             target_shape=self._target_shape,
             fitted=fitted,
         )
 
+    def _saved(self) -> tuple[str, ...]:
+        return (*_SAVED_ATTRIBUTES, *self._recipe_attributes)
+
     @atomic_fit
     def load(self, path: str | os.PathLike[str]) -> Self:
-        """Read a soup that `save` wrote; nothing in the files is executed.
+        """Read a soup that `save` wrote; nothing in the file is executed.
 
         Parameters
         ----------
         path : str or path-like
-            Path of the weights.
+            Path of the file.
 
         Returns
         -------
@@ -457,26 +482,38 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         Raises
         ------
         FileNotFoundError
-            If the weights or the recipe do not exist.
+            If the file does not exist.
         ValueError
-            If the files belong to another kind of soup, contain an unknown attribute, or do not fit
-            the network of `estimator`.
+            If the file is damaged, belongs to another kind of soup, contains an unknown or invalid
+            attribute, or does not fit the network of `estimator`.
         """
-        tensors, self._target_shape, fitted = read_soup(path, type(self).__name__)
-        unknown = sorted(fitted.keys() - {"coef_", *_SAVED_ATTRIBUTES, *self._recipe_attributes})
-        if unknown:
-            raise ValueError(
-                f"The recipe of {str(path)!r} must contain only attributes of a "
-                f"{type(self).__name__}, got {unknown}."
-            )
+        names = self._saved()
+        tensors, self._target_shape, fitted = read_soup(
+            path, type(self).__name__, names, coef_sums_to_1=self._coef_sums_to_1
+        )
+        for name in names:
+            if hasattr(self, name):
+                delattr(self, name)
         for name, value in fitted.items():
             setattr(self, name, value)
         self.ingredients_ = None
+        net = net_of(self.estimator, self.ingredients)
+        if is_classifier(net) != ("classes_" in fitted):
+            raise ValueError(
+                f"classes_ in {str(path)!r} must exist for a classifier, and for nothing else, but "
+                f"estimator is {net!r}."
+            )
         self.estimator_ = net_with_weights(
-            net_of(self.estimator, self.ingredients),
+            net,
             tensors,
-            classes=getattr(self, "classes_", None),
+            classes=fitted.get("classes_"),
             input_shape=self.input_shape_,
             target_shape=self._target_shape,
         )
+        parameters = [name for name, _ in self.estimator_.module_.named_parameters()]
+        grouped = [name for members in self.groups_.values() for name in members]
+        if sorted(grouped) != sorted(parameters):
+            raise ValueError(
+                f"groups_ in {str(path)!r} must contain each parameter of the network once."
+            )
         return self

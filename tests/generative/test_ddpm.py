@@ -1,4 +1,6 @@
+import contextlib
 import functools
+import json
 import pickle
 
 import numpy as np
@@ -12,7 +14,8 @@ from torch import nn
 
 from sklearn_ext import ConditionalDDPM
 from sklearn_ext.generative import MLPDenoiser
-from sklearn_ext.neural import save_tensors
+from sklearn_ext.neural import load_tensors, save_tensors
+from tests.files import damaged
 
 QUICK = {"max_iter": 20, "width": 16, "random_state": 0}
 
@@ -370,3 +373,79 @@ def test_callbacks_are_called_at_each_step(iris):
 def test_verbose_prints_the_progress(iris, capsys):
     ConditionalDDPM(**QUICK, verbose=1).fit(*iris)
     assert "ConditionalDDPM: step 20/20, loss" in capsys.readouterr().out
+
+
+class Tied(nn.Module):
+    """A denoiser of vectors with four features, whose two inner layers share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 9), nn.Linear(9, 4)
+        self.inner, self.tied = nn.Linear(9, 9), nn.Linear(9, 9)
+        self.tied.weight = self.inner.weight
+
+    def forward(self, x, t, c):
+        return self.last(self.tied(self.inner(self.first(x))).relu())
+
+
+def test_checkpoints_of_tied_networks_are_loaded_and_continued(tmp_path):
+    X, path = np.random.RandomState(0).rand(50, 4), tmp_path / "tied.safetensors"
+    params = {"module": Tied(), "random_state": 0}
+    whole = ConditionalDDPM(**params, max_iter=20).fit(X)
+    ConditionalDDPM(**params, max_iter=20, checkpoint=path).fit(X)
+    loaded = ConditionalDDPM(**params, max_iter=20).load_checkpoint(path)
+    assert loaded.diffusion_.module.tied.weight is loaded.diffusion_.module.inner.weight
+    assert_same_weights(loaded, whole)
+    longer = ConditionalDDPM(**params, max_iter=25, warm_start=True).load_checkpoint(path).fit(X)
+    assert longer.n_iter_ == 25
+
+
+def changed_checkpoint(path, field, value):
+    tensors = load_tensors(path)
+    if field in tensors:
+        tensors[field] = value
+    else:
+        stored = json.loads(bytes(tensors["description"].tolist())) | {field: value}
+        tensors["description"] = torch.tensor(list(json.dumps(stored).encode()), dtype=torch.uint8)
+    save_tensors(path, tensors)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("predict", 1, r"unknown fields \['predict'\]"),
+        ("format", "other", "format in .*must be one of"),
+        ("n_iter_", -1, "n_iter_ in .*must be an integer"),
+        ("n_iter_", 3, "loss_curve must have one entry per step"),
+        ("score_seed_", "0", "score_seed_ in .*got '0'"),
+        ("classes_", {"dtype": "<i8", "values": ["a"]}, "classes_ in .*labels and their type"),
+        ("forgotten_classes_", {"dtype": "<i8", "values": [77]}, "forgotten_classes_ must be some"),
+        ("input_shape_", [5], "row_shape and input_shape_"),
+        ("feature_names_in_", ["a"], "feature_names_in_ must name all features"),
+        ("class_prior", torch.ones(3), "class_prior must be the frequencies"),
+        ("half_width", torch.full((4,), -1.0), "half_width must not be negative"),
+        ("center", torch.full((4,), float("nan")), "center in .*finite numbers"),
+        ("levels", torch.tensor([2.0]), "levels must be numbers from 0 to 1"),
+        ("training.step", torch.tensor(7), r"invalid values in \['step'\]"),
+        ("training.generator", torch.zeros(3), r"invalid values in \['generator'\]"),
+    ],
+)
+def test_load_checkpoint_names_the_field_that_is_invalid(trained, tmp_path, field, value, message):
+    path = tmp_path / "model.safetensors"
+    trained.save_checkpoint(path)
+    changed_checkpoint(path, field, value)
+    model = ConditionalDDPM(width=64)
+    with pytest.raises(ValueError, match=message):
+        model.load_checkpoint(path)
+    with pytest.raises(NotFittedError):
+        model.sample()
+
+
+def test_damaged_checkpoints_raise_or_have_the_right_content(trained, tmp_path):
+    path, rng = tmp_path / "model.safetensors", np.random.default_rng(0)
+    trained.save_checkpoint(path)
+    whole = path.read_bytes()
+    for _ in range(60):
+        path.write_bytes(damaged(whole, rng))
+        with contextlib.suppress(ValueError):
+            assert_same_weights(ConditionalDDPM(width=64).load_checkpoint(path), trained)

@@ -1,14 +1,17 @@
 """Saving adapters to folders and loading them."""
 
+import contextlib
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sklearn_ext.lora import inject_lora, load_adapter, lora_state_dict, save_adapter
+from tests.files import damaged, killed_at
 from tests.lora.layers import SmallNet, randomize_updates
 
 
@@ -96,10 +99,107 @@ def test_errors_name_what_does_not_fit(plain, tmp_path):
         load_adapter(other, tmp_path)
     with pytest.raises(ValueError, match="matches no layer"):
         load_adapter(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), tmp_path)
-    file = tmp_path / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"modules_to_save": ["head"]}))
+
+
+def written_by_peft(folder):
+    """Remove what peft does not write from the header of the weights."""
+    path = folder / "adapter_model.safetensors"
+    save_file(load_file(path), path, metadata={"format": "pt"})
+    return folder
+
+
+def changed_config(folder, **changes):
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_folder_of_peft_needs_both_files(plain, tmp_path):
+    save_adapter(adapted(plain, target_modules=["body"]), tmp_path)
+    written_by_peft(tmp_path)
+    load_adapter(copy.deepcopy(plain), tmp_path)
+    changed_config(tmp_path, modules_to_save=["head"])
     with pytest.raises(ValueError, match=r"lacks \['base_model.model.head.bias'"):
         load_adapter(copy.deepcopy(plain), tmp_path)
-    file.unlink()
+    (tmp_path / "adapter_config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"adapter_config\.json"):
         load_adapter(plain, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": -1}, "r must be a positive integer, got -1"),
+        ({"r": "8"}, "r must be a positive integer, got '8'"),
+        ({"r": True}, "r must be a positive integer, got True"),
+        ({"lora_alpha": float("nan")}, "lora_alpha must be a positive number, got nan"),
+        ({"lora_dropout": [0]}, r"lora_dropout must be in \[0, 1\)"),
+        ({"use_rslora": "no"}, "use_rslora must be a bool, got 'no'"),
+        ({"target_modules": 5}, "target_modules must be a string or a list"),
+        ({"target_modules": [["body"]]}, "target_modules must be a string or a list"),
+        ({"target_modules": "("}, "'\\(' must be a regular expression"),
+        ({"target_modules": "(.+)+!"}, "matches no layer"),
+        ({"modules_to_save": "head"}, "modules_to_save must be a list of strings"),
+        ({"rank_pattern": [4]}, "rank_pattern must be a mapping"),
+        ({"rank_pattern": {"(a|a)*(.+)+!": 2}}, "does not fit|lora_A"),
+        ({"alpha_pattern": {"body": "x"}}, "lora_alpha must be a positive number, got 'x'"),
+        ({"bias": ["none"]}, "train_bias must be one of"),
+        ({"predict": 1}, r"not supported: \['predict'\]"),
+        ({"peft_type": ["LORA"]}, "peft_type must be 'LORA'"),
+    ],
+)
+def test_errors_name_the_field_of_a_configuration(plain, tmp_path, changes, message):
+    # The rank is smaller than that of the pattern, so the shapes tell whether it was used.
+    save_adapter(adapted(plain, target_modules=["body"], rank_pattern={"body": 6}), tmp_path)
+    changed_config(written_by_peft(tmp_path), **changes)
+    module = copy.deepcopy(plain)
+    with pytest.raises(ValueError, match=message):
+        load_adapter(module, tmp_path)
+    assert str(module) == str(plain)
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_files_of_two_adapters_are_refused(plain, tmp_path):
+    save_adapter(adapted(plain, target_modules=["body"]), tmp_path)
+    changed_config(tmp_path, lora_alpha=99)
+    with pytest.raises(ValueError, match=r"must belong to one adapter.*\['lora_alpha'\]"):
+        load_adapter(copy.deepcopy(plain), tmp_path)
+    changed_config(tmp_path, lora_alpha=16, base_model_name_or_path="anything")
+    load_adapter(copy.deepcopy(plain), tmp_path)
+
+
+def test_adapters_that_are_not_finite_are_refused(plain, tmp_path):
+    module = adapted(plain, target_modules=["body"])
+    with torch.no_grad():
+        module.body.lora_B.weight[0, 0] = float("inf")
+    save_adapter(module, tmp_path)
+    with pytest.raises(ValueError, match=r"body\.lora_B\.weight.*finite numbers"):
+        load_adapter(copy.deepcopy(plain), tmp_path)
+
+
+@pytest.mark.parametrize("moment", ["flock", "fsync", "replace"])
+def test_a_killed_save_leaves_one_of_the_adapters(plain, tmp_path, moment):
+    first = adapted(plain, target_modules=["body"])
+    second = adapted(plain, target_modules=["body", "second"], r=1)
+    save_adapter(first, tmp_path)
+    x = torch.randn(5, 8, 8)
+    for n_calls in range(3):
+        if not killed_at(moment, lambda: save_adapter(second, tmp_path), n_calls=n_calls):
+            break
+        outputs = load_adapter(copy.deepcopy(plain), tmp_path).eval()(x)
+        assert torch.equal(outputs, first(x)) or torch.equal(outputs, second(x))
+    save_adapter(second, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert torch.equal(load_adapter(copy.deepcopy(plain), tmp_path).eval()(x), second(x))
+
+
+def test_damaged_adapters_raise_or_have_the_right_content(plain, tmp_path):
+    module, rng = adapted(plain), np.random.default_rng(0)
+    save_adapter(module, tmp_path)
+    x = torch.randn(5, 8, 8)
+    for k in range(100):
+        path = tmp_path / ("adapter_model.safetensors", "adapter_config.json")[k % 2]
+        whole = path.read_bytes()
+        path.write_bytes(damaged(whole, rng))
+        with contextlib.suppress(ValueError):
+            assert torch.equal(load_adapter(copy.deepcopy(plain), tmp_path).eval()(x), module(x))
+        path.write_bytes(whole)

@@ -8,6 +8,7 @@ import torch
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.model_selection import PredefinedSplit
+from skorch.callbacks import PrintLog
 from torch import nn
 
 from sklearn_ext import MEHLSoup, UniformSoup
@@ -204,3 +205,58 @@ def test_fitted_estimator_gives_weights_but_not_momentum():
     for name, tensor in soup.estimator_.module_.state_dict().items():
         assert torch.equal(tensor, afresh.estimator_.module_.state_dict()[name])
         assert not torch.equal(tensor, start[name])
+
+
+class Scaled(nn.Linear):
+    factor = 1.0
+
+    def forward(self, X):
+        return super().forward(X) * self.factor
+
+
+class OtherNet(NetClassifier):
+    """A net with its own loss."""
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return 2.0 * super().get_loss(y_pred, y_true, *args, **kwargs)
+
+
+def with_factor(module, factor):
+    module.factor = factor
+    return module
+
+
+def test_cache_dir_tells_apart_what_trains(tmp_path):
+    X, y = digits_parts()[0]
+    start = nn.Linear(64, 10)
+
+    def net(Net=NetClassifier, smoothing=0.0, factor=1.0, **params):
+        module = with_factor(Scaled(64, 10), factor)
+        module.load_state_dict(start.state_dict())
+        criterion = nn.CrossEntropyLoss(label_smoothing=smoothing)
+        return Net(module, criterion=criterion, max_epochs=1, **params)
+
+    nets = [
+        net(),
+        net(smoothing=0.9),
+        net(factor=2.0),
+        net(OtherNet),
+        net(optimizer=torch.optim.SGD),
+        net(optimizer__weight_decay=0.1),
+    ]
+    fits = [
+        UniformSoup(each, n_ingredients=1, random_state=0, cache_dir=tmp_path).fit(X, y)
+        for each in (*nets, net())
+    ]
+    assert len({soup.ingredients_[0] for soup in fits}) == len(nets)
+    assert fits[0].ingredients_ == fits[-1].ingredients_
+    fresh = UniformSoup(nets[1], n_ingredients=1, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(fits[1].predict_proba(X), fresh.predict_proba(X))
+
+
+def test_cache_dir_refuses_what_it_cannot_recognize(net, tmp_path):
+    X, y = digits_parts()[0]
+    with (tmp_path / "log").open("w") as log:
+        net.set_params(callbacks=[("printer", PrintLog(sink=log.write))])
+        with pytest.raises(ValueError, match="cache_dir must be None"):
+            UniformSoup(net, n_ingredients=1, cache_dir=tmp_path / "runs").fit(X, y)

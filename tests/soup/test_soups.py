@@ -16,6 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from sklearn_ext import GreedySoup, LearnedSoup, MEHLSoup, UniformSoup
 from sklearn_ext.neural import MLP, NetClassifier, NetRegressor, parameter_dict, save_tensors
+from sklearn_ext.neural.files import read_file
+from tests.files import damaged, killed_at
 from tests.soup.problems import (
     BatchNormNet,
     SmallViT,
@@ -69,7 +71,8 @@ def test_load_restores_what_save_wrote(fitted, mixing, net, tmp_path, Soup):
     stored = {k for k in vars(soup) if k.endswith("_")} - {"estimator_", "ingredients_"}
     for name in stored:
         np.testing.assert_equal(getattr(again, name), getattr(soup, name), err_msg=name)
-    recipe = json.loads((tmp_path / "soup.json").read_text())
+    assert [path.name for path in tmp_path.iterdir()] == ["soup.safetensors"]
+    recipe = soup.merge_recipe()
     assert recipe["merge_method"] == "linear"
     assert recipe["parameters"] == {"normalize": False}
     entry = recipe["models"][2]["parameters"]["weight"][-1]
@@ -99,15 +102,85 @@ def test_load_rejects_files_that_do_not_fit(fitted, tmp_path):
         fitted[UniformSoup].save(tmp_path / "soup.bin")
 
 
-def test_load_rejects_unknown_attributes(fitted, tmp_path):
-    fitted[GreedySoup].save(tmp_path / "soup.safetensors")
-    recipe = json.loads((tmp_path / "soup.json").read_text())
-    recipe["fitted"]["predict"] = "something else"
-    (tmp_path / "soup.json").write_text(json.dumps(recipe))
+def rewritten(path, change):
+    """Change the fields in the header of a soup, and write the file anew with its checksum."""
+    tensors, metadata = read_file(path)
+    header = json.loads(metadata["sklearn_ext.soup"])
+    change(header, tensors)
+    save_tensors(path, tensors, metadata | {"sklearn_ext.soup": json.dumps(header)})
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("predict", "something else", r"unknown fields \['predict'\]"),
+        ("cache_dir", "/", r"unknown fields \['cache_dir'\]"),
+        ("coef_", [[NAN] * 5], "coef_ .*finite number, got nan"),
+        ("coef_", [[0.5] * 5], r"coef_ .*must sum to 1 in each group, got sums \[2.5\]"),
+        ("coef_", [[0.5] * 2], r"coef_ .*shape \(1, 5\), got \(1, 2\)"),
+        ("coef_", [[0.5], 3], "entry 1 of coef_"),
+        ("order_", [0, 0, 1, 2, 3], "order_ .*permutation"),
+        ("selected_", [7], "selected_ .*indices of 5"),
+        ("groups_", {"all": ["1.weight"]}, "groups_ .*each parameter"),
+        ("classes_", {"dtype": "<i8", "values": [0, 0]}, "classes_ .*different labels"),
+        ("classes_", {"dtype": "V8", "values": [0]}, "classes_ .*not supported"),
+        ("input_shape_", [10**6, 10**6], "input_shape_ .*must agree"),
+        ("ingredient_scores_", [0.5], r"ingredient_scores_ .*shape \(5,\)"),
+        ("soup_scores_", {"soup": 1.0}, "soup_scores_ .*lacks"),
+        ("ingredient_names_", 3, "ingredient_names_ .*must be a list, got 3"),
+    ],
+)
+def test_load_names_the_field_that_is_invalid(fitted, tmp_path, field, value, message):
+    path = tmp_path / "soup.safetensors"
+    fitted[GreedySoup].save(path)
+    rewritten(path, lambda header, tensors: header["fitted"].update({field: value}))
     soup = GreedySoup(NetClassifier(small_mlp()))
-    with pytest.raises(ValueError, match=r"attributes of a GreedySoup, got \['predict'\]"):
-        soup.load(tmp_path / "soup.safetensors")
-    assert "predict" not in vars(soup)
+    with pytest.raises(ValueError, match=message):
+        soup.load(path)
+    assert vars(soup) == vars(GreedySoup(soup.estimator))
+
+
+def test_load_rejects_weights_that_are_not_finite(fitted, tmp_path):
+    path = tmp_path / "soup.safetensors"
+    fitted[UniformSoup].save(path)
+    rewritten(path, lambda header, tensors: tensors["3.bias"].fill_(NAN))
+    with pytest.raises(ValueError, match=r"finite weights, but the tensor '3\.bias'"):
+        UniformSoup(NetClassifier(small_mlp())).load(path)
+
+
+def test_damaged_soups_raise_or_have_the_right_content(fitted, tmp_path):
+    soup, path = fitted[MEHLSoup], tmp_path / "soup.safetensors"
+    soup.save(path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        path.write_bytes(damaged(whole, rng))
+        try:
+            again = MEHLSoup(NetClassifier(small_mlp())).load(path)
+        except ValueError:
+            continue
+        np.testing.assert_array_equal(again.coef_, soup.coef_)
+        for own, stored in zip(
+            soup.estimator_.module_.parameters(),
+            again.estimator_.module_.parameters(),
+            strict=True,
+        ):
+            assert torch.equal(own, stored)
+
+
+def test_a_killed_save_leaves_the_old_soup(fitted, tmp_path):
+    first, second, path = fitted[UniformSoup], fitted[GreedySoup], tmp_path / "soup.safetensors"
+    first.save(path)
+    for moment in ("fsync", "replace"):
+        assert killed_at(moment, lambda: second.save(path))
+        again = UniformSoup(NetClassifier(small_mlp())).load(path)
+        np.testing.assert_array_equal(again.coef_, first.coef_)
+    assert len(list(tmp_path.iterdir())) == 2  # the draft of the last one is left
+    second.save(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert GreedySoup(NetClassifier(small_mlp())).load(path).selected_.tolist()
 
 
 def test_load_restores_a_regressor(tmp_path):

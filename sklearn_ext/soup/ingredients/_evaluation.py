@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...utils._warnings import warn_caller
-from ._layout import is_finite
+from ._layout import first_not_finite
 from ._samples import Samples
 from ._store import IngredientStore
 
@@ -81,7 +81,7 @@ class SoupNetwork:
     def evaluate_ingredient_(self, k: int) -> Evaluation:
         """Return the score and loss of ingredient k, or NaN if its weights are not finite."""
         self.store.load_(k)
-        finite = is_finite(self.store.layout)
+        finite = first_not_finite(self.store.layout) is None
         return self.evaluate() if finite else Evaluation(math.nan, math.nan)
 
     def average_(self, members: Sequence[int]) -> None:

@@ -98,7 +98,15 @@ def check_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor], label: st
             )
 
 
-def is_finite(layout: Layout) -> bool:
-    """Return whether the floating-point tensors of the module are free of NaN and infinity."""
-    tensors = [*layout.parameters.values(), *layout.float_buffers.values()]
-    return all(bool(torch.isfinite(tensor.detach()).all()) for tensor in tensors)
+def first_not_finite(layout: Layout) -> str | None:
+    """Return the name of a parameter that is not finite or of a buffer with NaN, or None.
+
+    Infinite buffers are allowed, because masks contain them.
+    """
+    for name, parameter in layout.parameters.items():
+        if not bool(torch.isfinite(parameter.detach()).all()):
+            return name
+    for name, buffer in layout.float_buffers.items():
+        if bool(torch.isnan(buffer).any()):
+            return name
+    return None

@@ -20,7 +20,7 @@ from ...neural import (
 from ...utils._typing import Array
 from ...utils._validation import unfrozen
 from ...utils._warnings import warn_caller
-from ._layout import check_tensors, layout_of
+from ._layout import check_tensors, first_not_finite, layout_of
 from ._samples import n_samples_of, select_samples
 
 _DEFAULT_EPOCHS = 10  # ingredients of a soup may be trained briefly
@@ -178,7 +178,12 @@ def net_with_weights(
     shape = () if input_shape is None else input_shape
     X = np.zeros((n, *shape), dtype=np.float32)
     y = np.zeros((n, *target_shape), dtype=np.float32) if classes is None else classes
-    copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed=0)
+    try:
+        copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed=0)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The network of estimator must take samples of shape {shape}: {error}"
+        ) from error
     if classes is not None and not np.array_equal(class_labels(copied), classes):
         raise ValueError(
             f"The estimator was fitted on the classes {class_labels(copied)}, but the soup on "
@@ -199,8 +204,16 @@ def load_weights_(net: skorch.NeuralNet, tensors: Mapping[str, torch.Tensor], la
     tensors : mapping of str to tensor
     label : str
         Name of the weights in error messages.
+
+    Raises
+    ------
+    ValueError
+        If the weights do not fit the net or are not finite.
     """
     layout = layout_of(net.module_)
     check_tensors(layout, tensors, label)
     for name, own in layout.own_tensors().items():
         own.copy_(layout.read(tensors, name))
+    bad = first_not_finite(layout)
+    if bad is not None:
+        raise ValueError(f"{label} must have finite weights, but the tensor {bad!r} has not.")

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from ...neural import load_tensors, save_tensors, seeded
+from ...neural.files import fingerprint
 from ...utils._typing import Array
 from ._layout import layout_of
 from ._networks import load_weights_
@@ -149,21 +149,24 @@ def _one_thread() -> Iterator[None]:
 
 
 def _fingerprint(net: skorch.NeuralNet, X: Any, y: Array) -> str:
-    """Hash what all runs have in common: start, network, parameters and data."""
-    digest = hashlib.sha256()
-    for name, tensor in layout_of(net.module_).own_tensors().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    digest.update(repr(net.module_).encode())
-    for name, value in sorted(net.get_params(deep=False).items()):
-        if name not in _NOT_IN_THE_RESULT and not isinstance(value, torch.nn.Module):
-            digest.update(f"{name}={joblib.hash(value)}".encode())
-    digest.update(joblib.hash((X, y)).encode())
-    return digest.hexdigest()
+    """Hash what all runs have in common: the net with its start, its code, and the data."""
+    settings = {
+        name: value
+        for name, value in vars(net).items()
+        if not name.endswith("_") and name not in (*_NOT_IN_THE_RESULT, "module")
+    }
+    module = type(net.module) if isinstance(net.module, torch.nn.Module) else net.module
+    return _known(type(net), settings, module, net.module_, X, y)
 
 
 def _name(common: str, point: Mapping[str, Any], seed: int) -> str:
-    digest = hashlib.sha256(f"{common} {seed}".encode())
-    for name, value in sorted(point.items()):
-        digest.update(f"{name}={joblib.hash(value)}".encode())
-    return digest.hexdigest()[:32]
+    return _known(common, seed, dict(point))[:32]
+
+
+def _known(*values: Any) -> str:
+    try:
+        return fingerprint(*values)
+    except ValueError as error:
+        raise ValueError(
+            f"cache_dir must be None, because trained ingredients cannot be recognized. {error}"
+        ) from error
