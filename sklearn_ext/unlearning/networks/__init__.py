@@ -1,6 +1,6 @@
 """Approximate unlearning for neural networks; names outside `__all__` are internal."""
 
-from ._base import NetData
+from ._base import NetData, loss_of as loss_of
 from ._baselines import (
     BadTeacherUnlearner,
     BaselineConfig,

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,6 +15,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from ...neural import (
     class_codes,
@@ -30,14 +30,40 @@ from ...neural import (
 from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray
 from .._forget_request import ForgetRequest
-from ..steps import OPTIMIZERS, FineTuneConfig, Record, cross_entropies
+from ..steps import OPTIMIZERS, FineTuneConfig, Record
 
-LogProbabilities: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+# Maps outputs and targets to the mean loss or, with reduction="none", to the losses of samples.
+Loss: TypeAlias = Callable[..., torch.Tensor]
 
 
-def log_softmax(outputs: torch.Tensor) -> torch.Tensor:
-    """Return the log-probabilities of a module that outputs logits, of shape (n, n_classes)."""
-    return outputs.log_softmax(dim=1)
+def loss_of(net: skorch.NeuralNetClassifier) -> Loss:
+    """Return the loss with which a net is trained, as a function like torch's `cross_entropy`.
+
+    The targets are class indices, or probabilities of shape (n, n_classes). By default, the losses
+    are reduced as the net reduces them.
+    """
+
+    def loss(
+        outputs: torch.Tensor, targets: torch.Tensor, *, reduction: str | None = None
+    ) -> torch.Tensor:
+        criterion = net.criterion_
+        own = getattr(criterion, "reduction", None)
+        if targets.ndim == 2 and isinstance(criterion, nn.NLLLoss):  # which takes no probabilities
+            return cross_entropy(
+                log_probabilities(net, outputs),
+                targets,
+                weight=criterion.weight,
+                reduction=criterion.reduction if reduction is None else reduction,
+            )
+        if reduction is None or own is None:
+            return net.get_loss(outputs, targets, training=True)
+        criterion.reduction = reduction
+        try:
+            return net.get_loss(outputs, targets, training=True)
+        finally:
+            criterion.reduction = own
+
+    return loss
 
 
 class NetData:
@@ -53,8 +79,9 @@ class NetData:
         Class indices of the samples.
     request : ForgetRequest
         The samples to forget and to retain.
-    log_probabilities : callable, default=log_softmax
-        Maps outputs of the module to log-probabilities of the classes.
+    loss : callable, default=torch.nn.functional.cross_entropy
+        Maps outputs of the module and targets to the mean loss of a batch or, with
+        ``reduction="none"``, to the losses of its samples.
 
     Attributes
     ----------
@@ -68,8 +95,8 @@ class NetData:
         Class indices of the samples, on this device.
     forget, retain : int64 tensors
         Indices of the forget set and of the retained set, on the CPU.
-    log_probabilities : callable
-        Maps outputs of the module to log-probabilities of the classes.
+    loss : callable
+        The loss, as given.
     n_classes : int
         Number of classes, which is the number of outputs of the module.
 
@@ -90,7 +117,7 @@ class NetData:
         X: Array | torch.Tensor,
         codes: IntArray | torch.Tensor,
         request: ForgetRequest,
-        log_probabilities: LogProbabilities = log_softmax,
+        loss: Loss = cross_entropy,
     ) -> None:
         self.module = module
         self.device = device_of(module)
@@ -98,47 +125,29 @@ class NetData:
         self.codes = torch.as_tensor(codes, device=self.device)
         self.forget = torch.as_tensor(request.forget)
         self.retain = torch.as_tensor(request.retain)
-        self.log_probabilities = log_probabilities
+        self.loss = loss
         self.n_classes: int = predict_logits(module, self.X[:2]).shape[1]
 
     def present(self) -> torch.Tensor:
         """Return a mask of the classes that have retained samples, of shape (n_classes,)."""
         return torch.bincount(self.codes[self.retain], minlength=self.n_classes) > 0
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of each sample from the outputs of the module.
+    def batch_loss(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of samples with their own classes.
 
         Parameters
         ----------
-        outputs : tensor of shape (n, n_classes)
-            Outputs of the module for a batch.
-        targets : int64 tensor of shape (n,), or float tensor of shape (n, n_classes)
-            Class indices or probabilities.
-
-        Returns
-        -------
-        tensor of shape (n,)
-        """
-        return cross_entropies(self.log_probabilities(outputs), targets)
-
-    def mean_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the mean cross-entropy of a batch from the outputs of the module.
-
-        Parameters
-        ----------
-        outputs : tensor of shape (n, n_classes)
-            Outputs of the module for a batch.
-        targets : int64 tensor of shape (n,), or float tensor of shape (n, n_classes)
-            Class indices or probabilities.
+        index : int64 tensor of shape (n,)
+            The samples.
 
         Returns
         -------
         tensor, scalar
         """
-        return self.losses(outputs, targets).mean()
+        return self.loss(self.module(self.X[index]), self.codes[index])
 
     def sample_losses(self, index: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of samples with their own classes.
+        """Return the loss of each of some samples with its own class.
 
         Parameters
         ----------
@@ -148,8 +157,19 @@ class NetData:
         Returns
         -------
         tensor of shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If the loss has another shape.
         """
-        return self.losses(self.module(self.X[index]), self.codes[index])
+        losses = self.loss(self.module(self.X[index]), self.codes[index], reduction="none")
+        if losses.shape != index.shape:
+            raise ValueError(
+                "The criterion must return one loss per sample with reduction='none', but for "
+                f"{len(index)} samples it returned a tensor of shape {tuple(losses.shape)}."
+            )
+        return losses
 
 
 class FitMonitor:
@@ -251,9 +271,9 @@ class Task:
     monitor: FitMonitor
 
     @property
-    def log_probabilities(self) -> LogProbabilities:
-        """The map from outputs to log-probabilities that the criterion of the net implies."""
-        return partial(log_probabilities, self.net)
+    def loss(self) -> Loss:
+        """The loss with which the net was trained."""
+        return loss_of(self.net)
 
     def batch_size(self, requested: int | None) -> int:
         """Return a batch size, where None means that of the net."""

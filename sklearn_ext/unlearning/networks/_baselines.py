@@ -15,8 +15,9 @@ from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from ...neural import device_of, predict_logits
+from ...neural import device_of, log_probabilities, predict_logits
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, IntArray
 from .._forget_request import ForgetRequest
@@ -30,7 +31,7 @@ from ..steps import (
     summed_gradients,
     top_fraction_mask,
 )
-from ._base import BaseFineTuner, LogProbabilities, NetData, Task, log_softmax
+from ._base import BaseFineTuner, Loss, NetData, Task
 
 # Indices of the samples to train on, and the target of each.
 TrainingSet: TypeAlias = tuple[torch.Tensor, torch.Tensor]
@@ -49,7 +50,7 @@ class BaselineConfig:
         and the target of each; :func:`wrong_labels` is an example.
     loss : callable or None, default=None
         Maps a :class:`NetData`, the outputs for a batch and its targets to a scalar. None means
-        :meth:`NetData.mean_loss`.
+        the loss of the network.
     mask_fraction : float or None, default=None
         Fraction of the weights that may change, those that matter most for the forget set; None
         means all.
@@ -80,7 +81,7 @@ def baseline(
     config: BaselineConfig,
     rng: np.random.RandomState,
     *,
-    log_probabilities: LogProbabilities = log_softmax,
+    loss: Loss = cross_entropy,
     monitor: Monitor | None = None,
 ) -> list[Record]:
     """Fine-tune a network in place on samples and targets that are chosen once.
@@ -99,9 +100,9 @@ def baseline(
         Settings of the method.
     rng : numpy.random.RandomState
         Source of all random draws.
-    log_probabilities : callable, default=log_softmax
-        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
-        is for logits.
+    loss : callable, default=torch.nn.functional.cross_entropy
+        Maps outputs of the network and targets to the mean loss of a batch or, with
+        ``reduction="none"``, to the losses of its samples.
     monitor : Monitor, default=None
         Follows the epochs.
 
@@ -130,7 +131,7 @@ def baseline(
     if request.is_empty:
         return []
     with private_randomness(rng, device_of(module)) as generator:
-        data = NetData(module, X, codes, request, log_probabilities)
+        data = NetData(module, X, codes, request, loss)
         index, targets = config.training_set(data, rng)
         mask = None
         if config.mask_fraction is not None:
@@ -139,7 +140,7 @@ def baseline(
             data.module,
             len(index),
             lambda batch: (data.X[index[batch]], targets[batch]),
-            data.mean_loss if config.loss is None else partial(config.loss, data),
+            loss if config.loss is None else partial(config.loss, data),
             config.training,
             generator,
             mask=mask,
@@ -159,8 +160,8 @@ def forget_training_set(data: NetData, rng: np.random.RandomState) -> TrainingSe
 
 
 def negative_loss(data: NetData, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the negative mean cross-entropy, so that descent climbs the loss."""
-    return -data.mean_loss(outputs, targets)
+    """Return the negative mean loss, so that descent climbs the loss."""
+    return -data.loss(outputs, targets)
 
 
 def wrong_labels(data: NetData, rng: np.random.RandomState) -> TrainingSet:
@@ -194,8 +195,8 @@ def wrong_labels(data: NetData, rng: np.random.RandomState) -> TrainingSet:
     >>> wrong_labels(data, np.random.RandomState(0))[1]
     tensor([1, 1, 0, 1])
     """
-    codes = data.codes.cpu().numpy()
-    wrong = draw_wrong_labels(codes[data.forget], codes[data.retain], rng)
+    forget_codes, codes = (data.codes[index].cpu().numpy() for index in (data.forget, data.retain))
+    wrong = draw_wrong_labels(forget_codes, codes, rng)
     targets = data.codes.clone()
     targets[data.forget] = torch.as_tensor(wrong, device=data.device)
     return torch.arange(len(targets)), targets
@@ -231,14 +232,16 @@ def salient_weights(data: NetData, fraction: float, batch_size: int) -> Mask:
     parameters = {
         name: weight for name, weight in module.named_parameters() if weight.requires_grad
     }
-    saliency = summed_gradients(
-        lambda batch: data.sample_losses(batch).mean(), parameters, data.forget.split(batch_size)
-    )
+    saliency = summed_gradients(data.batch_loss, parameters, data.forget.split(batch_size))
     return top_fraction_mask(saliency, fraction)
 
 
 def teacher_targets(
-    data: NetData, rng: np.random.RandomState, *, temperature: float
+    data: NetData,
+    rng: np.random.RandomState,
+    *,
+    temperature: float,
+    log_probabilities: Callable[[torch.Tensor], torch.Tensor],
 ) -> TrainingSet:
     """Return all samples with probabilities of the original net or of a random net.
 
@@ -247,7 +250,7 @@ def teacher_targets(
     """
 
     def probabilities(module: nn.Module, X: torch.Tensor) -> torch.Tensor:
-        return (data.log_probabilities(predict_logits(module, X)) / temperature).softmax(dim=1)
+        return (log_probabilities(predict_logits(module, X)) / temperature).softmax(dim=1)
 
     targets = probabilities(data.module, data.X)
     random_module = copy.deepcopy(data.module)
@@ -260,10 +263,15 @@ def teacher_targets(
 
 
 def teacher_loss(
-    data: NetData, outputs: torch.Tensor, targets: torch.Tensor, *, temperature: float
+    data: NetData,
+    outputs: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    temperature: float,
+    log_probabilities: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """Return the mean divergence of a batch from the teachers."""
-    return distillation(data.log_probabilities(outputs), targets, temperature)
+    return distillation(log_probabilities(outputs), targets, temperature)
 
 
 def distillation(log_p: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -330,7 +338,7 @@ class BaseTargetUnlearner(BaseFineTuner, ABC):
             task.request,
             self._config(task),
             task.rng,
-            log_probabilities=task.log_probabilities,
+            loss=task.loss,
             monitor=task.monitor,
         )
         self._finish(task)
@@ -878,8 +886,12 @@ class BadTeacherUnlearner(BaseTargetUnlearner):
         self.temperature = temperature
 
     def _config(self, task: Task) -> BaselineConfig:
+        settings: dict[str, Any] = {
+            "temperature": self.temperature,
+            "log_probabilities": partial(log_probabilities, task.net),
+        }
         return BaselineConfig(
             self._training(task),
-            partial(teacher_targets, temperature=self.temperature),
-            loss=partial(teacher_loss, temperature=self.temperature),
+            partial(teacher_targets, **settings),
+            loss=partial(teacher_loss, **settings),
         )

@@ -11,6 +11,7 @@ from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from ...neural import class_labels, device_of, head_of, outputs_and_features
 from ...utils._atomic import atomic_fit
@@ -18,7 +19,7 @@ from ...utils._typing import Array, FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
-from ._base import BaseFineTuner, LogProbabilities, NetData, Task, log_softmax
+from ._base import BaseFineTuner, Loss, NetData, Task
 from ._label_model import fit_classifier, fit_random_features
 from ._muso_labels import (
     best_class,
@@ -107,7 +108,7 @@ def muso(
     rng: np.random.RandomState,
     *,
     classes: ArrayLike | None = None,
-    log_probabilities: LogProbabilities = log_softmax,
+    loss: Loss = cross_entropy,
     monitor: Monitor | None = None,
 ) -> MUSOResult:
     """Fine-tune a network in place with the labels that a retrained model would give [1]_.
@@ -129,9 +130,9 @@ def muso(
     classes : array-like of shape (n_classes,), default=None
         Class labels that a `label_model` which is an array or a function uses. None means the
         class indices.
-    log_probabilities : callable, default=log_softmax
-        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
-        is for logits.
+    loss : callable, default=torch.nn.functional.cross_entropy
+        Maps outputs of the network and targets to the mean loss of a batch or, with
+        ``reduction="none"``, to the losses of its samples.
     monitor : Monitor, default=None
         Follows the epochs.
 
@@ -171,7 +172,7 @@ def muso(
     if request.is_empty:
         return MUSOResult()
     with private_randomness(rng, device_of(module)) as generator:
-        data = NetData(module, X, codes, request, log_probabilities)
+        data = NetData(module, X, codes, request, loss)
         n_retained, soft = len(data.retain), config.soft_targets
         index = torch.cat([data.retain, data.forget])
         true_codes = data.codes[index]
@@ -185,9 +186,7 @@ def muso(
             targets[n_retained:] = forget_targets
         n_epochs = config.training.n_epochs(len(index))
         labels = HeadLabels.from_original_net(data, config, n_epochs, rng) if from_head else None
-        run = FineTuning(
-            data.module, len(index), data.mean_loss, config.training, generator, monitor=monitor
-        )
+        run = FineTuning(data.module, len(index), loss, config.training, generator, monitor=monitor)
         run.begin()
         for epoch in range(n_epochs):
             if labels is not None:
@@ -600,7 +599,7 @@ class MUSOUnlearner(BaseFineTuner):
             self._config(task),
             task.rng,
             classes=class_labels(task.net),
-            log_probabilities=task.log_probabilities,
+            loss=task.loss,
             monitor=task.monitor,
         )
         self._finish(task)

@@ -13,6 +13,7 @@ from sklearn.base import _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from ...neural import device_of, head_of, predict_logits
 from ...utils._atomic import atomic_fit
@@ -20,7 +21,7 @@ from ...utils._typing import Array, FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
-from ._base import BaseFineTuner, LogProbabilities, NetData, Task, log_softmax
+from ._base import BaseFineTuner, Loss, NetData, Task
 from ._natmu_blending import (
     blended_samples,
     gradual_masks,
@@ -107,7 +108,7 @@ def natmu(
     config: NatMUConfig,
     rng: np.random.RandomState,
     *,
-    log_probabilities: LogProbabilities = log_softmax,
+    loss: Loss = cross_entropy,
     monitor: Monitor | None = None,
 ) -> NatMUResult:
     """Fine-tune a network in place on retained samples and their blends with the forget set [1]_.
@@ -126,9 +127,9 @@ def natmu(
         Settings of the method.
     rng : numpy.random.RandomState
         Source of all random draws.
-    log_probabilities : callable, default=log_softmax
-        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
-        is for logits.
+    loss : callable, default=torch.nn.functional.cross_entropy
+        Maps outputs of the network and targets to the mean loss of a batch or, with
+        ``reduction="none"``, to the losses of its samples.
     monitor : Monitor, default=None
         Follows the epochs.
 
@@ -139,7 +140,8 @@ def natmu(
     Raises
     ------
     ValueError
-        If `mask` or `feature_range` does not suit the samples.
+        If `mask` or `feature_range` does not suit the samples, or a head that needs new weights is
+        frozen.
 
     References
     ----------
@@ -166,10 +168,10 @@ def natmu(
     if request.is_empty:
         return NatMUResult()
     with private_randomness(rng, device_of(module)) as generator:
-        data = NetData(module, X, codes, request, log_probabilities)
+        data = NetData(module, X, codes, request, loss)
         present = data.present()
         forget_codes = data.codes[data.forget]
-        scores = log_probabilities(predict_logits(module, data.X[data.forget]))
+        scores = predict_logits(module, data.X[data.forget])
         ranking = rank_classes(
             scores.cpu().numpy(), forget_codes.cpu().numpy(), present.cpu().numpy()
         )
@@ -183,12 +185,16 @@ def natmu(
             reinit_head = not bool(present[forget_codes].all())
         index, exhausted = match_samples(ranking, retained_codes, n_blends, rng)
         if reinit_head:
-            nn.init.xavier_normal_(head_of(data.module, config.head).weight, gain=math.sqrt(2))
+            weight = head_of(module, config.head).weight
+            if not weight.requires_grad:
+                raise ValueError(
+                    f"reinit_head={config.reinit_head!r} gives the head new weights, which must "
+                    "be trained, but the head is frozen."
+                )
+            nn.init.xavier_normal_(weight, gain=math.sqrt(2))
         n_retained = len(data.retain)
         n_samples = n_retained + len(index)
-        run = FineTuning(
-            data.module, n_samples, data.mean_loss, config.training, generator, monitor=monitor
-        )
+        run = FineTuning(data.module, n_samples, loss, config.training, generator, monitor=monitor)
         blend_index, blends = torch.as_tensor(index), None
         stored = len(index) * data.X[0].numel() * data.X.element_size() <= _MAX_STORED_BYTES
         run.begin()
@@ -519,7 +525,7 @@ class NatMUUnlearner(BaseFineTuner):
             task.request,
             self._config(task),
             task.rng,
-            log_probabilities=task.log_probabilities,
+            loss=task.loss,
             monitor=task.monitor,
         )
         self._finish(task)

@@ -109,7 +109,7 @@ def rank_classes(scores: FloatArray, codes: IntArray, admissible: BoolArray) -> 
     Parameters
     ----------
     scores : ndarray of shape (n_forget, n_classes)
-        Logits or log-probabilities of the original model; probabilities could underflow to ties.
+        Outputs of the original model, which rank its classes.
     codes : ndarray of shape (n_forget,)
         Indices of the true classes, which are left out.
     admissible : ndarray of shape (n_classes,) of bool

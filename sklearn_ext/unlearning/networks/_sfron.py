@@ -367,7 +367,7 @@ class SFRonUnlearner(BaseUnlearner):
             task.rng,
             X_val=samples_val,
             codes_val=codes_val,
-            log_probabilities=task.log_probabilities,
+            loss=task.loss,
             monitor=task.monitor,
         )
         self._finish(task)

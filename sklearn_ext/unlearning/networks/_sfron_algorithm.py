@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from ...neural import device_of
 from ...utils._typing import Array, IntArray
@@ -24,7 +25,7 @@ from ..steps import (
     private_randomness,
     weighted_ascent,
 )
-from ._base import LogProbabilities, NetData, log_softmax
+from ._base import Loss, NetData
 from ._sfron_limits import accuracy_on, draw_samples, expected_forget_score, forget_remain_mask
 
 _EPOCHS = 5
@@ -149,7 +150,7 @@ def sfron(
     *,
     X_val: Array | torch.Tensor | None = None,
     codes_val: IntArray | torch.Tensor | None = None,
-    log_probabilities: LogProbabilities = log_softmax,
+    loss: Loss = cross_entropy,
     monitor: Monitor | None = None,
 ) -> SFRonResult:
     """Change a network in place by ascent on the forget set and repair on the retained set [1]_.
@@ -173,9 +174,9 @@ def sfron(
         pauses.
     codes_val : array or tensor of int64 of shape (n_validation,), default=None
         Class indices of these samples.
-    log_probabilities : callable, default=log_softmax
-        Maps the outputs of the network, of shape (n, n_classes), to log-probabilities. The default
-        is for logits.
+    loss : callable, default=torch.nn.functional.cross_entropy
+        Maps outputs of the network and targets to the mean loss of a batch or, with
+        ``reduction="none"``, to the losses of its samples.
     monitor : Monitor, default=None
         Follows the iterations.
 
@@ -207,7 +208,7 @@ def sfron(
     if request.is_empty:
         return SFRonResult()
     with private_randomness(rng, device_of(module)) as generator:
-        data = NetData(module, X, codes, request, log_probabilities)
+        data = NetData(module, X, codes, request, loss)
         stop_score = config.stop_forget_score
         if isinstance(stop_score, str):
             stop_score = expected_forget_score(data, rng, X_val, codes_val)
@@ -234,7 +235,7 @@ def sfron(
         history = fast_slow(
             data.module,
             weighted_ascent(data.sample_losses, config.lambd, config.loss_floor),
-            data.sample_losses,
+            data.batch_loss,
             endless_batches(data.forget, config.batch_size, generator),
             endless_batches(data.retain, config.batch_size, generator),
             optimizer,

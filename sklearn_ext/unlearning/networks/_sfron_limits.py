@@ -75,14 +75,11 @@ def forget_remain_mask(
     # Squares of batch means are comparable only at one batch size.
     size = min(batch_size, len(data.forget), len(retained))
 
-    def mean_loss(index: torch.Tensor) -> torch.Tensor:
-        return data.sample_losses(index).mean()
-
     def sample_loss(
         weights: dict[str, torch.Tensor], x: torch.Tensor, code: torch.Tensor
     ) -> torch.Tensor:
         outputs = torch.func.functional_call(module, weights, (x[None],))
-        return data.losses(outputs, code[None])[0]
+        return data.loss(outputs, code[None], reduction="none")[0]
 
     def fisher(index: torch.Tensor) -> dict[str, torch.Tensor]:
         if per_sample:
@@ -90,7 +87,7 @@ def forget_remain_mask(
             return squared_sample_gradients(sample_loss, parameters, samples)
         order = index[torch.as_tensor(rng.permutation(len(index)))]
         full_batches = order[: len(order) // size * size].split(size)
-        return squared_batch_gradients(mean_loss, parameters, full_batches)
+        return squared_batch_gradients(data.batch_loss, parameters, full_batches)
 
     return balanced_mask(fisher(data.forget), fisher(retained), threshold)
 

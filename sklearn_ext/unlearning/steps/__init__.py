@@ -15,7 +15,6 @@ from ._fine_tuning import (
     Mask as Mask,
     Monitor as Monitor,
     Record as Record,
-    cross_entropies as cross_entropies,
     fine_tune as fine_tune,
     has_running_statistics as has_running_statistics,
     make_optimizer as make_optimizer,

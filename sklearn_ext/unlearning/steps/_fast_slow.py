@@ -231,7 +231,7 @@ def fast_slow(
         Maps a batch to a scalar that the forget step lowers and to the mean loss of its samples;
         see :func:`weighted_ascent`.
     remain_losses : callable
-        Maps a batch to the losses of its samples, whose mean the repair steps lower.
+        Maps a batch to the losses of its samples, or to their mean, which the repair steps lower.
     forget_batches : iterator
         Endless batches of the forget set.
     remain_batches : iterator

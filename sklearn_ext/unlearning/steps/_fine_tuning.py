@@ -251,25 +251,6 @@ def private_randomness(
         yield generator
 
 
-def cross_entropies(log_p: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each sample with hard or soft targets.
-
-    Parameters
-    ----------
-    log_p : tensor of shape (n, n_classes)
-        Log-probabilities.
-    targets : int64 tensor of shape (n,), or float tensor of shape (n, n_classes)
-        Class indices or probabilities.
-
-    Returns
-    -------
-    tensor of shape (n,)
-    """
-    if targets.ndim == 1:
-        return -log_p.gather(1, targets[:, None])[:, 0]
-    return -(targets * log_p).sum(dim=1)
-
-
 def make_optimizer(
     module: nn.Module,
     optimizer: str | Callable[..., torch.optim.Optimizer],
@@ -278,6 +259,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Return an optimizer of the module's trainable weights."""
     weights = [weight for weight in module.parameters() if weight.requires_grad]
+    if not weights:
+        raise ValueError("The network cannot be trained: all its weights are frozen.")
     if not isinstance(optimizer, str):
         return optimizer(weights, lr=learning_rate, weight_decay=weight_decay)
     options: dict[str, Any]
@@ -305,12 +288,20 @@ def has_running_statistics(module: nn.Module) -> bool:
 
 
 def training_mode(module: nn.Module, *, freeze_norm: bool = False) -> None:
-    """Switch to training mode; with `freeze_norm`, running statistics no longer change."""
+    """Switch to training mode.
+
+    Running statistics change only in layers whose weights are not frozen, and in none with
+    `freeze_norm`.
+    """
     module.train()
-    if freeze_norm:
-        for layer in module.modules():
-            if _has_running_statistics(layer):
-                layer.eval()
+    for layer in module.modules():
+        if _has_running_statistics(layer) and (freeze_norm or _is_frozen(layer)):
+            layer.eval()
+
+
+def _is_frozen(layer: nn.Module) -> bool:
+    weights = list(layer.parameters())
+    return bool(weights) and not any(weight.requires_grad for weight in weights)
 
 
 def mask_gradients(parameters: Mapping[str, nn.Parameter], mask: Mask | None) -> None:

@@ -40,6 +40,7 @@ from sklearn_ext.unlearning.networks import (
     NatMUConfig,
     SFRonConfig,
     baseline,
+    loss_of,
     muso,
     natmu,
     sfron,
@@ -104,6 +105,101 @@ def test_the_given_estimator_is_never_changed(Unlearner, net, digits, forget):
     np.testing.assert_array_equal(unlearner.predict(X), unlearner.estimator_.predict(X))
     np.testing.assert_array_equal(unlearner.predict_proba(X), unlearner.estimator_.predict_proba(X))
     assert unlearner.forget_idx_.tolist() == np.flatnonzero(forget).tolist()
+
+
+class Indifferent(NetClassifier):
+    """A net whose loss is zero everywhere."""
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        return 0 * super().get_loss(y_pred, y_true, *args, **kwargs)
+
+
+@pytest.mark.parametrize("Unlearner", [cls for cls in UNLEARNERS if cls is not BadTeacherUnlearner])
+@pytest.mark.filterwarnings("ignore:The accuracy on the samples to forget never exceeded")
+def test_the_loss_of_the_net_is_kept(Unlearner, digits, forget):
+    net = Indifferent(max_epochs=0, random_state=0).fit(*digits)
+    unlearner = make(Unlearner, net, optimizer="sgd").fit(*digits, forget=forget)
+    assert_same_weights(weights(unlearner.estimator_), weights(net))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"criterion__weight": torch.arange(1.0, 11.0)},
+        {"criterion__label_smoothing": 0.3},
+        {"criterion__reduction": "sum"},
+        {"module": nn.Sequential(nn.Linear(64, 10), nn.Softmax(dim=1)), "criterion": nn.NLLLoss},
+    ],
+    ids=["class weights", "label smoothing", "sum", "probabilities"],
+)
+def test_the_criterion_of_the_net_is_kept(params, digits, forget):
+    X, y = digits
+    net = NetClassifier(max_epochs=3, random_state=0, **params).fit(X, y)
+    unlearner = make(FineTuneUnlearner, net, max_epochs=1, batch_size=len(y))
+    loss = unlearner.fit(X, y, forget=forget).history_[0]["loss"]
+    retained = torch.as_tensor(X[~forget], dtype=torch.float32)
+    expected = net.get_loss(net.module_(retained), torch.as_tensor(y[~forget]))
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, nn.NLLLoss])
+def test_the_loss_of_a_net_takes_probabilities(criterion):
+    module = nn.Sequential(nn.Linear(5, 4), *([nn.Softmax(1)] if criterion is nn.NLLLoss else []))
+    net = skorch.NeuralNetClassifier(
+        module, criterion=criterion, criterion__weight=torch.tensor([1.0, 2.0, 3.0, 0.5])
+    ).initialize()
+    loss, codes = loss_of(net), torch.tensor([0, 3, 1, 1, 2])
+    outputs = module(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))
+    hard = loss(outputs, codes, reduction="none")
+    soft = loss(outputs, nn.functional.one_hot(codes, 4).float(), reduction="none")
+    torch.testing.assert_close(hard, soft, atol=1e-5, rtol=1e-5)
+    assert net.criterion_.reduction == "mean"
+    torch.testing.assert_close(loss(outputs, codes), net.get_loss(outputs, codes))
+
+
+class OnlyMean(nn.Module):
+    def forward(self, outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets)
+
+
+def test_a_loss_without_terms_of_samples_is_refused(digits):
+    net = NetClassifier(criterion=OnlyMean, max_epochs=1, random_state=0).fit(*digits)
+    with pytest.raises(ValueError, match="one loss per sample with reduction='none'"):
+        make(SFRonUnlearner, net, stop_forget_score=None).fit(*digits, forget=[0, 1])
+
+
+@every_unlearner
+@pytest.mark.filterwarnings("ignore:label_model returned the true label of every sample")
+@pytest.mark.filterwarnings("ignore:The accuracy on the samples to forget never exceeded")
+def test_one_sample_can_be_forgotten(Unlearner, net, digits):
+    assert make(Unlearner, net).fit(*digits, forget=[7]).forget_idx_.tolist() == [7]
+
+
+@pytest.fixture(scope="module")
+def half_frozen(digits):
+    """A net whose first layers and their running statistics are frozen after the training."""
+    layers = (nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+    net = NetClassifier(nn.Sequential(*layers), max_epochs=5, random_state=0).fit(*digits)
+    net.module_[:2].requires_grad_(False)
+    return net
+
+
+@every_unlearner
+def test_frozen_layers_are_kept(Unlearner, half_frozen, digits, forget):
+    unlearner = make(Unlearner, half_frozen, weight_decay=0.1, optimizer="adamw")
+    unlearner.fit(*digits, forget=forget)
+    before, after = half_frozen.module_, unlearner.estimator_.module_
+    assert_same_weights(before[:2].state_dict(), after[:2].state_dict())
+    assert not torch.equal(before[3].weight, after[3].weight)
+
+
+def test_frozen_nets_are_refused(half_frozen, digits, forget):
+    frozen = copy.deepcopy(half_frozen)
+    frozen.module_.requires_grad_(False)
+    with pytest.raises(ValueError, match="all its weights are frozen"):
+        make(FineTuneUnlearner, frozen).fit(*digits, forget=forget)
+    with pytest.raises(ValueError, match="reinit_head=True gives the head new weights"):
+        make(NatMUUnlearner, frozen, reinit_head=True).fit(*digits, forget=forget)
 
 
 @every_unlearner
@@ -450,7 +546,7 @@ def test_an_algorithm_does_the_same_alone(Unlearner, algorithm, config, net, dig
         (baseline, BaselineConfig(FineTuneConfig(1e-3), wrong_labels)),
     ],
 )
-def test_an_algorithm_accepts_log_probabilities(algorithm, config, net, digits, forget):
+def test_an_algorithm_takes_the_loss_of_its_network(algorithm, config, net, digits, forget):
     X, y = digits
     request = ForgetRequest.from_user(forget, len(y))
     logits = copy.deepcopy(net.module_)
@@ -461,7 +557,7 @@ def test_an_algorithm_accepts_log_probabilities(algorithm, config, net, digits, 
         algorithm(module, X.astype(np.float32), y, request, config, rng, **options)
 
     run(logits)
-    run(probabilities, log_probabilities=lambda outputs: outputs)
+    run(probabilities, loss=nn.functional.nll_loss)
     for name, weight in logits.state_dict().items():
         torch.testing.assert_close(probabilities.state_dict()[f"0.{name}"], weight)
 

@@ -6,7 +6,6 @@ from torch import nn
 
 from sklearn_ext.unlearning.steps import (
     FineTuneConfig,
-    cross_entropies,
     fine_tune,
     make_optimizer,
 )
@@ -84,13 +83,3 @@ def test_a_monitor_can_end_the_run():
 def test_auto_limits_the_visits_to_samples(n_samples, n_epochs):
     assert FineTuneConfig(0.1).n_epochs(n_samples) == n_epochs
     assert FineTuneConfig(0.1, max_epochs=7).n_epochs(n_samples) == 7
-
-
-def test_cross_entropies_take_hard_and_soft_targets():
-    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    hard = torch.tensor([0, 3, 1, 1, 2, 0])
-    soft = torch.rand(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    soft /= soft.sum(dim=1, keepdim=True)
-    for targets in (hard, soft):
-        expected = nn.functional.cross_entropy(logits, targets, reduction="none")
-        torch.testing.assert_close(cross_entropies(logits.log_softmax(dim=1), targets), expected)
