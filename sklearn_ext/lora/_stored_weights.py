@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..neural import LazyTensors
+from ..neural import LazyTensors, load_tensors
 from ..neural.files import (
     checked_fields,
+    fitted_tensors,
     integer,
     items,
     labels,
     labels_as_json,
     locked_folder,
+    names_of_tensors,
     parse_json,
     read_file,
     replacing,
@@ -219,7 +221,7 @@ def read_adapter(path: str | os.PathLike) -> StoredAdapter:
         attributes = None if stored is None else _attributes_of(stored, weights.path)
         if own is None and attributes is not None:
             raise ValueError(f"{WEIGHTS_FILE} in {str(path)!r} must contain its configuration.")
-        tensors = dict(weights.items()) if own is None else read_file(weights.path)[0]
+        tensors = load_tensors(weights.path) if own is None else read_file(weights.path)[0]
         file = path / CONFIG_FILE
         if own is None or file.exists():
             if not file.is_file():
@@ -406,42 +408,39 @@ def load_pretrained(
     ValueError
         If any other tensor is missing, unknown or has another shape.
     """
-    own = module.state_dict()
+    names = names_of_tensors(module)
+    own = module.state_dict(keep_vars=True)
+    own = {name: own[name] for name in names}
     heads = tuple(f"{name}." for name in replaceable)
-    required = {name for name in own if not name.startswith(heads)}
-    counters = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = sorted(required - counters - set(state))
-    unknown = sorted(name for name in set(state) - set(own) if not name.startswith(heads))
-    fitting = {name: state[name] for name in own if name in state}
-    wrong = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, tensor in fitting.items()
-        if tensor.shape != own[name].shape
-    ]
-    if missing or unknown or [text for text in wrong if not text.startswith(heads)]:
-        raise ValueError(
-            f"pretrained does not fit {type(module).__name__}: missing {missing}, unknown "
-            f"{unknown}, wrong shapes {wrong}. If a part is meant to be new, such as a head, "
-            "add its name to modules_to_save."
+    counters = tuple(name for name in own if name.endswith("num_batches_tracked"))
+    try:
+        fitting = fitted_tensors(
+            state, own, "pretrained", aliases=names, replaceable=(*heads, *counters)
         )
-    fitting = {n: tensor for n, tensor in fitting.items() if tensor.shape == own[n].shape}
-    if isinstance(state, LazyTensors):
-        _assign(module, fitting, own, heads)
-    else:
-        module.load_state_dict(fitting, strict=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} The network is a {type(module).__name__}. If a part is meant to be new, such "
+            "as a head, add its name to modules_to_save."
+        ) from error
+    mapped = isinstance(state, LazyTensors)
+    for name, tensor in fitting.items():
+        target = own[name]
+        if mapped and tensor.dtype == target.dtype and not name.startswith(heads):
+            _assign(module, names[name], tensor)
+        else:
+            target.copy_(tensor)
 
 
-def _assign(
-    module: nn.Module,
-    tensors: Mapping[str, torch.Tensor],
-    own: Mapping[str, torch.Tensor],
-    heads: tuple[str, ...],
-) -> None:
-    in_place = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if tensor.dtype == own[name].dtype and not name.startswith(heads)
-    }
-    module.load_state_dict(in_place, strict=False, assign=True)
-    copied = {name: tensor for name, tensor in tensors.items() if name not in in_place}
-    module.load_state_dict(copied, strict=False)
+def _assign(module: nn.Module, names: Sequence[str], tensor: torch.Tensor) -> None:
+    """Use a tensor in place of a parameter or buffer of a network, under all of its names."""
+    parameter: nn.Parameter | None = None
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        part = module.get_submodule(owner)
+        if leaf in part._buffers:
+            part._buffers[leaf] = tensor
+            continue
+        old = part._parameters[leaf]
+        if parameter is None:
+            parameter = nn.Parameter(tensor, requires_grad=old is None or old.requires_grad)
+        part._parameters[leaf] = parameter

@@ -22,6 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..neural import class_labels, validate_input
+from ..neural.files import KeyMap
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
@@ -118,6 +119,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         "n_ingredients": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), HasMethods(["split"])],
         "init_params": "no_validation",
+        "key": [str, None],
+        "key_map": [Mapping, callable, None],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "refresh_bn": ["boolean"],
         "cache_dir": [str, os.PathLike, None],
@@ -135,6 +138,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         n_ingredients: int | None,
         validation_fraction: Any,
         init_params: Any,
+        key: str | None,
+        key_map: KeyMap | None,
         scoring: str | Callable[..., float] | None,
         refresh_bn: bool,
         cache_dir: str | os.PathLike[str] | None,
@@ -148,6 +153,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         self.n_ingredients = n_ingredients
         self.validation_fraction = validation_fraction
         self.init_params = init_params
+        self.key = key
+        self.key_map = key_map
         self.scoring = scoring
         self.refresh_bn = refresh_bn
         self.cache_dir = cache_dir
@@ -268,6 +275,8 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
             n_ingredients=self.n_ingredients,
             validation_fraction=self.validation_fraction,
             init_params=self.init_params,
+            key=self.key,
+            key_map=self.key_map,
             scoring=self.scoring,
             refresh_bn=self.refresh_bn,
             cache_dir=self.cache_dir,
@@ -377,13 +386,14 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
             raise ValueError(f"coef must sum to 1 in each group, got sums {coef.sum(axis=1)}.")
         net = copy.deepcopy(self.estimator_)
         ingredients = [
-            open_ingredient(source, name)
+            open_ingredient(source, name, self.key)
             for source, name in zip(self.ingredients_, self.ingredient_names_, strict=True)
         ]
         store = IngredientStore.of(
             net.module_,
             [ingredient.tensors for ingredient in ingredients],
             [ingredient.label for ingredient in ingredients],
+            self.key_map,
         )
         store.combine_(weights_by_tensor(coef, self.groups_), range(len(store)))
         store.average_buffers_(range(len(store)))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ..neural.files import KeyMap
 from ..utils._typing import RandomState
 from ._base import BaseSoup, Mixed
 from .ingredients import Evaluation, SoupNetwork
@@ -36,8 +37,9 @@ class MEHLSoup(BaseSoup):
     ingredients : list, str, path-like or None, default=None
         Trained networks of one architecture that were fine-tuned from the same weights, head
         included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
-        modules, state dicts, or paths of ``.safetensors``, ``.pt`` or ``.pth`` files; or a folder
-        or glob pattern of such files. `fit` then takes the **mixing samples**. Do not use samples
+        modules, state dicts, or paths; or a folder or glob pattern of paths. A path is a file or
+        folder that :class:`~sklearn_ext.neural.LazyTensors` reads, such as a checkpoint of the
+        Hugging Face libraries. `fit` then takes the **mixing samples**. Do not use samples
         that the ingredients were trained on, because they favor the most overfitted ingredient.
         None trains the ingredients in `fit`.
 
@@ -110,6 +112,15 @@ class MEHLSoup(BaseSoup):
         Weights from which all ingredients are trained: anything that may be an element of
         `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
         weights that are drawn with `random_state`.
+
+    key : str or None, default=None
+        Entry with the weights in training checkpoints from ``torch.save``; dots separate nested
+        names. None takes the first of "model", "state_dict", "model_state_dict", "module" and "ema"
+        that a checkpoint has.
+
+    key_map : dict, callable or None, default=None
+        New names for stored tensors whose names differ from those of the network; None as a name
+        leaves a tensor out. Prefixes that wrappers add, such as ``"module."``, need no entry.
 
     scoring : str, callable or None, default=None
         Score on the mixing samples. None uses the score of the net: accuracy or R2.
@@ -248,6 +259,8 @@ class MEHLSoup(BaseSoup):
         directions: str = "auto",
         validation_fraction: Any = 0.2,
         init_params: Any = None,
+        key: str | None = None,
+        key_map: KeyMap | None = None,
         scoring: str | Callable[..., float] | None = None,
         refresh_bn: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -262,6 +275,8 @@ class MEHLSoup(BaseSoup):
             n_ingredients=n_ingredients,
             validation_fraction=validation_fraction,
             init_params=init_params,
+            key=key,
+            key_map=key_map,
             scoring=scoring,
             refresh_bn=refresh_bn,
             cache_dir=cache_dir,

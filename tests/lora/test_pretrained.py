@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext import NetClassifier
+from sklearn_ext import FlatLoRAClassifier, NetClassifier
 from sklearn_ext.lora import inject_lora, merge_lora
 from sklearn_ext.lora._stored_weights import load_pretrained, pretrained_state
 from sklearn_ext.neural import save_tensors
@@ -75,15 +75,15 @@ def test_adapters_of_a_source_are_merged(source):
 
 def test_only_replaceable_parts_may_differ(source):
     new_head = SmallNet(n_outputs=7)
-    with pytest.raises(ValueError, match=r"head\.weight \(4, 16\) instead of \(7, 16\)"):
+    with pytest.raises(ValueError, match=r"'head\.weight' has shape \(4, 16\).*\(7, 16\)"):
         load_pretrained(new_head, pretrained_state(source), ())
     load_pretrained(new_head, pretrained_state(source), ("head",))
     assert torch.equal(new_head.body.weight, source.body.weight)
     state = source.state_dict()
     del state["head.weight"], state["body.bias"]
-    with pytest.raises(ValueError, match=r"missing \['body.bias'\].*modules_to_save"):
+    with pytest.raises(ValueError, match=r"lacks the tensors 'body.bias'.*modules_to_save"):
         load_pretrained(SmallNet(), state, ("head",))
-    with pytest.raises(ValueError, match=r"unknown \['tail'\]"):
+    with pytest.raises(ValueError, match=r"tensors 'tail', which the network lacks"):
         load_pretrained(SmallNet(), source.state_dict() | {"tail": torch.ones(2)}, ())
 
 
@@ -103,3 +103,30 @@ def test_a_missing_batch_counter_is_accepted(source):
     load_pretrained(module, state, ())
     assert isinstance(module.norm, nn.BatchNorm2d)
     assert torch.equal(module.norm.weight, source.norm.weight)
+
+
+class TiedModel(nn.Module):
+    """A language model whose output layer shares the weights of its embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.body = nn.Embedding(10, 4), nn.Linear(32, 4)
+        self.decode, self.head = nn.Linear(4, 10, bias=False), nn.Linear(10, 3)
+        self.decode.weight = self.embed.weight
+
+    def forward(self, X):
+        return self.head(self.decode(self.body(self.embed(X.long()).flatten(1)).relu()))
+
+
+@pytest.mark.filterwarnings("ignore:The weight of 'decode' is tied")
+@pytest.mark.parametrize("missing", [None, "decode.weight", "embed.weight"])
+def test_tied_weights_stay_tied_after_loading(tmp_path, missing):
+    rng, path = np.random.RandomState(0), tmp_path / "model.safetensors"
+    X, y = rng.randint(10, size=(30, 8)), np.arange(30) % 3
+    state = {name: tensor.clone() for name, tensor in TiedModel().state_dict().items()}
+    save_tensors(path, {f"model.{n}": t for n, t in state.items() if n != missing})
+    for source in (state, path):
+        params = {"pretrained": source, "max_epochs": 1, "r": 2, "random_state": 0}
+        module = FlatLoRAClassifier(TiedModel, **params).fit(X, y).module_
+        assert module.decode.base_layer.weight is module.embed.weight
+        assert torch.equal(module.embed.weight, state["embed.weight"])

@@ -1,6 +1,7 @@
 """Sources of ingredients: nets, modules, state dicts and files."""
 
 import copy
+import json
 import os
 import warnings
 from pathlib import Path
@@ -105,14 +106,17 @@ def test_default_architecture_is_that_of_the_first_ingredient(modules, mixing):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda model: model.pop("3.weight"), r"c\.safetensors lacks the tensor '3\.weight'"),
+        (
+            lambda model: model.pop("3.weight"),
+            r"c\.safetensors does not fit the network. It lacks the tensors '3\.weight'\.",
+        ),
         (
             lambda model: model.update({"3.weight": torch.zeros(10, 25)}),
-            r"c\.safetensors: the tensor '3\.weight' has shape \(10, 25\).*\(10, 24\)",
+            r"c\.safetensors .*The tensor '3\.weight' has shape \(10, 25\).*\(10, 24\)",
         ),
         (
             lambda model: model.update(other=torch.zeros(1)),
-            r"c\.safetensors has a tensor 'other'",
+            r"c\.safetensors .*It has the tensors 'other', which the network lacks",
         ),
     ],
 )
@@ -212,3 +216,53 @@ def test_basin_warning_starts_at_twice_the_mean_loss():
         warn_of_separate_basins(1.9, 1.0)
     with pytest.warns(UserWarning, match="do not share a basin"):
         warn_of_separate_basins(2.1, 1.0)
+
+
+def checkpoints(modules, folder):
+    """Write each module as a person may have it; return the sources."""
+    states = [module.state_dict() for module in modules]
+    names = list(states[0])
+    for k in range(3):
+        (folder / f"run{k}").mkdir(parents=True)
+    for k, part in enumerate((names[:2], names[2:])):
+        save_tensors(folder / "run0" / f"part{k}.safetensors", {n: states[0][n] for n in part})
+    weight_map = {name: f"part{int(name in names[2:])}.safetensors" for name in names}
+    index = folder / "run0" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "run0" / "config.json").write_text("{}")
+    prefixed = {f"module.{name}": tensor for name, tensor in states[1].items()}
+    torch.save({"epoch": 3, "model": prefixed}, folder / "run1" / "pytorch_model.bin")
+    half = {name: tensor.bfloat16() for name, tensor in states[2].items()}
+    save_tensors(folder / "run2" / "model.safetensors", half)
+    return folder
+
+
+@pytest.mark.parametrize("Soup", [UniformSoup, MEHLSoup])
+def test_checkpoints_of_any_form_are_mixed(modules, mixing, net, tmp_path, Soup):
+    runs = checkpoints(modules, tmp_path / "runs")
+    half = copy.deepcopy(modules[2]).bfloat16().float()
+    params = QUICK if Soup is MEHLSoup else {}
+    expected = Soup(net, ingredients=[*modules[:2], half], **params).fit(*mixing)
+    for source in (f"{runs}/*/", runs, sorted(runs.iterdir())):
+        soup = Soup(net, ingredients=source, **params).fit(*mixing)
+        np.testing.assert_allclose(soup.coef_, expected.coef_, rtol=0, atol=1e-6)
+        assert soup.ingredient_names_ == [f"{runs}/run{k}" for k in range(3)]
+    one = UniformSoup(net, ingredients=runs / "run0").fit(*mixing)
+    assert torch.equal(one.estimator_.module_[-1].weight, modules[0][-1].weight)
+
+
+def test_key_and_key_map_choose_the_weights(modules, mixing, net, tmp_path):
+    start = {name: torch.zeros_like(t) for name, t in modules[0].state_dict().items()}
+    for k, module in enumerate(modules):
+        renamed = {f"net.{name}": tensor for name, tensor in module.state_dict().items()}
+        torch.save({"model": start, "best": {"weights": renamed}}, tmp_path / f"{k}.pt")
+    soup = UniformSoup(
+        net,
+        ingredients=tmp_path,
+        key="best.weights",
+        key_map=lambda name: name.removeprefix("net."),
+    ).fit(*mixing)
+    expected = UniformSoup(net, ingredients=modules).fit(*mixing)
+    np.testing.assert_array_equal(soup.predict_proba(mixing[0]), expected.predict_proba(mixing[0]))
+    again = soup.combine([[1.0, 0.0, 0.0]])
+    assert torch.equal(again.module_[-1].weight, modules[0][-1].weight)

@@ -88,7 +88,7 @@ def test_load_rejects_files_that_do_not_fit(fitted, tmp_path):
     with pytest.raises(ValueError, match=r"must contain a MEHLSoup.*got a UniformSoup"):
         MEHLSoup().load(tmp_path / "soup.safetensors")
     small = UniformSoup(NetClassifier(MLP(64, 10, (8,))))
-    with pytest.raises(ValueError, match=r"The file: the tensor '1\.weight' has shape"):
+    with pytest.raises(ValueError, match=r"The file .*'1\.weight' has shape"):
         small.load(tmp_path / "soup.safetensors")
     with pytest.raises(NotFittedError):
         small.predict(np.zeros((1, 64)))

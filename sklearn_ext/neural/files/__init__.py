@@ -18,6 +18,15 @@ from ._fields import (
 )
 from ._fingerprint import fingerprint as fingerprint
 from ._name_patterns import matches_name as matches_name
+from ._names import (
+    KeyMap as KeyMap,
+    fitted_tensors as fitted_tensors,
+    names_of_tensors as names_of_tensors,
+)
+from ._sources import (
+    is_checkpoint_folder as is_checkpoint_folder,
+    is_source as is_source,
+)
 from ._tensors import (
     LazyTensors as LazyTensors,
     load_tensors as load_tensors,

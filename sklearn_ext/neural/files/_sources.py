@@ -77,6 +77,13 @@ def is_source(path: str) -> bool:
     return any(name.endswith((*_SUFFIXES, _INDEX)) for name in os.listdir(path))
 
 
+def is_checkpoint_folder(path: str) -> bool:
+    """Return whether a folder is one checkpoint, as the Hugging Face libraries write it."""
+    names = os.listdir(path)
+    has_model = any(name.startswith(_STEMS) and name.endswith(_SUFFIXES) for name in names)
+    return (has_model and "config.json" in names) or any(name.endswith(_INDEX) for name in names)
+
+
 class _ContentError(ValueError):
     """The file can be read, but has other content."""
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ...neural.files import KeyMap, fitted_tensors, names_of_tensors
+
 _ADAPTER_MARKS = ("lora_A", "lora_B")
 
 
@@ -30,10 +32,6 @@ class Layout:
     other_buffers: dict[str, torch.Tensor]
     aliases: dict[str, tuple[str, ...]]
 
-    def read(self, tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-        """Return a tensor of an ingredient, which may have any of its names."""
-        return tensors[next(key for key in self.aliases[name] if key in tensors)]
-
     def own_tensors(self) -> dict[str, torch.Tensor]:
         """Return all tensors that a file of the module must contain, each of them once."""
         return {**self.parameters, **self.float_buffers, **self.other_buffers}
@@ -41,26 +39,23 @@ class Layout:
 
 def layout_of(module: nn.Module) -> Layout:
     """Return the layout of a module; its tensors share memory with the module."""
-    parameters = dict(module.named_parameters())
-    owner = {id(parameter): name for name, parameter in parameters.items()}
-    aliases: dict[str, tuple[str, ...]] = {name: (name,) for name in parameters}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        own = owner[id(parameter)]
-        if name != own:
-            aliases[own] += (name,)
+    aliases = names_of_tensors(module)
     stored = module.state_dict(keep_vars=True)
-    buffers = {name: b for name, b in module.named_buffers() if name in stored}
+    parameters = dict(module.named_parameters())
+    buffers = {name: stored[name] for name in aliases if name not in parameters}
     floating = {name: b for name, b in buffers.items() if b.is_floating_point()}
     return Layout(
         parameters,
         floating,
         {name: b for name, b in buffers.items() if name not in floating},
-        {**aliases, **{name: (name,) for name in buffers}},
+        aliases,
     )
 
 
-def check_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor], label: str) -> None:
-    """Check that the tensors of an ingredient fit a module.
+def tensors_of_ingredient(
+    layout: Layout, tensors: Mapping[str, torch.Tensor], label: str, key_map: KeyMap | None = None
+) -> Mapping[str, torch.Tensor]:
+    """Return the tensors of an ingredient under the names of a module.
 
     Parameters
     ----------
@@ -70,32 +65,23 @@ def check_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor], label: st
         Tensors of the ingredient.
     label : str
         Name of the ingredient in error messages.
+    key_map : mapping, callable or None, default=None
+        New names of tensors, as for :func:`fitted_tensors`.
 
     Raises
     ------
     ValueError
-        If a tensor is missing, unknown or of another shape, or is a factor of a low-rank adapter,
-        which must not be averaged. The message names the first such tensor.
+        If the tensors do not fit the module, or if the module has factors of a low-rank adapter,
+        which must not be averaged.
     """
-    known = {key for names in layout.aliases.values() for key in names}
-    if unknown := next((name for name in tensors if name not in known), None):
+    factor = next((n for n in layout.parameters if any(mark in n for mark in _ADAPTER_MARKS)), None)
+    if factor is not None:
         raise ValueError(
-            f"{label} has a tensor {unknown!r}, which the network of the estimator lacks."
+            f"{factor!r} is a factor of a low-rank adapter. The product of averaged factors is "
+            "not the average of the products; merge each adapter into its network first."
         )
-    for name, own in layout.own_tensors().items():
-        if any(mark in name for mark in _ADAPTER_MARKS):
-            raise ValueError(
-                f"{name!r} is a factor of a low-rank adapter. The product of averaged factors is "
-                "not the average of the products; merge each adapter into its network first."
-            )
-        if not any(key in tensors for key in layout.aliases[name]):
-            raise ValueError(f"{label} lacks the tensor {name!r} of the network.")
-        shape = tuple(layout.read(tensors, name).shape)
-        if shape != tuple(own.shape):
-            raise ValueError(
-                f"{label}: the tensor {name!r} has shape {shape}, but the network's has shape "
-                f"{tuple(own.shape)}. All ingredients must have the same architecture."
-            )
+    own = layout.own_tensors()
+    return fitted_tensors(tensors, own, label, aliases=layout.aliases, key_map=key_map)
 
 
 def first_not_finite(layout: Layout) -> str | None:

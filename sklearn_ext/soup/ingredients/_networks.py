@@ -17,10 +17,11 @@ from ...neural import (
     is_fitted_net,
     seeded,
 )
+from ...neural.files import KeyMap
 from ...utils._typing import Array
 from ...utils._validation import unfrozen
 from ...utils._warnings import warn_caller
-from ._layout import check_tensors, first_not_finite, layout_of
+from ._layout import first_not_finite, layout_of, tensors_of_ingredient
 from ._samples import n_samples_of, select_samples
 
 _DEFAULT_EPOCHS = 10  # ingredients of a soup may be trained briefly
@@ -195,7 +196,12 @@ def net_with_weights(
 
 
 @torch.no_grad()
-def load_weights_(net: skorch.NeuralNet, tensors: Mapping[str, torch.Tensor], label: str) -> None:
+def load_weights_(
+    net: skorch.NeuralNet,
+    tensors: Mapping[str, torch.Tensor],
+    label: str,
+    key_map: KeyMap | None = None,
+) -> None:
     """Copy weights into an initialized net.
 
     Parameters
@@ -204,6 +210,8 @@ def load_weights_(net: skorch.NeuralNet, tensors: Mapping[str, torch.Tensor], la
     tensors : mapping of str to tensor
     label : str
         Name of the weights in error messages.
+    key_map : mapping, callable or None, default=None
+        New names of tensors.
 
     Raises
     ------
@@ -211,9 +219,9 @@ def load_weights_(net: skorch.NeuralNet, tensors: Mapping[str, torch.Tensor], la
         If the weights do not fit the net or are not finite.
     """
     layout = layout_of(net.module_)
-    check_tensors(layout, tensors, label)
+    tensors = tensors_of_ingredient(layout, tensors, label, key_map)
     for name, own in layout.own_tensors().items():
-        own.copy_(layout.read(tensors, name))
+        own.copy_(tensors[name])
     bad = first_not_finite(layout)
     if bad is not None:
         raise ValueError(f"{label} must have finite weights, but the tensor {bad!r} has not.")

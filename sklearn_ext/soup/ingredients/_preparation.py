@@ -13,6 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 
 from ...neural import class_labels, draw_seed, is_fitted_net
+from ...neural.files import KeyMap
 from ...utils._random import held_out_mask
 from ...utils._typing import Array, IntArray
 from ...utils._validation import unfrozen
@@ -35,6 +36,8 @@ class IngredientConfig:
     n_ingredients: int | None
     validation_fraction: Any
     init_params: Any
+    key: str | None
+    key_map: KeyMap | None
     scoring: str | Callable[..., float] | None
     refresh_bn: bool
     cache_dir: str | os.PathLike[str] | None
@@ -94,8 +97,8 @@ def prepared_ingredients(
         yield PreparedIngredients(network, sources, _names_of(sources), params, kept=True)
         return
     if config.init_params is not None:
-        start = open_ingredient(config.init_params, "init_params")
-        load_weights_(net, start.tensors, "init_params")
+        start = open_ingredient(config.init_params, "init_params", config.key)
+        load_weights_(net, start.tensors, "init_params", config.key_map)
     training, mixing = _split(net, X, y, config.validation_fraction, rng)
     points = parameter_points(config.param_grid, config.n_ingredients, rng)
     seeds = run_seeds(draw_seed(rng), len(points))
@@ -158,7 +161,7 @@ def _network(
     mixing: IntArray,
     statistics: IntArray,
 ) -> SoupNetwork:
-    opened = [open_ingredient(s, f"ingredients[{k}]") for k, s in enumerate(sources)]
+    opened = [open_ingredient(s, f"ingredients[{k}]", config.key) for k, s in enumerate(sources)]
     targets = targets_of(net, y)
     X_mixing = X if len(mixing) == n_samples_of(X) else select_samples(X, mixing)
     samples = Samples(X_mixing, targets[mixing])
@@ -168,6 +171,7 @@ def _network(
             net.module_,
             [ingredient.tensors for ingredient in opened],
             [ingredient.label for ingredient in opened],
+            config.key_map,
         ),
         mixing=samples,
         statistics=samples

@@ -4,7 +4,6 @@ import glob
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 
 from ...neural import LazyTensors
+from ...neural.files import is_checkpoint_folder, is_source
 from ...utils._validation import unfrozen
-
-_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ def list_sources(ingredients: Any) -> list[Any]:
     Parameters
     ----------
     ingredients : str, path-like or iterable
-        A folder, a glob pattern, one file, or an iterable of sources.
+        A folder of files or folders, a glob pattern, one file, or an iterable of sources. A folder
+        with an index or a model configuration is one source.
 
     Returns
     -------
@@ -64,21 +63,25 @@ def list_sources(ingredients: Any) -> list[Any]:
         sources = [os.fspath(s) if isinstance(s, os.PathLike) else s for s in ingredients]
     if not sources:
         raise ValueError(
-            f"ingredients must contain a network or a file that ends with one of {_SUFFIXES}, got "
-            f"{ingredients!r}."
+            "ingredients must contain a network, or a file or folder of weights as for "
+            f"sklearn_ext.neural.LazyTensors, got {ingredients!r}."
         )
     return sources
 
 
 def _files(pattern: str) -> list[Any]:
     if os.path.isdir(pattern):
-        return [str(path) for path in sorted(Path(pattern).iterdir()) if path.suffix in _SUFFIXES]
-    if glob.has_magic(pattern):
-        return [path for path in sorted(glob.glob(pattern)) if path.endswith(_SUFFIXES)]
-    return [pattern]
+        if is_checkpoint_folder(pattern):
+            return [pattern]
+        paths = [os.path.join(pattern, name) for name in sorted(os.listdir(pattern))]
+    elif glob.has_magic(pattern):
+        paths = [path.rstrip(os.sep) for path in sorted(glob.glob(pattern))]
+    else:
+        return [pattern]
+    return [path for path in paths if is_source(path)]
 
 
-def open_ingredient(source: Any, label: str) -> Ingredient:
+def open_ingredient(source: Any, label: str, key: str | None = None) -> Ingredient:
     """Open one source.
 
     Parameters
@@ -87,6 +90,8 @@ def open_ingredient(source: Any, label: str) -> Ingredient:
             path-like
     label : str
         Name of the ingredient in error messages, which show the path instead if it is a file.
+    key : str or None, default=None
+        Entry of a training checkpoint that contains the weights.
 
     Returns
     -------
@@ -103,7 +108,9 @@ def open_ingredient(source: Any, label: str) -> Ingredient:
         If a file cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
-        return Ingredient(os.fspath(source), LazyTensors(source))
+        path = os.fspath(source)
+        is_plain = key is None or path.endswith(".safetensors") or os.path.isdir(path)
+        return Ingredient(path, LazyTensors(path, key=None if is_plain else key))
     source = unfrozen(source)
     if isinstance(source, NeuralNet):
         if not source.initialized_:

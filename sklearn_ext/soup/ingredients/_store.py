@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ...neural.files import KeyMap
 from ...utils._typing import FloatArray
-from ._layout import Layout, check_tensors, layout_of
+from ._layout import Layout, layout_of, tensors_of_ingredient
 from ._weighted_sums import weighted_sum_
 
 
@@ -20,7 +21,7 @@ class IngredientStore:
     layout : Layout
         Layout of the module.
     ingredients : list of mappings of str to tensor
-        State dicts, which are read tensor by tensor and never changed.
+        Tensors under the names of the module, which are read one by one and never changed.
     """
 
     layout: Layout
@@ -32,6 +33,7 @@ class IngredientStore:
         module: nn.Module,
         ingredients: Sequence[Mapping[str, torch.Tensor]],
         labels: Sequence[str] | None = None,
+        key_map: KeyMap | None = None,
     ) -> "IngredientStore":
         """Make a store after checking that each ingredient fits the module.
 
@@ -41,6 +43,8 @@ class IngredientStore:
         ingredients : sequence of mappings of str to tensor
         labels : sequence of str or None, default=None
             Names of the ingredients in error messages. None uses their indices.
+        key_map : mapping, callable or None, default=None
+            New names of tensors.
 
         Raises
         ------
@@ -50,9 +54,8 @@ class IngredientStore:
         if labels is None:
             labels = [f"ingredients[{k}]" for k in range(len(ingredients))]
         layout = layout_of(module)
-        for label, tensors in zip(labels, ingredients, strict=True):
-            check_tensors(layout, tensors, label)
-        return cls(layout, list(ingredients))
+        named = zip(labels, ingredients, strict=True)
+        return cls(layout, [tensors_of_ingredient(layout, t, label, key_map) for label, t in named])
 
     def __len__(self) -> int:
         return len(self.ingredients)
@@ -64,7 +67,7 @@ class IngredientStore:
 
     def tensor(self, k: int, name: str) -> torch.Tensor:
         """Return one tensor of ingredient k."""
-        return self.layout.read(self.ingredients[k], name)
+        return self.ingredients[k][name]
 
     def points(self, block: Sequence[int], names: Sequence[str]) -> list[list[torch.Tensor]]:
         """Return the named tensors of each ingredient of a block."""
