@@ -1,5 +1,6 @@
 """Imputation by a Gaussian model of features and labels, and kernels for missing values."""
 
+from ._pooling import PooledEstimates, pool_estimates
 from ._supervised_kernel import expected_gaussian_kernel
 from ._supervised_kernel_classifier import SupervisedKernelClassifier
 from ._supervised_kernel_imputer import SupervisedKernelImputer
@@ -8,6 +9,7 @@ from .published import TwoStageConfig, correct_kernel, fit_two_stage_imputer
 
 __all__ = [
     "GaussianImputerConfig",
+    "PooledEstimates",
     "SupervisedKernelClassifier",
     "SupervisedKernelImputer",
     "TwoStageConfig",
@@ -16,4 +18,5 @@ __all__ = [
     "expected_gaussian_kernel",
     "fit_gaussian_imputer",
     "fit_two_stage_imputer",
+    "pool_estimates",
 ]

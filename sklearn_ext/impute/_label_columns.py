@@ -26,15 +26,31 @@ class LabelColumns(NamedTuple):
         Class labels; None for targets.
     codes : int ndarray of shape (n,)
         Class indices, -1 where a label is missing. All 0 for targets.
+    kept : int ndarray of shape (q,)
+        Classes, or targets, of the columns.
     """
 
     values: FloatArray
     classes: Array | None
     codes: IntArray
+    kept: IntArray
 
     def take(self, indices: IntArray) -> "LabelColumns":
         """Return the labels of some samples."""
-        return LabelColumns(self.values[indices], self.classes, self.codes[indices])
+        return LabelColumns(self.values[indices], self.classes, self.codes[indices], self.kept)
+
+    def encode(self, y: ArrayLike | None, n_samples: int) -> FloatArray:
+        """Return the same columns for other labels; a class that is not known is missing."""
+        if y is None:
+            return np.full((n_samples, len(self.kept)), np.nan)
+        values, missing = _validated(y, n_samples)
+        if self.classes is None:
+            return _numbers(values, missing)[:, self.kept]
+        known = np.flatnonzero(~missing)
+        known = known[np.isin(values[known], self.classes)]
+        codes = np.full(n_samples, -1)
+        codes[known] = np.searchsorted(self.classes, values[known])
+        return _indicators(codes, self.kept)
 
     def signs(self) -> FloatArray:
         """Return a column of +1, -1 and 0 (missing) per class, or a single one for two classes."""
@@ -68,6 +84,16 @@ def encode_labels(y: ArrayLike | None, n_samples: int, target_type: str = "auto"
     """
     if y is None:
         return _no_columns(n_samples)
+    values, missing = _validated(y, n_samples)
+    if missing.all():
+        return _no_columns(n_samples)
+    if _are_classes(values, missing, target_type):
+        return _class_columns(values, missing)
+    return _target_columns(values, missing)
+
+
+def _validated(y: ArrayLike, n_samples: int) -> tuple[Array, BoolArray]:
+    """Return labels as an array, and where they are missing."""
     values: Array = check_array(
         y,
         ensure_2d=False,
@@ -83,16 +109,12 @@ def encode_labels(y: ArrayLike | None, n_samples: int, target_type: str = "auto"
         )
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    missing = _is_missing(values)
-    if missing.all():
-        return _no_columns(n_samples)
-    if _are_classes(values, missing, target_type):
-        return _class_columns(values, missing)
-    return _target_columns(values, missing)
+    return values, _is_missing(values)
 
 
 def _no_columns(n_samples: int) -> LabelColumns:
-    return LabelColumns(np.empty((n_samples, 0)), None, np.zeros(n_samples, dtype=int))
+    nothing = np.empty(0, dtype=int)
+    return LabelColumns(np.empty((n_samples, 0)), None, np.zeros(n_samples, dtype=int), nothing)
 
 
 def _is_missing(y: Array) -> BoolArray:
@@ -127,18 +149,20 @@ def _class_columns(y: Array, missing: BoolArray) -> LabelColumns:
     classes, known = np.unique(y[~missing], return_inverse=True)
     codes = np.full(len(y), -1)
     codes[~missing] = known
-    if len(classes) == 1:
-        return LabelColumns(np.empty((len(y), 0)), classes, codes)
     indicated = np.arange(len(classes) - 1)
     if len(indicated) > _MOST_CLASSES:
         by_count = np.argsort(-np.bincount(known), kind="stable")
         indicated = np.sort(by_count[:_MOST_CLASSES])
-    values = (codes[:, None] == indicated).astype(float)
-    values[missing] = np.nan
-    return LabelColumns(values, classes, codes)
+    return LabelColumns(_indicators(codes, indicated), classes, codes, indicated)
 
 
-def _target_columns(y: Array, missing: BoolArray) -> LabelColumns:
+def _indicators(codes: IntArray, kept: IntArray) -> FloatArray:
+    values = np.equal(codes[:, None], kept).astype(float)
+    values[codes < 0] = np.nan
+    return values
+
+
+def _numbers(y: Array, missing: BoolArray) -> FloatArray:
     y = y.reshape(len(y), -1)
     missing = missing.reshape(y.shape)
     try:
@@ -147,7 +171,13 @@ def _target_columns(y: Array, missing: BoolArray) -> LabelColumns:
         raise ValueError("y must be numeric if its labels are targets.") from error
     if np.isinf(values).any():
         raise ValueError("y must not contain infinite values.")
+    return values
+
+
+def _target_columns(y: Array, missing: BoolArray) -> LabelColumns:
+    values, missing = _numbers(y, missing), missing.reshape(len(y), -1)
     varies = np.nanmax(np.where(missing.all(axis=0), 0.0, values), axis=0) > np.nanmin(
         np.where(missing.all(axis=0), 0.0, values), axis=0
     )
-    return LabelColumns(values[:, varies], None, np.zeros(len(y), dtype=int))
+    kept = np.flatnonzero(varies)
+    return LabelColumns(values[:, kept], None, np.zeros(len(y), dtype=int), kept)

@@ -204,7 +204,8 @@ class SupervisedKernelImputer(_BaseImputer):
         ``solver="regression"``.
 
     covariance_ : ndarray of shape (n_columns, n_columns)
-        Covariance of the Gaussian model. Only with ``solver="regression"``.
+        Covariance of the Gaussian model, computed at each access. Only with
+        ``solver="regression"``.
 
     shrinkage_ : float
         Fraction by which covariances are shrunk. Only with ``solver="regression"``.
@@ -290,6 +291,10 @@ class SupervisedKernelImputer(_BaseImputer):
     o observed entries; samples with the same pattern of missing values share it. Covariances are
     fitted to at most 20,000 random samples, so time and memory of `fit` are linear in the number of
     samples.
+
+    With more than 100 columns, and fewer samples than columns or much work for a full covariance,
+    the covariance is that of at most 32 common factors and independent noise. The cost is then
+    linear in the number of columns. NumPy computes it, whatever `engine` is.
 
     References
     ----------
@@ -507,6 +512,7 @@ class SupervisedKernelImputer(_BaseImputer):
                 )
 
         self._columns, self._limits, self._categories = columns, limits, categories
+        self._labels = labels.take(np.empty(0, dtype=int))  # encodes other labels alike
         self._is_integer = self._feature_mask("integer_features", self._table.is_integer)
         missing = np.isnan(raw)
         self._fit_indicator(missing)
@@ -554,17 +560,45 @@ class SupervisedKernelImputer(_BaseImputer):
             As in `fit`.
         """
         self.fit(X, y)
+        if self._two_stage is None:
+            return self.impute_labeled(X, y if self.condition_on_y else None)
         raw = self._table.encode(self, X)
-        if not self.condition_on_y:
-            completed = self._complete(raw)
-        elif self._two_stage is not None:
-            completed = self._most_probable(
-                raw, self._columns.from_unit_interval(self._two_stage.completed)
-            )
-        else:
-            labels = encode_labels(y, len(raw), self.target_type)
-            completed = self._complete(raw, labels.values)
+        completed = self._complete(raw)
+        if self.condition_on_y:
+            Z = self._columns.from_unit_interval(self._two_stage.completed)
+            completed = self._most_probable(raw, Z)
         return self._output(X, raw, completed)
+
+    def impute_labeled(self, X: ArrayLike, y: ArrayLike | None) -> Any:
+        """Impute missing values from the observed entries and the labels of their samples.
+
+        `fit_transform` imputes training samples in this way. For samples to predict, use
+        `transform`, which needs no labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples with missing values.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
+            Labels as in `fit`. NaN, None and unknown classes are missing labels.
+
+        Returns
+        -------
+        ndarray or data frame of shape (n_samples, n_features_out)
+            The samples without missing values, as from `transform` but without the output that
+            `set_output` asks for.
+
+        Raises
+        ------
+        ValueError
+            If X does not have the features seen during fit, if X and y differ in length, or if the
+            solver does not provide a conditional distribution.
+        """
+        check_is_fitted(self)
+        self._gaussian_model("impute_labeled")
+        raw = self._table.encode(self, X)
+        labels = None if y is None else self._labels.encode(y, len(raw))
+        return self._output(X, raw, self._complete(raw, labels))
 
     def transform(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Impute missing values from the observed entries of their samples.
@@ -706,6 +740,13 @@ class SupervisedKernelImputer(_BaseImputer):
         return names_out
 
     @property
+    def covariance_(self) -> FloatArray:
+        """Covariance of the Gaussian model in the units of the data."""
+        if getattr(self, "_two_stage", None) is not None or not hasattr(self, "_imputation"):
+            raise AttributeError("covariance_ is available after a fit with solver='regression'.")
+        return self._moments(self._gaussian_model("covariance_"))[1]
+
+    @property
     def kernel_initial_(self) -> FloatArray:
         """Kernel between landmarks without correction."""
         return self._kernel().initial
@@ -818,9 +859,12 @@ class SupervisedKernelImputer(_BaseImputer):
             self._imputation = gaussian
             self.shrinkage_ = gaussian.shrinkage
             self.smoothing_ = gaussian.smoothing
-            self.location_, self.covariance_ = self._columns.moments(
-                gaussian.mean, gaussian.cov, gaussian.label_mean, gaussian.label_scale
-            )
+            self.location_ = self._moments(gaussian)[0]
+
+    def _moments(self, model: GaussianImputation) -> tuple[FloatArray, FloatArray]:
+        return self._columns.moments(
+            model.mean, model.dense_covariance(), model.label_mean, model.label_scale
+        )
 
     def _complete(self, raw: FloatArray, labels: FloatArray | None = None) -> _Completed:
         """Complete samples by conditional means and most probable categories, or by draws."""
@@ -866,7 +910,7 @@ class SupervisedKernelImputer(_BaseImputer):
         model = self._gaussian_model("sample_posterior=True")
         engine = self._engine()
         rng = local_random_state(self.random_state)
-        noise = rng.standard_normal((len(raw), len(model.mean)))
+        noise = rng.standard_normal((len(raw), model.n_noise))
         uniform = rng.random_sample((len(raw), len(self._categories)))
         filled = raw.copy()
         codes, probabilities = {}, {}

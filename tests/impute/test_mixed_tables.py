@@ -104,7 +104,7 @@ def test_set_output_chooses_the_library(given, wanted):
     assert kinds["ratio"] == "float32"
     assert kinds["visits"] == "int64"
     assert kinds["active"].startswith("bool")
-    assert kinds["size"].startswith("categor")
+    assert kinds["size"].startswith("cat")
     assert kinds["missingindicator_income"].startswith("bool")
 
 

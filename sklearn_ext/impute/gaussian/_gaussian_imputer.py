@@ -9,11 +9,21 @@ from ...utils._random import hide_entries
 from ...utils._typing import FloatArray, IntArray
 from ._em import choose_shrinkage, fit_gaussian, observed_moments
 from ._engine import GaussianEngine, make_engine
+from ._factor_model import (
+    FactorCovariance,
+    choose_factors,
+    factor_leave_one_out,
+    factor_posterior,
+    fit_factors,
+)
+from ._missing_patterns import work_per_iteration
 from ._residual_smoothing import Anchors, Smoothing, choose_smoothing, make_anchors, smooth
 
 _HIDDEN_FRACTION = 0.2
 _FIT_SAMPLES = 20_000  # more samples do not improve the covariances noticeably
 _CHOICE_SAMPLES = 2_000
+_MOST_COLUMNS = 100  # with more columns, the covariance has few factors if it pays
+_MOST_WORK = 2e8  # multiplications in an iteration with a full covariance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +86,7 @@ class GaussianImputation:
     ----------
     mean : ndarray of shape (d + q,)
         Mean of features and standardized label columns.
-    cov : ndarray of shape (d + q, d + q)
+    cov : ndarray of shape (d + q, d + q), or FactorCovariance
         Covariance of features and standardized label columns.
     shrinkage : float
         Fraction by which covariances are shrunk.
@@ -97,7 +107,7 @@ class GaussianImputation:
     """
 
     mean: FloatArray
-    cov: FloatArray
+    cov: FloatArray | FactorCovariance
     shrinkage: float
     changes: list[float]
     label_mean: FloatArray
@@ -108,6 +118,17 @@ class GaussianImputation:
     smoothing: Smoothing | None
     anchors: Anchors | None
     labeled_anchors: Anchors | None
+
+    @property
+    def n_noise(self) -> int:
+        """Number of random numbers that a draw of a sample takes."""
+        if isinstance(self.cov, FactorCovariance):
+            return len(self.mean) + self.cov.loadings.shape[1]
+        return len(self.mean)
+
+    def dense_covariance(self) -> FloatArray:
+        """Return the covariance as a matrix of shape (d + q, d + q)."""
+        return self.cov.dense() if isinstance(self.cov, FactorCovariance) else self.cov
 
     def transform(
         self,
@@ -125,7 +146,7 @@ class GaussianImputation:
             Missing values are NaN.
         labels : ndarray of shape (n, q), default=None
             Label columns. None conditions on features only.
-        noise : ndarray of shape (n, d + q), default=None
+        noise : ndarray of shape (n, n_noise), default=None
             Standard normal numbers. If given, missing values are drawn instead of set to means.
         engine : GaussianEngine, default=None
             None means the numba engine.
@@ -171,7 +192,11 @@ class GaussianImputation:
         elif predict_labels:
             columns = np.hstack((X, np.full((n, len(self.label_mean)), np.nan)))
             size = len(self.mean)
-        mean, cov = self.mean[:size], self.cov[:size, :size]
+        mean = self.mean[:size]
+        if isinstance(self.cov, FactorCovariance):
+            Z, V = factor_posterior(columns, mean, self.cov.leading(size), noise)
+            return Completion(Z, V[:, :d], 0.0)
+        cov = self.cov[:size, :size]
         table = engine.table(columns)
         Z, V = engine.posterior(table, mean, cov)
         shift: float | FloatArray = 0.0
@@ -199,6 +224,8 @@ class GaussianImputation:
         """
         engine = make_engine() if engine is None else engine
         d = X.shape[1]
+        if isinstance(self.cov, FactorCovariance):
+            return factor_leave_one_out(X, self.mean[:d], self.cov.leading(d))
         return engine.leave_one_out(engine.table(X), self.mean[:d], self.cov[:d, :d])
 
 
@@ -220,6 +247,10 @@ def fit_gaussian_imputer(
     residuals are chosen by predicting entries that are hidden from the fit. This is the algorithm
     of :class:`~sklearn_ext.SupervisedKernelImputer` and of
     :class:`~sklearn_ext.SupervisedKernelClassifier`.
+
+    With more than 100 columns, and fewer samples than columns or much work, the covariance is that
+    of a factor model, :math:`W W^T + \mathrm{diag}(\psi)`, with at most 32 factors, and residuals
+    are not smoothed. Its cost is linear in the number of columns instead of cubic.
 
     Parameters
     ----------
@@ -272,14 +303,35 @@ def fit_gaussian_imputer(
     first = hide_entries(landmarks[:, :d], _HIDDEN_FRACTION, rng)
     second = hide_entries(landmarks[:, :d], _HIDDEN_FRACTION, rng)
 
-    if isinstance(config.shrinkage, str):
+    given = None
+    if not isinstance(config.shrinkage, str):
+        given = config.shrinkage / (1.0 - config.shrinkage)
+    if _is_wide(fit_samples):
+        rank, nu = choose_factors(landmarks, first, given, tol=config.tol)
+        factors = fit_factors(fit_samples, rank, max_iter=config.max_iter, tol=config.tol)
+        return GaussianImputation(
+            mean=factors.mean,
+            cov=factors.cov.shrunk(nu),
+            shrinkage=nu / (1.0 + nu),
+            changes=factors.changes,
+            label_mean=label_mean,
+            label_scale=label_scale,
+            units=units,
+            landmarks=landmarks,
+            landmark_indices=indices,
+            smoothing=None,
+            anchors=None,
+            labeled_anchors=None,
+        )
+
+    if given is None:
         choice, hidden = landmarks, first
         if len(samples) > len(landmarks):
             choice = samples[_uniform_sample(len(samples), _CHOICE_SAMPLES, rng)]
             hidden = hide_entries(choice[:, :d], _HIDDEN_FRACTION, rng)
         nu = choose_shrinkage(engine, choice, hidden, max_iter=config.max_iter, tol=config.tol)
     else:
-        nu = config.shrinkage / (1.0 - config.shrinkage)
+        nu = given
     fit = fit_gaussian(engine, fit_samples, nu, max_iter=config.max_iter, tol=config.tol)
 
     smoothing = anchors = labeled_anchors = None
@@ -307,6 +359,14 @@ def fit_gaussian_imputer(
         anchors=anchors,
         labeled_anchors=labeled_anchors,
     )
+
+
+def _is_wide(samples: FloatArray) -> bool:
+    """Return whether a factor model replaces the full covariance."""
+    n, n_columns = samples.shape
+    if n_columns <= _MOST_COLUMNS:
+        return False
+    return n < n_columns or work_per_iteration(samples) > _MOST_WORK
 
 
 def _uniform_sample(n: int, size: int, rng: np.random.RandomState) -> IntArray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...utils._typing import BoolArray, IntArray
+from ...utils._typing import BoolArray, FloatArray, IntArray
 
 
 class MissingPatterns(NamedTuple):
@@ -22,6 +22,13 @@ class MissingPatterns(NamedTuple):
     order: IntArray
     starts: IntArray
     of_sample: IntArray
+
+
+def work_per_iteration(X: FloatArray) -> float:
+    """Estimate the multiplications of an iteration with a full covariance; NaN is missing."""
+    missing = np.unique(np.isnan(X), axis=0).sum(axis=1).astype(float)
+    observed = X.shape[1] - missing
+    return float(np.minimum(missing**3, observed**3 + missing * X.shape[1] * observed).sum() / 2.0)
 
 
 def group_samples(observed: BoolArray) -> MissingPatterns:
