@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..utils._typing import FloatArray, RandomState
 from ._lab_engine import evaluate_expansion, kernel_features, make_engine
 from ._lab_kernel import KERNELS
-from ._lab_training import CHUNK_SIZE, LABConfig, LABExpansion, LABTrainer
+from ._lab_training import LABConfig, LABExpansion, LABTrainer
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +191,6 @@ class BaseLAB(
             points,
             self.support_vectors_,
             self.bandwidths_,
-            chunk_size=CHUNK_SIZE,
         )
 
     @property
@@ -234,9 +233,7 @@ class BaseLAB(
             centers, bandwidths = model.support_vectors, model.bandwidths
             coef, intercept = model.dual_coef, model.intercept
         engine = make_engine(self.engine, self.device)
-        return evaluate_expansion(
-            engine, self.kernel, X, centers, bandwidths, coef, intercept, chunk_size=CHUNK_SIZE
-        )
+        return evaluate_expansion(engine, self.kernel, X, centers, bandwidths, coef, intercept)
 
 
 def fitted_attributes(model: LABExpansion) -> dict[str, Any]:

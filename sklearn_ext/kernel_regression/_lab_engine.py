@@ -1,9 +1,11 @@
 """The array operations that LAB kernels need, and the choice of a library for them."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import gen_batches
 
 from ..utils._typing import FloatArray
 from ..utils._validation import computes_with_numba
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 EngineArray: TypeAlias = Any  # an ndarray or a tensor, depending on the engine
+_BLOCK_SIZE = 2**18  # elements of the kernel matrices that are evaluated at a time
 
 
 class LinearSystem(Protocol):
@@ -36,6 +39,15 @@ class LABEngine(Protocol):
     """
 
     name: str
+
+    def in_single_precision(self) -> "LABEngine":
+        """Return an engine for training steps: float32 if that is faster, or the engine itself.
+
+        Returns
+        -------
+        LABEngine
+        """
+        ...
 
     def asarray(self, x: ArrayLike) -> EngineArray:
         """Return the values as a contiguous array of the engine.
@@ -210,38 +222,6 @@ class LABEngine(Protocol):
         """
         ...
 
-    def predict(
-        self,
-        kernel: str,
-        X: EngineArray,
-        centers: EngineArray,
-        theta: EngineArray,
-        coef: EngineArray,
-        intercept: EngineArray,
-    ) -> EngineArray:
-        """Return ``K @ coef + intercept``.
-
-        Parameters
-        ----------
-        kernel : {"exponential", "laplacian", "rbf"}
-            Form of the kernel.
-        X : array of shape (n, d)
-            Points to predict.
-        centers : array of shape (m, d)
-            Centers of the expansion.
-        theta : array of shape (m, d)
-            Square roots of the bandwidths.
-        coef : array of shape (m, q)
-            Coefficients of the expansion.
-        intercept : array of shape (q,)
-            Constants to add.
-
-        Returns
-        -------
-        array of shape (n, q)
-        """
-        ...
-
 
 def make_engine(engine: str = "auto", device: "str | torch.device | None" = None) -> LABEngine:
     """Return the engine that the parameters `engine` and `device` of the estimators select.
@@ -282,15 +262,9 @@ def make_engine(engine: str = "auto", device: "str | torch.device | None" = None
 
 
 def kernel_features(
-    engine: LABEngine,
-    kernel: str,
-    X: FloatArray,
-    centers: FloatArray,
-    bandwidths: FloatArray,
-    *,
-    chunk_size: int,
+    engine: LABEngine, kernel: str, X: FloatArray, centers: FloatArray, bandwidths: FloatArray
 ) -> FloatArray:
-    """Return the kernels between samples and centers in the user's units, chunk by chunk.
+    """Return the kernels between samples and centers in the user's units.
 
     Parameters
     ----------
@@ -298,21 +272,14 @@ def kernel_features(
     kernel : {"exponential", "laplacian", "rbf"}
     X : ndarray of shape (n_samples, n_features)
     centers, bandwidths : ndarrays of shape (n_support, n_features)
-    chunk_size : int
-        Number of samples evaluated at a time.
 
     Returns
     -------
     ndarray of shape (n_samples, n_support)
         Values in the dtype of X.
     """
-    # Only differences matter: points centered at the mean of the centers keep them in float32.
-    shift = centers.mean(axis=0)
-    shifted, theta = engine.asarray(centers - shift), engine.asarray(np.sqrt(bandwidths))
     out = np.empty((len(X), len(centers)), dtype=X.dtype)
-    for start in range(0, len(X), chunk_size):
-        chunk = slice(start, start + chunk_size)
-        K, _ = engine.kernel(kernel, engine.asarray(X[chunk] - shift), shifted, theta)
+    for chunk, K in _kernel_blocks(engine, kernel, X, centers, bandwidths):
         out[chunk] = engine.to_numpy(K)
     return out
 
@@ -325,10 +292,8 @@ def evaluate_expansion(
     bandwidths: FloatArray,
     coef: FloatArray,
     intercept: FloatArray,
-    *,
-    chunk_size: int,
 ) -> FloatArray:
-    """Return the values of a kernel expansion in the user's units, chunk by chunk.
+    """Return the values of a kernel expansion in the user's units.
 
     Parameters
     ----------
@@ -338,19 +303,26 @@ def evaluate_expansion(
     centers, bandwidths : ndarrays of shape (n_support, n_features)
     coef : ndarray of shape (n_support, n_outputs)
     intercept : ndarray of shape (n_outputs,)
-    chunk_size : int
-        Number of samples evaluated at a time.
 
     Returns
     -------
     ndarray of shape (n_samples, n_outputs)
         Values in the dtype of X.
     """
-    shift = centers.mean(axis=0)  # as in kernel_features
-    arrays = [engine.asarray(a) for a in (centers - shift, np.sqrt(bandwidths), coef, intercept)]
     out = np.empty((len(X), coef.shape[1]), dtype=X.dtype)
-    for start in range(0, len(X), chunk_size):
-        chunk = slice(start, start + chunk_size)
-        values = engine.predict(kernel, engine.asarray(X[chunk] - shift), *arrays)
-        out[chunk] = engine.to_numpy(values)
+    coef = engine.asarray(coef)
+    for chunk, K in _kernel_blocks(engine, kernel, X, centers, bandwidths):
+        out[chunk] = engine.to_numpy(K @ coef) + intercept
     return out
+
+
+def _kernel_blocks(
+    engine: LABEngine, kernel: str, X: FloatArray, centers: FloatArray, bandwidths: FloatArray
+) -> Iterator[tuple[slice, EngineArray]]:
+    """Yield slices of X and their kernel matrices, which stay in the cache of a core."""
+    # Only differences matter: points centered at the mean of the centers keep them in float32.
+    shift = centers.mean(axis=0)
+    shifted, theta = engine.asarray(centers - shift), engine.asarray(np.sqrt(bandwidths))
+    for chunk in gen_batches(len(X), max(1, _BLOCK_SIZE // len(centers))):
+        points = engine.asarray(X[chunk] - shift)
+        yield chunk, engine.kernel(kernel, points, shifted, theta)[0]

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.linalg import LinAlgError, lapack
 
 from ..utils._arrays import NumpyArrays, compiled
@@ -33,21 +34,47 @@ SMALLEST_ARGUMENT = -708.0  # below, exp leaves the range of normal numbers
 EXPONENT_BIAS = 1023
 MANTISSA_BITS = 52
 
+# The same in single precision. Every constant is typed: Python numbers would widen the arithmetic.
+_SINGLE = np.float32
+LOG2_E_SINGLE = _SINGLE(LOG2_E)
+LN2_HIGH_SINGLE = _SINGLE(0.693359375)
+LN2_LOW_SINGLE = _SINGLE(math.log(2.0) - 0.693359375)
+SMALLEST_ARGUMENT_SINGLE = _SINGLE(-87.0)
+HALF, ONE = _SINGLE(0.5), _SINGLE(1.0)
+A3, A4, A5, A6, A7 = (_SINGLE(1.0 / math.factorial(k)) for k in range(3, 8))
 
-@intrinsic
-def _bits_to_float(typing_context: Any, bits: Any) -> tuple[Any, Callable]:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.DoubleType())
 
-    return types.float64(types.int64), codegen
+def _bitcast(source: Any, target: Any, llvm_type: ir.Type) -> Callable:
+    """Make a function that reads the bits of an integer as a floating-point number."""
+
+    def bits_to_float(typing_context: Any, bits: Any) -> tuple[Any, Callable]:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.bitcast(args[0], llvm_type)
+
+        return target(source), codegen
+
+    return intrinsic(bits_to_float)
 
 
-@njit(inline="always")
+_bits_to_double = _bitcast(types.int64, types.float64, ir.DoubleType())
+_bits_to_single = _bitcast(types.int32, types.float32, ir.FloatType())
+
+
 def exp_nonpositive(x: float) -> float:
     r"""Return :math:`e^x` for :math:`x \le 0`, by :math:`e^x = 2^k e^r`, :math:`|r| \le \ln(2)/2`.
 
-    Arguments below -708 give :math:`e^{-708} \approx 3 \cdot 10^{-308}`.
+    Arguments below -708 give :math:`e^{-708} \approx 3 \cdot 10^{-308}`, and in single precision
+    arguments below -87 give :math:`e^{-87} \approx 10^{-38}`.
     """
+    return math.exp(x)
+
+
+@overload(exp_nonpositive, inline="always", strict=False)
+def _exp_in_the_precision_of(x: Any) -> Callable:
+    return _exp_single if x == types.float32 else _exp_double
+
+
+def _exp_double(x: float) -> float:
     x = max(x, SMALLEST_ARGUMENT)
     k = math.floor(x * LOG2_E + 0.5)
     r = (x - k * LN2_HIGH) - k * LN2_LOW
@@ -64,7 +91,22 @@ def exp_nonpositive(x: float) -> float:
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
-    return p * _bits_to_float((np.int64(k) + EXPONENT_BIAS) << MANTISSA_BITS)  # type: ignore[call-arg]  # an intrinsic
+    return p * _bits_to_double((np.int64(k) + EXPONENT_BIAS) << MANTISSA_BITS)
+
+
+def _exp_single(x: np.float32) -> np.float32:
+    x = max(x, SMALLEST_ARGUMENT_SINGLE)
+    k = np.floor(x * LOG2_E_SINGLE + HALF)
+    r = (x - k * LN2_HIGH_SINGLE) - k * LN2_LOW_SINGLE
+    # The remainder of degree 7 is below 6e-9.
+    p = r * A7 + A6
+    p = p * r + A5
+    p = p * r + A4
+    p = p * r + A3
+    p = p * r + HALF
+    p = p * r + ONE
+    p = p * r + ONE
+    return p * _bits_to_single(np.int32((np.int32(k) + np.int32(127)) << np.int32(23)))
 
 
 _RBF, _EXPONENTIAL, _LAPLACIAN = range(3)
@@ -73,8 +115,15 @@ _GROUP = 4  # points that share one pass over the centers; the loops below are u
 
 
 class LABNumbaEngine(NumpyArrays):
-    """A :class:`LABEngine` on NumPy arrays of float64.
+    """A :class:`LABEngine` on NumPy arrays.
 
+    Parameters
+    ----------
+    dtype : dtype, default=float64
+        Type of all arrays and of the linear system.
+
+    Notes
+    -----
     The engine reuses the memory of the large matrices: what :meth:`kernel` and :meth:`factorize`
     return is valid until they are called again. Page faults in newly allocated memory would take as
     long as the arithmetic.
@@ -82,14 +131,30 @@ class LABNumbaEngine(NumpyArrays):
 
     name = "numba"
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: DTypeLike = np.float64) -> None:
+        self.dtype = np.dtype(dtype)
         self._memory: dict[str, FloatArray] = {}
+
+    def in_single_precision(self) -> "LABNumbaEngine":
+        return LABNumbaEngine(np.float32)
+
+    def asarray(self, x: ArrayLike) -> FloatArray:
+        return np.ascontiguousarray(x, dtype=self.dtype)
+
+    def to_numpy(self, x: FloatArray) -> FloatArray:
+        return x.astype(np.float64, copy=False)
+
+    def zeros(self, *shape: int) -> FloatArray:
+        return np.zeros(shape, dtype=self.dtype)
 
     def _reuse(self, name: str, shape: tuple[int, ...]) -> FloatArray:
         size = math.prod(shape)
         if name not in self._memory or self._memory[name].size < size:
-            self._memory[name] = np.empty(size)
+            self._memory[name] = np.empty(size, dtype=self.dtype)
         return self._memory[name][:size].reshape(shape)
+
+    def _group(self, n_centers: int) -> FloatArray:
+        return self._reuse("group", (_GROUP, n_centers))
 
     def repeat_row(self, row: FloatArray, n: int) -> FloatArray:
         return np.repeat(row, n, axis=0)
@@ -104,7 +169,15 @@ class LABNumbaEngine(NumpyArrays):
         shape = (points.shape[0], centers.shape[0])
         K = self._reuse("K", shape)
         D = self._reuse("D", shape if kernel == "exponential" else (0, 0))
-        _kernel(_CODES[kernel], points, _columns(centers), _columns(theta**2), K, D)
+        _kernel(
+            _CODES[kernel],
+            _padded(points),
+            _columns(centers),
+            _columns(theta**2),
+            K,
+            D,
+            self._group(shape[1]),
+        )
         return K, D
 
     def factorize(self, K: FloatArray, alpha: float) -> "_LU":
@@ -126,38 +199,33 @@ class LABNumbaEngine(NumpyArrays):
         right: FloatArray,
     ) -> FloatArray:
         """Return the gradient in theta of a loss whose gradient in K is ``left @ right.T``."""
-        out = np.zeros(centers.shape[::-1])
+        out = self.zeros(*centers.shape[::-1])
         _bandwidth_gradient(
-            _CODES[kernel], points, _columns(centers), K, D, left, _columns(right), out
+            _CODES[kernel],
+            _padded(points),
+            _columns(centers),
+            K,
+            D,
+            left,
+            _columns(right),
+            out,
+            self._group(K.shape[1]),
         )
         return 2.0 * theta * out.T
-
-    def predict(
-        self,
-        kernel: str,
-        X: FloatArray,
-        centers: FloatArray,
-        theta: FloatArray,
-        coef: FloatArray,
-        intercept: FloatArray,
-    ) -> FloatArray:
-        """Return ``K @ coef + intercept`` without forming K."""
-        out = np.empty((X.shape[0], coef.shape[1]))
-        _predict(
-            _CODES[kernel], X, _columns(centers), _columns(theta**2), _columns(coef), intercept, out
-        )
-        return out
 
 
 class _LU:
     def __init__(self, A: FloatArray) -> None:
         # The transpose of a C-ordered array is Fortran-ordered: LAPACK factorizes A^T in place.
-        self._lu, self._pivots, info = lapack.dgetrf(A.T, overwrite_a=True)
+        is_single = A.dtype == np.float32
+        factorize = lapack.sgetrf if is_single else lapack.dgetrf
+        self._solve = lapack.sgetrs if is_single else lapack.dgetrs
+        self._lu, self._pivots, info = factorize(A.T, overwrite_a=True)
         if info > 0:
             raise LinAlgError("the kernel matrix of the support points is singular")
 
     def solve(self, B: FloatArray, transposed: bool = False) -> FloatArray:
-        x, _ = lapack.dgetrs(self._lu, self._pivots, B, trans=0 if transposed else 1)
+        x, _ = self._solve(self._lu, self._pivots, B, trans=0 if transposed else 1)
         return np.ascontiguousarray(x)
 
 
@@ -165,57 +233,14 @@ def _columns(x: FloatArray) -> FloatArray:
     return np.ascontiguousarray(x.T)
 
 
-@compiled
 def _padded(points: FloatArray) -> FloatArray:
     """Copy the points and repeat the last one until their number is a multiple of the group."""
-    n = points.shape[0]
-    out = np.empty((-(-n // _GROUP) * _GROUP, points.shape[1]))
-    for t in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            out[t, k] = points[min(t, n - 1), k]
-    return out
+    return np.concatenate((points, np.repeat(points[-1:], -len(points) % _GROUP, axis=0)))
 
 
 @njit(inline="always")
 def _gap(code: int, x: float, c: float) -> float:
     return abs(x - c) if code == _LAPLACIAN else (x - c) * (x - c)
-
-
-@njit(
-    inline="always", fastmath={"contract", "reassoc"}
-)  # a sum is vectorized only if it may be reordered
-def _dot(a: FloatArray, b: FloatArray) -> float:
-    total = 0.0
-    for i in range(a.shape[0]):
-        total += a[i] * b[i]
-    return total
-
-
-@compiled
-def _exponents(
-    code: int,
-    points: FloatArray,
-    t: int,
-    centers: FloatArray,
-    bandwidths: FloatArray,
-    out: FloatArray,
-) -> None:
-    """Write D between the points t, ..., t + 3 and all centers into ``out`` (4, m)."""
-    out[:] = 0.0
-    for k in range(points.shape[1]):
-        x0, x1 = points[t, k], points[t + 1, k]
-        x2, x3 = points[t + 2, k], points[t + 3, k]
-        for i in range(centers.shape[1]):
-            c = centers[k, i]
-            b = bandwidths[k, i]
-            out[0, i] += b * _gap(code, x0, c)
-            out[1, i] += b * _gap(code, x1, c)
-            out[2, i] += b * _gap(code, x2, c)
-            out[3, i] += b * _gap(code, x3, c)
-    if code == _EXPONENTIAL:
-        for s in range(_GROUP):
-            for i in range(centers.shape[1]):
-                out[s, i] = math.sqrt(out[s, i])
 
 
 @compiled
@@ -226,18 +251,33 @@ def _kernel(
     bandwidths: FloatArray,
     K: FloatArray,
     D: FloatArray,
+    group: FloatArray,
 ) -> None:
+    """Write the kernels of padded points to ``K`` (n, m), and the exponents to ``D`` if needed.
+
+    ``group`` (4, m) is working memory, as it is below: numba takes long to compile allocations.
+    """
     n, m = K.shape
-    points = _padded(points)
-    group = np.empty((_GROUP, m))
     for t in range(0, n, _GROUP):
-        _exponents(code, points, t, centers, bandwidths, group)
-        for s in range(min(_GROUP, n - t)):
+        for s in range(_GROUP):
             for i in range(m):
-                K[t + s, i] = exp_nonpositive(-group[s, i])
+                group[s, i] = 0.0
+        for k in range(points.shape[1]):
+            x0, x1 = points[t, k], points[t + 1, k]
+            x2, x3 = points[t + 2, k], points[t + 3, k]
+            for i in range(m):
+                c = centers[k, i]
+                b = bandwidths[k, i]
+                group[0, i] += b * _gap(code, x0, c)
+                group[1, i] += b * _gap(code, x1, c)
+                group[2, i] += b * _gap(code, x2, c)
+                group[3, i] += b * _gap(code, x3, c)
+        for s in range(min(_GROUP, n - t)):
             if code == _EXPONENTIAL:
                 for i in range(m):
-                    D[t + s, i] = group[s, i]
+                    group[s, i] = D[t + s, i] = math.sqrt(group[s, i])
+            for i in range(m):
+                K[t + s, i] = exp_nonpositive(-group[s, i])
 
 
 @compiled
@@ -250,13 +290,17 @@ def _bandwidth_gradient(
     left: FloatArray,
     right: FloatArray,
     out: FloatArray,
+    weights: FloatArray,
 ) -> None:
-    """Add sum_t S_ti dK_ti / dB_ik with S = left right^T and B = theta^2 to ``out`` (d, m)."""
+    """Add sum_t S_ti dK_ti / dB_ik to ``out`` (d, m), with S = left right^T and B = theta^2.
+
+    The points are padded.
+    """
     n, m = K.shape
-    points = _padded(points)
-    weights = np.empty((_GROUP, m))
     for t in range(0, n, _GROUP):
-        weights[:] = 0.0
+        for s in range(_GROUP):
+            for i in range(m):
+                weights[s, i] = 0.0
         for s in range(min(_GROUP, n - t)):
             for j in range(left.shape[1]):
                 for i in range(m):
@@ -267,7 +311,7 @@ def _bandwidth_gradient(
                 for i in range(m):
                     # At distance zero, the kernel is 1 for any bandwidths.
                     r = D[t + s, i]
-                    weights[s, i] *= 0.5 / r if r > 0.0 else 0.0
+                    weights[s, i] *= HALF / r if r > 0.0 else _SINGLE(0.0)
         for k in range(points.shape[1]):
             x0, x1 = points[t, k], points[t + 1, k]
             x2, x3 = points[t + 2, k], points[t + 3, k]
@@ -276,26 +320,3 @@ def _bandwidth_gradient(
                 out[k, i] += (
                     weights[0, i] * _gap(code, x0, c) + weights[1, i] * _gap(code, x1, c)
                 ) + (weights[2, i] * _gap(code, x2, c) + weights[3, i] * _gap(code, x3, c))
-
-
-@compiled
-def _predict(
-    code: int,
-    X: FloatArray,
-    centers: FloatArray,
-    bandwidths: FloatArray,
-    coef: FloatArray,
-    intercept: FloatArray,
-    out: FloatArray,
-) -> None:
-    n, q = out.shape
-    m = centers.shape[1]
-    X = _padded(X)
-    group = np.empty((_GROUP, m))
-    for t in range(0, n, _GROUP):
-        _exponents(code, X, t, centers, bandwidths, group)
-        for s in range(min(_GROUP, n - t)):
-            for i in range(m):
-                group[s, i] = exp_nonpositive(-group[s, i])
-            for j in range(q):
-                out[t + s, j] = intercept[j] + _dot(group[s], coef[j])

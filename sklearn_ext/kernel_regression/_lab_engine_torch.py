@@ -36,6 +36,9 @@ class LABTorchEngine(TorchArrays):
         super().__init__(self.device, dtype)
         self.solve_device = torch.device("cpu") if self.device.type == "mps" else self.device
 
+    def in_single_precision(self) -> "LABTorchEngine":
+        return self
+
     def asarray(self, x: ArrayLike) -> Tensor:
         return super().asarray(x).contiguous()
 
@@ -82,19 +85,6 @@ class LABTorchEngine(TorchArrays):
         squares = W.T @ points**2 - 2.0 * centers * (W.T @ points)
         squares += centers**2 * W.sum(dim=0)[:, None]
         return 2.0 * theta * squares
-
-    def predict(
-        self,
-        kernel: str,
-        X: Tensor,
-        centers: Tensor,
-        theta: Tensor,
-        coef: Tensor,
-        intercept: Tensor,
-    ) -> Tensor:
-        """Return ``K @ coef + intercept``."""
-        K, _ = self.kernel(kernel, X, centers, theta)
-        return K @ coef + intercept
 
     def _weighted_sqeuclidean(self, points: Tensor, centers: Tensor, bandwidths: Tensor) -> Tensor:
         # Only differences matter: a common shift removes what the expansion would cancel.

@@ -41,7 +41,8 @@ _BETA_1 = 0.9  # decay of Adam's first moment
 _FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end
 _FIRST_LEARNED_ALPHA = 1e-3
 _N_PAIRS = 500  # pairs of samples used for the median exponent
-CHUNK_SIZE = 4096  # samples that are standardized or predicted at a time
+_CHUNK_SIZE = 4096  # samples that are standardized or evaluated at a time
+_SINGLE_PRECISION_ALPHA = 1e-3  # from this ridge on, the rounding of float32 does no harm
 
 
 @dataclass(frozen=True)
@@ -373,7 +374,7 @@ class TrainingSet:
         self.samples = samples
         self.weights = (weights / weights.mean())[:, None]
         moments = StandardScaler()
-        for chunk in gen_batches(len(samples), CHUNK_SIZE):
+        for chunk in gen_batches(len(samples), _CHUNK_SIZE):
             moments.partial_fit(X[samples[chunk]], sample_weight=weights[chunk])
         n_features = X.shape[1]
         self.x_std = np.sqrt(moments.var_)
@@ -488,6 +489,8 @@ class LABTrainer:
         rng: np.random.RandomState,
     ) -> None:
         self.engine = engine
+        is_safe = config.alpha != "learn" and alpha >= _SINGLE_PRECISION_ALPHA
+        self._step_engine = engine.in_single_precision() if is_safe else engine
         self.data = data
         self.config = config
         self.rng = rng
@@ -593,34 +596,39 @@ class LABTrainer:
         Raises
         ------
         FloatingPointError
-            If the loss is not finite.
+            If the bandwidths or the loss are not finite.
         """
-        engine, data, config = self.engine, self.data, self.config
+        engine, data, config = self._step_engine, self.data, self.config
         batch = next(self._batches)
         kept = self._sample_centers()
+        theta = engine.asarray(self.theta[kept])
+        if not math.isfinite(engine.norm(theta)):
+            raise FloatingPointError("the bandwidths are not finite")
         loss = outer_loss(
             engine,
             config.kernel,
             engine.asarray(data.features(batch)),
             engine.asarray(data.Y[batch]),
             engine.asarray(data.weights[batch]),
-            self.centers[kept],
-            self.targets[kept],
-            self.theta[kept],
+            engine.asarray(self.centers[kept]),
+            engine.asarray(self.targets[kept]),
+            theta,
             self.alpha,
         )
         if not math.isfinite(loss.value):
             raise FloatingPointError("the outer loss is not finite")
 
         step_size = rate * config.learning_rate
-        gradient = loss.theta * min(1.0, _MAX_GRADIENT_NORM / max(engine.norm(loss.theta), 1e-300))
+        gradient = self.engine.asarray(loss.theta)
+        gradient *= min(1.0, _MAX_GRADIENT_NORM / max(engine.norm(loss.theta), 1e-300))
         self.shared -= step_size * self._shared_adam.direction(gradient.sum(0)[None, :])
         if not shared and math.isfinite(self.pull):
             gradient = self._scatter(gradient, kept)
             self.deviations -= step_size * self._deviations_adam.direction(gradient)
             self.deviations *= max(0.0, 1.0 - step_size * self.pull)
         if config.learn_targets:
-            direction = self._targets_adam.direction(self._scatter(loss.targets, kept))
+            gradient = self._scatter(self.engine.asarray(loss.targets), kept)
+            direction = self._targets_adam.direction(gradient)
             self.targets -= rate * config.target_learning_rate * direction
         if config.alpha == "learn":
             gradient = np.array([loss.alpha * self.alpha])
@@ -689,16 +697,11 @@ class LABTrainer:
     def _absolute_errors(self) -> FloatArray:
         coef = self.coefficients()
         errors = np.empty(len(self.data))
-        for chunk in gen_batches(len(self.data), CHUNK_SIZE):
-            fitted = self.engine.predict(
-                self.config.kernel,
-                self.engine.asarray(self.data.features(chunk)),
-                self.centers,
-                self.theta,
-                coef,
-                self.engine.zeros(coef.shape[1]),
-            )
-            errors[chunk] = np.abs(self.engine.to_numpy(fitted) - self.data.Y[chunk]).sum(axis=1)
+        for chunk in gen_batches(len(self.data), _CHUNK_SIZE):
+            points = self.engine.asarray(self.data.features(chunk))
+            K, _ = self.engine.kernel(self.config.kernel, points, self.centers, self.theta)
+            fitted = self.engine.to_numpy(K @ coef)
+            errors[chunk] = np.abs(fitted - self.data.Y[chunk]).sum(axis=1)
         return errors
 
 

@@ -11,7 +11,7 @@ from sklearn_ext.kernel_regression._lab_training import (
 )
 
 
-def trainer(X, y, *, learn_alpha=False, engine="numba", **changes):
+def trainer(X, y, *, learn_alpha=False, engine="numba", ridge=1e-3, **changes):
     options = {
         "kernel": "exponential",
         "alpha": "learn" if learn_alpha else 1e-3,
@@ -28,7 +28,7 @@ def trainer(X, y, *, learn_alpha=False, engine="numba", **changes):
         data,
         config,
         theta=np.full((1, X.shape[1]), 0.7),
-        alpha=1e-3,
+        alpha=ridge,
         rng=np.random.RandomState(0),
     )
 
@@ -135,6 +135,15 @@ def test_engines_take_the_same_steps(wave, kernel):
         run(machine, stages)
         thetas.append(machine.engine.to_numpy(machine.theta))
     np.testing.assert_allclose(*thetas, rtol=1e-5, atol=1e-8)
+
+
+def test_small_and_learned_ridges_train_in_double_precision(wave):
+    assert trainer(*wave)._step_engine.dtype == np.float32
+    assert trainer(*wave, learn_alpha=True)._step_engine.dtype == np.float64
+    machine = trainer(*wave, ridge=1e-5)
+    assert machine._step_engine.dtype == np.float64
+    run(machine, [Stage(1, 20)])
+    assert machine.theta.dtype == machine.coefficients().dtype == np.float64
 
 
 def test_batches_visit_every_sample_once_per_epoch(wave):

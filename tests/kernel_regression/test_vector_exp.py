@@ -17,6 +17,17 @@ def test_exp_is_exact_to_the_last_place():
     np.testing.assert_array_max_ulp(apply(x), np.exp(x), maxulp=2)
 
 
+def test_exp_in_single_precision_is_exact_to_two_ulp():
+    x = -np.concatenate((np.linspace(0, 80, 100_001), np.geomspace(1e-30, 87, 10_001)))
+    x = x.astype(np.float32)
+    y = apply(x)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, np.exp(x.astype(np.float64)), rtol=2e-7)
+    edges = apply(np.array([0.0, -0.0, -1e4, -3e38], dtype=np.float32))
+    np.testing.assert_array_equal(edges[:2], 1.0)
+    assert ((edges[2:] > 0.0) & (edges[2:] < 1e-37)).all()
+
+
 def test_exp_of_zero_is_one_and_underflow_stays_positive():
     y = apply(np.array([0.0, -0.0, -1e4, -1e308]))
     np.testing.assert_array_equal(y[:2], 1.0)
