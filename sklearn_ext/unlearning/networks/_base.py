@@ -24,13 +24,14 @@ from ...neural import (
     fitted_copy,
     has_finite_parameters,
     log_probabilities,
-    predict_logits,
     validate_input,
 )
 from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray
 from .._forget_request import ForgetRequest
-from ..steps import OPTIMIZERS, FineTuneConfig, Record
+from ..steps import OPTIMIZERS, FineTuneConfig, Record, forward
+
+_EVALUATION_BATCH = 1024
 
 # Maps outputs and targets to the mean loss or, with reduction="none", to the losses of samples.
 Loss: TypeAlias = Callable[..., torch.Tensor]
@@ -67,14 +68,16 @@ def loss_of(net: skorch.NeuralNetClassifier) -> Loss:
 
 
 class NetData:
-    """A trained module, with its samples and class indices as tensors on its device.
+    """A trained module and its samples, which move to its device batch by batch.
 
     Parameters
     ----------
     module : torch.nn.Module
         A trained module.
-    X : array or tensor of shape (n_samples, ...)
-        The training data of the module.
+    X : array, tensor or reader
+        The training data of the module: an array or a tensor of shape (n_samples, ...), or a
+        reader, whose method ``take`` returns a batch as the module takes it, as the first part of a
+        pair.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -89,8 +92,8 @@ class NetData:
         The module.
     device : torch.device
         The device of the module.
-    X : tensor of shape (n_samples, ...)
-        The training data on this device.
+    X : tensor of shape (n_samples, ...) or reader
+        The training data, where they were.
     codes : int64 tensor of shape (n_samples,)
         Class indices of the samples, on this device.
     forget, retain : int64 tensors
@@ -114,23 +117,60 @@ class NetData:
     def __init__(
         self,
         module: nn.Module,
-        X: Array | torch.Tensor,
+        X: Any,
         codes: IntArray | torch.Tensor,
         request: ForgetRequest,
         loss: Loss = cross_entropy,
     ) -> None:
         self.module = module
         self.device = device_of(module)
-        self.X = torch.as_tensor(X, device=self.device)
+        is_array = isinstance(X, (np.ndarray, torch.Tensor))
+        self.X: Any = torch.as_tensor(X) if is_array else X
         self.codes = torch.as_tensor(codes, device=self.device)
         self.forget = torch.as_tensor(request.forget)
         self.retain = torch.as_tensor(request.retain)
         self.loss = loss
-        self.n_classes: int = predict_logits(module, self.X[:2]).shape[1]
+        self.n_classes: int = self.outputs(torch.arange(min(2, len(codes)))).shape[1]
 
     def present(self) -> torch.Tensor:
         """Return a mask of the classes that have retained samples, of shape (n_classes,)."""
         return torch.bincount(self.codes[self.retain], minlength=self.n_classes) > 0
+
+    def inputs(self, index: torch.Tensor) -> Any:
+        """Return samples on the device of the module, in the form that it takes.
+
+        Parameters
+        ----------
+        index : int64 tensor of shape (n,)
+            The samples.
+
+        Returns
+        -------
+        tensor of shape (n, ...), or dict of tensors
+        """
+        if isinstance(self.X, torch.Tensor):
+            return self.X[index.to(self.X.device)].to(self.device)
+        return self.X.take(index)[0]
+
+    @torch.no_grad()
+    def outputs(self, index: torch.Tensor, module: nn.Module | None = None) -> torch.Tensor:
+        """Return the outputs of the module, which stays in evaluation mode.
+
+        Parameters
+        ----------
+        index : int64 tensor of shape (n,)
+            The samples.
+        module : torch.nn.Module, default=None
+            Another module to use.
+
+        Returns
+        -------
+        tensor of shape (n, n_classes)
+        """
+        chosen = (self.module if module is None else module).eval()
+        return torch.cat(
+            [forward(chosen, self.inputs(batch)) for batch in index.split(_EVALUATION_BATCH)]
+        )
 
     def batch_loss(self, index: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of samples with their own classes.
@@ -144,7 +184,7 @@ class NetData:
         -------
         tensor, scalar
         """
-        return self.loss(self.module(self.X[index]), self.codes[index])
+        return self.loss(forward(self.module, self.inputs(index)), self.codes[index])
 
     def sample_losses(self, index: torch.Tensor) -> torch.Tensor:
         """Return the loss of each of some samples with its own class.
@@ -163,7 +203,9 @@ class NetData:
         ValueError
             If the loss has another shape.
         """
-        losses = self.loss(self.module(self.X[index]), self.codes[index], reduction="none")
+        losses = self.loss(
+            forward(self.module, self.inputs(index)), self.codes[index], reduction="none"
+        )
         if losses.shape != index.shape:
             raise ValueError(
                 "The criterion must return one loss per sample with reduction='none', but for "

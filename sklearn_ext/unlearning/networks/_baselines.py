@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import device_of, log_probabilities, predict_logits
+from ...neural import device_of, log_probabilities
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, IntArray
 from .._forget_request import ForgetRequest
@@ -139,7 +139,7 @@ def baseline(
         return fine_tune(
             data.module,
             len(index),
-            lambda batch: (data.X[index[batch]], targets[batch]),
+            lambda batch: (data.inputs(index[batch]), targets[batch]),
             loss if config.loss is None else partial(config.loss, data),
             config.training,
             generator,
@@ -249,16 +249,16 @@ def teacher_targets(
     copy of it with new random weights.
     """
 
-    def probabilities(module: nn.Module, X: torch.Tensor) -> torch.Tensor:
-        return (log_probabilities(predict_logits(module, X)) / temperature).softmax(dim=1)
+    def probabilities(module: nn.Module, index: torch.Tensor) -> torch.Tensor:
+        return (log_probabilities(data.outputs(index, module)) / temperature).softmax(dim=1)
 
-    targets = probabilities(data.module, data.X)
+    targets = probabilities(data.module, torch.arange(len(data.codes)))
     random_module = copy.deepcopy(data.module)
     for layer in random_module.modules():
         reset = getattr(layer, "reset_parameters", None)
         if reset is not None:
             reset()
-    targets[data.forget] = probabilities(random_module, data.X[data.forget])
+    targets[data.forget] = probabilities(random_module, data.forget)
     return torch.arange(len(targets)), targets
 
 

@@ -17,6 +17,7 @@ from ._base import NetData
 _N_COMPONENTS = 750  # 1,000 give the same gaps at 1.3 to 1.5 times the cost of unlearning
 _RIDGE = 0.1
 _N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
+_BATCH = 1024
 _MAX_SAMPLES = 5000  # the number of features limits the accuracy long before
 
 
@@ -62,4 +63,5 @@ def fit_classifier(data: NetData, classifier: Any) -> Any:
 
 def flat_samples(data: NetData, index: torch.Tensor) -> FloatArray:
     """Return flattened samples, of shape (n, n_features), on the CPU."""
-    return data.X[index].flatten(start_dim=1).cpu().numpy()
+    batches = [data.inputs(b).flatten(start_dim=1).cpu() for b in index.split(_BATCH)]
+    return torch.cat(batches).numpy()

@@ -195,7 +195,7 @@ def muso(
                 positions = batch[batch >= n_retained]
                 if labels is not None and len(positions):
                     targets[positions] = labels.targets(positions - n_retained)
-                run.step(data.X[index[batch]], targets[batch])
+                run.step(data.inputs(index[batch]), targets[batch])
             forget_codes = _hard(targets[n_retained:])
             changed = (forget_codes != true_codes[n_retained:]).double().mean().item()
             if run.end_epoch(changed_fraction=changed):
@@ -334,7 +334,7 @@ def head_features(data: NetData, index: torch.Tensor, head: str | None) -> torch
     module = data.module.eval()
     layer = head_of(module, head)
     chunks = [
-        outputs_and_features(module, data.X[chunk], layer)[1] for chunk in index.split(_CHUNK)
+        outputs_and_features(module, data.inputs(chunk), layer)[1] for chunk in index.split(_CHUNK)
     ]
     return with_ones(torch.cat(chunks))
 

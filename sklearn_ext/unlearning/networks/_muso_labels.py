@@ -22,7 +22,7 @@ def call_label_function(
     data: NetData, function: Callable[..., ArrayLike], classes: Array
 ) -> ArrayLike:
     """Return what a user's function gives for the retained samples and the forget set."""
-    retained, forget = data.X[data.retain], data.X[data.forget]
+    retained, forget = data.inputs(data.retain), data.inputs(data.forget)
     labels = classes[data.codes[data.retain].cpu().numpy()]
     return function(retained.cpu().numpy(), labels, forget.cpu().numpy())
 

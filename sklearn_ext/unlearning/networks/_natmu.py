@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import device_of, head_of, predict_logits
+from ...neural import device_of, head_of
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils._warnings import warn_caller
@@ -31,7 +31,8 @@ from ._natmu_blending import (
 )
 
 _N_BLENDS = 4
-_MAX_STORED_BYTES = 2**28  # larger sets of blends are computed batch by batch
+_RANGE_BATCH = 1024
+_MAX_STORED_BYTES = 2**26  # larger sets of blends are computed batch by batch
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,13 @@ def natmu(
         data = NetData(module, X, codes, request, loss)
         present = data.present()
         forget_codes = data.codes[data.forget]
-        scores = predict_logits(module, data.X[data.forget])
+        scores = data.outputs(data.forget)
         ranking = rank_classes(
             scores.cpu().numpy(), forget_codes.cpu().numpy(), present.cpu().numpy()
         )
         n_blends = _n_blends(config, ranking)
-        masks = _masks(config, n_blends, tuple(data.X.shape[1:]))
+        sample = data.inputs(data.forget[:1])[0]
+        masks = _masks(config, n_blends, tuple(sample.shape))
         mask_tensor = torch.as_tensor(masks.astype(np.float32), device=data.device)
         limits = _limits(config, data)
         retained_codes = data.codes[data.retain].cpu().numpy()
@@ -196,7 +198,7 @@ def natmu(
         n_samples = n_retained + len(index)
         run = FineTuning(data.module, n_samples, loss, config.training, generator, monitor=monitor)
         blend_index, blends = torch.as_tensor(index), None
-        stored = len(index) * data.X[0].numel() * data.X.element_size() <= _MAX_STORED_BYTES
+        stored = len(index) * sample.numel() * sample.element_size() <= _MAX_STORED_BYTES
         run.begin()
         for epoch in range(run.n_epochs):
             if config.resample:
@@ -207,7 +209,7 @@ def natmu(
             for batch in run.batches():
                 retained = data.retain[batch[batch < n_retained]]
                 which = batch[batch >= n_retained] - n_retained
-                inputs = data.X[retained]
+                inputs = data.inputs(retained)
                 if config.augment is not None and len(inputs):
                     inputs = config.augment(inputs)  # blends would no longer match their masks
                 if blends is None:
@@ -266,8 +268,8 @@ def _limits(config: NatMUConfig, data: NetData) -> tuple[float, float] | None:
     if limits is None:
         return None
     if isinstance(limits, str):
-        low, high = data.X[data.retain].aminmax()
-        return low.item(), high.item()
+        ranges = [data.inputs(batch).aminmax() for batch in data.retain.split(_RANGE_BATCH)]
+        return min(low.item() for low, _ in ranges), max(high.item() for _, high in ranges)
     if len(limits) != 2 or not limits[0] < limits[1]:
         raise ValueError(
             f"feature_range must be a pair (low, high) with low < high, got {limits!r}."

@@ -223,5 +223,6 @@ def blended_samples(
     tensor of shape (n_blends, ...)
     """
     forget, retained, mask = index.T
-    blends = blend(data.X[data.forget[forget]], data.X[data.retain[retained]], masks[mask])
+    samples, others = data.inputs(data.forget[forget]), data.inputs(data.retain[retained])
+    blends = blend(samples, others, masks[mask])
     return blends if limits is None else blends.clamp(*limits)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ...neural import predict_logits
 from ...utils._typing import Array, IntArray
+from .._forget_request import ForgetRequest
 from ..steps import Mask, balanced_mask, squared_batch_gradients, squared_sample_gradients
 from ._base import NetData
 from ._label_model import fit_random_features, flat_samples
@@ -25,10 +25,10 @@ def draw_samples(index: torch.Tensor, n_samples: int, rng: np.random.RandomState
 
 def accuracy_on(data: NetData, index: torch.Tensor) -> Callable[[], float]:
     """Return a function that measures the module's present accuracy on some samples."""
-    X, codes = data.X[index], data.codes[index]  # gathered once, for many calls
+    codes = data.codes[index]
 
     def accuracy() -> float:
-        return (predict_logits(data.module, X).argmax(dim=1) == codes).double().mean().item()
+        return (data.outputs(index).argmax(dim=1) == codes).double().mean().item()
 
     return accuracy
 
@@ -83,7 +83,7 @@ def forget_remain_mask(
 
     def fisher(index: torch.Tensor) -> dict[str, torch.Tensor]:
         if per_sample:
-            samples = ((data.X[chunk], data.codes[chunk]) for chunk in index.split(size))
+            samples = ((data.inputs(chunk), data.codes[chunk]) for chunk in index.split(size))
             return squared_sample_gradients(sample_loss, parameters, samples)
         order = index[torch.as_tensor(rng.permutation(len(index)))]
         full_batches = order[: len(order) // size * size].split(size)
@@ -128,17 +128,16 @@ def expected_forget_score(
     score = float((model.predict(flat_samples(data, data.forget)) == codes).mean())
     if X_val is None or codes_val is None:
         return score
-    X_val = torch.as_tensor(X_val, device=data.device)
-    codes_val = torch.as_tensor(codes_val, device=data.device)
-    known = data.present()[codes_val]  # other classes reveal nothing about the retained ones
-    if not known.any():
+    nothing, everything = np.arange(0), np.arange(len(codes_val))
+    held_out = NetData(data.module, X_val, codes_val, ForgetRequest(nothing, everything))
+    # Other classes reveal nothing about the retained ones.
+    known = torch.nonzero(data.present()[held_out.codes])[:, 0].cpu()
+    if not len(known):
         return score
-    X_known, codes_known = X_val[known], codes_val[known]
-    net_accuracy = (
-        (predict_logits(data.module, X_known).argmax(dim=1) == codes_known).double().mean()
-    )
-    predicted = model.predict(X_known.flatten(start_dim=1).cpu().numpy())
-    features_accuracy = float((predicted == codes_known.cpu().numpy()).mean())
+    known_codes = held_out.codes[known]
+    hits = held_out.outputs(known).argmax(dim=1) == known_codes
+    predicted = model.predict(flat_samples(held_out, known))
+    features_accuracy = float((predicted == known_codes.cpu().numpy()).mean())
     if features_accuracy == 0:
         return score
-    return min(1.0, score * net_accuracy.item() / features_accuracy)
+    return min(1.0, score * hits.double().mean().item() / features_accuracy)

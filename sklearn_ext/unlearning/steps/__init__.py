@@ -16,6 +16,7 @@ from ._fine_tuning import (
     Monitor as Monitor,
     Record as Record,
     fine_tune as fine_tune,
+    forward as forward,
     has_running_statistics as has_running_statistics,
     make_optimizer as make_optimizer,
     private_randomness as private_randomness,

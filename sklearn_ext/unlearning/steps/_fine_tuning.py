@@ -171,17 +171,17 @@ class FineTuning:
         """Return an iterator over the shuffled batches of one epoch, as sample indices."""
         return minibatches(self._n_samples, self._config.batch_size, self._generator)
 
-    def step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+    def step(self, inputs: Any, targets: torch.Tensor) -> None:
         """Make one optimizer step on a batch."""
         training_mode(self._module, freeze_norm=self._freeze_norm)
-        loss = self._loss(self._module(inputs), targets)
+        loss = self._loss(forward(self._module, inputs), targets)
         self._optimizer.zero_grad()
         loss.backward()
         if self._config.cosine:
             set_rate(self._optimizer, cosine_decay(self._n_steps, self._total_steps))
         mask_gradients(self._parameters, self._mask)
         step_inside(self._optimizer, self._parameters, self._mask)
-        self._epoch_loss += loss.item() * len(inputs)
+        self._epoch_loss += loss.item() * len(targets)
         self._n_steps += 1
 
     def end_epoch(self, **values: float) -> bool:
@@ -200,7 +200,7 @@ class FineTuning:
 def fine_tune(
     module: nn.Module,
     n_samples: int,
-    batch: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    batch: Callable[[torch.Tensor], tuple[Any, torch.Tensor]],
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     config: FineTuneConfig,
     generator: torch.Generator,
@@ -239,6 +239,11 @@ def fine_tune(
             break
     module.eval()
     return run.history
+
+
+def forward(module: nn.Module, inputs: Any) -> Any:
+    """Return the outputs of a module for a batch; a dict of inputs becomes keyword arguments."""
+    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
 
 
 @contextmanager

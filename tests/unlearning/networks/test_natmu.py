@@ -40,7 +40,7 @@ def ten_blends(net, images, forget, delta):
 @pytest.mark.parametrize(("delta", "source"), [(-1.0, "retain"), (1.0, "forget")])
 def test_extreme_shifts_give_unmixed_samples(net, images, forget, delta, source):
     data, blends = ten_blends(net, images, forget, delta)
-    assert torch.equal(blends, data.X[getattr(data, source)[:10]])
+    assert torch.equal(blends, data.inputs(getattr(data, source)[:10]))
 
 
 def test_blending_by_batch_gives_the_same_bits(net, images, forget, monkeypatch):

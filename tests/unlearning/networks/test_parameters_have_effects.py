@@ -450,7 +450,7 @@ def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
 
     def features(index):
         with torch.no_grad():
-            inputs = outputs_and_features(data.module, data.X[index], head_of(data.module))[1]
+            inputs = outputs_and_features(data.module, data.inputs(index), head_of(data.module))[1]
         return torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
 
     T = 2 * nn.functional.one_hot(data.codes[data.retain], 3).double() - 1
