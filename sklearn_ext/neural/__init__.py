@@ -4,34 +4,57 @@ Names outside `__all__` are for this package only.
 """
 
 from ..utils._random import draw_seed as draw_seed
-from ._batches import TensorBatches, minibatches as minibatches, n_minibatches as n_minibatches
-from ._conventional_net import ConventionalNet as ConventionalNet
+from ._batches import (
+    NetSamples as NetSamples,
+    TensorBatches,
+    minibatches as minibatches,
+    n_minibatches as n_minibatches,
+)
+from ._conventional_net import (
+    ConventionalNet as ConventionalNet,
+    copied_net as copied_net,
+    interrupts_raised as interrupts_raised,
+)
 from ._device import (
     TorchArrays as TorchArrays,
     resolve_device,
     seeded as seeded,
     torch_generator as torch_generator,
 )
-from ._features import head_of as head_of, outputs_and_features as outputs_and_features
 from ._fitted_nets import (
     class_codes as class_codes,
     class_labels as class_labels,
     fitted_copy as fitted_copy,
     is_fitted_net as is_fitted_net,
-    log_probabilities as log_probabilities,
-    penultimate as penultimate,
-    predict_logits as predict_logits,
 )
-from ._input import validate_input as validate_input
+from ._input import (
+    AnySamples as AnySamples,
+    has_own_form as has_own_form,
+    module_inputs as module_inputs,
+    n_samples_of as n_samples_of,
+    select_samples as select_samples,
+    targets_in as targets_in,
+    validate_input as validate_input,
+)
 from ._modules import (
     MLP,
     SmallCNN,
+    copied_module as copied_module,
     default_module as default_module,
     device_of as device_of,
     has_finite_parameters as has_finite_parameters,
     parameter_dict as parameter_dict,
 )
 from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
+from ._outputs import (
+    head_of as head_of,
+    log_probabilities as log_probabilities,
+    main_output as main_output,
+    outputs_and_features as outputs_and_features,
+    penultimate as penultimate,
+    predict_logits as predict_logits,
+    raw_outputs as raw_outputs,
+)
 from ._schedules import CosineDecay, cosine_decay as cosine_decay
 from .files import LazyTensors, load_tensors, save_tensors
 

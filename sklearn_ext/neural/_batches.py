@@ -1,11 +1,29 @@
-"""Mini-batches of arrays."""
+"""Mini-batches of samples in any form."""
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+import numpy as np
+import skorch
 import torch
-from skorch.utils import data_from_dataset, to_tensor
-from torch.utils.data import Dataset
+from skorch.dataset import unpack_data
+from skorch.utils import to_numpy, to_tensor
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+
+from ..utils._typing import Array, IntArray
+from ._device import torch_generator
+from ._input import (
+    AnySamples,
+    check_form,
+    module_inputs,
+    n_samples_of,
+    sample_and_target,
+    select_samples,
+)
+
+_LOADER_CHOOSES = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "generator")
 
 
 def minibatches(
@@ -45,20 +63,47 @@ def _split(order: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
         yield order[k * batch_size : stop]
 
 
-class TensorBatches:
-    """Batch iterator for skorch nets that slices tensors held in memory.
-
-    With small networks, it is many times faster than a data loader, which collects the samples of a
-    batch one by one in Python.
+class LabeledDataset(Dataset):
+    """A dataset whose targets are replaced, for example by the indices of their classes.
 
     Parameters
     ----------
     dataset : torch.utils.data.Dataset
-        A dataset with attributes X and y, such as skorch's own, or a subset of one.
+        Its items are pairs of a sample and its target.
+    targets : ndarray or tensor of shape (n_samples, ...)
+    """
+
+    def __init__(self, dataset: Dataset, targets: Array | torch.Tensor) -> None:
+        self.dataset = dataset
+        self.y = targets
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return sample_and_target(self.dataset[index])[0], self.y[index]
+
+
+class TensorBatches:
+    """Batch iterator for skorch nets: data in memory are sliced, all others go through a loader.
+
+    With small networks, slicing is many times faster than a data loader, which collects the samples
+    of a batch one by one in Python. Data are sliced if they are arrays, tensors or dicts of them,
+    in skorch's own dataset or torch's :class:`~torch.utils.data.TensorDataset`, or in a subset of
+    one. The samples of any other dataset are collected one by one, so its transforms are applied.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        A map-style dataset.
     batch_size : int, default=128
+        The last batch may be smaller. A single leftover sample joins the previous batch.
     shuffle : bool, default=False
         Whether to draw a new order for each pass. Like a data loader, it draws from torch's
         global generator.
+    **loader
+        Any other parameter of :class:`torch.utils.data.DataLoader`, such as `num_workers` or
+        `collate_fn`. If there are any, data in memory go through the loader, too.
 
     Examples
     --------
@@ -70,17 +115,239 @@ class TensorBatches:
     [2, 3]
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int = 128, shuffle: bool = False) -> None:
-        X, y = data_from_dataset(dataset)
-        self.X: torch.Tensor = to_tensor(X, device="cpu")
-        self.y: torch.Tensor = torch.zeros(len(X)) if y is None else to_tensor(y, device="cpu")
+    def __init__(
+        self, dataset: Dataset, batch_size: int = 128, shuffle: bool = False, **loader: Any
+    ) -> None:
+        self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.drop_last = loader.pop("drop_last", False)
+        self.loader = loader
+        self.held = None if loader else _held_tensors(dataset)
 
     def __len__(self) -> int:
-        return n_minibatches(len(self.X), self.batch_size)
+        n_samples = n_samples_of(self.dataset)
+        if self.drop_last:
+            return n_samples // self.batch_size
+        return n_minibatches(n_samples, self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        order = torch.randperm(len(self.X)) if self.shuffle else torch.arange(len(self.X))
-        for indices in _split(order, self.batch_size):
-            yield self.X[indices], self.y[indices]
+    def __iter__(self) -> Iterator[Any]:
+        n_samples = n_samples_of(self.dataset)
+        order = torch.randperm(n_samples) if self.shuffle else torch.arange(n_samples)
+        if self.drop_last:
+            batches = iter(order[: len(self) * self.batch_size].split(self.batch_size))
+        else:
+            batches = _split(order, self.batch_size)
+        if self.held is None:
+            yield from _loaded(DataLoader, self.dataset, batches, self.loader)
+            return
+        X, y = self.held
+        for index in batches:
+            yield _sliced(X, index), y[index]
+
+
+def _held_tensors(dataset: Any) -> tuple[Any, torch.Tensor] | None:
+    """Return the samples and targets of a dataset that holds them in memory as they are."""
+    if isinstance(dataset, Subset):
+        held = _held_tensors(dataset.dataset)
+        if held is None:
+            return None
+        index = torch.as_tensor(np.asarray(dataset.indices))
+        return _sliced(held[0], index), held[1][index]
+    if type(dataset) is LabeledDataset:
+        held = _held_tensors(dataset.dataset)
+        return None if held is None else (held[0], torch.as_tensor(dataset.y))
+    if type(dataset) is TensorDataset and len(dataset.tensors) == 2:
+        return dataset.tensors[0], dataset.tensors[1]
+    # A subclass may transform its samples.
+    if type(dataset) is not skorch.dataset.Dataset:
+        return None
+    X, y = dataset.X, dataset.y
+    parts = [*(X.values() if isinstance(X, Mapping) else [X]), *([] if y is None else [y])]
+    if not all(isinstance(part, (np.ndarray, torch.Tensor)) for part in parts):
+        return None
+    if any(isinstance(part, np.ndarray) and part.dtype.kind not in "biufc" for part in parts):
+        return None
+    targets = torch.zeros(len(dataset)) if y is None else to_tensor(y, device="cpu")
+    if isinstance(X, Mapping):
+        return {name: _as_tensor(part) for name, part in X.items()}, targets
+    return _as_tensor(X), targets
+
+
+def _as_tensor(values: Array | torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        # torch warns about memory that it must not write to. Batches are copies of it.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(values)
+
+
+def _sliced(X: Any, index: torch.Tensor) -> Any:
+    if isinstance(X, Mapping):
+        return {name: part[index.to(part.device)] for name, part in X.items()}
+    return X[index.to(X.device)]
+
+
+def _loaded(
+    loader: type[DataLoader],
+    dataset: Dataset,
+    batches: Iterable[torch.Tensor],
+    params: Mapping[str, Any],
+) -> Iterator[Any]:
+    """Yield the given batches of a dataset through a data loader."""
+    # With a generator of its own, the loader does not draw from the global one, so dropout is the
+    # same as for arrays.
+    yield from loader(
+        dataset,
+        batch_sampler=[index.tolist() for index in batches],
+        generator=torch_generator(torch.initial_seed()),
+        **params,
+    )
+
+
+class NetSamples:
+    """Samples in any form, read batch by batch onto the device of a net.
+
+    This is the one reader of the package. Use it wherever an algorithm chooses samples by their
+    index::
+
+        samples = NetSamples(net, X, targets)     # X: array, tensor, dict of them, or Dataset
+        inputs, t = samples.take(index)           # one batch, on the device of the net
+        for inputs, t in samples.shuffled(32, generator): ...
+        for inputs, t in samples.in_order(1024): ...
+        for inputs, t in samples.batches(list_of_indices): ...  # with the workers of the net
+        outputs = net.infer(inputs)               # a dict of inputs becomes keyword arguments
+
+    Only the current batch is copied. Arrays and tensors are sliced. Everything else goes through
+    the `dataset` and the iterator of the net, with its `collate_fn` and `num_workers`, so
+    transforms and augmentation happen. The targets inside a dataset are ignored: pass those that
+    :func:`validate_input` has returned, encoded for the loss. Inputs have the type that the module
+    computes in; see :func:`module_inputs`.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        An initialized net.
+    X : ndarray, tensor, dict of them, or torch.utils.data.Dataset
+        As :func:`validate_input` returns it with ``any_form=True``. Nothing is copied.
+    targets : ndarray or tensor of shape (n_samples, ...), default=None
+        None yields None in place of the targets.
+    training : bool, default=False
+        Whether to read datasets through `iterator_train` rather than `iterator_valid`.
+
+    Attributes
+    ----------
+    net : skorch.NeuralNet
+    X : object
+    targets : tensor of shape (n_samples, ...) or None
+        On the CPU.
+
+    Raises
+    ------
+    TypeError
+        If X is a data loader or an iterable-style dataset.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from torch.utils.data import TensorDataset
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.neural import NetSamples
+    >>> X, y = np.eye(6, dtype=np.float32), np.arange(6) % 2
+    >>> net = NetClassifier(max_epochs=1, random_state=0).fit(X, y)
+    >>> dataset = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    >>> samples = NetSamples(net, dataset, y)
+    >>> inputs, targets = samples.take(torch.tensor([4, 1]))
+    >>> tuple(inputs.shape), targets.tolist()
+    ((2, 6), [0, 1])
+    """
+
+    def __init__(
+        self,
+        net: skorch.NeuralNet,
+        X: AnySamples,
+        targets: Array | torch.Tensor | None = None,
+        *,
+        training: bool = False,
+    ) -> None:
+        check_form(X)
+        self.net = net
+        self.X = X
+        self.training = training
+        self.targets = None if targets is None else to_tensor(targets, device="cpu")
+        dataset = net.get_dataset(X)
+        self._held = _held_tensors(dataset)
+        # Loaders collate targets, too, which may be of any type inside the dataset.
+        numbers = np.zeros(len(self)) if self.targets is None else self.targets
+        self._dataset = LabeledDataset(dataset, numbers)
+
+    def __len__(self) -> int:
+        return n_samples_of(self.X)
+
+    def select(self, index: IntArray | torch.Tensor) -> "NetSamples":
+        """Return a reader of the samples with the given indices."""
+        chosen = to_numpy(index) if isinstance(index, torch.Tensor) else index
+        targets = None if self.targets is None else self.targets[torch.as_tensor(chosen)]
+        X = select_samples(self.X, chosen)
+        return NetSamples(self.net, X, targets, training=self.training)
+
+    def take(self, index: torch.Tensor) -> tuple[Any, Any]:
+        """Return the inputs and targets of the samples with the given indices.
+
+        Parameters
+        ----------
+        index : tensor of int64
+
+        Returns
+        -------
+        inputs : tensor, or dict of tensors
+        targets : tensor or None
+        """
+        index = index.cpu()
+        if self._held is not None:
+            return self._on_device(_sliced(self._held[0], index), index)
+        collate = self._loader_params().get("collate_fn") or default_collate
+        items = [self._dataset[k] for k in index.tolist()]
+        return self._on_device(unpack_data(collate(items))[0], index)
+
+    def batches(self, indices: Iterable[torch.Tensor]) -> Iterator[tuple[Any, Any]]:
+        """Yield the inputs and targets of one batch after the other, as `take` returns them.
+
+        Unlike repeated calls of `take`, this uses the worker processes of the net's iterator.
+
+        Parameters
+        ----------
+        indices : iterable of tensors of int64
+            The indices of each batch.
+
+        Yields
+        ------
+        inputs : tensor, or dict of tensors
+        targets : tensor or None
+        """
+        if self._held is not None or not self._loader_params().get("num_workers"):
+            yield from map(self.take, indices)
+            return
+        kept = [index.cpu() for index in indices]
+        loaded = _loaded(DataLoader, self._dataset, kept, self._loader_params())
+        for index, batch in zip(kept, loaded, strict=True):
+            yield self._on_device(unpack_data(batch)[0], index)
+
+    def shuffled(
+        self, batch_size: int, generator: torch.Generator | None
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield batches of all samples in a random order; see :func:`minibatches`."""
+        yield from self.batches(minibatches(len(self), batch_size, generator))
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Any, Any]]:
+        """Yield batches of all samples in their order."""
+        yield from self.batches(torch.arange(len(self)).split(batch_size))
+
+    def _on_device(self, inputs: Any, index: torch.Tensor) -> tuple[Any, Any]:
+        device = self.net.device
+        targets = None if self.targets is None else to_tensor(self.targets[index], device=device)
+        return module_inputs(self.net, to_tensor(inputs, device=device)), targets
+
+    def _loader_params(self) -> dict[str, Any]:
+        prefix = "iterator_train" if self.training else "iterator_valid"
+        params = self.net.get_params_for(prefix)
+        return {name: v for name, v in params.items() if name not in _LOADER_CHOOSES}

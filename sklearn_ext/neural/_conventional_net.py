@@ -2,50 +2,90 @@
 
 import contextlib
 import copy
+import dis
+import math
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Self
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
 
+import numpy as np
 import skorch
+import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
-from skorch.utils import is_dataset
+from skorch.callbacks import EarlyStopping
+from skorch.history import History
+from skorch.utils import is_dataset, to_tensor
 from torch import nn
+from torch.utils.data import Dataset
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import draw_seed
 from ..utils._typing import Array, FloatArray
-from ._device import seeded
-from ._input import validate_input
-from ._modules import default_module, has_finite_parameters
+from ..utils._warnings import warn_caller
+from ._batches import LabeledDataset
+from ._device import resolve_device, seeded
+from ._input import AnySamples, module_inputs, targets_in, validate_input
+from ._modules import copied_module, default_module, has_finite_parameters
+from ._outputs import in_single_precision, main_output
 
 AUTO = "auto"
+ON_INTERRUPT = ("raise", "keep")
+PRECISIONS = ("full", "bf16")
+# Attributes during training only. Callbacks may copy or store the net meanwhile.
+_TRANSIENT = ("is_training_", "fit_loop")
 
 
 class ConventionalNet(skorch.NeuralNet):
-    """Base class of the two nets: validation, seeding and the default module."""
+    """Base class of the two nets: validation, seeding, the default module, and errors.
+
+    All else is skorch's. Data in any form go through skorch's `dataset` and iterators.
+    """
 
     module_: nn.Module
+    history_: Any
+    on_interrupt: str
+    precision: str
 
     @abstractmethod
-    def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> Array:
+    def _encode(self, y: Array, afresh: bool, classes: ArrayLike | None) -> Array:
         """Encode y for the criterion; if `afresh`, set the attributes of the encoding first."""
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self.initialized_ and hasattr(self, "n_outputs_")
 
     def _get_param_names(self) -> list[str]:
         # skorch's private attributes are not parameters that a user can set.
-        return [name for name in super()._get_param_names() if not name.startswith("_")]
+        names = super()._get_param_names()
+        return [name for name in names if not name.startswith("_") and name not in _TRANSIENT]
 
-    def check_data(self, X: Array, y: Array) -> None:
+    def check_data(self, X: AnySamples, y: Array | None = None) -> None:
         """Accept the data without a further check, because `fit` has validated them.
 
         Parameters
         ----------
-        X : ndarray
-        y : ndarray
+        X : object
+        y : ndarray or None, default=None
         """
+
+    def initialize(self) -> Self:
+        """Initialize all components; see :meth:`skorch.NeuralNet.initialize`.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If `device` is not available, another parameter is invalid, or the module is chosen by
+            the shape of the data and there are no data yet.
+        """
+        if self.device is not None:
+            resolve_device(self.device)
+        for name, allowed in (("on_interrupt", ON_INTERRUPT), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
+        if hasattr(self, "integer_input_"):
+            del self.integer_input_
+        return super().initialize()
 
     def initialize_module(self) -> Self:
         """Build the module, copy the given instance, or choose a default for the data's shape.
@@ -58,14 +98,30 @@ class ConventionalNet(skorch.NeuralNet):
             super().initialize_module()
             # skorch uses an instance as it is, so training would change the constructor's argument.
             if self.module_ is self.module:
-                self.module_ = copy.deepcopy(self.module)
+                self.module_ = copied_module(self.module)
             return self
+        if getattr(self, "input_shape_", None) is None:
+            raise ValueError(
+                'module="auto" chooses a network for samples that are single arrays, and their '
+                "shape is known in fit only. Pass a module."
+            )
         params = self.get_params_for("module")
         self.module_ = default_module(self.input_shape_, self.n_outputs_, **params)
         return self
 
+    def initialize_history(self) -> Self:
+        """Start a new history; the old one stays as it is for a net that is restored.
+
+        Returns
+        -------
+        self : object
+        """
+        self.history_ = History() if self.history_ is None else copy.copy(self.history_)
+        self.history_.clear()
+        return self
+
     @atomic_fit
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: AnySamples, y: ArrayLike | None = None, **fit_params: Any) -> Self:
         """Train the network from its initial weights.
 
         The initial weights are random, or those of `module` if it is an instance. With
@@ -74,8 +130,14 @@ class ConventionalNet(skorch.NeuralNet):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+                (n_samples, channels, height, width), tensor, dict of arrays, or Dataset
+            Arrays of integers reach a module that takes integers as int64. All other arrays are
+            cast to float32; the pixels of uint8 images keep their values from 0 to 255.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            May be None only if X is a dataset that contains the targets, which is then read once
+            more.
+        **fit_params
+            Passed to `train_split` and to the module, as in skorch.
 
         Returns
         -------
@@ -84,26 +146,37 @@ class ConventionalNet(skorch.NeuralNet):
 
         Raises
         ------
+        TypeError
+            If X is a data loader or an iterable-style dataset.
         ValueError
-            If X or y contains NaN or infinity, or if their shapes do not match.
+            If X or y contains NaN or infinity, if their shapes do not match, or if a loss or a
+            weight is not finite.
         """
         afresh = not (self.warm_start and self.initialized_)
         with self.prepare_training(X, y, afresh=afresh) as (X, y):
-            super().partial_fit(X, y)
+            self.fit_loop(X, y, _routing_method="fit", **fit_params)
         return self
 
     @atomic_fit
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self,
+        X: AnySamples,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        **fit_params: Any,
+    ) -> Self:
         """Continue training for `max_epochs` epochs.
 
         Parameters
         ----------
-        X : array-like
+        X : array-like, tensor, dict of arrays, or Dataset
             As in `fit`.
-        y : array-like
+        y : array-like, default=None
             As in `fit`.
         classes : array-like of shape (n_classes,) or None, default=None
             All labels that can occur, for the first call of a classifier.
+        **fit_params
+            As in `fit`.
 
         Returns
         -------
@@ -112,23 +185,31 @@ class ConventionalNet(skorch.NeuralNet):
         """
         afresh = not self.initialized_
         with self.prepare_training(X, y, afresh=afresh, classes=classes) as (X, y):
-            super().partial_fit(X, y)
+            self.fit_loop(X, y, _routing_method="partial_fit", **fit_params)
         return self
 
     @contextlib.contextmanager
     def prepare_training(
-        self, X: ArrayLike, y: ArrayLike, *, afresh: bool, classes: ArrayLike | None = None
-    ) -> Iterator[tuple[FloatArray, Array]]:
+        self,
+        X: AnySamples,
+        y: ArrayLike | None,
+        *,
+        afresh: bool,
+        classes: ArrayLike | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
         """Validate the data, and seed and initialize the net, for training in a ``with`` block.
 
-        `fit` and `partial_fit` run skorch's training loop inside this context. Use it to run your
-        own training loop. At the end of the block, the weights are checked.
+        `fit` and `partial_fit` run skorch's `fit_loop` inside this context. Use it to run your own
+        training loop. The callbacks are notified when training begins and ends, and at the end the
+        weights are checked. An interrupt leaves the block as KeyboardInterrupt, unless the callback
+        EarlyStopping or ``on_interrupt="keep"`` asks for skorch's behavior, which ends training
+        without an error.
 
         Parameters
         ----------
-        X : array-like
+        X : array-like, tensor, dict of arrays, or Dataset
             As in `fit`.
-        y : array-like
+        y : array-like or None
             As in `fit`.
         afresh : bool
             Whether to initialize the net. Otherwise, training continues, and an error restores the
@@ -138,30 +219,50 @@ class ConventionalNet(skorch.NeuralNet):
 
         Yields
         ------
-        X : ndarray of float32
+        X : ndarray, tensor, dict or Dataset
             The validated samples.
-        y : ndarray
-            The targets in the form that the criterion takes.
+        y : ndarray or None
+            The targets in the form that the criterion takes; None if X contains them in that form.
 
         Raises
         ------
         ValueError
             If the data are invalid, or if the weights are not finite at the end.
         """
-        X, y = validate_input(self, X, y, reset=afresh)
-        y = self._encode(y, afresh, classes)
+        self.check_training_readiness()
+        reset = afresh or not hasattr(self, "input_shape_")
+        X, targets = validate_input(self, X, y, reset=reset, any_form=True)
+        encoded = self._encode(targets, afresh, classes)
+        # None: the dataset contains the encoded targets already.
+        given = None if y is None and _are_equal(encoded, targets) else encoded
         restored_on_error = contextlib.nullcontext() if afresh else self._restored_on_error()
         with restored_on_error, seeded(draw_seed(self.random_state), self.device):
             if afresh:
                 self.initialize()
-                self._check_outputs(X[:1])
-            with self._training_context():
-                yield X, y
+            if isinstance(X, np.ndarray) and X.dtype != np.float32:
+                X = self._as_module_takes(X)
+            # skorch's scoring callbacks compare predictions for its datasets with encoded targets.
+            self.is_training_ = True
+            try:
+                self.notify("on_train_begin", X=X, y=given)
+                with self._training_context():
+                    yield X, given
+            except KeyboardInterrupt as interrupt:
+                if self.on_interrupt == "raise" and not _is_request_of_a_callback(interrupt):
+                    raise
+            finally:
+                del self.is_training_
+            self.notify("on_train_end", X=X, y=given)
             if not has_finite_parameters(self.module_):
                 raise ValueError(
                     "Training produced weights that are not finite. X or y may need scaling, or "
                     f"lr={self.lr} may be too large."
                 )
+
+    def _as_module_takes(self, X: Array) -> Array:
+        """Return an array of integers in the type that the module takes, found by a trial."""
+        first = to_tensor(X[: max(2, abs(self.batch_size))], device=self.device)
+        return X if module_inputs(self, first).dtype == torch.int64 else X.astype(np.float32)
 
     def _training_context(self) -> contextlib.AbstractContextManager[None]:
         """Return a context for skorch's training loop; subclasses may override it."""
@@ -172,6 +273,7 @@ class ConventionalNet(skorch.NeuralNet):
         """Restore what continued training changes in place, which `atomic_fit` cannot restore."""
         names = (*self._modules, *self._criteria, *self._optimizers)
         parts = [getattr(self, f"{name}_") for name in names]
+        parts = [part for part in parts if hasattr(part, "state_dict")]
         states = copy.deepcopy([part.state_dict() for part in parts])
         n_epochs = len(self.history_)
         try:
@@ -182,30 +284,235 @@ class ConventionalNet(skorch.NeuralNet):
             del self.history_[n_epochs:]
             raise
 
-    def _check_outputs(self, sample: Array) -> None:
-        """Reject outputs whose shape the criterion would broadcast or `predict` could not map."""
-        outputs = self.forward(sample)
-        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
-        if tuple(outputs.shape) != (1, self.n_outputs_):
-            name, shape = type(self.module_).__name__, tuple(outputs.shape)
+    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        """Stop at the first loss that is not finite.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+        training : bool, default=False
+        **kwargs
+            The loss of the batch, and what skorch passes on.
+
+        Raises
+        ------
+        ValueError
+            If the loss is not finite.
+        """
+        super().on_batch_end(net, training=training, **kwargs)
+        loss = kwargs["loss"].item()
+        if not math.isfinite(loss):
             raise ValueError(
-                f"{name} returns outputs of shape {shape} for one sample, but y requires "
-                f"(1, {self.n_outputs_}): one output for each class or target."
+                f"The {'training' if training else 'validation'} loss is {loss} in epoch "
+                f"{len(self.history)} at lr={self.lr}. X or y may need scaling, or the learning "
+                "rate may be too large."
             )
 
-    def predict_proba(self, X: ArrayLike) -> FloatArray:
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Pass a batch through the module, in the type and precision that it computes in.
+
+        Parameters
+        ----------
+        x : tensor, or dict of tensors
+        **fit_params
+            Passed to the module.
+
+        Returns
+        -------
+        object
+            The outputs of the module. Those in half precision are cast to float32.
+        """
+        x = module_inputs(self, to_tensor(x, device=self.device))
+        if self.precision == "full":
+            return in_single_precision(super().infer(x, **fit_params))
+        with torch.autocast(torch.device(self.device or "cpu").type, dtype=torch.bfloat16):
+            outputs = super().infer(x, **fit_params)
+        return in_single_precision(outputs)
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
+        """Compute the outputs for prediction; of a dict of outputs, only the logits are kept.
+
+        Parameters
+        ----------
+        batch : pair
+            Samples and targets.
+        training : bool, default=False
+
+        Returns
+        -------
+        tensor or tuple of tensors
+        """
+        outputs = super().evaluation_step(batch, training=training)
+        return main_output(outputs) if isinstance(outputs, Mapping) else outputs
+
+    def get_dataset(self, X: AnySamples, y: Array | None = None) -> Dataset:
+        """Return the dataset of some data; targets that are given replace those in a dataset.
+
+        Parameters
+        ----------
+        X : object
+        y : ndarray or None, default=None
+
+        Returns
+        -------
+        torch.utils.data.Dataset
+        """
+        dataset = super().get_dataset(X, y)
+        return LabeledDataset(dataset, y) if is_dataset(X) and y is not None else dataset
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; see :meth:`skorch.NeuralNet.set_params`.
+
+        Parameters
+        ----------
+        **params
+            Values by name. A parameter of the module discards the weights of a trained net, with a
+            warning.
+
+        Returns
+        -------
+        self : object
+        """
+        before = getattr(self, "module_", None)
+        was_trained = self.initialized_ and self.history_ is not None and len(self.history_) > 0
+        super().set_params(**params)
+        if was_trained and getattr(self, "module_", None) is not before:
+            names = ", ".join(sorted(name for name in params if "__" in name))
+            warn_caller(
+                f"set_params({names}) has built the module anew, so its trained weights are lost. "
+                "Call fit before you predict."
+            )
+        return self
+
+    def predict_proba(self, X: AnySamples) -> FloatArray:
         """Return the outputs after the nonlinearity that the criterion implies.
 
         Parameters
         ----------
-        X : array-like
+        X : array-like, tensor, dict of arrays, or Dataset
             As in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_outputs)
         """
-        if is_dataset(X):  # skorch scores its validated training data during fit
-            return super().predict_proba(X)
-        check_is_fitted(self)
-        return super().predict_proba(validate_input(self, X, reset=False))
+        self.check_is_fitted()
+        # skorch scores its validated datasets during fit.
+        if not (is_dataset(X) and self._scores_encoded(X)):
+            X = validate_input(self, X, reset=False, any_form=True)
+        return super().predict_proba(X)
+
+    def _scores_encoded(self, X: AnySamples) -> bool:
+        """Return whether X is a dataset of skorch's training loop, whose targets are encoded."""
+        return is_dataset(X) and hasattr(self, "is_training_")
+
+    def score(
+        self, X: AnySamples, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the accuracy of a classifier, or the coefficient of determination.
+
+        Parameters
+        ----------
+        X : array-like, tensor, dict of arrays, or Dataset
+            As in `fit`.
+        y : array-like, default=None
+            As in `fit`.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+
+        Returns
+        -------
+        float
+        """
+        if y is None and is_dataset(X):
+            y = targets_in(X)
+        return super().score(X, y, sample_weight)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copied_net(self, memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        for name in _TRANSIENT:
+            state.pop(name, None)
+        return state
+
+
+def _are_equal(first: Array, second: Array) -> bool:
+    return first.dtype == second.dtype and np.array_equal(first, second)
+
+
+def copied_net(net: Any, memo: dict[int, Any] | None = None) -> Any:
+    """Return a copy of a skorch net that shares no state with it, without pickling anything.
+
+    skorch pickles a net to copy it, which modules with lambdas or local classes do not survive.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    memo : dict or None, default=None
+        What has been copied already, as for :func:`copy.deepcopy`.
+
+    Returns
+    -------
+    skorch.NeuralNet
+        Its optimizer works on the parameters of its own module.
+    """
+    memo = {} if memo is None else memo
+    copied = object.__new__(type(net))
+    memo[id(net)] = copied
+    state = {name: value for name, value in vars(net).items() if name not in _TRANSIENT}
+    # First the modules, because nothing but `copied_module` can copy a compiled one.
+    for value in state.values():
+        if isinstance(value, nn.Module) and id(value) not in memo:
+            memo[id(value)] = copied_module(value, memo)
+    vars(copied).update(copy.deepcopy(state, memo))
+    return copied
+
+
+class _Interrupt(BaseException):
+    """Ctrl-C under a name that skorch does not catch."""
+
+
+@contextlib.contextmanager
+def interrupts_raised(net: skorch.NeuralNet) -> Iterator[None]:
+    """Let Ctrl-C end the training of any net in a KeyboardInterrupt, in a ``with`` block.
+
+    skorch ends its training loop and treats the net as fitted. It does the same at the request of
+    its callback EarlyStopping, which stays as it is. Our own nets need no such block.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        In the block, its method `fit_loop` is replaced.
+    """
+    loop = net.fit_loop
+
+    def fit_loop(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return loop(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            if _is_request_of_a_callback(interrupt):
+                raise
+            raise _Interrupt from interrupt
+
+    vars(net)["fit_loop"] = fit_loop
+    try:
+        yield
+    except _Interrupt as interrupt:
+        raise KeyboardInterrupt from interrupt.__cause__
+    finally:
+        del vars(net)["fit_loop"]
+
+
+def _is_request_of_a_callback(interrupt: KeyboardInterrupt) -> bool:
+    """Return whether EarlyStopping has raised the interrupt, by a statement of its own."""
+    traceback: TracebackType | None = interrupt.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    code = traceback.tb_frame.f_code
+    return (
+        code is EarlyStopping.on_epoch_end.__code__
+        and code.co_code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    )

@@ -1,6 +1,5 @@
 """Fitted nets: copies of a user's estimator, their labels, outputs and features."""
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -8,17 +7,16 @@ import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import clone
-from torch import nn
 
 from ..utils._random import draw_seed
 from ..utils._typing import Array, IntArray, RandomState
 from ..utils._validation import unfrozen
+from ._conventional_net import copied_net, interrupts_raised
 from ._device import seeded
-from ._features import head_of, outputs_and_features
-from ._modules import device_of
+from ._input import select_samples
+from ._modules import has_finite_parameters
 from ._nets import NetClassifier, encode_labels
-
-_PREDICTION_BATCH = 1024
+from ._outputs import raw_outputs
 
 
 def is_fitted_net(estimator: Any) -> bool:
@@ -63,7 +61,7 @@ def fitted_copy(
             f"got {estimator!r}."
         )
     if net.initialized_:
-        return _check_outputs(copy.deepcopy(net), X)
+        return _check_outputs(copied_net(net), X)
     if net is not estimator and estimator is not None:
         raise ValueError("estimator is a FrozenEstimator, but the net inside it is not fitted.")
     net = clone(net)
@@ -72,8 +70,22 @@ def fitted_copy(
         if net.random_state is None:
             net.set_params(random_state=seed)
         return net.fit(X, y)
-    with seeded(seed, net.device):
-        return _check_outputs(net.fit(X, _check_plain_labels(y)), X)
+    with seeded(seed, net.device), interrupts_raised(net):
+        net.fit(X, _check_plain_labels(y))
+    return _check_outputs(_check_losses(net), X)
+
+
+def _check_losses(net: skorch.NeuralNet) -> skorch.NeuralNet:
+    """Raise ValueError if training has diverged; our own nets raise it by themselves."""
+    losses = [epoch.get("train_loss", 0.0) for epoch in net.history]
+    diverged = [k for k, loss in enumerate(losses, start=1) if not np.isfinite(loss)]
+    if diverged or not has_finite_parameters(net.module_):
+        epoch = diverged[0] if diverged else len(losses)
+        raise ValueError(
+            f"Training of the estimator has diverged: its loss or its weights are not finite in "
+            f"epoch {epoch} at lr={net.lr}. X or y may need scaling, or lr may be too large."
+        )
+    return net
 
 
 def _check_plain_labels(y: ArrayLike) -> IntArray:
@@ -120,75 +132,3 @@ def class_codes(net: skorch.NeuralNetClassifier, y: ArrayLike) -> IntArray:
     return encode_labels(y, class_labels(net))
 
 
-@torch.no_grad()
-def predict_logits(
-    module: nn.Module, X: Array | torch.Tensor, *, batch_size: int | None = None
-) -> torch.Tensor:
-    """Return the raw outputs of a module, which stays in evaluation mode.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    X : ndarray or tensor of shape (n_samples, ...)
-    batch_size : int or None, default=None
-        Number of samples in a forward pass; None means 1,024.
-
-    Returns
-    -------
-    tensor of shape (n_samples, n_outputs)
-    """
-    module.eval()
-    X = torch.as_tensor(X, device=device_of(module))
-    batches = X.split(_PREDICTION_BATCH if batch_size is None else batch_size)
-    return torch.cat([module(batch) for batch in batches])
-
-
-@torch.no_grad()
-def penultimate(
-    net: skorch.NeuralNet,
-    X: Array | torch.Tensor,
-    *,
-    head: str | None = None,
-    batch_size: int | None = None,
-) -> torch.Tensor:
-    """Return the features that the head of a fitted net receives in evaluation mode.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-    X : ndarray or tensor of shape (n_samples, ...)
-    head : str or None, default=None
-        Name of the head, as for :func:`head_of`.
-    batch_size : int or None, default=None
-        Number of samples in a forward pass; None means 1,024.
-
-    Returns
-    -------
-    tensor of shape (n_samples, n_penultimate)
-    """
-    module = net.module_.eval()
-    layer = head_of(module, head)
-    X = torch.as_tensor(X, device=device_of(module))
-    batches = X.split(_PREDICTION_BATCH if batch_size is None else batch_size)
-    return torch.cat([outputs_and_features(module, batch, layer)[1] for batch in batches])
-
-
-def log_probabilities(net: skorch.NeuralNet, outputs: torch.Tensor) -> torch.Tensor:
-    """Return the log-probabilities that correspond to the outputs of a net's module.
-
-    The outputs are logits if the criterion is the cross-entropy. With skorch's default,
-    ``NLLLoss``, they are probabilities, and skorch takes their logarithm.
-
-    Raises
-    ------
-    ValueError
-        If the net has another criterion.
-    """
-    if isinstance(net.criterion_, nn.CrossEntropyLoss):
-        return outputs.log_softmax(dim=1)
-    if isinstance(net.criterion_, nn.NLLLoss):
-        return torch.log(outputs + torch.finfo(outputs.dtype).eps)
-    raise ValueError(
-        "The criterion of the net must be torch.nn.CrossEntropyLoss or torch.nn.NLLLoss, "
-        f"got {type(net.criterion_).__name__}."
-    )

@@ -1,11 +1,13 @@
-"""Default networks, and functions for the parameters of any module."""
+"""Default networks, and functions for the parameters and copies of any module."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo import OptimizedModule
 
 
 class MLP(nn.Sequential):
@@ -121,3 +123,40 @@ def device_of(module: nn.Module) -> torch.device:
 def has_finite_parameters(module: nn.Module) -> bool:
     """Return whether all parameters of a module are finite."""
     return all(bool(parameter.isfinite().all()) for parameter in module.parameters())
+
+
+def uncompiled(module: Any) -> Any:
+    """Return the module inside a compiled one, or anything else as it is."""
+    return module._orig_mod if isinstance(module, OptimizedModule) else module
+
+
+def copied_module(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """Return a copy of a module that shares no tensor with it, without pickling anything.
+
+    Functions, such as hooks, are shared. A compiled module is copied as such.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    memo : dict or None, default=None
+        What has been copied already, as for :func:`copy.deepcopy`.
+
+    Raises
+    ------
+    TypeError
+        If an attribute of the module cannot be copied, such as a computed weight or an open file.
+    """
+    memo = {} if memo is None else memo
+    if isinstance(module, OptimizedModule):
+        original = copied_module(module._orig_mod, memo)
+        copied = OptimizedModule(original, module.dynamo_ctx).train(module.training)
+        memo[id(module)] = copied
+        return copied
+    try:
+        return copy.deepcopy(module, memo)
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"{type(module).__name__} cannot be copied: {error} Weights that are computed from "
+            "others must be a torch.nn.utils.parametrize parametrization, and handles of files or "
+            "locks must not be attributes of a module."
+        ) from error

@@ -8,24 +8,28 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
-from skorch.utils import is_dataset
+from skorch.utils import to_tensor
 from torch import nn
 
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils._validation import check_magnitude
 from ._batches import TensorBatches
 from ._conventional_net import AUTO, ConventionalNet
+from ._input import AnySamples
+from ._modules import uncompiled
+from ._outputs import log_probabilities, main_output
 
 
 class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     """A skorch classifier that follows scikit-learn's conventions.
 
-    It accepts every parameter of :class:`skorch.NeuralNetClassifier` [1]_, with these differences:
-    labels may be of any type, and X is cast to float32. Without a `module`, a network is chosen for
-    the shape of the data. A module instance is copied before it is trained. Batches are shuffled
-    and sliced without a data loader. By default, no validation data are split off and nothing is
-    printed. Training is reproducible with `random_state` and leaves torch's global generators
-    unchanged.
+    It accepts every parameter of :class:`skorch.NeuralNetClassifier` [1]_, and data in any form:
+    arrays, data frames, tensors, dicts of arrays, and map-style datasets. It differs as follows.
+    Labels may be of any type. Without a `module`, a network is chosen for the shape of the data. A
+    module instance is copied before it is trained. Arrays are shuffled and sliced without a data
+    loader. By default, no validation data are split off and nothing is printed. Training is
+    reproducible with `random_state` and leaves torch's global generators unchanged. A loss that is
+    not finite raises an error, and so does an interrupt.
 
     Parameters
     ----------
@@ -33,7 +37,8 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
         The network. "auto" means an :class:`MLP` for tabular data and a :class:`SmallCNN` for
         images.
     criterion : torch.nn.Module class, default=torch.nn.CrossEntropyLoss
-        Loss function. With the default, the module must return logits.
+        Loss function. With the default, the module must return logits. With torch.nn.NLLLoss, it
+        must return log-probabilities or, as in skorch, probabilities.
     optimizer : torch.optim.Optimizer class, default=torch.optim.AdamW
     lr : float, default=2e-3
         Learning rate.
@@ -51,6 +56,12 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
         Whether to shuffle the training data in each epoch.
     verbose : int, default=0
         With 1 or more, skorch prints the losses of each epoch.
+    precision : {"full", "bf16"}, default="full"
+        Precision of the forward pass in training and prediction. "bf16" uses torch's automatic
+        mixed precision with bfloat16; weights and losses stay as they are.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        What Ctrl-C does during training. "raise" ends in KeyboardInterrupt and leaves the net as it
+        was before. "keep" is skorch's behavior: training ends, and the net counts as fitted.
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights, the order of the batches and dropout. Pass an int for
         reproducible results across calls.
@@ -60,7 +71,8 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Sorted class labels.
+        Class labels in the order of the outputs: those of the parameter `classes` in their given
+        order, or else the sorted labels in y.
     module_ : torch.nn.Module
         The trained network.
     n_outputs_ : int
@@ -107,6 +119,8 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
         iterator_valid: Any = TensorBatches,
         iterator_train__shuffle: bool = True,
         verbose: int = 0,
+        precision: str = "full",
+        on_interrupt: str = "raise",
         random_state: RandomState = None,
         **params: Any,
     ) -> None:
@@ -124,36 +138,96 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
             verbose=verbose,
             **params,
         )
+        self.precision = precision
+        self.on_interrupt = on_interrupt
         self.random_state = random_state
 
-    def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> IntArray:
+    @property
+    def classes_(self) -> Array:
+        """Class labels in the order of the outputs."""
+        known = vars(self).get("classes_inferred_")
+        return super().classes_ if known is None else known
+
+    def _encode(self, y: Array, afresh: bool, classes: ArrayLike | None) -> IntArray:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        if afresh:
-            labels = y if classes is None else classes
-            self.classes_inferred_ = np.unique(labels)
-            if len(self.classes_inferred_) < 2:
+        if afresh or not hasattr(self, "classes_inferred_"):
+            given = self.classes if classes is None else classes
+            labels = np.unique(y) if given is None else np.asarray(given)
+            if len(labels) < 2:
                 raise ValueError(
-                    "y must contain at least two classes, "
-                    f"got one class: {self.classes_inferred_[0]!r}."
+                    f"y must contain at least two classes, got one class: {labels[0]!r}."
+                    if len(labels)
+                    else "classes must contain at least two labels, got none."
                 )
-            self.n_outputs_ = len(self.classes_inferred_)
+            if len(np.unique(labels)) < len(labels):
+                raise ValueError(f"classes must not repeat a label, got {labels}.")
+            self.classes_inferred_ = labels
+            self.n_outputs_ = len(labels)
         return encode_labels(y, self.classes_inferred_)
 
-    def predict(self, X: ArrayLike) -> Array:
+    def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        y_pred : tensor, tuple of tensors or dict of tensors
+            Outputs of the module. Losses of torch get the logits only.
+        y_true : tensor
+            Class indices.
+        *args, **kwargs
+            Passed on.
+
+        Returns
+        -------
+        tensor
+
+        Raises
+        ------
+        ValueError
+            If the outputs do not fit the number of classes.
+        """
+        if not _is_from_torch(self.criterion_):
+            return super().get_loss(y_pred, y_true, *args, **kwargs)
+        outputs = main_output(y_pred)
+        if hasattr(self, "n_outputs_") and outputs.shape[1:2] != (self.n_outputs_,):
+            raise ValueError(
+                f"{_name_of(self.module_)} returns outputs of shape {tuple(outputs.shape)} for "
+                f"{len(y_true)} samples, but there are {self.n_outputs_} classes, which require "
+                f"({len(y_true)}, {self.n_outputs_}). List classes that do not occur in y in the "
+                "parameter `classes`."
+            )
+        if isinstance(uncompiled(self.criterion_), nn.NLLLoss):
+            outputs = log_probabilities(self, outputs)  # skorch would take the logarithm of them
+        return skorch.NeuralNet.get_loss(self, outputs, y_true, *args, **kwargs)
+
+    def _get_predict_nonlinearity(self) -> Any:
+        nonlinearity = super()._get_predict_nonlinearity()
+        is_nll = isinstance(uncompiled(getattr(self, "criterion_", None)), nn.NLLLoss)
+        if self.predict_nonlinearity == "auto" and is_nll:
+            return lambda outputs: log_probabilities(self, outputs).exp()
+        return nonlinearity
+
+    def predict(self, X: AnySamples) -> Array:
         """Predict the most probable class of each sample.
 
         Parameters
         ----------
-        X : array-like
+        X : array-like, tensor, dict of arrays, or Dataset
             As in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples,)
+            Class labels, or the indices of the outputs if the net has never seen labels.
         """
         codes = self.predict_proba(X).argmax(axis=1)
-        return codes if is_dataset(X) else self.classes_[codes]
+        if self._scores_encoded(X):
+            return codes
+        try:
+            return self.classes_[codes]
+        except AttributeError:
+            return codes
 
 
 class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
@@ -188,6 +262,12 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         Whether to shuffle the training data in each epoch.
     verbose : int, default=0
         With 1 or more, skorch prints the losses of each epoch.
+    precision : {"full", "bf16"}, default="full"
+        Precision of the forward pass in training and prediction. "bf16" uses torch's automatic
+        mixed precision with bfloat16; weights and losses stay as they are.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        What Ctrl-C does during training. "raise" ends in KeyboardInterrupt and leaves the net as it
+        was before. "keep" is skorch's behavior: training ends, and the net counts as fitted.
     random_state : int, RandomState instance or None, default=None
         Seeds the initial weights, the order of the batches and dropout. Pass an int for
         reproducible results across calls.
@@ -244,6 +324,8 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         iterator_valid: Any = TensorBatches,
         iterator_train__shuffle: bool = True,
         verbose: int = 0,
+        precision: str = "full",
+        on_interrupt: str = "raise",
         random_state: RandomState = None,
         **params: Any,
     ) -> None:
@@ -261,6 +343,8 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
             verbose=verbose,
             **params,
         )
+        self.precision = precision
+        self.on_interrupt = on_interrupt
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
@@ -268,23 +352,55 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         tags.target_tags.multi_output = True
         return tags
 
-    def _encode(self, y: ArrayLike, afresh: bool, classes: ArrayLike | None) -> FloatArray:
+    def _encode(self, y: Array, afresh: bool, classes: ArrayLike | None) -> FloatArray:
         check_magnitude(y, np.float32)
         targets = np.asarray(y, dtype=np.float32)
         ndim = targets.ndim
         targets = targets.reshape(len(targets), -1)
-        if afresh:
+        if afresh or not hasattr(self, "target_ndim_"):
             self.target_ndim_, self.n_outputs_ = ndim, targets.shape[1]
         elif targets.shape[1] != self.n_outputs_:
             raise ValueError(f"y must have {self.n_outputs_} targets, got {targets.shape[1]}.")
         return targets
 
-    def predict(self, X: ArrayLike) -> FloatArray:
+    def get_loss(self, y_pred: Any, y_true: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        y_pred : tensor, tuple of tensors or dict of tensors
+            Outputs of the module. Losses of torch get the main output only.
+        y_true : tensor
+            Targets, which losses of torch get in the shape of the outputs.
+        *args, **kwargs
+            Passed on.
+
+        Returns
+        -------
+        tensor
+
+        Raises
+        ------
+        ValueError
+            If there is not one output for each target.
+        """
+        if not _is_from_torch(self.criterion_):
+            return super().get_loss(y_pred, y_true, *args, **kwargs)
+        outputs, targets = main_output(y_pred), to_tensor(y_true, device=self.device)
+        if outputs.shape[:1] != targets.shape[:1] or outputs.numel() != targets.numel():
+            raise ValueError(
+                f"{_name_of(self.module_)} returns outputs of shape {tuple(outputs.shape)} for "
+                f"{len(targets)} samples, but y requires {tuple(targets.shape)}: one output for "
+                "each target."
+            )
+        return super().get_loss(outputs, targets.reshape(outputs.shape), *args, **kwargs)
+
+    def predict(self, X: AnySamples) -> FloatArray:
         """Predict the targets of each sample.
 
         Parameters
         ----------
-        X : array-like
+        X : array-like, tensor, dict of arrays, or Dataset
             As in `fit`.
 
         Returns
@@ -293,11 +409,15 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
             The predictions have as many dimensions as y had in `fit`.
         """
         outputs = self.predict_proba(X).astype(np.float64)
-        return outputs[:, 0] if self.target_ndim_ == 1 and not is_dataset(X) else outputs
+        if not hasattr(self, "target_ndim_") or outputs.size != len(outputs) * self.n_outputs_:
+            return outputs
+        if self.target_ndim_ == 1 and not self._scores_encoded(X):
+            return outputs.reshape(-1)
+        return outputs.reshape(len(outputs), -1)
 
 
 def encode_labels(y: ArrayLike, classes: Array) -> IntArray:
-    """Return the index of each label in the sorted classes, as int64.
+    """Return the index of each label in the classes, which may be in any order, as int64.
 
     Raises
     ------
@@ -307,4 +427,14 @@ def encode_labels(y: ArrayLike, classes: Array) -> IntArray:
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(f"y contains labels that are none of the classes {classes}: {unknown}.")
-    return np.searchsorted(classes, y).astype(np.int64)
+    order = np.argsort(classes, kind="stable")
+    return order[np.searchsorted(classes, y, sorter=order)].astype(np.int64)
+
+
+def _is_from_torch(criterion: Any) -> bool:
+    """Return whether a criterion is one of torch's losses, or inherits from one."""
+    return isinstance(uncompiled(criterion), nn.modules.loss._Loss)
+
+
+def _name_of(module: nn.Module) -> str:
+    return type(uncompiled(module)).__name__

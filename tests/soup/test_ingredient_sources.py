@@ -171,7 +171,7 @@ def test_unknown_labels_raise_and_missing_ones_warn(modules, mixing):
     plain = skorch.NeuralNetClassifier(small_mlp(), criterion=nn.CrossEntropyLoss)
     with pytest.raises(ValueError, match="10 outputs, but y has 9 classes"):
         UniformSoup(plain, ingredients=modules).fit(X[y < 9], y[y < 9])
-    with pytest.raises(ValueError, match=r"\(1, 10\) for one sample, but y requires \(1, 9\)"):
+    with pytest.raises(ValueError, match="10 outputs, but y has 9 classes"):
         UniformSoup(NetClassifier(small_mlp()), ingredients=modules).fit(X[y < 9], y[y < 9])
 
 

@@ -334,8 +334,7 @@ class SeparationNet(NetClassifier):
         """
         # A context adds no frame between a function that trains the net and the training step.
         with self.prepare_training(X, y, afresh=True, classes=classes) as (inputs, codes):
-            loop = skorch.NeuralNetClassifier.partial_fit  # our own would prepare again
-            yield functools.partial(loop, self, inputs, codes)
+            yield functools.partial(self.fit_loop, inputs, codes)
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
