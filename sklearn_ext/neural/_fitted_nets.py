@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import skorch
-import torch
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
@@ -13,10 +12,8 @@ from ..utils._typing import Array, IntArray, RandomState
 from ..utils._validation import unfrozen
 from ._conventional_net import copied_net, interrupts_raised
 from ._device import seeded
-from ._input import select_samples
 from ._modules import has_finite_parameters
 from ._nets import NetClassifier, encode_labels
-from ._outputs import raw_outputs
 
 
 def is_fitted_net(estimator: Any) -> bool:
@@ -103,7 +100,8 @@ def _check_plain_labels(y: ArrayLike) -> IntArray:
 def _check_outputs(net: skorch.NeuralNetClassifier, X: Array) -> skorch.NeuralNetClassifier:
     if isinstance(net, NetClassifier):  # its own fit has checked the outputs
         return net
-    n_outputs, n_classes = predict_logits(net.module_, X[:1]).shape[1], len(class_labels(net))
+    first = select_samples(X, np.arange(1))
+    n_outputs, n_classes = raw_outputs(net, first).shape[1], len(class_labels(net))
     if n_outputs != n_classes:
         raise ValueError(
             f"The module of the estimator has {n_outputs} outputs, but {n_classes} classes are "
@@ -130,5 +128,3 @@ def class_codes(net: skorch.NeuralNetClassifier, y: ArrayLike) -> IntArray:
         If the net was not trained on a label.
     """
     return encode_labels(y, class_labels(net))
-
-
