@@ -12,8 +12,10 @@ from ..utils._typing import Array, IntArray, RandomState
 from ..utils._validation import unfrozen
 from ._conventional_net import copied_net, interrupts_raised
 from ._device import seeded
+from ._input import n_samples_of, select_samples
 from ._modules import has_finite_parameters
 from ._nets import NetClassifier, encode_labels
+from ._outputs import raw_outputs
 
 
 def is_fitted_net(estimator: Any) -> bool:
@@ -100,7 +102,7 @@ def _check_plain_labels(y: ArrayLike) -> IntArray:
 def _check_outputs(net: skorch.NeuralNetClassifier, X: Array) -> skorch.NeuralNetClassifier:
     if isinstance(net, NetClassifier):  # its own fit has checked the outputs
         return net
-    first = select_samples(X, np.arange(1))
+    first = select_samples(X, np.arange(min(1, n_samples_of(X))))
     n_outputs, n_classes = raw_outputs(net, first).shape[1], len(class_labels(net))
     if n_outputs != n_classes:
         raise ValueError(
