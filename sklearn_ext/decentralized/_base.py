@@ -274,6 +274,11 @@ class BaseDecentralizedRF(BaseEstimator):
                     f"n_nodes={n_nodes} is more than the number of distinct samples; "
                     f"{len(samples)} nodes are used."
                 )
+            elif n_nodes > 1 and not update:
+                warn_caller(
+                    f"node is None: the samples are split into n_nodes={n_nodes} nodes at random. "
+                    "Pass node, with one label per sample, if they come from several sites."
+                )
             return self.nodes_ if update else np.arange(len(samples)), dict(enumerate(samples))
         if update:
             nodes, codes = self.nodes_, encode_nodes(node, len(Y), self.nodes_)

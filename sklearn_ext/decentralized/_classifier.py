@@ -261,8 +261,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         y : array-like of shape (n_samples,)
             Labels.
         node : array-like of shape (n_samples,), default=None
-            Label of the node that holds each sample. None assigns the samples to `n_nodes` nodes
-            at random.
+            Label of the node that holds each sample; none may be missing. None splits the samples
+            into `n_nodes` nodes at random, with a warning.
         sample_weight : array-like of shape (n_samples,), default=None
             A sample of weight k counts like k copies.
 
@@ -281,7 +281,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         X, y, weights = self._check_input(X, y, sample_weight, reset=True)
         self.classes_ = self._all_classes(y[weights > 0])
         self._fit_nodes(
-            X, self._signs(y), weights, node, update=False, squeeze=len(self.classes_) == 2
+            X, self._signs(y, weights), weights, node, update=False, squeeze=len(self.classes_) == 2
         )
         return self
 
@@ -331,7 +331,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
                 f"classes must be {self.classes_.tolist()} as in the first call, got {classes!r}."
             )
         self._fit_nodes(
-            X, self._signs(y), weights, node, update=update, squeeze=len(self.classes_) == 2
+            X, self._signs(y, weights), weights, node, update=update, squeeze=len(self.classes_) == 2
         )
         return self
 
@@ -355,9 +355,12 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
             )
         return found
 
-    def _signs(self, y: Array) -> FloatArray:
-        """Return targets of 1 for the class of a sample and -1 for the others."""
-        unknown = np.setdiff1d(y, self.classes_)
+    def _signs(self, y: Array, weights: FloatArray) -> FloatArray:
+        """Return targets of 1 for the class of a sample and -1 for the others.
+
+        Samples of weight zero do not take part in the fit, so their labels may be unknown.
+        """
+        unknown = np.setdiff1d(y[weights > 0], self.classes_)
         if len(unknown):
             raise ValueError(
                 f"y must contain labels of {self.classes_.tolist()} only, got "

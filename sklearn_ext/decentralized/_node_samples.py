@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
+from sklearn.utils._missing import is_pandas_na
 from sklearn.utils.validation import column_or_1d
 
 from ..utils._rows import merge_duplicate_rows
@@ -121,40 +122,30 @@ def distinct_samples(X: Any, Y: FloatArray, weights: FloatArray) -> tuple[IntArr
     """
     if not weights.any():
         return np.empty(0, dtype=np.intp), np.empty(0)
-    merge = _merge_sparse_samples if sparse.issparse(X) else merge_duplicate_rows
-    return merge(X, Y, weights)
-
-
-def _merge_sparse_samples(
-    X: Any, Y: FloatArray, weights: FloatArray
-) -> tuple[IntArray, FloatArray]:
-    X = X.tocsr(copy=True)
-    X.sum_duplicates()
-    X.eliminate_zeros()
-    bounds = zip(X.indptr[:-1], X.indptr[1:], strict=True)
-    keys = [
-        (y.tobytes(), X.indices[a:b].tobytes(), X.data[a:b].tobytes())
-        for y, (a, b) in zip(Y + 0.0, bounds, strict=True)
-    ]
-    first: dict[tuple[bytes, ...], int] = {}
-    total: dict[tuple[bytes, ...], float] = {}
-    for row in np.flatnonzero(weights).tolist():
-        first.setdefault(keys[row], row)
-        total[keys[row]] = total.get(keys[row], 0.0) + weights[row]
-    ordered = sorted(first)
-    return np.array([first[key] for key in ordered], dtype=np.intp), np.array(
-        [total[key] for key in ordered]
-    )
+    return merge_duplicate_rows(X, Y, weights)
 
 
 def check_labels(node: ArrayLike, n_samples: int) -> Array:
-    """Check that there is one node label per sample."""
+    """Check that there is one node label per sample, that none is missing, and all are alike."""
     labels = column_or_1d(node)
     if len(labels) != n_samples:
         raise ValueError(
             f"node must have one label per sample, got {len(labels)} labels for {n_samples} "
             "samples."
         )
+    for position, label in enumerate(labels if labels.dtype.kind in "OfcmM" else []):
+        # NaN and NaT differ from themselves.
+        if label is None or is_pandas_na(label) or label != label:
+            raise ValueError(
+                f"node must have a label for every sample, got {label!r} for sample {position}."
+            )
+    try:
+        np.sort(labels)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in labels})
+        raise ValueError(
+            f"node must have labels of one type, which can be sorted, got {' and '.join(kinds)}."
+        ) from error
     return labels
 
 

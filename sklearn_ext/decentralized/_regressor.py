@@ -211,8 +211,8 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         node : array-like of shape (n_samples,), default=None
-            Label of the node that holds each sample. None assigns the samples to `n_nodes` nodes
-            at random.
+            Label of the node that holds each sample; none may be missing. None splits the samples
+            into `n_nodes` nodes at random, with a warning.
         sample_weight : array-like of shape (n_samples,), default=None
             A sample of weight k counts like k copies.
 

@@ -1,24 +1,28 @@
 """Samples of a training set: duplicates, keys, and requests to forget some of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 
 from ._typing import Array, FloatArray, IntArray
 
 
 def merge_duplicate_rows(
-    X: FloatArray, Y: FloatArray, weights: FloatArray
+    X: Any, Y: FloatArray, weights: FloatArray
 ) -> tuple[IntArray, FloatArray]:
     """Merge identical rows of (X, Y) and add up their weights.
 
     The result depends neither on the order of the samples nor on whether a sample occurs k times
-    or once with weight k. X is read column by column and never copied as a whole.
+    or once with weight k, nor on whether X is sparse. X is read column by column and never copied
+    as a whole.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
     Y : ndarray of shape (n_samples, n_outputs)
     weights : ndarray of shape (n_samples,)
         Samples of weight zero are left out.
@@ -30,8 +34,30 @@ def merge_duplicate_rows(
     weights : ndarray of shape (n_distinct,)
     """
     kept = np.flatnonzero(weights)
-    order, starts = _sort_by_columns(kept, (*Y.T, *X.T))
+    columns = _sparse_sort_keys(X) if sparse.issparse(X) else X.T
+    order, starts = _sort_by_columns(kept, chain(Y.T, columns))
     return order[starts], np.add.reduceat(weights[order], starts)
+
+
+def _sparse_sort_keys(X: Any) -> Iterator[Array]:
+    """Yield columns that sort sparse rows in the lexicographic order of their dense form.
+
+    Two rows are compared at the first nonzero that they do not share. A positive value makes a row
+    larger the earlier it stands, a negative one smaller, and the end of the nonzeros stands for
+    zeros.
+    """
+    X = X.tocsr(copy=True)
+    X.sum_duplicates()
+    X.eliminate_zeros()
+    lengths = np.diff(X.indptr)
+    for k in range(lengths.max(initial=0)):
+        rows = np.flatnonzero(lengths > k)
+        places = X.indptr[rows] + k
+        position, value = np.zeros(X.shape[0]), np.zeros(X.shape[0])
+        value[rows] = X.data[places]
+        position[rows] = np.sign(value[rows]) * (X.shape[1] - X.indices[places])
+        yield position
+        yield value
 
 
 def _sort_by_columns(rows: IntArray, columns: Iterable[Array]) -> tuple[IntArray, IntArray]:

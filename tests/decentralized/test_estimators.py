@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn import clone, config_context
 from sklearn.datasets import load_digits, make_friedman1
+from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -291,3 +293,58 @@ def test_parameters_replace_those_of_the_paper_form(estimator):
     paper = estimator.from_paper(consensus_weight=1.0, n_nodes=3)
     assert (paper.consensus_weight, paper.n_nodes, paper.damping) == (1.0, 3, 5.0)
     assert (paper.feature_selection, paper.fit_intercept) == ("energy", False)
+
+
+@pytest.mark.parametrize(
+    ("missing", "shown"), [(np.nan, "nan"), (None, "None"), (pd.NA, "<NA>"), (pd.NaT, "NaT")]
+)
+@pytest.mark.parametrize("estimator", [DecentralizedRFKRR, DecentralizedRFClassifier])
+def test_missing_labels_of_nodes_are_rejected(estimator, missing, shown):
+    y = (Y[:40] > np.median(Y)).astype(int)
+    labels = np.arange(40) % 2 if missing is np.nan else np.array(["a", "b"])[np.arange(40) % 2]
+    fitted = estimator(n_components=4).fit(X[:40], y, node=labels)
+    incomplete = pd.Series(labels).astype(object)
+    incomplete[7] = missing
+    for call in (estimator().fit, estimator().partial_fit):
+        with pytest.raises(ValueError, match=f"node must have a label .* {shown} for sample 7"):
+            call(X[:40], y, node=incomplete)
+    with pytest.raises(ValueError, match=f"{shown} for sample 7"):
+        fitted.predict(X[:40], node=incomplete)
+
+
+def test_labels_of_nodes_that_do_not_compare_are_rejected():
+    with pytest.raises(ValueError, match="labels of one type, .* got int and str"):
+        make().fit(X[:4], Y[:4], node=np.array([1, "b", 1, "b"], dtype=object))
+
+
+def test_missing_nodes_are_dealt_with_a_warning():
+    with pytest.warns(UserWarning, match="node is None: the samples are split into n_nodes=3"):
+        make(n_nodes=3).fit(X[:60], Y[:60])
+
+
+def test_sparse_and_dense_samples_are_dealt_alike():
+    rng = np.random.default_rng(0)
+    samples = rng.integers(-2, 3, (120, 4)) * (rng.random((120, 4)) < 0.6)
+    targets = rng.integers(0, 2, 120).astype(float)
+    dealt = []
+    for form in (samples, sparse.csr_array(samples), sparse.csc_matrix(samples)):
+        fitted = make(n_nodes=3, n_components=6, alpha=1.0).fit(form.astype(float), targets)
+        dealt.append(fitted.node_frequencies_)
+    for frequencies in dealt[1:]:
+        np.testing.assert_array_equal(frequencies, dealt[0])
+
+
+def test_samples_of_weight_zero_may_have_any_class():
+    labels = np.repeat(["a", "b", "rare"], [190, 190, 20])
+    weights = (labels != "rare").astype(float)
+    parameters = {"n_components": 10, "alpha": 1e-3, "random_state": 0}
+    weighted = DecentralizedRFClassifier(**parameters)
+    weighted.fit(X[:400], labels, sample_weight=weights, node=NODE[:400])
+    without = DecentralizedRFClassifier(**parameters).fit(X[:380], labels[:380], node=NODE[:380])
+    assert weighted.classes_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(weighted.predict(X), without.predict(X))
+    weighted.partial_fit(X[:400], labels, sample_weight=weights, node=NODE[:400])
+    with pytest.raises(ValueError, match="got 'rare'"):
+        weighted.partial_fit(X[:400], labels, node=NODE[:400])
+    bagged = BaggingClassifier(DecentralizedRFClassifier(**parameters), 8, max_samples=0.1)
+    assert bagged.set_params(random_state=0).fit(X[:400], labels).score(X[:380], labels[:380]) > 0.4

@@ -97,3 +97,12 @@ def test_invalid_graphs_are_rejected(graph, message):
 def test_invalid_kinds_and_sizes_are_rejected(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_graph(**{"kind": "ring", "n_nodes": 4, **parameters})
+
+
+@pytest.mark.parametrize("convert", [list, np.array])
+@pytest.mark.parametrize("labels", [(0, 1), (1, 2), (3, 7), ("a", "b")])
+def test_two_edges_of_two_nodes_are_not_a_matrix(labels, convert):
+    first, second = labels
+    for edges in ([(first, second), (second, first)], [(first, second), (first, second)]):
+        np.testing.assert_array_equal(check_graph(convert(edges), labels), [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(check_graph([[0, 2.5], [2.5, 0]], labels)[0, 1], 2.5)

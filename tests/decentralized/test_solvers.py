@@ -109,3 +109,25 @@ def test_large_systems_use_conjugate_gradients(monkeypatch):
     assert SOLVERS["auto"](problem.system()).n_iter == 1
     monkeypatch.setattr(_solvers, "_LARGEST_DIRECT", 20)
     assert SOLVERS["auto"](problem.system()).n_iter > 1
+
+
+@pytest.mark.parametrize("c", [0.0, 0.5, 8.0])
+def test_chebyshev_contraction_is_the_rate_of_its_polynomial(c):
+    """The largest error over the interval is that of the Chebyshev polynomial."""
+    low, high = _solvers.chebyshev_interval(c)
+    eigenvalues = np.linspace(low, high, 2001)
+    errors, step = np.ones_like(eigenvalues), np.zeros_like(eigenvalues)
+    q = _solvers.chebyshev_contraction(c)
+    for n, (momentum, gain) in zip(range(1, 30), _solvers.chebyshev_coefficients(c), strict=False):
+        step = momentum * step - gain * eigenvalues * errors
+        errors = errors + step
+        assert abs(errors).max() == pytest.approx(2.0 * q**n / (1.0 + q ** (2 * n)), rel=1e-6)
+
+
+def test_remaining_error_is_that_of_a_geometric_series():
+    steps = 0.7 ** np.arange(200)
+    rest = steps[3:].sum()
+    assert _solvers.remaining_error(steps[2], steps[1]) == pytest.approx(rest)
+    assert _solvers.remaining_error(steps[2], np.inf, 0.7) == pytest.approx(rest)
+    assert _solvers.remaining_error(1.0, np.inf) == np.inf
+    assert _solvers.remaining_error(0.0, np.inf) == 0.0

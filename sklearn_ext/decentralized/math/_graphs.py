@@ -170,6 +170,9 @@ def check_graph(graph: Any, nodes: ArrayLike) -> FloatArray:
             f"shape {array.shape}."
         )
     is_matrix = array.shape == (len(labels),) * 2 and array.dtype.kind in "buif"
+    if array.shape == (2, 2) and np.isin(array, labels).all():
+        # Two edges of two nodes; a matrix with these entries joins them, too.
+        is_matrix = bool((array[:, 0] == array[:, 1]).any())
     if array.shape[1] == 2 and not is_matrix:
         return _from_edges([(i, j, 1.0) for i, j in graph], labels)
     return _check_matrix(array, len(labels))
