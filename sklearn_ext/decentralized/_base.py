@@ -26,7 +26,7 @@ from .math._graphs import GRAPHS, check_graph, connected_parts, make_graph
 from .math._random_features import SELECTIONS, FeatureMap, evaluate, mean_values
 from .math._solvers import SOLVERS
 from .network._network_fit import solve_dekrr_over_network
-from .network._transport import Network
+from .network._transport import DTYPES, Network
 
 PAPER_CONSENSUS_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _SEED_BOUND = 2**31 - 1
@@ -60,6 +60,9 @@ class BaseDecentralizedRF(BaseEstimator):
         "fit_intercept": ["boolean"],
         "network": [HasMethods(["ranks", "run", "size"]), None],
         "on_failure": [StrOptions({"freeze", "drop"})],
+        "message_dtype": [StrOptions(set(DTYPES))],
+        "censoring": [Interval(Real, 0, None, closed="left")],
+        "censoring_decay": [Interval(Real, 0, 1, closed="neither")],
         "aggregate": [StrOptions({"mean", "neighborhood"})],
         "engine": [StrOptions({"auto", "numba", "torch"})],
         "device": "no_validation",
@@ -88,6 +91,9 @@ class BaseDecentralizedRF(BaseEstimator):
         fit_intercept: bool = True,
         network: Network | None = None,
         on_failure: str = "freeze",
+        message_dtype: str = "float64",
+        censoring: float = 0.0,
+        censoring_decay: float = 0.9,
         aggregate: str = "mean",
         engine: str = "auto",
         device: Any = None,
@@ -112,6 +118,9 @@ class BaseDecentralizedRF(BaseEstimator):
         self.fit_intercept = fit_intercept
         self.network = network
         self.on_failure = on_failure
+        self.message_dtype = message_dtype
+        self.censoring = censoring
+        self.censoring_decay = censoring_decay
         self.aggregate = aggregate
         self.engine = engine
         self.device = device
@@ -226,12 +235,26 @@ class BaseDecentralizedRF(BaseEstimator):
                 )
             else:
                 result = solve_dekrr_over_network(
-                    samples, config, self.network, seed=seed, memories=memories, engine=engine
+                    samples,
+                    config,
+                    self.network,
+                    seed=seed,
+                    memories=memories,
+                    engine=engine,
+                    settings=self._shared_settings(),
                 )
         if not update:
             self.consensus_weight_scores_ = result.scores
         self._set_fitted(result, nodes, list(samples), config.adjacency, squeeze)
         self._warn(result)
+
+    def _shared_settings(self) -> dict[str, Any]:
+        """Return what nodes must share besides the configuration."""
+        names, seed = getattr(self, "feature_names_in_", None), self.random_state
+        return {
+            "feature names": None if names is None else names.tolist(),
+            "random_state": int(seed) if isinstance(seed, Integral) else None,
+        }
 
     def _check_update(self) -> None:
         if (self.network is None) != self._fitted_without_network:
@@ -305,6 +328,9 @@ class BaseDecentralizedRF(BaseEstimator):
             max_iter=self.max_iter,
             tol=self.tol,
             on_failure=self.on_failure,
+            message_dtype=self.message_dtype,
+            censoring=float(self.censoring),
+            censoring_decay=float(self.censoring_decay),
         )
         if update:
             config = replace(config, gamma=self.gamma_, consensus_weight=self.consensus_weight_)
@@ -378,6 +404,7 @@ class BaseDecentralizedRF(BaseEstimator):
         self.consensus_curve_ = result.disagreement_curve
         self.objective_curve_ = result.objective_curve
         self.n_floats_sent_ = result.communication
+        self.communication_cost_ = result.bytes_sent
         self.n_iter_ = result.n_iter
         self._memories: dict[int, NodeMemory] = result.memories
         self._fitted_without_network = self.network is None

@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import shortest_path
 
 from ..utils._typing import IntArray
 from ._config import DeKRRConfig
-from .math._graphs import diameter
 from .math._random_features import message_shape
 
 # Besides coefficients, the message of a round contains the age of the node (`network._rounds`).
@@ -16,8 +17,9 @@ N_FLAGS = 1
 def setup_floats(config: DeKRRConfig, n_features: int, n_outputs: int) -> IntArray:
     """Count the floats that are sent before the first round.
 
-    Announcements flood the network: every node forwards everything that it has received, as many
-    times as the diameter of the graph. Maps and Gram blocks follow, unless there are anchors.
+    Announcements flood the network: every node passes on those that are new to it, with the number
+    of the node that they belong to, to the neighbors from which it has not received them. Maps and
+    Gram blocks follow, unless there are anchors. The messages of "cv" are not counted.
 
     Returns
     -------
@@ -26,7 +28,10 @@ def setup_floats(config: DeKRRConfig, n_features: int, n_outputs: int) -> IntArr
     """
     adjacency, sizes = config.adjacency, config.sizes
     edges = (adjacency > 0).astype(np.int64)
-    floats = edges * diameter(adjacency) * config.n_nodes * (n_outputs + 3)
+    distances = shortest_path(sparse.csr_matrix(adjacency), directed=False, unweighted=True)
+    # Node j passes on the announcements of the nodes from which i is not closer than j.
+    passed_on = (distances[:, :, None] >= distances[:, None, :]) & np.isfinite(distances)[:, None]
+    floats = edges * passed_on.sum(axis=0).T * (n_outputs + 4)
     if config.anchors is not None:
         return floats
     maps = [int(np.prod(message_shape(n_features, D, config.paired))) for D in sizes]
@@ -52,6 +57,16 @@ def cost_report(setup: IntArray, one_round: IntArray, total: IntArray) -> dict[s
         "total": int(total.sum()),
         "setup_by_edge": setup,
         "round_by_edge": one_round,
+    }
+
+
+def byte_report(setup: IntArray, rounds: IntArray) -> dict[str, Any]:
+    """Build the attribute `communication_cost_` from matrices of shape (J, J)."""
+    return {
+        "setup": int(setup.sum()),
+        "rounds": int(rounds.sum()),
+        "total": int(setup.sum() + rounds.sum()),
+        "by_edge": setup + rounds,
     }
 
 

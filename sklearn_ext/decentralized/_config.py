@@ -49,6 +49,12 @@ class DeKRRConfig:
         Estimated relative error at which the rounds stop.
     on_failure : {"freeze", "drop"}, default="freeze"
         How to treat a neighbor that fails.
+    message_dtype : {"float64", "float32", "bfloat16"}, default="float64"
+        Precision of the numbers in the messages of a network.
+    censoring : float, default=0.0
+        Change of a node's predictions, relative to the targets, below which it sends no update.
+    censoring_decay : float, default=0.9
+        Factor by which `censoring` shrinks in every round.
 
     See Also
     --------
@@ -79,6 +85,14 @@ class DeKRRConfig:
     max_iter: int = 500
     tol: float = 1e-6
     on_failure: str = "freeze"
+    message_dtype: str = "float64"
+    censoring: float = 0.0
+    censoring_decay: float = 0.9
+
+    @property
+    def setup_dtype(self) -> str:
+        """Precision of maps and Gram blocks, which need more than the differences in rounds."""
+        return "float64" if self.message_dtype == "float64" else "float32"
 
     @property
     def n_nodes(self) -> int:

@@ -86,6 +86,16 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     on_failure : {"freeze", "drop"}, default="freeze"
         How to treat a neighbor that fails: "freeze" keeps its last function, and "drop" removes its
         terms.
+    message_dtype : {"float64", "float32", "bfloat16"}, default="float64"
+        Precision of the messages of a network. With less than "float64", rounds carry differences
+        from what the neighbors know, which converge to the same solution; maps and Gram blocks are
+        then "float32".
+    censoring : float, default=0.0
+        Over a network, a node sends an update only if its predictions have changed by more than
+        this fraction of the targets since its last update. The fraction shrinks in every round, so
+        that the solution is the same.
+    censoring_decay : float, default=0.9
+        Factor by which `censoring` shrinks in every round.
     aggregate : {"mean", "neighborhood"}, default="mean"
         How `predict` combines the functions of the nodes. "mean" averages over all nodes, or uses
         only the one given by `node`; "neighborhood" averages over a node and its neighbors.
@@ -138,8 +148,12 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Communication cost in floats: "setup", "round" and "total" over the network, and
         "setup_by_edge" and "round_by_edge", arrays of shape (n_nodes, n_nodes) from the node of the
         row to the node of the column. A process that holds one node counts what that node sends.
-        Without a network, the counts are those of the messages that a network would carry; "direct"
-        counts as one round.
+        Without a network, the counts are those of the messages that a network would carry, except
+        those for "cv"; "direct" counts as one round.
+    communication_cost_ : dict or None
+        Bytes that the network has carried, measured at the transport with headers and all control
+        messages: "setup", "rounds", "total", and "by_edge", an array of shape (n_nodes, n_nodes)
+        from the node of the row to the node of the column. None without a network.
     n_iter_ : int
         Number of rounds; 1 for "direct".
     n_features_in_ : int

@@ -57,6 +57,8 @@ class DeKRRResult:
         Objective and disagreement before every round and at the end.
     communication : dict
         Number of floats in the messages, as returned by `_communication.cost_report`.
+    bytes_sent : dict or None
+        Bytes at the transport, as returned by `_communication.byte_report`; None without a network.
     memories : dict of int to NodeMemory
         State of the nodes of this process, by index.
     scores : ndarray of shape (n_candidates, n_folds) or None
@@ -76,5 +78,6 @@ class DeKRRResult:
     disagreement_curve: FloatArray
     communication: dict[str, Any]
     memories: dict[int, NodeMemory]
+    bytes_sent: dict[str, Any] | None = None
     scores: FloatArray | None = None
     failed: tuple[int, ...] = ()

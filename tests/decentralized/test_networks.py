@@ -1,12 +1,19 @@
 """Messages lead to the joint solution, even with losses, delays and failures."""
 
+import re
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.datasets import make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_ext import DecentralizedRFKRR, InProcessNetwork, TorchDistributedNetwork
-from sklearn_ext.decentralized import network_minmax
+from sklearn_ext.decentralized import DeKRRConfig, NodeSamples, make_graph, network_minmax
+from sklearn_ext.decentralized.math import make_engine
+from sklearn_ext.decentralized.network import run_node
+from sklearn_ext.decentralized.network._transport import decode, encode
 
 X, Y = make_friedman1(700, noise=0.3, random_state=0)
 NODE = np.array(list("abcdefg"))[np.arange(700) % 7]
@@ -78,9 +85,10 @@ def test_communication_cost_counts_what_is_sent(n_outputs, anchors):
     sent = fit(y, **parameters, network=InProcessNetwork()).n_floats_sent_
     for key in ("setup_by_edge", "round_by_edge"):
         np.testing.assert_array_equal(sent[key], simulated.n_floats_sent_[key])
-    # Node 0 (10 features) to node 1 (12 features): announcements over 3 hops, then its map of 5
-    # frequencies in 10 dimensions, the triangle of a 12 x 12 block and a 10 x 12 block.
-    announcements = 3 * 7 * (n_outputs + 3)
+    # Node 0 (10 features) to node 1 (12 features): the announcements of nodes 0, 4, 5 and 6, from
+    # which node 1 is not closer, then its map of 5 frequencies in 10 dimensions, the triangle of a
+    # 12 x 12 block and a 10 x 12 block.
+    announcements = 4 * (n_outputs + 4)
     blocks = 0 if anchors is not None else 50 + 78 + 120
     assert sent["setup_by_edge"][0, 1] == announcements + blocks
     assert sent["round_by_edge"][0, 1] == (10 if anchors is None else 30) * n_outputs + 1
@@ -159,7 +167,8 @@ def test_error_in_one_node_stops_all_nodes():
         raise ZeroDivisionError
 
     def waiting(transport):
-        return transport.recv(0, (1,))
+        while transport.receive(1.0) is None:
+            pass
 
     with pytest.raises(ZeroDivisionError):
         InProcessNetwork().run({0: broken, 1: waiting})
@@ -175,7 +184,14 @@ def test_too_few_rounds_warn():
     [
         ({"solver": "direct", "network": InProcessNetwork()}, "solver must be one of"),
         ({"solver": "cg", "network": InProcessNetwork()}, "solver must be one of"),
-        ({"consensus_weight": "cv", "network": InProcessNetwork()}, "must be a number with a netw"),
+        (
+            {"consensus_weight": "cv", "network": InProcessNetwork(asynchronous=True)},
+            "'cv', which needs synchronous rounds",
+        ),
+        (
+            {"message_dtype": "float32", "network": InProcessNetwork(loss_probability=0.1)},
+            "'float32', which sends differences",
+        ),
         (
             {"solver": "chebyshev", "network": InProcessNetwork(asynchronous=True)},
             "needs synchronous rounds",
@@ -235,3 +251,137 @@ def test_partial_fit_needs_the_network_and_nodes_of_fit():
 def test_network_minmax_needs_a_network_of_processes():
     with pytest.raises(ValueError, match="one node per process, got InProcessNetwork"):
         network_minmax(X, network=InProcessNetwork())
+
+
+def test_cross_validation_over_a_network_matches_the_simulation():
+    parameters = {"consensus_weight": "cv", "consensus_weight_grid": [0.0, 0.5, 4.0], "cv": 3}
+    joint = fit(**parameters)
+    talking = fit(**parameters, network=InProcessNetwork())
+    np.testing.assert_allclose(
+        talking.consensus_weight_scores_, joint.consensus_weight_scores_, rtol=1e-3
+    )
+    assert talking.consensus_weight_ == joint.consensus_weight_
+    assert_same_functions(talking, joint)
+
+
+def test_bytes_are_measured_at_the_transport():
+    krr = fit(network=InProcessNetwork())
+    cost, floats = krr.communication_cost_, krr.n_floats_sent_
+    assert cost["total"] == cost["setup"] + cost["rounds"] == cost["by_edge"].sum()
+    headers = 16 * krr.n_iter_ * 14
+    assert cost["rounds"] == 8 * krr.n_iter_ * floats["round"] + headers + 16 * 14  # goodbyes
+    # Beyond the numbers, the set-up carries headers and the settings of every node to all others.
+    assert 0 < cost["setup"] - 8 * floats["setup"] < 42 * 1500 + 16 * 14 * 10
+    assert fit().communication_cost_ is None
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"message_dtype": "float32"},
+        {"message_dtype": "bfloat16"},
+        {"message_dtype": "bfloat16", "solver": "gauss_seidel"},
+        {"message_dtype": "bfloat16", "anchors": X[:50]},
+        {"censoring": 0.3, "censoring_decay": 0.7},
+        {"message_dtype": "bfloat16", "censoring": 0.1, "censoring_decay": 0.8},
+    ],
+)
+def test_smaller_messages_lead_to_the_joint_solution(parameters):
+    anchors = {"anchors": parameters["anchors"]} if "anchors" in parameters else {}
+    joint = fit(**anchors)
+    full = fit(**anchors, network=InProcessNetwork(), tol=1e-6)
+    small = fit(**parameters, network=InProcessNetwork(), tol=1e-6)
+    # Gram blocks in single precision move the solution a little.
+    assert_same_functions(small, joint, 1e-4)
+    assert small.communication_cost_["rounds"] < full.communication_cost_["rounds"]
+
+
+def test_bfloat16_rounds_to_the_nearest_number():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    values = np.concatenate((rng.normal(size=1000) * 10.0 ** rng.integers(-30, 30, 1000), [0.0]))
+    expected = torch.tensor(values, dtype=torch.float32).to(torch.bfloat16).double().numpy()
+    np.testing.assert_array_equal(decode(encode(values, "bfloat16"), "bfloat16"), expected)
+
+
+def run_with_settings(configs, rows_of=None, settings=None):
+    """Run one node per configuration, and return the errors."""
+    n_nodes = len(configs)
+
+    def caught(program, transport):
+        try:
+            program(transport)
+        except ValueError as error:
+            return str(error)
+
+    programs = {}
+    for rank, config in enumerate(configs):
+        columns = slice(None) if rows_of is None else rows_of[rank]
+        samples = NodeSamples.from_arrays(X[rank::n_nodes, columns], Y[rank::n_nodes])
+        program = partial(
+            run_node,
+            rank,
+            samples,
+            config,
+            seed=0,
+            engine=make_engine(),
+            asynchronous=False,
+            timeout=20.0,
+            settings=None if settings is None else settings[rank],
+        )
+        programs[rank] = partial(caught, program)
+    return list(InProcessNetwork().run(programs).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_components": 25}, "n_components is .20, 20, 20, 20. at nodes 0, 1, 3; .25, 25"),
+        ({"gamma": 2.0}, "gamma is 'median' at nodes 0, 1, 3; 2.0 at node 2"),
+        ({"alpha": 1e-3}, "alpha is 1e-06 at nodes 0, 1, 3; 0.001 at node 2"),
+        ({"anchors": X[:9]}, "anchors is None at nodes 0, 1, 3; .* at node 2"),
+        ({"adjacency": make_graph("path", 4)}, "graph is .* at nodes 0, 1, 3; .* at node 2"),
+        ({"solver": "jacobi", "tol": 0.1}, "solver is .* at node 2, and tol is 1e-06 at nodes"),
+    ],
+)
+def test_all_nodes_name_what_differs_and_where(changes, message):
+    config = DeKRRConfig(make_graph("ring", 4), n_components=20)
+    errors = run_with_settings([config, config, replace(config, **changes), config])
+    assert len(set(errors)) == 1
+    assert re.search(f"All nodes must have the same settings, but {message}", errors[0])
+
+
+def test_all_nodes_name_different_columns():
+    config = DeKRRConfig(make_graph("complete", 3), n_components=20)
+    errors = run_with_settings([config] * 3, [slice(4), slice(5), slice(5)])
+    assert set(errors) == {
+        "All nodes must have the same settings, but number of features is 5 at nodes 1, 2; 4 at "
+        "node 0."
+    }
+    names = [{"feature names": ["a", "b"]}, {"feature names": ["b", "a"]}, {"feature names": None}]
+    errors = run_with_settings([config] * 3, settings=names)
+    assert "feature names is ['a', 'b'] at node 0; ['b', 'a'] at node 1; None at node 2" in errors[0]
+    assert len(set(errors)) == 1
+
+
+def test_rounds_do_not_stop_before_the_news_has_arrived():
+    """Only the first node of a path has targets, so that the others seem to have settled."""
+    adjacency = make_graph("path", 7)
+    targets = np.where(NODE == "a", Y - Y.mean(), 0.0)
+    joint = fit(targets, graph=adjacency, fit_intercept=False, consensus_weight=4.0)
+    for tol in (1e-2, 1e-6):
+        talking = fit(
+            targets,
+            graph=adjacency,
+            fit_intercept=False,
+            consensus_weight=4.0,
+            network=InProcessNetwork(),
+            tol=tol,
+        )
+        far, expected = talking.predict(X, node="g"), joint.predict(X, node="g")
+        assert abs(expected).max() > 0
+        assert abs(far - expected).max() < 20.0 * tol * Y.std()
+    # All stop within the time that the news of the last one needs to travel.
+    simulated = fit(targets, graph=adjacency, fit_intercept=False, consensus_weight=4.0, tol=1e-6,
+        solver="jacobi")
+    assert abs(talking.n_iter_ - simulated.n_iter_) <= 2 * 6 + 3

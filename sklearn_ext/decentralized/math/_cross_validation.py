@@ -103,7 +103,7 @@ def cross_validate(
         for row, c in zip(errors, candidates, strict=True):
             coefs = solve_jointly(system.with_consensus_weight(c)).coefs
             error = sum(
-                _squared_error(part, theta, mean)
+                squared_error(part, theta, mean)
                 for part, theta in zip(held_out, coefs, strict=True)
             )
             row[fold] = error / spread if spread > 0 else error
@@ -115,6 +115,7 @@ def add_folds(fold_statistics: Sequence[Sequence[NodeStatistics]]) -> list[NodeS
     return [sum(parts[1:], start=parts[0]) for parts in zip(*fold_statistics, strict=True)]
 
 
-def _squared_error(held_out: NodeStatistics, theta: EngineArray, mean: EngineArray) -> float:
+def squared_error(held_out: NodeStatistics, theta: EngineArray, mean: EngineArray) -> float:
+    """Return the squared error of coefficients on held-out samples, from their sums."""
     fit = float((theta * (held_out.gram @ theta - 2.0 * held_out.target(mean))).sum())
     return max(fit + held_out.energy(mean), 0.0)

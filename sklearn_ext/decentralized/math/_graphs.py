@@ -114,6 +114,11 @@ def connected_parts(adjacency: FloatArray) -> int:
     return connected_components(sparse.csr_matrix(adjacency), directed=False)[0]
 
 
+def connected_labels(adjacency: FloatArray) -> IntArray:
+    """Return the number of the connected component of every node."""
+    return connected_components(sparse.csr_matrix(adjacency), directed=False)[1]
+
+
 def diameter(adjacency: FloatArray) -> int:
     """Return the largest number of edges between two nodes of the same component."""
     distances = shortest_path(sparse.csr_matrix(adjacency), directed=False, unweighted=True)

@@ -77,6 +77,12 @@ def paired_map(frequencies: FloatArray, n_components: int) -> FeatureMap:
     return FeatureMap(np.hstack((frequencies, sines)), phases, True)
 
 
+def rounded_map(z: FeatureMap) -> FeatureMap:
+    """Round what a map sends to single precision."""
+    message = z.to_message().astype(np.float32).astype(np.float64)
+    return map_from_message(message, z.n_components, z.paired)
+
+
 def map_from_message(message: FloatArray, n_components: int, paired: bool) -> FeatureMap:
     """Invert :meth:`FeatureMap.to_message`."""
     if paired:

@@ -81,7 +81,7 @@ def remaining_error(step: float, previous: float, contraction: float | None = No
     if step == 0.0:
         return 0.0
     if contraction is None:
-        if not previous < np.inf:
+        if not 0.0 < previous < np.inf:
             return np.inf
         contraction = min(step / previous, _LARGEST_CONTRACTION)
     return step * contraction / (1.0 - contraction)

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 
 from ...utils._random import local_random_state
-from ...utils._typing import FloatArray, RandomState
-from ._transport import NodeFailureError, Program, check_timeout
-
-_CLOSED = object()
-_LOST = None
+from ...utils._typing import RandomState
+from ._transport import Frame, Kind, NodeFailureError, Program, check_timeout
 
 
-class _CrashError(Exception):
-    """Simulates the crash of a node."""
+class _CrashError(BaseException):
+    """Simulates the crash of a node, which says nothing to the others."""
 
 
 class InProcessNetwork:
@@ -34,9 +31,10 @@ class InProcessNetwork:
     delays : dict of int to float, default=None
         Seconds that a node takes to send each message of a round, by index of the node.
     failures : dict of int to int, default=None
-        Number of rounds after which a node fails silently, by index of the node.
+        Number of rounds after which a node stops without a word, by index of the node.
     timeout : float, default=30.0
-        Seconds after which a silent neighbor counts as failed.
+        Seconds after which a silent node counts as failed. Only that node is excluded: nodes that
+        wait for it report to their neighbors.
     random_state : int, RandomState instance or None, default=None
         Seeds the losses.
 
@@ -86,7 +84,12 @@ class InProcessNetwork:
     @property
     def in_step(self) -> bool:
         """Whether every round receives the message of every neighbor in that round."""
-        return not self.asynchronous and self.loss_probability == 0.0
+        return not self.asynchronous and self.is_lossless
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every message arrives."""
+        return self.loss_probability == 0.0
 
     def size(self, n_nodes: int) -> int:
         """Return the number of nodes.
@@ -130,18 +133,20 @@ class InProcessNetwork:
             Results of the programs; None for a node that has failed.
         """
         seeds = local_random_state(self.random_state).randint(2**31 - 1, size=len(programs))
-        queues: _Queues = {
-            (i, j): queue.SimpleQueue() for i in programs for j in programs if i != j
-        }
+        mailboxes: _Mailboxes = {rank: queue.SimpleQueue() for rank in programs}
         results: dict[int, Any] = {}
         errors: list[BaseException] = []
 
         def host(rank: int, program: Program, seed: int) -> None:
-            transport = _QueueTransport(rank, queues, self, np.random.default_rng(seed))
+            transport = self._transport(rank, mailboxes, np.random.default_rng(seed))
             try:
                 results[rank] = program(transport)
             except _CrashError:
                 results[rank] = None
+            except NodeFailureError as error:
+                results[rank] = None
+                if error.node != rank:
+                    errors.append(error)
             except BaseException as error:
                 errors.append(error)
             finally:
@@ -159,55 +164,54 @@ class InProcessNetwork:
             raise errors[0]
         return dict(sorted(results.items()))
 
+    def _transport(
+        self, rank: int, mailboxes: "_Mailboxes", rng: np.random.Generator
+    ) -> "_QueueTransport":
+        return _QueueTransport(rank, mailboxes, self, rng)
 
-_Queues = dict[tuple[int, int], "queue.SimpleQueue[Any]"]
+
+_Mailboxes = dict[int, "queue.SimpleQueue[tuple[int, Frame | None]]"]
 
 
 class _QueueTransport:
-    """The queues of one node, with the faults of the network."""
+    """The mailbox of one node, with the faults of the network."""
 
     def __init__(
-        self, rank: int, queues: _Queues, network: InProcessNetwork, rng: np.random.Generator
+        self,
+        rank: int,
+        mailboxes: _Mailboxes,
+        network: InProcessNetwork,
+        rng: np.random.Generator,
     ):
         self._rank = rank
-        self._queues = queues
+        self._mailboxes = mailboxes
         self._rng = rng
         self._loss = network.loss_probability
         self._delay = 0.0 if network.delays is None else network.delays.get(rank, 0.0)
         self._last_round = np.inf
         if network.failures is not None:
             self._last_round = network.failures.get(rank, np.inf)
-        self._timeout = network.timeout
         self._n_sent: dict[int, int] = {}
 
-    def send(self, i: int, array: FloatArray, essential: bool = True) -> None:
-        """Send an array to neighbor i; a message that is not essential may be lost."""
-        lost = False
-        if not essential:
+    def send(self, i: int, frame: Frame) -> None:
+        """Send a frame to node i; a message of a round may be lost."""
+        if frame.kind == Kind.ROUND:
             self._n_sent[i] = self._n_sent.get(i, 0) + 1
             if self._n_sent[i] > self._last_round:
                 raise _CrashError
             time.sleep(self._delay)
-            lost = self._rng.random() < self._loss
-        self._queues[self._rank, i].put(_LOST if lost else np.array(array))
+            if self._rng.random() < self._loss:
+                frame = Frame(Kind.LOST)
+        self._mailboxes[i].put((self._rank, frame))
 
-    def recv(self, i: int, shape: tuple[int, ...]) -> FloatArray | None:
-        """Wait for the next array of neighbor i; None if it was lost."""
+    def receive(self, patience: float) -> tuple[int, Frame | None] | None:
+        """Return the next frame and its sender, or None if nothing has arrived in time."""
         try:
-            message = self._queues[i, self._rank].get(timeout=self._timeout)
+            return self._mailboxes[self._rank].get(block=patience > 0, timeout=patience or None)
         except queue.Empty:
-            raise NodeFailureError(i) from None
-        if message is _CLOSED:
-            raise NodeFailureError(i)
-        if message is not _LOST and message.shape != shape:
-            raise ValueError(
-                f"Node {i} sent an array of shape {message.shape} to node {self._rank}, which "
-                f"expected {shape}."
-            )
-        return message
+            return None
 
     def close(self) -> None:
-        """Signal to all neighbors that no further message follows."""
-        for (sender, _), messages in self._queues.items():
-            if sender == self._rank:
-                messages.put(_CLOSED)
+        """Signal to all nodes that no further frame follows."""
+        for mailbox in self._mailboxes.values():
+            mailbox.put((self._rank, None))

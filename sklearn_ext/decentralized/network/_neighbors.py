@@ -1,191 +1,281 @@
-"""Communication of a node with its neighbors: messages, failures and counts of floats."""
+"""Communication of a node with the others: messages, failures, and counts of what is sent.
 
-import threading
-from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+A node that waits for a message says so to its neighbors several times within `timeout`. A node that
+is silent is therefore busy, frozen or dead, and only that node is excluded: those that wait for it
+are not silent. Whoever notices a failure tells its neighbors, who pass it on, and tells the failed
+node, which may be alive but slow and then ends its fit with an error.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from typing import Any, Self
 
 import numpy as np
 
 from ...utils._typing import FloatArray
-from ._transport import NodeFailureError, Transport
+from ._transport import Bytes, Frame, Kind, NodeFailureError, Transport, decode, encode
 
-Shapes = Mapping[int, tuple[int, ...]]
+Sizes = Mapping[int, int]
 Messages = dict[int, FloatArray]
+
+_SIGNS_OF_LIFE = 4  # how often a waiting node reports within the timeout
+_PATIENCE = 0.02  # seconds for which an asynchronous round waits for a new message
 
 
 class Neighbors:
-    """The neighbors of one node.
+    """The other nodes, as one node sees them.
 
     Parameters
     ----------
     transport : Transport
+    rank : int
+        Index of this node.
     neighbors : collection of int
+        Indices of its neighbors.
     n_nodes : int
+    timeout : float
+        Seconds after which a silent node counts as failed.
 
     Attributes
     ----------
     open : list of int
         Neighbors that still send messages.
     failed : list of int
-        Neighbors that have failed.
-    sent : ndarray of shape (J,)
-        Floats sent to each node so far.
+        Nodes of the network that have failed.
+    floats_sent, bytes_sent : ndarray of shape (J,)
+        Numbers, and bytes on the wire, sent to each node so far.
     """
 
-    def __init__(self, transport: Transport, neighbors: Collection[int], n_nodes: int):
+    def __init__(
+        self,
+        transport: Transport,
+        rank: int,
+        neighbors: Collection[int],
+        n_nodes: int,
+        timeout: float,
+    ):
         self._transport = transport
+        self._rank = rank
+        self._neighbors = list(neighbors)
+        self._timeout = timeout
         self.open = list(neighbors)
         self.failed: list[int] = []
-        self.sent = np.zeros(n_nodes, dtype=np.int64)
+        self.floats_sent = np.zeros(n_nodes, dtype=np.int64)
+        self.bytes_sent = np.zeros(n_nodes, dtype=np.int64)
+        others = [i for i in range(n_nodes) if i != rank]
+        self._inbox: dict[int, deque[Frame]] = {i: deque() for i in others}
+        self._ended: set[int] = set()
+        # Only time spent listening counts as silence, so that a busy or suspended node does not
+        # accuse the others.
+        self._silence = dict.fromkeys(others, 0.0)
+        self._last_sent = dict.fromkeys(neighbors, time.monotonic())
+        self._is_closing = False
 
-    def fail(self, i: int) -> None:
-        """Record that a neighbor has failed."""
-        self.failed.append(i)
-        self.open.remove(i)
+    def introduce(self, settings: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+        """Exchange the settings with all nodes, not only with neighbors.
 
-    def finish(self, i: int) -> None:
-        """Record that a neighbor has sent its last message."""
-        self.open.remove(i)
+        Nodes may disagree on who is whose neighbor, which is noticed only if all meet once.
 
-    def send(self, i: int, array: FloatArray, *, essential: bool = True) -> None:
-        """Send an array to one neighbor and count its floats."""
-        try:
-            self._transport.send(i, array, essential)
-        except NodeFailureError:
-            self.fail(i)
-        else:
-            self.sent[i] += array.size
+        Returns
+        -------
+        dict of int to dict
+            Settings of this node and of all others that have not failed.
+        """
+        own = json.dumps(settings, sort_keys=True, default=lambda number: number.item())
+        frame = Frame(Kind.DATA, np.frombuffer(own.encode(), dtype=np.uint8))
+        for i in self._inbox:
+            self._post(i, frame)
+            if i not in self._neighbors:
+                self._post(i, Frame(Kind.GOODBYE))
+        known = {self._rank: json.loads(own)}
+        for i in self._inbox:
+            answer = self._expect(i)
+            if answer is not None:
+                known[i] = json.loads(answer.payload.tobytes())
+        return dict(sorted(known.items()))
 
-    def exchange(self, messages: Mapping[int, FloatArray], shapes: Shapes) -> Messages:
-        """Send an array to every open neighbor and return the arrays that they send."""
+    def send(self, i: int, values: FloatArray, dtype: str = "float64") -> None:
+        """Send numbers to one neighbor; they always arrive."""
+        self._post(i, Frame(Kind.DATA, encode(values, dtype)), values.size)
+
+    def exchange(self, messages: Messages, sizes: Sizes, dtype: str = "float64") -> Messages:
+        """Send numbers to every open neighbor and return those that they send."""
         for i in list(self.open):
-            self.send(i, messages[i])
+            self.send(i, messages[i], dtype)
         received = {}
         for i in list(self.open):
-            try:
-                message = self._transport.recv(i, shapes[i])
-            except NodeFailureError:
-                self.fail(i)
-            else:
-                assert message is not None  # essential messages are never lost
-                received[i] = message
+            frame = self._expect(i)
+            if frame is not None:
+                received[i] = self._read(i, frame, sizes[i], dtype)
         return received
 
-    def flood(self, rank: int, values: FloatArray, n_hops: int) -> FloatArray:
+    def _read(self, i: int, frame: Frame, size: int, dtype: str) -> FloatArray:
+        values = decode(frame.payload, dtype)
+        if len(values) != size:
+            raise ValueError(
+                f"Node {i} sent {len(values)} numbers to node {self._rank}, which expected {size}."
+            )
+        return values
+
+    def flood(self, values: FloatArray) -> FloatArray:
         """Send values to all nodes through the neighbors, and return the values of all nodes.
+
+        Every node passes on what is new to it. There is one hop less than there are nodes, which is
+        enough for all survivors to know the same values whatever nodes fail meanwhile, as long as
+        the survivors are connected: a failure delays the news by at most one hop.
 
         Parameters
         ----------
-        rank : int
-            Index of this node.
         values : ndarray of shape (k,)
-        n_hops : int
-            Diameter of the graph.
 
         Returns
         -------
         ndarray of shape (J, k)
             NaN for nodes from which nothing has arrived.
         """
-        known = np.full((len(self.sent), len(values)), np.nan)
-        known[rank] = values
-        for _ in range(n_hops):
-            shapes = dict.fromkeys(self.open, known.shape)
-            for message in self.exchange(dict.fromkeys(self.open, known), shapes).values():
-                known = np.where(np.isnan(known), message, known)
+        n_nodes = len(self.floats_sent)
+        known = np.full((n_nodes, len(values)), np.nan)
+        known[self._rank] = values
+        has = np.zeros(n_nodes, dtype=bool)
+        has[self._rank] = True
+        new: dict[int, set[int]] = {self._rank: set()}  # node: neighbors that have sent its values
+        for _ in range(n_nodes - 1):
+            for i in list(self.open):
+                rows = sorted(j for j, senders in new.items() if i not in senders)
+                self.send(i, np.column_stack((rows, known[rows])) if rows else np.empty(0))
+            new = {}
+            for i in list(self.open):
+                frame = self._expect(i)
+                if frame is None:
+                    continue
+                for row in decode(frame.payload).reshape(-1, 1 + len(values)):
+                    j = int(row[0])
+                    if not has[j]:
+                        known[j], has[j], new[j] = row[1:], True, set()
+                    if j in new:
+                        new[j].add(i)
         return known
 
-
-class Inbox(Protocol):
-    """Collects the messages of a round."""
-
-    def collect(self, neighbors: Collection[int]) -> tuple[Messages, list[int]]:
-        """Return new messages by neighbor, and the neighbors that have failed."""
-
-    def close(self) -> None:
-        """Wait for messages that are still in transit."""
-
-
-class SynchronousInbox:
-    """Waits for one message of each requested neighbor."""
-
-    def __init__(self, transport: Transport, shapes: Shapes):
-        self._transport = transport
-        self._shapes = shapes
-
-    def collect(self, neighbors: Collection[int]) -> tuple[Messages, list[int]]:
-        """Return messages by neighbor without those that were lost, and the failed neighbors."""
-        messages, failed = {}, []
+    def send_round(
+        self, neighbors: Collection[int], payload: Bytes, n_floats: int, last: bool
+    ) -> None:
+        """Send the message of a round to some neighbors; the last one always arrives."""
+        frame = Frame(Kind.DATA if last else Kind.ROUND, payload)
         for i in neighbors:
-            try:
-                message = self._transport.recv(i, self._shapes[i])
-            except NodeFailureError:
-                failed.append(i)
-            else:
-                if message is not None:
-                    messages[i] = message
-        return messages, failed
+            if i not in self.failed:
+                self._post(i, frame, n_floats)
+
+    def receive_round(self, neighbors: Collection[int]) -> dict[int, list[Bytes]]:
+        """Wait for one message of each of some neighbors; those that were lost are left out."""
+        received = {}
+        for i in neighbors:
+            frame = self._expect(i)
+            if frame is not None and frame.kind != Kind.LOST:
+                received[i] = [frame.payload]
+        return received
+
+    def receive_arrived(self) -> dict[int, list[Bytes]]:
+        """Return the messages of neighbors since the last call, after a short wait for any."""
+        if self.open and not any(self._inbox[i] for i in self.open):
+            self._listen(_PATIENCE)
+        while self._listen(0.0):
+            pass
+        received = {}
+        for i in list(self.open):
+            frames = [frame for frame in self._inbox[i] if frame.kind != Kind.LOST]
+            self._inbox[i].clear()
+            if frames:
+                received[i] = [frame.payload for frame in frames]
+            elif i in self._ended or self._silence[i] > self._timeout:
+                self._fail(i)
+        return received
+
+    def finish(self, i: int) -> None:
+        """Record that a neighbor has sent its last message of the rounds."""
+        self.open.remove(i)
+
+    def reopen(self) -> None:
+        """Expect further messages of all neighbors that have not failed."""
+        self.open = [i for i in self._neighbors if i not in self.failed]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
+        """Say goodbye, unless the program is interrupted or the node crashes."""
+        if kind is None or issubclass(kind, Exception):
+            self.close()
 
     def close(self) -> None:
-        """Do nothing: every message has been awaited in its round."""
+        """Say goodbye, and wait until all others have, so that nobody is cut off."""
+        self._is_closing = True
+        for i in self._neighbors:
+            self._post(i, Frame(Kind.GOODBYE))
+        while any(
+            self._silence[i] <= self._timeout
+            for i in self._inbox
+            if i not in self._ended and i not in self.failed
+        ):
+            self._listen(self._timeout / _SIGNS_OF_LIFE / 2)
 
+    def _post(self, i: int, frame: Frame, n_floats: int = 0) -> None:
+        self._transport.send(i, frame)
+        self._last_sent[i] = time.monotonic()
+        self.floats_sent[i] += n_floats
+        self.bytes_sent[i] += frame.n_bytes
 
-class NewestInbox:
-    """Returns the newest messages, which one thread per neighbor stores as they arrive.
+    def _expect(self, i: int) -> Frame | None:
+        """Wait for the next frame of node i; None if it has failed."""
+        while not self._inbox[i]:
+            if i in self.failed:
+                return None
+            if i in self._ended or self._silence[i] > self._timeout:
+                self._fail(i)
+                return None
+            self._listen(self._timeout / _SIGNS_OF_LIFE / 2)
+        return self._inbox[i].popleft()
 
-    Waiting with a short timeout is not an alternative: a wait that expires closes the connection of
-    gloo permanently, and gloo does not report whether a message has arrived.
-    """
+    def _listen(self, patience: float) -> bool:
+        """Take the next frame that arrives, and return whether there was one."""
+        start = time.monotonic()
+        arrived = self._transport.receive(patience)
+        now = time.monotonic()
+        waited = min(now - start, patience)  # no more, in case the process was suspended
+        for i in self._silence:
+            self._silence[i] += waited
+        for i in self._neighbors:
+            if i not in self.failed and now - self._last_sent[i] > self._timeout / _SIGNS_OF_LIFE:
+                self._post(i, Frame(Kind.WAITING))
+        if arrived is None:
+            return False
+        i, frame = arrived
+        self._silence[i] = 0.0
+        if frame is None or frame.kind == Kind.GOODBYE:
+            self._ended.add(i)
+        elif frame.kind == Kind.FAILED:
+            self._fail(int(decode(frame.payload)[0]), by=i)
+        elif frame.kind != Kind.WAITING:
+            self._inbox[i].append(frame)
+        return True
 
-    PATIENCE = 0.02  # seconds that a round waits for a new message
-
-    def __init__(
-        self,
-        transport: Transport,
-        shapes: Shapes,
-        is_last: Callable[[FloatArray], bool],
-        timeout: float,
-    ):
-        self._transport = transport
-        self._is_last = is_last
-        self._timeout = timeout
-        self._newest: Messages = {}
-        self._failed: list[int] = []
-        self._changed = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._listen, args=(i, shape), daemon=True)
-            for i, shape in shapes.items()
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _listen(self, i: int, shape: tuple[int, ...]) -> None:
-        while True:
-            try:
-                message = self._transport.recv(i, shape)
-            except NodeFailureError:
-                with self._changed:
-                    self._failed.append(i)
-                    self._changed.notify()
-                return
-            if message is None:
-                continue
-            with self._changed:
-                self._newest[i] = message
-                self._changed.notify()
-            if self._is_last(message):
-                return
-
-    def collect(self, neighbors: Collection[int]) -> tuple[Messages, list[int]]:
-        """Return the messages and the failed neighbors since the last call."""
-        with self._changed:
-            if neighbors and not self._newest and not self._failed:
-                self._changed.wait(self.PATIENCE)
-            messages, failed = self._newest, self._failed
-            self._newest, self._failed = {}, []
-        return messages, failed
-
-    def close(self) -> None:
-        """Wait for the last message of every neighbor, so that no neighbor is cut off."""
-        for thread in self._threads:
-            thread.join(self._timeout)
+    def _fail(self, i: int, by: int | None = None) -> None:
+        """Exclude a node, and tell the neighbors and the node itself."""
+        if i == self._rank and self._is_closing:
+            return
+        if i == self._rank:
+            raise NodeFailureError(
+                i,
+                f"Node {i}, which is this one, was excluded from the fit: node {by} had waited for "
+                f"it for longer than timeout={self._timeout} seconds or lost the connection.",
+            )
+        if i in self.failed:
+            return
+        self.failed.append(i)
+        if i in self.open:
+            self.open.remove(i)
+        notice = Frame(Kind.FAILED, encode([i]))
+        for peer in {*self._neighbors, i}:
+            if peer == i or peer not in self.failed:
+                self._post(peer, notice)

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import check_array
 
 from ...utils._typing import FloatArray
-from .._communication import cost_report, round_floats
+from .._communication import byte_report, cost_report, round_floats
 from .._config import DeKRRConfig
 from .._node_samples import NodeSamples
 from .._result import DeKRRResult, NodeMemory
 from ..math._engine import DeKRREngine, make_engine
-from ..math._graphs import check_graph, diameter, make_graph
+from ..math._graphs import check_graph, make_graph
 from ._neighbors import Neighbors
-from ._node import NodeResult, run_node
+from ._node import NodeResult, agree, run_node
+from ._settings import check_settings, describe_graph
 from ._transport import Network, Transport
 
 MESSAGE_SOLVERS = ("auto", "chebyshev", "gauss_seidel", "jacobi")
@@ -29,6 +31,7 @@ def solve_dekrr_over_network(
     seed: int = 0,
     memories: Mapping[int, NodeMemory] | None = None,
     engine: DeKRREngine | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> DeKRRResult:
     """Fit the nodes that this process holds, with messages between neighbors.
 
@@ -46,6 +49,9 @@ def solve_dekrr_over_network(
         State of the nodes after an earlier fit, to which the samples are added.
     engine : DeKRREngine, default=None
         Engine for the computations; None means the numba engine.
+    settings : dict of str to JSON values, default=None
+        What the nodes compare before the first message, in addition to `config`; for example, the
+        names of the features.
 
     Returns
     -------
@@ -55,7 +61,12 @@ def solve_dekrr_over_network(
     Raises
     ------
     ValueError
-        If the configuration requires more than messages between neighbors.
+        If the configuration requires more than messages between neighbors, or if the nodes differ
+        in their settings. In that case, every node raises the same error, which names what differs
+        and where.
+    NodeFailureError
+        If this node was excluded because it was silent for too long, or if a node failed before
+        the sums over the network were known to all nodes that it connects.
 
     Examples
     --------
@@ -87,6 +98,7 @@ def solve_dekrr_over_network(
             asynchronous=network.asynchronous,
             timeout=network.timeout,
             memory=None if memories is None else memories[rank],
+            settings=settings,
         )
         for rank, part in samples.items()
     }
@@ -99,10 +111,15 @@ def _check_messages_suffice(config: DeKRRConfig, network: Network) -> None:
         raise ValueError(
             f"solver must be one of {MESSAGE_SOLVERS} with a network, got {config.solver!r}."
         )
-    if isinstance(config.consensus_weight, str):
+    if config.consensus_weight == "cv" and not network.in_step:
         raise ValueError(
-            "consensus_weight must be a number with a network, got "
-            f"{config.consensus_weight!r}. Use network=None to choose it by cross-validation."
+            "consensus_weight must be a number on a network that is asynchronous or loses "
+            "messages, got 'cv', which needs synchronous rounds without losses."
+        )
+    if config.message_dtype != "float64" and not network.is_lossless:
+        raise ValueError(
+            "message_dtype must be 'float64' on a network that loses messages, got "
+            f"{config.message_dtype!r}, which sends differences."
         )
     if config.solver in ("chebyshev", "gauss_seidel") and not network.in_step:
         raise ValueError(
@@ -115,13 +132,14 @@ def _combine(results: Mapping[int, NodeResult], config: DeKRRConfig, n_outputs: 
     maps: list[Any] = [None] * config.n_nodes
     coefs: list[Any] = [None] * config.n_nodes
     setup = np.zeros((config.n_nodes, config.n_nodes), dtype=np.int64)
-    rounds = setup.copy()
+    rounds, setup_bytes, rounds_bytes = setup.copy(), setup.copy(), setup.copy()
     for rank, result in results.items():
         for i, theta in result.neighbor_coefs.items():
             if i not in results:
                 maps[i], coefs[i] = result.memory.neighbor_maps[i], theta
         maps[rank], coefs[rank] = result.memory.map, result.coef
-        setup[rank], rounds[rank] = result.setup_sent, result.rounds_sent
+        setup[rank], rounds[rank] = result.setup_floats, result.rounds_floats
+        setup_bytes[rank], rounds_bytes[rank] = result.setup_bytes, result.rounds_bytes
     one_round = round_floats(config, n_outputs)
     one_round[[j for j in range(config.n_nodes) if j not in results]] = 0
     any_result = next(iter(results.values()))
@@ -131,12 +149,14 @@ def _combine(results: Mapping[int, NodeResult], config: DeKRRConfig, n_outputs: 
         coefs=coefs,
         mean=any_result.mean,
         gamma=any_result.gamma,
-        consensus_weight=float(config.consensus_weight),
+        consensus_weight=any_result.consensus_weight,
         n_iter=max(result.n_iter for result in results.values()),
         converged=all(result.converged for result in results.values()),
         objective_curve=_sum_by_round([result.objective_parts for result in results.values()]),
         disagreement_curve=np.sqrt(disagreement.clip(min=0.0) / any_result.total_weight),
         communication=cost_report(setup, one_round, setup + rounds),
+        bytes_sent=byte_report(setup_bytes, rounds_bytes),
+        scores=any_result.scores,
         memories={rank: result.memory for rank, result in results.items()},
         failed=tuple(sorted({int(i) for result in results.values() for i in result.failed})),
     )
@@ -173,7 +193,11 @@ def network_minmax(
     Raises
     ------
     ValueError
-        If one process holds all nodes.
+        If one process holds all nodes, or if the nodes differ in the graph or in the number of
+        features; every node raises the same error.
+    NodeFailureError
+        If this node was excluded because it was silent for too long, or if a failed node separates
+        the others.
 
     Examples
     --------
@@ -192,7 +216,7 @@ def network_minmax(
     """
     if network.holds_all:
         raise ValueError(f"network must hold one node per process, got {type(network).__name__}.")
-    X = np.asarray(X, dtype=np.float64)
+    samples = check_array(X, dtype=np.float64)
     (rank,) = network.ranks(1)
     n_nodes = network.size(1)
     adjacency = (
@@ -200,11 +224,18 @@ def network_minmax(
         if isinstance(graph, str)
         else check_graph(graph, np.arange(n_nodes))
     )
-    own = np.concatenate((X.min(axis=0), X.max(axis=0)))
+    own = np.concatenate((samples.min(axis=0), samples.max(axis=0)))
 
     def program(transport: Transport) -> FloatArray:
-        neighbors = Neighbors(transport, np.flatnonzero(adjacency[rank]).tolist(), n_nodes)
-        return neighbors.flood(rank, own, diameter(adjacency))
+        members = np.flatnonzero(adjacency[rank]).tolist()
+        with Neighbors(transport, rank, members, n_nodes, network.timeout) as neighbors:
+            settings = {
+                "method": "network_minmax",
+                "number of features": samples.shape[1],
+                "graph": describe_graph(adjacency),
+            }
+            check_settings(neighbors.introduce(settings))
+            return agree(neighbors, rank, own, adjacency)
 
     known = network.run({rank: program})[rank]
     minimum, maximum = np.split(known, 2, axis=1)

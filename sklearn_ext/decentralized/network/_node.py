@@ -1,20 +1,23 @@
 """The program of a node, which is the same for all nodes and on every transport.
 
-1. Announce the number of samples, the sums of the targets and the width of the inputs to the
+1. Exchange the settings with all nodes; if they differ, every node raises the same error.
+2. Announce the number of samples, the sums of the targets and the width of the inputs to the
    whole network, by flooding over neighbors.
-2. Select a map on the node's own samples and send it to the neighbors.
-3. Send each neighbor its Gram blocks: sums over the samples of this node.
-4. Iterate: solve the node's own block with the last messages of the neighbors, and send the
-   coefficients.
+3. Select a map on the node's own samples and send it to the neighbors.
+4. Send each neighbor its Gram blocks: sums over the samples of this node.
+5. Iterate: solve the node's own block with the last messages of the neighbors, and send the
+   coefficients. With "cv", the folds and candidates iterate first, all at once.
 
-With public anchors, steps 2 and 3 send nothing, and a round sends the values of the node's
+With public anchors, steps 3 and 4 send nothing, and a round sends the values of the node's
 function at the anchors.
 
 **Samples can be reconstructed from Gram blocks.** The protocol does not send samples or labels, but
 a neighbor can compute the samples from the blocks that it receives.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,13 +32,17 @@ from .._node_samples import (
 )
 from .._result import NodeMemory
 from ..math._consensus import Blocks
+from ..math._cross_validation import add_folds, fold_numbers, squared_error
 from ..math._engine import DeKRREngine
-from ..math._graphs import diameter
-from ..math._random_features import FeatureMap, map_from_message, message_shape
+from ..math._graphs import connected_labels
+from ..math._random_features import FeatureMap, map_from_message, message_shape, rounded_map
 from ..math._statistics import NetworkSummary, NodeStatistics
 from ._neighbors import Neighbors
-from ._rounds import NodeProblem, Rounds
-from ._transport import Transport
+from ._rounds import NodeProblem, Part, Rounds
+from ._settings import check_settings, describe_settings
+from ._transport import NodeFailureError, Transport
+
+_CV_TOLERANCE = 1e-4  # enough to compare candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +53,18 @@ class NodeResult:
     coef: FloatArray
     neighbor_coefs: dict[int, FloatArray]
     gamma: float
+    consensus_weight: float
+    scores: FloatArray | None
     mean: FloatArray
     total_weight: float
     n_iter: int
     converged: bool
     objective_parts: list[float]
     disagreement_parts: list[float]
-    setup_sent: IntArray
-    rounds_sent: IntArray
+    setup_floats: IntArray
+    rounds_floats: IntArray
+    setup_bytes: IntArray
+    rounds_bytes: IntArray
     failed: list[int]
 
 
@@ -68,13 +79,14 @@ def run_node(
     asynchronous: bool,
     timeout: float,
     memory: NodeMemory | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> NodeResult:
     """Run the program of one node.
 
     Parameters
     ----------
     rank : int
-        Index of the node.
+        Index of this node.
     samples : NodeSamples
         Samples of this node.
     config : DeKRRConfig
@@ -85,45 +97,91 @@ def run_node(
     asynchronous : bool
         Whether the node continues with the messages that have arrived.
     timeout : float
-        Seconds after which a silent neighbor counts as failed.
+        Seconds after which a silent node counts as failed.
     memory : NodeMemory, default=None
         State of the node after an earlier fit, to which the samples are added.
+    settings : dict, default=None
+        Further settings that all nodes must share.
 
     Returns
     -------
     NodeResult
+
+    Raises
+    ------
+    ValueError
+        If the settings of the nodes differ.
+    NodeFailureError
+        If this node was excluded, or if a node failed before all others knew the same values.
     """
-    neighbors = Neighbors(transport, config.neighbors(rank), config.n_nodes)
-    setup = NodeSetup(rank, config, engine, neighbors)
-    if memory is None:
-        problem, shift = setup.start(samples, node_generator(seed, rank))
-    else:
-        problem, shift = setup.add(samples, memory), memory.shift
-    setup_sent = neighbors.sent.copy()
-    rounds = Rounds(problem, neighbors, transport, asynchronous=asynchronous, timeout=timeout)
-    rounds.run()
+    neighbors = Neighbors(transport, rank, config.neighbors(rank), config.n_nodes, timeout)
+    with neighbors:
+        own = describe_settings(
+            config, samples, asynchronous=asynchronous, update=memory is not None
+        )
+        check_settings(neighbors.introduce(own | dict(settings or {})))
+        setup = NodeSetup(rank, config, engine, neighbors, asynchronous)
+        if memory is None:
+            state = setup.start(samples, node_generator(seed, rank))
+        else:
+            state = setup.add(samples, memory)
+        setup_floats, setup_bytes = neighbors.floats_sent.copy(), neighbors.bytes_sent.copy()
+        rounds = setup.iterate(state, [setup.part(state, state.consensus_weight)], config.tol)
     to_numpy = engine.to_numpy
     return NodeResult(
         memory=NodeMemory(
-            map=problem.map,
-            statistics=problem.statistics.convert(to_numpy),
-            shift=shift,
-            neighbor_maps=problem.neighbor_maps,
-            blocks={i: (to_numpy(G), to_numpy(C)) for i, (G, C) in problem.blocks.items()},
+            map=state.map,
+            statistics=state.statistics.convert(to_numpy),
+            shift=state.shift,
+            neighbor_maps=state.neighbor_maps,
+            blocks={i: (to_numpy(G), to_numpy(C)) for i, (G, C) in state.blocks.items()},
         ),
-        coef=to_numpy(rounds.theta),
+        coef=to_numpy(rounds.thetas[0]),
         neighbor_coefs=rounds.neighbor_coefs(),
-        gamma=problem.summary.gamma,
-        mean=shift + problem.offset,
-        total_weight=problem.summary.total_weight,
+        gamma=state.summary.gamma,
+        consensus_weight=state.consensus_weight,
+        scores=state.scores,
+        mean=state.shift + state.offset,
+        total_weight=state.summary.total_weight,
         n_iter=rounds.n_iter,
         converged=rounds.converged,
         objective_parts=rounds.objective_parts,
         disagreement_parts=rounds.disagreement_parts,
-        setup_sent=setup_sent,
-        rounds_sent=neighbors.sent - setup_sent,
+        setup_floats=setup_floats,
+        rounds_floats=neighbors.floats_sent - setup_floats,
+        setup_bytes=setup_bytes,
+        rounds_bytes=neighbors.bytes_sent - setup_bytes,
         failed=neighbors.failed,
     )
+
+
+class NodeState(NamedTuple):
+    """What a node knows before its first round.
+
+    Attributes
+    ----------
+    summary : NetworkSummary
+    shift : ndarray of shape (k,)
+        Offset that has been subtracted from the targets in `statistics`.
+    offset : ndarray of shape (k,)
+        Offset that remains to be subtracted.
+    map : FeatureMap
+    statistics : NodeStatistics
+    neighbor_maps : dict of int to FeatureMap
+    blocks : dict of int to (array, array)
+    consensus_weight : float
+    scores : ndarray of shape (n_candidates, n_folds) or None
+    """
+
+    summary: NetworkSummary
+    shift: FloatArray
+    offset: FloatArray
+    map: FeatureMap
+    statistics: NodeStatistics
+    neighbor_maps: dict[int, FeatureMap]
+    blocks: dict[int, Blocks]
+    consensus_weight: float
+    scores: FloatArray | None = None
 
 
 class NodeSetup:
@@ -135,83 +193,177 @@ class NodeSetup:
     config : DeKRRConfig
     engine : DeKRREngine
     neighbors : Neighbors
+    asynchronous : bool
     """
 
-    def __init__(self, rank: int, config: DeKRRConfig, engine: DeKRREngine, neighbors: Neighbors):
+    def __init__(
+        self,
+        rank: int,
+        config: DeKRRConfig,
+        engine: DeKRREngine,
+        neighbors: Neighbors,
+        asynchronous: bool,
+    ):
         self.rank = rank
         self.config = config
         self.engine = engine
         self.neighbors = neighbors
+        self.asynchronous = asynchronous
 
-    def start(
-        self, samples: NodeSamples, rng: np.random.Generator
-    ) -> tuple[NodeProblem, FloatArray]:
-        """Set up the node; return its problem and the offset subtracted from its targets."""
+    def start(self, samples: NodeSamples, rng: np.random.Generator) -> NodeState:
+        """Set up the node for its first fit."""
         config = self.config
-        summary = self._agree(announce(samples, config, rng))
+        summary = summarize_network(self._agree(announce(samples, config, rng)), config)
         samples = samples.minus(summary.mean)
         own = select_node_map(samples, config, self.rank, summary.gamma, rng, self.engine)
+        if config.message_dtype != "float64":
+            own = rounded_map(own)  # so that the neighbors have the same
         neighbor_maps = {}
         if config.anchors is None:
             neighbor_maps = self._exchange_maps(own, samples.X.shape[1])
-        statistics = sum_over_samples(samples, own, neighbor_maps, self.engine)
-        blocks = self._exchange_blocks(statistics)
-        problem = self._problem(summary, 0.0 * summary.mean, own, statistics, neighbor_maps, blocks)
-        return problem, summary.mean
+        folds = [samples]
+        if config.consensus_weight == "cv":
+            numbers = fold_numbers(config.cv, samples.index, rng)
+            n_folds = int(self._agree(np.array([1.0 + max(numbers)]))[:, 0].max())
+            folds = [samples.take(np.flatnonzero(numbers == fold)) for fold in range(n_folds)]
+        statistics = [sum_over_samples(part, own, neighbor_maps, self.engine) for part in folds]
+        blocks = [self._exchange_blocks(part) for part in statistics]
+        complete = [i for i in blocks[0] if all(i in part for part in blocks)]
+        state = NodeState(
+            summary=summary,
+            shift=summary.mean,
+            offset=0.0 * summary.mean,
+            map=own,
+            statistics=add_folds([[part] for part in statistics])[0],
+            neighbor_maps=neighbor_maps,
+            blocks={
+                i: (sum(part[i][0] for part in blocks), sum(part[i][1] for part in blocks))
+                for i in complete
+            },
+            consensus_weight=0.0,
+        )
+        if config.consensus_weight != "cv":
+            return state._replace(consensus_weight=float(config.consensus_weight))
+        scores = self._score_consensus_weights(state, statistics, blocks)
+        best = int(np.argmin(scores.mean(axis=1)))
+        return state._replace(
+            consensus_weight=float(config.consensus_weight_grid[best]), scores=scores
+        )
 
-    def add(self, samples: NodeSamples, memory: NodeMemory) -> NodeProblem:
+    def add(self, samples: NodeSamples, memory: NodeMemory) -> NodeState:
         """Add samples to the state after an earlier fit."""
         asarray, to_numpy = self.engine.asarray, self.engine.to_numpy
         samples = samples.minus(memory.shift)
         new = sum_over_samples(samples, memory.map, memory.neighbor_maps, self.engine)
         statistics = memory.statistics.convert(asarray) + new
         y_sum = to_numpy(statistics.y_sum)
-        summary = self._agree(np.array([statistics.weight, *y_sum, statistics.y_square, np.nan]))
-        blocks = {
-            i: (asarray(memory.blocks[i][0]) + gram, asarray(memory.blocks[i][1]) + cross)
-            for i, (gram, cross) in self._exchange_blocks(new).items()
-        }
-        return self._problem(
-            summary, summary.mean, memory.map, statistics, memory.neighbor_maps, blocks
+        announced = np.array([statistics.weight, *y_sum, statistics.y_square, np.nan])
+        summary = summarize_network(self._agree(announced), self.config)
+        return NodeState(
+            summary=summary,
+            shift=memory.shift,
+            offset=summary.mean,
+            map=memory.map,
+            statistics=statistics,
+            neighbor_maps=memory.neighbor_maps,
+            blocks={
+                i: (asarray(memory.blocks[i][0]) + gram, asarray(memory.blocks[i][1]) + cross)
+                for i, (gram, cross) in self._exchange_blocks(new).items()
+            },
+            consensus_weight=float(self.config.consensus_weight),
         )
 
-    def _problem(
-        self,
-        summary: NetworkSummary,
-        offset: FloatArray,
-        own: FeatureMap,
-        statistics: NodeStatistics,
-        neighbor_maps: dict[int, FeatureMap],
-        blocks: dict[int, Blocks],
-    ) -> NodeProblem:
-        members = self.neighbors.open if self.config.anchors is not None else blocks
-        return NodeProblem(
+    def part(self, state: NodeState, consensus_weight: float) -> Part:
+        """Return the problem on all samples."""
+        return Part(
+            statistics=state.statistics,
+            blocks=state.blocks,
+            offset=state.offset,
+            ridge=state.summary.ridge,
+            consensus_weight=consensus_weight,
+            scale=(state.summary.energy / self.config.n_nodes) ** 0.5,
+        )
+
+    def iterate(self, state: NodeState, parts: list[Part], tol: float) -> Rounds:
+        """Run the rounds of some problems, all at once."""
+        members = self.neighbors.open if self.config.anchors is not None else state.blocks
+        problem = NodeProblem(
             rank=self.rank,
             config=self.config,
             engine=self.engine,
-            summary=summary,
-            offset=offset,
-            map=own,
-            statistics=statistics,
+            map=state.map,
             neighbors=list(members),
-            neighbor_maps=neighbor_maps,
-            blocks=blocks,
+            weights=state.summary.weights,
+            parts=parts,
         )
+        rounds = Rounds(problem, self.neighbors, asynchronous=self.asynchronous, tol=tol)
+        rounds.run()
+        return rounds
 
-    def _agree(self, announced: FloatArray) -> NetworkSummary:
-        """Announce this node's values and combine those of all nodes."""
-        config = self.config
-        known = self.neighbors.flood(self.rank, announced, diameter(config.adjacency))
-        return summarize_network(known, config)
+    def _score_consensus_weights(
+        self,
+        state: NodeState,
+        folds: list[NodeStatistics],
+        blocks: list[dict[int, Blocks]],
+    ) -> FloatArray:
+        """Cross-validate the candidates of the consensus weight, in one sequence of rounds.
+
+        A fold is held out by subtracting its sums, so no features are computed again.
+        """
+        config, grid = self.config, self.config.consensus_weight_grid
+        moments = np.stack([self._moments(part) for part in folds])
+        known = self._agree(moments.ravel()).reshape(config.n_nodes, len(folds), -1)
+        network = np.nansum(known, axis=0)  # weight, sums and sum of squares of every fold
+        parts = []
+        for fold, statistics in enumerate(folds):
+            training = network.sum(axis=0) - network[fold]
+            mean = training[1:-1] / training[0] * config.fit_intercept
+            shared = Part(
+                statistics=state.statistics - statistics,
+                blocks={
+                    i: (gram - blocks[fold][i][0], cross - blocks[fold][i][1])
+                    for i, (gram, cross) in state.blocks.items()
+                },
+                offset=mean,
+                ridge=config.alpha * training[0] / config.n_nodes,
+                consensus_weight=0.0,
+                scale=(state.summary.energy / config.n_nodes) ** 0.5,
+            )
+            parts += [replace(shared, consensus_weight=c) for c in grid]
+        self.neighbors.reopen()
+        rounds = self.iterate(state, parts, max(config.tol, _CV_TOLERANCE))
+        self.neighbors.reopen()
+        errors = [
+            squared_error(folds[number // len(grid)], theta, self.engine.asarray(part.offset))
+            for number, (part, theta) in enumerate(zip(parts, rounds.thetas, strict=True))
+        ]
+        total = np.nansum(self._agree(np.array(errors)), axis=0).reshape(len(folds), len(grid)).T
+        mean = network[:, 1:-1] / network[:, :1]
+        spread = network[:, -1] - network[:, 0] * (mean**2).sum(axis=1)
+        return total / np.where(spread > 0, spread, 1.0)
+
+    def _moments(self, part: NodeStatistics) -> FloatArray:
+        """Return the weight, the sums of the targets and the sum of their squares."""
+        return np.array([part.weight, *self.engine.to_numpy(part.y_sum), part.y_square])
+
+    def _agree(self, announced: FloatArray) -> FloatArray:
+        """Announce this node's values, and return those of all nodes."""
+        return agree(self.neighbors, self.rank, announced, self.config.adjacency)
 
     def _exchange_maps(self, own: FeatureMap, n_features: int) -> dict[int, FeatureMap]:
         sizes, paired, members = self.config.sizes, self.config.paired, self.neighbors.open
         received = self.neighbors.exchange(
-            dict.fromkeys(members, own.to_message()),
-            {i: message_shape(n_features, int(sizes[i]), paired) for i in members},
+            dict.fromkeys(members, own.to_message().ravel()),
+            {i: int(np.prod(message_shape(n_features, int(sizes[i]), paired))) for i in members},
+            self.config.setup_dtype,
         )
         return {
-            i: map_from_message(message, int(sizes[i]), paired) for i, message in received.items()
+            i: map_from_message(
+                message.reshape(message_shape(n_features, int(sizes[i]), paired)),
+                int(sizes[i]),
+                paired,
+            )
+            for i, message in received.items()
         }
 
     def _exchange_blocks(self, statistics: NodeStatistics) -> dict[int, Blocks]:
@@ -221,11 +373,12 @@ class NodeSetup:
         sizes = self.config.sizes
         mine = int(sizes[self.rank])
         n_upper = mine * (mine + 1) // 2
-        shapes = {i: (n_upper + mine * int(sizes[i]),) for i in self.neighbors.open}
+        lengths = {i: n_upper + mine * int(sizes[i]) for i in self.neighbors.open}
         outgoing = {i: self._pack_blocks(i, statistics) for i in self.neighbors.open}
+        received = self.neighbors.exchange(outgoing, lengths, self.config.setup_dtype)
         return {
             i: self._unpack_blocks(message, mine, int(sizes[i]))
-            for i, message in self.neighbors.exchange(outgoing, shapes).items()
+            for i, message in received.items()
         }
 
     def _pack_blocks(self, i: int, statistics: NodeStatistics) -> FloatArray:
@@ -241,3 +394,32 @@ class NodeSetup:
         gram.T[upper] = gram[upper]
         cross = message[upper[0].size :].reshape(theirs, mine).T
         return self.engine.asarray(gram), self.engine.asarray(cross)
+
+
+def agree(
+    neighbors: Neighbors, rank: int, announced: FloatArray, adjacency: FloatArray
+) -> FloatArray:
+    """Announce a node's values, and return those of all nodes.
+
+    Returns
+    -------
+    ndarray of shape (J, k)
+        NaN for nodes that have failed. All that are left know the same values.
+
+    Raises
+    ------
+    NodeFailureError
+        If a node has failed without which this node cannot reach some others.
+    """
+    known = neighbors.flood(announced)
+    components = connected_labels(adjacency)
+    unknown = np.flatnonzero(np.isnan(known).all(axis=1) & (components == components[rank]))
+    cut_off = [int(i) for i in unknown if i not in neighbors.failed]
+    if cut_off:
+        node = neighbors.failed[0]
+        raise NodeFailureError(
+            node,
+            f"Node {node} failed before all nodes knew the sums over the network, and node {rank} "
+            f"cannot reach the nodes {cut_off} without it.",
+        )
+    return known

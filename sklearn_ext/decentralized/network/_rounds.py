@@ -1,7 +1,7 @@
 """The problem of one node, and its rounds: receive, solve, send, until the network has settled."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,38 @@ from ..math._solvers import (
     greedy_colors,
     remaining_error,
 )
-from ..math._statistics import NetworkSummary, NodeStatistics
-from ._neighbors import Inbox, Neighbors, NewestInbox, SynchronousInbox
-from ._transport import Transport
+from ..math._statistics import NodeStatistics
+from ._neighbors import Neighbors
+from ._transport import Bytes, decode, encode
 
 _FINISHED = np.inf  # age that a node sends with its last message
 _N_SMOOTHED = 8  # rounds over which the contraction is averaged if rounds are irregular
 _ASYNCHRONOUS_DAMPING = 1.0
+_FLAG_BYTES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One quadratic problem; a fit has one, and cross-validation one per fold and candidate.
+
+    Attributes
+    ----------
+    statistics : NodeStatistics
+    blocks : dict of int to (array, array)
+        Sums over the samples of the neighbors; empty with anchors.
+    offset : ndarray of shape (k,)
+        Offset of the targets in `statistics`.
+    ridge, consensus_weight : float
+    scale : float
+        Size of the targets of a node, to which the tolerance is relative.
+    """
+
+    statistics: NodeStatistics
+    blocks: dict[int, Blocks]
+    offset: FloatArray
+    ridge: float
+    consensus_weight: float
+    scale: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,132 +64,163 @@ class NodeProblem:
         Index of the node.
     config : DeKRRConfig
     engine : DeKRREngine
-    summary : NetworkSummary
-    offset : ndarray of shape (k,)
-        Offset of the targets in `statistics`.
     map : FeatureMap
-    statistics : NodeStatistics
     neighbors : list of int
         Neighbors that have completed the setup.
-    neighbor_maps : dict of int to FeatureMap
-        Maps of the neighbors; empty with anchors.
-    blocks : dict of int to (array, array)
-        Sums over the samples of the neighbors; empty with anchors.
+    weights : ndarray of shape (J,)
+        Sum of the sample weights of every node.
+    parts : list of Part
     """
 
     rank: int
     config: DeKRRConfig
     engine: DeKRREngine
-    summary: NetworkSummary
-    offset: FloatArray
     map: FeatureMap
-    statistics: NodeStatistics
     neighbors: list[int]
-    neighbor_maps: dict[int, FeatureMap]
-    blocks: dict[int, Blocks]
+    weights: FloatArray
+    parts: list[Part]
 
     @property
     def n_outputs(self) -> int:
         """Number of outputs, k."""
-        return self.statistics.moment.shape[1]
-
-    @property
-    def n_hops(self) -> int:
-        """Diameter of the graph."""
-        return diameter(self.config.adjacency)
+        return self.parts[0].statistics.moment.shape[1]
 
     def anchor_features(self) -> EngineArray | None:
         """Return the features of the anchors, or None without anchors."""
         anchors = self.config.anchors
         return None if anchors is None else map_features(anchors, self.map, self.engine)
 
-    def system(self, members: Collection[int], anchors: EngineArray | None) -> NodeSystem:
-        """Assemble the node's block row of the linear system, with some of its neighbors."""
+    def system(
+        self, part: Part, members: Collection[int], anchors: EngineArray | None
+    ) -> NodeSystem:
+        """Assemble the node's block row of a linear system, with some of its neighbors."""
         parameters: dict[str, Any] = {
-            "mean": self.engine.asarray(self.offset),
-            "ridge": self.summary.ridge,
-            "consensus_weight": self.config.consensus_weight,
+            "mean": self.engine.asarray(part.offset),
+            "ridge": part.ridge,
+            "consensus_weight": part.consensus_weight,
         }
         if anchors is None:
-            blocks = {i: block for i, block in self.blocks.items() if i in members}
+            blocks = {i: block for i, block in part.blocks.items() if i in members}
             return node_system(
-                self.rank, self.statistics, blocks, self.config.adjacency, **parameters
+                self.rank, part.statistics, blocks, self.config.adjacency, **parameters
             )
         return anchored_node_system(
             self.rank,
-            self.statistics,
+            part.statistics,
             anchors,
             dict.fromkeys(members),
-            self.summary.weights,
+            self.weights,
             self.config.adjacency,
             **parameters,
         )
 
 
-class Rounds:
-    """The iteration of one node.
+class _Iterate:
+    """The iteration of one part."""
 
-    A node has *settled* when its estimated error is below the tolerance. Its age is the number of
-    rounds for which it and all nodes whose messages it receives have been settled: one more than
-    the smallest age among itself and its neighbors. An age above the diameter of the graph means
-    that every node has settled. The node then marks its last message accordingly and stops. A round
-    counts only if every neighbor has sent a message since the last round that counted.
+    def __init__(self, part: Part, config: DeKRRConfig, asynchronous: bool):
+        self.part = part
+        self._contraction: float | None = None
+        self._coefficients: Iterator[tuple[float, float]] | None = None
+        if config.solver == "chebyshev":
+            self._contraction = chebyshev_contraction(part.consensus_weight)
+            self._coefficients = chebyshev_coefficients(part.consensus_weight)
+        self._distances: deque[float] = deque(maxlen=_N_SMOOTHED + 1 if asynchronous else 2)
+
+    def assemble(self, system: NodeSystem, engine: DeKRREngine, damping: float) -> None:
+        """Take the system of the neighbors that are left."""
+        self.system = system
+        self._engine = engine
+        self._factor = engine.cholesky(system.damped_matrix(damping))
+
+    def start(self) -> None:
+        """Begin with coefficients of zero."""
+        self.theta = self._step = self._moved = self.system.target * 0.0
+
+    def advance(self, residual: EngineArray) -> None:
+        """Take a step."""
+        step = self._engine.solve(self._factor, residual)
+        if self._coefficients is not None:
+            momentum, gain = next(self._coefficients)
+            step = momentum * self._step + gain * step
+        self._step = step
+        self.theta, self._moved = self.theta + step, self._moved + step
+
+    def error(self) -> float:
+        """Estimate the error after a counted round, relative to the scale of the targets.
+
+        The estimate rests on the distances covered by the last counted rounds. In an asynchronous
+        network, rounds are irregular, so the contraction is averaged over several.
+        """
+        self._distances.append(self.system.prediction_norm(self._moved))
+        self._moved = self.theta * 0.0
+        last, first = self._distances[-1], self._distances[0]
+        contraction = self._contraction
+        if contraction is None and 0.0 < last < first:
+            contraction = (last / first) ** (1.0 / (len(self._distances) - 1))
+        previous = np.inf if len(self._distances) == 1 else first
+        return remaining_error(last, previous, contraction)
+
+
+class Rounds:
+    """The rounds of one node.
+
+    A node has *settled* when its estimated error, and the change that it has not sent, are below
+    the tolerance. Its age is the number of rounds for which it and all nodes whose messages it
+    receives have been settled: one more than the smallest age among itself and its neighbors. An
+    age above the diameter of the graph means that every node has settled. The node then marks its
+    last message accordingly and stops. A round counts only if every neighbor has sent a message
+    since the last round that counted.
+
+    Messages with less than double precision contain differences from what the neighbors know, so
+    that rounding errors shrink with the steps.
 
     Parameters
     ----------
     problem : NodeProblem
         The problem of the node after its setup.
     neighbors : Neighbors
-    transport : Transport
     asynchronous : bool
         Whether the node continues with the messages that have arrived.
-    timeout : float
-        Seconds after which a silent neighbor counts as failed.
+    tol : float
     """
 
     def __init__(
-        self,
-        problem: NodeProblem,
-        neighbors: Neighbors,
-        transport: Transport,
-        *,
-        asynchronous: bool,
-        timeout: float,
+        self, problem: NodeProblem, neighbors: Neighbors, *, asynchronous: bool, tol: float
     ):
         config, engine = problem.config, problem.engine
         self._problem, self._neighbors, self._engine = problem, neighbors, engine
-        self._config, self._asynchronous = config, asynchronous
+        self._config, self._asynchronous, self._tol = config, asynchronous, tol
         self._anchors = problem.anchor_features()
         self._members = list(problem.neighbors)
-        self._lengths = {
+        lengths = {
             i: int(config.sizes[i]) if self._anchors is None else len(self._anchors)
             for i in neighbors.open
         }
-        k = problem.n_outputs
-        self._received = {i: engine.zeros(length, k) for i, length in self._lengths.items()}
+        k, n_parts = problem.n_outputs, len(problem.parts)
+        self._received = {i: np.zeros((n_parts, length, k)) for i, length in lengths.items()}
+        self._latest = {i: engine.zeros(n_parts, length, k) for i, length in lengths.items()}
         self._ever_received: set[int] = set()
         self._ages: dict[int, float] = dict.fromkeys(neighbors.open, 0)
-        shapes = {i: (length * k + N_FLAGS,) for i, length in self._lengths.items()}
-        self._inbox: Inbox = (
-            NewestInbox(transport, shapes, _is_last, timeout)
-            if asynchronous
-            else SynchronousInbox(transport, shapes)
-        )
         self._earlier = self._earlier_neighbors()
-        self._threshold = config.tol * (problem.summary.energy / config.n_nodes) ** 0.5
         self._damping = config.damping
         if asynchronous:
             self._damping = max(self._damping, _ASYNCHRONOUS_DAMPING)
-        self._contraction, self._coefficients = None, None
-        if config.solver == "chebyshev":
-            c = float(config.consensus_weight)
-            self._contraction = chebyshev_contraction(c)
-            self._coefficients = chebyshev_coefficients(c)
+        self._n_hops, self._n_failed = diameter(config.adjacency), 0
         self.n_iter, self.converged = 0, False
         self.objective_parts: list[float] = []
         self.disagreement_parts: list[float] = []
+        self._iterates = [_Iterate(part, config, asynchronous) for part in problem.parts]
         self._assemble()
-        self.theta = self._system.target * 0.0
+        for iterate in self._iterates:
+            iterate.start()
+        self._sent_thetas = [iterate.theta for iterate in self._iterates]
+        self._sent = np.zeros(self._values().shape)
+
+    @property
+    def thetas(self) -> list[EngineArray]:
+        """Coefficients of every part."""
+        return [iterate.theta for iterate in self._iterates]
 
     def _earlier_neighbors(self) -> set[int]:
         """Return the neighbors whose message of a round precedes this node's step."""
@@ -175,108 +231,130 @@ class Rounds:
         return {i for i in self._neighbors.open if colors[i] < colors[self._problem.rank]}
 
     def _assemble(self) -> None:
-        self._system = self._problem.system(self._members, self._anchors)
-        self._factor = self._engine.cholesky(self._system.damped_matrix(self._damping))
+        for iterate in self._iterates:
+            system = self._problem.system(iterate.part, self._members, self._anchors)
+            iterate.assemble(system, self._engine, self._damping)
 
     def run(self) -> None:
         """Iterate until the network has settled or `max_iter` is reached."""
-        step = moved = self.theta
-        age, fresh, n_hops = 0.0, set[int](), self._problem.n_hops
-        distances: deque[float] = deque(maxlen=_N_SMOOTHED + 1 if self._asynchronous else 2)
-        last = False
+        age, fresh, last = 0.0, set[int](), False
         while not last:
             self.n_iter += 1
             # A neighbor that stops in this round still waits for this round's message.
             listeners = list(self._neighbors.open)
-            fresh |= self._receive(self._earlier)
-            step = self._step(step)
-            self.theta, moved = self.theta + step, moved + step
+            if self._earlier:
+                fresh |= self._receive(self._earlier)
+            for number, iterate in enumerate(self._iterates):
+                iterate.advance(self._residual(number))
+            is_censored, unsent = self._check_censoring()
             if fresh.issuperset(self._neighbors.open):
-                distances.append(self._system.prediction_norm(moved))
-                settled = self._error(distances) <= self._threshold
+                settled = [
+                    max(iterate.error(), change) <= self._tol * iterate.part.scale
+                    for iterate, change in zip(self._iterates, unsent, strict=True)
+                ]
                 around = [age, *(self._ages[i] for i in self._neighbors.open)]
-                age = 1 + min(around) if settled else 0.0
-                moved, fresh = self.theta * 0.0, set()
-            self.converged = age > n_hops
+                age = 1 + min(around) if all(settled) else 0.0
+                fresh = set()
+            self.converged = age > self._n_hops
             last = self.converged or self.n_iter == self._config.max_iter
-            self._send(listeners, _FINISHED if last else age, last)
-            fresh |= self._receive(set(self._neighbors.open) - self._earlier)
-        self._record()
-        self._inbox.close()
+            self._send(listeners, _FINISHED if last else age, last, is_censored and not last)
+            if not (last and self._asynchronous):
+                fresh |= self._receive(set(self._neighbors.open) - self._earlier)
+        self._residual(0)
 
-    def _error(self, distances: deque[float]) -> float:
-        """Estimate the error from the distances covered by the last counted rounds.
-
-        In an asynchronous network, rounds are irregular, so the contraction is averaged over
-        several.
-        """
-        last, first = distances[-1], distances[0]
-        contraction = self._contraction
-        if contraction is None and 0.0 < last < first:
-            contraction = (last / first) ** (1.0 / (len(distances) - 1))
-        return remaining_error(last, np.inf if len(distances) == 1 else first, contraction)
-
-    def _record(self) -> EngineArray:
-        """Record this node's parts of the curves, and return its residual."""
-        pull = self._system.pull(self._received)
-        residual = self._system.residual(self.theta, pull)
-        self.objective_parts.append(self._system.objective_part(self.theta, residual))
-        self.disagreement_parts.append(self._system.disagreement_part(self.theta, pull))
+    def _residual(self, number: int) -> EngineArray:
+        """Return the residual of a part; for the first one, also record its curves."""
+        iterate = self._iterates[number]
+        system, theta = iterate.system, iterate.theta
+        pull = system.pull({i: self._latest[i][number] for i in system.coupling})
+        residual = system.residual(theta, pull)
+        if number == 0:
+            self.objective_parts.append(system.objective_part(theta, residual))
+            self.disagreement_parts.append(system.disagreement_part(theta, pull))
         return residual
 
-    def _step(self, last_step: EngineArray) -> EngineArray:
-        step = self._engine.solve(self._factor, self._record())
-        if self._coefficients is None:
-            return step
-        momentum, gain = next(self._coefficients)
-        return momentum * last_step + gain * step
+    def _check_censoring(self) -> tuple[bool, list[float]]:
+        """Return whether this round's update is withheld, and the changes that it leaves unsent."""
+        level = self._config.censoring * self._config.censoring_decay**self.n_iter
+        if level > 0.0:
+            changes = [
+                iterate.system.prediction_norm(iterate.theta - sent)
+                for iterate, sent in zip(self._iterates, self._sent_thetas, strict=True)
+            ]
+            if all(
+                change <= level * iterate.part.scale
+                for iterate, change in zip(self._iterates, changes, strict=True)
+            ):
+                return True, changes
+        return False, [0.0] * len(self._iterates)
 
-    def _send(self, listeners: Collection[int], age: float, last: bool) -> None:
-        values = self.theta if self._anchors is None else self._anchors @ self.theta
-        message = np.append(self._engine.to_numpy(values).ravel(), age)
-        # A synchronous neighbor that has stopped receives nothing more. An asynchronous one still
-        # waits for the last message of every neighbor.
-        if last and self._asynchronous:
-            listeners = list(self._ages)
-        for i in listeners:
-            if i not in self._neighbors.failed:
-                self._neighbors.send(i, message, essential=last)
+    def _values(self) -> FloatArray:
+        """Return what neighbors receive, (n_parts, length, k): coefficients, or values at anchors."""
+        values = [
+            theta if self._anchors is None else self._anchors @ theta for theta in self.thetas
+        ]
+        return np.stack([self._engine.to_numpy(value) for value in values])
+
+    def _send(self, listeners: Collection[int], age: float, last: bool, is_censored: bool) -> None:
+        payload, n_floats = encode([age]), N_FLAGS
+        if not is_censored:
+            body = self._encoded(self._values())
+            payload, n_floats = np.concatenate((body, payload)), self._sent.size + N_FLAGS
+            self._sent_thetas = self.thetas
+        self._neighbors.send_round(listeners, payload, n_floats, last)
+
+    def _encoded(self, values: FloatArray) -> Bytes:
+        dtype = self._config.message_dtype
+        if dtype == "float64":
+            return encode(values)
+        body = encode(values - self._sent, dtype)
+        self._sent = self._sent + decode(body, dtype).reshape(values.shape)
+        return body
 
     def _receive(self, neighbors: Collection[int]) -> set[int]:
-        """Collect messages, and return the neighbors that have sent one."""
-        messages, failed = self._inbox.collect([i for i in self._neighbors.open if i in neighbors])
-        for i, message in messages.items():
-            self._received[i] = self._engine.asarray(
-                message[:-N_FLAGS].reshape(self._lengths[i], self._problem.n_outputs)
-            )
-            self._ages[i] = message[-1]
+        """Take in messages, and return the neighbors that have sent one."""
+        messages = (
+            self._neighbors.receive_arrived()
+            if self._asynchronous
+            else self._neighbors.receive_round([i for i in self._neighbors.open if i in neighbors])
+        )
+        for i, payloads in messages.items():
+            for payload in payloads:
+                self._take(i, payload[:-_FLAG_BYTES])
+                self._ages[i] = float(decode(payload[-_FLAG_BYTES:])[0])
+            self._latest[i] = self._engine.asarray(self._received[i])
             self._ever_received.add(i)
-            if _is_last(message) and i in self._neighbors.open:
+            if self._ages[i] == _FINISHED:
                 self._neighbors.finish(i)
-        for i in failed:
-            if i in self._neighbors.open:
-                self._neighbors.fail(i)
         self._release_failed()
         return set(messages)
 
+    def _take(self, i: int, body: Bytes) -> None:
+        if not body.size:
+            return  # the neighbor has changed too little to send an update
+        values = decode(body, self._config.message_dtype).reshape(self._received[i].shape)
+        is_difference = self._config.message_dtype != "float64"
+        self._received[i] = self._received[i] + values if is_difference else values
+
     def _release_failed(self) -> None:
         """Drop the terms of failed neighbors, unless they are frozen at their last message."""
+        failed = self._neighbors.failed
         freeze = self._config.on_failure == "freeze"
         kept = [
-            i
-            for i in self._members
-            if i not in self._neighbors.failed or (freeze and i in self._ever_received)
+            i for i in self._members if i not in failed or (freeze and i in self._ever_received)
         ]
         if len(kept) < len(self._members):
             self._members = kept
             self._assemble()
+        if len(failed) > self._n_failed:
+            self._n_failed = len(failed)
+            # Without the nodes that have failed, the others may be farther apart.
+            adjacency = self._config.adjacency.copy()
+            adjacency[failed] = adjacency[:, failed] = 0.0
+            self._n_hops = diameter(adjacency)
 
     def neighbor_coefs(self) -> dict[int, FloatArray]:
         """Return the last coefficients of the neighbors, which are unknown with anchors."""
         if self._anchors is not None:
             return {}
-        return {i: self._engine.to_numpy(self._received[i]) for i in self._ever_received}
-
-
-def _is_last(message: FloatArray) -> bool:
-    return bool(message[-1] == _FINISHED)
+        return {i: self._received[i][0] for i in self._ever_received}

@@ -1,16 +1,20 @@
 """A network of processes, one node each, on torch.distributed with gloo."""
 
+import queue
+import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import numpy as np
+from ._transport import Frame, Kind, Program, check_timeout
 
-from ...utils._typing import FloatArray
-from ._transport import NodeFailureError, Program, check_timeout
-
-_N_PENDING = 64  # pending sends to a neighbor, whose buffers must be kept
+_TAG = 7301  # keeps our frames apart from whatever else a program sends over the group
+_FOREVER = timedelta(days=365)
+# By process group: processes that have said no goodbye. Their connections are of no further use.
+_LOST: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
 
 
 class TorchDistributedNetwork:
@@ -26,13 +30,15 @@ class TorchDistributedNetwork:
         Whether nodes continue with the messages that have arrived instead of waiting for each
         other in every round. Steps are then damped, with a ``damping`` of at least 1.
     timeout : float, default=60.0
-        Seconds after which a silent neighbor counts as failed. It must exceed the time that the
-        slowest node needs for its features; the end of a process is detected immediately.
+        Seconds after which a silent node counts as failed, and for which the processes wait for
+        each other at the start. It must exceed the time that the slowest node needs for its
+        features; the end of a process is detected immediately. Only a silent node is excluded:
+        nodes that wait for it report to their neighbors.
 
     Raises
     ------
     ValueError
-        If `timeout` is not positive.
+        If `timeout` is not positive and finite.
 
     See Also
     --------
@@ -41,7 +47,12 @@ class TorchDistributedNetwork:
     Notes
     -----
     If ``torch.distributed`` has no process group yet, the first use creates one with gloo, from the
-    environment variables that ``torchrun`` sets.
+    environment variables that ``torchrun`` sets. A :class:`TimeoutError` names the processes that
+    have not joined within `timeout` seconds, for example because they refused their samples.
+
+    ``torchrun`` ends all processes as soon as one fails. Start the processes one by one, with these
+    variables set, if the others should finish (see :ref:`dekrr`). A process that was excluded
+    cannot return; start all processes again.
 
     Examples
     --------
@@ -65,6 +76,11 @@ class TorchDistributedNetwork:
         """Whether every round receives the message of every neighbor in that round."""
         return not self.asynchronous
 
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every message arrives."""
+        return True
+
     def size(self, n_nodes: int) -> int:
         """Return the number of nodes, which is the number of processes.
 
@@ -77,7 +93,7 @@ class TorchDistributedNetwork:
         -------
         int
         """
-        return _process_group().get_world_size()
+        return _process_group(self.timeout).get_world_size()
 
     def ranks(self, n_nodes: int) -> list[int]:
         """Return the index of the node that this process holds, which is its rank.
@@ -91,7 +107,7 @@ class TorchDistributedNetwork:
         -------
         list of int
         """
-        return [_process_group().get_rank()]
+        return [_process_group(self.timeout).get_rank()]
 
     def run(self, programs: Mapping[int, Program]) -> dict[int, Any]:
         """Run the program of the node of this process.
@@ -107,57 +123,121 @@ class TorchDistributedNetwork:
             Result of the program.
         """
         ((rank, program),) = programs.items()
-        transport = _GlooTransport(self.timeout)
-        result = program(transport)
-        transport.close()
-        return {rank: result}
+        transport = _GlooTransport(rank, self.timeout)
+        try:
+            return {rank: program(transport)}
+        finally:
+            transport.close()
 
 
-def _process_group() -> Any:
+def _process_group(timeout: float) -> Any:
+    """Return `torch.distributed`, after the processes have met."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
+        limit = timedelta(seconds=timeout)
+        try:
+            store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+        except RuntimeError as error:
+            raise TimeoutError(
+                f"The process that starts the meeting was not found within timeout={timeout} "
+                f"seconds: {error}"
+            ) from error
+        _meet(store, rank, size, timeout)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
     return dist
 
 
-class _GlooTransport:
-    """Point-to-point messages of one process."""
+def _meet(store: Any, rank: int, size: int, timeout: float) -> None:
+    """Wait until all processes have joined, and name those that have not."""
+    store.set(f"sklearn_ext/{rank}", "joined")
+    deadline = time.monotonic() + timeout
+    missing = list(range(size))
+    while missing:
+        missing = [i for i in missing if not store.check([f"sklearn_ext/{i}"])]
+        if missing and time.monotonic() > deadline:
+            raise TimeoutError(
+                f"The processes of the nodes {missing} have not joined within timeout={timeout} "
+                "seconds."
+            )
+        time.sleep(0.01)
 
-    def __init__(self, timeout: float):
-        self._dist = _process_group()
+
+class _GlooTransport:
+    """Frames between this process and all others.
+
+    One thread per process receives, because a wait of gloo that expires closes the connection, and
+    gloo does not tell whether a message has arrived.
+    """
+
+    def __init__(self, rank: int, timeout: float):
+        self._dist = _process_group(timeout)
         self._timeout = timedelta(seconds=timeout)
         self._pending: defaultdict[int, deque[tuple[Any, Any]]] = defaultdict(deque)
+        self._mailbox: queue.SimpleQueue[tuple[int, Frame | None]] = queue.SimpleQueue()
+        others = [i for i in range(self._dist.get_world_size()) if i != rank]
+        self._lost = _LOST.setdefault(self._dist.group.WORLD, set())
+        self._finished: set[int] = set()
+        self._readers = {
+            i: threading.Thread(target=self._read, args=(i,), daemon=True)
+            for i in others
+            if i not in self._lost
+        }
+        for i in others:
+            if i in self._readers:
+                self._readers[i].start()
+            else:
+                self._mailbox.put((i, None))
 
-    def send(self, i: int, array: FloatArray, essential: bool = True) -> None:
-        """Send an array to neighbor i; no message is ever lost."""
+    def _read(self, i: int) -> None:
         import torch
 
-        buffer = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+        try:
+            while True:
+                header = torch.empty(2, dtype=torch.int64)
+                self._dist.irecv(header, src=i, tag=_TAG).wait(_FOREVER)
+                kind, size = header.tolist()
+                payload = torch.empty(size, dtype=torch.uint8)
+                if size:
+                    self._dist.irecv(payload, src=i, tag=_TAG).wait(_FOREVER)
+                if kind == Kind.GOODBYE:
+                    self._finished.add(i)
+                self._mailbox.put((i, Frame(Kind(kind), payload.numpy())))
+                if kind == Kind.GOODBYE:
+                    return
+        except RuntimeError:
+            self._mailbox.put((i, None))
+
+    def send(self, i: int, frame: Frame) -> None:
+        """Send a frame to node i."""
+        import torch
+
+        buffers = [torch.tensor([frame.kind, frame.payload.nbytes], dtype=torch.int64)]
+        if frame.payload.nbytes:
+            buffers.append(torch.from_numpy(frame.payload.copy()))
         pending = self._pending[i]
+        while pending and pending[0][0].is_completed():
+            pending.popleft()
         try:
-            if len(pending) == _N_PENDING:
-                pending.popleft()[0].wait(self._timeout)
-            pending.append((self._dist.isend(buffer, dst=i), buffer))
+            for buffer in buffers:
+                pending.append((self._dist.isend(buffer, dst=i, tag=_TAG), buffer))
         except RuntimeError:
-            raise NodeFailureError(i) from None
+            return  # the thread that receives from this node notices the end of the connection
 
-    def recv(self, i: int, shape: tuple[int, ...]) -> FloatArray:
-        """Wait for the next array of neighbor i."""
-        import torch
-
-        buffer = torch.empty(shape, dtype=torch.float64)
+    def receive(self, patience: float) -> tuple[int, Frame | None] | None:
+        """Return the next frame and its sender, or None if nothing has arrived in time."""
         try:
-            self._dist.irecv(buffer, src=i).wait(self._timeout)
-        except RuntimeError:
-            raise NodeFailureError(i) from None
-        return buffer.numpy()
+            return self._mailbox.get(block=patience > 0, timeout=patience or None)
+        except queue.Empty:
+            return None
 
     def close(self) -> None:
-        """Wait until the last messages have arrived, because the process may end afterwards."""
-        for pending in self._pending.values():
+        """Wait until the last frames have arrived, because the process may end afterwards."""
+        self._lost |= self._readers.keys() - self._finished
+        for i, pending in self._pending.items():
             try:
                 for work, _ in pending:
-                    work.wait(self._timeout)
+                    if i not in self._lost:
+                        work.wait(self._timeout)
             except RuntimeError:
-                continue  # the neighbor has failed and needs no message
+                continue  # this node has ended and needs no frame

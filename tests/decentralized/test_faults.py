@@ -1,0 +1,144 @@
+"""One node dies or freezes at a random moment: only that node is excluded, and the others agree."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_friedman1
+
+from sklearn_ext import InProcessNetwork
+from sklearn_ext.decentralized import DeKRRConfig, NodeSamples, make_graph
+from sklearn_ext.decentralized.math import connected_parts, make_engine
+from sklearn_ext.decentralized.network import NodeFailureError, run_node
+from sklearn_ext.decentralized.network._in_process import _CrashError, _QueueTransport
+
+X, Y = make_friedman1(320, noise=0.3, random_state=0)
+TIMEOUT = 1.0
+
+
+class _FaultyTransport(_QueueTransport):
+    """Dies or freezes when it has sent some number of frames."""
+
+    def __init__(self, *arguments, n_frames, freezes):
+        super().__init__(*arguments)
+        self._n_left, self._freezes = n_frames, freezes
+
+    def send(self, i, frame):
+        if self._n_left == 0:
+            raise _CrashError
+        self._n_left -= 1
+        super().send(i, frame)
+
+    def close(self):
+        if not (self._freezes and self._n_left == 0):
+            super().close()
+
+
+class FaultyNetwork(InProcessNetwork):
+    """A network in which one node fails at a moment of its own program."""
+
+    def __init__(self, victim, n_frames, freezes):
+        super().__init__(timeout=TIMEOUT)
+        self.victim = victim
+        self.fault = {"n_frames": n_frames, "freezes": freezes}
+
+    def _transport(self, rank, mailboxes, rng):
+        if rank != self.victim:
+            return super()._transport(rank, mailboxes, rng)
+        return _FaultyTransport(rank, mailboxes, self, rng, **self.fault)
+
+
+def outcomes(network, config, seed=0):
+    """Run all nodes, and return the result or the error of each; None for the victim."""
+
+    def caught(program, transport):
+        try:
+            return program(transport)
+        except NodeFailureError as error:
+            return error
+
+    programs = {}
+    for rank in range(config.n_nodes):
+        rows = np.arange(rank, len(X), config.n_nodes)
+        # Nodes differ, so that it matters whose sums are known.
+        samples = NodeSamples.from_arrays(X[rows], Y[rows] + 10.0 * rank)
+        program = partial(
+            run_node,
+            rank,
+            samples,
+            config,
+            seed=seed,
+            engine=make_engine(),
+            asynchronous=network.asynchronous,
+            timeout=network.timeout,
+        )
+        programs[rank] = partial(caught, program)
+    return network.run(programs)
+
+
+def check_random_fault(seed):
+    """Return whether the victim was excluded."""
+    rng = np.random.default_rng(seed)
+    n_nodes = int(rng.integers(3, 8))
+    kind = str(rng.choice(["random", "ring", "path", "star", "complete"]))
+    adjacency = make_graph(kind, n_nodes, random_state=int(seed))
+    victim = int(rng.integers(n_nodes))
+    parameters = {
+        "n_components": 6,
+        "alpha": 1e-2,
+        "max_iter": 40,
+        "on_failure": str(rng.choice(["freeze", "drop"])),
+    }
+    config = DeKRRConfig(adjacency, **parameters)
+    # About 30 frames of the set-up and as many of the rounds, for each neighbor.
+    n_frames = int(rng.integers(30 * adjacency[victim].sum()) * rng.choice([0.2, 1.0]))
+    network = FaultyNetwork(victim, n_frames, freezes=bool(rng.integers(2)))
+    results = outcomes(network, config)
+    survivors = [results[rank] for rank in range(n_nodes) if rank != victim]
+    remaining = np.delete(np.delete(adjacency, victim, 0), victim, 1)
+    for result in survivors:
+        if isinstance(result, NodeFailureError):
+            # Without the victim, some nodes cannot reach the others.
+            assert result.node == victim
+            assert connected_parts(remaining) > 1
+    finished = [result for result in survivors if not isinstance(result, NodeFailureError)]
+    assert {tuple(result.failed) for result in finished} <= {(), (victim,)}
+    if connected_parts(remaining) == 1:
+        assert len(finished) == n_nodes - 1
+        agreed = {(result.mean[0], result.gamma, result.total_weight) for result in finished}
+        assert len(agreed) == 1
+    if results[victim] is not None:
+        return False  # it had finished before
+    neighbors = [results[i] for i in config.neighbors(victim) if results[i] in finished]
+    ran_out = [result for result in neighbors if not result.failed]
+    # A neighbor may miss the failure only if it needed nothing more from the victim.
+    assert all(result.converged or result.n_iter == 40 for result in ran_out)
+    return not ran_out
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_only_the_victim_is_excluded(seed):
+    check_random_fault(seed)
+
+
+@pytest.mark.slow
+def test_only_the_victim_is_excluded_from_many_networks():
+    excluded = [check_random_fault(seed) for seed in range(100, 300)]
+    assert np.mean(excluded) > 0.5
+
+
+def test_slow_node_is_excluded_and_learns_it():
+    config = DeKRRConfig(make_graph("ring", 5), n_components=6, alpha=1e-2)
+    network = InProcessNetwork(delays={2: 1.0}, timeout=0.5)
+    results = outcomes(network, config)
+    assert results[2].node == 2
+    assert "Node 2, which is this one, was excluded" in str(results[2])
+    assert [results[i].failed for i in (0, 1, 3, 4)] == [[2]] * 4
+
+
+def test_failed_bridge_ends_the_fit_with_its_name():
+    config = DeKRRConfig(make_graph("path", 4), n_components=6)
+    results = outcomes(FaultyNetwork(1, n_frames=8, freezes=False), config)
+    assert isinstance(results[0], NodeFailureError)
+    assert "Node 1 failed before all nodes knew" in str(results[0])
+    assert "node 0 cannot reach the nodes [3] without it" in str(results[0])
