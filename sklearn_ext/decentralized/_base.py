@@ -50,7 +50,7 @@ class BaseDecentralizedRF(BaseEstimator):
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like"],
         "n_nodes": [Interval(Integral, 1, None, closed="left")],
         "graph": "no_validation",
-        "feature_selection": [StrOptions(set(SELECTIONS))],
+        "feature_selection": [StrOptions({"auto", *SELECTIONS})],
         "oversampling": [Interval(Real, 1, None, closed="left")],
         "anchors": ["array-like", "sparse matrix", None],
         "solver": [StrOptions(set(SOLVERS))],
@@ -81,7 +81,7 @@ class BaseDecentralizedRF(BaseEstimator):
         cv: Any = 5,
         n_nodes: int = 10,
         graph: Any = "circulant",
-        feature_selection: str = "energy_pairs",
+        feature_selection: str = "auto",
         oversampling: float = 20,
         anchors: Any = None,
         solver: str = "auto",
@@ -333,7 +333,12 @@ class BaseDecentralizedRF(BaseEstimator):
             censoring_decay=float(self.censoring_decay),
         )
         if update:
-            config = replace(config, gamma=self.gamma_, consensus_weight=self.consensus_weight_)
+            config = replace(
+                config,
+                gamma=self.gamma_,
+                feature_selection=self.feature_selection_,
+                consensus_weight=self.consensus_weight_,
+            )
         return config
 
     def _check_graph(self, nodes: Array, seed: int) -> FloatArray:
@@ -398,6 +403,7 @@ class BaseDecentralizedRF(BaseEstimator):
         self.node_phases_ = [None if z is None else z.phases for z in result.maps]
         self.node_coef_ = coefs
         self.gamma_ = float(result.gamma)
+        self.feature_selection_ = result.feature_selection
         self.intercept_ = float(result.mean[0]) if squeeze else result.mean
         self.consensus_weight_ = result.consensus_weight
         self.consensus_error_ = float(result.disagreement_curve[-1])

@@ -14,8 +14,23 @@ from .math._random_features import message_shape
 N_FLAGS = 1
 
 
-def setup_floats(config: DeKRRConfig, n_features: int, n_outputs: int) -> IntArray:
+def passed_on(config: DeKRRConfig) -> IntArray:
+    """Count the announcements that every node passes on to each neighbor.
+
+    Node j passes on to i those of the nodes from which i is not closer than j.
+    """
+    graph = sparse.csr_matrix(config.adjacency)
+    distances = shortest_path(graph, directed=False, unweighted=True)
+    counted = (distances[:, :, None] >= distances[:, None, :]) & np.isfinite(distances)[:, None]
+    return (config.adjacency > 0) * counted.sum(axis=0).T
+
+
+def setup_floats(
+    config: DeKRRConfig, n_features: int, n_outputs: int, n_announced: int = 4
+) -> IntArray:
     """Count the floats that are sent before the first round.
+
+    Besides sums of the targets, a node announces `n_announced` numbers.
 
     Announcements flood the network: every node passes on those that are new to it, with the number
     of the node that they belong to, to the neighbors from which it has not received them. Maps and
@@ -28,10 +43,7 @@ def setup_floats(config: DeKRRConfig, n_features: int, n_outputs: int) -> IntArr
     """
     adjacency, sizes = config.adjacency, config.sizes
     edges = (adjacency > 0).astype(np.int64)
-    distances = shortest_path(sparse.csr_matrix(adjacency), directed=False, unweighted=True)
-    # Node j passes on the announcements of the nodes from which i is not closer than j.
-    passed_on = (distances[:, :, None] >= distances[:, None, :]) & np.isfinite(distances)[:, None]
-    floats = edges * passed_on.sum(axis=0).T * (n_outputs + 4)
+    floats = passed_on(config) * (n_outputs + n_announced)
     if config.anchors is not None:
         return floats
     maps = [int(np.prod(message_shape(n_features, D, config.paired))) for D in sizes]
@@ -71,8 +83,9 @@ def byte_report(setup: IntArray, rounds: IntArray) -> dict[str, Any]:
 
 
 def simulated_cost(
-    config: DeKRRConfig, n_features: int, n_outputs: int, n_rounds: int
+    config: DeKRRConfig, n_features: int, n_outputs: int, n_rounds: int, n_announced: int = 4
 ) -> dict[str, Any]:
     """Count the floats that a network would carry in `n_rounds` rounds."""
-    setup, one_round = setup_floats(config, n_features, n_outputs), round_floats(config, n_outputs)
+    setup = setup_floats(config, n_features, n_outputs, n_announced)
+    one_round = round_floats(config, n_outputs)
     return cost_report(setup, one_round, setup + n_rounds * one_round)

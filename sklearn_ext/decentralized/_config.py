@@ -31,7 +31,7 @@ class DeKRRConfig:
         Candidates for "cv".
     cv : int, cross-validation splitter or list of (train, test), default=5
         Folds for "cv".
-    feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
+    feature_selection : {"auto", "energy_pairs", "energy", "leverage", "plain"}, default="auto"
         How a node selects its features.
     oversampling : float, default=20
         Number of candidates per feature.
@@ -76,7 +76,7 @@ class DeKRRConfig:
     consensus_weight: float | str = 0.5
     consensus_weight_grid: tuple[float, ...] = CONSENSUS_WEIGHTS
     cv: Any = 5
-    feature_selection: str = "energy_pairs"
+    feature_selection: str = "auto"
     oversampling: float = 20
     anchors: Any = None
     fit_intercept: bool = True
@@ -107,7 +107,12 @@ class DeKRRConfig:
     @property
     def paired(self) -> bool:
         """Whether the features are pairs of a cosine and a sine."""
-        return self.feature_selection == "energy_pairs"
+        return self.feature_selection in ("auto", "energy_pairs")
+
+    @property
+    def compares_selections(self) -> bool:
+        """Whether the nodes compare selections on held-out samples first."""
+        return self.feature_selection == "auto" and isinstance(self.gamma, str)
 
     def neighbors(self, j: int) -> list[int]:
         """Return the neighbors of a node.

@@ -13,8 +13,9 @@ from sklearn.utils.validation import column_or_1d
 from ..utils._rows import merge_duplicate_rows
 from ..utils._typing import Array, FloatArray, IntArray
 from ._config import DeKRRConfig
+from .math._cross_validation import squared_error
 from .math._engine import DeKRREngine
-from .math._random_features import FeatureMap, select_map
+from .math._random_features import FeatureMap, local_width, select_map
 from .math._statistics import (
     NetworkSummary,
     NodeStatistics,
@@ -22,6 +23,15 @@ from .math._statistics import (
     node_statistics,
     summarize,
 )
+
+# For "auto": selections, and factors of the kernel's coefficient.
+SELECTION_CANDIDATES = (
+    ("energy_pairs", 1.0),
+    *(("plain", 4.0**-power) for power in range(1, 5)),
+)
+CLEARLY_BETTER = 0.6
+_MOST_COMPARED = 2000  # samples of a node
+_LEAST_RIDGE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,16 +248,77 @@ def deal_samples(
     ]
 
 
-def announce(samples: NodeSamples, config: DeKRRConfig, rng: np.random.Generator) -> FloatArray:
-    """Compute the values that a node announces to the network."""
-    return announcement(samples.X, samples.Y, samples.weights, gamma=config.gamma, rng=rng)
-
-
-def summarize_network(announced: FloatArray, config: DeKRRConfig) -> NetworkSummary:
-    """Combine the announcements of all nodes."""
-    return summarize(
-        announced, gamma=config.gamma, alpha=config.alpha, fit_intercept=config.fit_intercept
+def announce(
+    samples: NodeSamples, config: DeKRRConfig, j: int, rng: np.random.Generator, engine: DeKRREngine
+) -> FloatArray:
+    """Compute the values that node j announces to the network."""
+    errors: list[float] = []
+    if config.compares_selections:
+        errors = held_out_errors(samples, config, j, rng, engine)
+    return announcement(
+        samples.X, samples.Y, samples.weights, gamma=config.gamma, rng=rng, errors=errors
     )
+
+
+def summarize_network(
+    announced: FloatArray, config: DeKRRConfig, n_outputs: int
+) -> tuple[NetworkSummary, DeKRRConfig]:
+    """Combine the announcements of all nodes; also settle how they select their features.
+
+    Features of wider kernels that are not selected replace the default only if they are clearly
+    better without any exchange, because the comparison favors smooth functions: every node is alone
+    and lacks the samples that it held out.
+    """
+    summary = summarize(
+        announced,
+        n_outputs=n_outputs,
+        gamma=config.gamma,
+        alpha=config.alpha,
+        fit_intercept=config.fit_intercept,
+    )
+    if config.feature_selection != "auto":
+        return summary, config
+    selection = "energy_pairs"
+    if len(summary.errors):
+        best = int(np.argmin(summary.errors))
+        if summary.errors[best] < CLEARLY_BETTER * summary.errors[0]:
+            selection = "plain"
+            summary = summary._replace(gamma=summary.gamma * SELECTION_CANDIDATES[best][1])
+    return summary, replace(config, feature_selection=selection)
+
+
+def held_out_errors(
+    samples: NodeSamples, config: DeKRRConfig, j: int, rng: np.random.Generator, engine: DeKRREngine
+) -> list[float]:
+    """Return the squared error of every selection candidate on a third of the samples of node j.
+
+    NaN if the node has too few samples, or if they do not vary.
+    """
+    chosen = rng.permutation(len(samples.index))[:_MOST_COMPARED]
+    n_held_out = len(chosen) // 3
+    width = local_width(str(config.gamma), samples.X, rng)
+    if not n_held_out or np.isnan(width):
+        return [np.nan] * len(SELECTION_CANDIDATES)
+    test, train = samples.take(chosen[:n_held_out]), samples.take(chosen[n_held_out:])
+    mean = np.average(train.Y, axis=0, weights=train.weights)
+    test, train = test.minus(mean), train.minus(mean)
+    ridge = max(config.alpha, _LEAST_RIDGE) * train.weights.sum()
+    errors = []
+    for selection, factor in SELECTION_CANDIDATES:
+        own = select_node_map(
+            train,
+            replace(config, feature_selection=selection),
+            j,
+            0.5 / width**2 * factor,
+            rng,
+            engine,
+        )
+        known, unknown = (sum_over_samples(part, own, {}, engine) for part in (train, test))
+        identity = engine.asarray(np.eye(own.n_components))
+        factorized = engine.cholesky(known.gram + ridge * identity)
+        theta = engine.solve(factorized, known.moment)
+        errors.append(squared_error(unknown, theta, engine.asarray(0.0 * mean)))
+    return errors
 
 
 def select_node_map(

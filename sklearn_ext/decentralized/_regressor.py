@@ -36,6 +36,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "median" is
         :math:`1/(2\sigma^2)`, where :math:`\sigma` is the median distance between the samples of a
         node, averaged over nodes; "scale" is 1 / (n_features * X.var()), with the same average.
+        ``feature_selection="auto"`` may make the kernel wider.
     alpha : float, default=1e-6
         Ridge per sample. The ridge of a node is `alpha` times the number of samples of the network,
         divided by the number of nodes.
@@ -54,11 +55,14 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Which nodes are neighbors: "circulant" (every node has four neighbors), "complete", "grid",
         "path", "random", "ring" or "star" (see :func:`~sklearn_ext.decentralized.make_graph`), or a
         graph of the nodes' labels (see :func:`~sklearn_ext.decentralized.check_graph`).
-    feature_selection : {"energy_pairs", "energy", "leverage", "plain"}, default="energy_pairs"
-        How a node selects its features on its own samples. "energy_pairs" takes pairs of cosine and
+    feature_selection : str, default="auto"
+        How a node selects its features on its own samples: "auto", "energy_pairs", "energy",
+        "leverage" or "plain". "energy_pairs" takes pairs of cosine and
         sine whose frequencies carry most of the targets' energy. "energy", the rule of the paper,
         scores cosines with random phases and then draws new phases. "leverage" samples by ridge
-        leverage, and "plain" does not select.
+        leverage, and "plain" does not select. "auto" is "energy_pairs", unless `gamma` is a rule
+        and the nodes find on held-out samples that plain features of a kernel 2 to 16 times as wide
+        are clearly better, as with heavy tails.
     oversampling : float, default=20
         Number of candidates drawn per feature.
     anchors : {array-like, sparse matrix} of shape (n_anchors, n_features), default=None
@@ -129,6 +133,8 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         node_frequencies_[j] + node_phases_[j])``.
     gamma_ : float
         Coefficient of the kernel.
+    feature_selection_ : str
+        How the nodes have selected their features.
     intercept_ : float or ndarray of shape (n_outputs,)
         Mean that was subtracted from the targets; zero without `fit_intercept`.
     consensus_weight_ : float

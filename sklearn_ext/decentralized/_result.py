@@ -47,6 +47,8 @@ class DeKRRResult:
         Offset that was subtracted from the targets.
     gamma : float
         Coefficient of the kernel.
+    feature_selection : str
+        How the nodes have selected their features.
     consensus_weight : float
         Weight of the disagreement.
     n_iter : int
@@ -71,6 +73,7 @@ class DeKRRResult:
     coefs: list[FloatArray | None]
     mean: FloatArray
     gamma: float
+    feature_selection: str
     consensus_weight: float
     n_iter: int
     converged: bool

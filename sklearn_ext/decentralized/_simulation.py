@@ -11,6 +11,7 @@ from ..utils._typing import FloatArray
 from ._communication import simulated_cost
 from ._config import DeKRRConfig, node_generator
 from ._node_samples import (
+    SELECTION_CANDIDATES,
     NodeSamples,
     announce,
     select_node_map,
@@ -82,11 +83,13 @@ def solve_dekrr(
     """
     engine = make_engine() if engine is None else engine
     parallel = Parallel(n_jobs=n_jobs, prefer="threads")
+    n_announced = 4 + len(SELECTION_CANDIDATES) * (config.compares_selections and memories is None)
     state = (
         _set_up(samples, config, seed, engine, parallel)
         if memories is None
         else _add_samples(samples, config, memories, engine, parallel)
     )
+    config = replace(config, feature_selection=state.feature_selection)
     anchors = None
     if config.anchors is not None:
         anchors = [map_features(config.anchors, z, engine) for z in state.maps]
@@ -114,13 +117,14 @@ def solve_dekrr(
         coefs=[engine.to_numpy(theta) for theta in solution.coefs],
         mean=state.shift + engine.to_numpy(mean),
         gamma=state.gamma,
+        feature_selection=state.feature_selection,
         consensus_weight=float(config.consensus_weight),
         n_iter=solution.n_iter,
         converged=solution.converged,
         objective_curve=np.array(solution.objective_curve),
         disagreement_curve=np.array(solution.disagreement_curve),
         communication=simulated_cost(
-            config, samples[0].X.shape[1], samples[0].Y.shape[1], solution.n_iter
+            config, samples[0].X.shape[1], samples[0].Y.shape[1], solution.n_iter, n_announced
         ),
         memories={
             j: NodeMemory(state.maps[j], part.convert(engine.to_numpy), state.shift)
@@ -136,6 +140,7 @@ class _NetworkState(NamedTuple):
     maps: list[FeatureMap]
     statistics: list[NodeStatistics]
     gamma: float
+    feature_selection: str
     shift: FloatArray
     folds: list[list[NodeStatistics]] | None
 
@@ -149,8 +154,10 @@ def _set_up(
 ) -> _NetworkState:
     """Select a map at every node and sum over the samples."""
     rngs = [node_generator(seed, j) for j in range(config.n_nodes)]
-    announced = [announce(part, config, rng) for part, rng in zip(samples, rngs, strict=True)]
-    summary = summarize_network(np.array(announced), config)
+    announced = parallel(
+        delayed(announce)(part, config, j, rngs[j], engine) for j, part in enumerate(samples)
+    )
+    summary, config = summarize_network(np.array(announced), config, samples[0].Y.shape[1])
     samples = [part.minus(summary.mean) for part in samples]
     maps = parallel(
         delayed(select_node_map)(part, config, j, summary.gamma, rngs[j], engine)
@@ -178,7 +185,9 @@ def _set_up(
         statistics = add_folds(folds)
     else:
         statistics = _sum_over_samples(samples, maps, config, engine, parallel)
-    return _NetworkState(maps, statistics, summary.gamma, summary.mean, folds)
+    return _NetworkState(
+        maps, statistics, summary.gamma, config.feature_selection, summary.mean, folds
+    )
 
 
 def _add_samples(
@@ -195,7 +204,9 @@ def _add_samples(
     statistics = [
         memories[j].statistics.convert(engine.asarray) + part for j, part in enumerate(new)
     ]
-    return _NetworkState(maps, statistics, float(config.gamma), shift, None)
+    return _NetworkState(
+        maps, statistics, float(config.gamma), config.feature_selection, shift, None
+    )
 
 
 def _sum_over_samples(

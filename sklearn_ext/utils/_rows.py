@@ -11,9 +11,7 @@ from scipy import sparse
 from ._typing import Array, FloatArray, IntArray
 
 
-def merge_duplicate_rows(
-    X: Any, Y: FloatArray, weights: FloatArray
-) -> tuple[IntArray, FloatArray]:
+def merge_duplicate_rows(X: Any, Y: FloatArray, weights: FloatArray) -> tuple[IntArray, FloatArray]:
     """Merge identical rows of (X, Y) and add up their weights.
 
     The result depends neither on the order of the samples nor on whether a sample occurs k times

@@ -313,7 +313,7 @@ def test_missing_labels_of_nodes_are_rejected(estimator, missing, shown):
 
 
 def test_labels_of_nodes_that_do_not_compare_are_rejected():
-    with pytest.raises(ValueError, match="labels of one type, .* got int and str"):
+    with pytest.raises(ValueError, match=r"labels of one type, .* got int and str"):
         make().fit(X[:4], Y[:4], node=np.array([1, "b", 1, "b"], dtype=object))
 
 

@@ -177,7 +177,7 @@ def run_faults(first, last):
 @pytest.mark.slow
 def test_survivors_of_random_faults_exclude_the_victim():
     for line in run_faults("0", "12"):
-        seed, victim, _, said = line.split(" ", 3)
+        _, victim, _, said = line.split(" ", 3)
         lines = ast.literal_eval(said)
         # All survivors say the same: who has failed, the mean of the targets and the width.
         assert len(lines) == 1, line

@@ -171,6 +171,8 @@ class NetworkSummary(NamedTuple):
         Weighted sum of squares of the targets minus the mean.
     gamma : float
         Coefficient of the kernel, :math:`\gamma = 1 / (2 \bar\sigma^2)`.
+    errors : ndarray of shape (n_candidates,)
+        Squared errors on held-out samples; empty if no selections are compared.
     ridge : float
         Ridge of every node, :math:`\kappa = \lambda N / J`.
     weights : ndarray of shape (J,)
@@ -181,6 +183,7 @@ class NetworkSummary(NamedTuple):
     mean: FloatArray
     energy: float
     gamma: float
+    errors: FloatArray
     ridge: float
     weights: FloatArray
 
@@ -192,6 +195,7 @@ def announcement(
     *,
     gamma: float | str,
     rng: np.random.Generator,
+    errors: Sequence[float] = (),
 ) -> FloatArray:
     """Compute the values that a node announces to the whole network.
 
@@ -203,27 +207,47 @@ def announcement(
     gamma : {"median", "scale"} or float
         A string requests the width of the node's inputs.
     rng : numpy.random.Generator
+    errors : sequence of float, default=()
+        Squared errors on held-out samples.
 
     Returns
     -------
-    ndarray of shape (k + 3,)
-        Sum of the weights, weighted sums of the targets, weighted sum of their squares, and the
-        width; NaN if `gamma` is a number.
+    ndarray of shape (k + 3 + n_candidates,)
+        See :func:`pack_announcement`; the width is NaN if `gamma` is a number.
     """
     weighted = Y * weights[:, None]
     width = local_width(gamma, X, rng) if isinstance(gamma, str) else np.nan
-    return np.array([weights.sum(), *weighted.sum(axis=0), float((weighted * Y).sum()), width])
+    square = float((weighted * Y).sum())
+    return pack_announcement(float(weights.sum()), weighted.sum(axis=0), square, width, errors)
+
+
+def pack_announcement(
+    weight: float,
+    y_sum: FloatArray,
+    y_square: float,
+    width: float = np.nan,
+    errors: Sequence[float] = (),
+) -> FloatArray:
+    """Return the sum of the weights, of the squared targets, the width, the errors and `y_sum`."""
+    return np.array([weight, y_square, width, *errors, *y_sum])
 
 
 def summarize(
-    announcements: FloatArray, *, gamma: float | str, alpha: float, fit_intercept: bool
+    announcements: FloatArray,
+    *,
+    n_outputs: int,
+    gamma: float | str,
+    alpha: float,
+    fit_intercept: bool,
 ) -> NetworkSummary:
     """Combine the announcements of all nodes.
 
     Parameters
     ----------
-    announcements : ndarray of shape (J, k + 3)
+    announcements : ndarray of shape (J, k + 3 + n_candidates)
         The row is NaN for a node from which nothing has arrived.
+    n_outputs : int
+        k.
     gamma : {"median", "scale"} or float
         A string requests the mean width of the nodes' inputs.
     alpha : float
@@ -235,14 +259,15 @@ def summarize(
     """
     known = announcements[~np.isnan(announcements[:, 0])]
     total = known[:, 0].sum()
-    mean = known[:, 1:-2].sum(axis=0) / total
-    energy = known[:, -2].sum()
+    mean = known[:, -n_outputs:].sum(axis=0) / total
+    energy = known[:, 1].sum()
     if fit_intercept:
         energy = max(energy - total * float(mean @ mean), 0.0)
     else:
         mean = np.zeros_like(mean)
     if isinstance(gamma, str):
-        widths = known[:, -1][~np.isnan(known[:, -1])]
+        widths = known[:, 2][~np.isnan(known[:, 2])]
         gamma = 0.5 / widths.mean() ** 2 if len(widths) else 1.0
+    errors = np.nansum(known[:, 3:-n_outputs], axis=0)
     ridge = alpha * total / len(known)
-    return NetworkSummary(total, mean, energy, gamma, ridge, announcements[:, 0])
+    return NetworkSummary(total, mean, energy, gamma, errors, ridge, announcements[:, 0])

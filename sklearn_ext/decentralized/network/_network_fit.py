@@ -149,6 +149,7 @@ def _combine(results: Mapping[int, NodeResult], config: DeKRRConfig, n_outputs: 
         coefs=coefs,
         mean=any_result.mean,
         gamma=any_result.gamma,
+        feature_selection=any_result.feature_selection,
         consensus_weight=any_result.consensus_weight,
         n_iter=max(result.n_iter for result in results.values()),
         converged=all(result.converged for result in results.values()),

@@ -36,7 +36,7 @@ from ..math._cross_validation import add_folds, fold_numbers, squared_error
 from ..math._engine import DeKRREngine
 from ..math._graphs import connected_labels
 from ..math._random_features import FeatureMap, map_from_message, message_shape, rounded_map
-from ..math._statistics import NetworkSummary, NodeStatistics
+from ..math._statistics import NetworkSummary, NodeStatistics, pack_announcement
 from ._neighbors import Neighbors
 from ._rounds import NodeProblem, Part, Rounds
 from ._settings import check_settings, describe_settings
@@ -53,6 +53,7 @@ class NodeResult:
     coef: FloatArray
     neighbor_coefs: dict[int, FloatArray]
     gamma: float
+    feature_selection: str
     consensus_weight: float
     scores: FloatArray | None
     mean: FloatArray
@@ -139,6 +140,7 @@ def run_node(
         coef=to_numpy(rounds.thetas[0]),
         neighbor_coefs=rounds.neighbor_coefs(),
         gamma=state.summary.gamma,
+        feature_selection=setup.config.feature_selection,
         consensus_weight=state.consensus_weight,
         scores=state.scores,
         mean=state.shift + state.offset,
@@ -212,8 +214,11 @@ class NodeSetup:
 
     def start(self, samples: NodeSamples, rng: np.random.Generator) -> NodeState:
         """Set up the node for its first fit."""
+        announced = announce(samples, self.config, self.rank, rng, self.engine)
+        summary, self.config = summarize_network(
+            self._agree(announced), self.config, samples.Y.shape[1]
+        )
         config = self.config
-        summary = summarize_network(self._agree(announce(samples, config, rng)), config)
         samples = samples.minus(summary.mean)
         own = select_node_map(samples, config, self.rank, summary.gamma, rng, self.engine)
         if config.message_dtype != "float64":
@@ -257,8 +262,8 @@ class NodeSetup:
         new = sum_over_samples(samples, memory.map, memory.neighbor_maps, self.engine)
         statistics = memory.statistics.convert(asarray) + new
         y_sum = to_numpy(statistics.y_sum)
-        announced = np.array([statistics.weight, *y_sum, statistics.y_square, np.nan])
-        summary = summarize_network(self._agree(announced), self.config)
+        announced = pack_announcement(statistics.weight, y_sum, statistics.y_square)
+        summary, _ = summarize_network(self._agree(announced), self.config, len(y_sum))
         return NodeState(
             summary=summary,
             shift=memory.shift,
@@ -377,8 +382,7 @@ class NodeSetup:
         outgoing = {i: self._pack_blocks(i, statistics) for i in self.neighbors.open}
         received = self.neighbors.exchange(outgoing, lengths, self.config.setup_dtype)
         return {
-            i: self._unpack_blocks(message, mine, int(sizes[i]))
-            for i, message in received.items()
+            i: self._unpack_blocks(message, mine, int(sizes[i])) for i, message in received.items()
         }
 
     def _pack_blocks(self, i: int, statistics: NodeStatistics) -> FloatArray:

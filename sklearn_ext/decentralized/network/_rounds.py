@@ -289,7 +289,7 @@ class Rounds:
         return False, [0.0] * len(self._iterates)
 
     def _values(self) -> FloatArray:
-        """Return what neighbors receive, (n_parts, length, k): coefficients, or values at anchors."""
+        """Return what neighbors receive, (n_parts, length, k)."""
         values = [
             theta if self._anchors is None else self._anchors @ theta for theta in self.thetas
         ]
