@@ -3,11 +3,13 @@
 from ._classifier import DecentralizedRFClassifier
 from ._config import DeKRRConfig
 from ._node_samples import NodeSamples
+from ._private import GaussianRelease, solve_dekrr_privately
 from ._regressor import DecentralizedRFKRR
 from ._simulation import solve_dekrr
-from .math import check_graph, consensus_system, make_graph
+from .math import check_graph, consensus_system, gaussian_noise_scale, make_graph
 from .network import (
     InProcessNetwork,
+    NodeFailureError,
     TorchDistributedNetwork,
     network_minmax,
     solve_dekrr_over_network,
@@ -17,13 +19,17 @@ __all__ = [
     "DeKRRConfig",
     "DecentralizedRFClassifier",
     "DecentralizedRFKRR",
+    "GaussianRelease",
     "InProcessNetwork",
+    "NodeFailureError",
     "NodeSamples",
     "TorchDistributedNetwork",
     "check_graph",
     "consensus_system",
+    "gaussian_noise_scale",
     "make_graph",
     "network_minmax",
     "solve_dekrr",
     "solve_dekrr_over_network",
+    "solve_dekrr_privately",
 ]

@@ -19,6 +19,7 @@ from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils._warnings import warn_caller
 from ._config import CONSENSUS_WEIGHTS, DeKRRConfig
 from ._node_samples import NodeSamples, check_labels, deal_samples, encode_nodes, group_by_node
+from ._private import GaussianRelease, solve_dekrr_privately
 from ._result import DeKRRResult, NodeMemory
 from ._simulation import solve_dekrr
 from .math._engine import DeKRREngine, make_engine
@@ -63,6 +64,7 @@ class BaseDecentralizedRF(BaseEstimator):
         "message_dtype": [StrOptions(set(DTYPES))],
         "censoring": [Interval(Real, 0, None, closed="left")],
         "censoring_decay": [Interval(Real, 0, 1, closed="neither")],
+        "privacy": [GaussianRelease, None],
         "aggregate": [StrOptions({"mean", "neighborhood"})],
         "engine": [StrOptions({"auto", "numba", "torch"})],
         "device": "no_validation",
@@ -94,6 +96,7 @@ class BaseDecentralizedRF(BaseEstimator):
         message_dtype: str = "float64",
         censoring: float = 0.0,
         censoring_decay: float = 0.9,
+        privacy: GaussianRelease | None = None,
         aggregate: str = "mean",
         engine: str = "auto",
         device: Any = None,
@@ -121,6 +124,7 @@ class BaseDecentralizedRF(BaseEstimator):
         self.message_dtype = message_dtype
         self.censoring = censoring
         self.censoring_decay = censoring_decay
+        self.privacy = privacy
         self.aggregate = aggregate
         self.engine = engine
         self.device = device
@@ -211,6 +215,11 @@ class BaseDecentralizedRF(BaseEstimator):
         squeeze : bool
             Whether to remove the output dimension of the coefficients and the intercept.
         """
+        if self.privacy is not None and not np.isin(weights, (0.0, 1.0)).all():
+            raise ValueError(
+                "sample_weight must be None with privacy, because the guarantee bounds the "
+                f"influence of a sample of weight 1, got {weights.max()}."
+            )
         engine = make_engine(self.engine, self.device)
         rng = local_random_state(self.random_state)
         seed, memories = 0, None
@@ -224,7 +233,16 @@ class BaseDecentralizedRF(BaseEstimator):
         # Threads process nodes in parallel. BLAS uses one thread so that the result does not depend
         # on their number.
         with threadpool_limits(limits=1, user_api="blas"):
-            if self.network is None:
+            if self.privacy is not None:
+                result = solve_dekrr_privately(
+                    samples,
+                    config,
+                    self.privacy,
+                    network=self.network,
+                    seed=seed,
+                    settings=self._shared_settings(),
+                )
+            elif self.network is None:
                 result = solve_dekrr(
                     list(samples.values()),
                     config,
@@ -257,6 +275,11 @@ class BaseDecentralizedRF(BaseEstimator):
         }
 
     def _check_update(self) -> None:
+        if self.privacy is not None:
+            raise ValueError(
+                "privacy must be None for partial_fit, because every release adds to the privacy "
+                f"loss, got {self.privacy!r}."
+            )
         if (self.network is None) != self._fitted_without_network:
             raise ValueError(
                 "network must be set for partial_fit if and only if it was set for fit, got "

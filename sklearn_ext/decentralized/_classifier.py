@@ -12,6 +12,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._typing import Array, FloatArray, RandomState
 from ._base import BaseDecentralizedRF
 from ._config import CONSENSUS_WEIGHTS
+from ._private import GaussianRelease
 from .network._transport import Network
 
 
@@ -95,6 +96,12 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         that the solution is the same.
     censoring_decay : float, default=0.9
         Factor by which `censoring` shrinks in every round.
+    privacy : GaussianRelease or None, default=None
+        With a :class:`~sklearn_ext.decentralized.GaussianRelease`, every node releases noisy sums
+        once, with a guarantee of (epsilon, delta)-differential privacy, and nothing else leaves it:
+        see :func:`~sklearn_ext.decentralized.solve_dekrr_privately`. All nodes then share one
+        random map; `gamma` must be a number, and the parameters of selection, consensus and rounds
+        have no effect.
     aggregate : {"mean", "neighborhood"}, default="mean"
         How `predict` combines the functions of the nodes. "mean" averages over all nodes, or uses
         only the one given by `node`; "neighborhood" averages over a node and its neighbors.
@@ -230,6 +237,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         message_dtype: str = "float64",
         censoring: float = 0.0,
         censoring_decay: float = 0.9,
+        privacy: GaussianRelease | None = None,
         aggregate: str = "mean",
         engine: str = "auto",
         device: Any = None,
@@ -259,6 +267,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
             message_dtype=message_dtype,
             censoring=censoring,
             censoring_decay=censoring_decay,
+            privacy=privacy,
             aggregate=aggregate,
             engine=engine,
             device=device,

@@ -29,9 +29,9 @@ SELECTION_CANDIDATES = (
     ("energy_pairs", 1.0),
     *(("plain", 4.0**-power) for power in range(1, 5)),
 )
-CLEARLY_BETTER = 0.6
+CLEARLY_BETTER = 0.7
 _MOST_COMPARED = 2000  # samples of a node
-_LEAST_RIDGE = 1e-8
+_COMPARED_RIDGES = (1e-6, 1e-5, 1e-4, 1e-3)  # per sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,7 +292,8 @@ def held_out_errors(
 ) -> list[float]:
     """Return the squared error of every selection candidate on a third of the samples of node j.
 
-    NaN if the node has too few samples, or if they do not vary.
+    Every candidate has its best ridge, so that the comparison is about features. The errors are NaN
+    if the node has too few samples, or if they do not vary.
     """
     chosen = rng.permutation(len(samples.index))[:_MOST_COMPARED]
     n_held_out = len(chosen) // 3
@@ -302,7 +303,6 @@ def held_out_errors(
     test, train = samples.take(chosen[:n_held_out]), samples.take(chosen[n_held_out:])
     mean = np.average(train.Y, axis=0, weights=train.weights)
     test, train = test.minus(mean), train.minus(mean)
-    ridge = max(config.alpha, _LEAST_RIDGE) * train.weights.sum()
     errors = []
     for selection, factor in SELECTION_CANDIDATES:
         own = select_node_map(
@@ -314,10 +314,12 @@ def held_out_errors(
             engine,
         )
         known, unknown = (sum_over_samples(part, own, {}, engine) for part in (train, test))
-        identity = engine.asarray(np.eye(own.n_components))
-        factorized = engine.cholesky(known.gram + ridge * identity)
-        theta = engine.solve(factorized, known.moment)
-        errors.append(squared_error(unknown, theta, engine.asarray(0.0 * mean)))
+        zero, identity = engine.asarray(0.0 * mean), engine.asarray(np.eye(own.n_components))
+        fits = [
+            engine.solve(engine.cholesky(known.gram + ridge * identity), known.moment)
+            for ridge in np.array(_COMPARED_RIDGES) * train.weights.sum()
+        ]
+        errors.append(min(squared_error(unknown, theta, zero) for theta in fits))
     return errors
 
 

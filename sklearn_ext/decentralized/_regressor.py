@@ -100,6 +100,12 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         that the solution is the same.
     censoring_decay : float, default=0.9
         Factor by which `censoring` shrinks in every round.
+    privacy : GaussianRelease or None, default=None
+        With a :class:`~sklearn_ext.decentralized.GaussianRelease`, every node releases noisy sums
+        once, with a guarantee of (epsilon, delta)-differential privacy, and nothing else leaves it:
+        see :func:`~sklearn_ext.decentralized.solve_dekrr_privately`. All nodes then share one
+        random map; `gamma` must be a number, and the parameters of selection, consensus and rounds
+        have no effect.
     aggregate : {"mean", "neighborhood"}, default="mean"
         How `predict` combines the functions of the nodes. "mean" averages over all nodes, or uses
         only the one given by `node`; "neighborhood" averages over a node and its neighbors.

@@ -86,8 +86,8 @@ def test_communication_cost_counts_what_is_sent(n_outputs, anchors):
     for key in ("setup_by_edge", "round_by_edge"):
         np.testing.assert_array_equal(sent[key], simulated.n_floats_sent_[key])
     # Node 0 (10 features) to node 1 (12 features): the announcements of nodes 0, 4, 5 and 6, from
-    # which node 1 is not closer, with 5 held-out errors, then its map of 5 frequencies in 10 dimensions, the triangle of a
-    # 12 x 12 block and a 10 x 12 block.
+    # which node 1 is not closer, with 5 held-out errors each, then its map of 5 frequencies in 10
+    # dimensions, the triangle of a 12 x 12 block and a 10 x 12 block.
     announcements = 4 * (n_outputs + 4 + 5)
     blocks = 0 if anchors is not None else 50 + 78 + 120
     assert sent["setup_by_edge"][0, 1] == announcements + blocks

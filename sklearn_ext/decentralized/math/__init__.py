@@ -10,6 +10,7 @@ from ._consensus import (
 from ._cross_validation import cross_validate, fold_numbers
 from ._engine import DeKRREngine, make_engine
 from ._graphs import GRAPHS, check_graph, connected_parts, diameter, make_graph
+from ._privacy import gaussian_delta, gaussian_noise_scale, release_sums, shared_map
 from ._random_features import SELECTIONS, FeatureMap, evaluate, mean_values, select_map
 from ._solvers import (
     SOLVERS,
@@ -42,6 +43,8 @@ __all__ = [
     "diameter",
     "evaluate",
     "fold_numbers",
+    "gaussian_delta",
+    "gaussian_noise_scale",
     "greedy_colors",
     "make_engine",
     "make_graph",
@@ -49,7 +52,9 @@ __all__ = [
     "network_mean",
     "node_statistics",
     "node_system",
+    "release_sums",
     "select_map",
+    "shared_map",
     "solve_cg",
     "solve_chebyshev",
     "solve_direct",

@@ -63,10 +63,18 @@ def decode(payload: Bytes, dtype: str = "float64") -> NDArray[np.float64]:
 class NodeFailureError(RuntimeError):
     """A node has failed or has been silent for too long, and the fit cannot go on.
 
-    Attributes
+    Parameters
     ----------
     node : int
         Index of the node.
+    message : str, default=None
+        What happened.
+
+    Examples
+    --------
+    >>> from sklearn_ext.decentralized import NodeFailureError
+    >>> NodeFailureError(2)
+    NodeFailureError('Node 2 has failed.')
     """
 
     def __init__(self, node: int, message: str | None = None):
