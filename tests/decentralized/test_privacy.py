@@ -152,7 +152,7 @@ def test_weights_and_invalid_budgets_are_rejected():
 
 
 def test_reconstruction_fails_on_the_release():
-    """Least squares finds the samples of a small node from its exact block, not from the release."""
+    """Least squares finds the samples of a node from its exact block, not from the release."""
     rng = np.random.default_rng(0)
     z = shared_map(3, 21, 0.5, rng)
     secret = rng.uniform(size=(10, 3))
