@@ -21,12 +21,17 @@ from ._ridge import (
     primal_fit as primal_fit,
     primal_update as primal_update,
 )
-from ._solutions import DualSolution as DualSolution, PrimalSolution as PrimalSolution
+from ._solutions import (
+    DualSolution as DualSolution,
+    PrimalSolution as PrimalSolution,
+    Sums as Sums,
+)
 from ._solver import (
     RandomFeatureConfig,
     fit_ridge,
     forget_samples,
     learn_samples as learn_samples,
+    relabel_samples as relabel_samples,
 )
 from ._training_samples import (
     Request as Request,

@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ...utils._random import local_random_state
 from ...utils._typing import Array, BoolArray, FloatArray, RandomState
-from ...utils._validation import check_magnitude
+from ...utils._validation import check_magnitude, named_as_in_fit
 from ._engine import EngineArray, RidgeEngine, RidgeScipyEngine, with_ones
 from ._feature_map import FeatureMap, draw_frequencies
 from ._solutions import DualSolution, Solution
@@ -31,6 +31,7 @@ from ._solver import (
     fit_ridge,
     forget_samples,
     learn_samples,
+    relabel_samples,
     warn_if_imprecise,
     what_to_store,
 )
@@ -198,7 +199,10 @@ class BaseRandomFeature(
         request = self._request(indices, X, y, sample_weight)
         if len(request.samples) == 0:
             return self._outputs(np.empty((0, self._solution.coef.shape[1])))
-        return self._outputs(self._solution.labels(self._stored_features(), request))
+        features, config = self._stored_features(), self._request_config()
+        return self._outputs(
+            relabel_samples(self._solution, features, request, config, stored=self._samples)
+        )
 
     def transform(self, X: Any) -> FloatArray:
         """Compute the features of samples, without the constant feature.
@@ -396,7 +400,7 @@ class BaseRandomFeature(
                 rng, X.shape[1], config.n_components, config.gamma
             )
         elif self.feature_map != "identity":
-            self.feature_map_ = _fitted(self.feature_map, X)
+            self.feature_map_ = _fitted(self.feature_map, named_as_in_fit(self, X))
 
     def _features(self) -> FeatureMap:
         engine = make_engine(self.device)
@@ -421,7 +425,9 @@ class BaseRandomFeature(
         """Compute features on an engine."""
         if self.random_weights_ is not None:
             return engine.fourier_features(X, self.random_weights_, constant=constant)
-        Z = X if self.feature_map_ is None else self.feature_map_.transform(X)
+        Z = X
+        if self.feature_map_ is not None:
+            Z = self.feature_map_.transform(named_as_in_fit(self, X))
         Z = engine.asarray(Z.toarray() if sp.issparse(Z) else np.asarray(Z))
         return with_ones(engine, Z) if constant else Z
 

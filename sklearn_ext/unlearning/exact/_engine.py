@@ -20,6 +20,9 @@ from ...utils._typing import FloatArray, IntArray
 EngineArray: TypeAlias = Any  # the array type of the engine: ndarray or torch.Tensor
 
 
+_LARGE_FEATURE = 1e5
+
+
 class IllConditionedError(LinAlgError):
     """An update would lose too much precision; a new factorization may not."""
 
@@ -115,6 +118,10 @@ class RidgeScipyEngine(NumpyArrays):
         n_pairs = frequencies.shape[1]
         Z = np.empty((X.shape[0], 2 * n_pairs + constant))
         Z[:, :n_pairs] = X @ frequencies
+        if not sp.issparse(X):
+            # BLAS rounds a row differently in different blocks, which large angles make visible.
+            for i in np.flatnonzero(abs(X).max(axis=1, initial=0.0) > _LARGE_FEATURE):
+                Z[i, :n_pairs] = (X[i][:, None] * frequencies).sum(axis=0)
         Z[:, 2 * n_pairs :] = 1.0
         return scaled_pairs(Z, n_pairs, n_pairs**-0.5)
 

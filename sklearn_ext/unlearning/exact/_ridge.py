@@ -24,16 +24,23 @@ The functions take an engine and arrays of that engine. Only the lower triangle 
 matrices G, P and :math:`Z^T Z` is valid.
 """
 
-from ...utils._typing import IntArray
+import numpy as np
+
+from ...utils._typing import FloatArray, IntArray
 from ._engine import EngineArray, IllConditionedError, RidgeEngine, bordered
 
 # Measured on digits and diabetes: the relative error of an update is at most 1e-16 times the
 # condition number of its small system, plus about 1e-18 times the condition number of A and the
-# factor by which forgetting raises it.
+# factor by which forgetting raises it. Learning loses as many digits as the new samples dwarf the
+# old model by, or as the old model explains of them.
 LARGEST_CONDITION = 1e7
+LARGEST_CANCELLATION = 1e7
+LARGEST_SYSTEM_ERROR = 1e-6
+LARGEST_ERROR = 1e-10  # of the largest coefficient
 LARGEST_AMPLIFIED_CONDITION = 1e9
 LARGEST_HARMLESS_GROWTH = 100.0  # below this, a new factorization is not more exact than an update
 SINGULAR_CONDITION = 1e16
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 def condition(A: EngineArray, inverse: EngineArray) -> float:
@@ -41,8 +48,13 @@ def condition(A: EngineArray, inverse: EngineArray) -> float:
     return float(A.diagonal().sum() * inverse.diagonal().max())
 
 
-def _factor(engine: RidgeEngine, M: EngineArray, condition_before: float = 1.0) -> EngineArray:
-    """Factor the small matrix of an update, unless the update would lose too much precision."""
+def _factor(
+    engine: RidgeEngine, M: EngineArray, condition_before: float = 1.0
+) -> tuple[EngineArray, float]:
+    """Factor the small matrix of an update, unless the update would lose too much precision.
+
+    The largest entry of the inverse is returned, too.
+    """
     factor = engine.cholesky(M)
     inverse = engine.solve(factor, engine.eye(len(M)))
     growth = float(inverse.diagonal().max())
@@ -50,21 +62,26 @@ def _factor(engine: RidgeEngine, M: EngineArray, condition_before: float = 1.0) 
         growth > LARGEST_HARMLESS_GROWTH and growth * condition_before > LARGEST_AMPLIFIED_CONDITION
     ):
         raise IllConditionedError("An update would lose too much precision.")
-    return factor
+    return factor, growth
+
+
+def _largest(engine: RidgeEngine, w: EngineArray) -> FloatArray:
+    """Return the largest absolute value of each column."""
+    return abs(engine.to_numpy(w)).max(axis=0)
 
 
 def _solution_and_inverse(
     engine: RidgeEngine, A: EngineArray, B: EngineArray
 ) -> tuple[EngineArray, EngineArray, float]:
     """Solve A x = B, invert A, which is overwritten, and estimate its condition number."""
-    trace = float(A.diagonal().sum())
+    diagonal = engine.copy(A.diagonal())
     factor = engine.cholesky(A, overwrite=True)
     solution = engine.solve(factor, B)
     inverse = engine.inverse(factor)
-    number = trace * float(inverse.diagonal().max())
-    if not number < SINGULAR_CONDITION:
+    # Cholesky factorization does not depend on the units of the rows.
+    if not len(A) * float((diagonal * inverse.diagonal()).max()) < SINGULAR_CONDITION:
         raise IllConditionedError("The matrix is singular in float64.")
-    return solution, inverse, number
+    return solution, inverse, float(diagonal.sum() * inverse.diagonal().max())
 
 
 def dual_fit(
@@ -165,7 +182,7 @@ def dual_elimination(
     True
     """
     columns = engine.columns(G, u)
-    factor = _factor(engine, columns[u])
+    factor, _ = _factor(engine, columns[u])
     V = engine.half_solve(factor, columns.T).T
     c = engine.half_solve(factor, alpha[u])
     return V, c, engine.half_solve(factor, c, transposed=True)
@@ -217,7 +234,10 @@ def dual_bordering(
         If the update would lose too much precision.
     """
     F = engine.product(G, cross)
-    factor = _factor(engine, own - cross.T @ F)
+    M = own - cross.T @ F
+    if not float((own.diagonal() / M.diagonal()).max()) < LARGEST_CANCELLATION:
+        raise IllConditionedError("An update would lose too much precision.")
+    factor, _ = _factor(engine, M)
     V = engine.half_solve(factor, F.T).T
     c = engine.half_solve(factor, Y - cross.T @ alpha)
     new = engine.half_solve(factor, c, transposed=True)
@@ -231,7 +251,7 @@ def dual_bordering(
 
 
 def primal_fit(
-    engine: RidgeEngine, A: EngineArray, B: EngineArray
+    engine: RidgeEngine, A: EngineArray, B: EngineArray, *, overwrite: bool = False
 ) -> tuple[EngineArray, EngineArray, float]:
     r"""Solve a ridge regression in the primal form.
 
@@ -243,6 +263,8 @@ def primal_fit(
         :math:`Z^T Z + \lambda I`.
     B : array of shape (p, k)
         :math:`Z^T Y`.
+    overwrite : bool, default=False
+        Whether the memory of A may be used for the result.
 
     Returns
     -------
@@ -267,12 +289,12 @@ def primal_fit(
     array([[0.5],
            [0.8]])
     """
-    return _solution_and_inverse(engine, engine.copy(A), B)
+    return _solution_and_inverse(engine, A if overwrite else engine.copy(A), B)
 
 
 def primal_elimination(
     engine: RidgeEngine,
-    A: EngineArray,
+    condition: float,
     P: EngineArray,
     w: EngineArray,
     Z: EngineArray,
@@ -288,8 +310,8 @@ def primal_elimination(
     ----------
     engine : RidgeEngine
         Does the arithmetic.
-    A : array of shape (p, p)
-        Matrix before the change, as for `primal_fit`.
+    condition : float
+        Condition number of the matrix A before the change, as from `primal_fit`.
     P : array of shape (p, p)
         Inverse of A.
     w : array of shape (p, k)
@@ -324,18 +346,28 @@ def primal_elimination(
     >>> engine, rng = RidgeScipyEngine(), np.random.default_rng(0)
     >>> Z, Y = rng.normal(size=(9, 4)), rng.normal(size=(9, 1))
     >>> A = Z.T @ Z + 0.1 * np.eye(4)
-    >>> w, P, _ = primal_fit(engine, A, Z.T @ Y)
-    >>> V, forgotten = primal_elimination(engine, A, P, w, Z[:2], Y[:2], -1.0)
+    >>> w, P, condition = primal_fit(engine, A, Z.T @ Y)
+    >>> V, forgotten = primal_elimination(engine, condition, P, w, Z[:2], Y[:2], -1.0)
     >>> retrained = primal_fit(engine, A - Z[:2].T @ Z[:2], Z[2:].T @ Y[2:])[0]
     >>> bool(np.allclose(forgotten, retrained))
     True
     """
     columns = engine.product(P, Z.T)
     M = engine.eye(len(Z)) + sign * (Z @ columns)
+    if not float(M.diagonal().max()) < LARGEST_CANCELLATION:
+        raise IllConditionedError("An update would lose too much precision.")
     # Forgetting multiplies the condition number of A by at most the norm of the inverse of M.
-    factor = _factor(engine, M, condition(A, P) if sign < 0 else 1.0)
+    factor, growth = _factor(engine, M, condition if sign < 0 else 1.0)
     V = engine.half_solve(factor, columns.T).T
-    return V, w + sign * (V @ engine.half_solve(factor, Y - Z @ w))
+    change = sign * (V @ engine.half_solve(factor, Y - Z @ w))
+    new = w + change
+    if sign < 0:
+        # The errors of P are of the size of its largest entry; a large sample multiplies them.
+        error = growth * EPSILON * float((Z**2).sum(1).max() * P.diagonal().max())
+        loses = error * _largest(engine, change) > LARGEST_ERROR * _largest(engine, new)
+        if error > LARGEST_SYSTEM_ERROR or loses.any():
+            raise IllConditionedError("An update would lose too much precision.")
+    return V, new
 
 
 def primal_update(engine: RidgeEngine, P: EngineArray, V: EngineArray, sign: float) -> EngineArray:

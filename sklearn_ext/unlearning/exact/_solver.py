@@ -6,10 +6,11 @@ from typing import Literal
 
 from scipy.linalg import LinAlgWarning
 
+from ...utils._typing import FloatArray
 from ...utils._warnings import warn_caller
 from ._engine import IllConditionedError
 from ._feature_map import FeatureMap
-from ._solutions import DualSolution, PrimalSolution, Solution
+from ._solutions import NEVER_LEARNED, DualSolution, PrimalSolution, Solution
 from ._training_samples import Request, TrainingSamples
 
 _TRUSTED_CONDITION = 1e7  # below this, even the form with the larger matrix is exact to 1e-9
@@ -151,10 +152,15 @@ def fit_ridge(
     try:
         return form.fit(features, samples, config.alpha)
     except IllConditionedError as error:
-        raise ValueError(
-            f"alpha={config.alpha} is too small for these samples: their matrix is singular in "
-            "float64. Choose a larger alpha."
-        ) from error
+        raise too_small(config.alpha) from error
+
+
+def too_small(alpha: float) -> ValueError:
+    """Return the error for a matrix that is singular."""
+    return ValueError(
+        f"alpha={alpha} is too small for these samples: their matrix is singular in float64. "
+        "Choose a larger alpha."
+    )
 
 
 def forget_samples(
@@ -226,6 +232,27 @@ def forget_samples(
     if stored is None or request.positions is None:
         return _refactored(solution, features, request.samples, -1.0)
     return fit_ridge(features, stored.without(request.positions), config)
+
+
+def relabel_samples(
+    solution: Solution,
+    features: FeatureMap,
+    request: Request,
+    config: RandomFeatureConfig,
+    *,
+    stored: TrainingSamples | None = None,
+) -> FloatArray:
+    """Predict samples with the model that excludes them; parameters and errors as above.
+
+    Returns
+    -------
+    ndarray of shape (m, k)
+    """
+    with suppress(IllConditionedError):
+        return solution.labels(features, request)
+    forgotten = forget_samples(solution, features, request, config, stored=stored)
+    Z = features(request.samples.X)
+    return features.engine.to_numpy(Z @ features.engine.asarray(forgotten.coef))
 
 
 def learn_samples(
@@ -309,7 +336,6 @@ def _refactored(
     try:
         return solution.refactored(features, changed, sign)
     except IllConditionedError as error:
-        raise ValueError(
-            "The samples cannot be removed from the model. Check that X, y and sample_weight are "
-            "those of samples that the model has learned and not yet forgotten."
-        ) from error
+        if sign > 0:
+            raise too_small(solution.ridge) from error
+        raise ValueError(NEVER_LEARNED) from error

@@ -112,7 +112,9 @@ def test_primal_elimination_equals_fit_of_the_changed_samples(engine, sign):
     A, B = native(engine, *problem.sums(before))
     w, P, number = primal_fit(engine, A, B)
     close(engine.to_numpy(w), problem.coef(before))
-    V, w = primal_elimination(engine, A, P, w, *native(engine, *problem.weighted(problem.u)), sign)
+    V, w = primal_elimination(
+        engine, condition(A, P), P, w, *native(engine, *problem.weighted(problem.u)), sign
+    )
     close(engine.to_numpy(w), problem.coef(after))
     inverse = np.linalg.inv(problem.sums(after)[0])
     assert number == pytest.approx(condition(A, P))
@@ -151,7 +153,7 @@ def test_update_that_loses_all_digits_is_refused(engine):
     A, B = native(engine, Z.T @ Z + 1e-14 * np.eye(6), Z.T @ Y)
     w, P, _ = primal_fit(engine, A, B)
     with pytest.raises(IllConditionedError):
-        primal_elimination(engine, A, P, w, *native(engine, Z[:3], Y[:3]), -1.0)
+        primal_elimination(engine, condition(A, P), P, w, *native(engine, Z[:3], Y[:3]), -1.0)
 
 
 def test_forgetting_that_worsens_bad_conditioning_is_refused(engine):
@@ -160,12 +162,13 @@ def test_forgetting_that_worsens_bad_conditioning_is_refused(engine):
     for n_columns, sign, refused in ((2, -1.0, False), (3, 1.0, False), (3, -1.0, True)):
         A = Z[:, :n_columns].T @ Z[:, :n_columns] + 1e-4 * np.eye(n_columns)
         A, row, Y = native(engine, A, Z[:1, :n_columns], np.ones((1, 1)))
-        w, P, _ = primal_fit(engine, A, row.T)
+        B = Z[:, :n_columns].T @ np.ones((3, 1))
+        w, P, _ = primal_fit(engine, A, *native(engine, B))
         if refused:
             with pytest.raises(IllConditionedError):
-                primal_elimination(engine, A, P, w, row, Y, sign)
+                primal_elimination(engine, condition(A, P), P, w, row, Y, sign)
         else:
-            primal_elimination(engine, A, P, w, row, Y, sign)
+            primal_elimination(engine, condition(A, P), P, w, row, Y, sign)
 
 
 def test_descent_with_exact_labels_ends_in_retrained_weights():
