@@ -79,7 +79,12 @@ from .soup import (
 from .unlearning import (
     BadTeacherUnlearner as BadTeacherUnlearner,
     FineTuneUnlearner as FineTuneUnlearner,
+    ForgettingImputer as ForgettingImputer,
+    ForgettingOneHotEncoder as ForgettingOneHotEncoder,
+    ForgettingPipeline as ForgettingPipeline,
+    ForgettingScaler as ForgettingScaler,
     GradientAscentUnlearner as GradientAscentUnlearner,
+    LearnedKernelFeatures as LearnedKernelFeatures,
     MUSOUnlearner as MUSOUnlearner,
     NatMUUnlearner as NatMUUnlearner,
     RandomFeatureClassifier as RandomFeatureClassifier,
@@ -89,5 +94,6 @@ from .unlearning import (
     SFRonClassForgetter as SFRonClassForgetter,
     SFRonUnlearner as SFRonUnlearner,
     make_forget_split as make_forget_split,
+    make_forgetting_pipeline as make_forgetting_pipeline,
 )
 from .utils import all_estimators as all_estimators

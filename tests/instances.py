@@ -33,11 +33,20 @@ def of_a_quickly_trained_model(Estimator):
     return Estimator(ConditionalDDPM(max_iter=20, width=16))
 
 
+def on_quickly_learned_bandwidths(Estimator):
+    """Return a transformer on a kernel model that is trained for a few steps."""
+    from sklearn_ext import LABRidgelessRegressor
+
+    lab = LABRidgelessRegressor(n_support=10, n_warmup=5, growth=None, max_iter=5, random_state=0)
+    return Estimator(lab, n_centers=20)
+
+
 # How to build estimators with required arguments: {class name: function of the class}. All others
 # are built without arguments.
 BUILDERS: dict[str, Callable[[type[BaseEstimator]], BaseEstimator]] = {
     "FlatLoRAClassifier": with_adapters,
     "FlatLoRARegressor": with_adapters,
+    "LearnedKernelFeatures": on_quickly_learned_bandwidths,
     "SFRonClassForgetter": of_a_quickly_trained_model,
 }
 

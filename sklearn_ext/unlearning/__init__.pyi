@@ -1,4 +1,10 @@
-from . import diffusion as diffusion, exact as exact, networks as networks, steps as steps
+from . import (
+    diffusion as diffusion,
+    exact as exact,
+    networks as networks,
+    pipeline as pipeline,
+    steps as steps,
+)
 from ._forget_request import (
     ForgetRequest as ForgetRequest,
     make_forget_split as make_forget_split,
@@ -17,4 +23,12 @@ from .networks import (
     RandomLabelUnlearner as RandomLabelUnlearner,
     SalUnUnlearner as SalUnUnlearner,
     SFRonUnlearner as SFRonUnlearner,
+)
+from .pipeline import (
+    ForgettingImputer as ForgettingImputer,
+    ForgettingOneHotEncoder as ForgettingOneHotEncoder,
+    ForgettingPipeline as ForgettingPipeline,
+    ForgettingScaler as ForgettingScaler,
+    LearnedKernelFeatures as LearnedKernelFeatures,
+    make_forgetting_pipeline as make_forgetting_pipeline,
 )

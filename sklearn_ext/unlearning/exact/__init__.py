@@ -24,6 +24,7 @@ from ._ridge import (
 from ._solutions import (
     DualSolution as DualSolution,
     PrimalSolution as PrimalSolution,
+    Solution as Solution,
     Sums as Sums,
 )
 from ._solver import (
