@@ -19,7 +19,7 @@ _PINNED = "{} pinned samples may not be deleted: {} learned from them. The ids a
 class DeletionCertificate:
     """What a pipeline did to delete samples, and what it cannot claim.
 
-    Attributes
+    Parameters
     ----------
     request : int
         Number of the request since the pipeline was fitted, from one.
@@ -35,7 +35,7 @@ class DeletionCertificate:
         What was updated and what was fitted again.
     durable : bool
         Whether the request was on disk when it returned.
-    audit : dict or None
+    audit : dict or None, default=None
         Result of the audit: the number of outputs that were compared, and the largest absolute
         difference to a pipeline fitted without the samples, divided by the largest output.
     not_claimed : list of str

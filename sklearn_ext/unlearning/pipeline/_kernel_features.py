@@ -161,6 +161,11 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
                 Z[rows, m:] = _KERNELS[kernel](samples[rows], self.centers_, self.bandwidth_)
         return Z
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
     @property
     def _n_features_out(self) -> int:
         return len(self.estimator_.support_vectors_) + len(self.centers_)

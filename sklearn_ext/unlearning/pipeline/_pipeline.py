@@ -112,8 +112,6 @@ class ForgettingPipeline(_BaseComposition):
         Number of samples in the model.
     requests_ : list of dict
         One record per request: ids, time, hashes of the model, and the work that was done.
-    classes_ : ndarray of shape (n_classes,)
-        Classes of the samples in the model. Only for a classifier.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -228,7 +226,7 @@ class ForgettingPipeline(_BaseComposition):
 
     @property
     def classes_(self) -> Array:
-        """Classes of the samples in the model."""
+        """Classes of the samples in the model; only for a classifier."""
         return self.steps_[-1][1].classes_
 
     # ---------------------------------------------------------------- fit and change
@@ -748,7 +746,9 @@ class ForgettingPipeline(_BaseComposition):
         """Return X as an array or a pandas frame; numbers become float64."""
         _check_feature_names(self, X, reset=reset)
         if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
-            X = X.to_pandas()
+            import pandas as pd
+
+            X = pd.DataFrame({name: X[name].to_numpy() for name in X.columns})
         if not hasattr(X, "iloc"):
             X = check_array(X, dtype=None, ensure_all_finite="allow-nan")
             X = X.astype(np.float64) if X.dtype.kind in "biuf" else X
