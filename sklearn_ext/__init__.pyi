@@ -71,10 +71,17 @@ from .ood import (
     ViMOODDetector as ViMOODDetector,
 )
 from .soup import (
+    DARE as DARE,
+    TIES as TIES,
     GreedySoup as GreedySoup,
+    LayerwiseLinear as LayerwiseLinear,
     LearnedSoup as LearnedSoup,
     MEHLSoup as MEHLSoup,
+    ModelStock as ModelStock,
+    RegMean as RegMean,
+    TaskArithmetic as TaskArithmetic,
     UniformSoup as UniformSoup,
+    WiSEFT as WiSEFT,
 )
 from .unlearning import (
     BadTeacherUnlearner as BadTeacherUnlearner,

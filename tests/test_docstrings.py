@@ -136,8 +136,12 @@ FAMILIES = {
     "nets": (["NetClassifier", "NetRegressor"], ["criterion"], ()),
     "Flat-LoRA": (["FlatLoRAClassifier", "FlatLoRARegressor"], ["**params"], ()),
     "soups": (
-        ["UniformSoup", "GreedySoup", "LearnedSoup", "MEHLSoup"],
-        [],
+        [
+            *["UniformSoup", "GreedySoup", "LearnedSoup", "MEHLSoup"],
+            *["WiSEFT", "TaskArithmetic", "TIES", "DARE"],
+            *["ModelStock", "RegMean", "LayerwiseLinear"],
+        ],
+        ["weights", "scaling", "density", "normalize", "layerwise"],
         ("learning_rate", "batch_size"),
     ),
     "detectors": (

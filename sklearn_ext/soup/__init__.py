@@ -7,31 +7,50 @@ computes.
 """
 
 from ._greedy_soup import GreedySoup
+from ._layerwise_linear import LayerwiseLinear
 from ._learned_soup import LearnedSoup
 from ._mehl_soup import MEHLSoup
+from ._model_stock import ModelStock
+from ._reg_mean import RegMean
+from ._task_vectors import DARE, TIES, TaskArithmetic, WiSEFT
 from ._uniform_soup import UniformSoup
 from .recipes import (
     LearnedConfig,
     MEHLConfig,
     StoredDirections,
     StreamedDirections,
+    TaskVectorConfig,
     coefficient_gradient,
     learn_mehl_coefficients,
     learn_simplex_coefficients,
+    merge_model_stock,
+    merge_reg_mean,
+    merged_task_vector,
     parameter_groups,
 )
 
 __all__ = [
+    "DARE",
+    "TIES",
     "GreedySoup",
+    "LayerwiseLinear",
     "LearnedConfig",
     "LearnedSoup",
     "MEHLConfig",
     "MEHLSoup",
+    "ModelStock",
+    "RegMean",
     "StoredDirections",
     "StreamedDirections",
+    "TaskArithmetic",
+    "TaskVectorConfig",
     "UniformSoup",
+    "WiSEFT",
     "coefficient_gradient",
     "learn_mehl_coefficients",
     "learn_simplex_coefficients",
+    "merge_model_stock",
+    "merge_reg_mean",
+    "merged_task_vector",
     "parameter_groups",
 ]

@@ -86,6 +86,22 @@ class Mixed:
     loss_of: Callable[..., torch.Tensor] | None = None
 
 
+def required_base(network: SoupNetwork) -> Mapping[str, torch.Tensor]:
+    """Return the weights from which the ingredients were fine-tuned.
+
+    Raises
+    ------
+    ValueError
+        If they are unknown.
+    """
+    if network.base is None:
+        raise ValueError(
+            "base must be the weights from which the ingredients were fine-tuned, unless estimator "
+            "is fitted and has them, got None."
+        )
+    return network.base
+
+
 def net_has(method: str) -> Callable[["BaseSoup"], bool]:
     """Return a check of whether the net of a soup has a method, for ``available_if``."""
 
@@ -110,7 +126,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
     """
 
     _recipe_attributes: tuple[str, ...] = ()
-    _coef_sums_to_1 = True
+    _is_linear = True  # the rows of coef_ sum to 1, and the weights are their sums
 
     _parameter_constraints: dict[str, Any] = {
         "estimator": [HasMethods(["fit", "predict"]), None],
@@ -275,6 +291,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
             n_ingredients=self.n_ingredients,
             validation_fraction=self.validation_fraction,
             init_params=self.init_params,
+            base=getattr(self, "base", None),
             key=self.key,
             key_map=self.key_map,
             scoring=self.scoring,
@@ -429,6 +446,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         ]
         return pandas.DataFrame(rows)
 
+    @available_if(lambda soup: soup._is_linear)
     def merge_recipe(self) -> dict[str, Any]:
         """Return the soup as a linear merge, in the form that merging tools read.
 
@@ -499,7 +517,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         """
         names = self._saved()
         tensors, self._target_shape, fitted = read_soup(
-            path, type(self).__name__, names, coef_sums_to_1=self._coef_sums_to_1
+            path, type(self).__name__, names, coef_sums_to_1=self._is_linear
         )
         for name in names:
             if hasattr(self, name):

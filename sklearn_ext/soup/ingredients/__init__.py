@@ -23,6 +23,7 @@ from ._store import IngredientStore as IngredientStore, weights_by_tensor as wei
 from ._training import parameter_points as parameter_points
 from ._weighted_sums import (
     CHUNK as CHUNK,
+    SMALL_CHUNK as SMALL_CHUNK,
     add_parts_ as add_parts_,
     chunks as chunks,
     like as like,

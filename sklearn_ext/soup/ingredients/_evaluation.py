@@ -1,7 +1,7 @@
 """The network that receives the weights of a soup, and its evaluation on the mixing samples."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,6 +45,8 @@ class SoupNetwork:
         The mixing samples as the scorer takes them.
     refresh_bn : bool
         Whether to re-estimate running statistics for each soup.
+    base : mapping of str to tensor or None
+        Weights from which the ingredients were fine-tuned, if they are known.
     """
 
     net: skorch.NeuralNet
@@ -55,6 +57,7 @@ class SoupNetwork:
     X: Any
     y: Any
     refresh_bn: bool
+    base: Mapping[str, torch.Tensor] | None
 
     def batch_size(self) -> int:
         """Return the number of samples per forward pass in evaluation."""

@@ -201,6 +201,9 @@ _CHECKS: dict[str, Check] = {
     "feature_names_in_": _array_of(text, object),
     "history_": items(mapping_of(number(finite=False))),
     "temperature_": number(above=0.0),
+    "scaling_": number(),
+    "ratios_": mapping_of(number()),
+    "merged_layers_": items(text),
     "order_": _INDICES,
     "selected_": _INDICES,
 }

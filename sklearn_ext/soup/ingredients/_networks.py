@@ -63,8 +63,9 @@ def net_of(estimator: Any, sources: Any) -> skorch.NeuralNet:
 def initialized_copy(net: skorch.NeuralNet, X: Any, y: Array, *, seed: int) -> skorch.NeuralNet:
     """Return a copy of a net that is ready to receive weights.
 
-    A fitted net is copied with its weights and classes. An unfitted net is initialized by a fit of
-    the data with zero epochs.
+    A fitted net is copied with its weights and classes. A net that was only initialized is copied
+    with its weights, and takes its classes from y. Any other net is initialized by a fit of the
+    data with zero epochs.
 
     Parameters
     ----------
@@ -84,7 +85,12 @@ def initialized_copy(net: skorch.NeuralNet, X: Any, y: Array, *, seed: int) -> s
     ValueError
         If the outputs of the network do not match the classes in y.
     """
-    copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed)
+    if is_fitted_net(net) and _knows_targets(net):
+        copied = copy.deepcopy(net)
+    else:
+        copied = _initialized(net, X, y, seed)
+        if is_fitted_net(net):
+            copied.module_.load_state_dict(net.module_.state_dict())
     if is_classifier(copied) and not isinstance(copied, skorch.NeuralNetBinaryClassifier):
         _check_classes(copied, X, y)
     return copied
@@ -99,6 +105,13 @@ def _initialized(net: skorch.NeuralNet, X: Any, y: Array, seed: int) -> skorch.N
     with seeded(seed, net.device):
         net.fit(X, targets_for_fit(net, y))
     return net.set_params(max_epochs=n_epochs)
+
+
+def _knows_targets(net: skorch.NeuralNet) -> bool:
+    """Return whether a net was fitted, rather than only initialized: then it knows its targets."""
+    if isinstance(net, (NetClassifier, NetRegressor)):
+        return hasattr(net, "n_outputs_")
+    return not is_classifier(net) or hasattr(net, "classes_")
 
 
 def targets_for_fit(net: skorch.NeuralNet, y: Array) -> Array:

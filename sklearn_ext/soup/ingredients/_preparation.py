@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import skorch
+import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 
-from ...neural import class_labels, draw_seed, is_fitted_net
+from ...neural import LazyTensors, class_labels, draw_seed, is_fitted_net
 from ...neural.files import KeyMap
 from ...utils._random import held_out_mask
 from ...utils._typing import Array, IntArray
 from ...utils._validation import unfrozen
 from ...utils._warnings import warn_caller
 from ._evaluation import Evaluation, SoupNetwork
+from ._layout import layout_of, tensors_of_ingredient
 from ._networks import initialized_copy, load_weights_, net_of, targets_for_fit
 from ._samples import Samples, n_samples_of, select_samples, targets_of
 from ._sources import list_sources, open_ingredient
@@ -36,6 +38,7 @@ class IngredientConfig:
     n_ingredients: int | None
     validation_fraction: Any
     init_params: Any
+    base: Any
     key: str | None
     key_map: KeyMap | None
     scoring: str | Callable[..., float] | None
@@ -92,7 +95,8 @@ def prepared_ingredients(
             raise ValueError("Pass either ingredients or param_grid, not both.")
         _check_same_classes(sources, net)
         everything = np.arange(n_samples_of(X))
-        network = _network(config, net, sources, X, y, everything, everything)
+        base = _base(config, net)
+        network = _network(config, net, sources, base, X, y, everything, everything)
         params: list[dict[str, Any]] = [{} for _ in sources]
         yield PreparedIngredients(network, sources, _names_of(sources), params, kept=True)
         return
@@ -106,7 +110,7 @@ def prepared_ingredients(
         folder = config.cache_dir
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        paths = train_ingredients(
+        paths, start_path = train_ingredients(
             net,
             points,
             seeds,
@@ -116,7 +120,8 @@ def prepared_ingredients(
             n_jobs=config.n_jobs,
             resumable=config.cache_dir is not None,
         )
-        network = _network(config, net, paths, X, y, mixing, training)
+        base = _base(config, net) if config.base is not None else LazyTensors(start_path)
+        network = _network(config, net, paths, base, X, y, mixing, training)
         names = [_name_of_run(k, point) for k, point in enumerate(points)]
         yield PreparedIngredients(network, paths, names, points, kept=config.cache_dir is not None)
 
@@ -156,6 +161,7 @@ def _network(
     config: IngredientConfig,
     net: skorch.NeuralNet,
     sources: Sequence[Any],
+    base: Mapping[str, torch.Tensor] | None,
     X: Any,
     y: Array,
     mixing: IntArray,
@@ -181,7 +187,20 @@ def _network(
         X=X_mixing,
         y=y[mixing],
         refresh_bn=config.refresh_bn,
+        base=base,
     )
+
+
+def _base(config: IngredientConfig, net: skorch.NeuralNet) -> Mapping[str, torch.Tensor] | None:
+    """Open the weights from which given ingredients were fine-tuned, or return None."""
+    source = config.base
+    if source is None and is_fitted_net(config.estimator):
+        source = config.estimator
+    if source is None:
+        return None
+    opened = open_ingredient(source, "base", config.key)
+    layout = layout_of(net.module_)
+    return tensors_of_ingredient(layout, opened.tensors, "base", config.key_map)
 
 
 def _split(
@@ -204,9 +223,8 @@ def _check_same_classes(sources: Sequence[Any], net: skorch.NeuralNet) -> None:
     if not is_classifier(net):
         return
     for k, source in enumerate(sources):
-        if is_fitted_net(source) and not np.array_equal(
-            class_labels(unfrozen(source)), class_labels(net)
-        ):
+        known = is_fitted_net(source) and hasattr(unfrozen(source), "classes_")
+        if known and not np.array_equal(class_labels(unfrozen(source)), class_labels(net)):
             raise ValueError(
                 f"ingredients[{k}] was fitted on the classes {class_labels(unfrozen(source))}, "
                 f"but the network on {class_labels(net)}. All must have the same classes."

@@ -73,7 +73,7 @@ def train_ingredients(
     folder: str | os.PathLike[str],
     n_jobs: int | None,
     resumable: bool,
-) -> list[str]:
+) -> tuple[list[str], str]:
     """Train one ingredient for each point of the grid, all from the weights of `net`.
 
     Parameters
@@ -96,8 +96,10 @@ def train_ingredients(
 
     Returns
     -------
-    list of str
+    paths : list of str
         Path of the ``.safetensors`` file of each point. Equal runs share a file if `resumable`.
+    start : str
+        Path of the file of the common start.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def train_ingredients(
         for point, seed, path in zip(points, seeds, paths, strict=True)
         if not path.exists()
     )
-    return [str(path) for path in paths]
+    return [str(path) for path in paths], str(start)
 
 
 def _train_one(

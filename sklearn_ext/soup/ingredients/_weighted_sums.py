@@ -7,9 +7,12 @@ import torch
 CHUNK = 2**20  # entries; 4 MiB of float32 stay in the cache while other tensors are read
 
 
-def chunks(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Split a tensor into one-dimensional views of at most `CHUNK` entries."""
-    return tensor.detach().reshape(-1).split(CHUNK)
+SMALL_CHUNK = 2**16  # entries; a chunk of each of many tensors stays in the cache
+
+
+def chunks(tensor: torch.Tensor, size: int = CHUNK) -> tuple[torch.Tensor, ...]:
+    """Split a tensor into one-dimensional views of at most `size` entries."""
+    return tensor.detach().reshape(-1).split(size)
 
 
 @torch.no_grad()

@@ -9,6 +9,10 @@ follows:
   `softmax_gradient`
 - ``MEHLSoup`` -> `learn_mehl_coefficients` in `_mehl` -> `coefficient_gradient`, then
   `hyperplane_gradient`
+- ``WiSEFT``, ``TaskArithmetic``, ``TIES``, ``DARE`` -> `merged_task_vector` in `_task_vectors`
+- ``ModelStock`` -> `merge_model_stock` in `_model_stock`
+- ``RegMean`` -> `merge_reg_mean` in `_reg_mean`
+- ``LayerwiseLinear`` -> weighted sums, in the class itself
 
 `_groups` divides the parameters into groups that share their coefficients.
 """
@@ -35,3 +39,14 @@ from ._learned import (
     learn_simplex_coefficients as learn_simplex_coefficients,
 )
 from ._mehl import MEHLConfig as MEHLConfig, learn_mehl_coefficients as learn_mehl_coefficients
+from ._model_stock import (
+    interpolation_ratio as interpolation_ratio,
+    merge_model_stock as merge_model_stock,
+    task_vector_cosines as task_vector_cosines,
+)
+from ._reg_mean import merge_reg_mean as merge_reg_mean
+from ._task_vectors import (
+    TaskVectorConfig as TaskVectorConfig,
+    add_task_vector_ as add_task_vector_,
+    merged_task_vector as merged_task_vector,
+)

@@ -1,0 +1,1016 @@
+"""Rules that merge task vectors: interpolation with the base, task arithmetic, TIES, and DARE."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..neural.files import KeyMap
+from ..utils._typing import FloatArray, RandomState
+from ._base import BaseSoup, Mixed, required_base
+from .ingredients import Evaluation, SoupNetwork
+from .recipes import (
+    TaskVectorConfig,
+    add_task_vector_,
+    by_quality,
+    merged_task_vector,
+    parameter_groups,
+)
+
+# Factors that "auto" tries, relative to the factor that makes the weights sum to 1.
+_FACTORS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+class BaseTaskVectorSoup(BaseSoup):
+    """A base network plus a scaled task vector, which is merged from those of the ingredients.
+
+    A child provides the settings of its rule. Children without `weights` weigh all ingredients
+    equally.
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **BaseSoup._parameter_constraints,
+        "base": "no_validation",
+        "weights": [Real, "array-like"],
+        "scaling": [StrOptions({"auto"}), Interval(Real, None, None, closed="neither")],
+        "density": [Interval(Real, 0, 1, closed="right")],
+        "normalize": ["boolean"],
+        "elect_signs": ["boolean"],
+    }
+    _recipe_attributes = ("scaling_", "history_")
+    _is_linear = False
+    _factors: tuple[float, ...] = _FACTORS
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        base: Any,
+        scaling: float | str,
+        **params: Any,
+    ) -> None:
+        super().__init__(estimator, **params)
+        self.base = base
+        self.scaling = scaling
+
+    @abstractmethod
+    def _config(self, weights: FloatArray) -> TaskVectorConfig:
+        """Return the settings of the rule."""
+
+    def _mix(
+        self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
+    ) -> Mixed:
+        base, store = required_base(network), network.store
+        everyone = range(len(store))
+        config = self._config(merging_weights(getattr(self, "weights", 1.0), len(store)))
+        total = config.weights.sum()
+        if config.normalize and abs(total) < 1e-8:
+            raise ValueError(f"weights must not sum to 0, got {config.weights.tolist()}.")
+        unit = 1.0 if config.normalize or total <= 0 else 1.0 / total
+        scalings = [unit * factor for factor in self._factors]
+        if not isinstance(self.scaling, str):
+            scalings = [float(self.scaling)]
+        vector = merged_task_vector(
+            network.net.module_, store.ingredients, base, config=config, rng=rng
+        )
+        tried = []
+        for scaling in scalings:
+            add_task_vector_(store, base, vector, scaling)
+            network.refresh_buffers_(everyone)
+            tried.append(network.evaluate())
+        finite = [k for k, evaluation in enumerate(tried) if np.isfinite(evaluation.loss)]
+        if not finite:
+            raise ValueError(
+                f"scaling must be smaller, got {self.scaling!r}: the loss is not finite."
+            )
+        best = finite[by_quality([tried[k] for k in finite])[0]]
+        add_task_vector_(store, base, vector, scalings[best])
+        network.refresh_buffers_(everyone)
+        history = [
+            {"scaling": scaling, "score": evaluation.score, "loss": evaluation.loss}
+            for scaling, evaluation in zip(scalings, tried, strict=True)
+        ]
+        coef = scalings[best] * config.weights / (total if config.normalize else 1.0)
+        groups = parameter_groups(store.parameters, layerwise=False)
+        fitted = {"scaling_": scalings[best], "history_": history}
+        return Mixed(coef[None, :], groups, fitted)
+
+
+def merging_weights(weights: float | ArrayLike, n_ingredients: int) -> FloatArray:
+    """Return one weight per ingredient.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of weights, or a weight is not finite.
+    """
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape not in ((), (n_ingredients,)) or not np.isfinite(array).all():
+        raise ValueError(
+            f"weights must be a finite number or {n_ingredients} of them, one per ingredient, got "
+            f"{weights!r}."
+        )
+    return np.broadcast_to(array, (n_ingredients,)).copy()
+
+
+class WiSEFT(BaseTaskVectorSoup):
+    r"""WiSE-FT: the interpolation between a base and the average of fine-tuned networks.
+
+    The weights of the soup are :math:`w = (1 - s)\, w_0 + s\, \bar w` with the base :math:`w_0`,
+    for example a pretrained network, and the average :math:`\bar w` of the ingredients, of which
+    there may be only one [1]_. Fine-tuned networks lose accuracy on shifted data; the interpolation
+    keeps much of the accuracy of the base there.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
+        The network, with its loss, optimizer and device. The soup of a classifier is a classifier,
+        and the soup of a regressor is a regressor. A fitted net is copied with its classes, and its
+        weights are the common start of ingredients that are trained here. None uses the net of the
+        first ingredient or, without ingredients, a :class:`~sklearn_ext.NetClassifier` with 10
+        epochs.
+
+    ingredients : list, str, path-like or None, default=None
+        Trained networks of one architecture that were fine-tuned from the same weights, head
+        included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
+        modules, state dicts, or paths; or a folder or glob pattern of paths. A path is a file or
+        folder that :class:`~sklearn_ext.neural.LazyTensors` reads, such as a checkpoint of the
+        Hugging Face libraries. `fit` then takes the **mixing samples**. Do not use samples
+        that the ingredients were trained on, because they favor the most overfitted ingredient.
+        None trains the ingredients in `fit`.
+
+    param_grid : dict, list of dicts or None, default=None
+        Parameters of `estimator` that vary between ingredients: lists of values, as for
+        :class:`~sklearn.model_selection.GridSearchCV`, or distributions. None trains all
+        ingredients with the estimator's own parameters, so that they differ only in their seeds and
+        thus in the order of the samples.
+
+    n_ingredients : int or None, default=None
+        Number of ingredients to train. None trains one for each point of a grid of lists, or 3
+        otherwise.
+
+    base : source of weights or None, default=None
+        Weights from which the ingredients were fine-tuned: anything that may be an element of
+        `ingredients`. None uses the weights of a fitted `estimator`, or the common start of
+        ingredients that are trained here.
+
+    scaling : float or "auto", default="auto"
+        Coefficient s of the average. "auto" tries 0, 0.1, ..., 1 and takes the one with the best
+        score on the mixing samples; equal scores are decided by the loss.
+
+    validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
+        Fraction of the samples to hold out from training, for mixing and evaluation. The first
+        split of a splitter is used. If `ingredients` are given, all samples are mixing samples.
+
+    init_params : source of weights or None, default=None
+        Weights from which all ingredients are trained: anything that may be an element of
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
+        weights that are drawn with `random_state`.
+
+    key : str or None, default=None
+        Entry with the weights in training checkpoints from ``torch.save``; dots separate nested
+        names. None takes the first of "model", "state_dict", "model_state_dict", "module" and "ema"
+        that a checkpoint has.
+
+    key_map : dict, callable or None, default=None
+        New names for stored tensors whose names differ from those of the network; None as a name
+        leaves a tensor out. Prefixes that wrappers add, such as ``"module."``, need no entry.
+
+    scoring : str, callable or None, default=None
+        Score on the mixing samples. None uses the score of the net: accuracy or R2.
+
+    refresh_bn : bool, default=True
+        Whether to re-estimate the running statistics of batch normalization for each soup: on the
+        training samples if the ingredients are trained here, and on the mixing samples otherwise.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for trained ingredients. A later `fit` with the same data, parameters, start and seed
+        trains only the missing ones. None keeps the ingredients only during `fit`.
+
+    n_jobs : int or None, default=None
+        Number of ingredients to train in parallel, each with one thread. It does not affect the
+        results.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights, the split, the training and the mixing. Pass an int for
+        reproducible results across calls.
+
+    verbose : int, default=0
+        If positive, `fit` prints the scores of the ingredients and of the soups.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The soup as one fitted net, which you can use alone.
+
+    coef_ : ndarray of shape (n_groups, n_ingredients)
+        Coefficients of the task vectors. The base has the rest, so that rows
+        need not sum to 1.
+
+    groups_ : dict of str to list of str
+        Names of the parameters in each group, by name of the group.
+
+    ingredients_ : list or None
+        Paths or networks. None if the ingredients were trained without `cache_dir`.
+
+    ingredient_names_ : list of str
+        Names of the ingredients, as `coef_frame` shows them.
+
+    ingredient_params_ : list of dict
+        Parameters with which each ingredient was trained. The dicts are empty if `ingredients` were
+        given.
+
+    ingredient_scores_ : ndarray of shape (n_ingredients,)
+        Score of each ingredient on the mixing samples.
+
+    ingredient_losses_ : ndarray of shape (n_ingredients,)
+        Mean loss of each ingredient on the mixing samples.
+
+    soup_scores_ : dict of str to float
+        Scores of ``"best_single"``, ``"uniform"`` and ``"soup"`` on the mixing samples.
+        Coefficients are chosen or learned on these samples, so evaluate the soup on others.
+
+    soup_losses_ : dict of str to float
+        Losses of the same three networks.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels. Defined only for a classifier.
+
+    input_shape_ : tuple of int or None
+        Shape of one sample. None if X was not an array.
+
+    n_features_in_ : int
+        Number of features seen during fit. Defined only when X is an array.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    scaling_ : float
+        Coefficient of the average of the ingredients.
+
+    history_ : list of dict
+        Scaling, score and loss of each factor that was tried.
+
+    See Also
+    --------
+    TaskArithmetic : Task vectors with weights of their own.
+    UniformSoup : The average without the base.
+
+    References
+    ----------
+    .. [1] M. Wortsman et al., "Robust Fine-tuning of Zero-shot Models", CVPR 2022,
+       arXiv:2109.01903.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import WiSEFT
+    >>> X, y = load_iris(return_X_y=True)
+    >>> soup = WiSEFT(n_ingredients=3, random_state=0).fit(X, y)
+    >>> bool(soup.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        name: rule
+        for name, rule in BaseTaskVectorSoup._parameter_constraints.items()
+        if name not in ("weights", "density", "normalize", "elect_signs")
+    }
+    _factors = tuple(k / 10 for k in range(11))
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        ingredients: Any = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        n_ingredients: int | None = None,
+        base: Any = None,
+        scaling: float | str = "auto",
+        validation_fraction: Any = 0.2,
+        init_params: Any = None,
+        key: str | None = None,
+        key_map: KeyMap | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        refresh_bn: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            estimator,
+            ingredients=ingredients,
+            param_grid=param_grid,
+            n_ingredients=n_ingredients,
+            base=base,
+            scaling=scaling,
+            validation_fraction=validation_fraction,
+            init_params=init_params,
+            key=key,
+            key_map=key_map,
+            scoring=scoring,
+            refresh_bn=refresh_bn,
+            cache_dir=cache_dir,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    def _config(self, weights: FloatArray) -> TaskVectorConfig:
+        return TaskVectorConfig(
+            weights=weights,
+            trim="none",
+            density=1.0,
+            elect_signs=False,
+            normalize=True,
+        )
+
+
+class TaskArithmetic(BaseTaskVectorSoup):
+    r"""Task arithmetic: a base plus a weighted sum of task vectors.
+
+    The weights of the soup are :math:`w = w_0 + s \sum_i \lambda_i (w_i - w_0)` with the base
+    :math:`w_0`, weights :math:`\lambda_i` and the scaling s [1]_. Negative weights remove what an
+    ingredient has learned.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
+        The network, with its loss, optimizer and device. The soup of a classifier is a classifier,
+        and the soup of a regressor is a regressor. A fitted net is copied with its classes, and its
+        weights are the common start of ingredients that are trained here. None uses the net of the
+        first ingredient or, without ingredients, a :class:`~sklearn_ext.NetClassifier` with 10
+        epochs.
+
+    ingredients : list, str, path-like or None, default=None
+        Trained networks of one architecture that were fine-tuned from the same weights, head
+        included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
+        modules, state dicts, or paths; or a folder or glob pattern of paths. A path is a file or
+        folder that :class:`~sklearn_ext.neural.LazyTensors` reads, such as a checkpoint of the
+        Hugging Face libraries. `fit` then takes the **mixing samples**. Do not use samples
+        that the ingredients were trained on, because they favor the most overfitted ingredient.
+        None trains the ingredients in `fit`.
+
+    param_grid : dict, list of dicts or None, default=None
+        Parameters of `estimator` that vary between ingredients: lists of values, as for
+        :class:`~sklearn.model_selection.GridSearchCV`, or distributions. None trains all
+        ingredients with the estimator's own parameters, so that they differ only in their seeds and
+        thus in the order of the samples.
+
+    n_ingredients : int or None, default=None
+        Number of ingredients to train. None trains one for each point of a grid of lists, or 3
+        otherwise.
+
+    base : source of weights or None, default=None
+        Weights from which the ingredients were fine-tuned: anything that may be an element of
+        `ingredients`. None uses the weights of a fitted `estimator`, or the common start of
+        ingredients that are trained here.
+
+    weights : float or array-like of shape (n_ingredients,), default=1.0
+        Weight of each task vector, or one weight for all of them.
+
+    scaling : float or "auto", default="auto"
+        Factor s of the merged task vector. "auto" tries several factors around the one that makes
+        the weights sum to 1, and takes the one with the best score on the mixing samples; equal
+        scores are decided by the loss.
+
+    normalize : bool, default=False
+        Whether to divide by the sum of the weights.
+
+    validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
+        Fraction of the samples to hold out from training, for mixing and evaluation. The first
+        split of a splitter is used. If `ingredients` are given, all samples are mixing samples.
+
+    init_params : source of weights or None, default=None
+        Weights from which all ingredients are trained: anything that may be an element of
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
+        weights that are drawn with `random_state`.
+
+    key : str or None, default=None
+        Entry with the weights in training checkpoints from ``torch.save``; dots separate nested
+        names. None takes the first of "model", "state_dict", "model_state_dict", "module" and "ema"
+        that a checkpoint has.
+
+    key_map : dict, callable or None, default=None
+        New names for stored tensors whose names differ from those of the network; None as a name
+        leaves a tensor out. Prefixes that wrappers add, such as ``"module."``, need no entry.
+
+    scoring : str, callable or None, default=None
+        Score on the mixing samples. None uses the score of the net: accuracy or R2.
+
+    refresh_bn : bool, default=True
+        Whether to re-estimate the running statistics of batch normalization for each soup: on the
+        training samples if the ingredients are trained here, and on the mixing samples otherwise.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for trained ingredients. A later `fit` with the same data, parameters, start and seed
+        trains only the missing ones. None keeps the ingredients only during `fit`.
+
+    n_jobs : int or None, default=None
+        Number of ingredients to train in parallel, each with one thread. It does not affect the
+        results.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights, the split, the training and the mixing. Pass an int for
+        reproducible results across calls.
+
+    verbose : int, default=0
+        If positive, `fit` prints the scores of the ingredients and of the soups.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The soup as one fitted net, which you can use alone.
+
+    coef_ : ndarray of shape (n_groups, n_ingredients)
+        Coefficients of the task vectors. The base has the rest, so that rows
+        need not sum to 1.
+
+    groups_ : dict of str to list of str
+        Names of the parameters in each group, by name of the group.
+
+    ingredients_ : list or None
+        Paths or networks. None if the ingredients were trained without `cache_dir`.
+
+    ingredient_names_ : list of str
+        Names of the ingredients, as `coef_frame` shows them.
+
+    ingredient_params_ : list of dict
+        Parameters with which each ingredient was trained. The dicts are empty if `ingredients` were
+        given.
+
+    ingredient_scores_ : ndarray of shape (n_ingredients,)
+        Score of each ingredient on the mixing samples.
+
+    ingredient_losses_ : ndarray of shape (n_ingredients,)
+        Mean loss of each ingredient on the mixing samples.
+
+    soup_scores_ : dict of str to float
+        Scores of ``"best_single"``, ``"uniform"`` and ``"soup"`` on the mixing samples.
+        Coefficients are chosen or learned on these samples, so evaluate the soup on others.
+
+    soup_losses_ : dict of str to float
+        Losses of the same three networks.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels. Defined only for a classifier.
+
+    input_shape_ : tuple of int or None
+        Shape of one sample. None if X was not an array.
+
+    n_features_in_ : int
+        Number of features seen during fit. Defined only when X is an array.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    scaling_ : float
+        Factor of the merged task vector.
+
+    history_ : list of dict
+        Scaling, score and loss of each factor that was tried.
+
+    See Also
+    --------
+    TIES : Trims task vectors and resolves conflicts of signs.
+    DARE : Drops random entries of task vectors.
+    merged_task_vector : The algorithm as a function.
+
+    References
+    ----------
+    .. [1] G. Ilharco et al., "Editing Models with Task Arithmetic", ICLR 2023, arXiv:2212.04089.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import TaskArithmetic
+    >>> X, y = load_iris(return_X_y=True)
+    >>> soup = TaskArithmetic(n_ingredients=3, random_state=0).fit(X, y)
+    >>> bool(soup.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        name: rule
+        for name, rule in BaseTaskVectorSoup._parameter_constraints.items()
+        if name not in ("density", "elect_signs")
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        ingredients: Any = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        n_ingredients: int | None = None,
+        base: Any = None,
+        weights: float | ArrayLike = 1.0,
+        scaling: float | str = "auto",
+        normalize: bool = False,
+        validation_fraction: Any = 0.2,
+        init_params: Any = None,
+        key: str | None = None,
+        key_map: KeyMap | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        refresh_bn: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            estimator,
+            ingredients=ingredients,
+            param_grid=param_grid,
+            n_ingredients=n_ingredients,
+            base=base,
+            scaling=scaling,
+            validation_fraction=validation_fraction,
+            init_params=init_params,
+            key=key,
+            key_map=key_map,
+            scoring=scoring,
+            refresh_bn=refresh_bn,
+            cache_dir=cache_dir,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.weights = weights
+        self.normalize = normalize
+
+    def _config(self, weights: FloatArray) -> TaskVectorConfig:
+        return TaskVectorConfig(
+            weights=weights,
+            trim="none",
+            density=1.0,
+            elect_signs=False,
+            normalize=self.normalize,
+        )
+
+
+class TIES(BaseTaskVectorSoup):
+    r"""TIES-Merging: trimmed task vectors whose entries agree in sign.
+
+    Each task vector keeps the largest entries of each tensor. The sign of each parameter is elected
+    by the weighted sum over the ingredients, and only the entries with this sign are averaged
+    [1]_. The average is multiplied by the scaling s and added to the base.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
+        The network, with its loss, optimizer and device. The soup of a classifier is a classifier,
+        and the soup of a regressor is a regressor. A fitted net is copied with its classes, and its
+        weights are the common start of ingredients that are trained here. None uses the net of the
+        first ingredient or, without ingredients, a :class:`~sklearn_ext.NetClassifier` with 10
+        epochs.
+
+    ingredients : list, str, path-like or None, default=None
+        Trained networks of one architecture that were fine-tuned from the same weights, head
+        included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
+        modules, state dicts, or paths; or a folder or glob pattern of paths. A path is a file or
+        folder that :class:`~sklearn_ext.neural.LazyTensors` reads, such as a checkpoint of the
+        Hugging Face libraries. `fit` then takes the **mixing samples**. Do not use samples
+        that the ingredients were trained on, because they favor the most overfitted ingredient.
+        None trains the ingredients in `fit`.
+
+    param_grid : dict, list of dicts or None, default=None
+        Parameters of `estimator` that vary between ingredients: lists of values, as for
+        :class:`~sklearn.model_selection.GridSearchCV`, or distributions. None trains all
+        ingredients with the estimator's own parameters, so that they differ only in their seeds and
+        thus in the order of the samples.
+
+    n_ingredients : int or None, default=None
+        Number of ingredients to train. None trains one for each point of a grid of lists, or 3
+        otherwise.
+
+    base : source of weights or None, default=None
+        Weights from which the ingredients were fine-tuned: anything that may be an element of
+        `ingredients`. None uses the weights of a fitted `estimator`, or the common start of
+        ingredients that are trained here.
+
+    weights : float or array-like of shape (n_ingredients,), default=1.0
+        Weight of each task vector, or one weight for all of them.
+
+    density : float in (0, 1], default=0.2
+        Fraction of the entries of each tensor that are kept, the largest ones.
+
+    scaling : float or "auto", default="auto"
+        Factor s of the merged task vector. "auto" tries several factors around the one that makes
+        the weights sum to 1, and takes the one with the best score on the mixing samples; equal
+        scores are decided by the loss.
+
+    normalize : bool, default=True
+        Whether to divide each entry by the sum of the weights that agree in sign.
+
+    validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
+        Fraction of the samples to hold out from training, for mixing and evaluation. The first
+        split of a splitter is used. If `ingredients` are given, all samples are mixing samples.
+
+    init_params : source of weights or None, default=None
+        Weights from which all ingredients are trained: anything that may be an element of
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
+        weights that are drawn with `random_state`.
+
+    key : str or None, default=None
+        Entry with the weights in training checkpoints from ``torch.save``; dots separate nested
+        names. None takes the first of "model", "state_dict", "model_state_dict", "module" and "ema"
+        that a checkpoint has.
+
+    key_map : dict, callable or None, default=None
+        New names for stored tensors whose names differ from those of the network; None as a name
+        leaves a tensor out. Prefixes that wrappers add, such as ``"module."``, need no entry.
+
+    scoring : str, callable or None, default=None
+        Score on the mixing samples. None uses the score of the net: accuracy or R2.
+
+    refresh_bn : bool, default=True
+        Whether to re-estimate the running statistics of batch normalization for each soup: on the
+        training samples if the ingredients are trained here, and on the mixing samples otherwise.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for trained ingredients. A later `fit` with the same data, parameters, start and seed
+        trains only the missing ones. None keeps the ingredients only during `fit`.
+
+    n_jobs : int or None, default=None
+        Number of ingredients to train in parallel, each with one thread. It does not affect the
+        results.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights, the split, the training and the mixing. Pass an int for
+        reproducible results across calls.
+
+    verbose : int, default=0
+        If positive, `fit` prints the scores of the ingredients and of the soups.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The soup as one fitted net, which you can use alone.
+
+    coef_ : ndarray of shape (n_groups, n_ingredients)
+        Coefficients of the task vectors, before they are trimmed. The base has the rest, so that
+        rows need not sum to 1.
+
+    groups_ : dict of str to list of str
+        Names of the parameters in each group, by name of the group.
+
+    ingredients_ : list or None
+        Paths or networks. None if the ingredients were trained without `cache_dir`.
+
+    ingredient_names_ : list of str
+        Names of the ingredients, as `coef_frame` shows them.
+
+    ingredient_params_ : list of dict
+        Parameters with which each ingredient was trained. The dicts are empty if `ingredients` were
+        given.
+
+    ingredient_scores_ : ndarray of shape (n_ingredients,)
+        Score of each ingredient on the mixing samples.
+
+    ingredient_losses_ : ndarray of shape (n_ingredients,)
+        Mean loss of each ingredient on the mixing samples.
+
+    soup_scores_ : dict of str to float
+        Scores of ``"best_single"``, ``"uniform"`` and ``"soup"`` on the mixing samples.
+        Coefficients are chosen or learned on these samples, so evaluate the soup on others.
+
+    soup_losses_ : dict of str to float
+        Losses of the same three networks.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels. Defined only for a classifier.
+
+    input_shape_ : tuple of int or None
+        Shape of one sample. None if X was not an array.
+
+    n_features_in_ : int
+        Number of features seen during fit. Defined only when X is an array.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    scaling_ : float
+        Factor of the merged task vector.
+
+    history_ : list of dict
+        Scaling, score and loss of each factor that was tried.
+
+    See Also
+    --------
+    TaskArithmetic : The rule without trimming and signs.
+    DARE : Drops random entries of task vectors.
+    merged_task_vector : The algorithm as a function.
+
+    References
+    ----------
+    .. [1] P. Yadav, D. Tam, L. Choshen, C. Raffel, M. Bansal, "TIES-Merging: Resolving
+       Interference When Merging Models", NeurIPS 2023, arXiv:2306.01708.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import TIES
+    >>> X, y = load_iris(return_X_y=True)
+    >>> soup = TIES(n_ingredients=3, random_state=0).fit(X, y)
+    >>> bool(soup.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        name: rule
+        for name, rule in BaseTaskVectorSoup._parameter_constraints.items()
+        if name != "elect_signs"
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        ingredients: Any = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        n_ingredients: int | None = None,
+        base: Any = None,
+        weights: float | ArrayLike = 1.0,
+        density: float = 0.2,
+        scaling: float | str = "auto",
+        normalize: bool = True,
+        validation_fraction: Any = 0.2,
+        init_params: Any = None,
+        key: str | None = None,
+        key_map: KeyMap | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        refresh_bn: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            estimator,
+            ingredients=ingredients,
+            param_grid=param_grid,
+            n_ingredients=n_ingredients,
+            base=base,
+            scaling=scaling,
+            validation_fraction=validation_fraction,
+            init_params=init_params,
+            key=key,
+            key_map=key_map,
+            scoring=scoring,
+            refresh_bn=refresh_bn,
+            cache_dir=cache_dir,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.weights = weights
+        self.density = density
+        self.normalize = normalize
+
+    def _config(self, weights: FloatArray) -> TaskVectorConfig:
+        return TaskVectorConfig(
+            weights=weights,
+            trim="magnitude",
+            density=self.density,
+            elect_signs=True,
+            normalize=self.normalize,
+        )
+
+
+class DARE(BaseTaskVectorSoup):
+    r"""DARE: task vectors with randomly dropped entries, which are rescaled.
+
+    Each entry of a task vector is kept with the probability `density` and divided by it, so that
+    its expectation stays the same [1]_. The task vectors are then summed as in
+    :class:`TaskArithmetic`, or as in :class:`TIES` with `elect_signs`.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNet, FrozenEstimator or None, default=None
+        The network, with its loss, optimizer and device. The soup of a classifier is a classifier,
+        and the soup of a regressor is a regressor. A fitted net is copied with its classes, and its
+        weights are the common start of ingredients that are trained here. None uses the net of the
+        first ingredient or, without ingredients, a :class:`~sklearn_ext.NetClassifier` with 10
+        epochs.
+
+    ingredients : list, str, path-like or None, default=None
+        Trained networks of one architecture that were fine-tuned from the same weights, head
+        included: fitted skorch nets, :class:`~sklearn.frozen.FrozenEstimator` around them, torch
+        modules, state dicts, or paths; or a folder or glob pattern of paths. A path is a file or
+        folder that :class:`~sklearn_ext.neural.LazyTensors` reads, such as a checkpoint of the
+        Hugging Face libraries. `fit` then takes the **mixing samples**. Do not use samples
+        that the ingredients were trained on, because they favor the most overfitted ingredient.
+        None trains the ingredients in `fit`.
+
+    param_grid : dict, list of dicts or None, default=None
+        Parameters of `estimator` that vary between ingredients: lists of values, as for
+        :class:`~sklearn.model_selection.GridSearchCV`, or distributions. None trains all
+        ingredients with the estimator's own parameters, so that they differ only in their seeds and
+        thus in the order of the samples.
+
+    n_ingredients : int or None, default=None
+        Number of ingredients to train. None trains one for each point of a grid of lists, or 3
+        otherwise.
+
+    base : source of weights or None, default=None
+        Weights from which the ingredients were fine-tuned: anything that may be an element of
+        `ingredients`. None uses the weights of a fitted `estimator`, or the common start of
+        ingredients that are trained here.
+
+    weights : float or array-like of shape (n_ingredients,), default=1.0
+        Weight of each task vector, or one weight for all of them.
+
+    density : float in (0, 1], default=0.5
+        Fraction of the entries of each tensor that are kept, drawn at random.
+
+    elect_signs : bool, default=False
+        Whether only entries count whose sign agrees with that of the weighted sum.
+
+    scaling : float or "auto", default="auto"
+        Factor s of the merged task vector. "auto" tries several factors around the one that makes
+        the weights sum to 1, and takes the one with the best score on the mixing samples; equal
+        scores are decided by the loss.
+
+    normalize : bool, default=False
+        Whether to divide by the sum of the weights that count.
+
+    validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
+        Fraction of the samples to hold out from training, for mixing and evaluation. The first
+        split of a splitter is used. If `ingredients` are given, all samples are mixing samples.
+
+    init_params : source of weights or None, default=None
+        Weights from which all ingredients are trained: anything that may be an element of
+        `ingredients`. None starts from the weights of a fitted `estimator`, or else from random
+        weights that are drawn with `random_state`.
+
+    key : str or None, default=None
+        Entry with the weights in training checkpoints from ``torch.save``; dots separate nested
+        names. None takes the first of "model", "state_dict", "model_state_dict", "module" and "ema"
+        that a checkpoint has.
+
+    key_map : dict, callable or None, default=None
+        New names for stored tensors whose names differ from those of the network; None as a name
+        leaves a tensor out. Prefixes that wrappers add, such as ``"module."``, need no entry.
+
+    scoring : str, callable or None, default=None
+        Score on the mixing samples. None uses the score of the net: accuracy or R2.
+
+    refresh_bn : bool, default=True
+        Whether to re-estimate the running statistics of batch normalization for each soup: on the
+        training samples if the ingredients are trained here, and on the mixing samples otherwise.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for trained ingredients. A later `fit` with the same data, parameters, start and seed
+        trains only the missing ones. None keeps the ingredients only during `fit`.
+
+    n_jobs : int or None, default=None
+        Number of ingredients to train in parallel, each with one thread. It does not affect the
+        results.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the initial weights, the split, the training and the mixing. Pass an int for
+        reproducible results across calls.
+
+    verbose : int, default=0
+        If positive, `fit` prints the scores of the ingredients and of the soups.
+
+    Attributes
+    ----------
+    estimator_ : skorch.NeuralNet
+        The soup as one fitted net, which you can use alone.
+
+    coef_ : ndarray of shape (n_groups, n_ingredients)
+        Coefficients of the task vectors, before entries are dropped. The base has the rest, so that
+        rows need not sum to 1.
+
+    groups_ : dict of str to list of str
+        Names of the parameters in each group, by name of the group.
+
+    ingredients_ : list or None
+        Paths or networks. None if the ingredients were trained without `cache_dir`.
+
+    ingredient_names_ : list of str
+        Names of the ingredients, as `coef_frame` shows them.
+
+    ingredient_params_ : list of dict
+        Parameters with which each ingredient was trained. The dicts are empty if `ingredients` were
+        given.
+
+    ingredient_scores_ : ndarray of shape (n_ingredients,)
+        Score of each ingredient on the mixing samples.
+
+    ingredient_losses_ : ndarray of shape (n_ingredients,)
+        Mean loss of each ingredient on the mixing samples.
+
+    soup_scores_ : dict of str to float
+        Scores of ``"best_single"``, ``"uniform"`` and ``"soup"`` on the mixing samples.
+        Coefficients are chosen or learned on these samples, so evaluate the soup on others.
+
+    soup_losses_ : dict of str to float
+        Losses of the same three networks.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels. Defined only for a classifier.
+
+    input_shape_ : tuple of int or None
+        Shape of one sample. None if X was not an array.
+
+    n_features_in_ : int
+        Number of features seen during fit. Defined only when X is an array.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    scaling_ : float
+        Factor of the merged task vector.
+
+    history_ : list of dict
+        Scaling, score and loss of each factor that was tried.
+
+    See Also
+    --------
+    TaskArithmetic : The rule without dropping.
+    TIES : Keeps the largest entries.
+    merged_task_vector : The algorithm as a function.
+
+    References
+    ----------
+    .. [1] L. Yu, B. Yu, H. Yu, F. Huang, Y. Li, "Language Models are Super Mario: Absorbing
+       Abilities from Homologous Models as a Free Lunch", ICML 2024, arXiv:2311.03099.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import DARE
+    >>> X, y = load_iris(return_X_y=True)
+    >>> soup = DARE(n_ingredients=3, random_state=0).fit(X, y)
+    >>> bool(soup.score(X, y) > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        ingredients: Any = None,
+        param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        n_ingredients: int | None = None,
+        base: Any = None,
+        weights: float | ArrayLike = 1.0,
+        density: float = 0.5,
+        elect_signs: bool = False,
+        scaling: float | str = "auto",
+        normalize: bool = False,
+        validation_fraction: Any = 0.2,
+        init_params: Any = None,
+        key: str | None = None,
+        key_map: KeyMap | None = None,
+        scoring: str | Callable[..., float] | None = None,
+        refresh_bn: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            estimator,
+            ingredients=ingredients,
+            param_grid=param_grid,
+            n_ingredients=n_ingredients,
+            base=base,
+            scaling=scaling,
+            validation_fraction=validation_fraction,
+            init_params=init_params,
+            key=key,
+            key_map=key_map,
+            scoring=scoring,
+            refresh_bn=refresh_bn,
+            cache_dir=cache_dir,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.weights = weights
+        self.density = density
+        self.elect_signs = elect_signs
+        self.normalize = normalize
+
+    def _config(self, weights: FloatArray) -> TaskVectorConfig:
+        return TaskVectorConfig(
+            weights=weights,
+            trim="random",
+            density=self.density,
+            elect_signs=self.elect_signs,
+            normalize=self.normalize,
+        )
