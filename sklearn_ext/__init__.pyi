@@ -52,6 +52,7 @@ from .metrics import (
     generation_report as generation_report,
     imputation_report as imputation_report,
     ood_report as ood_report,
+    select_outliers as select_outliers,
     unlearning_report as unlearning_report,
 )
 from .neural import (
@@ -59,14 +60,20 @@ from .neural import (
     NetRegressor as NetRegressor,
 )
 from .ood import (
+    ASHOODDetector as ASHOODDetector,
     DiffusionOODDetector as DiffusionOODDetector,
     EnergyOODDetector as EnergyOODDetector,
+    FDBDOODDetector as FDBDOODDetector,
+    FusedOODDetector as FusedOODDetector,
+    GENOODDetector as GENOODDetector,
     KNNOODDetector as KNNOODDetector,
     MahalanobisOODDetector as MahalanobisOODDetector,
     MaxLogitOODDetector as MaxLogitOODDetector,
     MSPOODDetector as MSPOODDetector,
+    NNGuideOODDetector as NNGuideOODDetector,
     OrthLossOODDetector as OrthLossOODDetector,
     ReActOODDetector as ReActOODDetector,
+    SCALEOODDetector as SCALEOODDetector,
     SeparationNet as SeparationNet,
     ViMOODDetector as ViMOODDetector,
 )

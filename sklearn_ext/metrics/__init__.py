@@ -3,7 +3,7 @@
 from ._generation import GenerationReport, frechet_distance, generation_report
 from ._imputation import ImputationReport, imputation_report, imputation_score
 from ._membership import membership_inference_score
-from ._ood import OODReport, fpr_at_tpr_score, ood_report
+from ._ood import OODReport, fpr_at_tpr_score, ood_report, select_outliers
 from ._unlearning import (
     UnlearningReport,
     mean_kl_divergence,
@@ -24,6 +24,7 @@ __all__ = [
     "mean_kl_divergence",
     "membership_inference_score",
     "ood_report",
+    "select_outliers",
     "unlearning_gap",
     "unlearning_report",
 ]

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import false_discovery_control
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ..utils._typing import FloatArray
+from ..utils._typing import BoolArray, FloatArray
 from ._report import BaseReport
 
 
@@ -77,6 +78,61 @@ def fpr_at_tpr_score(
         )
     false_rates, true_rates, _ = roc_curve(positive, scores, drop_intermediate=False)
     return float(false_rates[np.argmax(true_rates >= tpr)])
+
+
+@validate_params(
+    {
+        "p_values": ["array-like"],
+        "fdr": [Interval(Real, 0, 1, closed="neither")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def select_outliers(p_values: ArrayLike, *, fdr: float = 0.05) -> BoolArray:
+    """Select outliers of a batch so that few of the selected are inliers.
+
+    The Benjamini-Hochberg procedure [1]_ on the p-values of a batch: among the selected samples,
+    the expected fraction of inliers is at most `fdr`. Conformal p-values, which share their
+    held-out samples, depend on each other in a way that the procedure allows [2]_.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (n_samples,)
+        P-values, such as those of ``OrthLossOODDetector.predict_pvalue``.
+    fdr : float in (0, 1), default=0.05
+        Largest expected fraction of inliers among the selected samples.
+
+    Returns
+    -------
+    bool ndarray of shape (n_samples,)
+        True for samples selected as outliers.
+
+    Raises
+    ------
+    ValueError
+        If a p-value is not between 0 and 1.
+
+    See Also
+    --------
+    ood_report : Scores of a detector on labeled samples.
+
+    References
+    ----------
+    .. [1] Y. Benjamini, Y. Hochberg, "Controlling the False Discovery Rate: A Practical and
+       Powerful Approach to Multiple Testing", JRSS B 57, 1995.
+    .. [2] S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia, "Testing for Outliers with Conformal
+       p-values", Annals of Statistics 51, 2023, arXiv:2104.08279.
+
+    Examples
+    --------
+    >>> from sklearn_ext.metrics import select_outliers
+    >>> select_outliers([0.001, 0.8, 0.03, 0.01], fdr=0.05)
+    array([ True, False,  True,  True])
+    """
+    p = column_or_1d(p_values)
+    wrong = ~((p >= 0) & (p <= 1))
+    if wrong.any():
+        raise ValueError(f"p_values must be between 0 and 1, got {p[wrong][0]!r}.")
+    return false_discovery_control(p) <= fdr
 
 
 class OODReport(BaseReport):

@@ -20,6 +20,8 @@ from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._validation import named_as_in_fit
 from ._classifier_outputs import pad_last_batch
 
+_ROUNDING = 1 + 1e-12  # a product of a rate and a count may fall below the whole number it equals
+
 
 @dataclass(frozen=True)
 class TrainingSamples:
@@ -66,6 +68,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
     }
     classifier_: Any
     classes_: Array
+    held_out_scores_: FloatArray
 
     def __init__(
         self,
@@ -201,8 +204,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
 
     def _set_offset(self, samples: TrainingSamples) -> Self:
         """Set the threshold from the scores of the held-out samples."""
-        scores = self._finite_scores(samples.X_held_out)
-        self.offset_ = rejection_threshold(scores, self.id_rejection_rate)
+        self.held_out_scores_ = np.sort(self._finite_scores(samples.X_held_out))
+        self.offset_ = rejection_threshold(self.held_out_scores_, self.id_rejection_rate)
         return self
 
     def _finite_scores(self, X: FloatArray) -> FloatArray:
@@ -245,8 +248,47 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X: ArrayLike) -> IntArray:
+    def predict(self, X: ArrayLike, *, alpha: float | None = None) -> IntArray:
         """Tell inliers from outliers.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the same shape as in `fit`.
+        alpha : float in (0, 1), default=None
+            Rate at which new in-distribution samples may be rejected. None means
+            `id_rejection_rate`, at which `fit` has set ``offset_``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            1 for inliers, -1 for outliers. A new in-distribution sample gets -1 with a probability
+            of at most `alpha`, on average over the held-out samples of the fit.
+
+        Raises
+        ------
+        ValueError
+            If `alpha` is below 1 / (n + 1), where n is the number of held-out samples: so low a
+            rate would need more of them.
+        """
+        if alpha is None:
+            return np.where(self.decision_function(X) >= 0.0, 1, -1)
+        check_is_fitted(self)
+        n = len(self.held_out_scores_)
+        if not 1 / (n + 1) <= alpha < 1:
+            raise ValueError(
+                f"alpha must be at least 1 / {n + 1} = {1 / (n + 1):.3g} and below 1, because the "
+                f"threshold rests on {n} held-out samples, got {alpha!r}. Smaller rates need more "
+                "samples or a larger validation_fraction."
+            )
+        return np.where(self.predict_pvalue(X) <= alpha * _ROUNDING, -1, 1)
+
+    def predict_pvalue(self, X: ArrayLike) -> FloatArray:
+        """Return conformal p-values: small for outliers.
+
+        The p-value of a sample is the number of held-out samples that score at most as high, plus
+        one, divided by their number plus one. For a new in-distribution sample, it is at most t
+        with a probability of at most t, on average over the held-out samples of the fit.
 
         Parameters
         ----------
@@ -256,10 +298,15 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         Returns
         -------
         ndarray of shape (n_samples,)
-            1 for inliers, -1 for outliers. About a fraction `id_rejection_rate` of new
-            in-distribution samples gets -1.
+            Between 1 / (n + 1) and 1, with n held-out samples.
+
+        See Also
+        --------
+        sklearn_ext.metrics.select_outliers : Outliers in a batch at a false discovery rate.
         """
-        return np.where(self.decision_function(X) >= 0.0, 1, -1)
+        scores = self.score_samples(X)
+        below = np.searchsorted(self.held_out_scores_, scores, side="right")
+        return (below + 1) / (len(self.held_out_scores_) + 1)
 
     def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> IntArray:
         """Fit the detector, and tell inliers from outliers among the same samples.
@@ -332,11 +379,13 @@ def is_outlier(y: Array, outlier_label: Any) -> BoolArray:
 
 
 def rejection_threshold(scores: FloatArray, rate: float) -> float:
-    r"""Return the threshold below which new in-distribution samples fall at a given rate.
+    r"""Return the threshold below which new in-distribution samples fall at most at a given rate.
 
-    The :math:`k`-th smallest of n exchangeable scores exceeds the next one with probability
-    :math:`k / (n + 1)`. The quantile is therefore taken at :math:`k = \rho (n + 1)`, with linear
-    interpolation, and never lies outside of the observed scores.
+    The next of n exchangeable scores is below the :math:`k`-th smallest with probability
+    :math:`k / (n + 1)` at most. The threshold is therefore the score at
+    :math:`k = \lfloor \rho (n + 1) \rfloor`. If this is 0, there are too few scores for the rate,
+    and the threshold is the smallest score, below which the next one falls with probability
+    :math:`1 / (n + 1)`.
 
     Parameters
     ----------
@@ -349,4 +398,5 @@ def rejection_threshold(scores: FloatArray, rate: float) -> float:
     -------
     float
     """
-    return float(np.quantile(scores, rate, method="weibull"))
+    k = int(np.floor(rate * (len(scores) + 1) * _ROUNDING))
+    return float(np.sort(scores)[max(k, 1) - 1])

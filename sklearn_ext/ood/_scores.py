@@ -249,6 +249,216 @@ def vim_score(logits: Tensor, residuals: Tensor, scale: float) -> Tensor:
     return energy_score(logits) - scale * residuals
 
 
+def gen_score(logits: Tensor, exponent: float = 0.1, n_top: int = 100) -> Tensor:
+    r"""Return the negative generalized entropy of the probabilities (GEN; Liu et al., 2023, eq. 2).
+
+    .. math::
+        s = -\sum_{c \in \mathrm{top}} p_c^\gamma (1 - p_c)^\gamma
+
+    The sum is over the largest probabilities. A small exponent magnifies small deviations from a
+    certain prediction.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n, C)
+    exponent : float, default=0.1
+        :math:`\gamma` in (0, 1).
+    n_top : int, default=100
+        Number of the largest probabilities; all of them if there are fewer classes.
+
+    Returns
+    -------
+    tensor of shape (n,)
+        At most 0.
+
+    See Also
+    --------
+    GENOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import gen_score
+    >>> gen_score(torch.tensor([[0.0, 0.0], [9.0, 0.0]]))
+    tensor([-1.7411, -0.8131])
+    """
+    p = torch.softmax(logits, dim=1)
+    p = p.topk(min(n_top, p.shape[1]), dim=1).values
+    return -(p * (1.0 - p)).pow(exponent).sum(dim=1)
+
+
+def scale_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float = 0.65) -> Tensor:
+    r"""Return the negative energy of rescaled features (SCALE; Xu et al., 2024, eq. 3).
+
+    A feature is multiplied by :math:`e^r`, where :math:`r` is the sum of its entries divided by the
+    sum of its largest entries.
+
+    Parameters
+    ----------
+    features : tensor of shape (n, d)
+        Non-negative features, such as those after a ReLU.
+    weight : tensor of shape (C, d)
+    bias : tensor of shape (C,)
+    quantile : float in [0, 1), default=0.65
+        Fraction of the entries that do not count as the largest.
+
+    Returns
+    -------
+    tensor of shape (n,)
+
+    See Also
+    --------
+    SCALEOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import scale_score
+    >>> features = torch.tensor([[4.0, 0.0], [2.0, 2.0]])
+    >>> scale_score(features, torch.eye(2), torch.zeros(2), quantile=0.5)
+    tensor([10.8731, 15.4713])
+    """
+    ratio, _, _ = _sum_ratio(features, quantile)
+    return energy_score((features * ratio.exp()[:, None]) @ weight.T + bias)
+
+
+def ash_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float = 0.65) -> Tensor:
+    r"""Return the negative energy of pruned and rescaled features (ASH-S; Djurisic et al., 2023).
+
+    All but the largest entries of a feature are set to zero, and the others are multiplied by
+    :math:`e^r`, where :math:`r` is the sum of the entries before pruning divided by the sum after.
+
+    Parameters
+    ----------
+    features : tensor of shape (n, d)
+        Non-negative features, such as those after a ReLU.
+    weight : tensor of shape (C, d)
+    bias : tensor of shape (C,)
+    quantile : float in [0, 1), default=0.65
+        Fraction of the entries that is pruned.
+
+    Returns
+    -------
+    tensor of shape (n,)
+
+    See Also
+    --------
+    ASHOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import ash_score
+    >>> features = torch.tensor([[4.0, 0.0], [3.0, 1.0]])
+    >>> ash_score(features, torch.eye(2), torch.zeros(2), quantile=0.5)
+    tensor([10.8731, 11.3810])
+    """
+    ratio, largest, index = _sum_ratio(features, quantile)
+    shaped = torch.zeros_like(features).scatter(1, index, largest * ratio.exp()[:, None])
+    return energy_score(shaped @ weight.T + bias)
+
+
+def _sum_ratio(features: Tensor, quantile: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sum of all entries divided by that of the largest, the largest, and their index.
+
+    The ratio of a feature without positive entries is 1, as if nothing were pruned.
+    """
+    n_largest = max(1, features.shape[1] - round(quantile * features.shape[1]))
+    largest, index = features.topk(n_largest, dim=1)
+    total, kept = features.sum(dim=1), largest.sum(dim=1)
+    ratio = torch.where(kept > _SHORTEST, total / kept.clamp_min(_SHORTEST), torch.ones_like(kept))
+    return ratio, largest, index
+
+
+def nnguide_score(
+    features: Tensor, logits: Tensor, guides: Tensor, n_neighbors: int = 10
+) -> Tensor:
+    r"""Return the negative energy times the similarity to confident neighbors (NNGuide).
+
+    .. math::
+        s(z) = e(z) \, \frac{1}{k} \sum_{i = 1}^k (u \cdot g)_{(i)}
+
+    Here :math:`e` is the negative energy, and the mean is over the k largest products of the unit
+    feature with the guides :math:`g_i = e(z_i) u_i` of training samples (Park et al., 2023).
+
+    Parameters
+    ----------
+    features : tensor of shape (n, d)
+    logits : tensor of shape (n, C)
+    guides : tensor of shape (m, d)
+        Unit features of training samples times their negative energies.
+    n_neighbors : int, default=10
+        k, at most m.
+
+    Returns
+    -------
+    tensor of shape (n,)
+
+    See Also
+    --------
+    NNGuideOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import nnguide_score
+    >>> features = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    >>> nnguide_score(features, features, torch.tensor([[2.0, 0.0]]), n_neighbors=1)
+    tensor([4.2539, 0.0000])
+    """
+    block = max(1, _ENTRIES // len(guides))
+    similarity = [
+        (part @ guides.T).topk(n_neighbors, dim=1).values.mean(dim=1)
+        for part in unit_rows(features).split(block)
+    ]
+    return energy_score(logits) * torch.cat(similarity)
+
+
+def fdbd_score(features: Tensor, weight: Tensor, bias: Tensor, mean: Tensor) -> Tensor:
+    r"""Return the mean distance of features to the decision boundaries (fDBD; Liu and Qin, 2024).
+
+    .. math::
+        s(z) = \frac{1}{C - 1} \sum_{c \ne k}
+            \frac{l_k - l_c}{|w_k - w_c| \, |z - \mu|}, \quad k = \arg\max_c l_c
+
+    Parameters
+    ----------
+    features : tensor of shape (n, d)
+    weight : tensor of shape (C, d)
+    bias : tensor of shape (C,)
+    mean : tensor of shape (d,)
+        Mean feature :math:`\mu` of the training samples.
+
+    Returns
+    -------
+    tensor of shape (n,)
+        Non-negative.
+
+    See Also
+    --------
+    FDBDOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood import fdbd_score
+    >>> features = torch.tensor([[3.0, 0.0], [3.0, 2.0]])
+    >>> fdbd_score(features, torch.eye(2), torch.zeros(2), mean=torch.zeros(2))
+    tensor([0.7071, 0.1961])
+    """
+    logits = features @ weight.T + bias
+    largest, k = logits.max(dim=1)
+    between = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
+    # Equal rows have no boundary between them, and their logits differ by a constant.
+    gaps = torch.where(
+        between[k] > _SHORTEST,
+        (largest[:, None] - logits) / between[k].clamp_min(_SHORTEST),
+        torch.zeros_like(logits),
+    )
+    spread = torch.linalg.vector_norm(features - mean, dim=1).clamp_min(_SHORTEST)
+    return gaps.sum(dim=1) / (len(weight) - 1) / spread
+
+
 def class_means(features: Tensor, codes: Tensor, n_classes: int) -> Tensor:
     """Return the mean feature of each class.
 

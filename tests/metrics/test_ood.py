@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sklearn_ext.metrics import fpr_at_tpr_score, ood_report
+from sklearn_ext.metrics import fpr_at_tpr_score, ood_report, select_outliers
 
 
 def smallest_rate(positives, negatives, tpr):
@@ -99,3 +99,31 @@ def test_the_positive_class_has_no_default():
 def test_unusable_scores_are_named(s_id, s_ood, match):
     with pytest.raises(ValueError, match=match):
         ood_report(s_id, s_ood)
+
+
+def test_selected_outliers_contain_few_inliers():
+    rng = np.random.RandomState(0)
+    fractions, found = [], []
+    for _ in range(300):
+        held_out = np.sort(rng.normal(size=500))
+        scores = np.concatenate([rng.normal(size=180), rng.normal(-4, 1, size=20)])
+        p = (np.searchsorted(held_out, scores, side="right") + 1) / 501
+        selected = select_outliers(p, fdr=0.2)
+        fractions.append(selected[:180].sum() / max(selected.sum(), 1))
+        found.append(selected[180:].mean())
+    assert np.mean(fractions) <= 0.2
+    assert np.mean(found) > 0.8
+
+
+def test_selection_equals_the_step_up_procedure():
+    p = np.random.RandomState(0).uniform(size=50) ** 3
+    below = np.flatnonzero(np.sort(p) <= 0.1 * np.arange(1, 51) / 50)
+    expected = p <= np.sort(p)[below[-1]]
+    np.testing.assert_array_equal(select_outliers(p, fdr=0.1), expected)
+    assert not select_outliers(np.ones(3)).any()
+
+
+@pytest.mark.parametrize("p", [[0.5, 1.2], [-0.1], [np.nan]])
+def test_p_values_outside_of_zero_to_one_raise(p):
+    with pytest.raises(ValueError, match="p_values must be between 0 and 1"):
+        select_outliers(p)

@@ -131,6 +131,40 @@ def test_fraction_outside_of_zero_to_one_raises(blobs, name, value):
         CentroidDetector(**{name: value}).fit(*blobs)
 
 
+def test_p_values_of_new_samples_are_valid(blobs):
+    """On average over the held-out samples, a p-value is at most t with probability t."""
+    X, y = blobs
+    rates, alphas = [], np.array([0.05, 0.1, 0.3])
+    for seed in range(200):
+        order = np.random.RandomState(seed).permutation(600)
+        detector = CentroidDetector(random_state=seed).fit(X[order[:400]], y[order[:400]])
+        p = detector.predict_pvalue(X[order[400:]])
+        rates.append([np.mean(p <= alpha) for alpha in alphas])
+    rates = np.array(rates)
+    error = rates.std(axis=0) / np.sqrt(len(rates))
+    assert (rates.mean(axis=0) <= alphas + 2 * error).all()
+    assert (rates.mean(axis=0) >= alphas - 1 / 81 - 2 * error).all()
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.5, 2 / 81])
+def test_predictions_at_a_rate_follow_from_p_values(blobs, alpha):
+    X, y = blobs
+    detector = CentroidDetector(id_rejection_rate=alpha, random_state=0).fit(X[:400], y[:400])
+    assert len(detector.held_out_scores_) == 80
+    p = detector.predict_pvalue(X)
+    np.testing.assert_array_equal(p * 81, (p * 81).round())
+    np.testing.assert_array_equal(detector.predict(X, alpha=alpha), np.where(p > alpha, 1, -1))
+    np.testing.assert_array_equal(detector.predict(X), detector.predict(X, alpha=alpha))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.01, 1.0, -1])
+def test_rates_that_the_held_out_samples_cannot_support_raise(blobs, alpha):
+    X, y = blobs
+    detector = CentroidDetector(random_state=0).fit(X[:400], y[:400])
+    with pytest.raises(ValueError, match=f"1 / 81 .* 80 held-out samples, got {alpha}"):
+        detector.predict(X, alpha=alpha)
+
+
 def test_new_samples_fall_below_threshold_at_given_rate():
     rng = np.random.RandomState(0)
     below = [rng.rand() < rejection_threshold(rng.rand(39), 0.05) for _ in range(20000)]

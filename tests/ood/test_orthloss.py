@@ -97,6 +97,7 @@ def test_every_score_separates_noise_from_digits(digits, fitted, name):
     X_known = digits[2]
     detector = clone(fitted).set_params(ood_score=name)
     vars(detector).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
+    detector.fused_score_ = None
     noise = np.random.RandomState(0).uniform(size=X_known.shape)
     assert auroc(detector, X_known, noise) > 0.9
     scores = detector.score_samples(X_known[:40])

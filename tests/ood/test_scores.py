@@ -7,12 +7,17 @@ from scipy.spatial.distance import cdist
 from scipy.special import logsumexp, softmax
 
 from sklearn_ext.ood import (
+    ash_score,
     energy_score,
+    fdbd_score,
+    gen_score,
     knn_score,
     mahalanobis_score,
     max_logit_score,
     msp_score,
+    nnguide_score,
     react_score,
+    scale_score,
     vim_score,
 )
 from sklearn_ext.ood._scores import (
@@ -76,6 +81,56 @@ def test_mahalanobis_distance(draw):
         np.testing.assert_allclose(root @ root.T, precision, rtol=1e-8)
         expected = -(cdist(Z, means, "mahalanobis", VI=precision).min(axis=1) ** 2)
         np.testing.assert_allclose(mahalanobis_score(Z, means, root), expected, rtol=1e-8)
+
+
+def test_generalized_entropy(draw):
+    L = draw(8, 5)
+    p = np.sort(softmax(L.numpy(), axis=1), axis=1)
+    assert_close(gen_score(L, 0.3), -((p * (1 - p)) ** 0.3).sum(axis=1))
+    assert_close(gen_score(L, 0.3, n_top=2), -((p * (1 - p)) ** 0.3)[:, -2:].sum(axis=1))
+
+
+def test_scaled_and_pruned_features(draw):
+    W, b, Z = draw(5, 12), draw(5), draw(20, 12).abs()
+    kept = np.where(Z.numpy() >= np.sort(Z.numpy(), axis=1)[:, [-3]], Z.numpy(), 0.0)
+    factor = np.exp(Z.numpy().sum(axis=1) / kept.sum(axis=1))[:, None]
+    expected = logsumexp(Z.numpy() * factor @ W.numpy().T + b.numpy(), axis=1)
+    assert_close(scale_score(Z, W, b, 0.75), expected)
+    expected = logsumexp(kept * factor @ W.numpy().T + b.numpy(), axis=1)
+    assert_close(ash_score(Z, W, b, 0.75), expected)
+    zero = torch.zeros(1, 12, dtype=Z.dtype)
+    for score in (scale_score, ash_score):
+        assert_close(score(zero, W, b, 0.75), energy_score(b[None]))
+        assert_close(score(Z, W, b, 0.0), energy_score(np.e * Z @ W.T + b))
+
+
+def test_guided_energy(draw):
+    Z, guides = draw(20, 6), draw(15, 6)
+    L = draw(20, 4)
+    products = np.sort((Z / Z.norm(dim=1, keepdim=True)).numpy() @ guides.numpy().T, axis=1)
+    expected = logsumexp(L.numpy(), axis=1) * products[:, -4:].mean(axis=1)
+    assert_close(nnguide_score(Z, L, guides, 4), expected)
+
+
+def test_distance_to_decision_boundaries(draw):
+    W, b, Z, mean = draw(4, 6), draw(4), draw(20, 6), draw(6)
+    expected = []
+    for z in Z:
+        logits = W @ z + b
+        k = int(logits.argmax())
+        gaps = [(logits[k] - logits[c]) / (W[k] - W[c]).norm() for c in range(4) if c != k]
+        expected.append(float(sum(gaps)) / 3 / float((z - mean).norm()))
+    assert_close(fdbd_score(Z, W, b, mean), expected)
+    # The gap to a boundary is the length of the shortest step onto it.
+    z, logits = Z[0], W @ Z[0] + b
+    k = int(logits.argmax())
+    c = (k + 1) % 4
+    step = (W[k] - W[c]) * (logits[k] - logits[c]) / (W[k] - W[c]).square().sum()
+    on_boundary = W @ (z - step) + b
+    assert float(on_boundary[k] - on_boundary[c]) == pytest.approx(0, abs=1e-12)
+    assert float(step.norm()) == pytest.approx(
+        float((logits[k] - logits[c]) / (W[k] - W[c]).norm())
+    )
 
 
 def test_only_shrinkage_weights_directions_without_variance(draw):

@@ -171,6 +171,9 @@ class DiffusionOODDetector(BaseOODDetector):
     offset_ : float
         Threshold of `predict` on the scores.
 
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
     input_shape_ : tuple of int
         Shape of one sample.
 

@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ...neural import draw_seed, fitted_copy, n_minibatches
+from ...neural import class_codes, draw_seed, fitted_copy, n_minibatches
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, RandomState
 from ...utils._warnings import warn_caller
 from .._classifier_outputs import features_of, head_parameters
 from .._detector import BaseOODDetector
+from ..post_hoc import FusedScore, default_detectors, split_held_out
 from ._feature_geometry import SCORE_NAMES, named_score
 from ._fine_tuning import OrthLossConfig, fine_tune_with_outliers, pretrain
 from ._synthetic_outliers import KINDS, make_synthetic_outliers
@@ -109,8 +110,10 @@ class OrthLossOODDetector(BaseOODDetector):
         mixtures of two classes, uniform draws from the bounding box, or all three. A warning
         reports it. None raises an error instead.
 
-    ood_score : str, default="rowspace"
-        Score that `score_samples` returns. The single scores are "rowspace" (the length of the unit
+    ood_score : str, default="fused"
+        Score that `score_samples` returns. "fused" combines the scores of
+        :func:`~sklearn_ext.ood.default_detectors` on the fine-tuned net through their p-values, as
+        :class:`FusedOODDetector` does. The single scores are "rowspace" (the length of the unit
         feature's projection onto the row space of the head), "msp" (the largest probability),
         "energy" (the soft maximum of the logits), "maxlogit" (the largest logit) and "maxcos" (the
         largest cosine). "msp+rowspace", "msp+maxcos", "msp+cos" and "msp+meancos" add two scores;
@@ -120,7 +123,8 @@ class OrthLossOODDetector(BaseOODDetector):
         Fraction of new in-distribution samples that may be predicted as outliers.
 
     validation_fraction : float in (0, 1), default=0.1
-        Fraction of the inliers that is held out from training and sets the threshold.
+        Fraction of the inliers that is held out from training and sets the threshold. With
+        ``ood_score="fused"``, half of them serve the fusion instead.
 
     head : str or None, default=None
         Name of the linear layer that returns the logits; None is the last one.
@@ -148,6 +152,12 @@ class OrthLossOODDetector(BaseOODDetector):
 
     offset_ : float
         Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
+    fused_score_ : FusedScore or None
+        The detectors and the fusion of their scores; None unless ``ood_score="fused"``.
 
     weight_rows_ : ndarray of shape (n_classes, n_penultimate)
         Unit rows of the head.
@@ -235,7 +245,7 @@ class OrthLossOODDetector(BaseOODDetector):
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "outlier_ratio": [Interval(Real, 0, None, closed="neither")],
         "synthetic_outliers": [StrOptions({"auto", *KINDS}), None],
-        "ood_score": [StrOptions(set(SCORE_NAMES))],
+        "ood_score": [StrOptions({"fused", *SCORE_NAMES})],
         "head": [str, None],
         "callbacks": [list, None],
         "verbose": ["verbose"],
@@ -261,7 +271,7 @@ class OrthLossOODDetector(BaseOODDetector):
         outlier_ratio: float = 1.0,
         outlier_label: Any = -1,
         synthetic_outliers: str | None = "auto",
-        ood_score: str = "rowspace",
+        ood_score: str = "fused",
         id_rejection_rate: float = 0.05,
         validation_fraction: float = 0.1,
         head: str | None = None,
@@ -374,6 +384,17 @@ class OrthLossOODDetector(BaseOODDetector):
         self.n_outliers_ = len(outliers)
         self.is_synthetic_ = len(samples.X_outliers) == 0
         self.history_ = result.classifier.history
+        self.fused_score_ = None
+        if self.ood_score == "fused":
+            X_reference, samples = split_held_out(samples, rng)
+            self.fused_score_ = FusedScore.fit(
+                default_detectors(),
+                features_of(self.classifier_, samples.X, self.head),
+                torch.from_numpy(class_codes(self.classifier_, labels)),
+                features_of(self.classifier_, X_reference, self.head),
+                *head_parameters(self.classifier_.module_, self.head),
+                classes=self.classes_,
+            )
         return self._set_offset(samples)
 
     def _config(self, n_samples: int) -> OrthLossConfig:
@@ -429,6 +450,8 @@ class OrthLossOODDetector(BaseOODDetector):
     def _score_samples(self, X: FloatArray) -> FloatArray:
         features = features_of(self.classifier_, X, self.head)
         weight, bias = head_parameters(self.classifier_.module_, self.head)
+        if self.fused_score_ is not None:
+            return self.fused_score_(features, weight, bias)
         basis = torch.from_numpy(self.row_basis_)
         return named_score(self.ood_score, features, weight, bias, basis).numpy()
 

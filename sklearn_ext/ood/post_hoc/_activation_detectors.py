@@ -10,10 +10,13 @@ from torch import Tensor
 
 from ...utils._typing import RandomState
 from .._scores import (
+    ash_score,
+    fdbd_score,
     logit_origin,
     principal_dimension,
     react_score,
     residual_basis,
+    scale_score,
     vim_score,
 )
 from ._base import BasePostHocDetector
@@ -65,6 +68,9 @@ class ReActOODDetector(BasePostHocDetector):
 
     offset_ : float
         Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
 
     clip_value_ : float
         Features are clipped at this value.
@@ -179,6 +185,9 @@ class ViMOODDetector(BasePostHocDetector):
     offset_ : float
         Threshold of `predict` on the scores.
 
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
     origin_ : ndarray of shape (n_penultimate,)
         Origin of the feature space: the shortest feature whose logits are nearest to zero.
 
@@ -273,3 +282,313 @@ class ViMOODDetector(BasePostHocDetector):
     def _residuals(self, features: Tensor) -> Tensor:
         centered = features - torch.from_numpy(self.origin_)
         return torch.linalg.vector_norm(centered @ torch.from_numpy(self.residual_basis_), dim=1)
+
+
+class ASHOODDetector(BasePostHocDetector):
+    r"""Detect unknown classes by the energy of pruned and rescaled features (ASH-S).
+
+    All but the largest entries of a feature, which is the input of the head, are set to zero. The
+    others are multiplied by :math:`e^r`, where :math:`r` is the sum of the entries before pruning
+    divided by the sum after. The score is the negative energy of the resulting logits. The method
+    was made for features after a ReLU.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
+
+    quantile : float in [0, 1), default=0.65
+        Fraction of the entries of a feature that is pruned.
+
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
+
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
+
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that may be predicted as outliers.
+
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
+        `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
+        that the net was not trained on, or the detector will reject too many new samples.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
+
+    Attributes
+    ----------
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    See Also
+    --------
+    SCALEOODDetector : Rescales without pruning.
+    ReActOODDetector : Clips large entries instead.
+
+    References
+    ----------
+    .. [1] A. Djurisic, N. Bozanic, A. Ashok, R. Liu, "Extremely Simple Activation Shaping for
+       Out-of-Distribution Detection", ICLR 2023, arXiv:2209.09858.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import ASHOODDetector
+    >>> X, y = load_digits(return_X_y=True)
+    >>> detector = ASHOODDetector(random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> bool((detector.predict(X[1000:] / 16) == 1).mean() > 0.85)
+    True
+    >>> detector.predict_class(X[1000:1003] / 16)
+    array([1, 4, 0])
+    """
+
+    _parameter_constraints = {
+        **BasePostHocDetector._parameter_constraints,
+        "quantile": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        quantile: float = 0.65,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            head=head,
+            outlier_label=outlier_label,
+            id_rejection_rate=id_rejection_rate,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+        )
+        self.quantile = quantile
+
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return ash_score(features, weight, bias, self.quantile)
+
+
+class SCALEOODDetector(BasePostHocDetector):
+    r"""Detect unknown classes by the energy of rescaled features (SCALE).
+
+    A feature, which is the input of the head, is multiplied by :math:`e^r`, where :math:`r` is the
+    sum of its entries divided by the sum of its largest entries. The score is the negative energy
+    of the resulting logits, and the predicted class does not change. The method was made for
+    features after a ReLU.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
+
+    quantile : float in [0, 1), default=0.65
+        Fraction of the entries of a feature that do not count as the largest.
+
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
+
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
+
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that may be predicted as outliers.
+
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
+        `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
+        that the net was not trained on, or the detector will reject too many new samples.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
+
+    Attributes
+    ----------
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    See Also
+    --------
+    ASHOODDetector : Also sets the smaller entries to zero.
+
+    References
+    ----------
+    .. [1] K. Xu, R. Chen, G. Franchi, A. Yao, "Scaling for Training Time and Post-hoc
+       Out-of-distribution Detection Enhancement", ICLR 2024, arXiv:2310.00227.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import SCALEOODDetector
+    >>> X, y = load_digits(return_X_y=True)
+    >>> detector = SCALEOODDetector(random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> bool((detector.predict(X[1000:] / 16) == 1).mean() > 0.85)
+    True
+    >>> detector.predict_class(X[1000:1003] / 16)
+    array([1, 4, 0])
+    """
+
+    _parameter_constraints = {
+        **BasePostHocDetector._parameter_constraints,
+        "quantile": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        quantile: float = 0.65,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            head=head,
+            outlier_label=outlier_label,
+            id_rejection_rate=id_rejection_rate,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+        )
+        self.quantile = quantile
+
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return scale_score(features, weight, bias, self.quantile)
+
+
+class FDBDOODDetector(BasePostHocDetector):
+    r"""Detect unknown classes by the distance to the decision boundaries (fDBD).
+
+    The score is the mean distance of a feature, which is the input of the head, to the boundaries
+    between the predicted class and each other class, divided by the distance to the mean training
+    feature. It has no parameters of its own.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
+
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
+
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
+
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that may be predicted as outliers.
+
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
+
+    Attributes
+    ----------
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
+    mean_ : ndarray of shape (n_penultimate,)
+        Mean feature of the training samples.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    See Also
+    --------
+    MaxLogitOODDetector : The largest logit instead of its margins.
+
+    References
+    ----------
+    .. [1] L. Liu, Y. Qin, "Fast Decision Boundary based Out-of-Distribution Detector", ICML 2024,
+       arXiv:2312.11536.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import FDBDOODDetector
+    >>> X, y = load_digits(return_X_y=True)
+    >>> detector = FDBDOODDetector(random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> bool((detector.predict(X[1000:] / 16) == 1).mean() > 0.85)
+    True
+    >>> detector.predict_class(X[1000:1003] / 16)
+    array([1, 4, 0])
+    """
+
+    _learns = True
+
+    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
+        self.mean_ = features.mean(dim=0).numpy()
+
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return fdbd_score(features, weight, bias, torch.from_numpy(self.mean_))

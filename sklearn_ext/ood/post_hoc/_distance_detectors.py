@@ -11,8 +11,10 @@ from torch import Tensor
 from ...utils._typing import RandomState
 from .._scores import (
     class_means,
+    energy_score,
     knn_score,
     mahalanobis_score,
+    nnguide_score,
     shrunk_precision_root,
     unit_rows,
 )
@@ -61,6 +63,9 @@ class KNNOODDetector(BasePostHocDetector):
 
     offset_ : float
         Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
 
     unit_features_ : ndarray of shape (n_training_samples, n_penultimate)
         Unit features of the training samples.
@@ -175,6 +180,9 @@ class MahalanobisOODDetector(BasePostHocDetector):
     offset_ : float
         Threshold of `predict` on the scores.
 
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
     means_ : ndarray of shape (n_classes, n_penultimate)
         Mean feature of each class.
 
@@ -256,3 +264,122 @@ class MahalanobisOODDetector(BasePostHocDetector):
     def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         means, root = torch.from_numpy(self.means_), torch.from_numpy(self.precision_root_)
         return mahalanobis_score(features, means, root)
+
+
+class NNGuideOODDetector(BasePostHocDetector):
+    r"""Detect unknown classes by the energy, guided by nearest neighbors (NNGuide).
+
+    The negative energy of the logits is multiplied by the mean cosine with the nearest training
+    features, each of which is weighted by its own negative energy. Confident logits thus count only
+    near confident training samples.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
+
+    n_neighbors : int, default=10
+        The number of neighbors. If there are fewer training samples, their number is used.
+
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
+
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
+
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that may be predicted as outliers.
+
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
+
+    Attributes
+    ----------
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
+    guides_ : ndarray of shape (n_training_samples, n_penultimate)
+        Unit features of the training samples times their negative energies.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    See Also
+    --------
+    KNNOODDetector : The distance to neighbors alone.
+    EnergyOODDetector : The energy alone.
+
+    References
+    ----------
+    .. [1] J. Park, Y. G. Jung, A. B. J. Teoh, "Nearest Neighbor Guidance for Out-of-Distribution
+       Detection", ICCV 2023, arXiv:2309.14888.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import NNGuideOODDetector
+    >>> X, y = load_digits(return_X_y=True)
+    >>> detector = NNGuideOODDetector(random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> bool((detector.predict(X[1000:] / 16) == 1).mean() > 0.85)
+    True
+    >>> detector.predict_class(X[1000:1003] / 16)
+    array([1, 4, 0])
+    """
+
+    _learns = True
+    _parameter_constraints = {
+        **BasePostHocDetector._parameter_constraints,
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_neighbors: int = 10,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            head=head,
+            outlier_label=outlier_label,
+            id_rejection_rate=id_rejection_rate,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+        )
+        self.n_neighbors = n_neighbors
+
+    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
+        energies = energy_score(features @ weight.T + bias)
+        self.guides_ = (unit_rows(features) * energies[:, None]).numpy()
+
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        guides = torch.from_numpy(self.guides_)
+        n_neighbors = min(self.n_neighbors, len(guides))
+        return nnguide_score(features, features @ weight.T + bias, guides, n_neighbors)

@@ -1,13 +1,13 @@
 """Detectors that score the logits of a trained classifier."""
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from ...utils._typing import RandomState
-from .._scores import energy_score, max_logit_score, msp_score
+from .._scores import energy_score, gen_score, max_logit_score, msp_score
 from ._base import BasePostHocDetector
 
 
@@ -52,6 +52,9 @@ class MSPOODDetector(BasePostHocDetector):
 
     offset_ : float
         Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -130,6 +133,9 @@ class MaxLogitOODDetector(BasePostHocDetector):
 
     offset_ : float
         Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -211,6 +217,9 @@ class EnergyOODDetector(BasePostHocDetector):
     offset_ : float
         Threshold of `predict` on the scores.
 
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
     input_shape_ : tuple of int
         Shape of one sample.
 
@@ -271,3 +280,119 @@ class EnergyOODDetector(BasePostHocDetector):
 
     def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return energy_score(features @ weight.T + bias, self.temperature)
+
+
+class GENOODDetector(BasePostHocDetector):
+    r"""Detect unknown classes by the generalized entropy of the probabilities (GEN).
+
+    The score is the negative sum of :math:`p_c^\gamma (1 - p_c)^\gamma` over the largest
+    probabilities. It is a function of the probabilities alone, as MSP is, but depends on how they
+    are spread over the other classes.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
+
+    exponent : float in (0, 1), default=0.1
+        The exponent :math:`\gamma`. Small values magnify deviations from a certain prediction.
+
+    n_top : int, default=100
+        Number of the largest probabilities that count; all of them if there are fewer classes.
+
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
+
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
+
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that may be predicted as outliers.
+
+    validation_fraction : float in (0, 1), default=0.1
+        Fraction of the samples that is held out from fitting and sets the threshold. With a fitted
+        `estimator` there is nothing else to fit, and all samples set the threshold. Pass samples
+        that the net was not trained on, or the detector will reject too many new samples.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
+
+    Attributes
+    ----------
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    See Also
+    --------
+    MSPOODDetector : The largest probability alone.
+
+    References
+    ----------
+    .. [1] X. Liu, Y. Lochman, C. Zach, "GEN: Pushing the Limits of Softmax-Based
+       Out-of-Distribution Detection", CVPR 2023.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import GENOODDetector
+    >>> X, y = load_digits(return_X_y=True)
+    >>> detector = GENOODDetector(random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> bool((detector.predict(X[1000:] / 16) == 1).mean() > 0.85)
+    True
+    >>> detector.predict_class(X[1000:1003] / 16)
+    array([1, 4, 0])
+    """
+
+    _parameter_constraints = {
+        **BasePostHocDetector._parameter_constraints,
+        "exponent": [Interval(Real, 0, 1, closed="neither")],
+        "n_top": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        exponent: float = 0.1,
+        n_top: int = 100,
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.1,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            head=head,
+            outlier_label=outlier_label,
+            id_rejection_rate=id_rejection_rate,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+        )
+        self.exponent = exponent
+        self.n_top = n_top
+
+    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return gen_score(features @ weight.T + bias, self.exponent, self.n_top)

@@ -1,0 +1,306 @@
+"""Detector that fuses the scores of several others on one net."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context, clone
+from sklearn.utils._param_validation import StrOptions
+from torch import Tensor
+
+from ...neural import class_codes, class_labels, draw_seed, fitted_copy
+from ...utils._atomic import atomic_fit
+from ...utils._typing import Array, FloatArray, RandomState
+from .._classifier_outputs import check_head, features_of, head_parameters
+from .._detector import BaseOODDetector, TrainingSamples
+from .._fusion import FUSION_METHODS, FusionMethod, ScoreFusion
+from ._base import BasePostHocDetector
+from ._distance_detectors import KNNOODDetector, MahalanobisOODDetector
+from ._logit_detectors import EnergyOODDetector, GENOODDetector
+
+
+def default_detectors() -> list[BasePostHocDetector]:
+    """Return unfitted detectors that see different things: probabilities, logits and features."""
+    return [GENOODDetector(), EnergyOODDetector(), KNNOODDetector(), MahalanobisOODDetector()]
+
+
+@dataclass(frozen=True)
+class FusedScore:
+    """Detectors that have learned from the features of one net, and the fusion of their scores.
+
+    Attributes
+    ----------
+    detectors : tuple of BasePostHocDetector
+        Detectors whose statistics are set; they hold no net of their own.
+    fusion : ScoreFusion
+        Combines their scores.
+    """
+
+    detectors: tuple[BasePostHocDetector, ...]
+    fusion: ScoreFusion
+
+    @classmethod
+    def fit(
+        cls,
+        detectors: Sequence[BasePostHocDetector],
+        features: Tensor,
+        codes: Tensor,
+        reference_features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        classes: Array,
+        method: FusionMethod = "harmonic",
+    ) -> Self:
+        """Let detectors learn from training samples, and compare their scores on others.
+
+        Parameters
+        ----------
+        detectors : sequence of BasePostHocDetector
+            Unfitted detectors, which are cloned.
+        features : tensor of shape (n, d)
+            Features of the training samples.
+        codes : int64 tensor of shape (n,)
+            Their class indices.
+        reference_features : tensor of shape (n_reference, d)
+            Features of in-distribution samples that nothing was fitted on.
+        weight : tensor of shape (C, d)
+        bias : tensor of shape (C,)
+        classes : ndarray of shape (C,)
+            Class labels.
+        method : {"harmonic", "fisher", "min"}, default="harmonic"
+            How p-values are combined.
+
+        Returns
+        -------
+        FusedScore
+        """
+        fitted = tuple(clone(detector) for detector in detectors)
+        for detector in fitted:
+            detector.classes_ = classes
+            detector._learn(features, codes, weight, bias)
+        scores = _columns(fitted, reference_features, weight, bias)
+        return cls(fitted, ScoreFusion.from_scores(scores, method))
+
+    def __call__(self, features: Tensor, weight: Tensor, bias: Tensor) -> FloatArray:
+        """Return the fused score of features, of shape (n,)."""
+        return self.fusion(_columns(self.detectors, features, weight, bias))
+
+
+def _columns(
+    detectors: Sequence[BasePostHocDetector], features: Tensor, weight: Tensor, bias: Tensor
+) -> FloatArray:
+    scores = [detector._score(features, weight, bias) for detector in detectors]
+    return torch.stack(scores, dim=1).numpy()
+
+
+def split_held_out(
+    samples: TrainingSamples, rng: np.random.RandomState
+) -> tuple[FloatArray, TrainingSamples]:
+    """Divide the held-out samples between the fusion and the threshold.
+
+    A threshold holds only on samples that the fusion was not fitted on. A single held-out sample
+    serves both.
+
+    Parameters
+    ----------
+    samples : TrainingSamples
+    rng : RandomState
+
+    Returns
+    -------
+    X_reference : ndarray
+        Samples for the fusion.
+    samples : TrainingSamples
+        The other samples.
+    """
+    X = samples.X_held_out
+    if len(X) < 2:
+        return X, samples
+    order = rng.permutation(len(X))
+    first, second = order[: len(X) // 2], order[len(X) // 2 :]
+    labels = None if samples.y_held_out is None else samples.y_held_out[second]
+    return X[first], replace(samples, X_held_out=X[second], y_held_out=labels)
+
+
+class FusedOODDetector(BaseOODDetector):
+    r"""Detect unknown classes by several scores at once, fused through their p-values.
+
+    No single score is best everywhere: the probabilities find unknown classes that resemble the
+    known ones, and distances in feature space find everything that resembles nothing. Scores of
+    one net are turned into p-values among held-out samples and combined, so that an input is
+    rejected if it is unusual for any of them.
+
+    Parameters
+    ----------
+    estimator : skorch.NeuralNetClassifier, FrozenEstimator or None, default=None
+        The classifier; its head is its last :class:`torch.nn.Linear`. A fitted classifier is
+        copied, an unfitted one is cloned and fitted, and None means a :class:`NetClassifier`.
+        Cloning the detector, as searches and cross-validation do, discards the weights of a bare
+        net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
+
+    detectors : list of detectors or None, default=None
+        Post-hoc detectors whose scores are fused; their parameters other than those of the score
+        are ignored. None means :class:`GENOODDetector`, :class:`EnergyOODDetector`,
+        :class:`KNNOODDetector` and :class:`MahalanobisOODDetector` with their defaults.
+
+    method : {"harmonic", "fisher", "min"}, default="harmonic"
+        How p-values are combined: by their harmonic mean, by the sum of their logarithms, or by the
+        smallest; see :class:`~sklearn_ext.ood.ScoreFusion`.
+
+    head : str or None, default=None
+        Name of the linear layer that returns the logits; None is the last one.
+
+    outlier_label : int or str, default=-1
+        Label in y that means "belongs to no class". Samples with this label are left out.
+
+    id_rejection_rate : float in (0, 1), default=0.05
+        Fraction of new in-distribution samples that may be predicted as outliers.
+
+    validation_fraction : float in (0, 1), default=0.2
+        Fraction of the samples that is held out from fitting. One half of them serves the fusion,
+        the other sets the threshold.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the choice of the held-out samples, and the training of `estimator` if it is unfitted.
+
+    Attributes
+    ----------
+    classifier_ : skorch.NeuralNetClassifier
+        The fitted classifier.
+
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order of the outputs of the classifier.
+
+    offset_ : float
+        Threshold of `predict` on the scores.
+
+    held_out_scores_ : ndarray of shape (n_held_out,)
+        Sorted scores of the held-out samples that set the threshold.
+
+    fused_score_ : FusedScore
+        The detectors and the fusion of their scores.
+
+    input_shape_ : tuple of int
+        Shape of one sample.
+
+    n_features_in_ : int
+        Number of features seen during fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit. Defined only when X has feature names that are all
+        strings.
+
+    See Also
+    --------
+    OrthLossOODDetector : Trains with outliers, and fuses scores in the same way.
+
+    References
+    ----------
+    .. [1] D. J. Wilson, "The harmonic mean p-value for combining dependent tests", PNAS 116, 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import FusedOODDetector
+    >>> X, y = load_digits(return_X_y=True)
+    >>> detector = FusedOODDetector(random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> bool((detector.predict(X[1000:] / 16) == 1).mean() > 0.85)
+    True
+    >>> detector.predict_pvalue(1 - X[:1] / 16).round(2)
+    array([0.01])
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **BaseOODDetector._parameter_constraints,
+        "detectors": [list, tuple, None],
+        "method": [StrOptions(set(FUSION_METHODS))],
+        "head": [str, None],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        detectors: Sequence[BasePostHocDetector] | None = None,
+        method: FusionMethod = "harmonic",
+        head: str | None = None,
+        outlier_label: Any = -1,
+        id_rejection_rate: float = 0.05,
+        validation_fraction: float = 0.2,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(
+            outlier_label=outlier_label,
+            id_rejection_rate=id_rejection_rate,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+        )
+        self.estimator = estimator
+        self.detectors = detectors
+        self.method = method
+        self.head = head
+
+    @atomic_fit
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit the classifier if it is unfitted, learn from its features, and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
+                (n_samples, channels, height, width)
+            Training samples.
+        y : array-like of shape (n_samples,)
+            Class labels. Samples labeled `outlier_label` are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If the input isn't finite or has a wrong shape, labels are missing or name fewer than
+            two classes, a parameter is out of range, or the head of the classifier doesn't have
+            one output per class.
+        TypeError
+            If `detectors` contains something else than a post-hoc detector.
+        """
+        detectors = self._checked_detectors()
+        samples, rng = self._start_fit(X, y)
+        net = fitted_copy(self.estimator, samples.X, samples.y, random_state=draw_seed(rng))
+        self.classifier_, self.classes_ = net, class_labels(net)
+        check_head(net.module_, self.classes_, self.head)
+        X_reference, samples = split_held_out(samples, rng)
+        self.fused_score_ = FusedScore.fit(
+            detectors,
+            features_of(net, samples.X, self.head),
+            torch.from_numpy(class_codes(net, samples.y)),
+            features_of(net, X_reference, self.head),
+            *head_parameters(net.module_, self.head),
+            classes=self.classes_,
+            method=self.method,
+        )
+        return self._set_offset(samples)
+
+    def _checked_detectors(self) -> Sequence[BasePostHocDetector]:
+        if self.detectors is None:
+            return default_detectors()
+        if not self.detectors:
+            raise ValueError("detectors must name at least one post-hoc detector, got none.")
+        for detector in self.detectors:
+            if not isinstance(detector, BasePostHocDetector):
+                raise TypeError(
+                    "detectors must contain post-hoc detectors such as KNNOODDetector(), "
+                    f"got {detector!r}."
+                )
+            detector._validate_params()
+        return self.detectors
+
+    def _score_samples(self, X: FloatArray) -> FloatArray:
+        features = features_of(self.classifier_, X, self.head)
+        return self.fused_score_(features, *head_parameters(self.classifier_.module_, self.head))
