@@ -195,6 +195,18 @@ def test_virtual_logit(digits, net, outputs_of):
         ViMOODDetector(net, n_components=128).fit(X, y)
 
 
+def test_features_without_residual_do_not_amplify_rounding(digits):
+    """Constant features leave residuals of rounding size, which must not decide the score."""
+    X, y = digits[0]
+    torch.manual_seed(0)
+    net = NetClassifier(nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 32), nn.Linear(32, 8)))
+    net.set_params(max_epochs=3, random_state=0).fit(X, y)
+    detector = ViMOODDetector(net, n_components=16, random_state=0).fit(X, y)
+    again = ViMOODDetector(net, n_components=16, random_state=0).fit(X * (1 + 1e-6), y)
+    assert detector.scale_ < 1e4
+    assert again.offset_ == pytest.approx(detector.offset_, rel=1e-3)
+
+
 @pytest.mark.parametrize("Detector", [EnergyOODDetector, KNNOODDetector])
 def test_samples_labeled_as_outliers_are_left_out(digits, net, Detector):
     X, y = digits[1]

@@ -122,7 +122,7 @@ class OrthLossOODDetector(BaseOODDetector):
     id_rejection_rate : float in (0, 1), default=0.05
         Fraction of new in-distribution samples that may be predicted as outliers.
 
-    validation_fraction : float in (0, 1), default=0.1
+    validation_fraction : float in (0, 1), default=0.2
         Fraction of the inliers that is held out from training and sets the threshold. With
         ``ood_score="fused"``, half of them serve the fusion instead.
 
@@ -273,7 +273,7 @@ class OrthLossOODDetector(BaseOODDetector):
         synthetic_outliers: str | None = "auto",
         ood_score: str = "fused",
         id_rejection_rate: float = 0.05,
-        validation_fraction: float = 0.1,
+        validation_fraction: float = 0.2,
         head: str | None = None,
         callbacks: list[Any] | None = None,
         device: str | torch.device | None = None,

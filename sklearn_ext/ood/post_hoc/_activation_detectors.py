@@ -21,8 +21,9 @@ from .._scores import (
 )
 from ._base import BasePostHocDetector
 
-# A mean residual below this is zero: the features lie in the principal space.
-_SMALLEST_RESIDUAL = 1e-12
+# Features whose residuals are shorter than this fraction of their lengths lie in the principal
+# space. Without a floor, the scale would amplify rounding errors.
+_SMALLEST_RESIDUAL = 1e-3
 
 
 class ReActOODDetector(BasePostHocDetector):
@@ -195,7 +196,8 @@ class ViMOODDetector(BasePostHocDetector):
         Orthonormal basis of the complement of the principal space.
 
     scale_ : float
-        Mean largest logit of the training samples divided by their mean residual.
+        Mean largest logit of the training samples divided by their mean residual, or by a
+        thousandth of the mean length of centered features if that is larger.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -273,8 +275,9 @@ class ViMOODDetector(BasePostHocDetector):
         basis = residual_basis(features - origin, n_components)
         self.origin_, self.residual_basis_ = origin.numpy(), basis.numpy()
         largest = (features @ weight.T + bias).amax(dim=1)
-        residuals = self._residuals(features)
-        self.scale_ = float(largest.mean() / residuals.mean().clamp_min(_SMALLEST_RESIDUAL))
+        floor = _SMALLEST_RESIDUAL * torch.linalg.vector_norm(features - origin, dim=1).mean()
+        residual = torch.maximum(self._residuals(features).mean(), floor)
+        self.scale_ = float(largest.mean() / residual) if residual > 0 else 0.0
 
     def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return vim_score(features @ weight.T + bias, self._residuals(features), self.scale_)

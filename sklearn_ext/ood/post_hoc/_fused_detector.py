@@ -17,26 +17,66 @@ from ...utils._typing import Array, FloatArray, RandomState
 from .._classifier_outputs import check_head, features_of, head_parameters
 from .._detector import BaseOODDetector, TrainingSamples
 from .._fusion import FUSION_METHODS, FusionMethod, ScoreFusion
+from ._activation_detectors import ViMOODDetector
 from ._base import BasePostHocDetector
 from ._distance_detectors import KNNOODDetector, MahalanobisOODDetector
-from ._logit_detectors import EnergyOODDetector, GENOODDetector
+from ._logit_detectors import EnergyOODDetector
 
 
 def default_detectors() -> list[BasePostHocDetector]:
-    """Return unfitted detectors that see different things: probabilities, logits and features."""
-    return [GENOODDetector(), EnergyOODDetector(), KNNOODDetector(), MahalanobisOODDetector()]
+    """Return the unfitted detectors whose scores are fused by default.
+
+    The energy finds unknown inputs that resemble several classes; the other three find inputs whose
+    features are far from those of all training samples, each by another measure.
+
+    Returns
+    -------
+    list of detectors
+
+    Examples
+    --------
+    >>> from sklearn_ext.ood import default_detectors
+    >>> [type(detector).__name__ for detector in default_detectors()]
+    ['EnergyOODDetector', 'KNNOODDetector', 'MahalanobisOODDetector', 'ViMOODDetector']
+    """
+    return [EnergyOODDetector(), KNNOODDetector(), MahalanobisOODDetector(), ViMOODDetector()]
 
 
 @dataclass(frozen=True)
 class FusedScore:
     """Detectors that have learned from the features of one net, and the fusion of their scores.
 
-    Attributes
+    Parameters
     ----------
     detectors : tuple of BasePostHocDetector
         Detectors whose statistics are set; they hold no net of their own.
     fusion : ScoreFusion
         Combines their scores.
+
+    See Also
+    --------
+    FusedOODDetector : The detector with this score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext import KNNOODDetector, EnergyOODDetector
+    >>> from sklearn_ext.ood import FusedScore
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> features = torch.randn(300, 4, generator=generator, dtype=torch.float64)
+    >>> codes, weight, bias = torch.arange(300) % 3, torch.eye(4)[:3].double(), torch.zeros(3)
+    >>> score = FusedScore.fit(
+    ...     [EnergyOODDetector(), KNNOODDetector()],
+    ...     features[:200],
+    ...     codes[:200],
+    ...     features[200:],
+    ...     weight,
+    ...     bias,
+    ...     classes=["a", "b", "c"],
+    ... )
+    >>> unseen = torch.tensor([[1.0, 0.0, 0.0, 0.0], [-9.0, -9.0, -9.0, 0.0]]).double()
+    >>> score(unseen, weight, bias).round(1)
+    array([ -0.5, -60.4])
     """
 
     detectors: tuple[BasePostHocDetector, ...]
@@ -143,8 +183,8 @@ class FusedOODDetector(BaseOODDetector):
 
     detectors : list of detectors or None, default=None
         Post-hoc detectors whose scores are fused; their parameters other than those of the score
-        are ignored. None means :class:`GENOODDetector`, :class:`EnergyOODDetector`,
-        :class:`KNNOODDetector` and :class:`MahalanobisOODDetector` with their defaults.
+        are ignored. None means :func:`~sklearn_ext.ood.default_detectors`: energy,
+        nearest neighbors, Mahalanobis and ViM.
 
     method : {"harmonic", "fisher", "min"}, default="harmonic"
         How p-values are combined: by their harmonic mean, by the sum of their logarithms, or by the
