@@ -75,17 +75,23 @@ _FIT_WITHOUT_LABELS = dict.fromkeys(
     "the check fits without y, but the detector needs class labels",
 )
 EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
+    "ASHOODDetector": _FIT_WITHOUT_LABELS,
     "EnergyOODDetector": _FIT_WITHOUT_LABELS,
+    "FDBDOODDetector": _FIT_WITHOUT_LABELS,
     "FlatLoRAClassifier": _SKORCH_NET,
     "FlatLoRARegressor": _SKORCH_REGRESSOR,
+    "FusedOODDetector": _FIT_WITHOUT_LABELS,
+    "GENOODDetector": _FIT_WITHOUT_LABELS,
     "KNNOODDetector": _FIT_WITHOUT_LABELS,
     "MahalanobisOODDetector": _FIT_WITHOUT_LABELS,
     "MaxLogitOODDetector": _FIT_WITHOUT_LABELS,
     "MSPOODDetector": _FIT_WITHOUT_LABELS,
+    "NNGuideOODDetector": _FIT_WITHOUT_LABELS,
     "NetClassifier": _SKORCH_NET,
     "NetRegressor": _SKORCH_REGRESSOR,
     "OrthLossOODDetector": _FIT_WITHOUT_LABELS,
     "ReActOODDetector": _FIT_WITHOUT_LABELS,
+    "SCALEOODDetector": _FIT_WITHOUT_LABELS,
     "SFRonUnlearner": {
         "check_non_transformer_estimators_n_iter": "the check forgets nothing, so n_iter_ is 0",
     },

@@ -126,7 +126,7 @@ def test_detectors_are_checked_and_not_changed(digits):
         FusedOODDetector(net, detectors=[KNNOODDetector(n_neighbors=0)]).fit(*data)
 
 
-def test_threshold_is_set_on_samples_that_the_fusion_has_not_used(digits):
+def test_threshold_and_fusion_use_different_samples(digits):
     net, (X, y), _, _ = digits
     detector = FusedOODDetector(net, validation_fraction=0.4, random_state=0).fit(X, y)
     assert len(detector.held_out_scores_) == 100

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -312,14 +312,15 @@ class FusedOODDetector(BaseOODDetector):
         """
         detectors = self._checked_detectors()
         samples, rng = self._start_fit(X, y)
-        net = fitted_copy(self.estimator, samples.X, samples.y, random_state=draw_seed(rng))
+        labels = cast(Array, samples.y)  # not None, because this detector needs labels
+        net = fitted_copy(self.estimator, samples.X, labels, random_state=draw_seed(rng))
         self.classifier_, self.classes_ = net, class_labels(net)
         check_head(net.module_, self.classes_, self.head)
         X_reference, samples = split_held_out(samples, rng)
         self.fused_score_ = FusedScore.fit(
             detectors,
             features_of(net, samples.X, self.head),
-            torch.from_numpy(class_codes(net, samples.y)),
+            torch.from_numpy(class_codes(net, labels)),
             features_of(net, X_reference, self.head),
             *head_parameters(net.module_, self.head),
             classes=self.classes_,
