@@ -27,7 +27,7 @@ def run(config, n_samples=4, **options):
     history = fine_tune(
         module,
         n_samples,
-        lambda index: (torch.ones(2, dtype=torch.float64), None),
+        lambda index: (torch.ones(2, dtype=torch.float64), index),
         lambda outputs, _: outputs.sum(),
         config,
         torch.Generator().manual_seed(0),
