@@ -121,7 +121,7 @@ def test_every_score_separates_noise_from_digits(digits, fitted, name):
 def test_missing_outliers_are_made_with_a_warning(digits):
     X, y = digits[0][:700], digits[1][:700]
     detector = OrthLossOODDetector(**SHORT, synthetic_outliers="permute")
-    with pytest.warns(UserWarning, match="outlier_label=-1: training on 189") as record:
+    with pytest.warns(UserWarning, match="outlier_label=-1: training on 168") as record:
         detector.fit(X[:210], y[:210])
     assert len(record) == 1
     assert record[0].filename == __file__
