@@ -47,7 +47,10 @@ from ._modules import (
 )
 from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
 from ._outputs import (
+    Head as Head,
+    checked_head as checked_head,
     head_of as head_of,
+    head_parameters as head_parameters,
     log_probabilities as log_probabilities,
     main_output as main_output,
     outputs_and_features as outputs_and_features,

@@ -3,53 +3,240 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import skorch
 import torch
 from torch import nn
 
 from ..utils._typing import Array
 from ._batches import NetSamples
-from ._input import AnySamples
+from ._input import AnySamples, n_samples_of, select_samples
 from ._modules import device_of, uncompiled
 
 _PREDICTION_BATCH = 1024
+_CHECKED_SAMPLES = 64
+_TOLERANCE = 1e-3  # relative to the largest output; networks may compute in half precision
 _HALF = (torch.float16, torch.bfloat16)
 _LOGITS = ("logits", "out")  # names of Hugging Face's transformers and of torchvision
 
 
-def head_of(module: nn.Module, name: str | None = None) -> nn.Linear:
+def head_of(module: nn.Module, name: str | None = None) -> Any:
     """Find the linear layer that maps features to outputs.
+
+    A layer with an adapter, such as those of Flat-LoRA and peft, counts as one layer.
 
     Parameters
     ----------
     module : torch.nn.Module
     name : str or None, default=None
         Name of the layer in ``module.named_modules()``; None means the last linear layer.
+        :func:`checked_head` finds the layer that the outputs come from.
 
     Returns
     -------
-    torch.nn.Linear
+    torch.nn.Linear, or the layer that wraps it
+        Its attribute `weight` may lack the update of an adapter; see :func:`head_parameters`.
 
     Raises
     ------
     ValueError
         If the module has no such layer.
     """
-    linear = {key: layer for key, layer in module.named_modules() if isinstance(layer, nn.Linear)}
+    linear = linear_layers(module)
     if not linear:
-        raise ValueError(
-            f"{type(module).__name__} has no torch.nn.Linear layer that could be its head."
-        )
+        raise ValueError(f"{_name_of(module)} has no torch.nn.Linear layer that could be its head.")
     if name is None:
         return list(linear.values())[-1]
     if name not in linear:
         raise ValueError(
-            f"head={name!r} is not a torch.nn.Linear layer of {type(module).__name__}; "
+            f"head={name!r} is not a torch.nn.Linear layer of {_name_of(module)}; "
             f"its linear layers are {list(linear)}."
         )
     return linear[name]
+
+
+def linear_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the linear layers of a module by name, each with its adapter if it has one."""
+    found: dict[str, nn.Module] = {}
+    for name, layer in uncompiled(module).named_modules():
+        is_adapted = isinstance(getattr(layer, "base_layer", None), nn.Linear)
+        is_part = any(name.startswith(f"{other}.") for other in found)
+        if not is_part and (is_adapted or isinstance(layer, nn.Linear)):
+            found[name] = layer
+    return found
+
+
+@torch.no_grad()
+def head_parameters(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weight and the bias of a linear layer, in double precision on the CPU.
+
+    Those of a layer with an adapter include the adapter's update.
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+        As :func:`head_of` returns it.
+
+    Returns
+    -------
+    weight : tensor of shape (n_outputs, n_features)
+    bias : tensor of shape (n_outputs,)
+        Zero if the layer has none.
+    """
+    if isinstance(layer, nn.Linear):
+        weight = layer.weight.detach().cpu().double()
+        # torch's stubs call the bias a Tensor; it is None in a layer without one.
+        own: torch.Tensor | None = layer.bias
+        return weight, weight.new_zeros(len(weight)) if own is None else own.cpu().double()
+    # What an adapter adds is known to its layer only, so the images of a basis are computed.
+    base: Any = layer.base_layer
+    zero = torch.zeros(1, base.in_features, dtype=base.weight.dtype, device=base.weight.device)
+    basis = torch.eye(base.in_features, dtype=zero.dtype, device=zero.device)
+    was_training = layer.training
+    layer.eval()
+    bias = layer(zero)[0].cpu().double()
+    weight = (layer(basis).cpu().double() - bias).T
+    layer.train(was_training)
+    return weight.contiguous(), bias
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layer that turns features into the logits of a net, as :func:`checked_head` finds it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer in the module.
+    layer : torch.nn.Module
+        The layer; its input are the features.
+    weight : tensor of shape (n_classes, n_features)
+        In double precision on the CPU. It includes the update of an adapter and a temperature that
+        divides the outputs of the layer.
+    bias : tensor of shape (n_classes,)
+        Likewise.
+    norm : float or None
+        Norm to which the logits of each sample are scaled, or None if they are not.
+    """
+
+    name: str
+    layer: nn.Module
+    weight: torch.Tensor
+    bias: torch.Tensor
+    norm: float | None = None
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logits of features.
+
+        Parameters
+        ----------
+        features : tensor of float64 of shape (n, n_features)
+
+        Returns
+        -------
+        tensor of shape (n, n_classes)
+        """
+        logits = features @ self.weight.T + self.bias
+        if self.norm is None:
+            return logits
+        return self.norm * nn.functional.normalize(logits, dim=1)
+
+
+@torch.no_grad()
+def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) -> Head:
+    """Find the head of a net, and check on some samples that the outputs come from it.
+
+    The outputs may be the logits of the head, their probabilities or log-probabilities, the logits
+    divided by a temperature, or the logits scaled to a fixed norm. Anything else is refused,
+    because logits that are computed from features would not be those of the net.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        A fitted net.
+    X : samples in any form
+        The first 64 are used.
+    name : str or None, default=None
+        Name of the layer; None means the last linear layer whose outputs are those of the module.
+
+    Returns
+    -------
+    Head
+
+    Raises
+    ------
+    ValueError
+        If no layer fits, or the named layer does not.
+    """
+    module = uncompiled(net.module_)
+    layers = linear_layers(module) if name is None else {name: head_of(module, name)}
+    head_of(module, name)  # raises an error if there is none
+    first = select_samples(X, np.arange(min(_CHECKED_SAMPLES, n_samples_of(X))))
+    net._set_training(False)
+    inputs, _ = NetSamples(net, first).take(torch.arange(n_samples_of(first)))
+    mismatch = ""
+    for key, layer in reversed(layers.items()):
+        with _recorded_input(layer) as recorded:
+            outputs = main_output(_infer(net, inputs)).cpu().double()
+        if not recorded:
+            mismatch = mismatch or f"the forward pass does not call {key!r}"
+            continue
+        features = recorded[-1].cpu().double()
+        weight, bias = head_parameters(layer)
+        if features.ndim != 2 or outputs.ndim != 2 or outputs.shape[1] != len(weight):
+            mismatch = mismatch or (
+                f"{key!r} maps features of shape {tuple(features.shape)} to {len(weight)} values, "
+                f"but the outputs have shape {tuple(outputs.shape)}"
+            )
+            continue
+        logits = features @ weight.T + bias
+        if _are_close(outputs, logits) or _have_the_same_probabilities(net, outputs, logits):
+            return Head(key, layer, weight, bias)
+        factor = float((outputs * logits).sum() / logits.square().sum())
+        if _are_close(outputs, factor * logits):
+            return Head(key, layer, factor * weight, factor * bias)
+        norm = float(outputs.norm(dim=1).mean())
+        if _are_close(outputs, norm * nn.functional.normalize(logits, dim=1)):
+            return Head(key, layer, weight, bias, norm)
+        mismatch = mismatch or (
+            f"the outputs differ from those of {key!r} by up to "
+            f"{float((outputs - logits).abs().max()):.2g}"
+        )
+    raise ValueError(
+        f"The head of {_name_of(module)} must be a linear layer whose outputs are the logits of "
+        f"the module, up to a softmax, a temperature or a normalization; {mismatch}. Name another "
+        f"layer as `head`; the linear layers are {list(linear_layers(module))}."
+    )
+
+
+def _are_close(outputs: torch.Tensor, others: torch.Tensor) -> bool:
+    scale = float(outputs.abs().amax()) if outputs.numel() else 0.0
+    return torch.allclose(outputs, others, rtol=0, atol=_TOLERANCE * max(scale, 1e-6))
+
+
+def _have_the_same_probabilities(
+    net: skorch.NeuralNet, outputs: torch.Tensor, logits: torch.Tensor
+) -> bool:
+    try:
+        returned = log_probabilities(net, outputs)
+    except ValueError:  # the criterion does not say what the outputs are
+        return False
+    return _are_close(returned.exp(), logits.softmax(dim=1))
+
+
+def _infer(net: skorch.NeuralNet, inputs: Any) -> Any:
+    """Pass a batch through a net so that hooks are called, which compiled modules skip."""
+    module = uncompiled(net.module_)
+    if module is net.module_:
+        return net.infer(inputs)
+    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
+
+
+def _name_of(module: nn.Module) -> str:
+    return type(uncompiled(module)).__name__
 
 
 @contextlib.contextmanager
@@ -94,14 +281,14 @@ def outputs_and_features(
         If the forward pass never calls the head.
     """
     with _recorded_input(head) as inputs:
-        outputs = main_output(module(X))
+        outputs = main_output(uncompiled(module)(X))
     return outputs, _only(inputs, module)
 
 
 def _only(inputs: list[torch.Tensor], module: nn.Module) -> torch.Tensor:
     if not inputs:
         raise ValueError(
-            f"The forward pass of {type(module).__name__} does not call the layer given as its "
+            f"The forward pass of {_name_of(module)} does not call the layer given as its "
             "head; choose another layer."
         )
     return inputs[-1]
@@ -208,7 +395,7 @@ def penultimate(
     net: skorch.NeuralNet,
     X: AnySamples,
     *,
-    head: str | None = None,
+    head: str | nn.Module | None = None,
     batch_size: int | None = None,
 ) -> torch.Tensor:
     """Return the features that the head of a fitted net receives in evaluation mode.
@@ -217,8 +404,8 @@ def penultimate(
     ----------
     net : skorch.NeuralNet
     X : samples in any form
-    head : str or None, default=None
-        Name of the head, as for :func:`head_of`.
+    head : str, torch.nn.Module or None, default=None
+        The head or its name, as for :func:`head_of`.
     batch_size : int or None, default=None
         Number of samples in a forward pass; None means 1,024.
 
@@ -227,12 +414,12 @@ def penultimate(
     tensor of shape (n_samples, n_penultimate)
     """
     net._set_training(False)
-    layer = head_of(net.module_, head)
+    layer = head if isinstance(head, nn.Module) else head_of(net.module_, head)
     batches = NetSamples(net, X).in_order(_PREDICTION_BATCH if batch_size is None else batch_size)
     features = []
     for inputs, _ in batches:
         with _recorded_input(layer) as recorded:
-            net.infer(inputs)
+            _infer(net, inputs)
         features.append(_only(recorded, net.module_))
     return torch.cat(features)
 

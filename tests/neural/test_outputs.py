@@ -1,14 +1,23 @@
-"""The head of a network and its input."""
+"""The outputs of a network, its head, and the features that the head receives."""
 
+import numpy as np
 import pytest
 import torch
 from joblib import Parallel, delayed
 from torch import nn
 
+from sklearn_ext.lora import inject_lora, lora_layers
 from sklearn_ext.neural import (
     MLP,
+    NetClassifier,
+    checked_head,
     head_of,
+    head_parameters,
+    log_probabilities,
+    main_output,
     outputs_and_features,
+    penultimate,
+    raw_outputs,
 )
 
 
@@ -42,3 +51,84 @@ def test_threads_get_their_own_features():
     )
     for (_, actual), wanted in zip(features, expected, strict=True):
         torch.testing.assert_close(actual, wanted)
+
+
+class Changed(nn.Module):
+    """A network that changes the outputs of its head."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.body, self.head, self.change = MLP(4, 6), nn.Linear(6, 3), change
+        self.unused = nn.Linear(6, 3)
+
+    def forward(self, X):
+        return self.change(self.head(self.body(X).relu()))
+
+
+def net_around(module, **params):
+    X = np.random.RandomState(0).randn(80, 4).astype(np.float32)
+    return NetClassifier(module, max_epochs=2, random_state=0, **params).fit(
+        X, np.arange(80) % 3
+    ), X
+
+
+NLL = {"criterion": nn.NLLLoss}
+CHANGES = {
+    "plain": (lambda z: z, {}),
+    "tuple": (lambda z: (z, z + 1), {}),
+    "dict": (lambda z: {"loss": None, "logits": z}, {}),
+    "temperature": (lambda z: z / 0.07, {}),
+    "normalized": (lambda z: 5 * nn.functional.normalize(z, dim=1), {}),
+    "log-probabilities": (lambda z: z.log_softmax(dim=1), NLL),
+    "log-probabilities of logits": (lambda z: z.log_softmax(dim=1), {}),
+    "probabilities": (lambda z: z.softmax(dim=1), NLL),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_logits_of_a_checked_head_are_those_of_the_net(name):
+    change, params = CHANGES[name]
+    net, X = net_around(Changed(change), **params)
+    head = checked_head(net, X)
+    assert head.name == "head"  # not the last linear layer, which is unused
+    logits = head.logits(penultimate(net, X, head=head.layer).double())
+    np.testing.assert_allclose(logits.softmax(dim=1), net.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(
+        log_probabilities(net, raw_outputs(net, X)).exp(), net.predict_proba(X), atol=1e-6
+    )
+    assert net.score(X, np.arange(80) % 3) >= 0
+    assert (head.norm is None) == (name != "normalized")
+
+
+def test_outputs_of_no_linear_layer_are_refused_by_name():
+    net, X = net_around(Changed(lambda z: z.tanh() ** 2))
+    with pytest.raises(ValueError, match=r"head of Changed .* Name another layer .*'head'"):
+        checked_head(net, X)
+    net, X = net_around(Changed(lambda z: z))
+    with pytest.raises(ValueError, match="forward pass does not call 'unused'"):
+        checked_head(net, X, "unused")
+    with pytest.raises(ValueError, match=r"'body.1' maps .* to 128 values"):
+        checked_head(net, X, "body.1")
+    with pytest.raises(ValueError, match="logits must have the name"):
+        main_output({"scores": torch.zeros(2, 3)})
+
+
+def test_an_adapter_is_part_of_the_head():
+    module = inject_lora(MLP(4, 3), r=2, target_modules="all-linear", random_state=0)
+    for layer in lora_layers(module).values():
+        nn.init.normal_(layer.lora_B.weight)
+    net, X = net_around(module, lr=1e-3)
+    head = checked_head(net, X)
+    weight, bias = head_parameters(head.layer)
+    np.testing.assert_allclose(weight, head.layer.weight.detach(), atol=1e-5)
+    features = penultimate(net, X, head=head.layer).double()
+    np.testing.assert_allclose(features @ weight.T + bias, raw_outputs(net, X), atol=1e-4)
+
+
+def test_features_of_a_compiled_module_are_found():
+    module = MLP(4, 3)
+    net, X = net_around(module, compile=True, compile__backend="eager", batch_size=80)
+    expected, _ = net_around(module, batch_size=80)
+    np.testing.assert_allclose(net.predict_proba(X), expected.predict_proba(X), atol=1e-6)
+    assert checked_head(net, X).name == "5"
+    assert penultimate(net, X).shape == (80, 128)

@@ -406,13 +406,20 @@ class SeparationNet(NetClassifier):
         batch : pair of tensors
             Samples and class indices. Outliers have the class index -1.
         **fit_params
-            Not used.
+            Must be empty, because the module gets the samples only.
 
         Returns
         -------
         dict
             ``loss`` and ``y_pred``.
+
+        Raises
+        ------
+        TypeError
+            If there are any `fit_params`.
         """
+        if fit_params:
+            raise TypeError(f"{type(self).__name__}.fit takes X and y only, got {[*fit_params]}.")
         self._set_training(True)
         X, codes = (to_tensor(part, device=self.device) for part in unpack_data(batch))
         head = head_of(self.module_, self.head)
