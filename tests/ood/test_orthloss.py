@@ -126,7 +126,7 @@ def test_missing_outliers_are_made_with_a_warning(digits):
     assert len(record) == 1
     assert record[0].filename == __file__
     assert detector.is_synthetic_
-    assert detector.n_outliers_ == 189
+    assert detector.n_outliers_ == 168
     with pytest.warns(UserWarning, match="outlier_label=-1") as record:
         make_pipeline(StandardScaler(), clone(detector)).fit_predict(X[:210], y[:210])
     assert record[0].filename == __file__
