@@ -15,12 +15,14 @@ from .published import (
     CorrectedKernel,
     DualSolver,
     correct_kernel,
+    least_squares_machines,
     ridge_duals,
     squared_hinge_machines,
     svm_duals,
 )
 
 _BATCH = 4096  # samples whose kernel is in memory at once
+_MOST_MACHINES = 10  # with more classes, machines have the squared loss and share a factorization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +125,17 @@ def expected_gaussian_kernel(
 def dual_solver(labels: LabelColumns, C: float) -> DualSolver | None:
     """Return the dual solver for the labels, or None without labels.
 
-    Classes use one support vector machine each, one against the rest. Targets use ridge regression.
+    Classes use one support vector machine each, one against the rest, or kernel ridge regression on
+    +1 and -1 if there are more than ten. Targets use ridge regression.
     """
     if labels.values.shape[1] == 0:
         return None
     if labels.classes is None:
         return partial(ridge_duals, targets=labels.values, C=C)
-    return partial(svm_duals, signs=labels.signs(), C=C)
+    signs = labels.signs()
+    if signs.shape[1] > _MOST_MACHINES:
+        return partial(ridge_duals, targets=np.where(signs == 0.0, np.nan, signs), C=C)
+    return partial(svm_duals, signs=signs, C=C)
 
 
 def fit_landmark_kernel(
@@ -174,8 +180,9 @@ def fit_kernel_machine(
     r"""Fit machines on the expected kernel between training samples and landmarks.
 
     If all samples are landmarks, the kernel is corrected by labels. Otherwise the machines are
-    linear on the Nyström features :math:`K_{nm} K_{mm}^{-1/2}`, with the squared hinge loss and
-    without correction, and are expressed as dual coefficients.
+    linear on the Nyström features :math:`K_{nm} K_{mm}^{-1/2}`, with the squared hinge loss, or the
+    squared loss for more than ten classes, without correction, and are expressed as dual
+    coefficients.
 
     Parameters
     ----------
@@ -203,7 +210,9 @@ def fit_kernel_machine(
     for K in _kernel_batches(imputation, X, Z, V, config.gamma, engine):
         features[first : first + len(K)] = K @ root
         first += len(K)
-    weights, intercept = squared_hinge_machines(features, labels.signs(), config.C)
+    signs = labels.signs()
+    fit = squared_hinge_machines if signs.shape[1] <= _MOST_MACHINES else least_squares_machines
+    weights, intercept = fit(features, signs, config.C)
     return KernelMachine(Z, V, root @ weights, intercept)
 
 

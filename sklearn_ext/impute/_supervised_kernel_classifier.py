@@ -38,7 +38,8 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     A joint Gaussian model of features and labels gives each missing value a mean and a variance,
     from the observed entries of its sample. The machine uses the expectation of the Gaussian kernel
     under this model, so a sample with few observed entries is not similar to any other. Labels then
-    correct the kernel, entry by entry, to make the classes easier to separate.
+    correct the kernel, entry by entry, to make the classes easier to separate. With more than ten
+    classes, the machines minimize the squared loss, for which they share one factorization.
 
     Samples may have missing values in `fit` and in `predict`.
 

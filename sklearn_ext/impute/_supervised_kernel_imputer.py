@@ -211,7 +211,7 @@ class SupervisedKernelImputer(_BaseImputer):
         Fraction by which covariances are shrunk. Only with ``solver="regression"``.
 
     smoothing_ : Smoothing or None
-        Kernel coefficient and prior mass of the residual smoothing; None if smoothing does not
+        Kernel coefficient, prior mass and error ratio of the residual smoothing; None if it does not
         help. Only with ``solver="regression"``.
 
     gamma_ : float
@@ -273,7 +273,9 @@ class SupervisedKernelImputer(_BaseImputer):
     -----
     The conditional distribution of a missing value is Gaussian. ``transform(X, return_std=True)``
     returns its standard deviation, and ``sample_posterior=True`` draws from it. Both treat the
-    fitted mean and covariance as exact.
+    fitted mean and covariance as exact. The standard deviation of each feature is multiplied by the
+    ratio of actual to expected errors of its observed entries, each predicted from the rest of its
+    sample.
 
     Data frames of pandas and polars come back as data frames with the types that their columns had
     in `fit`, unless all columns are floats of one type; such frames are returned as arrays, as by
@@ -320,7 +322,7 @@ class SupervisedKernelImputer(_BaseImputer):
     True
     >>> _, std = imputer.transform([[5.1, np.nan, np.nan, 0.2]], return_std=True)
     >>> std.round(1)
-    array([[0. , 0.4, 0.7, 0. ]])
+    array([[0. , 0.3, 0.5, 0. ]])
     """
 
     _parameter_constraints = {
@@ -716,7 +718,7 @@ class SupervisedKernelImputer(_BaseImputer):
         model = self._gaussian_model("score")
         samples = self._columns.encode(self._table.encode(self, X))
         with threadpool_limits(limits=1, user_api="blas"):
-            left_out = model.leave_one_out(samples, engine=self._engine())
+            left_out, _ = model.leave_one_out(samples, engine=self._engine())
         return 1.0 - float(np.nanmean((samples - left_out) ** 2))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> Array:

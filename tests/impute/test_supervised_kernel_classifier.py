@@ -94,3 +94,16 @@ def test_calibration_gives_probabilities():
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match=r"at least 2 classes, got one class"):
         SupervisedKernelClassifier().fit([[1.0], [2.0]], [1, 1])
+
+
+@pytest.mark.parametrize("max_landmarks", [1000, 200])
+def test_many_classes_share_a_factorization(max_landmarks):
+    rng = np.random.RandomState(0)
+    centers = 2.0 * rng.randn(40, 10)
+    y = np.arange(800) % 40
+    X, _ = with_missing(centers[y] + rng.randn(800, 10), 0.1, 0)
+    classifier = SupervisedKernelClassifier(
+        max_landmarks=max_landmarks, C=10.0, random_state=0
+    ).fit(X[:400], y[:400])
+    assert classifier.dual_coef_.shape == (min(max_landmarks, 400), 40)
+    assert classifier.score(X[400:], y[400:]) > 0.8

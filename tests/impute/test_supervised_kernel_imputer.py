@@ -220,6 +220,22 @@ def test_standard_deviations_match_the_errors():
     assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.02)
 
 
+def test_standard_deviations_follow_the_errors_of_columns():
+    X, _ = scaled("breast_cancer")
+    samples, missing = with_missing(X, 0.3, 1)
+    imputer = SupervisedKernelImputer(random_state=0)
+    imputed, std = imputer.fit(samples).transform(samples, return_std=True)
+    inside = np.abs(imputed - X) < 1.645 * std
+    shares = [inside[at, p].mean() for p, at in enumerate(missing.T)]
+    assert np.mean(shares) == pytest.approx(0.9, abs=0.03)
+    assert min(shares) > 0.83
+    assert max(shares) < 0.98
+    z = (imputed - X) / np.where(missing, std, 1.0)
+    errors = [np.sqrt(np.mean(z[at, p] ** 2)) for p, at in enumerate(missing.T)]
+    # It is 0.22 without the scale of each column.
+    assert np.std(np.log(errors)) < 0.18
+
+
 def test_the_score_exceeds_that_of_column_means(wine):
     X, y, _ = wine
 

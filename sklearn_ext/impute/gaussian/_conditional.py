@@ -146,15 +146,22 @@ def conditional_gaussian(
     return ConditionalGaussian(Z, variances[patterns.of_sample], lower + np.tril(lower, -1).T)
 
 
-def leave_one_out(table: PatternTable, mean: FloatArray, cov: FloatArray) -> FloatArray:
+def leave_one_out(
+    table: PatternTable, mean: FloatArray, cov: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     r"""Predict each observed entry from the others of its sample; NaN at missing values.
 
-    .. math:: x_p - u_p / (S_{oo}^{-1})_{pp}, \qquad u = S_{oo}^{-1} (x_o - \mu_o).
+    Mean and variance of the prediction are
+
+    .. math:: x_p - u_p / (S_{oo}^{-1})_{pp}, \qquad 1 / (S_{oo}^{-1})_{pp}, \qquad
+        u = S_{oo}^{-1} (x_o - \mu_o).
     """
-    out = np.full(table.Z.shape, np.nan)
+    out, variances = np.full(table.Z.shape, np.nan), np.full(table.Z.shape, np.nan)
     patterns = table.patterns
-    _leave_one_out(table.Z, patterns.observed, patterns.order, patterns.starts, mean, cov, out)
-    return out
+    _leave_one_out(
+        table.Z, patterns.observed, patterns.order, patterns.starts, mean, cov, out, variances
+    )
+    return out, variances
 
 
 def run_in_threads(
@@ -331,6 +338,7 @@ def _leave_one_out(
     mean: FloatArray,
     cov: FloatArray,
     out: FloatArray,
+    variances: FloatArray,
 ) -> None:
     size = mean.shape[0]
     factor, inverse = np.empty((size, size)), np.empty((size, size))
@@ -352,3 +360,4 @@ def _leave_one_out(
                     u += inverse[k, p] * half[k]
                     diagonal += inverse[k, p] * inverse[k, p]
                 out[i_sample, o[p]] = Z[i_sample, o[p]] - u / diagonal
+                variances[i_sample, o[p]] = 1.0 / diagonal

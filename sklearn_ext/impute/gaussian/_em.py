@@ -21,6 +21,7 @@ from ...utils._typing import BoolArray, FloatArray
 from ._engine import GaussianEngine
 
 _RIDGE = 1e-6
+_PRIOR_ERRORS = 10.0
 
 # Ordered from strong to weak, so that each fit starts from a similar one.
 SHRINKAGES = (1.5, 0.6, 0.2, 0.06, 0.02, 0.005, 0.001)
@@ -110,7 +111,7 @@ def hide(X: FloatArray, hidden: BoolArray) -> FloatArray:
 
 def choose_shrinkage(
     engine: GaussianEngine, X: FloatArray, hidden: BoolArray, *, max_iter: int, tol: float
-) -> float:
+) -> tuple[float, float]:
     """Choose the shrinkage whose fit predicts hidden entries best.
 
     Parameters
@@ -127,18 +128,28 @@ def choose_shrinkage(
 
     Returns
     -------
-    float
+    nu : float
         The best of `SHRINKAGES`, or the strongest one if nothing is hidden.
+    spread : float
+        Root mean square of the errors in units of their standard deviations, pulled to one as by
+        ten more errors; 1 if nothing is hidden.
     """
     if not hidden.any():
-        return SHRINKAGES[0]
+        return SHRINKAGES[0], 1.0
     visible = hide(X, hidden)
     table = engine.table(visible)
     errors: list[float] = []
+    spreads: list[float] = []
     fit = None
     for nu in SHRINKAGES:
         fit = fit_gaussian(engine, visible, nu, max_iter=max_iter, tol=tol, table=table, start=fit)
-        Z, _ = engine.posterior(table, fit.mean, fit.cov)
+        Z, V = engine.posterior(table, fit.mean, fit.cov)
         d = hidden.shape[1]
-        errors.append(float(np.mean((Z[:, :d] - X[:, :d])[hidden] ** 2)))
-    return SHRINKAGES[int(np.argmin(errors))]
+        squares = (Z[:, :d] - X[:, :d])[hidden] ** 2
+        errors.append(float(np.mean(squares)))
+        relative = squares / np.maximum(V[:, :d][hidden], _RIDGE)
+        spreads.append(
+            float(np.sqrt((relative.sum() + _PRIOR_ERRORS) / (relative.size + _PRIOR_ERRORS)))
+        )
+    best = int(np.argmin(errors))
+    return SHRINKAGES[best], spreads[best]

@@ -36,10 +36,15 @@ class GaussianEngine(Protocol):
         The k-th missing value of a sample uses the k-th column of `noise`.
         """
 
-    def leave_one_out(self, table: Any, mean: FloatArray, cov: FloatArray) -> FloatArray:
+    def leave_one_out(
+        self, table: Any, mean: FloatArray, cov: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         r"""Predict each observed entry from the others of its sample; NaN at missing values.
 
-        .. math:: x_p - u_p / (S_{oo}^{-1})_{pp}, \qquad u = S_{oo}^{-1} (x_o - \mu_o).
+        Mean and variance of the prediction are
+
+        .. math:: x_p - u_p / (S_{oo}^{-1})_{pp}, \qquad 1 / (S_{oo}^{-1})_{pp}, \qquad
+            u = S_{oo}^{-1} (x_o - \mu_o).
         """
 
     def expected_kernel(

@@ -52,7 +52,9 @@ class GaussianNumbaEngine:
     ) -> FloatArray:
         return conditional_gaussian(table, mean, cov, noise=noise, n_jobs=self.n_jobs).completed
 
-    def leave_one_out(self, table: PatternTable, mean: FloatArray, cov: FloatArray) -> FloatArray:
+    def leave_one_out(
+        self, table: PatternTable, mean: FloatArray, cov: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         return leave_one_out(table, mean, cov)
 
     def expected_kernel(

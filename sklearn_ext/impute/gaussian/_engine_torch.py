@@ -84,16 +84,20 @@ class GaussianTorchEngine:
             chunk.write(Z, torch.where(chunk.missing, drawn, chunk.values))
         return Z
 
-    def leave_one_out(self, table: "_Table", mean: FloatArray, cov: FloatArray) -> FloatArray:
+    def leave_one_out(
+        self, table: "_Table", mean: FloatArray, cov: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         mu, S = self._tensor(mean), self._tensor(cov)
-        out = np.empty(table.shape)
+        out, variances = np.empty(table.shape), np.empty(table.shape)
         for chunk in table.chunks:
             factor, _, rest = _condition(chunk, mu, S)
             inverse = torch.cholesky_inverse(factor)
             u = torch.where(chunk.missing, 0.0, rest) @ inverse
-            left = chunk.values - u / inverse.diagonal(dim1=1, dim2=2)[:, None, :]
+            diagonal = inverse.diagonal(dim1=1, dim2=2)[:, None, :].expand_as(u)
+            left = chunk.values - u / diagonal
             chunk.write(out, torch.where(chunk.missing, torch.nan, left))
-        return out
+            chunk.write(variances, torch.where(chunk.missing, torch.nan, 1.0 / diagonal))
+        return out, variances
 
     def expected_kernel(
         self,

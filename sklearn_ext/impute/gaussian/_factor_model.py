@@ -129,16 +129,23 @@ def factor_posterior(
     return Z, V
 
 
-def factor_leave_one_out(X: FloatArray, mean: FloatArray, S: FactorCovariance) -> FloatArray:
-    """Predict each observed entry from the others of its sample; NaN at missing values."""
-    out = np.empty(X.shape)
+def factor_leave_one_out(
+    X: FloatArray, mean: FloatArray, S: FactorCovariance
+) -> tuple[FloatArray, FloatArray]:
+    """Return means and variances of observed entries given the others of their sample.
+
+    Both are NaN at missing values.
+    """
+    out, variances = np.empty(X.shape), np.empty(X.shape)
     for part in _batches(X, S):
         f = factors_given(X[part], mean, S)
         # u = S_oo^-1 (x - mean) and the diagonal of S_oo^-1, by Woodbury's identity.
         u = (X[part] - mean - f.mean @ S.loadings.T) / S.noise
         spread = np.einsum("ijk,pj,pk->ip", f.cov, S.loadings, S.loadings, optimize=True)
-        out[part] = X[part] - u / (1.0 / S.noise - spread / S.noise**2)
-    return out
+        diagonal = 1.0 / S.noise - spread / S.noise**2
+        out[part] = X[part] - u / diagonal
+        variances[part] = np.where(np.isnan(X[part]), np.nan, 1.0 / diagonal)
+    return out, variances
 
 
 def fit_factors(X: FloatArray, rank: int, *, max_iter: int = 30, tol: float = 1e-3) -> FactorFit:

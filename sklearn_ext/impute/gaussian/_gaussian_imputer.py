@@ -22,6 +22,7 @@ from ._residual_smoothing import Anchors, Smoothing, choose_smoothing, make_anch
 _HIDDEN_FRACTION = 0.2
 _FIT_SAMPLES = 20_000  # more samples do not improve the covariances noticeably
 _CHOICE_SAMPLES = 2_000
+_PRIOR_ERRORS = 10.0  # number of average errors that the spread of a column is pulled to
 _MOST_COLUMNS = 100  # with more columns, the covariance has few factors if it pays
 _MOST_WORK = 2e8  # multiplications in an iteration with a full covariance
 
@@ -104,6 +105,8 @@ class GaussianImputation:
         Residual smoothing; None if it does not help.
     anchors, labeled_anchors : Anchors or None
         Landmarks used by the smoothing, without and with their labels.
+    spread : ndarray of shape (d,)
+        Factor of the conditional standard deviations of each feature.
     """
 
     mean: FloatArray
@@ -118,6 +121,7 @@ class GaussianImputation:
     smoothing: Smoothing | None
     anchors: Anchors | None
     labeled_anchors: Anchors | None
+    spread: FloatArray
 
     @property
     def n_noise(self) -> int:
@@ -194,20 +198,31 @@ class GaussianImputation:
             size = len(self.mean)
         mean = self.mean[:size]
         if isinstance(self.cov, FactorCovariance):
-            Z, V = factor_posterior(columns, mean, self.cov.leading(size), noise)
-            return Completion(Z, V[:, :d], 0.0)
-        cov = self.cov[:size, :size]
+            cov = self.cov.leading(size)
+            Z, V = factor_posterior(columns, mean, cov)
+            drawn = Z if noise is None else factor_posterior(columns, mean, cov, noise)[0]
+            return Completion(self._spread(drawn, Z), V[:, :d] * self.spread**2, 0.0)
+        block = self.cov[:size, :size]
         table = engine.table(columns)
-        Z, V = engine.posterior(table, mean, cov)
+        Z, V = engine.posterior(table, mean, block)
         shift: float | FloatArray = 0.0
         if self.smoothing is not None and anchors is not None:
             missing = np.isnan(X)
             shift = smooth(engine, Z[:, :d], V[:, :d], missing, anchors, self.smoothing, self.units)
-        if noise is not None:
-            Z = engine.draw(table, mean, cov, noise)
-        return Completion(Z, V[:, :d], shift)
+        drawn = Z if noise is None else engine.draw(table, mean, block, noise)
+        return Completion(self._spread(drawn, Z), V[:, :d] * self.spread**2, shift)
 
-    def leave_one_out(self, X: FloatArray, *, engine: GaussianEngine | None = None) -> FloatArray:
+    def _spread(self, drawn: FloatArray, mean: FloatArray) -> FloatArray:
+        """Scale the deviations of draws of features from their means."""
+        if drawn is mean:
+            return mean
+        d = len(self.spread)
+        deviations = (drawn - mean)[:, :d] * self.spread
+        return np.hstack((mean[:, :d] + deviations, drawn[:, d:]))
+
+    def leave_one_out(
+        self, X: FloatArray, *, engine: GaussianEngine | None = None
+    ) -> tuple[FloatArray, FloatArray]:
         """Predict each observed entry from the other features of its sample.
 
         Parameters
@@ -219,8 +234,8 @@ class GaussianImputation:
 
         Returns
         -------
-        ndarray of shape (n, d)
-            Predictions, NaN at missing values.
+        mean, variance : ndarray of shape (n, d)
+            Predictions and their variances, NaN at missing values.
         """
         engine = make_engine() if engine is None else engine
         d = X.shape[1]
@@ -309,9 +324,10 @@ def fit_gaussian_imputer(
     if _is_wide(fit_samples):
         rank, nu = choose_factors(landmarks, first, given, tol=config.tol)
         factors = fit_factors(fit_samples, rank, max_iter=config.max_iter, tol=config.tol)
+        cov = factors.cov.shrunk(nu)
         return GaussianImputation(
             mean=factors.mean,
-            cov=factors.cov.shrunk(nu),
+            cov=cov,
             shrinkage=nu / (1.0 + nu),
             changes=factors.changes,
             label_mean=label_mean,
@@ -322,14 +338,18 @@ def fit_gaussian_imputer(
             smoothing=None,
             anchors=None,
             labeled_anchors=None,
+            spread=np.ones(d),
         )
 
+    of_hidden = None
     if given is None:
         choice, hidden = landmarks, first
         if len(samples) > len(landmarks):
             choice = samples[_uniform_sample(len(samples), _CHOICE_SAMPLES, rng)]
             hidden = hide_entries(choice[:, :d], _HIDDEN_FRACTION, rng)
-        nu = choose_shrinkage(engine, choice, hidden, max_iter=config.max_iter, tol=config.tol)
+        nu, of_hidden = choose_shrinkage(
+            engine, choice, hidden, max_iter=config.max_iter, tol=config.tol
+        )
     else:
         nu = given
     fit = fit_gaussian(engine, fit_samples, nu, max_iter=config.max_iter, tol=config.tol)
@@ -345,6 +365,11 @@ def fit_gaussian_imputer(
         )
         if labels.shape[1] > 0:
             labeled_anchors = make_anchors(engine, landmarks, fit.mean, fit.cov, units)
+    table = engine.table(landmarks[:, :d])
+    left_out = engine.leave_one_out(table, fit.mean[:d], fit.cov[:d, :d])
+    spread = _spread(landmarks[:, :d], left_out, of_hidden)
+    if smoothing is not None:
+        spread = spread * smoothing.error_ratio
     return GaussianImputation(
         mean=fit.mean,
         cov=fit.cov,
@@ -358,7 +383,38 @@ def fit_gaussian_imputer(
         smoothing=smoothing,
         anchors=anchors,
         labeled_anchors=labeled_anchors,
+        spread=spread,
     )
+
+
+def _spread(
+    X: FloatArray, left_out: tuple[FloatArray, FloatArray], of_hidden: float | None = None
+) -> FloatArray:
+    """Return the ratio of errors to standard deviations of each column.
+
+    Entries left out one by one, which were part of the fit, give the ratios of columns relative to
+    each other. Their errors are a little too small. Those of entries hidden from a fit are a little
+    too large, because it lacked a fifth of the entries. The ratio over all columns is the geometric
+    mean of both.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    left_out : tuple of two ndarrays of shape (n, d)
+        Means and variances of entries given the others of their sample.
+    of_hidden : float or None
+        Root mean square over all columns of errors of hidden entries in standard deviations.
+    """
+    mean, variance = left_out
+    observed = ~np.isnan(X)
+    squares = np.where(observed, (X - mean) ** 2 / np.where(observed, variance, 1.0), 0.0)
+    n = observed.sum(axis=0)
+    total = np.sqrt(squares.sum() / max(n.sum(), 1))
+    prior = _PRIOR_ERRORS * total**2
+    ratio: FloatArray = np.sqrt((squares.sum(axis=0) + prior) / (n + _PRIOR_ERRORS))
+    if total == 0.0:
+        return np.ones(len(n))
+    return ratio if of_hidden is None else ratio * np.sqrt(of_hidden / total)
 
 
 def _is_wide(samples: FloatArray) -> bool:

@@ -37,10 +37,14 @@ class Anchors(NamedTuple):
 
 
 class Smoothing(NamedTuple):
-    """Kernel coefficient gamma and prior mass k_0."""
+    """Kernel coefficient gamma and prior mass k_0.
+
+    ``error_ratio`` is the ratio of errors on hidden entries with smoothing and without.
+    """
 
     gamma: float
     prior_mass: float
+    error_ratio: float
 
 
 def make_anchors(
@@ -69,7 +73,7 @@ def make_anchors(
     d = len(units)
     table = engine.table(X)
     Z, V = engine.posterior(table, mean, cov)
-    rest = X - engine.leave_one_out(table, mean, cov)
+    rest = X - engine.leave_one_out(table, mean, cov)[0]
     return Anchors(
         Z=Z[:, :d] / units,
         V=V[:, :d] / units**2,
@@ -144,4 +148,5 @@ def choose_smoothing(
     if after.flat[best] > (1.0 - _LEAST_GAIN) ** 2 * before:
         return None
     a, b = divmod(best, len(_PRIOR_MASSES))
-    return Smoothing(_GAMMAS[a], _PRIOR_MASSES[b])
+    ratio = float(np.sqrt(after.flat[best] / before))
+    return Smoothing(_GAMMAS[a], _PRIOR_MASSES[b], ratio)

@@ -75,12 +75,15 @@ def test_draws_have_the_conditional_mean_and_covariance(engine):
 def test_leave_one_out_equals_hiding_the_entry(engine):
     X = correlated(30, 5, 4)
     mean, cov = covariance(5, 5)
-    predicted = engine.leave_one_out(engine.table(X), mean, cov)
+    predicted, variances = engine.leave_one_out(engine.table(X), mean, cov)
     np.testing.assert_array_equal(np.isnan(predicted), np.isnan(X))
+    np.testing.assert_array_equal(np.isnan(variances), np.isnan(X))
     for i, p in np.argwhere(~np.isnan(X)):
         hidden = X[i].copy()
         hidden[p] = np.nan
         assert predicted[i, p] == pytest.approx(conditional(hidden, mean, cov)[0][p], abs=1e-10)
+        law = conditional_gaussian(hidden[None], mean, cov)
+        assert variances[i, p] == pytest.approx(law.variances[0, p], abs=1e-10)
 
 
 def test_engines_agree():
@@ -95,7 +98,7 @@ def test_engines_agree():
                 *engine.moments(table, mean, cov),
                 *engine.posterior(table, mean, cov),
                 engine.draw(table, mean, cov, noise),
-                engine.leave_one_out(table, mean, cov),
+                *engine.leave_one_out(table, mean, cov),
                 fit_gaussian(engine, X, 0.1).cov,
             ]
         )

@@ -79,7 +79,7 @@ def test_correlated_columns_are_shrunk_less_than_independent():
     for X in (related, unrelated):
         X, _ = with_missing(X, 0.3, 1)
         hidden = hide_entries(X, 0.2, rng)
-        chosen.append(choose_shrinkage(ENGINES[0], X, hidden, max_iter=30, tol=1e-3))
+        chosen.append(choose_shrinkage(ENGINES[0], X, hidden, max_iter=30, tol=1e-3)[0])
     assert chosen[0] <= 0.02
     assert chosen[1] == SHRINKAGES[0]
 

@@ -21,7 +21,7 @@ def test_smoothing_is_kernel_regression_of_residuals(engine):
     anchors = make_anchors(engine, X[:15], mean, cov, unit)
     Z, V = engine.posterior(engine.table(X), mean, cov)
     missing = np.isnan(X)
-    shift = smooth(engine, Z, V, missing, anchors, Smoothing(0.4, 0.7), unit)
+    shift = smooth(engine, Z, V, missing, anchors, Smoothing(0.4, 0.7, 1.0), unit)
     z, v = Z / unit, V / unit**2
     expected = np.zeros(X.shape)
     for i, p in np.argwhere(missing):

@@ -4,7 +4,12 @@ from scipy.optimize import minimize
 from sklearn.svm import SVC
 
 from sklearn_ext.impute import expected_gaussian_kernel
-from sklearn_ext.impute.published import ridge_duals, squared_hinge_machines, svm_duals
+from sklearn_ext.impute.published import (
+    least_squares_machines,
+    ridge_duals,
+    squared_hinge_machines,
+    svm_duals,
+)
 
 
 @pytest.fixture
@@ -80,3 +85,16 @@ def test_the_primal_machine_stops_on_separable_classes():
     coef, intercept = squared_hinge_machines(X, np.sign(X), 1e6)
     assert coef[0, 0] == pytest.approx(0.5, rel=1e-3)
     assert intercept[0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_least_squares_machines_minimize_their_objective():
+    rng = np.random.RandomState(0)
+    features, signs = rng.randn(50, 4) + 1.0, np.sign(rng.randn(50, 3))
+    coef, intercept = least_squares_machines(features, signs, 0.7)
+
+    def gradient(k):
+        rest = signs[:, k] - features @ coef[:, k] - intercept[k]
+        return np.append(coef[:, k] - 1.4 * features.T @ rest, rest.sum())
+
+    for k in range(3):
+        np.testing.assert_allclose(gradient(k), 0.0, atol=1e-10)
