@@ -211,8 +211,8 @@ class SupervisedKernelImputer(_BaseImputer):
         Fraction by which covariances are shrunk. Only with ``solver="regression"``.
 
     smoothing_ : Smoothing or None
-        Kernel coefficient, prior mass and error ratio of the residual smoothing; None if it does not
-        help. Only with ``solver="regression"``.
+        Kernel coefficient, prior mass and error ratio of the residual smoothing; None if smoothing
+        does not help. Only with ``solver="regression"``.
 
     gamma_ : float
         Coefficient of squared distances in the kernel.
