@@ -68,12 +68,13 @@ for soup in soups.values():
     soup.fit(X_tune, y_tune)
 
 # %%
-# The idea: the middle of a basin
-# -------------------------------
+# The idea: one basin
+# -------------------
 #
-# Three networks span a plane of networks, whose points are mixtures of their weights. The loss on
-# the test samples, shown in gray, is lowest between them. The star is the average of the three, and
-# it is better than each corner.
+# Three networks span a plane of networks, whose points are mixtures of their weights. The gray
+# areas show the loss on the test samples. The star is the average of the three: its loss is below
+# their mean, but the best corner is slightly better. Points outside the triangle, which have
+# negative coefficients, can be better than all corners.
 
 three = np.eye(12)[np.argsort(soups["MEHL"].ingredient_losses_)[:3]]
 
@@ -87,12 +88,15 @@ grid = np.linspace(-0.5, 1.5, 17)
 losses = [[loss_of(np.array([1 - u - v, u, v])) for u in grid] for v in grid]
 figure, ax = plt.subplots(figsize=(5, 3.8), layout="constrained")
 figure.colorbar(ax.contourf(grid, grid, losses, 20, cmap="Greys"), label="log loss")
-for k, corner in enumerate([(0, 0), (1, 0), (0, 1)]):
+corners = [loss_of(corner) for corner in np.eye(3)]
+for loss, corner in zip(corners, [(0, 0), (1, 0), (0, 1)], strict=True):
     ax.plot(*corner, "o", color="C0")
-    ax.annotate(f"{loss_of(np.eye(3)[k]):.3f}", corner, xytext=(6, 6), textcoords="offset points")
+    ax.annotate(f"{loss:.3f}", corner, xytext=(6, 6), textcoords="offset points")
 ax.plot(1 / 3, 1 / 3, "*", color="C3", ms=14)
-middle = f"{loss_of(np.full(3, 1 / 3)):.3f}"
-ax.annotate(middle, (1 / 3, 1 / 3), xytext=(8, 6), textcoords="offset points", color="C3")
+middle = loss_of(np.full(3, 1 / 3))
+ax.annotate(f"{middle:.3f}", (1 / 3, 1 / 3), xytext=(8, 6), textcoords="offset points", color="C3")
+assert middle < np.mean(corners)
+assert np.min(losses) < min(corners) < middle
 ax.set(xlabel="weight of the second network", ylabel="weight of the third")
 plt.show()
 
@@ -148,8 +152,8 @@ plt.show()
 
 # %%
 # The differences in accuracy are within the noise of about 700 test samples. At this size, soups
-# improve the log loss. A soup is a single net and is saved like one: its weights in a plain
-# safetensors file, and its recipe in a second file.
+# improve the log loss. A soup is a single net and is saved like one: as a safetensors file, whose
+# header contains the coefficients.
 
 soups["MEHL+"].save(f"{folder.name}/soup.safetensors")
 again = MEHLSoup(start).load(f"{folder.name}/soup.safetensors")

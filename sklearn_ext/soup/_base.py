@@ -1,10 +1,11 @@
 """Base class of all soups: parameters, fitting, prediction and files."""
 
 import copy
+import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -13,6 +14,8 @@ import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, is_classifier
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils._optional_dependencies import check_pandas_support
@@ -49,6 +52,8 @@ from .recipes import by_quality
 
 _SUM_TOLERANCE = 1e-6
 _STATISTICS_BATCH = 128
+_MOST_SHOWN = 3
+_LONGEST_VALUE = 60
 # Attributes that `save` writes, beside those of the class's own recipe.
 _SAVED_ATTRIBUTES = (
     "coef_",
@@ -86,6 +91,44 @@ class Mixed:
     loss_of: Callable[..., torch.Tensor] | None = None
 
 
+class SoupProgress:
+    """Reports a fit to scikit-learn's callbacks: one task per ingredient, then one per step.
+
+    Parameters
+    ----------
+    soup : BaseSoup
+    data : dict of str to object
+        The samples, as callbacks get them.
+    """
+
+    def __init__(self, soup: "BaseSoup", data: dict[str, Any]) -> None:
+        self._soup = soup
+        self._data = data
+        self._context = soup._init_callback_context(max_subtasks=None)
+        self._context.call_on_fit_task_begin(estimator=soup, **data)
+
+    def after_run(self) -> bool:
+        """Report that an ingredient is trained."""
+        return self._report("ingredient")
+
+    def after_step(self) -> bool:
+        """Report a step of mixing, and return whether a callback asks to stop."""
+        return self._report("step")
+
+    def end(self) -> None:
+        """Report the end of the fit."""
+        self._finish(self._context)
+
+    def _report(self, name: str) -> bool:
+        task = self._context.subcontext(name)
+        return self._finish(task.call_on_fit_task_begin(estimator=self._soup))
+
+    def _finish(self, context: Any) -> bool:
+        return context.call_on_fit_task_end(
+            estimator=self._soup, reconstruction_attributes=lambda: {}, **self._data
+        )
+
+
 def required_base(network: SoupNetwork) -> Mapping[str, torch.Tensor]:
     """Return the weights from which the ingredients were fine-tuned.
 
@@ -115,7 +158,7 @@ def net_has(method: str) -> Callable[["BaseSoup"], bool]:
     return check
 
 
-class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
+class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
     """A network whose weights are a combination of the weights of trained networks.
 
     `fit` of this class trains or opens the ingredients, evaluates them, and sets all fitted
@@ -188,6 +231,23 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         tags.target_tags.required = True
         return tags
 
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return one line with the parameters that differ from their defaults.
+
+        Parameters
+        ----------
+        N_CHAR_MAX : int, default=700
+            Maximum number of characters.
+        """
+        defaults = inspect.signature(type(self)).parameters
+        shown = [
+            f"{name}={_brief(getattr(self, name))}"
+            for name, parameter in defaults.items()
+            if getattr(self, name) is not parameter.default
+        ]
+        line = f"{type(self).__name__}({', '.join(shown)})"
+        return line if len(line) <= N_CHAR_MAX else f"{line[: N_CHAR_MAX - 3]}..."
+
     @abstractmethod
     def _mix(
         self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
@@ -208,6 +268,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         """
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike) -> Self:
         """Make the soup, after training its ingredients if none are given.
@@ -234,13 +295,16 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         NotFittedError
             If an ingredient is an unfitted net.
         """
+        data = {"X": X, "y": y, "metadata": None}
         X, y = self._checked_samples(X, y)
         rng = local_random_state(self.random_state)
-        with prepared_ingredients(self._ingredient_config(), X, y, rng) as prepared:
+        progress = SoupProgress(self, data)
+        config = self._ingredient_config()
+        with prepared_ingredients(config, X, y, rng, progress.after_run) as prepared:
             prepared, evaluations = evaluated_ingredients(prepared)
             for name, evaluation in zip(prepared.names, evaluations, strict=True):
                 self._print(name, evaluation)
-            network = prepared.network
+            network = replace(prepared.network, after_step=progress.after_step)
             network.average_(range(len(evaluations)))
             uniform = network.evaluate()
             warn_of_separate_basins(uniform.loss, np.mean([e.loss for e in evaluations]).item())
@@ -264,6 +328,7 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
         self.ingredient_losses_ = np.array([evaluation.loss for evaluation in evaluations])
         self.soup_scores_ = {name: evaluation.score for name, evaluation in summary.items()}
         self.soup_losses_ = {name: evaluation.loss for name, evaluation in summary.items()}
+        progress.end()
         return self
 
     def _checked_samples(self, X: Any, y: ArrayLike) -> tuple[Any, Array]:
@@ -545,3 +610,19 @@ class BaseSoup(MetaEstimatorMixin, BaseEstimator, ABC):
                 f"groups_ in {str(path)!r} must contain each parameter of the network once."
             )
         return self
+
+
+def _brief(value: Any) -> str:
+    """Return a parameter as a few words on one line."""
+    if isinstance(value, (skorch.NeuralNet, torch.nn.Module)):
+        return type(value).__name__
+    if isinstance(value, FrozenEstimator):
+        return f"FrozenEstimator({_brief(value.estimator)})"
+    if isinstance(value, (list, tuple)) and len(value) > _MOST_SHOWN:
+        return f"<{len(value)} of {_brief(value[0])}>"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_brief, value))}]"
+    if isinstance(value, Mapping) and any(isinstance(v, torch.Tensor) for v in value.values()):
+        return f"<{len(value)} tensors>"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -214,7 +214,9 @@ class GreedySoup(BaseSoup):
     ) -> Mixed:
         def score_of(members: Sequence[int]) -> float:
             network.refresh_buffers_(members)
-            return network.score()
+            score = network.score()
+            network.after_step()
+            return score
 
         order = by_quality(evaluations)
         best_score = evaluations[order[0]].score

@@ -92,7 +92,8 @@ class LearnedSoup(BaseSoup):
 
     directions : {"auto", "streamed", "stored"}, default="auto"
         Whether ingredients are read at each step ("streamed") or kept on the device of the net
-        ("stored"), which needs memory for all of them. "auto" streams on the CPU only.
+        ("stored"), which needs memory for all of them. "auto" streams on the CPU, and
+        on a GPU if they do not fit into half of its free memory.
 
     validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
         Fraction of the samples to hold out from training, for mixing and evaluation. The first
@@ -317,6 +318,7 @@ class LearnedSoup(BaseSoup):
             partial(_loss, network.net),
             config=config,
             rng=rng,
+            after_step=network.after_step,
         )
         network.refresh_buffers_(range(len(network.store)))
         fitted = {"history_": learned.history, "temperature_": 1.0}

@@ -60,7 +60,8 @@ class MEHLSoup(BaseSoup):
         parameter and returns the name of its group.
 
     block_size : int or None, default=None
-        Number of ingredients that are mixed at a time. None mixes all of them.
+        Number of ingredients that are mixed at a time. None mixes all of them, or, with directions
+        that are stored on a GPU by default, as many as fit into half of its free memory.
 
     n_outer : int, default=1
         Passes over all ingredients. Each pass divides them into new random blocks.
@@ -102,7 +103,7 @@ class MEHLSoup(BaseSoup):
     directions : {"auto", "streamed", "stored"}, default="auto"
         Whether the ingredients of a block are read at each step ("streamed") or kept on the device
         of the net ("stored"), which needs memory for `block_size` more networks. "auto" streams on
-        the CPU only.
+        the CPU, and on a GPU if half of its free memory is too small for a block.
 
     validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
         Fraction of the samples to hold out from training, for mixing and evaluation. The first
@@ -353,6 +354,7 @@ class MEHLSoup(BaseSoup):
             network.loss_of,
             config=config,
             rng=rng,
+            after_step=network.after_step,
         )
         network.refresh_buffers_(range(len(network.store)))
         return Mixed(learned.coef.numpy(), learned.groups, {"history_": learned.history})

@@ -83,6 +83,7 @@ class BaseTaskVectorSoup(BaseSoup):
             add_task_vector_(store, base, vector, scaling)
             network.refresh_buffers_(everyone)
             tried.append(network.evaluate())
+            network.after_step()
         finite = [k for k, evaluation in enumerate(tried) if np.isfinite(evaluation.loss)]
         if not finite:
             raise ValueError(

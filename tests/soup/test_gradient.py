@@ -9,6 +9,7 @@ from sklearn_ext.soup.recipes import (
     coefficients_after_step,
     direction_scales,
     hyperplane_gradient,
+    n_directions_that_fit,
     softmax_gradient,
 )
 
@@ -149,3 +150,10 @@ def test_zero_length_directions_get_scale_zero(scale, expected):
 def test_scales_are_zero_if_all_directions_have_zero_length():
     for scale in ("raw", "unit", "mean"):
         assert direction_scales(torch.zeros(2, 3), scale).tolist() == [[0.0] * 3] * 2
+
+
+def test_stored_directions_fit_into_half_of_the_free_memory():
+    parameters = [torch.zeros(250), torch.zeros(250, dtype=torch.float64)]  # 3,000 bytes
+    assert n_directions_that_fit(parameters, free_memory=60_000) == 9  # and the origin
+    assert n_directions_that_fit(parameters, free_memory=100) == 1
+    assert n_directions_that_fit([torch.zeros(0)], free_memory=8) == 3

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils._testing import assert_docstring_consistency
 from torch.optim.swa_utils import AveragedModel
@@ -307,3 +308,45 @@ def test_shared_docstring_entries_are_equal():
         include_attrs=True,
         exclude_attrs=["history_", "order_", "selected_", "temperature_"],
     )
+
+
+@pytest.mark.parametrize("Soup", ALL)
+def test_callbacks_see_each_ingredient_and_each_step(Soup):
+    seen = []
+
+    class Recorder:
+        def setup(self, estimator, context): ...
+
+        def teardown(self, estimator, context): ...
+
+        def on_fit_task_begin(self, estimator, context, **data): ...
+
+        def on_fit_task_end(self, estimator, context, **data):
+            seen.append(context.task_name)
+            return context.task_name == "step" and Soup is MEHLSoup
+
+    X, y = digits_parts()[0]
+    net = NetClassifier(small_mlp(), max_epochs=1)
+    soup = Soup(net, n_ingredients=3, n_jobs=2, random_state=0)
+    soup.set_callbacks(Recorder()).fit(X, y)
+    n_steps = {UniformSoup: 0, GreedySoup: 2, MEHLSoup: 1}.get(Soup)
+    n_steps = len(soup.history_) if n_steps is None else n_steps
+    assert seen == ["ingredient"] * 3 + ["step"] * n_steps + ["fit"]
+    if Soup is MEHLSoup:  # the recorder asks to stop
+        assert len(soup.history_) == 1
+
+
+def test_repr_is_one_line(modules):
+    assert repr(UniformSoup()) == "UniformSoup()"
+    net = NetClassifier(small_mlp())
+    assert repr(MEHLSoup(net, ingredients=modules, block_size=2)) == (
+        "MEHLSoup(estimator=NetClassifier, ingredients=<5 of MLP>, block_size=2)"
+    )
+    soup = GreedySoup(FrozenEstimator(net), ingredients=[modules[0], "a.pt"], key_map={"a": "b"})
+    assert repr(soup) == (
+        "GreedySoup(estimator=FrozenEstimator(NetClassifier), ingredients=[MLP, 'a.pt'], "
+        "key_map={'a': 'b'})"
+    )
+    states = [module.state_dict() for module in modules[:1]]
+    assert repr(UniformSoup(ingredients=states)) == "UniformSoup(ingredients=[<4 tensors>])"
+    assert len(repr(UniformSoup(param_grid={"lr": list(range(999))}))) < 120

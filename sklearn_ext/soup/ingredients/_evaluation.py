@@ -47,6 +47,8 @@ class SoupNetwork:
         Whether to re-estimate running statistics for each soup.
     base : mapping of str to tensor or None
         Weights from which the ingredients were fine-tuned, if they are known.
+    after_step : callable
+        Reports a step of mixing; returns whether a callback asks to stop.
     """
 
     net: skorch.NeuralNet
@@ -58,6 +60,7 @@ class SoupNetwork:
     y: Any
     refresh_bn: bool
     base: Mapping[str, torch.Tensor] | None
+    after_step: Callable[[], bool] = bool
 
     def batch_size(self) -> int:
         """Return the number of samples per forward pass in evaluation."""

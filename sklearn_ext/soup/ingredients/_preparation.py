@@ -72,7 +72,11 @@ class PreparedIngredients:
 
 @contextlib.contextmanager
 def prepared_ingredients(
-    config: IngredientConfig, X: Any, y: Array, rng: np.random.RandomState
+    config: IngredientConfig,
+    X: Any,
+    y: Array,
+    rng: np.random.RandomState,
+    after_run: Callable[[], Any],
 ) -> Iterator[PreparedIngredients]:
     """Open the ingredients of a soup, or train them.
 
@@ -82,6 +86,8 @@ def prepared_ingredients(
     X, y : object
         All samples that were passed to `fit`, after validation.
     rng : RandomState
+    after_run : callable
+        Called without arguments for each ingredient that is trained.
 
     Yields
     ------
@@ -119,6 +125,7 @@ def prepared_ingredients(
             folder=folder,
             n_jobs=config.n_jobs,
             resumable=config.cache_dir is not None,
+            after_run=after_run,
         )
         base = _base(config, net) if config.base is not None else LazyTensors(start_path)
         network = _network(config, net, paths, base, X, y, mixing, training)

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def train_ingredients(
     folder: str | os.PathLike[str],
     n_jobs: int | None,
     resumable: bool,
+    after_run: Callable[[], Any],
 ) -> tuple[list[str], str]:
     """Train one ingredient for each point of the grid, all from the weights of `net`.
 
@@ -93,6 +94,8 @@ def train_ingredients(
     n_jobs : int or None
     resumable : bool
         Whether to skip runs whose files exist already.
+    after_run : callable
+        Called without arguments for each ingredient that is ready.
 
     Returns
     -------
@@ -110,11 +113,16 @@ def train_ingredients(
     ]
     start = folder / f"start-{common[:16]}.safetensors"
     save_tensors(start, layout_of(net.module_).own_tensors())
-    joblib.Parallel(n_jobs=n_jobs)(
+    runs = list(zip(points, seeds, paths, strict=True))
+    waiting = [(point, seed, path) for point, seed, path in runs if not path.exists()]
+    for _ in range(len(runs) - len(waiting)):
+        after_run()
+    trained = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(
         joblib.delayed(_train_one)(net, start, point, seed, X, y, path)
-        for point, seed, path in zip(points, seeds, paths, strict=True)
-        if not path.exists()
+        for point, seed, path in waiting
     )
+    for _ in trained:
+        after_run()
     return [str(path) for path in paths], str(start)
 
 

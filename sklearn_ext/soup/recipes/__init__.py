@@ -20,6 +20,7 @@ follows:
 from ._directions import (
     StoredDirections as StoredDirections,
     StreamedDirections as StreamedDirections,
+    n_directions_that_fit as n_directions_that_fit,
 )
 from ._gradient import (
     coefficient_gradient as coefficient_gradient,

@@ -20,6 +20,8 @@ import torch
 from ..ingredients import IngredientStore, add_parts_, chunks, like
 from ._groups import MixedTensors
 
+_MEMORY_SHARE = 0.5  # of the free memory of a device, for stored directions
+
 
 class Directions(Protocol):
     """The interface of both engines."""
@@ -49,14 +51,56 @@ def directions_of_block(
     coef : tensor of shape (G, N)
         Coefficients of the origin.
     kind : {"auto", "streamed", "stored"}
-        "auto" streams on the CPU only, because other devices should not wait for files.
+        "auto" streams on the CPU, and stores the directions on other devices, which should not wait
+        for files, if they fit into memory.
     """
     parameters = [store.parameters[name].detach() for name in mixed.names]
     points = store.points(block, mixed.names)
-    if kind == "stored" or (kind == "auto" and parameters[0].device.type != "cpu"):
+    if kind == "auto":
+        fits = stores_by_default(parameters) and len(block) <= n_directions_that_fit(parameters)
+        kind = "stored" if fits else "streamed"
+    if kind == "stored":
         return StoredDirections(parameters, points)
     origin = coef[mixed.group_of][:, block] if len(block) == len(store) else None
     return StreamedDirections(parameters, points, origin)
+
+
+def stores_by_default(parameters: Sequence[torch.Tensor]) -> bool:
+    """Return whether a device should store directions, because it would wait for files."""
+    return parameters[0].device.type != "cpu"
+
+
+def n_directions_that_fit(
+    parameters: Sequence[torch.Tensor], free_memory: int | None = None
+) -> int:
+    """Return how many directions may be stored in half of the free memory of a device.
+
+    Parameters
+    ----------
+    parameters : sequence of tensors
+        The tensors of one direction, of which the origin is another copy.
+    free_memory : int or None, default=None
+        Free memory in bytes. None asks the device of the parameters; it is 0 for
+        a device that does not tell.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    size = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    if free_memory is None:
+        free_memory = _free_memory(parameters[0].device)
+    return max(int(_MEMORY_SHARE * free_memory / max(size, 1)) - 1, 1)
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        used = torch.mps.driver_allocated_memory()
+        return max(torch.mps.recommended_max_memory() - used, 0)
+    return 0
 
 
 class StreamedDirections:

@@ -78,6 +78,7 @@ def learn_simplex_coefficients(
     *,
     config: LearnedConfig,
     rng: np.random.RandomState,
+    after_step: Callable[[], bool] | None = None,
 ) -> LearnedCoefficients:
     r"""Learn the coefficients of a learned soup, and a temperature, by gradient descent.
 
@@ -104,6 +105,8 @@ def learn_simplex_coefficients(
         Settings.
     rng : numpy.random.RandomState
         Draws the order of the samples.
+    after_step : callable or None, default=None
+        Called without arguments after each step; it ends the descent if it returns True.
 
     Returns
     -------
@@ -177,6 +180,8 @@ def learn_simplex_coefficients(
                 descent.step(value)
                 coef = z.detach().softmax(dim=1)
                 directions.move_(coef[mixed.group_of])
+                if after_step is not None and after_step():
+                    break
             history = descent.history
     return LearnedCoefficients(
         coef, groups, history, log_factor.detach() if config.learn_temperature else None

@@ -11,7 +11,7 @@ from torch import nn
 from ...neural import draw_seed, seeded
 from ..ingredients import IngredientStore, Samples
 from ._descent import CoefficientDescent, LearnedCoefficients, MixingConfig, training_only
-from ._directions import directions_of_block
+from ._directions import directions_of_block, n_directions_that_fit, stores_by_default
 from ._gradient import (
     coefficient_gradient,
     coefficients_after_step,
@@ -59,7 +59,8 @@ class MEHLConfig(MixingConfig):
         Whether ingredients are read at each step or kept in memory.
 
     block_size : int or None, default=None
-        Number of ingredients that are mixed at a time. None mixes all of them.
+        Number of ingredients that are mixed at a time. None mixes all of them, or as many as fit
+        into half of the free memory of a GPU.
 
     n_outer : int, default=1
         Passes over all ingredients.
@@ -92,6 +93,7 @@ def learn_mehl_coefficients(
     *,
     config: MEHLConfig,
     rng: np.random.RandomState,
+    after_step: Callable[[], bool] | None = None,
 ) -> LearnedCoefficients:
     r"""Learn the coefficients of a hyperplane learned soup by block coordinate descent.
 
@@ -120,6 +122,9 @@ def learn_mehl_coefficients(
         Settings.
     rng : numpy.random.RandomState
         Draws the blocks and the order of the samples.
+    after_step : callable or None, default=None
+        Called without arguments after each step; it ends the descent of the block if it returns
+        True.
 
     Returns
     -------
@@ -163,7 +168,12 @@ def learn_mehl_coefficients(
     groups = parameter_groups(store.parameters, config.layerwise)
     mixed = mixed_tensors(store, groups, len(samples))
     n = len(store)
-    block_size = n if config.block_size is None else config.block_size
+    weights = [store.parameters[name] for name in mixed.names]
+    block_size = config.block_size
+    if block_size is None:
+        block_size = n
+        if weights and config.directions == "auto" and stores_by_default(weights):
+            block_size = min(n, n_directions_that_fit(weights))
     # Equal ingredients leave nothing to learn.
     blocks = _random_blocks(n, block_size, config.n_outer, rng) if mixed.names else []
     start = blocks[0][1] if blocks and config.start == "first_block" else list(range(n))
@@ -171,7 +181,6 @@ def learn_mehl_coefficients(
     coef = torch.zeros((mixed.n_groups, n), dtype=torch.float64)
     coef[:, start] = 1.0 / len(start)
     history: list[dict[str, Any]] = []
-    weights = [store.parameters[name] for name in mixed.names]
     device = next(iter(store.parameters.values())).device
     with training_only(module, mixed.names), seeded(draw_seed(rng), device):
         for number, (outer, block) in enumerate(blocks):
@@ -193,6 +202,8 @@ def learn_mehl_coefficients(
                 del q  # as large as the network, and not needed during the next backward pass
                 descent.step(value)
                 directions.move_((scales * z.detach())[mixed.group_of])
+                if after_step is not None and after_step():
+                    break
             coef = coefficients_after_step(coef, block, scales * z.detach())
             history += [{"outer": outer, "block": number, **step} for step in descent.history]
     return LearnedCoefficients(coef, groups, history)
