@@ -6,7 +6,7 @@ from ._estimators import FlatLoRAClassifier, FlatLoRARegressor
 from ._injection import inject_lora, lora_layers, merge_lora
 from ._noise import noise_scale, noise_strength
 from ._noise_process import NoiseProcess, expected_sharpness
-from ._stored_weights import load_adapter, lora_state_dict, save_adapter
+from ._stored_weights import load_adapter, lora_state_dict, merge_adapters, save_adapter
 
 __all__ = [
     "AdapterConfig",
@@ -20,6 +20,7 @@ __all__ = [
     "load_adapter",
     "lora_layers",
     "lora_state_dict",
+    "merge_adapters",
     "merge_lora",
     "noise_scale",
     "noise_strength",

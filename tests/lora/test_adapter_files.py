@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sklearn_ext.lora import inject_lora, load_adapter, lora_state_dict, save_adapter
+from sklearn_ext.lora import (
+    inject_lora,
+    load_adapter,
+    lora_layers,
+    lora_state_dict,
+    merge_adapters,
+    save_adapter,
+)
 from tests.files import damaged, killed_at
 from tests.lora.layers import SmallNet, randomize_updates
 
@@ -203,3 +210,80 @@ def test_damaged_adapters_raise_or_have_the_right_content(plain, tmp_path):
         with contextlib.suppress(ValueError):
             assert torch.equal(load_adapter(copy.deepcopy(plain), tmp_path).eval()(x), module(x))
         path.write_bytes(whole)
+
+
+def update_of(module):
+    """Return the sum of the frozen weight and the update of each adapted layer."""
+    return {name: layer.weight.detach() for name, layer in lora_layers(module).items()}
+
+
+def stored_adapters(plain, folder):
+    """Store adapters of different layers, ranks and scalings; return them and their folders."""
+    kinds = [
+        {"target_modules": ["body", "second"]},
+        {"target_modules": ["body"], "r": 3, "lora_alpha": 7},
+        {"target_modules": ["second"], "use_rslora": True},
+    ]
+    modules = [adapted(plain, modules_to_save=["head"], **kind) for kind in kinds]
+    for k, module in enumerate(modules):
+        nn.init.normal_(module.head.weight)
+        save_adapter(module, folder / str(k))
+    return modules, [folder / str(k) for k in range(3)]
+
+
+def test_adapters_are_merged_through_their_products(plain, tmp_path):
+    modules, paths = stored_adapters(plain, tmp_path)
+    weights = [0.5, 1.5, -0.7]
+    merged = copy.deepcopy(plain)
+    errors = merge_adapters(merged, paths, weights=weights)
+    assert {name: layer.r for name, layer in lora_layers(merged).items()} == {
+        "second": 4,
+        "body": 5,
+    }
+    assert max(errors.values()) < 1e-6
+    for name, weight in update_of(merged).items():
+        base = plain.get_submodule(name).weight.detach()
+        expected = base.clone()
+        for module, factor in zip(modules, weights, strict=True):
+            expected += factor * (update_of(module).get(name, base) - base)
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-5)
+    head = sum(w * m.head.weight for w, m in zip(weights, modules, strict=True)) / sum(weights)
+    torch.testing.assert_close(merged.head.weight, head)
+    save_adapter(merged, tmp_path / "merged")
+    again = load_adapter(copy.deepcopy(plain), tmp_path / "merged").eval()
+    x = torch.randn(5, 8, 8)
+    assert torch.equal(again(x), merged.eval()(x))
+
+
+def test_a_given_rank_is_the_best_approximation(plain, tmp_path):
+    _, paths = stored_adapters(plain, tmp_path)
+    exact, cut = copy.deepcopy(plain), copy.deepcopy(plain)
+    merge_adapters(exact, paths)
+    errors = merge_adapters(cut, paths, r=2)
+    for name, layer in lora_layers(cut).items():
+        base = plain.get_submodule(name).weight.detach()
+        whole = (update_of(exact)[name] - base).flatten(1).double()
+        part = (layer.weight.detach() - base).flatten(1).double()
+        values = torch.linalg.svdvals(whole)
+        assert layer.r == 2
+        cut_off = float(values[2:].norm() / values.norm())
+        assert errors[name] == pytest.approx(cut_off, rel=1e-3, abs=1e-6)
+        distance = float((whole - part).norm() / whole.norm())
+        assert distance == pytest.approx(errors[name], rel=1e-3, abs=1e-6)
+    assert max(errors.values()) > 0.01
+
+
+def test_merged_adapters_must_fit_together(plain, tmp_path):
+    _, paths = stored_adapters(plain, tmp_path)
+    module = copy.deepcopy(plain)
+    for params, message in [
+        ({"weights": [1.0]}, "weights must be 3 finite numbers"),
+        ({"weights": [1.0, -1.0, 0.0]}, "weights must not sum to 0"),
+        ({"r": 0}, "r must be a positive integer or None, got 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            merge_adapters(module, paths, **params)
+    save_adapter(adapted(plain, target_modules=["body"]), tmp_path / "other")
+    with pytest.raises(ValueError, match="must have the same modules_to_save"):
+        merge_adapters(module, [*paths, tmp_path / "other"])
+    assert str(module) == str(plain)
