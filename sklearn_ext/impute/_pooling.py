@@ -259,7 +259,7 @@ def pool_estimates(
         models.append(model)
         imputers.append(drawing)
     return PooledEstimates(
-        names=_names(models[0], len(estimates[0])),
+        names=_names(models[0], imputers[0], len(estimates[0])),
         estimate=np.mean(estimates, axis=0),
         within=np.mean(variances, axis=0),
         between=np.var(estimates, axis=0, ddof=1),
@@ -294,10 +294,13 @@ def _coefficients(model: Any) -> FloatArray:
     return np.concatenate(parts)
 
 
-def _names(model: Any, n_estimates: int) -> list[str]:
+def _names(model: Any, imputer: Any, n_estimates: int) -> list[str]:
     linear = _last_step(model)
     coef = np.atleast_2d(linear.coef_)
-    features = getattr(linear, "feature_names_in_", [f"x{k}" for k in range(coef.shape[1])])
+    numbered = [f"x{k}" for k in range(coef.shape[1])]
+    if linear is model:  # its features are those of the imputer
+        numbered = list(imputer.get_feature_names_out())
+    features = getattr(linear, "feature_names_in_", numbered)
     classes = getattr(linear, "classes_", range(len(coef)))
     outputs = [""] if len(coef) == 1 else [f"{c}: " for c in classes]
     names = [f"{output}{feature}" for output in outputs for feature in features]
