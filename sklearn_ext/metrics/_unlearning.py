@@ -1,6 +1,7 @@
 """Comparison of unlearned classifiers with a retrained model."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, validate_param
 
 from ..utils._random import local_random_state
 from ..utils._rows import check_forget
-from ..utils._typing import Array, BoolArray, FloatArray, RandomState
+from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ._membership import membership_inference_score
 from ._report import BaseReport
 
@@ -127,8 +128,8 @@ class UnlearningReport(BaseReport):
 @validate_params(
     {
         "models": [HasMethods(["predict_proba"]), dict],
-        "y": ["array-like"],
-        "y_test": ["array-like"],
+        "y": ["array-like", None],
+        "y_test": ["array-like", None],
         "retrained": [HasMethods(["predict_proba"]), None],
         "forget_test": ["array-like", None],
         "max_samples": [Interval(Integral, 1, None, closed="left")],
@@ -138,12 +139,12 @@ class UnlearningReport(BaseReport):
 )
 def unlearning_report(
     models: Any,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: Any,
+    y: ArrayLike | None,
     forget: ArrayLike,
     *,
-    X_test: ArrayLike,
-    y_test: ArrayLike,
+    X_test: Any,
+    y_test: ArrayLike | None,
     retrained: Any = None,
     forget_test: ArrayLike | None = None,
     max_samples: int = 2000,
@@ -158,16 +159,16 @@ def unlearning_report(
     ----------
     models : classifier or dict of str to classifier
         Fitted classifiers from any library, with ``predict_proba`` and ``classes_``.
-    X : array-like of shape (n_samples, ...)
-        Training samples of the original model.
-    y : array-like of shape (n_samples,)
-        Labels of the training samples.
+    X : array-like of shape (n_samples, ...), dict of arrays or torch.utils.data.Dataset
+        Training samples of the original model, in a form that the models take.
+    y : array-like of shape (n_samples,) or None
+        Labels of the training samples. None reads them from a dataset, sample by sample.
     forget : array-like of bool of shape (n_samples,) or array-like of int
         The forget set, as a mask or as indices into X.
-    X_test : array-like of shape (n_test, ...)
+    X_test : array-like of shape (n_test, ...), dict of arrays or torch.utils.data.Dataset
         Samples that no model was trained on.
-    y_test : array-like of shape (n_test,)
-        Labels of the test samples.
+    y_test : array-like of shape (n_test,) or None
+        Labels of the test samples. None reads them from a dataset.
     retrained : classifier, default=None
         A model trained on the retained set only. Divergences and the gap need it.
     forget_test : array-like of bool of shape (n_test,), default=None
@@ -237,9 +238,7 @@ def unlearning_report(
     original   100.0  0.0  100.0  98.4  100.0           0.0  0.04  0.00  0.00  15.5
     forgotten  100.0  0.0  100.0  99.1   38.8          50.0  0.00  0.00  0.00   0.0
     """
-    labels, test_labels = column_or_1d(y), column_or_1d(y_test)
-    check_consistent_length(X, labels)
-    check_consistent_length(X_test, test_labels)
+    labels, test_labels = _labels(X, y, "y"), _labels(X_test, y_test, "y_test")
     mask = np.zeros(len(labels), dtype=bool)
     mask[check_forget(forget, len(labels))] = True
     if not mask.any():
@@ -268,8 +267,8 @@ def unlearning_report(
             "Add test samples of retained classes."
         )
     groups = {
-        "f": (_safe_indexing(X, np.flatnonzero(mask)), labels[mask]),
-        "r": (_safe_indexing(X, np.flatnonzero(~mask)), labels[~mask]),
+        "f": (_selected(X, np.flatnonzero(mask)), labels[mask]),
+        "r": (_selected(X, np.flatnonzero(~mask)), labels[~mask]),
         "t": (X_test, test_labels),
     }
     rng = local_random_state(random_state)
@@ -288,6 +287,36 @@ def unlearning_report(
             row["gap"] = unlearning_gap(row, reference[1])
         report[name] = row
     return UnlearningReport(report)
+
+
+def _is_dataset(X: Any) -> bool:
+    torch = sys.modules.get("torch")  # whoever has a dataset has imported it
+    return torch is not None and isinstance(X, torch.utils.data.Dataset)
+
+
+def _labels(X: Any, y: ArrayLike | None, name: str) -> Array:
+    """Return the labels as an array; those of a dataset may be inside it."""
+    if y is None:
+        if not _is_dataset(X):
+            raise ValueError(f"{name} may be None only if the samples are a torch Dataset.")
+        y = [label.item() if hasattr(label, "item") else label for _, label in _items(X)]
+    labels = column_or_1d(y)
+    for part in X.values() if isinstance(X, Mapping) else [X]:
+        check_consistent_length(part, labels)
+    return labels
+
+
+def _items(dataset: Any) -> Iterator[Any]:
+    return (dataset[k] for k in range(len(dataset)))
+
+
+def _selected(X: Any, index: IntArray) -> Any:
+    """Return some samples of an array, a data frame, a dict of arrays or a torch dataset."""
+    if isinstance(X, Mapping):
+        return {name: _safe_indexing(part, index) for name, part in X.items()}
+    if _is_dataset(X):
+        return sys.modules["torch"].utils.data.Subset(X, index.tolist())
+    return _safe_indexing(X, index)
 
 
 def _metrics_of(

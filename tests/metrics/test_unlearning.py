@@ -4,14 +4,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
+from torch.utils.data import TensorDataset
 
-from sklearn_ext import RandomFeatureClassifier, make_forget_split, unlearning_report
+from sklearn_ext import NetClassifier, RandomFeatureClassifier, make_forget_split, unlearning_report
 from sklearn_ext.metrics import mean_kl_divergence, membership_inference_score
 
 
@@ -54,6 +56,20 @@ def test_the_metrics_are_those_of_the_protocol(digits, original):
     gaps = [abs(ours[name] - metrics["retrained"][name]) for name in ("FA", "RA", "TA", "MIA")]
     assert ours["gap"] == np.mean(gaps)
     assert metrics["retrained"]["gap"] == 0.0
+
+
+def test_samples_may_be_tensors_or_a_dataset(digits):
+    X, y, X_test, y_test = digits
+    X, X_test = X.astype(np.float32), X_test.astype(np.float32)
+    net = NetClassifier(max_epochs=3, random_state=0).fit(X, y)
+    expected = report(net, (X, y, X_test, y_test), np.arange(50)).scores
+    tensors = [torch.as_tensor(part) for part in (X, y, X_test, y_test)]
+    assert report(net, tensors, np.arange(50)).scores == expected
+    train, test = TensorDataset(*tensors[:2]), TensorDataset(*tensors[2:])
+    assert report(net, (train, None, test, None), np.arange(50)).scores == expected
+    assert report(net, (train, y, test, y_test), np.arange(50)).scores == expected
+    with pytest.raises(ValueError, match="y may be None only if the samples are a torch Dataset"):
+        report(net, (X, None, X_test, y_test), np.arange(50))
 
 
 def test_exact_forgetting_has_no_gap(digits, original):
