@@ -257,15 +257,15 @@ def _recorded_input(layer: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 def outputs_and_features(
-    module: nn.Module, X: torch.Tensor, head: nn.Module
+    module: nn.Module, X: torch.Tensor | Mapping[str, torch.Tensor], head: nn.Module
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the outputs of a module and the input of its head, from one forward pass.
 
     Parameters
     ----------
     module : torch.nn.Module
-    X : tensor
-        A batch.
+    X : tensor, or dict of tensors
+        A batch; a dict becomes keyword arguments.
     head : torch.nn.Module
         Layer of `module`, as returned by :func:`head_of`.
 
@@ -281,7 +281,8 @@ def outputs_and_features(
         If the forward pass never calls the head.
     """
     with _recorded_input(head) as inputs:
-        outputs = main_output(uncompiled(module)(X))
+        plain = uncompiled(module)
+        outputs = main_output(plain(**X) if isinstance(X, Mapping) else plain(X))
     return outputs, _only(inputs, module)
 
 

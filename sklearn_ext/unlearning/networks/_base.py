@@ -1,6 +1,5 @@
 """What the unlearners of networks share: the original net, the request, and the predictions."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -18,12 +17,18 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ...neural import (
+    AnySamples,
+    NetSamples,
     class_codes,
     class_labels,
+    copied_net,
     device_of,
     fitted_copy,
     has_finite_parameters,
+    head_of,
     log_probabilities,
+    main_output,
+    outputs_and_features,
     validate_input,
 )
 from ...utils._random import local_random_state
@@ -51,7 +56,7 @@ def loss_of(net: skorch.NeuralNetClassifier) -> Loss:
         own = getattr(criterion, "reduction", None)
         if targets.ndim == 2 and isinstance(criterion, nn.NLLLoss):  # which takes no probabilities
             return cross_entropy(
-                log_probabilities(net, outputs),
+                log_probabilities(net, main_output(outputs)),
                 targets,
                 weight=criterion.weight,
                 reduction=criterion.reduction if reduction is None else reduction,
@@ -168,9 +173,28 @@ class NetData:
         tensor of shape (n, n_classes)
         """
         chosen = (self.module if module is None else module).eval()
-        return torch.cat(
-            [forward(chosen, self.inputs(batch)) for batch in index.split(_EVALUATION_BATCH)]
-        )
+        batches = (self.inputs(batch) for batch in index.split(_EVALUATION_BATCH))
+        return torch.cat([main_output(forward(chosen, batch)) for batch in batches])
+
+    @torch.no_grad()
+    def features(self, index: torch.Tensor, head: str | None = None) -> torch.Tensor:
+        """Return the inputs of the last linear layer, in evaluation mode.
+
+        Parameters
+        ----------
+        index : int64 tensor of shape (n,)
+            The samples.
+        head : str, default=None
+            Name of the layer; None means the last :class:`torch.nn.Linear`.
+
+        Returns
+        -------
+        tensor of shape (n, n_features)
+        """
+        module = self.module.eval()
+        layer = head_of(module, head)
+        batches = (self.inputs(batch) for batch in index.split(_EVALUATION_BATCH))
+        return torch.cat([outputs_and_features(module, batch, layer)[1] for batch in batches])
 
     def batch_loss(self, index: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of samples with their own classes.
@@ -272,7 +296,7 @@ class FitMonitor:
         )
 
     def _fitted_attributes(self) -> dict[str, Any]:
-        net = copy.deepcopy(self._net)
+        net = copied_net(self._net)
         net.module_.eval()
         return {
             "estimator_": net,
@@ -292,8 +316,8 @@ class Task:
         A copy of the original net, to be changed in place.
     original : skorch.NeuralNetClassifier
         The original net.
-    X : ndarray of float32
-        Validated samples.
+    X : NetSamples
+        Reader of the samples.
     codes : ndarray of int64
         Class indices of the samples.
     request : ForgetRequest
@@ -306,7 +330,7 @@ class Task:
 
     net: skorch.NeuralNetClassifier
     original: skorch.NeuralNetClassifier
-    X: FloatArray
+    X: NetSamples
     codes: IntArray
     request: ForgetRequest
     rng: np.random.RandomState
@@ -335,12 +359,13 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     estimator: Any
     random_state: Any
     verbose: Any
+    input_shape_: tuple[int, ...] | None
 
-    def _begin(self, X: ArrayLike, y: ArrayLike, forget: ArrayLike | None) -> Task:
+    def _begin(self, X: AnySamples, y: ArrayLike | None, forget: ArrayLike | None) -> Task:
         """Validate the data and the request, and fit or copy the original net."""
         data = {"X": X, "y": y, "metadata": None}  # scorers of callbacks do not accept "forget"
-        X, y = validate_input(self, X, y, reset=True)
-        request = ForgetRequest.from_user(forget, len(X))
+        X, y = validate_input(self, X, y, reset=True, any_form=True)
+        request = ForgetRequest.from_user(forget, len(y))
         if not request.is_empty and len(np.unique(y[request.retain])) < 2:
             raise ValueError(
                 "At least two classes must remain after forgetting, but the retained samples have "
@@ -349,17 +374,18 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         rng = local_random_state(self.random_state)
         original = fitted_copy(self.estimator, X, y, random_state=rng)
         codes = class_codes(original, y)
-        known_shape = getattr(original, "input_shape_", X.shape[1:])
-        if known_shape != X.shape[1:]:
+        known_shape = getattr(original, "input_shape_", None)
+        if None not in (known_shape, self.input_shape_) and known_shape != self.input_shape_:
             raise ValueError(
                 f"estimator was fitted to samples of shape {known_shape}, but the samples in X "
-                f"have shape {X.shape[1:]}."
+                f"have shape {self.input_shape_}."
             )
-        net = copy.deepcopy(original)
+        net = copied_net(original)
         monitor = FitMonitor(self, net, original, request, data)
         if request.is_empty:
             monitor.begin(0)
-        return Task(net, original, X, codes, request, rng, monitor)
+        samples = NetSamples(net, X, codes, training=True)
+        return Task(net, original, samples, codes, request, rng, monitor)
 
     def _finish(self, task: Task) -> None:
         """Check the unlearned net, and set the fitted attributes that all unlearners have."""
@@ -376,12 +402,12 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.classes_ = class_labels(task.original)
         self.forget_idx_ = task.request.forget
 
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(self, X: AnySamples) -> Array:
         """Predict classes with the unlearned model.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tensor, dict of arrays or Dataset
             Samples of the same shape as in `fit`.
 
         Returns
@@ -390,14 +416,14 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             The predicted class labels.
         """
         check_is_fitted(self)
-        return self.estimator_.predict(validate_input(self, X, reset=False))
+        return self.estimator_.predict(validate_input(self, X, reset=False, any_form=True))
 
-    def predict_proba(self, X: ArrayLike) -> FloatArray:
+    def predict_proba(self, X: AnySamples) -> FloatArray:
         """Predict class probabilities with the unlearned model.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), tensor, dict of arrays or Dataset
             Samples of the same shape as in `fit`.
 
         Returns
@@ -406,7 +432,8 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Probabilities, in the order of `classes_`.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(validate_input(self, X, reset=False))
+        X = validate_input(self, X, reset=False, any_form=True)
+        return self.estimator_.predict_proba(X)
 
 
 class BaseFineTuner(BaseUnlearner):

@@ -17,9 +17,9 @@ from sklearn.utils._param_validation import Interval
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import device_of, log_probabilities
+from ...neural import AnySamples, device_of, log_probabilities
 from ...utils._atomic import atomic_fit
-from ...utils._typing import Array, IntArray
+from ...utils._typing import IntArray
 from .._forget_request import ForgetRequest
 from ..steps import (
     FineTuneConfig,
@@ -75,7 +75,7 @@ class BaselineConfig:
 
 def baseline(
     module: nn.Module,
-    X: Array | torch.Tensor,
+    X: Any,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
     config: BaselineConfig,
@@ -90,8 +90,8 @@ def baseline(
     ----------
     module : torch.nn.Module
         A trained network, which is changed in place and stays in evaluation mode.
-    X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the network.
+    X : array, tensor or reader
+        Training data of the network, as in :class:`NetData`.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -300,16 +300,19 @@ class BaseTargetUnlearner(BaseFineTuner, ABC):
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: AnySamples, y: ArrayLike | None = None, *, forget: ArrayLike | None = None
+    ) -> Self:
         """Fit the original model unless it is fitted already, then forget some of its samples.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            Training data of the original model, including the samples to forget.
-        y : array-like of shape (n_samples,)
-            Class labels of the samples.
+            Training data of the original model, including the samples to forget. A tensor, a dict
+            of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
+        y : array-like of shape (n_samples,) or None, default=None
+            Class labels of the samples. None takes them from a dataset.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is

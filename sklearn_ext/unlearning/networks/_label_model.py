@@ -62,6 +62,16 @@ def fit_classifier(data: NetData, classifier: Any) -> Any:
 
 
 def flat_samples(data: NetData, index: torch.Tensor) -> FloatArray:
-    """Return flattened samples, of shape (n, n_features), on the CPU."""
-    batches = [data.inputs(b).flatten(start_dim=1).cpu() for b in index.split(_BATCH)]
-    return torch.cat(batches).numpy()
+    """Return samples as vectors on the CPU, of shape (n, n_features).
+
+    Real numbers are flattened. In place of other inputs, such as token ids, the features before the
+    last layer of the module are returned.
+    """
+
+    def vectors(batch: torch.Tensor) -> torch.Tensor:
+        inputs = data.inputs(batch)
+        if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+            return inputs.flatten(start_dim=1)
+        return data.features(batch)
+
+    return torch.cat([vectors(batch).float().cpu() for batch in index.split(_BATCH)]).numpy()

@@ -13,9 +13,9 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import class_labels, device_of, head_of, outputs_and_features
+from ...neural import AnySamples, class_labels, device_of, head_of, head_parameters
 from ...utils._atomic import atomic_fit
-from ...utils._typing import Array, FloatArray, IntArray
+from ...utils._typing import FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
@@ -36,7 +36,6 @@ from ._muso_labels import (
 _FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
 _HEAD_EPS = 1e-3
 _HEAD_SHARPNESS = 4.0  # soft targets are the softmax of scores in [0, 1] times this factor
-_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class MUSOResult:
 
 def muso(
     module: nn.Module,
-    X: Array | torch.Tensor,
+    X: Any,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
     config: MUSOConfig,
@@ -117,8 +116,8 @@ def muso(
     ----------
     module : torch.nn.Module
         A trained network, which is changed in place and stays in evaluation mode.
-    X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the network.
+    X : array, tensor or reader
+        Training data of the network, as in :class:`NetData`.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -267,8 +266,8 @@ class HeadLabels:
         self._present = data.present()
         self._original_features = original_features
         layer = head_of(data.module, config.head)
-        bias = None if layer.bias is None else layer.bias.detach()
-        self._original_head = stacked_head(layer.weight.detach(), bias)
+        weight, bias = (part.to(data.device) for part in head_parameters(layer))
+        self._original_head = stacked_head(weight, bias)
         self._initial_head = _checked_head(config.initial_head, self._original_head)
         self._fitted_head = self._original_head
 
@@ -279,7 +278,7 @@ class HeadLabels:
         """Prepare labels with a network that has not been changed yet."""
         features = None
         if config.label_model == "projection":
-            features = head_features(data, data.forget, config.head)
+            features = with_ones(data.features(data.forget, config.head))
         return cls(data, config, n_epochs, rng, features)
 
     def refit(self, epoch: int) -> None:
@@ -287,7 +286,7 @@ class HeadLabels:
         retain = self._data.retain
         n_drawn = max(1, round(self._config.subset_ratio * len(retain)))
         drawn = retain[torch.as_tensor(self._rng.choice(len(retain), n_drawn, replace=False))]
-        Z_r = head_features(self._data, drawn, self._config.head)
+        Z_r = with_ones(self._data.features(drawn, self._config.head))
         if self._original_features is None:
             one_hot = torch.nn.functional.one_hot(self._data.codes[drawn], self._data.n_classes)
             eps = _HEAD_EPS if self._config.eps is None else self._config.eps
@@ -302,7 +301,8 @@ class HeadLabels:
 
     def targets(self, positions: torch.Tensor) -> torch.Tensor:
         """Return the targets of the samples at these positions of the forget set."""
-        Z_u = head_features(self._data, self._data.forget[positions], self._config.head)
+        index = self._data.forget[positions]
+        Z_u = with_ones(self._data.features(index, self._config.head))
         if self._original_features is None:
             scores = _HEAD_SHARPNESS * (Z_u @ self._fitted_head)
         else:
@@ -312,31 +312,6 @@ class HeadLabels:
         if self._config.soft_targets:
             return scores.masked_fill(~self._present, -torch.inf).softmax(dim=1).float()
         return best_class(scores, self._present)
-
-
-@torch.no_grad()
-def head_features(data: NetData, index: torch.Tensor, head: str | None) -> torch.Tensor:
-    """Return the inputs of the last linear layer for samples, with a column of ones.
-
-    Parameters
-    ----------
-    data : NetData
-        The network and its samples.
-    index : int64 tensor of shape (n,)
-        The samples.
-    head : str or None
-        Name of the layer; None means the last :class:`torch.nn.Linear`.
-
-    Returns
-    -------
-    tensor of shape (n, q), float64
-    """
-    module = data.module.eval()
-    layer = head_of(module, head)
-    chunks = [
-        outputs_and_features(module, data.inputs(chunk), layer)[1] for chunk in index.split(_CHUNK)
-    ]
-    return with_ones(torch.cat(chunks))
 
 
 def _rising_eps(epoch: int, n_epochs: int) -> float:
@@ -560,16 +535,19 @@ class MUSOUnlearner(BaseFineTuner):
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: AnySamples, y: ArrayLike | None = None, *, forget: ArrayLike | None = None
+    ) -> Self:
         """Fit the original model unless it is fitted already, then forget some of its samples.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            Training data of the original model, including the samples to forget.
-        y : array-like of shape (n_samples,)
-            Class labels of the samples.
+            Training data of the original model, including the samples to forget. A tensor, a dict
+            of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
+        y : array-like of shape (n_samples,) or None, default=None
+            Class labels of the samples. None takes them from a dataset.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is

@@ -6,7 +6,7 @@ retained samples and :math:`Z_u` for samples to forget under the present network
 :math:`Z_u^p` for samples to forget under the original network. Heads are computed in float64.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,14 @@ def call_label_function(
     data: NetData, function: Callable[..., ArrayLike], classes: Array
 ) -> ArrayLike:
     """Return what a user's function gives for the retained samples and the forget set."""
-    retained, forget = data.inputs(data.retain), data.inputs(data.forget)
+
+    def arrays(inputs: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            return {name: part.cpu().numpy() for name, part in inputs.items()}
+        return inputs.cpu().numpy()
+
     labels = classes[data.codes[data.retain].cpu().numpy()]
-    return function(retained.cpu().numpy(), labels, forget.cpu().numpy())
+    return function(arrays(data.inputs(data.retain)), labels, arrays(data.inputs(data.forget)))
 
 
 def predicted_targets(data: NetData, model: Any, soft: bool) -> torch.Tensor:

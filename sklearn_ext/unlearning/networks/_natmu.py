@@ -15,9 +15,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import device_of, head_of
+from ...neural import AnySamples, device_of, head_of
 from ...utils._atomic import atomic_fit
-from ...utils._typing import Array, FloatArray, IntArray
+from ...utils._typing import FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
@@ -103,7 +103,7 @@ class NatMUResult:
 
 def natmu(
     module: nn.Module,
-    X: Array | torch.Tensor,
+    X: Any,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
     config: NatMUConfig,
@@ -118,8 +118,8 @@ def natmu(
     ----------
     module : torch.nn.Module
         A trained network, which is changed in place and stays in evaluation mode.
-    X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the network.
+    X : array, tensor or reader
+        Training data of the network, as in :class:`NetData`.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -143,6 +143,8 @@ def natmu(
     ValueError
         If `mask` or `feature_range` does not suit the samples, or a head that needs new weights is
         frozen.
+    TypeError
+        If the network takes no real numbers, but integers or several inputs.
 
     References
     ----------
@@ -177,7 +179,7 @@ def natmu(
             scores.cpu().numpy(), forget_codes.cpu().numpy(), present.cpu().numpy()
         )
         n_blends = _n_blends(config, ranking)
-        sample = data.inputs(data.forget[:1])[0]
+        sample = _blendable(data.inputs(data.forget[:1]))[0]
         masks = _masks(config, n_blends, tuple(sample.shape))
         mask_tensor = torch.as_tensor(masks.astype(np.float32), device=data.device)
         limits = _limits(config, data)
@@ -225,6 +227,16 @@ def natmu(
         [request.forget[index[:, 0]], request.retain[index[:, 1]], index[:, 2]]
     )
     return NatMUResult(run.history, hybrid_index, masks, exhausted)
+
+
+def _blendable(inputs: Any) -> torch.Tensor:
+    if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+        return inputs
+    kind = f"{inputs.dtype} values" if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+    raise TypeError(
+        "NatMU blends samples, so that X must contain real numbers such as features or pixels, but "
+        f"the network takes {kind}. Use MUSOUnlearner or SFRonUnlearner."
+    )
 
 
 def _n_blends(config: NatMUConfig, ranking: list[IntArray]) -> int:
@@ -489,16 +501,19 @@ class NatMUUnlearner(BaseFineTuner):
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike, *, forget: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: AnySamples, y: ArrayLike | None = None, *, forget: ArrayLike | None = None
+    ) -> Self:
         """Fit the original model unless it is fitted already, then forget some of its samples.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            Training data of the original model, including the samples to forget.
-        y : array-like of shape (n_samples,)
-            Class labels of the samples.
+            Training data of the original model, including the samples to forget. A tensor, a dict
+            of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
+        y : array-like of shape (n_samples,) or None, default=None
+            Class labels of the samples. None takes them from a dataset.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
@@ -532,7 +547,7 @@ class NatMUUnlearner(BaseFineTuner):
         )
         self._finish(task)
         masks = result.masks
-        self.masks_ = np.empty((0, *task.X.shape[1:])) if masks is None else masks
+        self.masks_ = np.empty((0, *(self.input_shape_ or ()))) if masks is None else masks
         self.hybrid_index_ = result.hybrid_index
         self.stock_exhausted_ = result.stock_exhausted
         self.n_steps_ = int(result.history[-1]["n_steps"]) if result.history else 0

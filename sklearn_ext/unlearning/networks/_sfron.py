@@ -12,7 +12,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ...neural import class_codes, validate_input
+from ...neural import AnySamples, NetSamples, class_codes, validate_input
 from ...utils._atomic import atomic_fit
 from ..steps import OPTIMIZERS, SCHEDULES, density
 from ._base import BaseUnlearner, Task
@@ -309,11 +309,11 @@ class SFRonUnlearner(BaseUnlearner):
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: AnySamples,
+        y: ArrayLike | None = None,
         *,
         forget: ArrayLike | None = None,
-        X_val: ArrayLike | None = None,
+        X_val: AnySamples = None,
         y_val: ArrayLike | None = None,
     ) -> Self:
         """Fit the original model unless it is fitted already, then forget some of its samples.
@@ -322,9 +322,10 @@ class SFRonUnlearner(BaseUnlearner):
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
                 (n_samples, channels, height, width)
-            Training data of the original model, including the samples to forget.
-        y : array-like of shape (n_samples,)
-            Class labels of the samples.
+            Training data of the original model, including the samples to forget. A tensor, a dict
+            of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
+        y : array-like of shape (n_samples,) or None, default=None
+            Class labels of the samples. None takes them from a dataset.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
@@ -355,21 +356,28 @@ class SFRonUnlearner(BaseUnlearner):
         task = self._begin(X, y, forget)
         samples_val = codes_val = None
         if X_val is not None and y_val is not None:
-            samples_val = validate_input(self, X_val, reset=False)
-            check_consistent_length(samples_val, y_val)
+            X_val = validate_input(self, X_val, reset=False, any_form=True)
             codes_val = class_codes(task.net, y_val)
-        result = sfron(
-            task.net.module_,
-            task.X,
-            task.codes,
-            task.request,
-            self._config(task),
-            task.rng,
-            X_val=samples_val,
-            codes_val=codes_val,
-            loss=task.loss,
-            monitor=task.monitor,
-        )
+            samples_val = NetSamples(task.net, X_val, codes_val)
+            check_consistent_length(samples_val, codes_val)
+        config = self._config(task)
+        try:
+            result = sfron(
+                task.net.module_,
+                task.X,
+                task.codes,
+                task.request,
+                config,
+                task.rng,
+                X_val=samples_val,
+                codes_val=codes_val,
+                loss=task.loss,
+                monitor=task.monitor,
+            )
+        except FloatingPointError as error:
+            raise ValueError(
+                f"{error} Use a learning_rate below {config.learning_rate:g}."
+            ) from error
         self._finish(task)
         mask, n_iter = result.mask, len(result.history)
         self.mask_ = None

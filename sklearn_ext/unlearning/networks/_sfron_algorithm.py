@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ...neural import device_of
-from ...utils._typing import Array, IntArray
+from ...utils._typing import IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import (
@@ -142,13 +143,13 @@ class SFRonResult:
 
 def sfron(
     module: nn.Module,
-    X: Array | torch.Tensor,
+    X: Any,
     codes: IntArray | torch.Tensor,
     request: ForgetRequest,
     config: SFRonConfig,
     rng: np.random.RandomState,
     *,
-    X_val: Array | torch.Tensor | None = None,
+    X_val: Any = None,
     codes_val: IntArray | torch.Tensor | None = None,
     loss: Loss = cross_entropy,
     monitor: Monitor | None = None,
@@ -159,8 +160,8 @@ def sfron(
     ----------
     module : torch.nn.Module
         A trained network, which is changed in place and stays in evaluation mode.
-    X : array or tensor of float32 of shape (n_samples, ...)
-        Training data of the network.
+    X : array, tensor or reader
+        Training data of the network, as in :class:`NetData`.
     codes : array or tensor of int64 of shape (n_samples,)
         Class indices of the samples.
     request : ForgetRequest
@@ -169,7 +170,7 @@ def sfron(
         Settings of the method.
     rng : numpy.random.RandomState
         Source of all random draws.
-    X_val : array or tensor of shape (n_validation, ...), default=None
+    X_val : array, tensor or reader of n_validation samples, default=None
         Samples that the network was not trained on. They improve the score at which forgetting
         pauses.
     codes_val : array or tensor of int64 of shape (n_validation,), default=None
@@ -183,6 +184,11 @@ def sfron(
     Returns
     -------
     SFRonResult
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss of a repair step is not finite.
 
     References
     ----------

@@ -1,11 +1,12 @@
 """Limits of SFRon: the mask of weights that may change, and the score at which it pauses."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from ...utils._typing import Array, IntArray
+from ...utils._typing import IntArray
 from .._forget_request import ForgetRequest
 from ..steps import Mask, balanced_mask, squared_batch_gradients, squared_sample_gradients
 from ._base import NetData
@@ -95,7 +96,7 @@ def forget_remain_mask(
 def expected_forget_score(
     data: NetData,
     rng: np.random.RandomState,
-    X_val: Array | torch.Tensor | None = None,
+    X_val: Any = None,
     codes_val: IntArray | torch.Tensor | None = None,
 ) -> float:
     r"""Estimate the accuracy of a retrained model on the forget set.
@@ -114,7 +115,7 @@ def expected_forget_score(
         The original network, not changed yet, and its samples.
     rng : numpy.random.RandomState
         Draws the random features.
-    X_val : array or tensor of shape (n_validation, ...), default=None
+    X_val : array, tensor or reader of n_validation samples, default=None
         Samples that the net was not trained on.
     codes_val : array or tensor of shape (n_validation,), default=None
         Class indices of these samples.

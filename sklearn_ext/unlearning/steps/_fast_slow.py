@@ -258,6 +258,11 @@ def fast_slow(
         One record per iteration. "forget_loss", "forget_norm" (before normalizing or clipping) and
         "forget_scale" are NaN where the forget step was skipped.
 
+    Raises
+    ------
+    FloatingPointError
+        If the loss of a repair step is not finite.
+
     References
     ----------
     .. [1] Z. Huang, X. Cheng, J. Zheng, H. Wang, Z. He, T. Li, X. Huang, "Unified Gradient-Based
@@ -324,6 +329,10 @@ def fast_slow(
         if slow:
             _interpolate(trainable, start, config.slow_learning_rate)
         history.append(record)
+        if config.n_repair and not math.isfinite(record["remain_loss"]):
+            raise FloatingPointError(
+                f"Iteration {k + 1} has produced losses or weights that are not finite."
+            )
         if report is not None and report(record):
             break
     module.eval()

@@ -1,5 +1,6 @@
 """The training loop that the fine-tuning unlearners share, and the pieces it is made of."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -185,7 +186,18 @@ class FineTuning:
         self._n_steps += 1
 
     def end_epoch(self, **values: float) -> bool:
-        """Record an epoch together with further values, and return whether to stop."""
+        """Record an epoch together with further values, and return whether to stop.
+
+        Raises
+        ------
+        ValueError
+            If the mean loss is not finite.
+        """
+        if not math.isfinite(self._epoch_loss):
+            raise ValueError(
+                f"Epoch {len(self.history) + 1} has produced losses or weights that are not finite "
+                f"at learning_rate={self._config.learning_rate:g}; try a smaller rate."
+            )
         record: Record = {
             "epoch": len(self.history) + 1,
             "loss": self._epoch_loss / self._n_samples,
