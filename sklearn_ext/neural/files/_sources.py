@@ -134,8 +134,13 @@ def _open_file(path: Path, key: str | None) -> tuple[dict[str, Reader], dict[str
     if path.suffix == ".safetensors":
         if key is not None:
             raise _ContentError(f"has no entries, so key must be None, got {key!r}.")
-        file = safetensors.safe_open(path, framework="pt", device="cpu")
-        return dict.fromkeys(file.keys(), file.get_tensor), file.metadata() or {}
+        # The library opens the path twice, for the header and for the tensors. A writer may replace
+        # the file in between, so that they would not belong together.
+        while True:
+            before = os.stat(path)
+            file = safetensors.safe_open(path, framework="pt", device="cpu")
+            if os.path.samestat(before, os.stat(path)):
+                return dict.fromkeys(file.keys(), file.get_tensor), file.metadata() or {}
     with _allowing, torch.serialization.safe_globals(_HARMLESS):
         # Files from before torch 1.6 are not archives, and cannot be mapped into memory.
         content = torch.load(
