@@ -1,6 +1,6 @@
 """What the unlearners of networks share: the original net, the request, and the predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeAlias
@@ -37,6 +37,7 @@ from .._forget_request import ForgetRequest
 from ..steps import OPTIMIZERS, FineTuneConfig, Record, forward
 
 _EVALUATION_BATCH = 1024
+_EVALUATION_BYTES = 2**25  # of the inputs in a batch of the evaluation
 
 # Maps outputs and targets to the mean loss or, with reduction="none", to the losses of samples.
 Loss: TypeAlias = Callable[..., torch.Tensor]
@@ -135,11 +136,18 @@ class NetData:
         self.forget = torch.as_tensor(request.forget)
         self.retain = torch.as_tensor(request.retain)
         self.loss = loss
+        self._batch_size = self._evaluation_batch_size()
         self.n_classes: int = self.outputs(torch.arange(min(2, len(codes)))).shape[1]
 
     def present(self) -> torch.Tensor:
         """Return a mask of the classes that have retained samples, of shape (n_classes,)."""
         return torch.bincount(self.codes[self.retain], minlength=self.n_classes) > 0
+
+    def _evaluation_batch_size(self) -> int:
+        sample = self.inputs(torch.arange(1))
+        parts = sample.values() if isinstance(sample, Mapping) else [sample]
+        n_bytes = sum(part.numel() * part.element_size() for part in parts)
+        return min(max(_EVALUATION_BYTES // max(n_bytes, 1), 1), _EVALUATION_BATCH)
 
     def inputs(self, index: torch.Tensor) -> Any:
         """Return samples on the device of the module, in the form that it takes.
@@ -173,7 +181,7 @@ class NetData:
         tensor of shape (n, n_classes)
         """
         chosen = (self.module if module is None else module).eval()
-        batches = (self.inputs(batch) for batch in index.split(_EVALUATION_BATCH))
+        batches = (self.inputs(batch) for batch in index.split(self._batch_size))
         return torch.cat([main_output(forward(chosen, batch)) for batch in batches])
 
     @torch.no_grad()
@@ -193,7 +201,7 @@ class NetData:
         """
         module = self.module.eval()
         layer = head_of(module, head)
-        batches = (self.inputs(batch) for batch in index.split(_EVALUATION_BATCH))
+        batches = (self.inputs(batch) for batch in index.split(self._batch_size))
         return torch.cat([outputs_and_features(module, batch, layer)[1] for batch in batches])
 
     def batch_loss(self, index: torch.Tensor) -> torch.Tensor:

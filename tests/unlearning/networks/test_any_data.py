@@ -20,6 +20,8 @@ from sklearn_ext import (
     SFRonUnlearner,
     unlearning_report,
 )
+from sklearn_ext.unlearning import ForgetRequest
+from sklearn_ext.unlearning.networks import NetData
 
 UNLEARNERS = [
     BadTeacherUnlearner,
@@ -130,6 +132,21 @@ def test_samples_are_read_batch_by_batch(Unlearner):
     largest = 0
     brief(Unlearner, net).fit(Images(X, y), forget=np.arange(1200))
     assert 0 < largest <= 1024
+
+
+def test_large_samples_are_evaluated_in_small_batches():
+    sizes = []
+
+    class Watched(nn.Sequential):
+        def forward(self, inputs):
+            sizes.append(len(inputs))
+            return super().forward(inputs)
+
+    X, codes = torch.zeros(150, 2**16), torch.arange(150) % 2  # 256 KiB for each sample
+    request = ForgetRequest.from_user([0], n_samples=150)
+    data = NetData(Watched(nn.Linear(2**16, 2)), X, codes, request)
+    assert data.outputs(torch.arange(150)).shape == (150, 2)
+    assert sizes[-2:] == [128, 22]
 
 
 class Tokens(nn.Module):
