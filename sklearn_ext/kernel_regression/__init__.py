@@ -1,11 +1,10 @@
 """Kernel ridgeless regression with learned, locally adaptive bandwidths (LAB)."""
 
-from ._lab_classifier import LABRidgelessClassifier
+from ._lab_classifier import LABRidgelessClassifier, fit_temperature
 from ._lab_engine import LABEngine as LABEngine, make_engine
 from ._lab_kernel import OuterLoss, dual_coefficients, outer_loss
 from ._lab_regressor import LABRidgelessRegressor
 from ._lab_training import LABConfig, LABExpansion, train_lab
-from ._temperature import fit_temperature
 
 __all__ = [
     "LABConfig",

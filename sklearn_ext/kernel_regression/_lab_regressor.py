@@ -30,8 +30,11 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     ----------
     n_support : int, float in (0, 1) or "auto", default="auto"
         Number of support points, or the fraction of training samples that become support points.
-        "auto" means one fifth of the samples, at least 50 and at most 200. There are never
-        more support points than distinct samples.
+        "auto" means one fifth of the samples, at least 50 and at most 200; from 5,000 samples on,
+        it means up to 2,000 if they lower the squared error of held-out samples by a tenth.
+        There are never more support points than distinct samples. With more than 1,000 support
+        points and learned targets, bandwidths are learned on 200; the others get the mean
+        bandwidths, and least squares over all samples fits all coefficients.
 
     kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
         Form of the kernel. With bandwidths :math:`b_{ik}` (``bandwidths_``) it is

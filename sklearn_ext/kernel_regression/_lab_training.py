@@ -35,11 +35,20 @@ from ._lab_defaults import (
 )
 from ._lab_engine import EngineArray, LABEngine, make_engine
 from ._lab_kernel import dual_coefficients, outer_loss
+from ._lab_refit import Chunk, HeldOutFit, choose_ridge, normal_equations, ridge_coefficients
 
 _MAX_GRADIENT_NORM = 10.0  # of the gradient in theta
 _BETA_1 = 0.9  # decay of Adam's first moment
 _FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end
 _FIRST_LEARNED_ALPHA = 1e-3
+MANY = 1000  # more support points than this share the mean bandwidths of the learned ones
+_N_LEARNED = 200  # support points with bandwidths of their own if there are many
+_AUTO_MANY = 2000  # support points that "auto" adds at most, where they pay
+_MIN_SAMPLES_FOR_MANY = 5000  # distinct samples from which "auto" tries many support points
+_MAX_PRODUCTS = 2e11  # multiplications in a Gram matrix that "auto" spends at most: a few seconds
+_MIN_GAIN = 0.1  # relative fall of the squared error of held-out samples for which "auto" grows
+_N_TRIAL = 10_000  # samples of the least-squares fit that decides
+_MAX_HELD_OUT = 4000
 _N_PAIRS = 500  # pairs of samples used for the median exponent
 _CHUNK_SIZE = 4096  # samples that are standardized or evaluated at a time
 _SINGLE_PRECISION_ALPHA = 1e-3  # from this ridge on, the rounding of float32 does no harm
@@ -213,12 +222,17 @@ def train_lab(
     with threadpool_limits(limits=1, user_api="blas"):
         trainer = _prepare(engine, data, config, rng, start)
         n_support = min(resolve_n_support(config.n_support, data.n_samples), len(data))
-        stages = plan_stages(config, n_support, warm_start=start is not None)
+        n_learned = _N_LEARNED if config.learn_targets and n_support > MANY else n_support
+        stages = plan_stages(config, n_learned, warm_start=start is not None)
         try:
             for stage, rate in _schedule(trainer, stages):
                 losses.append(trainer.step(rate, shared=stage.shared))
                 if after_iteration is not None and after_iteration(trainer, losses):
                     break
+            if n_learned < n_support:
+                trainer.add_many(n_support)
+            elif config.n_support == "auto" and config.learn_targets:
+                trainer.add_many_if_they_pay()
             return trainer.expansion(losses)
         except FloatingPointError as error:
             raise ValueError(
@@ -392,6 +406,13 @@ class TrainingSet:
         """Return the standardized features of some of the training samples."""
         return self.standardize(self.X[self.samples[indices]])
 
+    def chunks(self, indices: IntArray | None = None) -> Iterator[Chunk]:
+        """Yield features, targets and weights of training samples, by default of all."""
+        indices = np.arange(len(self)) if indices is None else indices
+        for part in gen_batches(len(indices), _CHUNK_SIZE):
+            chunk = indices[part]
+            yield self.features(chunk), self.Y[chunk], self.weights[chunk]
+
     def batches(self, batch_size: int, rng: np.random.RandomState) -> Iterator[IntArray]:
         """Yield batches of indices forever: without replacement, shuffled in every epoch."""
         n = len(self)
@@ -524,14 +545,16 @@ class LABTrainer:
                 f"warm_start=True needs the {given[0]} features and {given[1]} outputs of the "
                 f"previous call, got {data.X.shape[1]} and {data.Y.shape[1]}."
             )
-        theta = np.sqrt(model.bandwidths * data.x_scale**self._power)
+        # Many support points are added again; only the first have learned bandwidths.
+        learned = slice(None if len(model.support) <= MANY else _N_LEARNED)
+        theta = np.sqrt(model.bandwidths[learned] * data.x_scale**self._power)
         mean_row = theta.mean(axis=0, keepdims=True)
         self.shared = self.engine.asarray(mean_row)
-        vectors = model.support_vectors.astype(data.X.dtype)
+        vectors = model.support_vectors[learned].astype(data.X.dtype)
         self._set_support(
             find_rows(data.X, vectors),
             vectors,
-            (model.support_targets - data.y_mean) / data.y_scale,
+            (model.support_targets[learned] - data.y_mean) / data.y_scale,
             theta - mean_row,
         )
 
@@ -544,6 +567,7 @@ class LABTrainer:
         self.targets = self.engine.asarray(targets)
         self.deviations = self.engine.asarray(deviations)
         self._present = set(row_keys(vectors))
+        self._coef: EngineArray = None
 
     @property
     def theta(self) -> EngineArray:
@@ -562,6 +586,8 @@ class LABTrainer:
 
     def coefficients(self) -> EngineArray:
         """Return the current dual coefficients."""
+        if self._coef is not None:
+            return self._coef
         return dual_coefficients(
             self.engine, self.config.kernel, self.centers, self.theta, self.targets, self.alpha
         )
@@ -598,6 +624,7 @@ class LABTrainer:
         FloatingPointError
             If the bandwidths or the loss are not finite.
         """
+        self._coef = None
         engine, data, config = self._step_engine, self.data, self.config
         batch = next(self._batches)
         kept = self._sample_centers()
@@ -667,8 +694,72 @@ class LABTrainer:
         if len(self.deviations):
             added += self.deviations.mean(0)
         self.deviations = engine.vstack(self.deviations, added)
+        self._coef = None
         self._deviations_adam.extend(engine, len(new))
         self._targets_adam.extend(engine, len(new))
+
+    def add_many(self, n_support: int) -> None:
+        """Add support points with mean bandwidths, and fit all coefficients by least squares.
+
+        With learned targets, the best coefficients for given bandwidths solve a linear problem over
+        all samples. Held-out samples choose its ridge, and the last fit includes them.
+        """
+        self.grow(n_support)
+        order = self.rng.permutation(len(self.data))
+        held_out, rest = np.split(order, [min(_MAX_HELD_OUT, len(order) // 5)])
+        trained, held = self._normal_equations(rest), self._normal_equations(held_out)
+        ridge = self._choose_ridge(*trained, held_out).ridge
+        share = float(self.data.weights[held_out].sum() / self.data.weights.sum())
+        gram, moments = ((1.0 - share) * a + share * b for a, b in zip(trained, held, strict=True))
+        self._coef = self.engine.asarray(ridge_coefficients(gram, moments, ridge))
+        K, _ = self.engine.kernel(self.config.kernel, self.centers, self.centers, self.theta)
+        self.targets = K @ self._coef + self.alpha * self._coef
+
+    def add_many_if_they_pay(self) -> None:
+        """Add many support points if held-out samples of a first fit say that they pay.
+
+        The comparison is on the safe side: only the trained model has seen the held-out targets.
+        """
+        data = self.data
+        n_many = min(_AUTO_MANY, int(math.sqrt(_MAX_PRODUCTS / len(data))))
+        if n_many < MANY or len(data) < _MIN_SAMPLES_FOR_MANY:
+            return
+        order = self.rng.permutation(len(data))
+        n_held_out = min(_MAX_HELD_OUT, len(order) // 5)
+        held_out, rest = order[:n_held_out], order[n_held_out : n_held_out + _N_TRIAL]
+        learned = self.support, self.vectors, self.targets, self.deviations
+        K = self._kernel_rows(held_out)
+        errors = self.engine.to_numpy(K @ self.coefficients()) - data.Y[held_out]
+        errors = (errors**2).sum(axis=1)
+        self.grow(MANY)
+        fit = self._choose_ridge(*self._normal_equations(rest), held_out)
+        weights = data.weights[held_out, 0]
+        gains = weights * (errors - fit.errors) / weights.mean()
+        noise = 2.0 * gains.std() / math.sqrt(n_held_out)
+        if gains.mean() > max(noise, _MIN_GAIN * np.average(errors, weights=weights)):
+            self.add_many(n_many)
+        else:
+            self._set_support(*learned)
+
+    def _kernel_rows(self, indices: IntArray) -> EngineArray:
+        points = self.engine.asarray(self.data.features(indices))
+        return self.engine.kernel(self.config.kernel, points, self.centers, self.theta)[0]
+
+    def _normal_equations(self, indices: IntArray) -> tuple[FloatArray, FloatArray]:
+        return normal_equations(
+            self.engine,
+            self.config.kernel,
+            self.data.chunks(indices),
+            self.centers,
+            self.theta,
+            self.data.Y.shape[1],
+        )
+
+    def _choose_ridge(
+        self, gram: FloatArray, moments: FloatArray, held_out: IntArray
+    ) -> HeldOutFit:
+        K = self.engine.to_numpy(self._kernel_rows(held_out))
+        return choose_ridge(gram, moments, K, self.data.Y[held_out], self.data.weights[held_out])
 
     def _choose_samples(self, n_new: int) -> IntArray:
         """Choose new support points whose features differ from those of all current ones."""

@@ -424,6 +424,57 @@ def test_temperature_is_not_fitted_on_support_points():
     assert model.temperature_ != 1.0
 
 
+# Many support points
+
+
+@pytest.fixture(scope="module")
+def rough():
+    """A rough function of two coordinates."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, size=(7000, 2))
+    y = np.sin(12 * X[:, 0]) * np.cos(12 * X[:, 1])
+    return X, y
+
+
+MANY = {"kernel": "exponential", "n_warmup": 50, "growth_iter": 10, "max_iter": 100}
+
+
+def test_many_support_points_share_the_mean_bandwidths(rough):
+    X, y = rough
+    model = LABRidgelessRegressor(n_support=1100, random_state=0, **MANY).fit(X[:6000], y[:6000])
+    assert model.n_support_ == 1100
+    theta = np.sqrt(model.bandwidths_)
+    assert len(np.unique(theta[:200], axis=0)) == 200
+    expected = np.broadcast_to(theta[:200].mean(axis=0), (900, 2))
+    np.testing.assert_allclose(theta[200:], expected, rtol=1e-6)
+    np.testing.assert_array_equal(X[model.support_], model.support_vectors_)
+    residual = model.support_targets_ - model.predict(model.support_vectors_)
+    np.testing.assert_allclose(residual, model.alpha_ * model.dual_coef_, atol=1e-7)
+    few = LABRidgelessRegressor(n_support=200, random_state=0, **MANY).fit(X[:6000], y[:6000])
+    unexplained = 1 - few.score(X[6000:], y[6000:])
+    assert 1 - model.score(X[6000:], y[6000:]) < 0.2 * unexplained
+
+
+@pytest.mark.slow
+def test_auto_takes_many_support_points_only_where_they_pay(rough):
+    X, y = rough
+    noise = np.random.default_rng(1).normal(size=len(X))
+    model = LABRidgelessRegressor(random_state=0, **MANY)
+    assert model.fit(X[:5000], y[:5000]).n_support_ == 2000
+    assert model.fit(X[:4000], y[:4000]).n_support_ == 200  # too few samples to judge
+    assert model.fit(X[:5000], noise[:5000]).n_support_ == 200
+
+
+def test_a_warm_start_learns_the_first_of_many_support_points(rough):
+    X, y = rough
+    model = LABRidgelessRegressor(n_support=1100, warm_start=True, random_state=0, **MANY)
+    first = model.fit(X, y).support_[:200]
+    model.fit(X, y)
+    np.testing.assert_array_equal(model.support_[:200], first)
+    assert model.n_support_ == 1100
+    assert model.n_iter_ == 100
+
+
 # Learned features
 
 
