@@ -29,7 +29,7 @@ SELECTION_CANDIDATES = (
     ("energy_pairs", 1.0),
     *(("plain", 4.0**-power) for power in range(1, 5)),
 )
-CLEARLY_BETTER = 0.7
+CLEARLY_BETTER = 0.55
 _MOST_COMPARED = 2000  # samples of a node
 _COMPARED_RIDGES = (1e-6, 1e-5, 1e-4, 1e-3)  # per sample
 

@@ -348,3 +348,36 @@ def test_samples_of_weight_zero_may_have_any_class():
         weighted.partial_fit(X[:400], labels, node=NODE[:400])
     bagged = BaggingClassifier(DecentralizedRFClassifier(**parameters), 8, max_samples=0.1)
     assert bagged.set_params(random_state=0).fit(X[:400], labels).score(X[:380], labels[:380]) > 0.4
+
+
+def heavy_tails(n_samples=800):
+    """Inputs and targets of which a few are a hundred times as large as most."""
+    rng = np.random.default_rng(0)
+    size = np.exp(rng.normal(size=(n_samples, 1)))
+    samples = size * np.exp(0.5 * rng.normal(size=(n_samples, 8)))
+    samples /= samples.max(axis=0)
+    return samples, samples @ np.linspace(1.0, 2.0, 8)
+
+
+@pytest.mark.parametrize("network", [None, InProcessNetwork()])
+def test_nodes_notice_that_the_selection_fails(network):
+    samples, targets = heavy_tails()
+    parameters = {"alpha": 1e-6, "n_components": 40, "network": network}
+    auto = make(**parameters).fit(samples[TRAIN], targets[TRAIN], node=NODE[TRAIN])
+    pairs = make(**parameters, feature_selection="energy_pairs")
+    pairs.fit(samples[TRAIN], targets[TRAIN], node=NODE[TRAIN])
+    assert (auto.feature_selection_, pairs.feature_selection_) == ("plain", "energy_pairs")
+    assert auto.gamma_ in [pairs.gamma_ / 4.0**power for power in range(1, 5)]
+    errors = [1.0 - krr.score(samples[TEST], targets[TEST]) for krr in (auto, pairs)]
+    assert errors[0] < 0.01 < 0.5 < errors[1]
+    auto.partial_fit(samples[TEST], targets[TEST], node=NODE[TEST])
+    assert (auto.feature_selection_, auto.gamma_) == ("plain", auto.gamma_)
+
+
+def test_selection_stays_where_it_works_or_the_width_is_given():
+    assert fit().feature_selection_ == "energy_pairs"
+    samples, targets = heavy_tails()
+    given = make(gamma=3.0).fit(samples, targets, node=NODE)
+    assert (given.feature_selection_, given.gamma_) == ("energy_pairs", 3.0)
+    few = make(graph="path").fit(X[:4], Y[:4], node=NODE[:4])
+    assert few.feature_selection_ == "energy_pairs"

@@ -55,6 +55,12 @@ def test_defaults_have_smaller_errors_than_the_paper_form(name):
     assert np.mean(ours) < np.mean(papers)
 
 
+@pytest.mark.parametrize(("name", "bound"), [("toms_y_60", 0.10), ("toms_y_120", 0.07)])
+def test_defaults_cope_with_heavy_tails(name, bound):
+    data = task(name)
+    assert np.mean([error(dekrr.BENCHMARK.ours["DeKRR"], data, seed) for seed in SEEDS]) < bound
+
+
 @pytest.mark.parametrize(("name", "expected"), [("air_y_30", 0.03700), ("houses_y_20", 0.22844)])
 def test_pooled_regression_has_the_errors_of_the_paper(name, expected):
     assert error(dekrr.pooled_kernel_ridge, task(name)) == pytest.approx(expected, abs=1e-4)

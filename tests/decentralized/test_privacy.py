@@ -88,7 +88,7 @@ def test_small_sites_benefit_at_epsilon_3():
     alone = score(make(1e-3))
     scores = [score(make(epsilon)) for epsilon in (3.0, 1e6)]
     assert alone < scores[0] < scores[1]
-    assert scores[0] > alone + 0.05
+    assert scores[0] > alone + 0.02
     without = DecentralizedRFKRR(n_components=31, n_nodes=1, gamma=0.3, random_state=0)
     pooled = without.fit(X[TRAIN], Y[TRAIN]).score(X[TEST], Y[TEST])
     assert scores[1] == pytest.approx(pooled, abs=0.1)

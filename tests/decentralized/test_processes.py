@@ -15,7 +15,9 @@ distributed = pytest.importorskip("torch.distributed")
 if not (distributed.is_available() and distributed.is_gloo_available()):
     pytest.skip("torch was built without gloo", allow_module_level=True)
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "torchrun_dekrr.py"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+SCRIPT = EXAMPLES / "torchrun_dekrr.py"
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 # The process of rank 2 is killed when it sends the 40th message of its rounds.
@@ -51,9 +53,8 @@ print("failed", *krr.failed_nodes_, "finite", np.isfinite(krr.predict(X)).all(),
 
 @pytest.mark.slow
 def test_four_processes_find_the_joint_solution():
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
     done = subprocess.run(
-        [sys.executable, *command, str(SCRIPT), "--compare"],
+        [sys.executable, *TORCHRUN, str(SCRIPT), "--compare"],
         capture_output=True,
         text=True,
         timeout=300,
@@ -110,6 +111,7 @@ from torch import distributed, set_num_threads
 
 warnings.simplefilter("ignore")
 X, y = make_friedman1(300, random_state=0)
+DecentralizedRFKRR(n_nodes=2, n_components=6).fit(X, y)  # compile before the processes are forked
 first_port, seeds = int(sys.argv[1]), range(*map(int, sys.argv[2:4]))
 
 def node(rank, size, adjacency, victim, n_frames, freezes, port):
@@ -182,3 +184,154 @@ def test_survivors_of_random_faults_exclude_the_victim():
         # All survivors say the same: who has failed, the mean of the targets and the width.
         assert len(lines) == 1, line
         assert re.match(rf"\[{victim}\] .* True", lines[0]), line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "start_nodes"])
+def test_launchers_treat_survivors_as_documented(launcher, tmp_path):
+    program = tmp_path / "node.py"
+    # Survivors have finished their fit long before torchrun would let them end in peace.
+    program.write_text(NODE_PROGRAM + "import time; time.sleep(5); print('still here', rank)\n")
+    start = [str(EXAMPLES / "start_nodes.py"), "--nodes", "4"]
+    command = TORCHRUN if launcher == "torchrun" else start
+    done = subprocess.run(
+        [sys.executable, *command, str(program), "False", "freeze"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=ONE_THREAD,
+    )
+    survivors = sorted(int(rank) for rank in re.findall(r"still here (\d)", done.stdout))
+    if launcher == "torchrun":
+        assert done.returncode != 0
+        assert survivors == []
+    else:
+        assert done.returncode == 0
+        assert survivors == [0, 1, 3]
+        assert "node 2 ended with code -9" in done.stdout
+
+
+def run_nodes(program, n_nodes, *arguments, timeout=180):
+    """Run a program in one process per node, and return what every process has printed."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", program, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**ONE_THREAD, **meeting, "RANK": str(rank), "WORLD_SIZE": str(n_nodes)},
+        )
+        for rank in range(n_nodes)
+    ]
+    try:
+        return [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+STREAMING_PROGRAM = """
+import time
+import numpy as np
+from sklearn.datasets import make_friedman1
+from sklearn_ext import DecentralizedRFKRR, TorchDistributedNetwork
+
+X, y = make_friedman1(480, random_state=0)
+node = np.arange(480) % 4
+parameters = {"n_components": 12, "graph": "ring", "alpha": 1e-3, "tol": 1e-9, "random_state": 0}
+network = TorchDistributedNetwork(timeout=60)
+(rank,) = network.ranks(1)
+krr = DecentralizedRFKRR(network=network, **parameters)
+joint = DecentralizedRFKRR(**parameters)
+for batch in np.split(np.arange(480), 4):
+    if rank == 2:
+        time.sleep(1.5)  # this node is late every time
+    own = batch[node[batch] == rank]
+    krr.partial_fit(X[own], y[own])
+    joint.partial_fit(X[batch], y[batch], node=node[batch])
+apart = abs(krr.predict(X, node=rank) - joint.predict(X, node=rank)).max()
+print(krr.failed_nodes_.tolist(), apart < 1e-6, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_streaming_waits_for_late_nodes():
+    assert run_nodes(STREAMING_PROGRAM, 4) == ["[] True\n"] * 4
+
+
+DISAGREEING_PROGRAM = """
+import sys
+from sklearn.datasets import make_friedman1
+from sklearn_ext import DecentralizedRFKRR, TorchDistributedNetwork
+from sklearn_ext.decentralized import network_minmax
+
+X, y = make_friedman1(300, random_state=0)
+network = TorchDistributedNetwork(timeout=60)
+(rank,) = network.ranks(1)
+odd = rank == 1
+n_features = 9 if odd and sys.argv[1] == "columns" else 10
+parameters = {
+    "n_components": 25 if odd and sys.argv[1] == "components" else 10,
+    "graph": "path" if odd and sys.argv[1] == "graph" else "ring",
+    "random_state": 1 if odd and sys.argv[1] == "random_state" else 0,
+}
+X, y = X[rank::4, :n_features], y[rank::4]
+try:
+    if sys.argv[1] == "method" and odd:
+        network_minmax(X, network=network, graph="ring")
+    else:
+        X = X.astype("float32") if odd and sys.argv[1] == "dtype" else X
+        DecentralizedRFKRR(network=network, **parameters).fit(X, y)
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("columns", "number of features is 10 at nodes 0, 2, 3; 9 at node 1"),
+        ("components", "n_components is "),
+        ("graph", "graph is "),
+        ("dtype", "dtype of X is 'float64' at nodes 0, 2, 3; 'float32' at node 1"),
+        ("random_state", "random_state is 0 at nodes 0, 2, 3; 1 at node 1"),
+        ("method", "method is 'fit' at nodes 0, 2, 3; 'network_minmax' at node 1"),
+    ],
+)
+def test_disagreement_raises_the_same_error_everywhere(what, message):
+    outputs = run_nodes(DISAGREEING_PROGRAM, 4, what)
+    assert len(set(outputs)) == 1
+    assert outputs[0].startswith("All nodes must have the same settings, but ")
+    assert message in outputs[0]
+
+
+MISSING_PROGRAM = """
+import os, time
+from sklearn.datasets import make_friedman1
+from sklearn_ext import DecentralizedRFKRR, TorchDistributedNetwork
+
+X, y = make_friedman1(300, random_state=0)
+rank = int(os.environ["RANK"])
+if rank == 1:
+    X[0, 0] = float("nan")
+start = time.monotonic()
+try:
+    network = TorchDistributedNetwork(timeout=15)
+    DecentralizedRFKRR(graph="ring", network=network, random_state=0).fit(X, y)
+except TimeoutError as error:
+    print(error, time.monotonic() - start < 60)
+except ValueError as error:
+    print("NaN" in str(error))
+    time.sleep(40)  # alive, but it has not joined
+"""
+
+
+@pytest.mark.slow
+def test_timeout_bounds_the_meeting():
+    outputs = run_nodes(MISSING_PROGRAM, 3)
+    assert outputs[1] == "True\n"
+    for rank in (0, 2):
+        # Node 0 holds the meeting, and may give up first.
+        assert outputs[rank].startswith("The processes of the nodes [1] have not joined")
+        assert outputs[rank].endswith(" True\n")

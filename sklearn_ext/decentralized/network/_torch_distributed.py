@@ -1,5 +1,6 @@
 """A network of processes, one node each, on torch.distributed with gloo."""
 
+import os
 import queue
 import threading
 import time
@@ -136,25 +137,52 @@ def _process_group(timeout: float) -> Any:
 
     if not dist.is_initialized():
         limit = timedelta(seconds=timeout)
+        rank, size = (int(_variable(name)) for name in ("RANK", "WORLD_SIZE"))
+        # Under torchrun, the store is in the process of the launcher.
+        holds_store = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         try:
-            store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+            store = dist.TCPStore(
+                _variable("MASTER_ADDR"),
+                int(_variable("MASTER_PORT")),
+                size,
+                holds_store,
+                limit,
+                wait_for_workers=False,  # so that those that are missing can be named
+            )
         except RuntimeError as error:
             raise TimeoutError(
-                f"The process that starts the meeting was not found within timeout={timeout} "
-                f"seconds: {error}"
+                "The process of node 0, where all processes meet, was not found within "
+                f"timeout={timeout} seconds: {error}"
             ) from error
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"sklearn_ext/{attempt}", store)
         _meet(store, rank, size, timeout)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
     return dist
 
 
+def _variable(name: str) -> str:
+    """Return an environment variable that describes the meeting."""
+    if name not in os.environ:
+        raise ValueError(
+            f"The environment variable {name} must be set in every process, as torchrun does."
+        )
+    return os.environ[name]
+
+
 def _meet(store: Any, rank: int, size: int, timeout: float) -> None:
     """Wait until all processes have joined, and name those that have not."""
-    store.set(f"sklearn_ext/{rank}", "joined")
+    store.set(f"joined/{rank}", "")
     deadline = time.monotonic() + timeout
     missing = list(range(size))
     while missing:
-        missing = [i for i in missing if not store.check([f"sklearn_ext/{i}"])]
+        try:
+            missing = [i for i in missing if not store.check([f"joined/{i}"])]
+        except RuntimeError as error:
+            raise TimeoutError(
+                f"The processes of the nodes {missing} have not joined, and the process that held "
+                "the meeting has ended."
+            ) from error
         if missing and time.monotonic() > deadline:
             raise TimeoutError(
                 f"The processes of the nodes {missing} have not joined within timeout={timeout} "
