@@ -30,7 +30,7 @@ from .network._transport import Network, Transport
 _N_FOLDS = 5
 _WEIGHTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the others' sums
 _NOISE_RIDGES = (0.3, 1.0, 3.0)  # in units of the noise's spectral norm
-_RIDGES = (1e-6, 1e-4, 1e-2, 1.0)  # per sample of the node
+_RIDGES = (1e-6, 1e-5, 1e-4, 1e-3)  # per sample of the node
 
 
 @dataclass(frozen=True)

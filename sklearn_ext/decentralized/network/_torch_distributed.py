@@ -155,9 +155,9 @@ def _process_group(timeout: float) -> Any:
                 f"timeout={timeout} seconds: {error}"
             ) from error
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"sklearn_ext/{attempt}", store)
-        _meet(store, rank, size, timeout)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
+        shared = dist.PrefixStore(f"sklearn_ext/{attempt}", store)
+        _meet(shared, rank, size, timeout)
+        dist.init_process_group("gloo", store=shared, rank=rank, world_size=size, timeout=limit)
     return dist
 
 
