@@ -78,8 +78,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         samples, the machine is linear on Nyström features from this many of them and uses the
         squared hinge loss; its training time is linear in the number of samples.
 
-    categorical_features : "from_dtype", array-like of bool, int or str, or None, \
-            default="from_dtype"
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Features whose values are categories. "from_dtype" selects columns of strings, categories
         and booleans. A mask, indices or feature names select other features, too, whose values are
         codes. None refuses everything but numbers.

@@ -162,14 +162,12 @@ class SupervisedKernelImputer(_BaseImputer):
     max_landmarks : int, default=1000
         Number of training samples that kernels and residual smoothing use.
 
-    categorical_features : "from_dtype", array-like of bool, int or str, or None, \
-            default="from_dtype"
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Features whose values are categories. "from_dtype" selects columns of strings, categories
         and booleans. A mask, indices or feature names select other features, too, whose values are
         codes. None refuses everything but numbers.
 
-    integer_features : "from_dtype", array-like of bool, int or str, or None, \
-            default="from_dtype"
+    integer_features : "from_dtype", array-like or None, default="from_dtype"
         Features whose imputed values are rounded to whole numbers. "from_dtype" selects columns of
         an integer type. A mask, indices or feature names select other features, too.
 

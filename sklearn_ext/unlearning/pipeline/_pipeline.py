@@ -464,7 +464,7 @@ class ForgettingPipeline(_BaseComposition):
     def predict_interval(self, X: Any, alpha: float = 0.1) -> tuple[FloatArray, FloatArray]:
         r"""Predict intervals that contain new targets with a probability of about `1 - alpha`.
 
-        The intervals are those of the jackknife+ [2]_, in closed form. They are calibrated on the
+        The intervals are those of the jackknife+, in closed form. They are calibrated on the
         samples that are not pinned, because learned steps know the targets of the pinned ones. If
         these samples and the new one are exchangeable, the probability is at least
         :math:`1 - 2\alpha`, before and after requests.
