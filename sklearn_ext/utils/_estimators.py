@@ -93,7 +93,7 @@ EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "ReActOODDetector": _FIT_WITHOUT_LABELS,
     "SCALEOODDetector": _FIT_WITHOUT_LABELS,
     "SFRonUnlearner": {
-        "check_non_transformer_estimators_n_iter": "the check forgets nothing, without an iteration",
+        "check_non_transformer_estimators_n_iter": "the check forgets nothing, in no iteration",
     },
     "SeparationNet": {
         **_SKORCH_NET,
