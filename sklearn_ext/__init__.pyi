@@ -58,6 +58,7 @@ from .metrics import (
 from .neural import (
     NetClassifier as NetClassifier,
     NetRegressor as NetRegressor,
+    net_from_module as net_from_module,
 )
 from .ood import (
     ASHOODDetector as ASHOODDetector,

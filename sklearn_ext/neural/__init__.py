@@ -45,7 +45,12 @@ from ._modules import (
     has_finite_parameters as has_finite_parameters,
     parameter_dict as parameter_dict,
 )
-from ._nets import NetClassifier, NetRegressor, encode_labels as encode_labels
+from ._nets import (
+    NetClassifier,
+    NetRegressor,
+    encode_labels as encode_labels,
+    net_from_module,
+)
 from ._outputs import (
     Head as Head,
     checked_head as checked_head,
@@ -70,6 +75,7 @@ __all__ = [
     "SmallCNN",
     "TensorBatches",
     "load_tensors",
+    "net_from_module",
     "resolve_device",
     "save_tensors",
 ]

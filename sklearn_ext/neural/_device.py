@@ -112,7 +112,7 @@ def seeded(seed: int, device: torch.device | str | None = None) -> Iterator[None
     device : torch.device, str or None
         Device whose generator is seeded in addition to the CPU's.
     """
-    generators = _global_generators(torch.device("cpu" if device is None else device))
+    generators = _global_generators(resolve_device(device))
     with _lock:
         states = [generator.get_state() for generator in generators]
         try:

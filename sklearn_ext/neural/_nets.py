@@ -11,13 +11,17 @@ from sklearn.utils.validation import column_or_1d
 from skorch.utils import to_tensor
 from torch import nn
 
+from ..utils._random import draw_seed
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils._validation import check_magnitude
 from ._batches import TensorBatches
 from ._conventional_net import AUTO, ConventionalNet
+from ._device import seeded
 from ._input import AnySamples
 from ._modules import uncompiled
-from ._outputs import log_probabilities, main_output
+from ._outputs import head_parameters, linear_layers, log_probabilities, main_output
+
+_REGRESSION_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
 
 
 class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
@@ -414,6 +418,86 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         if self.target_ndim_ == 1 and not self._scores_encoded(X):
             return outputs.reshape(-1)
         return outputs.reshape(len(outputs), -1)
+
+
+def net_from_module(
+    module: nn.Module,
+    *,
+    classes: ArrayLike | None = None,
+    criterion: Any = None,
+    **params: Any,
+) -> NetClassifier | NetRegressor:
+    """Return a fitted net around a trained module, without training it.
+
+    The net predicts at once, and everything that takes a fitted net takes it: detectors, unlearners
+    and soups.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A trained network, such as a model of torchvision or of Hugging Face's transformers. It is
+        copied. If it takes several inputs, pass X as a dict of their names to arrays.
+    classes : array-like of shape (n_classes,) or None, default=None
+        Labels of the outputs in their order. None means 0, 1, ..., one for each output of the last
+        linear layer.
+    criterion : torch.nn.Module class or None, default=None
+        Loss for further training; None means the cross-entropy of logits. A loss for regression,
+        such as torch.nn.MSELoss, gives a :class:`NetRegressor`.
+    **params
+        Further parameters of the net, such as ``lr`` or ``device``.
+
+    Returns
+    -------
+    NetClassifier or NetRegressor
+
+    Raises
+    ------
+    TypeError
+        If `module` is not an instance of torch.nn.Module, or cannot be copied.
+    ValueError
+        If the number of outputs is unknown, or `classes` are given for regression.
+
+    See Also
+    --------
+    NetClassifier.load_params : Loads stored weights into an initialized net.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_ext import MSPOODDetector
+    >>> from sklearn_ext.neural import net_from_module
+    >>> X, y = load_digits(return_X_y=True)
+    >>> module = torch.nn.Sequential(torch.nn.Linear(64, 10))  # trained elsewhere
+    >>> net = net_from_module(module)
+    >>> net.predict_proba(X).shape
+    (1797, 10)
+    >>> MSPOODDetector(net).fit(X).score_samples(X).shape
+    (1797,)
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be an instance of torch.nn.Module, got {module!r}.")
+    if criterion in _REGRESSION_LOSSES:
+        if classes is not None:
+            raise ValueError(f"classes must be None with criterion={criterion.__name__}.")
+        regressor = NetRegressor(module, criterion=criterion, **params)
+        with seeded(draw_seed(regressor.random_state)):
+            return regressor.initialize()
+    if classes is None:
+        layers = list(linear_layers(module).values())
+        if not layers:
+            raise ValueError(
+                f"{_name_of(module)} has no linear layer that tells the number of outputs; pass "
+                "classes."
+            )
+        labels = np.arange(head_parameters(layers[-1])[0].shape[0])
+    else:
+        labels = np.asarray(classes)
+    criterion = nn.CrossEntropyLoss if criterion is None else criterion
+    net = NetClassifier(module, criterion=criterion, classes=labels, **params)
+    net._encode(labels, True, None)
+    with seeded(draw_seed(net.random_state)):
+        return net.initialize()
 
 
 def encode_labels(y: ArrayLike, classes: Array) -> IntArray:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from sklearn.preprocessing import StandardScaler, scale
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
 from torch import nn
+from torch.nn.utils import parametrize
 
 from sklearn_ext.neural import (
     MLP,
     NetClassifier,
     NetRegressor,
     SmallCNN,
+    net_from_module,
 )
 
 
@@ -195,3 +198,164 @@ def test_squeezed_outputs_of_a_regressor_match_one_column(iris):
     )
     assert flat.shape == (len(X),)
     np.testing.assert_array_equal(flat, column)
+
+
+class TwoInputs(nn.Module):
+    """A model that takes and returns what those of transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.classifier = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids, attention_mask):
+        weights = attention_mask / attention_mask.sum(dim=1, keepdim=True)
+        pooled = (self.embedding(input_ids) * weights[:, :, None]).sum(dim=1)
+        return {"hidden": pooled, "logits": self.classifier(pooled)}
+
+
+def test_a_trained_module_becomes_a_fitted_net(iris):
+    X, y = iris
+    trained = NetClassifier(nn.Linear(4, 3), random_state=0).fit(X, y)
+    net = net_from_module(trained.module_, classes=trained.classes_)
+    np.testing.assert_array_equal(net.predict_proba(X), trained.predict_proba(X))
+    np.testing.assert_array_equal(net.predict(X), trained.predict(X))
+    before = trained.module_.weight.detach().clone()
+    net.partial_fit(X, y)
+    assert torch.equal(trained.module_.weight, before)
+    reversed_names = net_from_module(trained.module_, classes=["c", "b", "a"]).predict(X)
+    assert set(reversed_names[y == "setosa"]) == {"c"}
+    assert net_from_module(nn.Linear(4, 7)).classes_.tolist() == list(range(7))
+    regressor = net_from_module(nn.Linear(4, 1), criterion=nn.MSELoss)
+    assert regressor.predict(X).shape == (150, 1)
+    with pytest.raises(ValueError, match="pass classes"):
+        net_from_module(nn.Conv1d(1, 1, 1))
+    with pytest.raises(TypeError, match="must be an instance"):
+        net_from_module(nn.Linear)
+
+
+def test_a_model_with_named_inputs_and_outputs_is_wrapped():
+    rng = np.random.RandomState(0)
+    X = {"input_ids": rng.randint(20, size=(60, 5)), "attention_mask": np.ones((60, 5))}
+    y = X["input_ids"][:, 0] % 3
+    net = net_from_module(TwoInputs(), lr=0.05, random_state=0)
+    assert net.predict_proba(X).shape == (60, 3)
+    assert net.partial_fit(X, y).score(X, y) > 0.6
+
+
+def test_given_classes_are_those_of_the_outputs_in_order(iris):
+    X, y = iris
+    expected = NetClassifier(random_state=0, max_epochs=5).fit(X, y).score(X, y)
+    for order in (["virginica", "versicolor", "setosa"], ["setosa", "virginica", "versicolor"]):
+        net = NetClassifier(classes=order, random_state=0, max_epochs=5).fit(X, y)
+        assert net.classes_.tolist() == order
+        assert net.score(X, y) > expected - 0.1
+    net = NetClassifier(classes=[*order, "none"], max_epochs=1).fit(X, y)
+    assert net.predict_proba(X).shape == (150, 4)
+    with pytest.raises(ValueError, match="none of the classes"):
+        NetClassifier(classes=order[:2]).fit(X, y)
+    with pytest.raises(ValueError, match="must not repeat"):
+        NetClassifier(classes=["setosa", "setosa"]).fit(X, y)
+
+
+def test_a_net_that_was_only_initialized_takes_its_classes_from_y(iris, tmp_path):
+    X, y = iris
+    trained = NetClassifier(nn.Linear(4, 3), random_state=0, max_epochs=5).fit(X, y)
+    trained.save_params(f_params=tmp_path / "weights.pt")
+    net = NetClassifier(nn.Linear(4, 3), max_epochs=0).initialize()
+    net.load_params(f_params=tmp_path / "weights.pt")
+    np.testing.assert_array_equal(net.predict(X), trained.predict_proba(X).argmax(axis=1))
+    net.partial_fit(X, y)
+    np.testing.assert_array_equal(net.predict(X), trained.predict(X))
+
+
+def test_changed_parameters_of_the_module_discard_weights_with_a_warning(iris):
+    net = NetClassifier(max_epochs=1).fit(*iris)
+    with pytest.warns(UserWarning, match=r"set_params\(module__hidden_sizes\) .* weights are lost"):
+        net.set_params(module__hidden_sizes=(7,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.set_params(lr=0.1, max_epochs=2)
+        NetClassifier(max_epochs=1).set_params(module__hidden_sizes=(7,))
+
+
+def test_log_probabilities_are_recognized_by_the_criterion(iris):
+    X, y = iris
+    for last in (nn.LogSoftmax(dim=1), nn.Softmax(dim=1)):
+        module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3), last)
+        net = NetClassifier(module, criterion=nn.NLLLoss, lr=0.02, random_state=0).fit(X, y)
+        assert net.score(X, y) > 0.9
+        np.testing.assert_allclose(net.predict_proba(X).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_modules_in_other_precisions_are_trained_and_predict(dtype, iris):
+    X, y = iris
+    net = NetClassifier(nn.Linear(4, 3).to(dtype), optimizer=torch.optim.SGD, lr=0.1).fit(X, y)
+    assert net.module_.weight.dtype == dtype
+    assert net.score(X, y) > 0.8
+
+
+def test_mixed_precision_keeps_the_weights_in_full_precision(iris):
+    X, y = iris
+    seen = []
+    module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    module[1].register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    net = NetClassifier(module, precision="bf16", lr=0.02, random_state=0).fit(X, y)
+    assert set(seen) == {torch.bfloat16}
+    assert net.module_[0].weight.dtype == torch.float32
+    assert net.score(X, y) > 0.9
+    with pytest.raises(ValueError, match="precision must be one of"):
+        NetClassifier(precision="fp8").fit(X, y)
+
+
+class Local:
+    """Makes modules that pickle cannot copy."""
+
+    @staticmethod
+    def module():
+        class Module(nn.Sequential):
+            def __init__(self):
+                super().__init__(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+                self.act = lambda z: z.relu()
+                self[0].register_forward_hook(lambda layer, args, output: self.act(output))
+                parametrize.register_parametrization(self[2], "weight", nn.Tanh())
+
+        return Module()
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_nets_are_copied_without_pickling(compile, iris):
+    X, y = iris
+    compiled = {"compile": True, "compile__backend": "eager"} if compile else {}
+    net = NetClassifier(Local.module(), max_epochs=2, random_state=0, **compiled).fit(X, y)
+    copied = copy.deepcopy(net)
+    before = net.predict_proba(X)
+    np.testing.assert_array_equal(copied.predict_proba(X), before)
+    copied.partial_fit(X, y)  # its optimizer works on its own parameters
+    assert np.abs(copied.predict_proba(X) - before).max() > 0
+    np.testing.assert_array_equal(net.predict_proba(X), before)
+
+
+def test_a_module_that_cannot_be_copied_is_named(iris):
+    layer = nn.Linear(4, 3)
+    layer.computed = layer.weight * 2
+    with pytest.raises(TypeError, match="Linear cannot be copied"):
+        NetClassifier(layer).fit(*iris)
+
+
+def test_an_absent_device_is_refused_with_those_that_there_are(iris):
+    with pytest.raises(ValueError, match=r"device='cuda:99' is not available\. Available devices"):
+        NetClassifier(device="cuda:99").fit(*iris)
+
+
+def test_batch_norm_without_running_statistics_is_not_probed(iris):
+    order = np.random.RandomState(0).permutation(150)
+    X, y = (part[order] for part in iris)
+    module = nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
+    assert NetClassifier(module, lr=0.05, random_state=0).fit(X, y).score(X, y) > 0.6
+
+
+def test_lazy_modules_learn_their_sizes_in_fit(iris):
+    X, y = iris
+    module = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
+    assert NetClassifier(module, lr=0.02, random_state=0).fit(X, y).score(X, y) > 0.8
