@@ -102,7 +102,8 @@ def _check_plain_labels(y: ArrayLike) -> IntArray:
 def _check_outputs(net: skorch.NeuralNetClassifier, X: Array) -> skorch.NeuralNetClassifier:
     if isinstance(net, NetClassifier):  # its own fit has checked the outputs
         return net
-    first = select_samples(X, np.arange(min(1, n_samples_of(X))))
+    # Normalization without running statistics needs two samples.
+    first = select_samples(X, np.arange(min(2, n_samples_of(X))))
     n_outputs, n_classes = raw_outputs(net, first).shape[1], len(class_labels(net))
     if n_outputs != n_classes:
         raise ValueError(

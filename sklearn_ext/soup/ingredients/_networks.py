@@ -15,6 +15,7 @@ from ...neural import (
     class_codes,
     class_labels,
     is_fitted_net,
+    raw_outputs,
     seeded,
 )
 from ...neural.files import KeyMap
@@ -139,9 +140,9 @@ def _class_indices(y: Array) -> Array:
 def _check_classes(net: skorch.NeuralNet, X: Any, y: Array) -> None:
     labels = class_labels(net)
     class_codes(net, y)  # raises an error for unknown labels
-    net.module_.eval()
-    first = select_samples(X, np.arange(min(1, n_samples_of(X))))
-    n_outputs = np.shape(net.forward(first).numpy())[1]
+    # Normalization without running statistics needs two samples.
+    first = select_samples(X, np.arange(min(2, n_samples_of(X))))
+    n_outputs = raw_outputs(net, first).shape[1]
     if n_outputs != len(labels):
         raise ValueError(
             f"The network has {n_outputs} outputs, but y has {len(labels)} classes. If y lacks "

@@ -1,0 +1,74 @@
+"""Ctrl-C in the middle of a fit: every estimator that trains networks raises and stays unfitted."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sklearn_ext.utils import all_estimators
+from tests.instances import instance, sample
+
+QUICK = ("NetClassifier", "FineTuneUnlearner", "UniformSoup", "MSPOODDetector")
+TORCH_FOLDERS = ("generative", "lora", "neural", "ood", "soup", "unlearning")
+ESTIMATORS = {
+    name: Estimator
+    for name, Estimator in all_estimators()
+    if Estimator.__module__.split(".")[1] in TORCH_FOLDERS
+}
+
+
+class Calls:
+    """Counts the passes through linear layers, and presses Ctrl-C in one of them."""
+
+    def __init__(self, monkeypatch):
+        self.n, self.last = 0, None
+        forward = nn.Linear.forward
+
+        def counted(layer, *args):
+            self.n += 1
+            if self.n == self.last:
+                raise KeyboardInterrupt
+            return forward(layer, *args)
+
+        monkeypatch.setattr(nn.Linear, "forward", counted)
+
+    def interrupt_after(self, n):
+        self.n, self.last = 0, n
+
+
+def fit(estimator, X, y):
+    forgets = hasattr(estimator, "fit") and "forget" in estimator.fit.__code__.co_varnames
+    return estimator.fit(X, y, **({"forget": np.arange(5)} if forgets else {}))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(ESTIMATORS)
+    ],
+)
+def test_an_interrupted_estimator_is_not_fitted(name, monkeypatch, tmp_path):
+    estimator = instance(ESTIMATORS[name])
+    if "cache_dir" in estimator.get_params(deep=False):
+        estimator.set_params(cache_dir=tmp_path)
+    X, y = sample(estimator, 60)
+    calls = Calls(monkeypatch)
+    if name == "SFRonClassForgetter":
+        pytest.skip("forgets a class, which is tested beside it")
+    fit(instance(ESTIMATORS[name]), X, y)
+    total = calls.n
+    if total == 0:
+        pytest.skip("passes nothing through linear layers")
+    for fraction in (0.0, 0.5, 0.98):
+        calls.interrupt_after(1 + int(fraction * (total - 1)))
+        with pytest.raises(KeyboardInterrupt):
+            fit(estimator, X, y)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(estimator)
+        for file in tmp_path.glob("[!s]*.safetensors"):  # what is kept is whole
+            assert file.stat().st_size > 0
+    assert torch.is_grad_enabled()
