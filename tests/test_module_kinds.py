@@ -100,8 +100,6 @@ KINDS = {
     "compiled": lambda: torch.compile(body(), backend="eager"),
 }
 ESTIMATORS = ("FineTuneUnlearner", "MSPOODDetector", "UniformSoup")
-# Kinds that the algorithms of the unlearners, which take arrays and plain modules, do not know yet.
-PLAIN_ONLY = ("tuple", "dict", "bfloat16", "float64")
 
 
 def fitted_net(kind):
@@ -124,8 +122,6 @@ def test_a_net_fits_copies_and_predicts(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_kind_of_module_works(name, kind):
-    if name == "FineTuneUnlearner" and kind in PLAIN_ONLY:
-        pytest.skip("unlearners take plain modules only")
     net = fitted_net(kind)
     before = net.predict_proba(X)
     estimator = getattr(sklearn_ext, name)(FrozenEstimator(net), random_state=0)
