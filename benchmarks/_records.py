@@ -20,6 +20,7 @@ PROGRAMS = {
     "demo": ("docs/examples/quickstart.py",),
     "lab_rbf_cost": ("-m", "benchmarks.lab_rbf_cost"),
     "flat_lora_cost": ("-m", "benchmarks.flat_lora_cost"),
+    "exact_pipeline_requests": ("-m", "benchmarks.exact_pipeline_requests"),
     "soup_memory": ("-m", "benchmarks.soup_memory", "--n", "16"),
     "guide_figures": ("-m", "benchmarks.guide_figures"),
 }

@@ -108,6 +108,13 @@ REGRESSORS = {
         pinned_fraction=0.3,
         random_state=0,
     ),
+    "LAB": lambda: make_forgetting_pipeline(
+        ForgettingScaler(),
+        LABRidgelessRegressor(n_support=10, n_warmup=5, growth=None, max_iter=5, random_state=0),
+        regressor(feature_map="identity"),
+        pinned_fraction=0.3,
+        random_state=0,
+    ),
     "scaled learned features": lambda: make_forgetting_pipeline(
         Nystroem(n_components=20, gamma=0.01, random_state=0),
         ForgettingScaler(),
