@@ -13,8 +13,8 @@ certifies it.
 # ----------
 #
 # The table is real, from a study of diabetes, but the story is not. It has numbers and a category.
-# The preprocessing consists of steps that can forget, and the last step is a kernel ridge regression
-# on random features.
+# The preprocessing consists of steps that can forget, and the last step is a kernel ridge
+# regression on random features.
 
 import tempfile
 from pathlib import Path
@@ -65,12 +65,12 @@ after = pipeline.named_steps["columntransformer"].get_feature_names_out()
 print("columns that disappeared:", set(before) - set(after))
 
 # %%
-# The certificate names what was done and what cannot be claimed. An audit fits a new pipeline to the
-# customers who are left, and compares the outputs.
+# The certificate names what was done and what cannot be claimed. An audit fits a new pipeline to
+# the customers who are left, and compares the outputs.
 
 certificate = pipeline.certificate(audit=True)
 assert certificate.audit["difference"] < 1e-9
-certificate
+print(certificate)
 
 # %%
 # Until the files are compacted, they still contain the value.

@@ -37,7 +37,7 @@ from sklearn.utils.validation import (
 )
 
 from ...utils._atomic import atomic_fit
-from ...utils._random import held_out_mask, local_random_state
+from ...utils._random import draw_seed, held_out_mask, local_random_state
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..exact import RandomFeatureClassifier, RandomFeatureRegressor
 from ._certificate import DeletionCertificate, not_claimed
@@ -98,7 +98,7 @@ class ForgettingPipeline(_BaseComposition):
         What to do with a request that names a pinned sample: refuse it, or fit everything again
         without it, which costs as much as a fit.
     random_state : int, RandomState instance or None, default=None
-        Seed for drawing pinned samples.
+        Seed for drawing pinned samples, and for the last step if it has none.
 
     Attributes
     ----------
@@ -170,6 +170,7 @@ class ForgettingPipeline(_BaseComposition):
     _folder: RequestFolder  # while the pipeline is connected
     _samples: StoredSamples
     _n_stored: int  # samples are stored as they are after this number of steps
+    _seed: int  # of the last step, if it has none
     _prefix_hash: str | None  # of the pinned steps
 
     def __init__(
@@ -286,6 +287,7 @@ class ForgettingPipeline(_BaseComposition):
             np.zeros(len(kept), bool),
         )
         samples.pinned = self._pinned_mask(samples, pinned, ids, weights)
+        self._seed = draw_seed(self.random_state)
         self._fit_samples(samples)
         self.requests_: list[dict[str, Any]] = []
         return self
@@ -393,8 +395,8 @@ class ForgettingPipeline(_BaseComposition):
         fresh.__dict__.update(
             {k: v for k, v in vars(self).items() if k in ("n_features_in_", "feature_names_in_")}
         )
-        # Samples are stored after the pinned steps, which stay as they are.
-        fresh._fit_samples(self._samples.compressed(), self.steps_[: self._n_stored])
+        fresh._seed = self._seed
+        fresh._fit_samples(self._samples.compressed(), self.steps_[: self._n_pinned_steps()])
         fresh.requests_ = []
         return fresh
 
@@ -806,7 +808,7 @@ class ForgettingPipeline(_BaseComposition):
     def _fit_samples(
         self, samples: StoredSamples, pinned_steps: Sequence[tuple[str, Any]] = ()
     ) -> None:
-        """Fit all steps to samples, which are given after `pinned_steps`."""
+        """Fit the steps that follow `pinned_steps` to samples as they are stored."""
         steps, n_pinned, fitted = self._given_steps(), self._n_pinned_steps(), [*pinned_steps]
         rows = np.flatnonzero(samples.pinned)
         X, y, weights = samples.take(rows), samples.y[rows], samples.weights[rows]
@@ -822,10 +824,14 @@ class ForgettingPipeline(_BaseComposition):
         for name, step in steps[n_pinned:-1]:
             fitted.append((name, fitted_step(step, X, samples.y, samples.weights)))
             X = transformed(fitted[-1][1], X)
-        name, head = steps[-1]
-        fitted.append((name, clone(head).fit(X, samples.y, samples.weights)))
+        fitted.append((steps[-1][0], self._new_head().fit(X, samples.y, samples.weights)))
         samples.head_index = np.arange(len(samples.alive))
         self.steps_, self._samples, self._prefix_hash = fitted, samples, None
+
+    def _new_head(self) -> Any:
+        """Return an unfitted last step that draws the same random features in every fit."""
+        head = clone(self._given_steps()[-1][1])
+        return head.set_params(random_state=self._seed) if head.random_state is None else head
 
     def _head(self) -> Any:
         check_is_fitted(self)
@@ -928,8 +934,8 @@ class ForgettingPipeline(_BaseComposition):
             X = transformed(steps[k][1], X)
             if kind_of(step) != "fixed":
                 work.append(f"{name}: fitted again")
-        name, head = given[-1]
-        steps[-1] = (name, clone(head).fit(X, samples.y, samples.weights))
+        name = given[-1][0]
+        steps[-1] = (name, self._new_head().fit(X, samples.y, samples.weights))
         work.append(f"{name}: fitted again")
         samples.head_index = np.arange(len(samples))
         self.steps_, self._samples = steps, samples
@@ -938,6 +944,7 @@ class ForgettingPipeline(_BaseComposition):
         """Fit everything again without samples, some of which are pinned."""
         samples = self._samples.without(positions)
         fresh = clone(self)
+        fresh._seed = self._seed
         fresh._fit_samples(samples)
         self.steps_, self._samples, self._prefix_hash = fresh.steps_, fresh._samples, None
         return [f"{name}: learned again" for name, _ in self.steps_]
@@ -1061,6 +1068,7 @@ class ForgettingPipeline(_BaseComposition):
                 samples.head_index,
             ],
             "n_stored": self._n_stored,
+            "seed": self._seed,
             "requests": self.requests_,
             "fitted": {
                 name: getattr(self, name)
@@ -1083,7 +1091,7 @@ class ForgettingPipeline(_BaseComposition):
         try:
             content = {
                 name: decode(header[name], tensors)
-                for name in ("parameters", "samples", "n_stored", "requests", "fitted")
+                for name in ("parameters", "samples", "n_stored", "seed", "requests", "fitted")
             }
             given: Any
             steps: Any
@@ -1108,6 +1116,7 @@ class ForgettingPipeline(_BaseComposition):
                 setattr(pipeline, name, value)
         pipeline.steps_, pipeline._n_stored = steps, content["n_stored"]
         pipeline.requests_, pipeline._prefix_hash = content["requests"], None
+        pipeline._seed = content["seed"]
         return pipeline
 
 
@@ -1131,7 +1140,7 @@ def make_forgetting_pipeline(
     on_pinned : {"raise", "relearn"}, default="raise"
         What to do with a request that names a pinned sample.
     random_state : int, RandomState instance or None, default=None
-        Seed for drawing pinned samples.
+        Seed for drawing pinned samples, and for the last step if it has none.
 
     Returns
     -------

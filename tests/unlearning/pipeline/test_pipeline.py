@@ -195,6 +195,16 @@ def test_weights_and_outputs(name):
     assert pipeline.predict(X).shape == Y.shape
 
 
+def test_a_last_step_without_a_seed_keeps_its_features():
+    X, y = data()
+    pipeline = make_forgetting_pipeline(ForgettingScaler(), RandomFeatureRegressor(50)).fit(X, y)
+    frequencies = pipeline.steps_[-1][1].random_weights_
+    assert_same(pipeline.forget(GONE), pipeline.refitted(), X)
+    np.testing.assert_array_equal(pipeline.steps_[-1][1].random_weights_, frequencies)
+    other = clone(pipeline).fit(X, y)
+    assert abs(other.steps_[-1][1].random_weights_ - frequencies).max() > 0.01
+
+
 def test_requests_by_mask_and_in_any_order():
     X, y = data()
     pipeline = REGRESSORS["scaler, linear"]().fit(X, y)
