@@ -51,7 +51,8 @@ PINNED = 0.2
 
 
 def load_task(name, split):
-    arrays = load(name)
+    folder = "" if name in QUICK else "regression/" if name in REGRESSION else "classification/"
+    arrays = load(folder + name)  # other folders have files of the same names
     test = split_mask({"X": arrays["X"]}, split)  # without the splits that a file may contain
     X, y = arrays["X"].astype(np.float64), arrays["y"]
     classes = name in CLASSIFICATION or name == "breast_cancer"
