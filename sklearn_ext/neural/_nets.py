@@ -75,8 +75,8 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels in the order of the outputs: those of the parameter `classes` in their given
-        order, or else the sorted labels in y.
+        Class labels in the order of the outputs: those of the parameter `classes`, or else those in
+        y, sorted. :func:`net_from_module` keeps the order that is given.
     module_ : torch.nn.Module
         The trained network.
     n_outputs_ : int
@@ -157,15 +157,13 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
         check_classification_targets(y)
         if afresh or not hasattr(self, "classes_inferred_"):
             given = self.classes if classes is None else classes
-            labels = np.unique(y) if given is None else np.asarray(given)
+            labels = np.unique(y if given is None else given)
             if len(labels) < 2:
                 raise ValueError(
                     f"y must contain at least two classes, got one class: {labels[0]!r}."
                     if len(labels)
                     else "classes must contain at least two labels, got none."
                 )
-            if len(np.unique(labels)) < len(labels):
-                raise ValueError(f"classes must not repeat a label, got {labels}.")
             self.classes_inferred_ = labels
             self.n_outputs_ = len(labels)
         return encode_labels(y, self.classes_inferred_)
@@ -438,8 +436,8 @@ def net_from_module(
         A trained network, such as a model of torchvision or of Hugging Face's transformers. It is
         copied. If it takes several inputs, pass X as a dict of their names to arrays.
     classes : array-like of shape (n_classes,) or None, default=None
-        Labels of the outputs in their order. None means 0, 1, ..., one for each output of the last
-        linear layer.
+        Labels of the outputs in their order, which `partial_fit` keeps; `fit` sorts the labels and
+        trains anew. None means 0, 1, ..., one for each output of the last linear layer.
     criterion : torch.nn.Module class or None, default=None
         Loss for further training; None means the cross-entropy of logits. A loss for regression,
         such as torch.nn.MSELoss, gives a :class:`NetRegressor`.
@@ -495,7 +493,9 @@ def net_from_module(
         labels = np.asarray(classes)
     criterion = nn.CrossEntropyLoss if criterion is None else criterion
     net = NetClassifier(module, criterion=criterion, classes=labels, **params)
-    net._encode(labels, True, None)
+    if len(labels) < 2 or len(np.unique(labels)) < len(labels):
+        raise ValueError(f"classes must be two or more different labels, got {labels}.")
+    net.classes_inferred_, net.n_outputs_ = labels, len(labels)
     with seeded(draw_seed(net.random_state)):
         return net.initialize()
 
