@@ -267,7 +267,7 @@ def test_given_classes_do_not_permute_labels_and_may_be_absent(iris):
         net_from_module(nn.Linear(4, 3), classes=["a", "b", "b"])
 
 
-def test_a_net_that_was_only_initialized_takes_its_classes_from_y(iris, tmp_path):
+def test_an_initialized_net_takes_its_classes_from_y(iris, tmp_path):
     X, y = iris
     trained = NetClassifier(nn.Linear(4, 3), random_state=0, max_epochs=5).fit(X, y)
     trained.save_params(f_params=tmp_path / "weights.pt")
@@ -278,7 +278,7 @@ def test_a_net_that_was_only_initialized_takes_its_classes_from_y(iris, tmp_path
     np.testing.assert_array_equal(net.predict(X), trained.predict(X))
 
 
-def test_changed_parameters_of_the_module_discard_weights_with_a_warning(iris):
+def test_changed_module_parameters_discard_weights_and_warn(iris):
     net = NetClassifier(max_epochs=1).fit(*iris)
     with pytest.warns(UserWarning, match=r"set_params\(module__hidden_sizes\) .* weights are lost"):
         net.set_params(module__hidden_sizes=(7,))
