@@ -228,7 +228,7 @@ def read_adapter(path: str | os.PathLike) -> StoredAdapter:
         file = path / CONFIG_FILE
         if own is None or file.exists():
             if not file.is_file():
-                raise FileNotFoundError(f"There is no file {str(file)!r}.")
+                raise FileNotFoundError(f"The file {str(file)!r} does not exist.")
             config, fields = _config_of(file.read_bytes(), file)
     if own is not None:
         own_config, own_fields = _config_of(own, weights.path)

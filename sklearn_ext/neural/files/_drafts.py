@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             if fcntl is not None:
-                os.replace(draft, path)  # the draft is locked until it is no draft any more
+                os.replace(draft, path)  # before closing the file releases the lock
         if fcntl is None:
             os.replace(draft, path)
     finally:
@@ -64,7 +64,7 @@ def _new_draft(path: Path) -> tuple[Path, BinaryIO]:
             return draft, file
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        if draft.exists():  # nobody took it for abandoned before it was locked
+        if draft.exists():  # otherwise, another writer took it for abandoned before it was locked
             return draft, file
         file.close()
 

@@ -1,8 +1,8 @@
 """Regular expressions for names of layers, matched in bounded time.
 
 Such an expression may come from a file. Python's own matching tries alternatives one after the
-other and can take longer than the age of the universe, so :func:`matches_name` follows all
-alternatives at once: it computes the set of positions at which each part of an expression can end.
+other, which can take exponential time. :func:`matches_name` follows all alternatives at once: it
+computes the set of positions at which each part of an expression can end.
 """
 
 import re
@@ -99,7 +99,7 @@ class _Matcher:
                     break  # further repetitions lead nowhere new
                 reached |= current
             following = self.ends(parts, current)
-            # Positions only move forward, so a set that stays the same stays so for ever.
+            # Once a repetition leaves the set of positions unchanged, all further ones do.
             count = max(count + 1, least) if following == current else count + 1
             current = following
         return reached

@@ -21,7 +21,7 @@ _INDEX = ".index.json"
 _STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "open_clip_model")
 # Entries of training checkpoints that contain the weights, the preferred ones first.
 _ENTRIES = ("model", "state_dict", "model_state_dict", "module", "ema")
-# Types of settings and scores in training checkpoints. To create them executes nothing.
+# Types of settings and scores in training checkpoints. Creating their instances runs no code.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
@@ -56,7 +56,7 @@ def open_source(path: Path, key: str | None) -> tuple[dict[str, Reader], dict[st
     if not path.name.endswith((*_SUFFIXES, _INDEX)):
         raise ValueError(f"path must end with one of {(*_SUFFIXES, _INDEX)}, got {str(path)!r}.")
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+        raise FileNotFoundError(f"The file {str(path)!r} does not exist.")
     if path.name.endswith(_INDEX):
         return _open_shards(path, key), {}
     try:
