@@ -1,7 +1,13 @@
 """Approximate unlearning for neural networks; names outside `__all__` are internal."""
 
-from ._base import NetData, loss_of as loss_of
-from ._baselines import (
+from ._muso import MUSOConfig, MUSOUnlearner, muso
+from ._muso_labels import projected_scores
+from ._natmu import NatMUConfig, NatMUUnlearner, natmu
+from ._natmu_blending import blend, gradual_masks
+from ._net_data import NetData, loss_of as loss_of
+from ._sfron import SFRonUnlearner
+from ._sfron_algorithm import SFRonConfig, sfron
+from .baselines import (
     BadTeacherUnlearner,
     BaselineConfig,
     FineTuneUnlearner,
@@ -13,12 +19,6 @@ from ._baselines import (
     draw_wrong_labels as draw_wrong_labels,
     wrong_labels,
 )
-from ._muso import MUSOConfig, MUSOUnlearner, muso
-from ._muso_labels import projected_scores
-from ._natmu import NatMUConfig, NatMUUnlearner, natmu
-from ._natmu_blending import blend, gradual_masks
-from ._sfron import SFRonUnlearner
-from ._sfron_algorithm import SFRonConfig, sfron
 
 __all__ = [
     "BadTeacherUnlearner",

@@ -10,11 +10,13 @@ import torch
 from scipy.spatial.distance import pdist
 from sklearn.base import clone
 
-from ...utils._typing import FloatArray
+from ...utils._typing import FloatArray, IntArray
+from .._forget_request import ForgetRequest
 from ..exact import RandomFeatureClassifier
-from ._base import NetData
+from ._net_data import NetData
 
 _N_COMPONENTS = 750  # 1,000 give the same gaps at 1.3 to 1.5 times the cost of unlearning
+_N_SCORE_COMPONENTS = 500  # a score needs fewer random features than labels do
 _RIDGE = 0.1
 _N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
 _BATCH = 1024
@@ -75,3 +77,54 @@ def flat_samples(data: NetData, index: torch.Tensor) -> FloatArray:
         return data.features(batch)
 
     return torch.cat([vectors(batch).float().cpu() for batch in index.split(_BATCH)]).numpy()
+
+
+def expected_forget_score(
+    data: NetData,
+    rng: np.random.RandomState,
+    X_val: Any = None,
+    codes_val: IntArray | torch.Tensor | None = None,
+) -> float:
+    r"""Estimate the accuracy of a retrained model on the forget set.
+
+    The accuracy of random features that are fitted to the retained samples shows how much these
+    reveal about the forget set. A network may do better. Samples that neither model was trained on
+    show by how much:
+
+    .. math::
+        \min\Bigl(1, \mathrm{acc}_{\mathrm{rf}}(D_f)\,
+        \frac{\mathrm{acc}_{\mathrm{net}}(D_{val})}{\mathrm{acc}_{\mathrm{rf}}(D_{val})}\Bigr) .
+
+    Parameters
+    ----------
+    data : NetData
+        The original network, not changed yet, and its samples.
+    rng : numpy.random.RandomState
+        Draws the random features.
+    X_val : array, tensor or reader of n_validation samples, default=None
+        Samples that the net was not trained on.
+    codes_val : array or tensor of shape (n_validation,), default=None
+        Class indices of these samples.
+
+    Returns
+    -------
+    float
+    """
+    model = fit_random_features(data, rng, n_components=_N_SCORE_COMPONENTS)
+    codes = data.codes[data.forget].cpu().numpy()
+    score = float((model.predict(flat_samples(data, data.forget)) == codes).mean())
+    if X_val is None or codes_val is None:
+        return score
+    nothing, everything = np.arange(0), np.arange(len(codes_val))
+    held_out = NetData(data.module, X_val, codes_val, ForgetRequest(nothing, everything))
+    # Other classes reveal nothing about the retained ones.
+    known = torch.nonzero(data.present()[held_out.codes])[:, 0].cpu()
+    if not len(known):
+        return score
+    known_codes = held_out.codes[known]
+    hits = held_out.outputs(known).argmax(dim=1) == known_codes
+    predicted = model.predict(flat_samples(held_out, known))
+    features_accuracy = float((predicted == known_codes.cpu().numpy()).mean())
+    if features_accuracy == 0:
+        return score
+    return min(1.0, score * hits.double().mean().item() / features_accuracy)

@@ -19,7 +19,7 @@ from ...utils._typing import FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
-from ._base import BaseFineTuner, Loss, NetData, Task
+from ._base import BaseFineTuner, Task
 from ._label_model import fit_classifier, fit_random_features
 from ._muso_labels import (
     best_class,
@@ -32,6 +32,7 @@ from ._muso_labels import (
     stacked_head,
     with_ones,
 )
+from ._net_data import Loss, NetData
 
 _FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
 _HEAD_EPS = 1e-3

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 
 from ...utils._typing import Array
-from ._base import NetData
 from ._label_model import flat_samples
+from ._net_data import NetData
 
 
 def call_label_function(

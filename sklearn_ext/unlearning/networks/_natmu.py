@@ -21,7 +21,7 @@ from ...utils._typing import FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
-from ._base import BaseFineTuner, Loss, NetData, Task
+from ._base import BaseFineTuner, Task
 from ._natmu_blending import (
     blended_samples,
     gradual_masks,
@@ -29,6 +29,7 @@ from ._natmu_blending import (
     rank_classes,
     uniform_masks,
 )
+from ._net_data import Loss, NetData
 
 _N_BLENDS = 4
 _RANGE_BATCH = 1024

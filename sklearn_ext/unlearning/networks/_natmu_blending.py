@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ...utils._typing import BoolArray, FloatArray, IntArray
-from ._base import NetData
+from ._net_data import NetData
 
 _MEAN_WEIGHT = 0.47  # mean of the gradual masks at side lengths of 28 to 32
 _N_GRADUAL = 4

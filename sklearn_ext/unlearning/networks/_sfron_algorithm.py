@@ -19,15 +19,18 @@ from ..steps import (
     Mask,
     Monitor,
     Record,
+    balanced_mask,
     endless_batches,
     fast_slow,
     has_running_statistics,
     make_optimizer,
     private_randomness,
+    squared_batch_gradients,
+    squared_sample_gradients,
     weighted_ascent,
 )
-from ._base import Loss, NetData
-from ._sfron_limits import accuracy_on, draw_samples, expected_forget_score, forget_remain_mask
+from ._label_model import expected_forget_score
+from ._net_data import Loss, NetData
 
 _EPOCHS = 5
 _MAX_ITER = 200
@@ -35,6 +38,8 @@ _WATCHED_FORGET_SAMPLES = 256
 _WATCHED_RETAINED_SAMPLES = 1000
 _LARGEST_LOSS = 0.05  # of accuracy on retained samples
 _CLIPPED_FRACTION = 0.9
+_MASK_SAMPLES = 5000
+_MASK_SAMPLES_PER_FORGET_SAMPLE = 200
 
 
 @dataclass(frozen=True)
@@ -266,6 +271,82 @@ def sfron(
             "points. Use fewer or shorter forget steps, or more repair steps."
         )
     return result
+
+
+def draw_samples(index: torch.Tensor, n_samples: int, rng: np.random.RandomState) -> torch.Tensor:
+    """Draw at most `n_samples` indices without replacement."""
+    if len(index) <= n_samples:
+        return index
+    return index[torch.as_tensor(rng.choice(len(index), n_samples, replace=False))]
+
+
+def accuracy_on(data: NetData, index: torch.Tensor) -> Callable[[], float]:
+    """Return a function that measures the module's present accuracy on some samples."""
+    codes = data.codes[index]
+
+    def accuracy() -> float:
+        return (data.outputs(index).argmax(dim=1) == codes).double().mean().item()
+
+    return accuracy
+
+
+def forget_remain_mask(
+    data: NetData,
+    *,
+    threshold: float,
+    batch_size: int,
+    per_sample: bool,
+    max_samples: int | str | None,
+    rng: np.random.RandomState,
+) -> Mask:
+    """Return the mask of the weights that matter more for the forget set.
+
+    Parameters
+    ----------
+    data : NetData
+        The network and its samples.
+    threshold : float
+        Smallest ratio of the squared gradients of a selected weight.
+    batch_size : int
+        Largest batch whose gradient is squared.
+    per_sample : bool
+        Whether gradients are squared per sample instead of per batch.
+    max_samples : int, "auto" or None
+        Largest number of retained samples to use; None means all. "auto" means 5,000, or 200 for
+        each sample to forget if that is less: more would not reduce the noise from the few samples
+        to forget.
+    rng : numpy.random.RandomState
+        Draws the samples and the batches.
+
+    Returns
+    -------
+    dict of str to tensor of bool
+    """
+    module = data.module.eval()
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if isinstance(max_samples, str):
+        max_samples = min(_MASK_SAMPLES, _MASK_SAMPLES_PER_FORGET_SAMPLE * len(data.forget))
+    if max_samples is None:
+        max_samples = len(data.retain)
+    retained = draw_samples(data.retain, max_samples, rng)
+    # Squares of batch means are comparable only at one batch size.
+    size = min(batch_size, len(data.forget), len(retained))
+
+    def sample_loss(
+        weights: dict[str, torch.Tensor], x: torch.Tensor, code: torch.Tensor
+    ) -> torch.Tensor:
+        outputs = torch.func.functional_call(module, weights, (x[None],))
+        return data.loss(outputs, code[None], reduction="none")[0]
+
+    def fisher(index: torch.Tensor) -> dict[str, torch.Tensor]:
+        if per_sample:
+            samples = ((data.inputs(chunk), data.codes[chunk]) for chunk in index.split(size))
+            return squared_sample_gradients(sample_loss, parameters, samples)
+        order = index[torch.as_tensor(rng.permutation(len(index)))]
+        full_batches = order[: len(order) // size * size].split(size)
+        return squared_batch_gradients(data.batch_loss, parameters, full_batches)
+
+    return balanced_mask(fisher(data.forget), fisher(retained), threshold)
 
 
 def _fast_slow_config(data: NetData, config: SFRonConfig) -> FastSlowConfig:
