@@ -53,12 +53,12 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         graph of the nodes' labels (see :func:`~sklearn_ext.decentralized.check_graph`).
     feature_selection : str, default="auto"
         How a node selects its features on its own samples: "auto", "energy_pairs", "energy",
-        "leverage" or "plain". "energy_pairs" takes pairs of cosine and
-        sine whose frequencies carry most of the targets' energy. "energy", the rule of the paper,
-        scores cosines with random phases and then draws new phases. "leverage" samples by ridge
-        leverage, and "plain" does not select. "auto" is "energy_pairs", unless `gamma` is a rule
-        and the nodes find on held-out samples that plain features of a kernel 2 to 16 times as wide
-        are clearly better, as with heavy tails.
+        "leverage" or "plain". "energy_pairs" takes pairs of cosine and sine whose frequencies carry
+        most of the targets' energy. "energy", the rule of the paper, scores cosines with random
+        phases and then draws new phases. "leverage" samples by ridge leverage, and "plain" does not
+        select. "auto" is "energy_pairs", unless `gamma` is a rule and the nodes find on held-out
+        samples that plain features of a kernel 2 to 16 times as wide are clearly better, as with
+        heavy tails.
     oversampling : float, default=20
         Number of candidates drawn per feature.
     anchors : {array-like, sparse matrix} of shape (n_anchors, n_features), default=None

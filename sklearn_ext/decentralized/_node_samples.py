@@ -136,7 +136,7 @@ def distinct_samples(X: Any, Y: FloatArray, weights: FloatArray) -> tuple[IntArr
 
 
 def check_labels(node: ArrayLike, n_samples: int) -> Array:
-    """Check that there is one node label per sample, that none is missing, and all are alike."""
+    """Check that every sample has a node label, and that all labels have one type."""
     labels = column_or_1d(node)
     if len(labels) != n_samples:
         raise ValueError(

@@ -512,7 +512,7 @@ class SupervisedKernelImputer(_BaseImputer):
                 )
 
         self._columns, self._limits, self._categories = columns, limits, categories
-        self._labels = labels.take(np.empty(0, dtype=int))  # encodes other labels alike
+        self._labels = labels.take(np.empty(0, dtype=int))  # encodes other labels in the same way
         self._is_integer = self._feature_mask("integer_features", self._table.is_integer)
         missing = np.isnan(raw)
         self._fit_indicator(missing)

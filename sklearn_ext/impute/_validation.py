@@ -72,7 +72,7 @@ def feature_index(
     Raises
     ------
     ValueError
-        If there is no such feature.
+        If the feature is unknown.
     """
     if isinstance(feature, Integral) and not isinstance(feature, (bool, np.bool_)):
         index = int(feature)
@@ -146,7 +146,7 @@ def truncate(
     return np.where(drawn, np.clip(mean + scale * ndtri(quantile), low, high), draws)
 
 
-# Multiplications in the eigendecompositions of stage I. At this many, a fit takes some ten minutes.
+# Multiplications in the eigendecompositions of stage I. So many take about ten minutes.
 _MOST_WORK = 5e11
 
 

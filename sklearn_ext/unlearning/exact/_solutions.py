@@ -574,6 +574,6 @@ def _count(number: Any) -> Any:
 
 
 def _erase(A: FloatArray) -> None:
-    """Overwrite the memory of sums that are not needed any more."""
+    """Overwrite the memory of sums that are no longer needed."""
     if A.flags.writeable:
         A[...] = 0.0

@@ -1,55 +1,63 @@
 """A pipeline from which samples can be deleted as from a database."""
 
-import base64
-import copy
-import hashlib
-import json
 import os
-import pickle
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import joblib
 import numpy as np
-import safetensors.numpy
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context, clone, is_classifier, is_regressor
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.pipeline import _name_estimators
 from sklearn.utils import Bunch, _safe_indexing, get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition, available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    _check_sample_weight,
-    _num_samples,
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from ...utils._atomic import atomic_fit
-from ...utils._random import draw_seed, held_out_mask, local_random_state
+from ...utils._random import draw_seed
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
-from ..exact import RandomFeatureClassifier, RandomFeatureRegressor
+from ..exact import RandomFeatureRegressor
 from ._certificate import DeletionCertificate, not_claimed
-from ._files import RequestFolder
+from ._input import (
+    as_ids,
+    check_pinned,
+    check_steps,
+    checked_ids,
+    checked_table,
+    checked_targets,
+    declared_pinned,
+    drawn_pinned,
+)
 from ._intervals import jackknife_plus, leave_one_out
-from ._preprocessing import ForgettingScaler
+from ._model import (
+    PipelineConfig,
+    PipelineModel,
+    Steps,
+    fit_pipeline,
+    forget_positions,
+    learn_samples,
+    relearn,
+)
 from ._samples import StoredSamples
-from ._serialization import NotStorableError, Tensors, decode, encode
-from ._steps import can_update, change_step, fitted_step, kind_of, transformed, why_it_cannot_forget
+from ._steps import transformed
+from .preprocessing import ForgettingScaler
+from .storage import (
+    RequestFolder,
+    Tensors,
+    decoded_model,
+    decoded_request,
+    encoded_model,
+    encoded_request,
+    hash_of_head,
+    hash_of_steps,
+)
 
 _AUDIT_OUTPUTS = 1000
-_HEADS = (RandomFeatureRegressor, RandomFeatureClassifier)
+_FROM_INPUT = ("n_features_in_", "feature_names_in_")
 
 
 def _head_has(method: str) -> Any:
@@ -168,10 +176,9 @@ class ForgettingPipeline(_BaseComposition):
     }
 
     _folder: RequestFolder  # while the pipeline is connected
-    _samples: StoredSamples
-    _n_stored: int  # samples are stored as they are after this number of steps
-    _seed: int  # of the last step, if it has none
-    _prefix_hash: str | None  # of the pinned steps
+    _config: PipelineConfig
+    _model: PipelineModel
+    _pinned_hash: str | None  # of the pinned steps, once it is known
 
     def __init__(
         self,
@@ -223,7 +230,13 @@ class ForgettingPipeline(_BaseComposition):
     @property
     def named_steps(self) -> Bunch:
         """The fitted steps by name, or the given ones before `fit`."""
-        return Bunch(**dict(getattr(self, "steps_", None) or self._given_steps()))
+        fitted = self.__sklearn_is_fitted__()
+        return Bunch(**dict(self.steps_ if fitted else self._given_steps()))
+
+    @property
+    def steps_(self) -> Steps:
+        """The fitted steps."""
+        return self._model.steps
 
     @property
     def classes_(self) -> Array:
@@ -270,14 +283,15 @@ class ForgettingPipeline(_BaseComposition):
             If the input has the wrong shape or values, if ids are not unique, if a step cannot
             forget and no samples are pinned, or if the last step is not a random-feature model.
         """
-        self._check_steps()
-        store = getattr(self, "_folder", None)
-        if store is not None:
+        if hasattr(self, "_folder"):
             raise ValueError(
                 "The pipeline is connected to a folder. Call close() before fitting it again."
             )
+        steps = self._given_steps()
+        check_steps(steps)
+        self._validate_names([name for name, _ in steps])
         X, targets, weights = self._validated(X, y, sample_weight, reset=True)
-        ids = _checked_ids(sample_id, len(targets), int)
+        ids = checked_ids(sample_id, len(targets), int)
         kept = np.flatnonzero(weights > 0)
         samples = StoredSamples(
             _safe_indexing(X, kept),
@@ -287,8 +301,14 @@ class ForgettingPipeline(_BaseComposition):
             np.zeros(len(kept), bool),
         )
         samples.pinned = self._pinned_mask(samples, pinned, ids, weights)
-        self._seed = draw_seed(self.random_state)
-        self._fit_samples(samples)
+        config = PipelineConfig(
+            steps=[(name, step if _is_no_step(step) else clone(step)) for name, step in steps],
+            pin=self.pin,
+            on_pinned=self.on_pinned,
+            seed=draw_seed(self.random_state),
+        )
+        self._model, self._pinned_hash = fit_pipeline(samples, config), None
+        self._config = config
         self.requests_: list[dict[str, Any]] = []
         return self
 
@@ -318,13 +338,12 @@ class ForgettingPipeline(_BaseComposition):
             longer connected to its folder.
         """
         check_is_fitted(self)
-        positions = self._samples.positions(ids_or_mask)
+        positions = self._model.samples.positions(ids_or_mask)
         if len(positions) == 0:
             return self
-        ids = self._samples.ids[positions].tolist()
-        relearns = self._check_deletable(positions)
+        ids = self._model.samples.ids[positions].tolist()
         before = self._model_hash()
-        work = self._relearn(positions) if relearns else self._forget_positions(positions)
+        work = self._forget_positions(positions)
         self._record("forget", ids, work, before, None)
         return self
 
@@ -365,20 +384,21 @@ class ForgettingPipeline(_BaseComposition):
         """
         check_is_fitted(self)
         X, targets, weights = self._validated(X, y, sample_weight, reset=False)
-        ids = _checked_ids(sample_id, len(targets), self._next_id)
-        known = [key for key in ids.tolist() if key in self._samples]
+        samples = self._model.samples
+        ids = checked_ids(sample_id, len(targets), self._next_id)
+        known = [key for key in ids.tolist() if key in samples]
         if known:
             raise ValueError(f"sample_id contains {known[0]!r}, which is already in the model.")
-        if targets.shape[1:] != self._samples.y.shape[1:]:
+        if targets.shape[1:] != samples.y.shape[1:]:
             raise ValueError(
-                f"y must have shape (n_new, *{self._samples.y.shape[1:]}), got {targets.shape}."
+                f"y must have shape (n_new, *{samples.y.shape[1:]}), got {targets.shape}."
             )
         kept = np.flatnonzero(weights > 0)
         if len(kept) == 0:
             return self
         given = (_safe_indexing(X, kept), targets[kept], weights[kept], ids[kept])
         before = self._model_hash()
-        work = self._learn_samples(*given)
+        self._model, work = learn_samples(self._model, *given, self._config)
         self._record("learn", ids[kept].tolist(), work, before, given)
         return self
 
@@ -392,11 +412,11 @@ class ForgettingPipeline(_BaseComposition):
         """
         check_is_fitted(self)
         fresh = clone(self)
-        fresh.__dict__.update(
-            {k: v for k, v in vars(self).items() if k in ("n_features_in_", "feature_names_in_")}
-        )
-        fresh._seed = self._seed
-        fresh._fit_samples(self._samples.compressed(), self.steps_[: self._n_pinned_steps()])
+        fresh.__dict__.update({k: v for k, v in vars(self).items() if k in _FROM_INPUT})
+        pinned_steps = self.steps_[: self._config.n_pinned]
+        samples = self._model.samples.compressed()
+        fresh._config, fresh._pinned_hash = self._config, None
+        fresh._model = fit_pipeline(samples, self._config, pinned_steps)
         fresh.requests_ = []
         return fresh
 
@@ -405,18 +425,20 @@ class ForgettingPipeline(_BaseComposition):
     @property
     def sample_id_(self) -> Array:
         """Ids of the samples in the model."""
-        return self._samples.ids[self._samples.rows()]
+        samples = self._model.samples
+        return samples.ids[samples.rows()]
 
     @property
     def pinned_(self) -> Array:
         """Ids of the pinned samples."""
-        rows = self._samples.rows()
-        return self._samples.ids[rows[self._samples.pinned[rows]]]
+        samples = self._model.samples
+        rows = samples.rows()
+        return samples.ids[rows[samples.pinned[rows]]]
 
     @property
     def n_retained_(self) -> int:
         """Number of samples in the model."""
-        return len(self._samples)
+        return len(self._model.samples)
 
     def predict(self, X: Any) -> Array:
         """Predict targets or class labels.
@@ -493,17 +515,17 @@ class ForgettingPipeline(_BaseComposition):
         check_is_fitted(self)
         if not 0.0 < alpha < 1.0:
             raise ValueError(f"alpha must be between 0 and 1, got {alpha!r}.")
-        head = self._head()
-        Z, values = self._head_matrix(self._features(X)), head.predict(self._features(X))
-        rows = self._samples.rows()
-        y = self._samples.y[rows].astype(np.float64)
+        head, samples, features = self._head(), self._model.samples, self._features(X)
+        Z, values = self._head_matrix(features), head.predict(features)
+        rows = samples.rows()
+        y = samples.y[rows].astype(np.float64)
         residuals, directions = leave_one_out(
             head._solution,
             self._head_matrix(self._stored_features(rows)),
             y.reshape(len(y), -1),
-            self._samples.weights[rows],
+            samples.weights[rows],
         )
-        free = ~self._samples.pinned[rows]
+        free = ~samples.pinned[rows]
         bounds = jackknife_plus(
             values.reshape(len(values), -1), Z, residuals[free], directions[:, free], alpha
         )
@@ -554,7 +576,6 @@ class ForgettingPipeline(_BaseComposition):
             If there was no such request to forget.
         """
         check_is_fitted(self)
-        deletions = [record for record in self.requests_ if record["verb"] == "forget"]
         try:
             record = self.requests_[request]
         except IndexError as error:
@@ -562,9 +583,9 @@ class ForgettingPipeline(_BaseComposition):
                 f"request must be an index of one of the {len(self.requests_)} requests, got "
                 f"{request}."
             ) from error
-        if record not in deletions:
+        if record["verb"] != "forget":
             raise ValueError(f"Request {request} did not delete samples.")
-        learned = [self.steps_[i][0] for i in range(self._n_pinned_steps())]
+        learned = [name for name, _ in self.steps_[: self._config.n_pinned]]
         return DeletionCertificate(
             **{name: value for name, value in record.items() if name != "verb"},
             audit=self._audit() if audit else None,
@@ -675,7 +696,7 @@ class ForgettingPipeline(_BaseComposition):
     # ---------------------------------------------------------------- scikit-learn
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_samples")
+        return hasattr(self, "_model")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -706,20 +727,6 @@ class ForgettingPipeline(_BaseComposition):
             ]
         return list(self.steps)
 
-    def _check_steps(self) -> None:
-        steps = self._given_steps()
-        if not steps:
-            raise ValueError("steps must contain at least the last step, got an empty list.")
-        self._validate_names([name for name, _ in steps])
-        if not isinstance(steps[-1][1], _HEADS):
-            raise TypeError(
-                "The last step must be a RandomFeatureRegressor or a RandomFeatureClassifier, got "
-                f"{steps[-1][1]!r}."
-            )
-        for name, step in steps[:-1]:
-            if not (hasattr(step, "transform") or step in (None, "passthrough")):
-                raise TypeError(f"The step {name!r} must have a transform method, got {step!r}.")
-
     def _validated(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[Any, Array, FloatArray]:
@@ -729,125 +736,40 @@ class ForgettingPipeline(_BaseComposition):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
-        X = self._table(X, reset=reset)
-        head = self._given_steps()[-1][1]
-        if is_classifier(head):
-            check_classification_targets(y)
-            targets = column_or_1d(y, warn=True)
-        else:
-            targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-            if targets.ndim == 2 and targets.shape[1] == 1:
-                targets = column_or_1d(targets, warn=True)
-        check_consistent_length(X, targets)
-        weights = _check_sample_weight(
-            sample_weight, np.empty((len(targets), 1)), dtype=np.float64, ensure_non_negative=True
-        )
-        return X, np.array(targets), weights
-
-    def _table(self, X: Any, *, reset: bool) -> Any:
-        """Return X as an array or a pandas frame; numbers become float64."""
-        _check_feature_names(self, X, reset=reset)
-        if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
-            import pandas as pd
-
-            X = pd.DataFrame({name: X[name].to_numpy() for name in X.columns})
-        if not hasattr(X, "iloc"):
-            X = check_array(X, dtype=None, ensure_all_finite="allow-nan")
-            X = X.astype(np.float64) if X.dtype.kind in "biuf" else X
-        elif all(np.dtype(t).kind in "biuf" for t in X.dtypes if isinstance(t, np.dtype)) and all(
-            isinstance(t, np.dtype) for t in X.dtypes
-        ):
-            X = X.astype(np.float64).reset_index(drop=True)
-        else:
-            X = X.reset_index(drop=True)
-        if _num_samples(X) == 0:
-            raise ValueError("X has 0 samples, but at least one is required.")
-        _check_n_features(self, X, reset=reset)
-        return X
+        X = checked_table(self, X, reset=reset)
+        return X, *checked_targets(X, y, sample_weight, self._given_steps()[-1][1])
 
     def _pinned_mask(
         self, samples: StoredSamples, pinned: ArrayLike | None, ids: Array, weights: FloatArray
     ) -> BoolArray:
-        mask = np.zeros(len(samples), dtype=bool)
-        steps = self._given_steps()[:-1]
-        kinds = [kind_of(step) for _, step in steps]
+        steps, mask = self._given_steps(), np.zeros(len(samples), dtype=bool)
         if pinned is not None:
-            chosen = np.asarray(pinned)
-            if chosen.dtype == bool:
-                if chosen.shape != ids.shape:
-                    raise ValueError(
-                        f"pinned must have one entry for each of the {len(ids)} samples if it is a "
-                        f"mask, got shape {chosen.shape}."
-                    )
-                chosen = ids[chosen & (weights > 0)]
-            mask[samples.positions(chosen, name="pinned")] = True
+            mask = declared_pinned(pinned, samples, ids, weights)
         elif self.pinned_fraction is not None and len(samples) > 1:
-            rng = local_random_state(self.random_state)
-            codes = np.zeros(len(samples), dtype=np.int64)
-            if is_classifier(self._given_steps()[-1][1]):
-                codes = np.unique(samples.y, return_inverse=True)[1]
-                codes[np.bincount(codes)[codes] == 1] = -1
-            mask = held_out_mask(codes, float(self.pinned_fraction), rng)
-        if not mask.any():
-            for (name, step), kind in zip(steps, kinds, strict=True):
-                if kind == "learned":
-                    raise ValueError(why_it_cannot_forget(name, step))
-            if self.pin == "preprocessing" and "forgetting" in kinds:
-                raise ValueError(
-                    "pin='preprocessing' needs pinned samples: pass pinned=mask to fit, or set "
-                    "pinned_fraction."
-                )
+            mask = drawn_pinned(
+                samples.y,
+                float(self.pinned_fraction),
+                self.random_state,
+                by_class=is_classifier(steps[-1][1]),
+            )
+        check_pinned(mask, steps, self.pin)
         return mask
-
-    def _n_pinned_steps(self) -> int:
-        """Return how many steps are fitted to pinned samples, or precede one that is."""
-        kinds = [kind_of(step) for _, step in self._given_steps()[:-1]]
-        frozen = ("learned", "forgetting") if self.pin == "preprocessing" else ("learned",)
-        return max((i + 1 for i, kind in enumerate(kinds) if kind in frozen), default=0)
-
-    def _fit_samples(
-        self, samples: StoredSamples, pinned_steps: Sequence[tuple[str, Any]] = ()
-    ) -> None:
-        """Fit the steps that follow `pinned_steps` to samples as they are stored."""
-        steps, n_pinned, fitted = self._given_steps(), self._n_pinned_steps(), [*pinned_steps]
-        rows = np.flatnonzero(samples.pinned)
-        X, y, weights = samples.take(rows), samples.y[rows], samples.weights[rows]
-        for name, step in steps[len(fitted) : n_pinned]:
-            fitted.append((name, fitted_step(step, X, y, weights)))
-            X = transformed(fitted[-1][1], X)
-        self._n_stored = n_pinned if self.on_pinned == "raise" else 0
-        for _, step in fitted[len(pinned_steps) : self._n_stored]:
-            samples.X = transformed(step, samples.X)
-        X = samples.X
-        for _, step in fitted[self._n_stored :]:
-            X = transformed(step, X)
-        for name, step in steps[n_pinned:-1]:
-            fitted.append((name, fitted_step(step, X, samples.y, samples.weights)))
-            X = transformed(fitted[-1][1], X)
-        fitted.append((steps[-1][0], self._new_head().fit(X, samples.y, samples.weights)))
-        samples.head_index = np.arange(len(samples.alive))
-        self.steps_, self._samples, self._prefix_hash = fitted, samples, None
-
-    def _new_head(self) -> Any:
-        """Return an unfitted last step that draws the same random features in every fit."""
-        head = clone(self._given_steps()[-1][1])
-        return head.set_params(random_state=self._seed) if head.random_state is None else head
 
     def _head(self) -> Any:
         check_is_fitted(self)
-        return self.steps_[-1][1]
+        return self._model.head
 
     def _features(self, X: Any) -> Any:
         """Compute the input of the last step for samples of the user."""
         check_is_fitted(self)
-        X = self._table(X, reset=False)
+        X = checked_table(self, X, reset=False)
         for _, step in self.steps_[:-1]:
             X = transformed(step, X)
         return X
 
     def _stored_features(self, rows: IntArray) -> Any:
-        X = self._samples.take(rows)
-        for _, step in self.steps_[self._n_stored : -1]:
+        X = self._model.samples.take(rows)
+        for _, step in self.steps_[self._config.n_stored : -1]:
             X = transformed(step, X)
         return X
 
@@ -860,113 +782,34 @@ class ForgettingPipeline(_BaseComposition):
 
     def _check_deletable(self, positions: IntArray) -> bool:
         """Return whether the request needs everything to be learned again."""
-        if len(positions) >= len(self._samples):
+        samples = self._model.samples
+        if len(positions) >= len(samples):
             raise ValueError(
-                f"The request is for {len(positions)} of {len(self._samples)} samples; at least "
-                "one must be retained."
+                f"The request is for {len(positions)} of {len(samples)} samples; at least one must "
+                "be retained."
             )
-        pinned = positions[self._samples.pinned[positions]]
+        pinned = positions[samples.pinned[positions]]
         if len(pinned) == 0:
             return False
-        if self.on_pinned == "raise":
+        if self._config.on_pinned == "raise":
             raise ValueError(
-                f"The sample {self._samples.ids[pinned].tolist()[0]!r} is pinned: learned steps "
-                "were fitted to it. Use on_pinned='relearn' to delete pinned samples, too."
+                f"The sample {samples.ids[pinned].tolist()[0]!r} is pinned: learned steps were "
+                "fitted to it. Fit with on_pinned='relearn' to delete pinned samples, too."
             )
-        if self._n_pinned_steps() and len(pinned) == self._samples.pinned.sum():
+        if self._config.n_pinned and len(pinned) == samples.pinned.sum():
             raise ValueError("The request is for all pinned samples; at least one must be left.")
         return True
 
     def _forget_positions(self, positions: IntArray) -> list[str]:
-        samples = self._samples
-        y, weights = samples.y[positions], samples.weights[positions]
-        X, steps, work, first = self._changed_steps(samples.take(positions), weights, "forget")
-        if first is not None:
-            self._refit_from(first, steps, samples.without(positions), work)
-            samples.delete(positions)  # overwrites the memory
-            return work
-        head = self._head()
-        if head.retained_ is None:
-            head.forget(X=X, y=y, sample_weight=weights)
+        if self._check_deletable(positions):
+            self._model, work = relearn(self._model, positions, self._config)
+            self._pinned_hash = None
         else:
-            head.forget(samples.head_index[positions])
-        self.steps_ = steps
-        samples.delete(positions)
-        return [*work, self._head_work()]
-
-    def _changed_steps(
-        self, X: Any, weights: FloatArray, verb: Literal["forget", "learn"]
-    ) -> tuple[Any, list[tuple[str, Any]], list[str], int | None]:
-        """Let copies of the forgetting steps forget or learn samples, given as they are stored.
-
-        Returns the input of the last step, the steps, the work that was done, and the first step
-        that must be fitted to all samples again, or None.
-        """
-        work: list[str] = []
-        steps = list(self.steps_)
-        for i, (name, step) in enumerate(self.steps_[self._n_stored : -1], self._n_stored):
-            if i >= self._n_pinned_steps() and kind_of(step) == "forgetting":
-                if not can_update(step):
-                    return X, steps, work, i
-                step = copy.deepcopy(step)
-                steps[i] = (name, step)
-                work.append(f"{name}: updated")
-                if change_step(step, X, weights, verb):
-                    return X, steps, work, i + 1
-            X = transformed(step, X)
-        return X, steps, work, None
-
-    def _head_work(self) -> str:
-        name, head = self.steps_[-1]
-        return f"{name}: {'fitted again' if head.refitted_ else 'updated'}"
-
-    def _refit_from(
-        self, first: int, steps: list[tuple[str, Any]], samples: StoredSamples, work: list[str]
-    ) -> None:
-        """Fit steps again, because the output of the step before has changed for all samples."""
-        X = samples.X
-        for _, step in steps[self._n_stored : first]:
-            X = transformed(step, X)
-        given = self._given_steps()
-        for k in range(first, len(steps) - 1):
-            name, step = given[k]
-            steps[k] = (name, fitted_step(step, X, samples.y, samples.weights))
-            X = transformed(steps[k][1], X)
-            if kind_of(step) != "fixed":
-                work.append(f"{name}: fitted again")
-        name = given[-1][0]
-        steps[-1] = (name, self._new_head().fit(X, samples.y, samples.weights))
-        work.append(f"{name}: fitted again")
-        samples.head_index = np.arange(len(samples))
-        self.steps_, self._samples = steps, samples
-
-    def _relearn(self, positions: IntArray) -> list[str]:
-        """Fit everything again without samples, some of which are pinned."""
-        samples = self._samples.without(positions)
-        fresh = clone(self)
-        fresh._seed = self._seed
-        fresh._fit_samples(samples)
-        self.steps_, self._samples, self._prefix_hash = fresh.steps_, fresh._samples, None
-        return [f"{name}: learned again" for name, _ in self.steps_]
-
-    def _learn_samples(self, X: Any, y: Array, weights: FloatArray, ids: Array) -> list[str]:
-        for _, step in self.steps_[: self._n_stored]:
-            X = transformed(step, X)
-        added = StoredSamples(X, y, weights, ids, np.zeros(len(ids), dtype=bool))
-        Z, steps, work, first = self._changed_steps(X, weights, "learn")
-        if first is not None:
-            self._refit_from(first, steps, self._samples.extended(added), work)
-            return work
-        head = self._head()
-        n_seen = 0 if head.retained_ is None else len(head.retained_)
-        added.head_index = n_seen + np.arange(len(ids))
-        extended = self._samples.extended(added)
-        head.learn(Z, y, weights)
-        self.steps_, self._samples = steps, extended
-        return [*work, self._head_work()]
+            self._model, work = forget_positions(self._model, positions, self._config)
+        return work
 
     def _next_id(self) -> int:
-        ids = self._samples.ids
+        ids = self._model.samples.ids
         if ids.dtype.kind not in "iu":
             raise ValueError("sample_id must be given, because the ids of the model are strings.")
         forgotten = [r["ids"] for r in self.requests_]
@@ -975,19 +818,11 @@ class ForgettingPipeline(_BaseComposition):
 
     def _model_hash(self) -> str:
         """Hash what the model predicts with."""
-        if self._prefix_hash is None:
-            digest = hashlib.blake2b(digest_size=16)
-            for name, step in self.steps_[: self._n_pinned_steps()]:
-                _update(digest, *_content(name, step))
-            self._prefix_hash = digest.hexdigest()
-        digest = hashlib.blake2b(self._prefix_hash.encode(), digest_size=16)
-        for name, step in self.steps_[self._n_pinned_steps() : -1]:
-            _update(digest, *_content(name, step))
-        head = self._head()
-        _update(digest, "", {"coef": head.coef_, "intercept": np.asarray(head.intercept_)})
-        if is_classifier(head):
-            digest.update(repr(head.classes_.tolist()).encode())
-        return digest.hexdigest()
+        n_pinned, head = self._config.n_pinned, self._head()
+        if self._pinned_hash is None:
+            self._pinned_hash = hash_of_steps(self.steps_[:n_pinned])
+        start = hash_of_steps(self.steps_[n_pinned:-1], self._pinned_hash)
+        return hash_of_head(start, head.coef_, head.intercept_, getattr(head, "classes_", None))
 
     def _record(self, verb: str, ids: list[Any], work: list[str], before: str, given: Any) -> None:
         """Write a request to the log, and append it to the records."""
@@ -1006,30 +841,21 @@ class ForgettingPipeline(_BaseComposition):
         self.requests_.append(record)
         if folder is None:
             return
-        entry = dict(record)
-        if given is not None:
-            tensors: Tensors = {}
-            entry["json"] = encode(list(given), tensors, "learn")
-            entry["data"] = base64.b64encode(safetensors.numpy.save(tensors)).decode()
         try:
-            folder.append(entry)
+            folder.append(encoded_request(record, given))
         except BaseException:
             record["durable"] = False
             self.close()
             raise
 
-    def _replay(self, request: dict[str, Any]) -> None:
+    def _replay(self, entry: dict[str, Any]) -> None:
         """Make a request from the log."""
-        record = {k: v for k, v in request.items() if k not in ("json", "data")}
-        if request["verb"] == "learn":
-            tensors = safetensors.numpy.load(base64.b64decode(request["data"]))
-            self._learn_samples(*decode(request["json"], tensors))
+        record, given = decoded_request(entry)
+        if given is not None:
+            X, y, weights, ids = given
+            self._model, _ = learn_samples(self._model, X, y, weights, ids, self._config)
         else:
-            positions = self._samples.positions(_as_ids(request["ids"]))
-            if self._check_deletable(positions):
-                self._relearn(positions)
-            else:
-                self._forget_positions(positions)
+            self._forget_positions(self._model.samples.positions(as_ids(record["ids"])))
         self.requests_.append(record)
 
     def _set_durable(self) -> None:
@@ -1037,8 +863,8 @@ class ForgettingPipeline(_BaseComposition):
             record["durable"] = True
 
     def _audit(self) -> dict[str, float]:
-        fresh, rows = self.refitted(), self._samples.rows()[:_AUDIT_OUTPUTS]
-        X = self._samples.take(rows)
+        fresh, samples = self.refitted(), self._model.samples
+        X = samples.take(samples.rows()[:_AUDIT_OUTPUTS])
         ours, theirs = (pipeline._outputs(X) for pipeline in (self, fresh))
         largest = abs(theirs).max()
         return {
@@ -1048,75 +874,43 @@ class ForgettingPipeline(_BaseComposition):
 
     def _outputs(self, X: Any) -> FloatArray:
         """Return predictions or scores for stored samples."""
-        for _, step in self.steps_[self._n_stored : -1]:
+        for _, step in self.steps_[self._config.n_stored : -1]:
             X = transformed(step, X)
         head = self._head()
         return head.decision_function(X) if is_classifier(head) else head.predict(X)
 
     def _snapshot(self) -> tuple[Tensors, Any]:
-        tensors: Tensors = {}
-        samples = self._samples.compressed()
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if k != "steps"}
-        content = {
-            "parameters": parameters,
-            "samples": [
-                samples.X,
-                samples.y,
-                samples.weights,
-                samples.ids,
-                samples.pinned,
-                samples.head_index,
-            ],
-            "n_stored": self._n_stored,
-            "seed": self._seed,
+        attributes = {
+            "has_default_steps": self.steps is None,
+            "pinned_fraction": self.pinned_fraction,
+            "random_state": self.random_state,
             "requests": self.requests_,
-            "fitted": {
-                name: getattr(self, name)
-                for name in ("n_features_in_", "feature_names_in_")
-                if hasattr(self, name)
-            },
+            "from_input": {k: v for k, v in vars(self).items() if k in _FROM_INPUT},
         }
-        header = {name: encode(value, tensors, name) for name, value in content.items()}
-        lists: Any = {"given": self.steps, "steps": self.steps_}
-        for kind, steps in lists.items():
-            header[kind] = steps and [
-                [name, _encoded_step(f"{kind}.{name}", step, tensors)] for name, step in steps
-            ]
-        return tensors, header
+        return encoded_model(self._config, self._model, attributes)
 
     @classmethod
     def _from_snapshot(
         cls, tensors: Tensors, header: Any, frozen: dict[str, Any]
     ) -> "ForgettingPipeline":
+        config, model, attributes = decoded_model(tensors, header, frozen)
         try:
-            content = {
-                name: decode(header[name], tensors)
-                for name in ("parameters", "samples", "n_stored", "seed", "requests", "fitted")
-            }
-            given: Any
-            steps: Any
-            given, steps = (
-                header[kind]
-                and [
-                    (name, _decoded_step(name, data, tensors, frozen))
-                    for name, data in header[kind]
-                ]
-                for kind in ("given", "steps")
+            pipeline = cls(
+                None if attributes["has_default_steps"] else config.steps,
+                pin=config.pin,
+                pinned_fraction=attributes["pinned_fraction"],
+                on_pinned=config.on_pinned,
+                random_state=attributes["random_state"],
             )
-            pipeline = cls(given, **content["parameters"])
-            *parts, head_index = content["samples"]
-            pipeline._samples = StoredSamples(*parts)
-            pipeline._samples.head_index = head_index
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            for name in _FROM_INPUT:
+                if name in attributes["from_input"]:
+                    setattr(pipeline, name, attributes["from_input"][name])
+            pipeline.requests_ = attributes["requests"]
+        except (KeyError, TypeError) as error:
             raise ValueError(
                 f"The file does not contain a ForgettingPipeline: {error!r}"
             ) from error
-        for name, value in content["fitted"].items():
-            if name in ("n_features_in_", "feature_names_in_"):
-                setattr(pipeline, name, value)
-        pipeline.steps_, pipeline._n_stored = steps, content["n_stored"]
-        pipeline.requests_, pipeline._prefix_hash = content["requests"], None
-        pipeline._seed = content["seed"]
+        pipeline._config, pipeline._model, pipeline._pinned_hash = config, model, None
         return pipeline
 
 
@@ -1163,67 +957,5 @@ def make_forgetting_pipeline(
     )
 
 
-def _as_ids(values: ArrayLike) -> Array:
-    ids = np.asarray(values)
-    if ids.dtype.kind in "iu":
-        return ids.astype(np.int64)
-    if ids.dtype.kind == "U" or all(isinstance(key, str) for key in ids.ravel()):
-        return ids.astype(object)
-    raise ValueError(f"sample_id must contain integers or strings, got the type {ids.dtype}.")
-
-
-def _checked_ids(sample_id: ArrayLike | None, n: int, first: Callable[[], int]) -> Array:
-    if sample_id is None:
-        return first() + np.arange(n)
-    ids = _as_ids(column_or_1d(sample_id))
-    if len(ids) != n:
-        raise ValueError(f"sample_id must have one entry for each of {n} samples, got {len(ids)}.")
-    if len(set(ids.tolist())) < n:
-        twice = Counter(ids.tolist()).most_common(1)[0][0]
-        raise ValueError(f"sample_id contains {twice!r} more than once.")
-    return ids
-
-
-def _encoded_step(name: str, step: Any, tensors: Tensors) -> Any:
-    """Encode a step; a frozen one that cannot be stored is only named."""
-    own: Tensors = {}
-    try:
-        encoded = encode(step, own, name)
-    except NotStorableError:
-        if not isinstance(step, FrozenEstimator):
-            raise
-        return {"frozen": type(step.estimator).__name__}
-    tensors.update(own)
-    return encoded
-
-
-def _content(name: str, step: Any) -> tuple[Any, Tensors]:
-    """Return what determines a step; only the type, if it can be neither stored nor pickled."""
-    tensors: Tensors = {}
-    try:
-        return encode(step, tensors, name), tensors
-    except NotStorableError:
-        pass
-    try:
-        return joblib.hash(step), {}
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return type(step).__name__, {}
-
-
-def _decoded_step(name: str, data: Any, tensors: Tensors, frozen: dict[str, Any]) -> Any:
-    if isinstance(data, dict) and set(data) == {"frozen"}:
-        if name not in frozen:
-            raise ValueError(
-                f"The step {name!r}, a frozen {data['frozen']}, was not stored. Pass "
-                f"frozen={{{name!r}: transformer}}."
-            )
-        step = frozen[name]
-        return step if isinstance(step, FrozenEstimator) else FrozenEstimator(step)
-    return decode(data, tensors)
-
-
-def _update(digest: Any, data: Any, tensors: Tensors) -> None:
-    digest.update(json.dumps(data, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+def _is_no_step(step: Any) -> bool:
+    return step is None or isinstance(step, str)

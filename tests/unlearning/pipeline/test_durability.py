@@ -263,7 +263,7 @@ def test_files_name_only_trusted_classes_and_attributes():
     text = json.dumps(state)
     for old, new, message in (
         (
-            "sklearn_ext.unlearning.pipeline._preprocessing.ForgettingScaler",
+            "sklearn_ext.unlearning.pipeline.preprocessing._scaler.ForgettingScaler",
             "os.system",
             "not trusted",
         ),

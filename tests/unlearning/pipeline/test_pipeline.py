@@ -285,6 +285,24 @@ def test_pinned_samples_can_be_learned_again():
         pipeline.forget(pipeline.pinned_)
 
 
+def test_requests_follow_the_parameters_of_fit():
+    X, y = data()
+    scaler = ForgettingScaler()
+    pipeline = make_forgetting_pipeline(
+        scaler,
+        Nystroem(n_components=20, random_state=0),
+        regressor(),
+        pinned_fraction=0.3,
+        random_state=0,
+    )
+    same = clone(pipeline).fit(X, y)
+    pipeline.fit(X, y).set_params(on_pinned="relearn", forgettingscaler__with_mean=False)
+    with pytest.raises(ValueError, match="Fit with on_pinned='relearn'"):
+        pipeline.forget(pipeline.pinned_[:1])
+    free = np.setdiff1d(pipeline.sample_id_, pipeline.pinned_)[:3]
+    assert_same(pipeline.forget(free), same.forget(free), X)
+
+
 def test_pinned_samples_come_from_every_class():
     X, y = load_iris(return_X_y=True)
     pipeline = make_forgetting_pipeline(

@@ -17,7 +17,7 @@ from typing import Any
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from ...utils._typing import Array
+from ....utils._typing import Array
 
 SNAPSHOT = "model.safetensors"
 _LOCK = "lock"

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator
 
-from ...utils._typing import Array
+from ....utils._typing import Array
 
 Tensors = dict[str, Array]
 _TRUSTED = re.compile(r"(sklearn|sklearn_ext)(\.\w+)+")

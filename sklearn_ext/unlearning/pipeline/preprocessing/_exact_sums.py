@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ...utils._typing import FloatArray, IntArray
+from ....utils._typing import FloatArray, IntArray
 
 N_DIGITS = 68  # 2046 exponents and 53 bits of a mantissa, in digits of 32 bits
 _MOMENTS = 3  # of weights, weighted values, and weighted squares

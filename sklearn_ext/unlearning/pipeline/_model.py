@@ -1,0 +1,236 @@
+"""The algorithm: fit the steps of a pipeline, and let them forget and learn samples."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import clone
+
+from ...utils._typing import Array, FloatArray, IntArray
+from ._samples import StoredSamples
+from ._steps import can_update, change_step, fitted_step, kind_of, transformed
+
+Steps = list[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """What `fit` was asked for; requests follow it whatever the parameters are by then.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator)
+        Unfitted or frozen steps.
+    pin : {"features", "preprocessing"}
+        What is fitted to the pinned samples and then frozen.
+    on_pinned : {"raise", "relearn"}
+        What to do with a request that names a pinned sample.
+    seed : int
+        Seed of the last step, if it has none.
+    """
+
+    steps: Steps
+    pin: Literal["features", "preprocessing"]
+    on_pinned: Literal["raise", "relearn"]
+    seed: int
+
+    @property
+    def n_pinned(self) -> int:
+        """Number of first steps that are fitted to pinned samples, or precede one that is."""
+        frozen = ("learned", "forgetting") if self.pin == "preprocessing" else ("learned",)
+        kinds = [kind_of(step) for _, step in self.steps[:-1]]
+        return max((i + 1 for i, kind in enumerate(kinds) if kind in frozen), default=0)
+
+    @property
+    def n_stored(self) -> int:
+        """Number of first steps whose output is stored instead of the samples."""
+        return self.n_pinned if self.on_pinned == "raise" else 0
+
+    def new_head(self) -> Any:
+        """Return an unfitted last step that draws the same random features in every fit."""
+        head = clone(self.steps[-1][1])
+        return head.set_params(random_state=self.seed) if head.random_state is None else head
+
+
+@dataclass(frozen=True)
+class PipelineModel:
+    """Fitted steps, and the samples that they know, as they are stored.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator)
+        Fitted steps.
+    samples : StoredSamples
+        Samples after the first ``config.n_stored`` steps.
+    """
+
+    steps: Steps
+    samples: StoredSamples
+
+    @property
+    def head(self) -> Any:
+        """The last step."""
+        return self.steps[-1][1]
+
+
+def fit_pipeline(
+    samples: StoredSamples, config: PipelineConfig, pinned_steps: Sequence[tuple[str, Any]] = ()
+) -> PipelineModel:
+    """Fit all steps, or those that follow `pinned_steps`.
+
+    Parameters
+    ----------
+    samples : StoredSamples
+        Samples of the user. With `pinned_steps`, samples as they are stored.
+    config : PipelineConfig
+        Settings of the pipeline.
+    pinned_steps : list of (str, estimator), default=()
+        All steps fitted to pinned samples, if they are known.
+
+    Returns
+    -------
+    PipelineModel
+    """
+    fitted, n_pinned, n_stored = [*pinned_steps], config.n_pinned, config.n_stored
+    rows = np.flatnonzero(samples.pinned)
+    X, y, weights = samples.take(rows), samples.y[rows], samples.weights[rows]
+    for name, step in config.steps[len(fitted) : n_pinned]:
+        fitted.append((name, fitted_step(step, X, y, weights)))
+        X = transformed(fitted[-1][1], X)
+    for _, step in fitted[len(pinned_steps) : n_stored]:
+        samples.X = transformed(step, samples.X)
+    X = samples.X
+    for _, step in fitted[n_stored:]:
+        X = transformed(step, X)
+    for name, step in config.steps[n_pinned:-1]:
+        fitted.append((name, fitted_step(step, X, samples.y, samples.weights)))
+        X = transformed(fitted[-1][1], X)
+    head = config.new_head().fit(X, samples.y, samples.weights)
+    samples.head_index = np.arange(len(samples.alive))
+    return PipelineModel([*fitted, (config.steps[-1][0], head)], samples)
+
+
+def forget_positions(
+    model: PipelineModel, positions: IntArray, config: PipelineConfig
+) -> tuple[PipelineModel, list[str]]:
+    """Forget samples, of which none is pinned. The memory of `model` is reused.
+
+    Parameters
+    ----------
+    model : PipelineModel
+        The model of all samples.
+    positions : ndarray of int
+        Positions of the samples to forget.
+    config : PipelineConfig
+        Settings of the pipeline.
+
+    Returns
+    -------
+    model : PipelineModel
+        The model of the samples that are left.
+    work : list of str
+        What was updated and what was fitted again.
+    """
+    samples = model.samples
+    y, weights = samples.y[positions], samples.weights[positions]
+    X, steps, work, first = _changed_steps(
+        model, samples.take(positions), weights, "forget", config
+    )
+    if first is not None:
+        refitted = _refitted_from(first, steps, samples.without(positions), work, config)
+        samples.delete(positions)  # overwrites the memory
+        return refitted, work
+    head = model.head
+    if head.retained_ is None:
+        head.forget(X=X, y=y, sample_weight=weights)
+    else:
+        head.forget(samples.head_index[positions])
+    samples.delete(positions)
+    return PipelineModel(steps, samples), [*work, _head_work(steps)]
+
+
+def relearn(
+    model: PipelineModel, positions: IntArray, config: PipelineConfig
+) -> tuple[PipelineModel, list[str]]:
+    """Forget samples of which some are pinned: fit everything again without them."""
+    fresh = fit_pipeline(model.samples.without(positions), config)
+    return fresh, [f"{name}: learned again" for name, _ in fresh.steps]
+
+
+def learn_samples(
+    model: PipelineModel,
+    X: Any,
+    y: Array,
+    weights: FloatArray,
+    ids: Array,
+    config: PipelineConfig,
+) -> tuple[PipelineModel, list[str]]:
+    """Learn samples of the user; returns as `forget_positions`."""
+    for _, step in model.steps[: config.n_stored]:
+        X = transformed(step, X)
+    added = StoredSamples(X, y, weights, ids, np.zeros(len(ids), dtype=bool))
+    Z, steps, work, first = _changed_steps(model, X, weights, "learn", config)
+    if first is not None:
+        extended = model.samples.extended(added)
+        return _refitted_from(first, steps, extended, work, config), work
+    head = model.head
+    n_seen = 0 if head.retained_ is None else len(head.retained_)
+    added.head_index = n_seen + np.arange(len(ids))
+    extended = model.samples.extended(added)
+    head.learn(Z, y, weights)
+    return PipelineModel(steps, extended), [*work, _head_work(steps)]
+
+
+def _changed_steps(
+    model: PipelineModel,
+    X: Any,
+    weights: FloatArray,
+    verb: Literal["forget", "learn"],
+    config: PipelineConfig,
+) -> tuple[Any, Steps, list[str], int | None]:
+    """Let copies of the forgetting steps forget or learn samples, given as they are stored.
+
+    Returns the input of the last step, the steps, the work that was done, and the first step that
+    must be fitted to all samples again, or None.
+    """
+    work: list[str] = []
+    steps = list(model.steps)
+    n_stored, n_pinned = config.n_stored, config.n_pinned
+    for i, (name, step) in enumerate(model.steps[n_stored:-1], n_stored):
+        if i >= n_pinned and kind_of(step) == "forgetting":
+            if not can_update(step):
+                return X, steps, work, i
+            step = copy.deepcopy(step)
+            steps[i] = (name, step)
+            work.append(f"{name}: updated")
+            if change_step(step, X, weights, verb):
+                return X, steps, work, i + 1
+        X = transformed(step, X)
+    return X, steps, work, None
+
+
+def _refitted_from(
+    first: int, steps: Steps, samples: StoredSamples, work: list[str], config: PipelineConfig
+) -> PipelineModel:
+    """Fit steps again, because the output of the step before has changed for all samples."""
+    X = samples.X
+    for _, step in steps[config.n_stored : first]:
+        X = transformed(step, X)
+    for k in range(first, len(steps) - 1):
+        name, step = config.steps[k]
+        steps[k] = (name, fitted_step(step, X, samples.y, samples.weights))
+        X = transformed(steps[k][1], X)
+        if kind_of(step) != "fixed":
+            work.append(f"{name}: fitted again")
+    name = config.steps[-1][0]
+    steps[-1] = (name, config.new_head().fit(X, samples.y, samples.weights))
+    work.append(f"{name}: fitted again")
+    samples.head_index = np.arange(len(samples))
+    return PipelineModel(steps, samples)
+
+
+def _head_work(steps: Steps) -> str:
+    name, head = steps[-1]
+    return f"{name}: {'fitted again' if head.refitted_ else 'updated'}"

@@ -1,0 +1,38 @@
+"""Checks of the samples that a preprocessing step learns or forgets."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from ....utils._typing import FloatArray
+
+_LARGEST = 1e100  # products of three values of this size are still finite
+
+
+def validated_numbers(estimator: Any, X: Any, *, reset: bool) -> FloatArray:
+    X = validate_data(estimator, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=reset)
+    if X.size and np.nanmax(abs(X), initial=0.0) > _LARGEST:
+        raise ValueError(
+            f"X must have absolute values below {_LARGEST:.0e}, got {np.nanmax(abs(X)):.3g}; "
+            "rescale it."
+        )
+    return X
+
+
+def checked_weights(sample_weight: ArrayLike | None, X: Any) -> FloatArray:
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if weights.max(initial=0.0) > _LARGEST:
+        raise ValueError(f"sample_weight must be below {_LARGEST:.0e}, got {weights.max():.3g}.")
+    return weights
+
+
+def n_left(n_learned: int, n_forgotten: int) -> int:
+    """Return the number of samples left, which must be positive."""
+    if n_forgotten >= n_learned:
+        raise ValueError(
+            f"X has {n_forgotten} samples to forget, but only {n_learned} were learned, and at "
+            "least one must be retained."
+        )
+    return n_learned - n_forgotten
