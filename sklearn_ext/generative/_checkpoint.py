@@ -233,12 +233,13 @@ def _check_agreement(
     }
     for rule, holds in rules.items():
         if not holds:
-            raise ValueError(f"{rule}, but not in {source}.")
+            raise ValueError(f"{source} is not a valid checkpoint: {rule}.")
 
 
 def _check_training_state(
     state: Mapping[str, torch.Tensor], module: nn.Module, n_iter: int, source: str
 ) -> None:
+    """Check that training can continue from the stored tensors."""
     own = {WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
     trained = [p for p in module.parameters() if p.requires_grad]
     moments = {f"{name}.{k}": p for name in MOMENTS for k, p in enumerate(trained)}

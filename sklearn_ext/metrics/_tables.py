@@ -321,9 +321,9 @@ def _object_array(X: Any) -> Array:
 
 
 def _is_absent(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or value is not value or (
-        isinstance(value, (float, np.floating)) and bool(np.isnan(value))
-    )  # fmt: skip
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def _objects(column: Any) -> Array:

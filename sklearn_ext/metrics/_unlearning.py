@@ -242,7 +242,7 @@ def unlearning_report(
     mask = np.zeros(len(labels), dtype=bool)
     mask[check_forget(forget, len(labels))] = True
     if not mask.any():
-        raise ValueError("forget must select at least one sample, got None.")
+        raise ValueError("forget must select at least one sample, but it selects none.")
     named = {} if retrained is None else {RETRAINED: retrained}
     given = models if isinstance(models, Mapping) else {type(models).__name__: models}
     if not given:

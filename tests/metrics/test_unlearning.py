@@ -150,7 +150,7 @@ def test_pandas_is_needed_for_the_frame_only(digits, original, monkeypatch):
         ({"models": {}}, "at least one classifier"),
         ({"models": {"retrained": "same"}, "retrained": "same"}, "the name 'retrained'"),
         ({"forget": []}, "forget selects no sample"),
-        ({"forget": None}, "at least one sample, got None"),
+        ({"forget": None}, "at least one sample, but it selects none"),
         ({"forget_test": [0, 1]}, "forget_test must be a boolean mask of the 400 test samples"),
         ({"forget_test": np.ones(400, dtype=bool)}, "TA is undefined"),
         ({"y_test": np.zeros(3)}, "inconsistent numbers of samples"),

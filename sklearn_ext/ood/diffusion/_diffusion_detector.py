@@ -339,9 +339,9 @@ class DiffusionOODDetector(BaseOODDetector):
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, all samples are labeled as outliers, a
-            parameter is out of range, or `estimator` or `conditional` needs classes that y doesn't
-            name.
+            If the input is not finite or has a wrong shape, all samples are labeled as outliers, a
+            parameter is out of range, or `estimator` or `conditional` needs classes that y does
+            not name.
         """
         samples, rng = self._start_fit(X, y)
         self._outputs = self._fit_classifier(samples, rng)
