@@ -12,7 +12,6 @@ from ._learned_soup import LearnedSoup
 from ._mehl_soup import MEHLSoup
 from ._model_stock import ModelStock
 from ._reg_mean import RegMean
-from ._task_vectors import DARE, TIES, TaskArithmetic, WiSEFT
 from ._uniform_soup import UniformSoup
 from .recipes import (
     LearnedConfig,
@@ -28,6 +27,7 @@ from .recipes import (
     merged_task_vector,
     parameter_groups,
 )
+from .task_vectors import DARE, TIES, TaskArithmetic, WiSEFT
 
 __all__ = [
     "DARE",

@@ -1,7 +1,6 @@
 """Base class of all soups: parameters, fitting, prediction and files."""
 
 import copy
-import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, is_classifier
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils._optional_dependencies import check_pandas_support
@@ -29,6 +27,7 @@ from ..neural.files import KeyMap
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
+from ._reporting import SoupProgress, one_line
 from .ingredients import (
     Evaluation,
     IngredientConfig,
@@ -52,8 +51,6 @@ from .recipes import by_quality
 
 _SUM_TOLERANCE = 1e-6
 _STATISTICS_BATCH = 128
-_MOST_SHOWN = 3
-_LONGEST_VALUE = 60
 # Attributes that `save` writes, beside those of the class's own recipe.
 _SAVED_ATTRIBUTES = (
     "coef_",
@@ -89,60 +86,6 @@ class Mixed:
     groups: dict[str, list[str]]
     fitted: dict[str, Any] = field(default_factory=dict)
     loss_of: Callable[..., torch.Tensor] | None = None
-
-
-class SoupProgress:
-    """Reports a fit to scikit-learn's callbacks: one task per ingredient, then one per step.
-
-    Parameters
-    ----------
-    soup : BaseSoup
-    data : dict of str to object
-        The samples, as callbacks get them.
-    """
-
-    def __init__(self, soup: "BaseSoup", data: dict[str, Any]) -> None:
-        self._soup = soup
-        self._data = data
-        self._context = soup._init_callback_context(max_subtasks=None)
-        self._context.call_on_fit_task_begin(estimator=soup, **data)
-
-    def after_run(self) -> bool:
-        """Report that an ingredient is trained."""
-        return self._report("ingredient")
-
-    def after_step(self) -> bool:
-        """Report a step of mixing, and return whether a callback asks to stop."""
-        return self._report("step")
-
-    def end(self) -> None:
-        """Report the end of the fit."""
-        self._finish(self._context)
-
-    def _report(self, name: str) -> bool:
-        task = self._context.subcontext(name)
-        return self._finish(task.call_on_fit_task_begin(estimator=self._soup))
-
-    def _finish(self, context: Any) -> bool:
-        return context.call_on_fit_task_end(
-            estimator=self._soup, reconstruction_attributes=lambda: {}, **self._data
-        )
-
-
-def required_base(network: SoupNetwork) -> Mapping[str, torch.Tensor]:
-    """Return the weights from which the ingredients were fine-tuned.
-
-    Raises
-    ------
-    ValueError
-        If they are unknown.
-    """
-    if network.base is None:
-        raise ValueError(
-            "base must be the weights from which the ingredients were fine-tuned, unless estimator "
-            "is fitted and has them, got None."
-        )
-    return network.base
 
 
 def net_has(method: str) -> Callable[["BaseSoup"], bool]:
@@ -239,14 +182,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         N_CHAR_MAX : int, default=700
             Maximum number of characters.
         """
-        defaults = inspect.signature(type(self)).parameters
-        shown = [
-            f"{name}={_brief(getattr(self, name))}"
-            for name, parameter in defaults.items()
-            if getattr(self, name) is not parameter.default
-        ]
-        line = f"{type(self).__name__}({', '.join(shown)})"
-        return line if len(line) <= N_CHAR_MAX else f"{line[: N_CHAR_MAX - 3]}..."
+        return one_line(self, N_CHAR_MAX)
 
     @abstractmethod
     def _mix(
@@ -610,19 +546,3 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
                 f"groups_ in {str(path)!r} must contain each parameter of the network once."
             )
         return self
-
-
-def _brief(value: Any) -> str:
-    """Return a parameter as a few words on one line."""
-    if isinstance(value, (skorch.NeuralNet, torch.nn.Module)):
-        return type(value).__name__
-    if isinstance(value, FrozenEstimator):
-        return f"FrozenEstimator({_brief(value.estimator)})"
-    if isinstance(value, (list, tuple)) and len(value) > _MOST_SHOWN:
-        return f"<{len(value)} of {_brief(value[0])}>"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_brief, value))}]"
-    if isinstance(value, Mapping) and any(isinstance(v, torch.Tensor) for v in value.values()):
-        return f"<{len(value)} tensors>"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -49,14 +49,14 @@ class LayerwiseLinear(BaseSoup):
         otherwise.
 
     weights : array-like, dict of str to array-like, or None, default=None
-        Weights of shape (n_ingredients,) or (n_groups, n_ingredients), or weights of shape
-        (n_ingredients,) by the name of their group. Groups that are not named, and all groups if
-        None, are averaged.
+        Weights of shape (n_ingredients,) or (n_groups, n_ingredients), or a dict from the name of a
+        group to weights of shape (n_ingredients,). Groups that a dict does not name are averaged.
+        None averages all groups.
 
     layerwise : bool, "module" or callable, default=False
-        True: each tensor is a group of its own; False: all tensors are one group; "module": the
-        tensors of one module, such as the weight and bias of a linear layer, are a group. A
-        callable takes the name of a tensor and returns the name of its group.
+        How parameters are divided into groups, each with its own weights. True makes each tensor a
+        group. False puts all of them in one group, and "module" groups tensors by the module that
+        owns them. A callable takes the name of a parameter and returns the name of its group.
 
     normalize : bool, default=True
         Whether to divide the weights of each group by their sum. If not, they must sum to 1.

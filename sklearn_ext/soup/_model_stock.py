@@ -8,7 +8,7 @@ import numpy as np
 
 from ..neural.files import KeyMap
 from ..utils._typing import RandomState
-from ._base import BaseSoup, Mixed, required_base
+from ._base import BaseSoup, Mixed
 from .ingredients import Evaluation, SoupNetwork
 from .recipes import merge_model_stock
 
@@ -100,8 +100,8 @@ class ModelStock(BaseSoup):
         The soup as one fitted net, which you can use alone.
 
     coef_ : ndarray of shape (n_groups, n_ingredients)
-        Coefficients of the ingredients in each parameter tensor. The base has the rest, so that
-        rows need not sum to 1.
+        Coefficients of the ingredients in each parameter tensor. The base has the remaining
+        coefficient, so rows need not sum to 1.
 
     groups_ : dict of str to list of str
         Names of the parameters in each group, by name of the group.
@@ -215,7 +215,7 @@ class ModelStock(BaseSoup):
     ) -> Mixed:
         n = len(network.store)
         ratios = merge_model_stock(
-            network.net.module_, network.store.ingredients, required_base(network)
+            network.net.module_, network.store.ingredients, network.required_base()
         )
         network.refresh_buffers_(range(n))
         coef = np.repeat(np.array(list(ratios.values()))[:, None] / n, n, axis=1)

@@ -62,6 +62,21 @@ class SoupNetwork:
     base: Mapping[str, torch.Tensor] | None
     after_step: Callable[[], bool] = bool
 
+    def required_base(self) -> Mapping[str, torch.Tensor]:
+        """Return the weights from which the ingredients were fine-tuned.
+
+        Raises
+        ------
+        ValueError
+            If they are unknown.
+        """
+        if self.base is None:
+            raise ValueError(
+                "base must be the weights from which the ingredients were fine-tuned, unless "
+                "estimator is fitted and has them, got None."
+            )
+        return self.base
+
     def batch_size(self) -> int:
         """Return the number of samples per forward pass in evaluation."""
         return len(self.mixing) if self.net.batch_size == -1 else self.net.batch_size

@@ -80,8 +80,8 @@ def n_directions_that_fit(
     parameters : sequence of tensors
         The tensors of one direction, of which the origin is another copy.
     free_memory : int or None, default=None
-        Free memory in bytes. None asks the device of the parameters; it is 0 for
-        a device that does not tell.
+        Free memory in bytes. None asks the device of the parameters. A device that does not report
+        its free memory counts as full.
 
     Returns
     -------
