@@ -1,12 +1,13 @@
 """Low-rank adaptation trained under random perturbation of the merged weight (Flat-LoRA)."""
 
-from ._callback import FlatLoRACallback
+from ._adapter_files import load_adapter, lora_state_dict, save_adapter
 from ._config import AdapterConfig, NoiseConfig
 from ._estimators import FlatLoRAClassifier, FlatLoRARegressor
 from ._injection import inject_lora, lora_layers, merge_lora
+from ._merging import merge_adapters
 from ._noise import noise_scale, noise_strength
 from ._noise_process import NoiseProcess, expected_sharpness
-from ._stored_weights import load_adapter, lora_state_dict, merge_adapters, save_adapter
+from ._training_loops import FlatLoRACallback
 
 __all__ = [
     "AdapterConfig",

@@ -14,8 +14,7 @@ from ..neural.files import matches_name
 from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
 from ._config import AdapterConfig
-from ._frozen_layers import LAYER_TYPES, AdaptableLayer, dense
-from ._low_rank_layers import LoRALayer, with_low_rank_update
+from .layers import LAYER_TYPES, AdaptableLayer, LoRALayer, dense, with_low_rank_update
 
 _TARGET_KEYWORDS = ("auto", "all-linear", "all")
 

@@ -4,7 +4,7 @@ The classes in `_estimators` assign these functions as their methods. There is n
 them, so that each net has one ancestor in this package and it is explicit which attributes a method
 uses. The private functions turn the attributes of a net into arguments of the algorithms, which do
 not refer to nets: adapters are in `_injection`, the noise and the expected sharpness in
-`_noise_process`, and pretrained or stored weights in `_stored_weights`.
+`_noise_process`, pretrained weights in `_pretrained`, and stored adapters in `_adapter_files`.
 """
 
 import contextlib
@@ -39,6 +39,13 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import FloatArray, RandomState
 from ..utils._warnings import warn_caller
+from ._adapter_files import (
+    attributes_to_metadata,
+    load_lora_state_dict,
+    read_adapter,
+    save_adapter as write_adapter,
+    set_attributes,
+)
 from ._config import AdapterConfig, NoiseConfig
 from ._injection import (
     frozen_norms,
@@ -55,15 +62,7 @@ from ._noise_process import (
     expected_sharpness as sharpness_of_layers,
     n_training_batches,
 )
-from ._stored_weights import (
-    attributes_to_metadata,
-    load_lora_state_dict,
-    load_pretrained,
-    pretrained_state,
-    read_adapter,
-    save_adapter as write_adapter,
-    set_attributes,
-)
+from ._pretrained import load_pretrained, pretrained_state
 
 _CONSTRAINTS: dict[str, list[Any]] = {
     "r": [Interval(Integral, 1, None, closed="left")],

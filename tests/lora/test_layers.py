@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.lora._frozen_layers import noisy_output
-from sklearn_ext.lora._low_rank_layers import LoRALinear
 from sklearn_ext.lora._noise import WeightNoise, noise_buffer
+from sklearn_ext.lora.layers import LoRALinear, noisy_output
 from tests.lora.layers import LAYERS, adapted_layer, randomized
 
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from sklearn_ext import FlatLoRACallback, FlatLoRAClassifier, NetClassifier
 from sklearn_ext.lora import inject_lora, load_adapter, lora_layers, lora_state_dict, save_adapter
-from sklearn_ext.lora._callback import noisy_layers
 from sklearn_ext.lora._noise import WeightNoise
+from sklearn_ext.lora._training_loops import noisy_layers
 from tests.lora.layers import SmallNet, randomize_updates, scale_of
 
 peft = pytest.importorskip("peft", reason="peft is not installed")

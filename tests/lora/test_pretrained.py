@@ -9,7 +9,7 @@ from torch import nn
 
 from sklearn_ext import FlatLoRAClassifier, NetClassifier
 from sklearn_ext.lora import inject_lora, merge_lora
-from sklearn_ext.lora._stored_weights import load_pretrained, pretrained_state
+from sklearn_ext.lora._pretrained import load_pretrained, pretrained_state
 from sklearn_ext.neural import save_tensors
 from tests.lora.layers import SmallNet, randomize_updates
 

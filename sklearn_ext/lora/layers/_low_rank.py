@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from ._frozen_layers import (
+from .._noise import WeightNoise, full_precision
+from ._frozen import (
     AdaptableLayer,
     call_with_weight,
     conv_geometry,
@@ -18,7 +19,6 @@ from ._frozen_layers import (
     layer_type,
     noisy_output,
 )
-from ._noise import WeightNoise, full_precision
 
 _HALF = (torch.float16, torch.bfloat16)
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import grad
 
-from ._noise import WeightNoise
+from .._noise import WeightNoise
 
 AdaptableLayer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 LAYER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d)

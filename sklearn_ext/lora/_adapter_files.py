@@ -1,46 +1,36 @@
-"""Weights from outside a network: adapters in peft's format, and pretrained backbones.
+"""Files of adapters in peft's format: a safetensors file and a JSON file in one folder."""
 
-Adapters are stored in a folder with a safetensors file and a JSON file.
-"""
-
-import copy
 import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import nn
 
 from ..neural import LazyTensors, load_tensors
 from ..neural.files import (
     checked_fields,
-    fitted_tensors,
     integer,
     items,
     labels,
     labels_as_json,
     locked_folder,
-    names_of_tensors,
     parse_json,
     read_file,
     replacing,
     text,
     write_tensors,
 )
-from ..utils._typing import FloatArray
 from ._config import AdapterConfig
 from ._injection import (
     adapter_config_of,
     inject,
     lora_layers,
-    merge_lora,
     saved_modules,
     unchanged_on_error,
 )
@@ -81,7 +71,7 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     >>> list(lora_state_dict(module))
     ['base_model.model.1.lora_A.weight', 'base_model.model.1.lora_B.weight']
     """
-    config = _required_config(module)
+    config = required_config(module)
     factors = tuple(
         f"{name}.{factor}." for name in lora_layers(module) for factor in ("lora_A", "lora_B")
     )
@@ -132,7 +122,7 @@ def save_adapter(
     tensors = lora_state_dict(module)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    fields = json.dumps(_config_fields(module, _required_config(module)), indent=2, sort_keys=True)
+    fields = json.dumps(_config_fields(module, required_config(module)), indent=2, sort_keys=True)
     header = {"format": "pt", **({} if metadata is None else metadata), _CONFIG_KEY: fields}
     with (
         locked_folder(path),
@@ -266,7 +256,6 @@ def _shape(value: Any, name: str) -> tuple[int, ...]:
 
 
 _LARGEST_SIZE = 2**31 - 1
-_SMALLEST_SUM = 1e-8
 _ATTRIBUTES = {
     "input_shape_": _shape,
     "n_features_in_": integer(1, _LARGEST_SIZE),
@@ -303,7 +292,7 @@ def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor])
         own[name].copy_(tensor)
 
 
-def _required_config(module: nn.Module) -> AdapterConfig:
+def required_config(module: nn.Module) -> AdapterConfig:
     config = adapter_config_of(module)
     if config is None:
         raise ValueError(f"{type(module).__name__} has no adapters; add them with inject_lora.")
@@ -354,231 +343,3 @@ def set_attributes(estimator: Any, attributes: Mapping[str, Any]) -> None:
     for name in _ATTRIBUTES:
         vars(estimator).pop(name, None)
     vars(estimator).update(attributes)
-
-
-def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:
-    """Return the tensors that a `pretrained` parameter specifies, by name.
-
-    Parameters
-    ----------
-    pretrained : str, path-like, mapping, torch.nn.Module or fitted skorch net
-        The adapters of a module or a net are merged into a copy.
-
-    Returns
-    -------
-    mapping of str to tensor
-
-    Raises
-    ------
-    TypeError
-        If `pretrained` has another type.
-    ValueError
-        If `pretrained` is an unfitted net.
-    """
-    if isinstance(pretrained, str | os.PathLike):
-        return LazyTensors(pretrained)
-    if isinstance(pretrained, Mapping):
-        return {name: torch.as_tensor(value) for name, value in pretrained.items()}
-    if hasattr(pretrained, "initialized_"):
-        if not pretrained.initialized_:
-            raise ValueError(f"pretrained must be a fitted net, but {pretrained!r} is not fitted.")
-        pretrained = pretrained.module_
-    if isinstance(pretrained, nn.Module):
-        return merge_lora(copy.deepcopy(pretrained)).state_dict()
-    raise TypeError(
-        "pretrained must be None, a path, a mapping of names to tensors, a torch.nn.Module or a "
-        f"fitted skorch net, got {pretrained!r}."
-    )
-
-
-@torch.no_grad()
-def load_pretrained(
-    module: nn.Module, state: Mapping[str, torch.Tensor], replaceable: Iterable[str]
-) -> None:
-    """Load tensors into a network.
-
-    Tensors that are mapped from a file are used in place, so that the backbone takes no additional
-    memory. Other tensors are copied.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    state : mapping of str to tensor
-    replaceable : iterable of str
-        Names of modules whose tensors may be missing or have other shapes.
-
-    Raises
-    ------
-    ValueError
-        If any other tensor is missing, unknown or has another shape.
-    """
-    names = names_of_tensors(module)
-    own = module.state_dict(keep_vars=True)
-    own = {name: own[name] for name in names}
-    heads = tuple(f"{name}." for name in replaceable)
-    counters = tuple(name for name in own if name.endswith("num_batches_tracked"))
-    try:
-        fitting = fitted_tensors(
-            state, own, "pretrained", aliases=names, replaceable=(*heads, *counters)
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"{error} The network is a {type(module).__name__}. If a part is meant to be new, such "
-            "as a head, add its name to modules_to_save."
-        ) from error
-    mapped = isinstance(state, LazyTensors)
-    for name, tensor in fitting.items():
-        target = own[name]
-        if mapped and tensor.dtype == target.dtype and not name.startswith(heads):
-            _assign(module, names[name], tensor)
-        else:
-            target.copy_(tensor)
-
-
-def _assign(module: nn.Module, names: Sequence[str], tensor: torch.Tensor) -> None:
-    """Use a tensor in place of a parameter or buffer of a network, under all of its names."""
-    parameter: nn.Parameter | None = None
-    for name in names:
-        owner, _, leaf = name.rpartition(".")
-        part = module.get_submodule(owner)
-        if leaf in part._buffers:
-            part._buffers[leaf] = tensor
-            continue
-        old = part._parameters[leaf]
-        if parameter is None:
-            parameter = nn.Parameter(tensor, requires_grad=old is None or old.requires_grad)
-        part._parameters[leaf] = parameter
-
-
-@torch.no_grad()
-def merge_adapters(
-    module: nn.Module,
-    paths: Sequence[str | os.PathLike],
-    *,
-    weights: ArrayLike | None = None,
-    r: int | None = None,
-) -> dict[str, float]:
-    r"""Add the weighted sum of stored adapters to a plain network, as one adapter, in place.
-
-    Averaging the factors of adapters would not average their updates, because the product of
-    averages is not the average of products. The merged adapter has the products themselves,
-    :math:`\sum_i \lambda_i s_i B_i A_i`: exactly, with factors whose rank is that of the sum, or as
-    the best approximation of rank `r`, from a singular value decomposition.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network that the adapters were trained for, without adapters.
-    paths : sequence of str or path-like
-        Folders of adapters, as for :func:`load_adapter`. A layer that an adapter lacks counts as
-        one without an update.
-    weights : array-like of shape (n_adapters,) or None, default=None
-        Weight of each adapter. None averages them. Modules that were trained in full and biases are
-        averaged with the same weights, divided by their sum.
-    r : int or None, default=None
-        Largest rank of the merged updates. None keeps them exactly.
-
-    Returns
-    -------
-    dict of str to float
-        For each adapted layer, the Frobenius norm of what was cut off, divided by that of the whole
-        update.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If `weights` or `r` is invalid, or if an adapter does not fit the network, which then stays
-        as it is.
-
-    See Also
-    --------
-    save_adapter : Store the result.
-
-    Examples
-    --------
-    >>> import copy, tempfile, torch
-    >>> from sklearn_ext.lora import inject_lora, lora_layers, merge_adapters, save_adapter
-    >>> from sklearn_ext.neural import MLP
-    >>> plain = MLP(20, 3)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for k in range(2):
-    ...         adapted = inject_lora(copy.deepcopy(plain), r=2, random_state=k)
-    ...         _ = torch.nn.init.normal_(lora_layers(adapted)["1"].lora_B.weight)
-    ...         save_adapter(adapted, f"{folder}/{k}")
-    ...     errors = merge_adapters(plain, [f"{folder}/{k}" for k in range(2)])
-    >>> lora_layers(plain)["1"].r, errors["1"] < 1e-6
-    (4, True)
-    """
-    n = len(paths)
-    given = np.full(n, 1.0 / max(n, 1)) if weights is None else np.asarray(weights, dtype=float)
-    if n == 0 or given.shape != (n,) or not np.isfinite(given).all():
-        raise ValueError(f"weights must be {n} finite numbers, one per adapter, got {weights!r}.")
-    if r is not None and (not isinstance(r, Integral) or isinstance(r, bool) or r < 1):
-        raise ValueError(f"r must be a positive integer or None, got {r!r}.")
-    factors: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
-    others: dict[str, torch.Tensor] = {}
-    configs = []
-    plain = copy.deepcopy(module)
-    for path, weight in zip(paths, given.tolist(), strict=True):
-        adapted = load_adapter(copy.deepcopy(plain), path)
-        configs.append(_required_config(adapted))
-        layers = lora_layers(adapted)
-        for name, layer in layers.items():
-            B = layer.lora_B.weight.flatten(1).double() * (weight * layer.scaling)
-            factors.setdefault(name, []).append((B, layer.lora_A.weight.flatten(1).double()))
-        share = _share(weight, given)
-        for name, tensor in lora_state_dict(adapted).items():
-            if not name.endswith((".lora_A.weight", ".lora_B.weight")):
-                part = tensor.double() * share
-                others[name] = others[name] + part if name in others else part
-    first = configs[0]
-    full = {(set(c.modules_to_save) == set(first.modules_to_save), c.train_bias) for c in configs}
-    if full != {(True, first.train_bias)}:
-        raise ValueError("The adapters must have the same modules_to_save and bias.")
-    merged = {name: _factors_of_sum(parts, r) for name, parts in factors.items()}
-    ranks = {name: len(A) for name, (_, A, _) in merged.items()}
-    config = AdapterConfig(
-        r=max(ranks.values()),
-        lora_alpha=max(ranks.values()),
-        target_modules=tuple(merged),
-        modules_to_save=first.modules_to_save,
-        train_bias=first.train_bias,
-        rank_pattern={f"^{re.escape(name)}": rank for name, rank in ranks.items()},
-        # The scaling is lora_alpha / r, which must be 1 here.
-        alpha_pattern={f"^{re.escape(name)}": rank for name, rank in ranks.items()},
-    )
-    with unchanged_on_error(module):
-        inject(module, config, random_state=0)
-        for name, layer in lora_layers(module).items():
-            B, A, _ = merged[name]
-            layer.lora_A.weight.copy_(A.view_as(layer.lora_A.weight))
-            layer.lora_B.weight.copy_(B.view_as(layer.lora_B.weight))
-        own = lora_state_dict(module)
-        for name, tensor in others.items():
-            own[name].copy_(tensor)
-    return {name: error for name, (_, _, error) in merged.items()}
-
-
-def _share(weight: float, weights: FloatArray) -> float:
-    total = float(weights.sum())
-    if abs(total) < _SMALLEST_SUM:
-        raise ValueError(f"weights must not sum to 0, got {weights.tolist()}.")
-    return weight / total
-
-
-def _factors_of_sum(
-    parts: Sequence[tuple[torch.Tensor, torch.Tensor]], r: int | None
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return factors B and A of the sum of products, of rank at most r, and the relative error."""
-    B, A = torch.cat([b for b, _ in parts], dim=1), torch.cat([a for _, a in parts])
-    # Orthogonal bases of both sides leave a small matrix with the singular values of the product.
-    left, upper = torch.linalg.qr(B)
-    right, lower = torch.linalg.qr(A.T)
-    U, values, Vh = torch.linalg.svd(upper @ lower.T, full_matrices=False)
-    rank = len(values) if r is None else min(r, len(values))
-    total = float(values.norm())
-    error = float(values[rank:].norm()) / total if total > 0 else 0.0
-    root = values[:rank].sqrt()
-    return left @ (U[:, :rank] * root), (root[:, None] * Vh[:rank]) @ right.T, error

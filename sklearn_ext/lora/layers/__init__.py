@@ -1,0 +1,19 @@
+"""Layers with low-rank updates: our own, and those of peft.
+
+Names in this folder are for this package only.
+"""
+
+from ._frozen import (
+    LAYER_TYPES as LAYER_TYPES,
+    AdaptableLayer as AdaptableLayer,
+    dense as dense,
+    noisy_output as noisy_output,
+)
+from ._low_rank import (
+    LoRAConv1d as LoRAConv1d,
+    LoRAConv2d as LoRAConv2d,
+    LoRALayer as LoRALayer,
+    LoRALinear as LoRALinear,
+    with_low_rank_update as with_low_rank_update,
+)
+from ._peft import PeftLayer as PeftLayer, is_peft_layer as is_peft_layer
