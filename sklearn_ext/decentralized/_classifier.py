@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.utils.multiclass import check_classification_targets
 
 from ..utils._atomic import atomic_fit
 from ..utils._typing import Array, FloatArray, RandomState
+from ..utils._validation import check_class_labels
 from ._base import BaseDecentralizedRF
 from ._config import CONSENSUS_WEIGHTS
 from ._private import GaussianRelease
@@ -379,7 +379,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, reset: bool
     ) -> tuple[Any, Array, FloatArray]:
         X, labels, weights = self._check_fit_input(X, y, sample_weight, reset=reset)
-        check_classification_targets(labels)
+        check_class_labels(labels)
         return X, labels, weights
 
     def _all_classes(self, y: Array, classes: ArrayLike | None = None) -> Array:

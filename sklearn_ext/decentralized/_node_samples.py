@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.utils._missing import is_pandas_na
 from sklearn.utils.validation import column_or_1d
 
 from ..utils._rows import merge_duplicate_rows
 from ..utils._typing import Array, FloatArray, IntArray
+from ..utils._validation import check_all_labeled
 from ._config import DeKRRConfig
 from .math._cross_validation import squared_error
 from .math._engine import DeKRREngine
@@ -143,12 +143,7 @@ def check_labels(node: ArrayLike, n_samples: int) -> Array:
             f"node must have one label per sample, got {len(labels)} labels for {n_samples} "
             "samples."
         )
-    for position, label in enumerate(labels if labels.dtype.kind in "OfcmM" else []):
-        # NaN and NaT differ from themselves.
-        if label is None or is_pandas_na(label) or label != label:
-            raise ValueError(
-                f"node must have a label for every sample, got {label!r} for sample {position}."
-            )
+    check_all_labeled(labels, name="node")
     try:
         np.sort(labels)
     except TypeError as error:

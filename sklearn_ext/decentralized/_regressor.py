@@ -9,10 +9,11 @@ from sklearn.metrics import r2_score
 
 from ..utils._atomic import atomic_fit
 from ..utils._typing import FloatArray
-from ..utils._validation import check_magnitude
+from ..utils._validation import check_magnitude, check_numbers, own_constructor
 from ._base import BaseDecentralizedRF
 
 
+@own_constructor
 class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     r"""Kernel ridge regression at nodes that keep their samples and exchange messages.
 
@@ -303,6 +304,8 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     def _check_input(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, reset: bool
     ) -> tuple[Any, FloatArray, FloatArray]:
+        if y is not None:
+            check_numbers(y)
         X, targets, weights = self._check_fit_input(
             X, y, sample_weight, multi_output=True, y_numeric=True, reset=reset
         )

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
 
@@ -29,6 +28,7 @@ from ..neural import (
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ..utils._validation import check_class_labels
 from ._checkpoint import DDPMCheckpoint, read_checkpoint, write_checkpoint
 from ._denoisers import build_denoiser
 from ._diffusion import Diffusion, resolve_sample_shape, resolve_unit_range, threads_for
@@ -325,7 +325,7 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
             return validate_input(self, X, reset=not resume), None
         X, y = validate_input(self, X, y, reset=not resume)
         labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
+        check_class_labels(labels)
         return X, labels
 
     def _prepare(

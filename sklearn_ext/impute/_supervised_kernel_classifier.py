@@ -8,13 +8,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
+from ..utils._validation import check_class_labels
 from ._label_columns import encode_labels
 from ._model_columns import learn_columns
 from ._supervised_kernel import (
@@ -241,12 +241,12 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         raw = table.encode(self, X)
         y = _check_y(y, estimator=self)
         check_consistent_length(raw, y)
-        check_classification_targets(y)
+        check_class_labels(np.asarray(y))
         labels = encode_labels(y, len(raw), "multiclass")
         if labels.classes is None or len(labels.classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} requires samples of at least 2 classes, got one class: "
-                f"{np.unique(y)[0]!r}."
+                f"{np.unique(y).tolist()[0]!r}."
             )
         mask = feature_mask(
             "categorical_features",

@@ -10,13 +10,13 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._rows import count_samples, draw_samples, merge_duplicate_rows
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ..utils._validation import check_class_labels
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_engine import make_engine
 from ._lab_training import LABExpansion, train_lab
@@ -309,7 +309,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
             parameter is out of range, or if training diverges.
         """
         features, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(labels)
+        check_class_labels(labels)
         weights = _check_sample_weight(
             sample_weight, features, dtype=np.float64, ensure_non_negative=True
         )
@@ -317,7 +317,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         if len(classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs samples of at least 2 classes with positive "
-                f"sample_weight, got one class: {classes[0]!r}."
+                f"sample_weight, got one class: {classes.tolist()[0]!r}."
             )
         signs = np.full((len(labels), len(classes)), -1.0)
         signs[np.flatnonzero(weights), codes] = 1.0

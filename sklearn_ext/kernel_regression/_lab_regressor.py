@@ -12,12 +12,13 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
 from ..utils._typing import FloatArray
-from ..utils._validation import check_magnitude
+from ..utils._validation import check_magnitude, check_numbers, own_constructor
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_engine import make_engine
 from ._lab_training import LABExpansion, train_lab
 
 
+@own_constructor
 class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     r"""Kernel ridgeless regression with locally adaptive bandwidths (LAB RBF).
 
@@ -231,6 +232,8 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
             If the input is not finite or has the wrong shape, if a parameter is out of range, or
             if training diverges.
         """
+        if y is not None:
+            check_numbers(y)
         features, targets = validate_data(
             self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True
         )

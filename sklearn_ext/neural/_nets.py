@@ -6,14 +6,13 @@ import numpy as np
 import skorch
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from skorch.utils import to_tensor
 from torch import nn
 
 from ..utils._random import draw_seed
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
-from ..utils._validation import check_magnitude
+from ..utils._validation import check_class_labels, check_magnitude
 from ._batches import TensorBatches
 from ._conventional_net import AUTO, ConventionalNet
 from ._device import seeded
@@ -154,13 +153,13 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
 
     def _encode(self, y: Array, afresh: bool, classes: ArrayLike | None) -> IntArray:
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        check_class_labels(y)
         if afresh or not hasattr(self, "classes_inferred_"):
             given = self.classes if classes is None else classes
             labels = np.unique(y if given is None else given)
             if len(labels) < 2:
                 raise ValueError(
-                    f"y must contain at least two classes, got one class: {labels[0]!r}."
+                    f"y must contain at least two classes, got one class: {labels.tolist()[0]!r}."
                     if len(labels)
                     else "classes must contain at least two labels, got none."
                 )
@@ -500,7 +499,7 @@ def net_from_module(
         return net.initialize()
 
 
-def encode_labels(y: ArrayLike, classes: Array) -> IntArray:
+def encode_labels(y: ArrayLike, classes: Array, *, name: str = "y") -> IntArray:
     """Return the index of each label in the classes, which may be in any order, as int64.
 
     Raises
@@ -510,7 +509,10 @@ def encode_labels(y: ArrayLike, classes: Array) -> IntArray:
     """
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
-        raise ValueError(f"y contains labels that are none of the classes {classes}: {unknown}.")
+        raise ValueError(
+            f"{name} contains labels that are none of the classes {classes.tolist()}: "
+            f"{unknown.tolist()}."
+        )
     order = np.argsort(classes, kind="stable")
     return order[np.searchsorted(classes, y, sorter=order)].astype(np.int64)
 

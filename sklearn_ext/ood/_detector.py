@@ -11,13 +11,12 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..neural import validate_input
 from ..utils._random import held_out_mask, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
-from ..utils._validation import named_as_in_fit
+from ..utils._validation import check_class_labels, named_as_in_fit
 from ._classifier_outputs import pad_last_batch
 
 _ROUNDING = 1 + 1e-12  # a product of a rate and a count may fall below the whole number it equals
@@ -167,7 +166,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         else:
             samples, labels = self._check_samples(X, y, reset=True)
             labels = column_or_1d(labels, warn=True)
-            check_classification_targets(labels)
+            check_class_labels(labels)
             inside = ~is_outlier(labels, self.outlier_label)
             classes, codes = np.unique(labels[inside], return_inverse=True)
             fewest = self._fewest_classes()

@@ -19,7 +19,6 @@ from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..neural import class_labels, validate_input
@@ -27,6 +26,7 @@ from ..neural.files import KeyMap
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
+from ..utils._validation import check_class_labels
 from ._reporting import SoupProgress, one_line
 from .ingredients import (
     Evaluation,
@@ -280,7 +280,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
             X, targets = validate_input(self, X, y, reset=True)
         if is_classifier(self):
             targets = column_or_1d(targets, warn=True)
-            check_classification_targets(targets)
+            check_class_labels(targets)
         self._target_shape = targets.shape[1:]
         return X, targets
 

@@ -1,12 +1,105 @@
 """Checks of parameters and data, and access to wrapped estimators."""
 
-from typing import Any
+import types
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils._missing import is_pandas_na
+from sklearn.utils.multiclass import check_classification_targets
+
+from ._typing import Array
+
+Class = TypeVar("Class", bound=type)
 
 _MARGIN = 1e3  # leaves room for sums of squares
+
+
+def check_numbers(values: ArrayLike, *, name: str = "y") -> None:
+    """Raise an error that shows the first value that is not a number.
+
+    Strings such as "1.5" are not numbers, unless they are objects, which scikit-learn converts.
+
+    Parameters
+    ----------
+    values : array-like
+    name : str, default="y"
+
+    Raises
+    ------
+    ValueError
+        If the values are strings or dates, or objects that cannot be converted.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind in "USmM" and array.size:
+        raise ValueError(f"{name} must contain numbers, got {array.ravel()[:1].tolist()[0]!r}.")
+    for value in array.ravel() if array.dtype.kind == "O" else ():
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must contain numbers, got {value!r}.") from None
+
+
+def check_all_labeled(labels: Array, *, name: str = "y") -> None:
+    """Raise an error for missing labels: None, NaN, NaT or NA.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+    name : str, default="y"
+
+    Raises
+    ------
+    ValueError
+        If a label is missing.
+    """
+    for position, label in enumerate(labels if labels.dtype.kind in "OfcmM" else ()):
+        # NaN and NaT differ from themselves.
+        if label is None or is_pandas_na(label) or label != label:
+            found = "NaT" if labels.dtype.kind in "mM" else repr(label)
+            raise ValueError(
+                f"{name} must have a label for every sample, got {found} for sample {position}."
+            )
+
+
+def check_class_labels(y: Array) -> None:
+    """Raise an error for targets that are no class labels, and for missing labels.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If y is continuous, or if a label is missing.
+    """
+    check_all_labeled(y)
+    check_classification_targets(y)
+
+
+def own_constructor(cls: Class) -> Class:
+    """Give a class that inherits its constructor one under its own name.
+
+    Python's messages about wrong arguments name the class that defines the constructor, which may
+    be private.
+    """
+    changed: Any = cls
+    inherited = changed.__init__
+    constructor = types.FunctionType(
+        inherited.__code__,
+        inherited.__globals__,
+        "__init__",
+        inherited.__defaults__,
+        inherited.__closure__,
+    )
+    constructor.__kwdefaults__ = inherited.__kwdefaults__
+    constructor.__annotations__ = inherited.__annotations__
+    constructor.__qualname__ = f"{cls.__name__}.__init__"
+    constructor.__module__ = cls.__module__
+    changed.__init__ = constructor
+    return cls
 
 
 def check_magnitude(values: ArrayLike, dtype: DTypeLike = np.float64, *, name: str = "y") -> None:
@@ -22,11 +115,10 @@ def check_magnitude(values: ArrayLike, dtype: DTypeLike = np.float64, *, name: s
     Raises
     ------
     ValueError
-        If the values are strings or dates, or if the largest absolute value is too large.
+        If the values are not numbers, or if the largest absolute value is too large.
     """
+    check_numbers(values, name=name)
     values = np.asarray(values)
-    if values.dtype.kind not in "biufO":
-        raise ValueError(f"{name} must hold numbers, got values of dtype {values.dtype}.")
     limit = np.sqrt(np.finfo(dtype).max) / _MARGIN
     largest = np.abs(values).max(initial=0.0)
     if largest > limit:

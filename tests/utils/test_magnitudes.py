@@ -16,5 +16,5 @@ def test_accepted_values_have_finite_squares():
 
 @pytest.mark.parametrize("values", [["1.5", "2"], np.array(["2020-01-01"], dtype="datetime64[D]")])
 def test_strings_and_dates_are_refused(values):
-    with pytest.raises(ValueError, match="y must hold numbers, got values of dtype"):
+    with pytest.raises(ValueError, match="y must contain numbers, got"):
         check_magnitude(values)

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from ...utils._typing import RandomState
+from ...utils._validation import own_constructor
 from .._scores import (
     ash_score,
     fdbd_score,
@@ -510,6 +511,7 @@ class SCALEOODDetector(BasePostHocDetector):
         return scale_score(features, weight, bias, self.quantile)
 
 
+@own_constructor
 class FDBDOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the distance to the decision boundaries (fDBD).
 

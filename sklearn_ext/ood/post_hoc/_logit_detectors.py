@@ -7,10 +7,12 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from ...utils._typing import RandomState
+from ...utils._validation import own_constructor
 from .._scores import energy_score, gen_score, max_logit_score, msp_score
 from ._base import BasePostHocDetector
 
 
+@own_constructor
 class MSPOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the maximum softmax probability (MSP).
 
@@ -92,6 +94,7 @@ class MSPOODDetector(BasePostHocDetector):
         return msp_score(features @ weight.T + bias)
 
 
+@own_constructor
 class MaxLogitOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by the largest logit.
 

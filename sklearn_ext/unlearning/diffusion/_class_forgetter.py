@@ -368,7 +368,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
                 "forget_class must name at least one class, got an empty list; pass None to forget "
                 "nothing."
             )
-        forget_codes = encode_labels(labels, self.classes_)
+        forget_codes = encode_labels(labels, self.classes_, name="forget_class")
         missing = labels[~np.isin(forget_codes, codes)]
         if len(missing) > 0:
             raise ValueError(
@@ -388,7 +388,9 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         redirect_to = None
         is_next = isinstance(self.redirect_to, str) and self.redirect_to == "next"
         if self.forget_loss == "redirect" and not is_next:
-            redirect_to = int(encode_labels([self.redirect_to], self.classes_)[0])
+            redirect_to = int(
+                encode_labels([self.redirect_to], self.classes_, name="redirect_to")[0]
+            )
             if redirect_to not in retained:
                 raise ValueError(
                     "redirect_to must be 'next' or one of the retained classes "

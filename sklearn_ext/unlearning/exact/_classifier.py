@@ -6,16 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray
+from ...utils._validation import check_class_labels, own_constructor
 from ._base import BaseRandomFeature, checked_magnitude
 from ._solutions import Solution
 from ._training_samples import TrainingSamples
 
 
+@own_constructor
 class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
     r"""Kernel classification on random features that forgets samples exactly.
 
@@ -246,7 +247,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         X, labels = validate_data(
             self, X, y, accept_sparse="csr", dtype=np.float64, order="C", reset=reset
         )
-        check_classification_targets(labels)
+        check_class_labels(labels)
         return checked_magnitude(X), labels
 
     def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:

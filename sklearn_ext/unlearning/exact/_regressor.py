@@ -9,10 +9,11 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ...utils._atomic import atomic_fit
 from ...utils._typing import FloatArray
-from ...utils._validation import check_magnitude
+from ...utils._validation import check_magnitude, check_numbers, own_constructor
 from ._base import BaseRandomFeature, checked_magnitude
 
 
+@own_constructor
 class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature):
     r"""Kernel ridge regression on random features that forgets samples exactly.
 
@@ -196,6 +197,8 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         return self._outputs(self._values(X))
 
     def _validated_pair(self, X: Any, y: ArrayLike | None, reset: bool) -> tuple[Any, FloatArray]:
+        if y is not None:
+            check_numbers(y)
         X, Y = validate_data(
             self,
             X,

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -20,6 +19,7 @@ from sklearn.utils.validation import (
 
 from ...utils._random import held_out_mask, local_random_state
 from ...utils._typing import Array, BoolArray, FloatArray, RandomState
+from ...utils._validation import check_class_labels, check_numbers
 from ..exact import RandomFeatureClassifier, RandomFeatureRegressor
 from ._model import Steps
 from ._samples import StoredSamples
@@ -99,9 +99,10 @@ def checked_targets(
     weights : ndarray of shape (n_samples,)
     """
     if is_classifier(head):
-        check_classification_targets(y)
         targets = column_or_1d(y, warn=True)
+        check_class_labels(targets)
     else:
+        check_numbers(y)
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)

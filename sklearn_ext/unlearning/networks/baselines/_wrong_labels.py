@@ -5,11 +5,13 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
 
+from ....utils._validation import own_constructor
 from .._base import Task
 from ._algorithm import BaselineConfig, wrong_labels
 from ._fine_tuning import BaseTargetUnlearner
 
 
+@own_constructor
 class RandomLabelUnlearner(BaseTargetUnlearner):
     """Train on all samples, with random wrong labels for the samples to forget.
 
