@@ -5,6 +5,7 @@ Names outside `__all__` are for this package only.
 
 from ..utils._random import draw_seed as draw_seed
 from ._batches import (
+    LabeledDataset as LabeledDataset,
     NetSamples as NetSamples,
     TensorBatches,
     minibatches as minibatches,

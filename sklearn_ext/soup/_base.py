@@ -1,6 +1,5 @@
 """Base class of all soups: parameters, fitting, prediction and files."""
 
-import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +19,9 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch.utils.data import Dataset
 
-from ..neural import class_labels, validate_input
+from ..neural import AnySamples, NetSamples, class_labels, copied_net, targets_in, validate_input
 from ..neural.files import KeyMap
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
@@ -32,12 +32,11 @@ from .ingredients import (
     Evaluation,
     IngredientConfig,
     IngredientStore,
-    Samples,
     SoupNetwork,
-    bypasses_validation,
+    as_computed,
     estimate_running_statistics,
     evaluated_ingredients,
-    n_samples_of,
+    inputs_for_statistics,
     net_of,
     net_with_weights,
     open_ingredient,
@@ -206,17 +205,18 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
     @atomic_fit
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: ArrayLike) -> Self:
+    def fit(self, X: AnySamples, y: ArrayLike | None = None) -> Self:
         """Make the soup, after training its ingredients if none are given.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...), or anything that the net takes
+        X : array-like of shape (n_samples, ...), tensor, dict of arrays, or Dataset
             The mixing samples if `ingredients` are given. Otherwise, `fit` splits the samples into
-            a training part and a mixing part. Arrays are checked and cast to float32; tensors,
-            dicts and datasets are passed to the net as they are.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            a training part and a mixing part. Arrays are cast to float32, and integers to int64.
+            Tensors, dicts and map-style datasets are passed to the net as they are, and each batch
+            moves to its device by itself.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets. None takes those inside a dataset.
 
         Returns
         -------
@@ -225,6 +225,8 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
 
         Raises
         ------
+        TypeError
+            If X is a data loader or an iterable-style dataset.
         ValueError
             If the data or a parameter is invalid, if the ingredients differ in architecture, or if
             none of them is finite.
@@ -267,17 +269,8 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         progress.end()
         return self
 
-    def _checked_samples(self, X: Any, y: ArrayLike) -> tuple[Any, Array]:
-        if bypasses_validation(X):
-            self.input_shape_ = None
-            targets = np.asarray(y)
-            if n_samples_of(X) != len(targets):
-                raise ValueError(
-                    "X and y must have equal numbers of samples, got "
-                    f"{n_samples_of(X)} in X and {len(targets)} in y."
-                )
-        else:
-            X, targets = validate_input(self, X, y, reset=True)
+    def _checked_samples(self, X: AnySamples, y: ArrayLike | None) -> tuple[AnySamples, Array]:
+        X, targets = validate_input(self, X, y, reset=True, any_form=True)
         if is_classifier(self):
             targets = column_or_1d(targets, warn=True)
             check_class_labels(targets)
@@ -306,18 +299,17 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
             score, loss = evaluation
             print(f"[{type(self).__name__}] {name}: score {score:.4f}, loss {loss:.4f}")
 
-    def _checked_input(self, X: Any) -> Any:
+    def _checked_input(self, X: AnySamples) -> AnySamples:
         check_is_fitted(self)
-        if bypasses_validation(X) or self.input_shape_ is None:
-            return X
-        return validate_input(self, X, reset=False)
+        X = validate_input(self, X, reset=False, any_form=True)
+        return as_computed(self.estimator_, X)
 
     def predict(self, X: Any) -> Array:
         """Predict with the soup.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...), or anything that the net takes
+        X : array-like of shape (n_samples, ...), tensor, dict of arrays, or Dataset
 
         Returns
         -------
@@ -333,7 +325,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...), or anything that the net takes
+        X : array-like of shape (n_samples, ...), tensor, dict of arrays, or Dataset
 
         Returns
         -------
@@ -348,7 +340,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...), or anything that the net takes
+        X : array-like of shape (n_samples, ...), tensor, dict of arrays, or Dataset
 
         Returns
         -------
@@ -357,19 +349,22 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         X = self._checked_input(X)
         return self.estimator_.decision_function(X)
 
-    def score(self, X: Any, y: ArrayLike) -> float:
+    def score(self, X: AnySamples, y: ArrayLike | None = None) -> float:
         """Return the score of the net: accuracy for a classifier, R2 for a regressor.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...), or anything that the net takes
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        X : array-like of shape (n_samples, ...), tensor, dict of arrays, or Dataset
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets. None takes those inside a dataset.
 
         Returns
         -------
         float
         """
         X = self._checked_input(X)
+        if y is None and isinstance(X, Dataset):
+            y = targets_in(X)
         return self.estimator_.score(X, y)
 
     def combine(self, coef: ArrayLike, *, X: Any = None) -> skorch.NeuralNet:
@@ -379,7 +374,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         ----------
         coef : array-like of shape (n_ingredients,) or (n_groups, n_ingredients)
             Coefficients. They must sum to 1 in each group and may be negative.
-        X : array-like, or anything that the net takes, default=None
+        X : array-like, tensor, dict of arrays, or Dataset, default=None
             Samples on which running statistics of batch normalization are estimated. None averages
             the statistics of the ingredients.
 
@@ -402,7 +397,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         coef = np.broadcast_to(np.asarray(coef, dtype=np.float64), self.coef_.shape)
         if not np.abs(coef.sum(axis=1) - 1.0).max() <= _SUM_TOLERANCE:
             raise ValueError(f"coef must sum to 1 in each group, got sums {coef.sum(axis=1)}.")
-        net = copy.deepcopy(self.estimator_)
+        net = copied_net(self.estimator_)
         ingredients = [
             open_ingredient(source, name, self.key)
             for source, name in zip(self.ingredients_, self.ingredient_names_, strict=True)
@@ -417,8 +412,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         store.average_buffers_(range(len(store)))
         if X is not None:
             X = self._checked_input(X)
-            samples = Samples(X, torch.zeros(n_samples_of(X)))
-            batches = samples.inputs_for_statistics(_STATISTICS_BATCH)
+            batches = inputs_for_statistics(NetSamples(net, X), _STATISTICS_BATCH)
             estimate_running_statistics(net.module_, net.infer, batches)
         return net
 

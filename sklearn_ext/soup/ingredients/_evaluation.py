@@ -1,7 +1,7 @@
 """The network that receives the weights of a soup, and its evaluation on the mixing samples."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...neural import NetSamples, torch_generator
 from ...utils._warnings import warn_caller
 from ._layout import first_not_finite
-from ._samples import Samples
 from ._store import IngredientStore
 
 _BASIN_FACTOR = 2.0
@@ -35,9 +35,9 @@ class SoupNetwork:
         An initialized net whose module receives the weights of ingredients and soups in turn.
     store : IngredientStore
         Ingredients of that module.
-    mixing : Samples
+    mixing : NetSamples
         Samples on which coefficients are learned and networks are evaluated.
-    statistics : Samples
+    statistics : NetSamples
         Samples on which running statistics are estimated.
     scorer : callable
         Returns a score, given a net, X and y.
@@ -53,8 +53,8 @@ class SoupNetwork:
 
     net: skorch.NeuralNet
     store: IngredientStore
-    mixing: Samples
-    statistics: Samples
+    mixing: NetSamples
+    statistics: NetSamples
     scorer: Callable[..., float]
     X: Any
     y: Any
@@ -117,8 +117,14 @@ class SoupNetwork:
         """
         self.store.average_buffers_(members)
         if self.refresh_bn and len(members) > 1:
-            batches = self.statistics.inputs_for_statistics(self.batch_size())
+            batches = inputs_for_statistics(self.statistics, self.batch_size())
             estimate_running_statistics(self.net.module_, self.net.infer, batches)
+
+
+def inputs_for_statistics(samples: NetSamples, batch_size: int) -> Iterator[Any]:
+    """Yield batches of inputs in a fixed random order, because samples may be sorted."""
+    for inputs, _ in samples.shuffled(batch_size, torch_generator(0)):
+        yield inputs
 
 
 @torch.no_grad()

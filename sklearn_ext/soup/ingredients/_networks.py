@@ -1,6 +1,5 @@
 """Copies of a net that are ready to receive the weights of a soup."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,22 +7,29 @@ import numpy as np
 import skorch
 import torch
 from sklearn.base import clone, is_classifier
+from torch.utils.data import Dataset
 
 from ...neural import (
+    AnySamples,
+    ConventionalNet,
+    LabeledDataset,
     NetClassifier,
     NetRegressor,
     class_codes,
     class_labels,
+    copied_net,
+    interrupts_raised,
     is_fitted_net,
+    n_samples_of,
     raw_outputs,
     seeded,
+    select_samples,
 )
 from ...neural.files import KeyMap
 from ...utils._typing import Array
 from ...utils._validation import unfrozen
 from ...utils._warnings import warn_caller
 from ._layout import first_not_finite, layout_of, tensors_of_ingredient
-from ._samples import n_samples_of, select_samples
 
 _DEFAULT_EPOCHS = 10  # ingredients of a soup may be trained briefly
 
@@ -87,7 +93,7 @@ def initialized_copy(net: skorch.NeuralNet, X: Any, y: Array, *, seed: int) -> s
         If the outputs of the network do not match the classes in y.
     """
     if is_fitted_net(net) and _knows_targets(net):
-        copied = copy.deepcopy(net)
+        copied = copied_net(net)
     else:
         copied = _initialized(net, X, y, seed)
         if is_fitted_net(net):
@@ -103,7 +109,7 @@ def _initialized(net: skorch.NeuralNet, X: Any, y: Array, seed: int) -> skorch.N
     net.set_params(max_epochs=0)
     if isinstance(net, (NetClassifier, NetRegressor)) and net.random_state is None:
         net.set_params(random_state=seed)
-    with seeded(seed, net.device):
+    with seeded(seed, net.device), interrupts_raised(net):
         net.fit(X, targets_for_fit(net, y))
     return net.set_params(max_epochs=n_epochs)
 
@@ -113,6 +119,14 @@ def _knows_targets(net: skorch.NeuralNet) -> bool:
     if isinstance(net, (NetClassifier, NetRegressor)):
         return hasattr(net, "n_outputs_")
     return not is_classifier(net) or hasattr(net, "classes_")
+
+
+def data_for_fit(net: skorch.NeuralNet, X: AnySamples, y: Array) -> tuple[AnySamples, Array]:
+    """Return X and y as a net's `fit` takes them."""
+    targets = targets_for_fit(net, y)
+    if isinstance(X, Dataset) and not isinstance(net, ConventionalNet):
+        return LabeledDataset(X, targets), targets  # skorch takes targets from datasets, not from y
+    return X, targets
 
 
 def targets_for_fit(net: skorch.NeuralNet, y: Array) -> Array:
@@ -194,7 +208,7 @@ def net_with_weights(
     X = np.zeros((n, *shape), dtype=np.float32)
     y = np.zeros((n, *target_shape), dtype=np.float32) if classes is None else classes
     try:
-        copied = copy.deepcopy(net) if is_fitted_net(net) else _initialized(net, X, y, seed=0)
+        copied = copied_net(net) if is_fitted_net(net) else _initialized(net, X, y, seed=0)
     except RuntimeError as error:
         raise ValueError(
             f"The network of estimator must take samples of shape {shape}: {error}"

@@ -13,7 +13,15 @@ import torch
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 
-from ...neural import LazyTensors, class_labels, draw_seed, is_fitted_net
+from ...neural import (
+    LazyTensors,
+    NetSamples,
+    class_labels,
+    draw_seed,
+    is_fitted_net,
+    n_samples_of,
+    select_samples,
+)
 from ...neural.files import KeyMap
 from ...utils._random import held_out_mask
 from ...utils._typing import Array, IntArray
@@ -21,8 +29,8 @@ from ...utils._validation import unfrozen
 from ...utils._warnings import warn_caller
 from ._evaluation import Evaluation, SoupNetwork
 from ._layout import layout_of, tensors_of_ingredient
-from ._networks import initialized_copy, load_weights_, net_of, targets_for_fit
-from ._samples import Samples, n_samples_of, select_samples, targets_of
+from ._networks import data_for_fit, initialized_copy, load_weights_, net_of
+from ._samples import as_computed, targets_of
 from ._sources import list_sources, open_ingredient
 from ._store import IngredientStore
 from ._training import parameter_points, run_seeds, train_ingredients
@@ -96,6 +104,7 @@ def prepared_ingredients(
     """
     sources = None if config.ingredients is None else list_sources(config.ingredients)
     net = initialized_copy(net_of(config.estimator, sources), X, y, seed=draw_seed(rng))
+    X = as_computed(net, X)
     if sources is not None:
         if config.param_grid is not None:
             raise ValueError("Pass either ingredients or param_grid, not both.")
@@ -120,8 +129,7 @@ def prepared_ingredients(
             net,
             points,
             seeds,
-            select_samples(X, training),
-            targets_for_fit(net, y[training]),
+            *data_for_fit(net, select_samples(X, training), y[training]),
             folder=folder,
             n_jobs=config.n_jobs,
             resumable=config.cache_dir is not None,
@@ -177,7 +185,7 @@ def _network(
     opened = [open_ingredient(s, f"ingredients[{k}]", config.key) for k, s in enumerate(sources)]
     targets = targets_of(net, y)
     X_mixing = X if len(mixing) == n_samples_of(X) else select_samples(X, mixing)
-    samples = Samples(X_mixing, targets[mixing])
+    samples = NetSamples(net, X_mixing, targets[mixing])
     return SoupNetwork(
         net=net,
         store=IngredientStore.of(
@@ -189,7 +197,7 @@ def _network(
         mixing=samples,
         statistics=samples
         if statistics is mixing
-        else Samples(select_samples(X, statistics), targets[statistics]),
+        else NetSamples(net, select_samples(X, statistics), targets[statistics]),
         scorer=check_scoring(net, config.scoring),
         X=X_mixing,
         y=y[mixing],

@@ -1,8 +1,8 @@
 """Training of ingredients: one grid, one common start, many runs in parallel."""
 
 import contextlib
-import copy
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ import skorch
 import torch
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from ...neural import load_tensors, save_tensors, seeded
+from ...neural import (
+    copied_net,
+    interrupts_raised,
+    load_tensors,
+    save_tensors,
+    seeded,
+)
 from ...neural.files import fingerprint
 from ...utils._typing import Array
 from ._layout import layout_of
@@ -103,6 +109,13 @@ def train_ingredients(
         Path of the ``.safetensors`` file of each point. Equal runs share a file if `resumable`.
     start : str
         Path of the file of the common start.
+
+    Raises
+    ------
+    ValueError
+        If the net cannot be sent to the processes that `n_jobs` asks for.
+    KeyboardInterrupt
+        If a run is interrupted. Its weights are not written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,8 +134,14 @@ def train_ingredients(
         joblib.delayed(_train_one)(net, start, point, seed, X, y, path)
         for point, seed, path in waiting
     )
-    for _ in trained:
-        after_run()
+    try:
+        for _ in trained:
+            after_run()
+    except pickle.PicklingError as error:
+        raise ValueError(
+            f"n_jobs must be None or 1 for a net that cannot be pickled, got {n_jobs!r}: "
+            f"{error.__cause__ or error}"
+        ) from error
     return [str(path) for path in paths], str(start)
 
 
@@ -138,12 +157,13 @@ def _train_one(
     with _one_thread(), seeded(seed, net.device):
         # Parameters are set first, because skorch builds a new module when a parameter of it
         # changes. `partial_fit` keeps the weights, whereas `fit` would draw new ones.
-        net = copy.deepcopy(net).set_params(**point)
+        net = copied_net(net).set_params(**point)
         if hasattr(net, "random_state"):
             net.set_params(random_state=seed)
         load_weights_(net, load_tensors(start), "The start")
         net.initialize_optimizer()  # discards the momentum of a fitted estimator
-        net.partial_fit(X, y)
+        with interrupts_raised(net):
+            net.partial_fit(X, y)
         save_tensors(path, layout_of(net.module_).own_tensors())
 
 

@@ -10,9 +10,16 @@ CHUNK = 2**20  # entries; 4 MiB of float32 stay in the cache while other tensors
 SMALL_CHUNK = 2**16  # entries; a chunk of each of many tensors stays in the cache
 
 
+def as_real(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a view of real numbers; coefficients are real, so complex entries count as pairs."""
+    if not tensor.is_complex():
+        return tensor.detach()
+    return torch.view_as_real(tensor.detach().resolve_conj())
+
+
 def chunks(tensor: torch.Tensor, size: int = CHUNK) -> tuple[torch.Tensor, ...]:
-    """Split a tensor into one-dimensional views of at most `size` entries."""
-    return tensor.detach().reshape(-1).split(size)
+    """Split a tensor into one-dimensional views of at most `size` real numbers."""
+    return as_real(tensor).reshape(-1).split(size)
 
 
 @torch.no_grad()

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...neural import cosine_decay, n_minibatches, torch_generator
-from ..ingredients import Samples
+from ...neural import NetSamples, cosine_decay, n_minibatches, torch_generator
 from ._groups import GroupingRule
 
 
@@ -60,7 +59,7 @@ class CoefficientDescent:
     ----------
     variables : sequence of tensors
         Tensors to optimize. Their ``grad`` must be set before each :meth:`step`.
-    samples : Samples
+    samples : NetSamples
         The mixing samples.
     config : MixingConfig
     seed : int
@@ -73,7 +72,11 @@ class CoefficientDescent:
     """
 
     def __init__(
-        self, variables: Sequence[torch.Tensor], samples: Samples, config: MixingConfig, seed: int
+        self,
+        variables: Sequence[torch.Tensor],
+        samples: NetSamples,
+        config: MixingConfig,
+        seed: int,
     ) -> None:
         # Weight decay would pull toward the origin of the block, not toward small weights.
         self.optimizer = config.optimizer(variables, lr=config.learning_rate, weight_decay=0.0)

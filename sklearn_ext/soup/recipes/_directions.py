@@ -17,7 +17,7 @@ from typing import Protocol
 
 import torch
 
-from ..ingredients import IngredientStore, add_parts_, chunks, like
+from ..ingredients import IngredientStore, add_parts_, as_real, chunks, like
 from ._groups import MixedTensors
 
 _MEMORY_SHARE = 0.5  # of the free memory of a device, for stored directions
@@ -54,8 +54,8 @@ def directions_of_block(
         "auto" streams on the CPU, and stores the directions on other devices, which should not wait
         for files, if they fit into memory.
     """
-    parameters = [store.parameters[name].detach() for name in mixed.names]
-    points = store.points(block, mixed.names)
+    parameters = [as_real(store.parameters[name]) for name in mixed.names]
+    points = [[as_real(tensor) for tensor in point] for point in store.points(block, mixed.names)]
     if kind == "auto":
         fits = stores_by_default(parameters) and len(block) <= n_directions_that_fit(parameters)
         kind = "stored" if fits else "streamed"

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..ingredients import as_real
 from ._directions import Directions
 
 _SMALLEST_NORM = 1e-12
@@ -70,6 +71,7 @@ def coefficient_gradient(
     >>> coefficient_gradient(gradients, directions, torch.tensor([0, 0]), 1)
     tensor([[ 8., 10.]], dtype=torch.float64)
     """
+    gradients = [as_real(q) for q in gradients]
     products = directions.inner_products(gradients)
     gradient = sum_by_group(products, group_of, n_groups)
     if clip_norm is None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...neural import draw_seed, seeded
-from ..ingredients import IngredientStore, Samples
+from ..ingredients import IngredientStore, samples_of
 from ._descent import CoefficientDescent, LearnedCoefficients, MixingConfig, training_only
 from ._directions import directions_of_block, n_directions_that_fit, stores_by_default
 from ._gradient import (
@@ -111,10 +111,11 @@ def learn_mehl_coefficients(
         buffers, such as running statistics, afterwards.
     ingredients : sequence of mappings of str to tensor
         N state dicts. They are read and never changed.
-    X : array, tensor, mapping of them, or torch.utils.data.Dataset
-        Inputs of the mixing samples.
-    y : array or tensor of shape (n_samples, ...)
-        Targets of the mixing samples, in the form that `loss` takes.
+    X : array, tensor, dict of them, torch.utils.data.Dataset, or reader
+        Inputs of the mixing samples. Batches move to the device of the module one by one.
+    y : array or tensor of shape (n_samples, ...), or None
+        Targets of the mixing samples, in the form that `loss` takes. None if X is a reader, which
+        has its own.
     loss : callable
         Takes a batch of inputs and targets, and returns the mean loss of the module as a tensor
         of shape ().
@@ -164,7 +165,7 @@ def learn_mehl_coefficients(
     array([[ 2., -1.]])
     """
     store = IngredientStore.of(module, ingredients)
-    samples = Samples(X, torch.as_tensor(y))
+    samples = samples_of(module, X, y)
     groups = parameter_groups(store.parameters, config.layerwise)
     mixed = mixed_tensors(store, groups, len(samples))
     n = len(store)

@@ -48,7 +48,7 @@ def merge_reg_mean(
     -------
     list of str
         Names of the weights that were merged in closed form. A linear layer whose weight the
-        network uses without calling the layer is averaged.
+        network uses without calling the layer is averaged, and so is a layer with complex weights.
 
     Raises
     ------
@@ -79,7 +79,9 @@ def merge_reg_mean(
     layers = {
         names[id(layer.weight)]: layer
         for layer in module.modules()
-        if isinstance(layer, nn.Linear) and id(layer.weight) in names
+        if isinstance(layer, nn.Linear)
+        and id(layer.weight) in names
+        and not layer.weight.is_complex()
     }
     totals: dict[str, torch.Tensor] = {}
     products: dict[str, torch.Tensor] = {}

@@ -18,7 +18,7 @@ from torch import nn
 
 from ...neural import draw_seed, torch_generator
 from ...utils._typing import FloatArray
-from ..ingredients import IngredientStore, chunks, like
+from ..ingredients import IngredientStore, as_real, chunks, like
 
 _SMALLEST_SUM = 1e-8
 
@@ -116,8 +116,9 @@ def merged_task_vector(
     seed = draw_seed(rng)
     merged: dict[str, torch.Tensor] = {}
     for number, (name, own) in enumerate(store.parameters.items()):
-        dtype = own.dtype if own.dtype in (torch.float32, torch.float64) else torch.float32
-        out = torch.empty_like(own.detach(), dtype=dtype, memory_format=torch.contiguous_format)
+        real = as_real(own)
+        dtype = real.dtype if real.dtype in (torch.float32, torch.float64) else torch.float32
+        out = torch.empty_like(real, dtype=dtype, memory_format=torch.contiguous_format)
         tensors = [store.tensor(k, name) for k in range(len(store))]
         thresholds = [_threshold(tensor, base[name], config, out) for tensor in tensors]
         generators = [
@@ -133,7 +134,7 @@ def merged_task_vector(
                 )
             ]
             target.copy_(_combined(vectors, config))
-        merged[name] = out
+        merged[name] = torch.view_as_complex(out) if own.is_complex() else out
     return merged
 
 
@@ -143,7 +144,7 @@ def _threshold(
     """Return the smallest magnitude that is kept in the task vector of one tensor."""
     if config.trim != "magnitude" or config.density >= 1.0:
         return 0.0
-    sizes = (like(tensor, out) - like(base, out)).abs_().reshape(-1)
+    sizes = (like(as_real(tensor), out) - like(as_real(base), out)).abs_().reshape(-1)
     n_kept = max(int(config.density * sizes.numel()), 1)
     return float(sizes.kthvalue(sizes.numel() - n_kept + 1).values)
 
