@@ -8,6 +8,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._typing import FloatArray
+from ..utils._validation import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +77,8 @@ class ConsensusDisplay:
         Parameters
         ----------
         estimator : DecentralizedRFKRR or DecentralizedRFClassifier
-            A fitted estimator whose solver works in rounds.
+            A fitted estimator, or a pipeline that ends in one. A solver that computes the joint
+            solution at once has no curve but two points: before and after.
         reference : float, default=None
             Objective of the joint solution; None uses the last value of the curve, which is then
             left out of the plot.
@@ -94,6 +96,7 @@ class ConsensusDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
+        _, estimator = split_pipeline(estimator)
         check_is_fitted(estimator, "objective_curve_")
         objective, sent = estimator.objective_curve_, estimator.n_floats_sent_
         best = objective[-1] if reference is None else reference
@@ -123,8 +126,11 @@ class ConsensusDisplay:
             _, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
         self.axes_ = np.asarray(axes)
         shown = self.excess > 0  # a logarithmic axis cannot show the best value itself
-        (objective,) = self.axes_[0].plot(self.floats[shown], self.excess[shown], label=self.name)
-        (gap,) = self.axes_[1].plot(self.floats, self.gap, label=self.name)
+        style = "o--" if len(self.floats) == 2 else "-"  # no rounds in between
+        (objective,) = self.axes_[0].plot(
+            self.floats[shown], self.excess[shown], style, label=self.name
+        )
+        (gap,) = self.axes_[1].plot(self.floats, self.gap, style, label=self.name)
         self.lines_ = [objective, gap]
         self.axes_[0].set(yscale="log", xlabel="floats sent", ylabel="objective above the best")
         self.axes_[1].set(xlabel="floats sent", ylabel="disagreement of neighbors")

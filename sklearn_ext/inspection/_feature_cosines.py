@@ -10,6 +10,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from ..utils._typing import Array, FloatArray
+from ..utils._validation import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +79,8 @@ class FeatureCosineDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted net, or a fitted detector whose ``classifier_`` is one.
+            A fitted net, a fitted detector whose ``classifier_`` is one, or a pipeline that ends in
+            one of them.
         X_id : array-like
             ID samples.
         X_ood : array-like or dict of str to array-like
@@ -106,6 +108,7 @@ class FeatureCosineDisplay:
         ValueError
             If an entry is missing or infinite.
         """
+        before, estimator = split_pipeline(estimator)
         check_is_fitted(estimator)
         from ..neural import class_labels, head_of, penultimate
 
@@ -115,7 +118,9 @@ class FeatureCosineDisplay:
         sets = X_ood if isinstance(X_ood, Mapping) else {"OOD": X_ood}
         cosines = {}
         for key, given in {"ID": X_id, **sets}.items():
-            X = check_array(given, dtype=np.float32, order="C", allow_nd=True, input_name=str(key))
+            X = check_array(
+                before(given), dtype=np.float32, order="C", allow_nd=True, input_name=str(key)
+            )
             cosines[str(key)] = normalize(penultimate(net, X, head=head).cpu().numpy()) @ weight.T
         title = type(estimator).__name__ if name is None else name
         return cls(cosines=cosines, classes=class_labels(net), name=title).plot(

@@ -1,4 +1,4 @@
-"""Samples of a generative model as pictures."""
+"""Samples of a generative model as pictures, or as lines over the features of a table."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -6,27 +6,32 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
 
 from ..utils._random import draw_seed
 from ..utils._typing import Array, RandomState
+from ..utils._validation import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GAP = 1  # pixels between two pictures
 _N_COLOR_CHANNELS = 3
+_MOST_TABLE_FEATURES = 30  # more features than this are taken for pixels without a shape
 
 
 class GeneratedSamplesDisplay:
     """Grids of generated images, with one row per class and one panel per model.
 
-    All models start from the same noise, so you can compare them image by image to see what a model
-    has forgotten. Create a display with :meth:`from_estimator` or :meth:`from_predictions`.
+    Samples of a table are drawn as lines over the features, with one color per class. All models
+    start from the same noise, so you can compare them sample by sample to see what a model has
+    forgotten. Create a display with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     images : dict of str to ndarray of shape (n_classes, n_samples, height, width[, 3])
-        Images by the name of the model.
+        Images by the name of the model; rows of a table have the shape (n_classes, n_samples,
+        n_features).
     classes : sequence
         Labels of the rows.
     forgotten : dict of str to collection
@@ -87,14 +92,15 @@ class GeneratedSamplesDisplay:
         Parameters
         ----------
         estimator : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
-            One model, or several by name, such as the model before and after forgetting.
+            One model, or several by name, such as the model before and after forgetting. Of a
+            pipeline, the last step is drawn, whose samples are in the units of its own input.
         classes : array-like of labels, default=None
             Classes to plot, from top to bottom; None plots all.
         n_samples : int, default=8
             Number of images per class.
         image_shape : tuple of int, default=None
             Shape of an image, (height, width) or (channels, height, width), for models that were
-            fitted to flat samples.
+            fitted to flattened images. None draws flat samples as rows of a table.
         n_steps : int, default=25
             Number of sampling steps.
         guidance : float, default=1
@@ -111,11 +117,15 @@ class GeneratedSamplesDisplay:
         Raises
         ------
         ValueError
-            If samples are flat and `image_shape` is missing or does not match them.
+            If flat samples have more than 30 features and `image_shape` is missing, or if it does
+            not match the samples.
         """
         models = (
             estimator if isinstance(estimator, Mapping) else {type(estimator).__name__: estimator}
         )
+        models = {name: split_pipeline(each)[1] for name, each in models.items()}
+        for each in models.values():
+            check_is_fitted(each)
         first = next(iter(models.values()))
         shown = first.classes_ if classes is None else np.asarray(classes)
         seed = draw_seed(random_state)
@@ -163,7 +173,7 @@ class GeneratedSamplesDisplay:
         classes : array-like of labels, default=None
             Classes to plot, from top to bottom; None plots all, sorted.
         image_shape : tuple of int, default=None
-            Shape of an image, if samples are flat.
+            Shape of an image, if images are flattened. None draws flat samples as rows of a table.
         forgotten : dict of str to collection of labels, default=None
             Labels to mark, by the name of the model.
         axes : sequence of matplotlib Axes, default=None
@@ -176,8 +186,8 @@ class GeneratedSamplesDisplay:
         Raises
         ------
         ValueError
-            If samples are flat and `image_shape` is missing or does not match them, or if classes
-            are not equally frequent.
+            If flat samples have more than 30 features and `image_shape` is missing, if it does not
+            match the samples, or if classes are not equally frequent.
         """
         named = X if isinstance(X, Mapping) else {"samples": X}
         labels = np.asarray(y)
@@ -218,15 +228,24 @@ class GeneratedSamplesDisplay:
         import matplotlib.pyplot as plt
 
         n_models = len(self.images)
+        first = next(iter(self.images.values()))
+        is_table = first.ndim == 3
         if axes is None:
-            n_rows, n_columns = next(iter(self.images.values())).shape[:2]
+            n_rows, n_columns = first.shape[:2]
             size = (n_models * (0.6 + 0.4 * n_columns), 0.5 + 0.4 * n_rows)
-            _, axes = plt.subplots(1, n_models, figsize=size, layout="constrained")
+            if is_table:
+                size = (n_models * (1.5 + 0.5 * first.shape[2]), 3.2)
+            _, axes = plt.subplots(1, n_models, figsize=size, layout="constrained", sharey=is_table)
         self.axes_ = np.atleast_1d(np.asarray(axes))
         if len(self.axes_) != n_models:
             raise ValueError(
                 f"axes must have one entry per model, {n_models}, got {len(self.axes_)}."
             )
+        self.figure_ = self.axes_[0].figure
+        if is_table:
+            for ax, (name, rows) in zip(self.axes_, self.images.items(), strict=True):
+                self._draw_table(ax, name, rows)
+            return self
         every = np.concatenate([images.ravel() for images in self.images.values()])
         low, high = every.min(), max(every.max(), every.min() + 1e-12)
         for ax, (name, images) in zip(self.axes_, self.images.items(), strict=True):
@@ -240,12 +259,22 @@ class GeneratedSamplesDisplay:
             ax.tick_params(length=0)
             ax.spines[:].set_visible(False)
             ax.set_title(name)
-        self.figure_ = self.axes_[0].figure
         return self
+
+    def _draw_table(self, ax: "Axes", name: str, rows: Array) -> None:
+        features = np.arange(rows.shape[2])
+        for k, label in enumerate(self.classes.tolist()):
+            is_forgotten = label in self.forgotten[name]
+            lines = ax.plot(
+                features, rows[k].T, color=f"C{k}", alpha=0.6, linestyle="-:"[is_forgotten]
+            )
+            lines[0].set_label(f"{label} (forgotten)" if is_forgotten else str(label))
+        ax.set(title=name, xlabel="feature", ylabel="value", xticks=features)
+        ax.legend(fontsize="small")
 
 
 def _as_pictures(rows: Array, image_shape: Sequence[int] | None) -> Array:
-    """Return images of shape (n, height, width), or (n, height, width, 3) in color."""
+    """Return images of shape (n, height, width[, 3]), or rows of shape (n, n_features)."""
     if image_shape is not None:
         if np.prod(image_shape) != rows[0].size:
             raise ValueError(
@@ -253,8 +282,13 @@ def _as_pictures(rows: Array, image_shape: Sequence[int] | None) -> Array:
                 f"got {tuple(image_shape)}."
             )
         rows = rows.reshape(len(rows), *image_shape)
+    if rows.ndim == 2 and rows.shape[1] > _MOST_TABLE_FEATURES:
+        raise ValueError(
+            f"image_shape must give the shape of images for samples with more than "
+            f"{_MOST_TABLE_FEATURES} features, got None for samples with {rows.shape[1]}."
+        )
     if rows.ndim == 2:
-        raise ValueError("Samples are flat: image_shape must give the shape of their images.")
+        return rows
     if rows.ndim == 4 and rows.shape[1] == _N_COLOR_CHANNELS:
         return np.moveaxis(rows, 1, -1)
     return rows if rows.ndim == 3 else rows.mean(axis=1)

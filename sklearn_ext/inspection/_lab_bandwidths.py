@@ -8,6 +8,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._typing import FloatArray
+from ..utils._validation import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ class LABBandwidthDisplay:
         Parameters
         ----------
         estimator : LABRidgelessRegressor or LABRidgelessClassifier
-            A fitted estimator.
+            A fitted estimator, or a pipeline that ends in one.
         feature_names : list of str, default=None
             Names of all features; None uses ``feature_names_in_``, or "x0", "x1", ...
         max_features : int or None, default=20
@@ -93,6 +94,7 @@ class LABBandwidthDisplay:
         ValueError
             If `feature_names` does not have one name per feature.
         """
+        _, estimator = split_pipeline(estimator)
         check_is_fitted(estimator, "bandwidths_")
         n_features = estimator.n_features_in_
         names = feature_names

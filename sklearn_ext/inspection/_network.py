@@ -10,6 +10,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._typing import Array, FloatArray
+from ..utils._validation import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ class NetworkDisplay:
         Parameters
         ----------
         estimator : DecentralizedRFKRR or DecentralizedRFClassifier
-            A fitted estimator.
+            A fitted estimator, or a pipeline that ends in one.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples, preferably held out from training.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -120,9 +121,10 @@ class NetworkDisplay:
         NotFittedError
             If an estimator is not fitted.
         """
-        check_is_fitted(estimator, "adjacency_")
         panels = {} if baseline is None else {"before": baseline}
         panels["after"] = estimator
+        _, estimator = split_pipeline(estimator)
+        check_is_fitted(estimator, "adjacency_")
         n_nodes = len(estimator.nodes_)
         if positions is None:
             angles = 2.0 * np.pi * np.arange(n_nodes) / n_nodes
@@ -181,7 +183,8 @@ class NetworkDisplay:
 def _own_errors(
     estimator: Any, X: ArrayLike, y: ArrayLike, node: Array, nodes: Array
 ) -> FloatArray:
-    predicted = np.asarray(estimator.predict(X, node=node))
+    before, estimator = split_pipeline(estimator)
+    predicted = np.asarray(estimator.predict(before(X), node=node))
     if is_classifier(estimator):
         losses = (predicted != np.asarray(y)).astype(float)
     else:

@@ -10,6 +10,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._typing import FloatArray
+from ..utils._validation import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +89,8 @@ class OODScoreDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted outlier detector with ``score_samples`` and ``offset_``.
+            A fitted outlier detector with ``score_samples`` and ``offset_``, or a pipeline that
+            ends in one.
         X_id : array-like
             ID samples that the detector was not fitted on.
         X_ood : array-like or dict of str to array-like
@@ -109,11 +111,12 @@ class OODScoreDisplay:
         NotFittedError
             If the detector is not fitted.
         """
+        before, estimator = split_pipeline(estimator)
         check_is_fitted(estimator, "offset_")
         sets = X_ood if isinstance(X_ood, Mapping) else {"OOD": X_ood}
         return cls.from_predictions(
-            estimator.score_samples(X_id),
-            {key: estimator.score_samples(X) for key, X in sets.items()},
+            estimator.score_samples(before(X_id)),
+            {key: estimator.score_samples(before(X)) for key, X in sets.items()},
             threshold=estimator.offset_,
             bins=bins,
             name=type(estimator).__name__ if name is None else name,

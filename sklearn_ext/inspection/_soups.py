@@ -7,6 +7,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._typing import BoolArray, FloatArray
+from ..utils._validation import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +79,7 @@ class SoupCoefficientDisplay:
         Parameters
         ----------
         estimator : UniformSoup, GreedySoup, LearnedSoup or MEHLSoup
-            A fitted soup.
+            A fitted soup, or a pipeline that ends in one.
         order : {"score", "given"}, default="score"
             Order of the ingredients: by descending score, or as given.
         ax : matplotlib Axes, default=None
@@ -97,6 +98,7 @@ class SoupCoefficientDisplay:
         ValueError
             If `order` is not one of the allowed values.
         """
+        _, estimator = split_pipeline(estimator)
         check_is_fitted(estimator, "coef_")
         if order not in ("score", "given"):
             raise ValueError(f"order must be 'score' or 'given', got {order!r}.")
@@ -210,7 +212,7 @@ class SoupScoreDisplay:
         Parameters
         ----------
         estimator : UniformSoup, GreedySoup, LearnedSoup or MEHLSoup
-            A fitted soup.
+            A fitted soup, or a pipeline that ends in one.
         ax : matplotlib Axes, default=None
             Axes to plot on; None makes a new figure.
 
@@ -223,6 +225,7 @@ class SoupScoreDisplay:
         NotFittedError
             If the soup is not fitted.
         """
+        _, estimator = split_pipeline(estimator)
         check_is_fitted(estimator, "ingredient_scores_")
         order = np.lexsort((estimator.ingredient_losses_, -estimator.ingredient_scores_))
         names = {"uniform": "uniform soup", "soup": type(estimator).__name__}

@@ -1,11 +1,13 @@
 """Checks of parameters and data, and access to wrapped estimators."""
 
 import types
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils._missing import is_pandas_na
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -158,6 +160,22 @@ def computes_with_numba(engine: str, device: Any) -> bool:
 def unfrozen(estimator: Any) -> Any:
     """Return the estimator inside a FrozenEstimator, or the estimator itself."""
     return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+
+
+def split_pipeline(estimator: Any) -> tuple[Callable[[Any], Any], Any]:
+    """Return what a pipeline does to samples before its last step, and that step.
+
+    Any other estimator does nothing to samples before it sees them. Frozen estimators are unfrozen.
+    """
+    last = unfrozen(estimator)
+    if not isinstance(last, Pipeline):
+        return _unchanged, last
+    before, (inner, last) = last[:-1], split_pipeline(last[-1])
+    return (lambda X: inner(before.transform(X))) if len(before) else inner, last
+
+
+def _unchanged(X: Any) -> Any:
+    return X
 
 
 def named_as_in_fit(estimator: Any, X: Any) -> Any:

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_friedman1
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 
 from sklearn_ext import (
     ConsensusDisplay,
@@ -89,3 +91,21 @@ def test_nodes_without_samples_are_blank():
 def test_unfitted_estimators_are_refused(draw):
     with pytest.raises(NotFittedError):
         draw(DecentralizedRFKRR())
+
+
+def test_a_solution_without_rounds_is_drawn_as_points():
+    display = ConsensusDisplay.from_estimator(fit())
+    objective, gap = display.lines_
+    assert [line.get_marker() for line in display.lines_] == ["o", "o"]
+    assert len(objective.get_xdata()) == 1  # the best value is not on a logarithmic axis
+    assert len(gap.get_xdata()) == 2
+
+
+def test_a_pipeline_prepares_the_samples_of_the_nodes():
+    krr = DecentralizedRFKRR(n_components=20, alpha=1e-3, graph="ring", random_state=0)
+    pipeline = make_pipeline(MinMaxScaler(), krr)
+    pipeline.fit(10 * X, y, decentralizedrfkrr__node=node)
+    display = NetworkDisplay.from_estimator(pipeline, 10 * X, y, node=node)
+    scaled = pipeline[0].transform(10 * X)
+    direct = NetworkDisplay.from_estimator(pipeline[-1], scaled, y, node=node)
+    np.testing.assert_array_equal(display.errors["after"], direct.errors["after"])

@@ -64,7 +64,7 @@ def test_color_images_and_given_axes_are_used():
 @pytest.mark.parametrize(
     ("shape", "labels", "options", "message"),
     [
-        ((2, 6), [0, 1], {}, "image_shape must give"),
+        ((2, 31), [0, 1], {}, "image_shape must give .* got None for samples with 31"),
         (
             (2, 6),
             [0, 1],
@@ -78,3 +78,16 @@ def test_color_images_and_given_axes_are_used():
 def test_errors_name_what_cannot_be_shown(shape, labels, options, message):
     with pytest.raises(ValueError, match=message):
         GeneratedSamplesDisplay.from_predictions(np.ones(shape), labels, **options)
+
+
+def test_rows_of_a_table_are_lines_with_a_color_per_class():
+    rows = np.arange(24.0).reshape(6, 4)
+    display = GeneratedSamplesDisplay.from_predictions(
+        rows, list("abcabc"), forgotten={"samples": ["b"]}
+    )
+    (ax,) = display.axes_
+    drawn = np.array([line.get_ydata() for line in ax.lines])
+    np.testing.assert_array_equal(drawn, rows[[0, 3, 1, 4, 2, 5]])
+    assert [line.get_color() for line in ax.lines] == ["C0", "C0", "C1", "C1", "C2", "C2"]
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["a", "b (forgotten)", "c"]

@@ -1,10 +1,20 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sklearn_ext import LABBandwidthDisplay, LABRidgelessRegressor, LossCurveDisplay
+from sklearn_ext import (
+    LABBandwidthDisplay,
+    LABRidgelessRegressor,
+    LearnedSoup,
+    LossCurveDisplay,
+    MUSOUnlearner,
+    NetClassifier,
+    RandomFeatureRegressor,
+)
 
 mpl.use("Agg")
 
@@ -83,3 +93,42 @@ def test_the_loss_curve_is_a_moving_average(model, window):
     assert x[-1] == model.n_iter_
     assert y[-1] == pytest.approx(model.loss_curve_[-width:].mean())
     assert display.ax_.get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "key", "unit"),
+    [
+        (NetClassifier(max_epochs=4, random_state=0), "train_loss", "epoch"),
+        (MUSOUnlearner(NetClassifier(max_epochs=4), random_state=0), None, "epoch"),
+        (LearnedSoup(n_ingredients=2, random_state=0), "loss", "iteration"),
+    ],
+    ids=lambda value: type(value).__name__ if hasattr(value, "fit") else "",
+)
+def test_nets_soups_and_unlearners_show_their_records(estimator, key, unit):
+    X, y = load_iris(return_X_y=True)
+    is_unlearner = isinstance(estimator, MUSOUnlearner)
+    estimator.fit(X, y, **({"forget": np.arange(40, 70)} if is_unlearner else {}))
+    records = estimator.history if hasattr(estimator, "history") else estimator.history_
+    key = key or next(name for name in ("train_loss", "loss") if name in records[0])
+    display = LossCurveDisplay.from_estimator(estimator)
+    np.testing.assert_allclose(display.losses, [record[key] for record in records])
+    assert display.ax_.get_xlabel() == unit
+
+
+def test_the_last_step_of_a_pipeline_is_shown():
+    X, y = load_diabetes(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), LABRidgelessRegressor(max_iter=5, random_state=0))
+    with pytest.raises(NotFittedError, match="LABRidgelessRegressor"):
+        LossCurveDisplay.from_estimator(pipeline)
+    pipeline.fit(X, y)
+    display = LABBandwidthDisplay.from_estimator(pipeline)
+    assert display.sensitivities.shape == (pipeline[-1].n_support_, 10)
+    curve = LossCurveDisplay.from_estimator(pipeline)
+    np.testing.assert_array_equal(curve.losses, pipeline[-1].loss_curve_)
+    assert curve.name == "LABRidgelessRegressor"
+
+
+def test_an_estimator_without_losses_is_refused():
+    X, y = load_diabetes(return_X_y=True)
+    with pytest.raises(ValueError, match="must have recorded the losses of"):
+        LossCurveDisplay.from_estimator(RandomFeatureRegressor(50).fit(X, y))

@@ -4,7 +4,8 @@ import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
-from sklearn.preprocessing import normalize
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, normalize
 
 from sklearn_ext import FeatureCosineDisplay, KNNOODDetector, NetClassifier, OODScoreDisplay
 from sklearn_ext.neural import penultimate
@@ -87,3 +88,13 @@ def test_sparse_and_missing_values_are_refused(digits, detector):
         FeatureCosineDisplay.from_estimator(detector, sparse.csr_array(X[:5]), X[5:9])
     with pytest.raises(ValueError, match="a contains NaN"):
         FeatureCosineDisplay.from_estimator(detector, X[:5], {"a": np.full((2, 64), np.nan)})
+
+
+def test_a_pipeline_prepares_the_samples(digits, detector):
+    X, _ = digits
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X / 2), detector)
+    display = OODScoreDisplay.from_estimator(pipeline, 2 * X[900:], 2 - 2 * X[900:])
+    np.testing.assert_array_equal(display.s_id, detector.score_samples(X[900:]))
+    cosines = FeatureCosineDisplay.from_estimator(pipeline, 2 * X[900:], 2 - 2 * X[900:]).cosines
+    direct = FeatureCosineDisplay.from_estimator(detector, X[900:], 1 - X[900:]).cosines
+    np.testing.assert_array_equal(cosines["OOD"], direct["OOD"])
