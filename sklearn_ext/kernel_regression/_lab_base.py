@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,9 +14,16 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..utils._typing import FloatArray, RandomState
+from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ._lab_engine import evaluate_expansion, kernel_features, make_engine
 from ._lab_kernel import KERNELS
+from ._lab_selection import (
+    HeldOutLoss,
+    LABSelection,
+    needs_selection,
+    select_lab,
+    without_selection,
+)
 from ._lab_training import LABConfig, LABExpansion, LABTrainer
 
 if TYPE_CHECKING:
@@ -36,24 +43,27 @@ class BaseLAB(
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
         ],
-        "kernel": [StrOptions(set(KERNELS))],
+        "kernel": [StrOptions({"auto", *KERNELS})],
         "gamma": [StrOptions({"median"}), Interval(Real, 0, None, closed="neither")],
         "locality": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
         "support_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "learn_targets": ["boolean"],
         "alpha": [StrOptions({"auto", "learn"}), Interval(Real, 0, None, closed="left")],
+        "refit_alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither"), None],
         "growth": [StrOptions({"random", "error", "error_sampled"}), None],
         "n_warmup": [Interval(Integral, 0, None, closed="left")],
         "n_growth_stages": [Interval(Integral, 1, None, closed="left")],
         "growth_iter": [Interval(Integral, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "max_iter": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "target_learning_rate": [Interval(Real, 0, None, closed="neither")],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
         "standardize": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "engine": [StrOptions({"auto", "numba", "torch"})],
         "device": "no_validation",
+        "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
@@ -67,6 +77,10 @@ class BaseLAB(
     dual_coef_: FloatArray
     intercept_: Any
     alpha_: float
+    refit_alpha_: float | None
+    kernel_: str
+    max_iter_: int
+    selection_: dict[str, Array] | None
     n_support_: int
     feature_importances_: FloatArray
 
@@ -74,24 +88,27 @@ class BaseLAB(
         self,
         *,
         n_support: int | float | str = "auto",
-        kernel: str = "laplacian",
+        kernel: str = "auto",
         gamma: float | str = "median",
         locality: float | str = "auto",
         support_dropout: float | str = "auto",
         learn_targets: bool = True,
         alpha: float | str = "auto",
+        refit_alpha: float | str | None = "auto",
         growth: str | None = "random",
         n_warmup: int = 300,
         n_growth_stages: int = 5,
         growth_iter: int = 100,
-        max_iter: int = 2000,
+        max_iter: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float = 1e-2,
         target_learning_rate: float = 1e-3,
         beta_2: float = 0.98,
         standardize: bool = True,
+        validation_fraction: float = 0.2,
         engine: str = "auto",
         device: "str | torch.device | None" = None,
+        n_jobs: int | None = None,
         random_state: RandomState = None,
         warm_start: bool = False,
         verbose: int = 0,
@@ -103,6 +120,7 @@ class BaseLAB(
         self.support_dropout = support_dropout
         self.learn_targets = learn_targets
         self.alpha = alpha
+        self.refit_alpha = refit_alpha
         self.growth = growth
         self.n_warmup = n_warmup
         self.n_growth_stages = n_growth_stages
@@ -113,8 +131,10 @@ class BaseLAB(
         self.target_learning_rate = target_learning_rate
         self.beta_2 = beta_2
         self.standardize = standardize
+        self.validation_fraction = validation_fraction
         self.engine = engine
         self.device = device
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -156,6 +176,7 @@ class BaseLAB(
             "support_dropout": 0.0,
             "learn_targets": False,
             "alpha": 1e-3,
+            "refit_alpha": None,
             "growth": "error",
             "n_warmup": 0,
             "n_growth_stages": 13,
@@ -187,7 +208,7 @@ class BaseLAB(
         points = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return kernel_features(
             make_engine(self.engine, self.device),
-            self.kernel,
+            self.kernel_,
             points,
             self.support_vectors_,
             self.bandwidths_,
@@ -202,11 +223,18 @@ class BaseLAB(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _config(self, *, scale_targets: bool) -> LABConfig:
+    def _config(self, *, scale_targets: bool, continues: bool) -> LABConfig:
         names = (field.name for field in fields(LABConfig) if field.name != "scale_targets")
-        return LABConfig(
+        config = LABConfig(
             **{name: getattr(self, name) for name in names}, scale_targets=scale_targets
         )
+        if needs_selection(config) and not continues:
+            return config
+        if continues:
+            chosen = ("kernel", "alpha", "refit_alpha")
+            left = [name for name in chosen if getattr(config, name) == "auto"]
+            config = replace(config, **{name: getattr(self, f"{name}_") for name in left})
+        return without_selection(config)
 
     def _model_to_continue(self) -> LABExpansion | None:
         """Return the fitted model if `fit` should continue from it."""
@@ -224,7 +252,40 @@ class BaseLAB(
             loss_curve=np.empty(0),
         )
 
-    def _evaluate(self, X: FloatArray, model: LABExpansion | None = None) -> FloatArray:
+    def _select(
+        self,
+        X: FloatArray,
+        Y: FloatArray,
+        config: LABConfig,
+        rng: np.random.RandomState,
+        *,
+        samples: IntArray,
+        weights: FloatArray,
+        loss: HeldOutLoss,
+        strata: IntArray | None = None,
+        refit_alphas: tuple[float, ...] = (),
+    ) -> LABSelection | None:
+        """Choose the settings that are left to "auto"; return None if there are none."""
+        if not needs_selection(config):
+            return None
+        return select_lab(
+            X,
+            Y,
+            config,
+            rng,
+            samples=samples,
+            weights=weights,
+            loss=loss,
+            make_engine=lambda: make_engine(self.engine, self.device),
+            strata=strata,
+            refit_alphas=refit_alphas,
+            validation_fraction=self.validation_fraction,
+            n_jobs=self.n_jobs,
+        )
+
+    def _evaluate(
+        self, X: FloatArray, model: LABExpansion | None = None, kernel: str | None = None
+    ) -> FloatArray:
         """Return the values of a model (n_samples, n_outputs), by default of the fitted one."""
         if model is None:
             centers, bandwidths, coef = self.support_vectors_, self.bandwidths_, self.dual_coef_
@@ -233,19 +294,26 @@ class BaseLAB(
             centers, bandwidths = model.support_vectors, model.bandwidths
             coef, intercept = model.dual_coef, model.intercept
         engine = make_engine(self.engine, self.device)
-        return evaluate_expansion(engine, self.kernel, X, centers, bandwidths, coef, intercept)
+        kernel = self.kernel_ if kernel is None else kernel
+        return evaluate_expansion(engine, kernel, X, centers, bandwidths, coef, intercept)
 
 
-def fitted_attributes(model: LABExpansion) -> dict[str, Any]:
+def fitted_attributes(
+    model: LABExpansion, config: LABConfig, selection: LABSelection | None
+) -> dict[str, Any]:
     """Return the fitted attributes of a model, with two-dimensional targets and coefficients."""
     return {
+        "kernel_": config.kernel,
+        "refit_alpha_": config.refit_alpha,
+        "max_iter_": config.max_iter,
+        "selection_": (selection.table or None) if selection is not None else None,
         "support_": model.support,
         "support_vectors_": model.support_vectors,
         "support_targets_": model.support_targets,
         "bandwidths_": model.bandwidths,
         "dual_coef_": model.dual_coef,
         "intercept_": model.intercept,
-        "alpha_": model.alpha,
+        "alpha_": model.alpha if isinstance(config.alpha, str) else float(config.alpha),
         "n_support_": len(model.support),
         "feature_importances_": model.feature_importances,
         "loss_curve_": model.loss_curve,

@@ -1,7 +1,6 @@
 """Kernel ridgeless classification with locally adaptive bandwidths."""
 
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,31 +8,30 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.callback import with_callbacks
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ..utils._rows import count_samples, draw_samples, merge_duplicate_rows
-from ..utils._typing import Array, FloatArray, IntArray, RandomState
-from ..utils._validation import check_class_labels
+from ..utils._rows import count_samples, merge_duplicate_rows
+from ..utils._typing import Array, FloatArray, IntArray
+from ..utils._validation import check_class_labels, own_constructor
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_engine import make_engine
+from ._lab_selection import REFIT_ALPHAS, HeldOut, hold_out
 from ._lab_training import LABExpansion, train_lab
-
-if TYPE_CHECKING:
-    import torch
 
 _LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
 
 
+@own_constructor
 class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     r"""Kernel ridgeless classification with locally adaptive bandwidths (LAB RBF).
 
     The model is a least-squares regression on targets that are 1 for the class of a sample and -1
     for the other classes. It uses a few support points, each with its own bandwidths [1]_ [2]_, and
-    predicts the class with the largest score. Probabilities use a temperature that is fitted to
-    samples held out from training.
+    predicts the class with the largest score. By default, the kernel, the ridges and the length of
+    training are those with the smallest log loss on held-out samples, which also determine the
+    temperature of the probabilities.
 
     Parameters
     ----------
@@ -45,8 +43,9 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         points and learned targets, bandwidths are learned on 200; the others get the mean
         bandwidths, and least squares over all samples fits all coefficients.
 
-    kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
-        Form of the kernel. With bandwidths :math:`b_{ik}` (``bandwidths_``) it is
+    kernel : {"auto", "exponential", "laplacian", "rbf"}, default="auto"
+        Form of the kernel; "auto" chooses it on held-out samples. With bandwidths
+        :math:`b_{ik}` (``bandwidths_``) it is
         :math:`\exp(-\sqrt{\sum_k b_{ik} (x_k - c_{ik})^2})`,
         :math:`\exp(-\sum_k b_{ik} |x_k - c_{ik}|)` or
         :math:`\exp(-\sum_k b_{ik} (x_k - c_{ik})^2)`.
@@ -71,10 +70,14 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         False keeps the data, as in the papers.
 
     alpha : float, "auto" or "learn", default="auto"
-        Ridge of the interpolation. "auto" takes the ridge with the smallest leave-one-out error of
-        kernel ridge regression with the initial bandwidth on at most 500 samples, multiplies it by
-        the fraction of samples used, and takes at least 1e-3. "learn" trains the ridge with the
-        bandwidths, starting from 1e-3.
+        Ridge of the interpolation. "auto" chooses 1e-3, 1e-2, 0.1 or 1 on held-out samples. "learn"
+        trains the ridge with the bandwidths, starting from 1e-3.
+
+    refit_alpha : float, "auto" or None, default="auto"
+        Ridge of a last fit of the coefficients: with the learned bandwidths, least squares over all
+        samples replaces the learned targets. None leaves it out. "auto" means None for regression;
+        for classification, it chooses between None and seven ridges from 1e-5 to 3e-2 on held-out
+        samples, provided that `alpha` is "auto" and the targets are learned.
 
     growth : {"random", "error", "error_sampled"} or None, default="random"
         How samples are chosen to extend the first third of the support points: at random, by the
@@ -90,9 +93,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     growth_iter : int, default=100
         Number of steps in each growth stage.
 
-    max_iter : int, default=2000
+    max_iter : int or "auto", default="auto"
         Number of final steps with all support points, during which the learning rate decays to one
-        percent.
+        percent. "auto" means 2000, but 500 or 1000 if training beyond that raises the loss of
+        held-out samples.
 
     batch_size : int or "auto", default="auto"
         Number of samples per step. "auto" means one fortieth of the samples, at least 128 and at
@@ -111,10 +115,12 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Whether features are scaled to mean 0 and variance 1 during training. Fitted attributes
         always use the units of X.
 
-    validation_fraction : float in [0, 1), default=0.1
-        Fraction of the samples of each class that is held out from training to fit the temperature.
-        Classes with fewer than three samples are not held out; without any held-out sample,
-        ``temperature_`` is 1.
+    validation_fraction : float in [0, 1), default=0.2
+        Fraction of the samples (of the samples of each class in classification) that is held out
+        from the candidates of the selection. With 0, there is no selection. A classifier with
+        nothing to choose holds the samples out from training, to fit the temperature. Classes with
+        fewer than three samples are not held out; without any held-out sample, the temperature
+        is 1.
 
     engine : {"auto", "numba", "torch"}, default="auto"
         Library that does the computations. "auto" selects numba on the CPU and torch elsewhere.
@@ -123,13 +129,18 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Device of the torch engine: "cpu", "cuda", "mps", or "auto" for the best one available. None
         means the CPU.
 
+    n_jobs : int or None, default=None
+        Number of candidates that the selection trains at once, on threads. None means 1, -1 all
+        cores.
+
     random_state : int, RandomState instance or None, default=None
         Seed for choosing support points and batches. The same seed gives the same model regardless
         of the number of threads and the order of the samples.
 
     warm_start : bool, default=False
         Whether another call to `fit` continues from the fitted support points with `max_iter`
-        steps, adding support points if `n_support` is larger than before.
+        steps, adding support points if `n_support` is larger than before. Settings that were
+        chosen stay as they are.
 
     verbose : int, default=0
         If positive, the loss is printed every 100 steps.
@@ -162,8 +173,25 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     intercept_ : ndarray of shape (n_scores,)
         Mean of the targets.
 
+    kernel_ : str
+        Kernel, as given or chosen.
+
     alpha_ : float
         Ridge of the interpolation.
+
+    refit_alpha_ : float or None
+        Ridge of the last fit of the coefficients.
+
+    max_iter_ : int
+        Number of final steps, as given or chosen.
+
+    selection_ : dict of str to ndarray, or None
+        Results of the selection, one entry per candidate, from the winner to the worst: "rank",
+        "kernel", "alpha", "refit_alpha" (NaN for None), "max_iter" (number of final steps up to
+        which the candidate was trained), "n_splits", "loss" and "seconds". A data frame shows it
+        best: ``pandas.DataFrame(model.selection_)``. Losses are comparable between candidates with
+        the same "max_iter" and "n_splits". None if nothing was left to choose, or with fewer than
+        40 samples.
 
     n_support_ : int
         Number of support points.
@@ -193,6 +221,13 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 
     Notes
     -----
+    `kernel`, `alpha` and `max_iter` are chosen together if they are "auto". Pairs of a kernel and a
+    ridge race: each trains for a few steps with the final number of support points on all but the
+    held-out samples; those that are behind drop out, and the others train on. Below 2,000 samples,
+    the last pairs train on two splits. The model is then trained on all samples. With fewer than 40
+    samples, there is no selection: the kernel is "laplacian", and the ridge that of kernel ridge
+    regression with the smallest leave-one-out error.
+
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
     regardless of the number of samples. Far from all support points, the kernel vanishes and the
     prediction returns to the intercept.
@@ -215,71 +250,13 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     >>> X, y = load_iris(return_X_y=True)
     >>> model = LABRidgelessClassifier(max_iter=300, random_state=0).fit(X, y)
     >>> round(model.score(X, y), 2)
-    0.99
+    0.95
     >>> model.predict_proba(X[:1]).round(2)
-    array([[0.86, 0.07, 0.07]])
+    array([[1., 0., 0.]])
     """
-
-    _parameter_constraints = {
-        **BaseLAB._parameter_constraints,
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-    }
 
     classes_: Array
     temperature_: float
-
-    def __init__(
-        self,
-        *,
-        n_support: int | float | str = "auto",
-        kernel: str = "laplacian",
-        gamma: float | str = "median",
-        locality: float | str = "auto",
-        support_dropout: float | str = "auto",
-        learn_targets: bool = True,
-        alpha: float | str = "auto",
-        growth: str | None = "random",
-        n_warmup: int = 300,
-        n_growth_stages: int = 5,
-        growth_iter: int = 100,
-        max_iter: int = 2000,
-        batch_size: int | str = "auto",
-        learning_rate: float = 1e-2,
-        target_learning_rate: float = 1e-3,
-        beta_2: float = 0.98,
-        standardize: bool = True,
-        validation_fraction: float = 0.1,
-        engine: str = "auto",
-        device: "str | torch.device | None" = None,
-        random_state: RandomState = None,
-        warm_start: bool = False,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            n_support=n_support,
-            kernel=kernel,
-            gamma=gamma,
-            locality=locality,
-            support_dropout=support_dropout,
-            learn_targets=learn_targets,
-            alpha=alpha,
-            growth=growth,
-            n_warmup=n_warmup,
-            n_growth_stages=n_growth_stages,
-            growth_iter=growth_iter,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            target_learning_rate=target_learning_rate,
-            beta_2=beta_2,
-            standardize=standardize,
-            engine=engine,
-            device=device,
-            random_state=random_state,
-            warm_start=warm_start,
-            verbose=verbose,
-        )
-        self.validation_fraction = validation_fraction
 
     @atomic_fit
     @with_callbacks
@@ -328,19 +305,45 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         samples, weights = merge_duplicate_rows(features, Y, weights)
         class_indices = signs[samples].argmax(axis=1)
         counts = count_samples(features, samples, weights)
-        n_held_out = _held_out(class_indices, counts, self.validation_fraction, rng)
-        trained, held_out = n_held_out < counts, n_held_out > 0
         engine = make_engine(self.engine, self.device)
-        config = self._config(scale_targets=False)
         start = self._model_to_continue()
+        config = self._config(scale_targets=False, continues=start is not None)
         if start is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 "warm_start=True needs the classes of the previous call, "
                 f"{self.classes_.tolist()}, got {classes.tolist()}."
             )
 
+        def loss(
+            values: FloatArray, rows: IntArray, weights: FloatArray, n_samples: float
+        ) -> float:
+            scores, labels = _class_scores(values), class_indices[rows]
+            temperature = fit_temperature(scores, labels, weights, n_samples=n_samples)
+            log_proba = log_softmax(scores / temperature, axis=1)
+            return -float(np.average(log_proba[np.arange(len(labels)), labels], weights=weights))
+
+        selection = self._select(
+            features,
+            Y,
+            config,
+            rng,
+            samples=samples,
+            weights=weights,
+            loss=loss,
+            strata=class_indices,
+            refit_alphas=REFIT_ALPHAS,
+        )
+        if selection is not None:
+            config = selection.config
+        # The samples held out in the selection also serve the temperature.
+        is_settled = selection is not None and len(selection.held_out) > 0
+        fraction = 0.0 if is_settled else self.validation_fraction
+        n_held_out = hold_out(class_indices, counts, fraction, rng)
+        trained, held_out = n_held_out < counts, n_held_out > 0
+
         def attributes(model: LABExpansion) -> dict[str, Any]:
-            return {**fitted_attributes(model), "classes_": classes, "temperature_": 1.0}
+            fitted = fitted_attributes(model, config, selection)
+            return {**fitted, "classes_": classes, "temperature_": 1.0}
 
         n_iter = config.n_iterations(warm_start=start is not None)
         progress = FitProgress(self, n_iter, attributes, features, labels, sample_weight)
@@ -358,12 +361,18 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         fitted = attributes(model)
         progress.end(fitted)
         if held_out.any():
-            scores = _class_scores(self._evaluate(features[samples[held_out]], model))
+            rows = np.flatnonzero(held_out)
+            values = self._evaluate(features[samples[rows]], model, config.kernel)
+            shares = (weights * n_held_out / counts)[rows]
+            parts = [HeldOut(rows, shares, n_held_out.sum(), values)]
+        else:
+            parts = selection.held_out if selection is not None else []
+        if parts:
             fitted["temperature_"] = fit_temperature(
-                scores,
-                class_indices[held_out],
-                (weights * n_held_out / counts)[held_out],
-                n_samples=n_held_out.sum(),
+                _class_scores(np.concatenate([part.values for part in parts])),
+                class_indices[np.concatenate([part.rows for part in parts])],
+                np.concatenate([part.weights for part in parts]),
+                n_samples=sum(part.n_samples for part in parts),
             )
         self.__dict__.update(fitted)
         return self
@@ -422,20 +431,6 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 def _class_scores(scores: FloatArray) -> FloatArray:
     """Return one column per class, even for two classes."""
     return np.hstack((-scores, scores)) if scores.shape[1] == 1 else scores
-
-
-def _held_out(
-    labels: IntArray, counts: FloatArray, fraction: float, rng: np.random.RandomState
-) -> FloatArray:
-    """Draw the samples that the temperature is fitted to, from classes with at least three."""
-    held_out = np.zeros(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        n_samples = int(counts[members].sum())
-        if fraction > 0.0 and n_samples >= 3:
-            n_drawn = min(max(1, round(fraction * n_samples)), n_samples - 1)
-            held_out[members] = draw_samples(counts[members], n_drawn, rng)
-    return held_out
 
 
 def fit_temperature(

@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
-from ..utils._typing import FloatArray
+from ..utils._typing import FloatArray, IntArray
 from ..utils._validation import check_magnitude, check_numbers, own_constructor
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_engine import make_engine
@@ -25,7 +25,9 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     The model is a kernel machine on a few support points, each of which has its own bandwidth for
     every feature. The coefficients interpolate the targets of the support points; the bandwidths
     and these targets are learned by gradient descent on the squared error over all samples [1]_
-    [2]_. Learned targets are an addition to the papers; :meth:`from_paper` keeps the data.
+    [2]_. By default, the kernel, the ridge and the length of training are those with the smallest
+    error on held-out samples. Learned targets are an addition to the papers; :meth:`from_paper`
+    keeps the data.
 
     Parameters
     ----------
@@ -37,8 +39,9 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         points and learned targets, bandwidths are learned on 200; the others get the mean
         bandwidths, and least squares over all samples fits all coefficients.
 
-    kernel : {"exponential", "laplacian", "rbf"}, default="laplacian"
-        Form of the kernel. With bandwidths :math:`b_{ik}` (``bandwidths_``) it is
+    kernel : {"auto", "exponential", "laplacian", "rbf"}, default="auto"
+        Form of the kernel; "auto" chooses it on held-out samples. With bandwidths
+        :math:`b_{ik}` (``bandwidths_``) it is
         :math:`\exp(-\sqrt{\sum_k b_{ik} (x_k - c_{ik})^2})`,
         :math:`\exp(-\sum_k b_{ik} |x_k - c_{ik}|)` or
         :math:`\exp(-\sum_k b_{ik} (x_k - c_{ik})^2)`.
@@ -63,10 +66,14 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         False keeps the data, as in the papers.
 
     alpha : float, "auto" or "learn", default="auto"
-        Ridge of the interpolation. "auto" takes the ridge with the smallest leave-one-out error of
-        kernel ridge regression with the initial bandwidth on at most 500 samples, multiplies it by
-        the fraction of samples used, and takes at least 1e-3. "learn" trains the ridge with the
-        bandwidths, starting from 1e-3.
+        Ridge of the interpolation. "auto" chooses 1e-3, 1e-2, 0.1 or 1 on held-out samples. "learn"
+        trains the ridge with the bandwidths, starting from 1e-3.
+
+    refit_alpha : float, "auto" or None, default="auto"
+        Ridge of a last fit of the coefficients: with the learned bandwidths, least squares over all
+        samples replaces the learned targets. None leaves it out. "auto" means None for regression;
+        for classification, it chooses between None and seven ridges from 1e-5 to 3e-2 on held-out
+        samples, provided that `alpha` is "auto" and the targets are learned.
 
     growth : {"random", "error", "error_sampled"} or None, default="random"
         How samples are chosen to extend the first third of the support points: at random, by the
@@ -82,9 +89,10 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     growth_iter : int, default=100
         Number of steps in each growth stage.
 
-    max_iter : int, default=2000
+    max_iter : int or "auto", default="auto"
         Number of final steps with all support points, during which the learning rate decays to one
-        percent.
+        percent. "auto" means 2000, but 500 or 1000 if training beyond that raises the loss of
+        held-out samples.
 
     batch_size : int or "auto", default="auto"
         Number of samples per step. "auto" means one fortieth of the samples, at least 128 and at
@@ -103,6 +111,13 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         Whether features are scaled to mean 0 and variance 1 during training. Fitted attributes
         always use the units of X.
 
+    validation_fraction : float in [0, 1), default=0.2
+        Fraction of the samples (of the samples of each class in classification) that is held out
+        from the candidates of the selection. With 0, there is no selection. A classifier with
+        nothing to choose holds the samples out from training, to fit the temperature. Classes with
+        fewer than three samples are not held out; without any held-out sample, the temperature
+        is 1.
+
     engine : {"auto", "numba", "torch"}, default="auto"
         Library that does the computations. "auto" selects numba on the CPU and torch elsewhere.
 
@@ -110,13 +125,18 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         Device of the torch engine: "cpu", "cuda", "mps", or "auto" for the best one available. None
         means the CPU.
 
+    n_jobs : int or None, default=None
+        Number of candidates that the selection trains at once, on threads. None means 1, -1 all
+        cores.
+
     random_state : int, RandomState instance or None, default=None
         Seed for choosing support points and batches. The same seed gives the same model regardless
         of the number of threads and the order of the samples.
 
     warm_start : bool, default=False
         Whether another call to `fit` continues from the fitted support points with `max_iter`
-        steps, adding support points if `n_support` is larger than before.
+        steps, adding support points if `n_support` is larger than before. Settings that were
+        chosen stay as they are.
 
     verbose : int, default=0
         If positive, the loss is printed every 100 steps.
@@ -143,8 +163,25 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     intercept_ : float or ndarray of shape (n_outputs,)
         Mean of the targets.
 
+    kernel_ : str
+        Kernel, as given or chosen.
+
     alpha_ : float
         Ridge of the interpolation.
+
+    refit_alpha_ : float or None
+        Ridge of the last fit of the coefficients.
+
+    max_iter_ : int
+        Number of final steps, as given or chosen.
+
+    selection_ : dict of str to ndarray, or None
+        Results of the selection, one entry per candidate, from the winner to the worst: "rank",
+        "kernel", "alpha", "refit_alpha" (NaN for None), "max_iter" (number of final steps up to
+        which the candidate was trained), "n_splits", "loss" and "seconds". A data frame shows it
+        best: ``pandas.DataFrame(model.selection_)``. Losses are comparable between candidates with
+        the same "max_iter" and "n_splits". None if nothing was left to choose, or with fewer than
+        40 samples.
 
     n_support_ : int
         Number of support points.
@@ -174,6 +211,14 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
 
     Notes
     -----
+    `kernel`, `alpha` and `max_iter` are chosen together if they are "auto". Pairs of a kernel and a
+    ridge race: each trains for a few steps with the final number of support points on all but the
+    held-out samples; those that are behind drop out, and the others train on. Below 2,000 samples,
+    the last pairs train on two splits. The model is then trained on all samples, and is the one
+    that the chosen settings give when you pass them yourself. With fewer than 40 samples, nothing
+    is held out: the kernel is "laplacian", and the ridge that of kernel ridge regression with the
+    smallest leave-one-out error.
+
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
     regardless of the number of samples. Far from all support points, the kernel vanishes and the
     prediction returns to the intercept.
@@ -244,11 +289,26 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         Y = targets.astype(np.float64).reshape(len(targets), -1)
         samples, weights = merge_duplicate_rows(features, Y, weights)
         engine = make_engine(self.engine, self.device)
-        config = self._config(scale_targets=True)
         start = self._model_to_continue()
+        config = self._config(scale_targets=True, continues=start is not None)
+        rng = local_random_state(self.random_state)
+        variances = Y[samples].var(axis=0)
+        variances[variances == 0.0] = 1.0
+
+        def loss(
+            values: FloatArray, rows: IntArray, weights: FloatArray, n_samples: float
+        ) -> float:
+            errors = ((values - Y[samples[rows]]) ** 2 / variances).mean(axis=1)
+            return float(np.average(errors, weights=weights))
+
+        selection = self._select(
+            features, Y, config, rng, samples=samples, weights=weights, loss=loss
+        )
+        if selection is not None:
+            config = selection.config
 
         def attributes(model: LABExpansion) -> dict[str, Any]:
-            fitted = fitted_attributes(model)
+            fitted = fitted_attributes(model, config, selection)
             if targets.ndim == 1:
                 fitted["support_targets_"] = fitted["support_targets_"][:, 0]
                 fitted["dual_coef_"] = fitted["dual_coef_"][:, 0]
@@ -261,7 +321,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
             features,
             Y,
             config,
-            local_random_state(self.random_state),
+            rng,
             samples=samples,
             weights=weights,
             engine=engine,

@@ -60,10 +60,14 @@ class LABConfig:
 
     Parameters
     ----------
-    n_support, kernel, gamma, locality, support_dropout, learn_targets, alpha, growth, n_warmup, \
-            n_growth_stages, growth_iter, max_iter, batch_size, learning_rate, \
+    n_support, kernel, gamma, locality, support_dropout, learn_targets, alpha, refit_alpha, \
+            growth, n_warmup, n_growth_stages, growth_iter, max_iter, batch_size, learning_rate, \
             target_learning_rate, beta_2, standardize
-        As in :class:`sklearn_ext.LABRidgelessRegressor`.
+        As in :class:`sklearn_ext.LABRidgelessRegressor`. :func:`select_lab` replaces "auto" in
+        `kernel`, `alpha`, `refit_alpha` and `max_iter`. :func:`train_lab` understands "auto" in
+        `alpha` too: the ridge with the smallest leave-one-out error of kernel ridge regression with
+        the initial bandwidth on at most 500 samples, multiplied by the fraction of samples used,
+        and at least 1e-3.
     scale_targets : bool, default=True
         Whether the columns of Y are scaled to variance 1. They are always centered.
 
@@ -81,11 +85,12 @@ class LABConfig:
     support_dropout: float | str = "auto"
     learn_targets: bool = True
     alpha: float | str = "auto"
+    refit_alpha: float | str | None = None
     growth: str | None = "random"
     n_warmup: int = 300
     n_growth_stages: int = 5
     growth_iter: int = 100
-    max_iter: int = 2000
+    max_iter: int | str = 2000
     batch_size: int | str = "auto"
     learning_rate: float = 1e-2
     target_learning_rate: float = 1e-3
@@ -220,19 +225,18 @@ def train_lab(
     # Factorizing a few hundred rows thousands of times is fastest, and reproducible, on one BLAS
     # thread; other threads are better used for parallel fits.
     with threadpool_limits(limits=1, user_api="blas"):
-        trainer = _prepare(engine, data, config, rng, start)
-        n_support = min(resolve_n_support(config.n_support, data.n_samples), len(data))
-        n_learned = _N_LEARNED if config.learn_targets and n_support > MANY else n_support
+        trainer = prepare_trainer(engine, data, config, rng, start)
+        n_support, n_learned = count_support(config, data), count_learned_support(config, data)
         stages = plan_stages(config, n_learned, warm_start=start is not None)
         try:
-            for stage, rate in _schedule(trainer, stages):
+            for stage, rate in schedule(trainer, stages):
                 losses.append(trainer.step(rate, shared=stage.shared))
                 if after_iteration is not None and after_iteration(trainer, losses):
                     break
             if n_learned < n_support:
                 trainer.add_many(n_support)
-            elif config.n_support == "auto" and config.learn_targets:
-                trainer.add_many_if_they_pay()
+            elif not trainer.add_many_if_they_pay():
+                trainer.refit()
             return trainer.expansion(losses)
         except FloatingPointError as error:
             raise ValueError(
@@ -275,7 +279,7 @@ class Stage:
 
 def plan_stages(config: LABConfig, n_support: int, *, warm_start: bool = False) -> list[Stage]:
     """Plan the warm-up, growth and last stages that end with `n_support` centers."""
-    last = Stage(config.max_iter, n_support, decay=True)
+    last = Stage(int(config.max_iter), n_support, decay=True)
     if warm_start:
         return [last]
     n_grown = config.n_growth_stages if config.growth is not None else 0
@@ -288,7 +292,18 @@ def plan_stages(config: LABConfig, n_support: int, *, warm_start: bool = False) 
     ]
 
 
-def _schedule(trainer: "LABTrainer", stages: list[Stage]) -> Iterator[tuple[Stage, float]]:
+def count_support(config: LABConfig, data: "TrainingSet") -> int:
+    """Return the number of support points for a training set, before "auto" adds many."""
+    return min(resolve_n_support(config.n_support, data.n_samples), len(data))
+
+
+def count_learned_support(config: LABConfig, data: "TrainingSet") -> int:
+    """Return the number of support points with bandwidths of their own."""
+    n_support = count_support(config, data)
+    return _N_LEARNED if config.learn_targets and n_support > MANY else n_support
+
+
+def schedule(trainer: "LABTrainer", stages: list[Stage]) -> Iterator[tuple[Stage, float]]:
     """Yield the stage and the rate of each step; add centers when a stage begins."""
     for stage in stages:
         trainer.grow(stage.n_support)
@@ -296,7 +311,7 @@ def _schedule(trainer: "LABTrainer", stages: list[Stage]) -> Iterator[tuple[Stag
             yield stage, stage.rate(t)
 
 
-def _prepare(
+def prepare_trainer(
     engine: LABEngine,
     data: "TrainingSet",
     config: LABConfig,
@@ -324,7 +339,7 @@ def _prepare(
     if isinstance(config.batch_size, str):
         changes["batch_size"] = auto_batch_size(n_samples)
     if isinstance(config.support_dropout, str):
-        n_support = min(resolve_n_support(config.n_support, n_samples), len(data))
+        n_support = count_support(config, data)
         changes["support_dropout"] = auto_support_dropout(n_support, n_features, n_samples)
     trainer = LABTrainer(
         engine,
@@ -406,9 +421,8 @@ class TrainingSet:
         """Return the standardized features of some of the training samples."""
         return self.standardize(self.X[self.samples[indices]])
 
-    def chunks(self, indices: IntArray | None = None) -> Iterator[Chunk]:
-        """Yield features, targets and weights of training samples, by default of all."""
-        indices = np.arange(len(self)) if indices is None else indices
+    def chunks(self, indices: IntArray) -> Iterator[Chunk]:
+        """Yield features, targets and weights of some of the training samples."""
         for part in gen_batches(len(indices), _CHUNK_SIZE):
             chunk = indices[part]
             yield self.features(chunk), self.Y[chunk], self.weights[chunk]
@@ -662,6 +676,20 @@ class LABTrainer:
             self.log_alpha -= step_size * self._alpha_adam.direction(gradient)
         return loss.value
 
+    def refit(self) -> None:
+        """Set the targets to those of a least-squares fit of the coefficients to all samples."""
+        ridge = self.config.refit_alpha
+        if ridge is None:
+            return
+        equations = self._normal_equations(np.arange(len(self.data)))
+        self._set_coefficients(ridge_coefficients(*equations, float(ridge)))
+
+    def _set_coefficients(self, coef: FloatArray) -> None:
+        """Set the coefficients, and the targets that go with them."""
+        self._coef = self.engine.asarray(coef)
+        K, _ = self.engine.kernel(self.config.kernel, self.centers, self.centers, self.theta)
+        self.targets = K @ self._coef + self.alpha * self._coef
+
     def _sample_centers(self) -> slice | IntArray:
         """Return the centers used in a step: a slice of all, or indices."""
         n_support = len(self.support)
@@ -711,19 +739,19 @@ class LABTrainer:
         ridge = self._choose_ridge(*trained, held_out).ridge
         share = float(self.data.weights[held_out].sum() / self.data.weights.sum())
         gram, moments = ((1.0 - share) * a + share * b for a, b in zip(trained, held, strict=True))
-        self._coef = self.engine.asarray(ridge_coefficients(gram, moments, ridge))
-        K, _ = self.engine.kernel(self.config.kernel, self.centers, self.centers, self.theta)
-        self.targets = K @ self._coef + self.alpha * self._coef
+        self._set_coefficients(ridge_coefficients(gram, moments, ridge))
 
-    def add_many_if_they_pay(self) -> None:
+    def add_many_if_they_pay(self) -> bool:
         """Add many support points if held-out samples of a first fit say that they pay.
 
         The comparison is on the safe side: only the trained model has seen the held-out targets.
         """
-        data = self.data
+        data, config = self.data, self.config
+        if config.n_support != "auto" or not config.learn_targets:
+            return False
         n_many = min(_AUTO_MANY, int(math.sqrt(_MAX_PRODUCTS / len(data))))
         if n_many < MANY or len(data) < _MIN_SAMPLES_FOR_MANY:
-            return
+            return False
         order = self.rng.permutation(len(data))
         n_held_out = min(_MAX_HELD_OUT, len(order) // 5)
         held_out, rest = order[:n_held_out], order[n_held_out : n_held_out + _N_TRIAL]
@@ -738,8 +766,9 @@ class LABTrainer:
         noise = 2.0 * gains.std() / math.sqrt(n_held_out)
         if gains.mean() > max(noise, _MIN_GAIN * np.average(errors, weights=weights)):
             self.add_many(n_many)
-        else:
-            self._set_support(*learned)
+            return True
+        self._set_support(*learned)
+        return False
 
     def _kernel_rows(self, indices: IntArray) -> EngineArray:
         points = self.engine.asarray(self.data.features(indices))

@@ -19,6 +19,7 @@ from sklearn_ext import LABRidgelessClassifier, LABRidgelessRegressor
 
 KERNELS = ["exponential", "laplacian", "rbf"]
 QUICK = {"n_warmup": 30, "growth_iter": 10, "max_iter": 100, "random_state": 0}
+SETTLED = {"kernel": "laplacian", "alpha": 0.01}  # with QUICK, nothing is left to choose
 UNTRAINED = {"n_warmup": 0, "growth": None, "max_iter": 0, "random_state": 0}
 
 
@@ -148,7 +149,7 @@ def test_float32_is_close_to_float64_and_stays_float32(wave):
 def test_engines_give_the_same_model(wave, kernel):
     X, y = wave
     a, b = (
-        LABRidgelessRegressor(kernel=kernel, engine=engine, **QUICK).fit(X, y)
+        LABRidgelessRegressor(kernel=kernel, alpha=0.01, engine=engine, **QUICK).fit(X, y)
         for engine in ("numba", "torch")
     )
     np.testing.assert_allclose(b.predict(X), a.predict(X), rtol=1e-5)
@@ -189,10 +190,10 @@ def test_classes_and_means_of_repeated_samples_are_learned(levels, form):
 def test_weights_of_distinct_samples_are_not_counts(wave):
     X, y = wave
     weights = np.random.default_rng(0).integers(1000, 3000, size=len(X)) * 1.0
-    model = LABRidgelessClassifier(n_support=300, **QUICK)
+    model = LABRidgelessClassifier(n_support=300, **SETTLED, **QUICK)
     model.fit(X, y > 11, sample_weight=weights)
     held_out = len(X) - model.n_support_  # no support point is on both sides
-    assert held_out == sum(round(0.1 * n) for n in np.bincount(y > 11))
+    assert held_out == sum(round(0.2 * n) for n in np.bincount(y > 11))
 
 
 @pytest.mark.parametrize("scale", [1e-14, 1e14])
@@ -416,9 +417,9 @@ def test_classifier_accepts_any_labels():
 
 def test_temperature_is_not_fitted_on_support_points():
     X, y = load_wine(return_X_y=True)
-    model = LABRidgelessClassifier(n_support=170, **QUICK).fit(X, y)
+    model = LABRidgelessClassifier(n_support=170, **SETTLED, **QUICK).fit(X, y)
     held_out = len(X) - model.n_support_
-    assert held_out == sum(round(0.1 * n) for n in np.bincount(y))
+    assert held_out == sum(round(0.2 * n) for n in np.bincount(y))
     without = clone(model).set_params(validation_fraction=0.0).fit(X, y)
     assert without.temperature_ == 1.0
     assert model.temperature_ != 1.0

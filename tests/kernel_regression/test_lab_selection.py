@@ -1,0 +1,165 @@
+"""The race of kernels and ridges on held-out samples."""
+
+import numpy as np
+import pytest
+from sklearn.kernel_ridge import KernelRidge
+
+from sklearn_ext import LABRidgelessClassifier, LABRidgelessRegressor
+from sklearn_ext.kernel_regression import LABConfig, make_engine, select_lab
+from sklearn_ext.kernel_regression._lab_refit import normal_equations, ridge_coefficients
+from sklearn_ext.kernel_regression._lab_selection import ALPHAS
+
+QUICK = {"n_support": 40, "n_warmup": 30, "growth_iter": 10, "max_iter": 60, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def plane():
+    """A plane with much noise."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    return X, X[:, 0] - X[:, 1], rng.normal(size=400)
+
+
+def ripples(n_samples=300):
+    X = np.random.default_rng(0).uniform(-2, 2, size=(n_samples, 2))
+    return X, np.sin(3 * X[:, 0]) * np.cos(2 * X[:, 1])
+
+
+def test_noise_raises_the_ridge_and_shortens_training(plane):
+    X, signal, noise = plane
+    clean = LABRidgelessRegressor(random_state=0).fit(X, signal)
+    noisy = LABRidgelessRegressor(random_state=0).fit(X, signal + 2.0 * noise)
+    assert noisy.alpha_ > 10 * clean.alpha_
+    assert noisy.max_iter_ <= clean.max_iter_ == 2000
+    assert noisy.score(X, signal) > 0.75
+    fixed = LABRidgelessRegressor(kernel="laplacian", alpha=1e-3, max_iter=2000, random_state=0)
+    assert noisy.score(X, signal) > fixed.fit(X, signal + 2.0 * noise).score(X, signal) + 0.2
+
+
+def test_a_smooth_function_gets_the_smooth_kernel():
+    X, y = ripples()
+    assert LABRidgelessRegressor(**QUICK).fit(X, y).kernel_ == "rbf"
+    steps = np.sign(X[:, 0]) + np.sign(X[:, 1])
+    assert LABRidgelessRegressor(**QUICK).fit(X, steps).kernel_ == "laplacian"
+
+
+def test_the_choice_passed_explicitly_gives_the_same_model():
+    X, y = ripples()
+    chosen = LABRidgelessRegressor(**QUICK).fit(X, y)
+    fixed = LABRidgelessRegressor(**{**QUICK, "kernel": chosen.kernel_, "alpha": chosen.alpha_})
+    np.testing.assert_array_equal(fixed.fit(X, y).predict(X), chosen.predict(X))
+    assert fixed.selection_ is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"kernel": "exponential"}, {"alpha": 0.5}, {"kernel": "rbf", "alpha": "learn"}, {}],
+    ids=str,
+)
+def test_given_values_are_never_overruled(given):
+    X, y = ripples()
+    model = LABRidgelessRegressor(**{**QUICK, **given}).fit(X, y)
+    assert model.max_iter_ == 60
+    assert model.n_iter_ == 30 + 5 * 10 + 60
+    assert model.kernel_ == given.get("kernel", model.kernel_)
+    if given.get("alpha") == 0.5:
+        assert model.alpha_ == 0.5
+        assert set(model.selection_["kernel"]) == {"exponential", "laplacian", "rbf"}
+    elif "kernel" in given and "alpha" not in given:
+        assert sorted(model.selection_["alpha"]) == list(ALPHAS)
+
+
+@pytest.mark.parametrize("Estimator", [LABRidgelessRegressor, LABRidgelessClassifier])
+def test_the_table_ranks_all_candidates(Estimator):
+    X, y = ripples()
+    target = y > 0 if Estimator is LABRidgelessClassifier else y
+    model = Estimator(**QUICK).fit(X, target)
+    table = model.selection_
+    assert {len(column) for column in table.values()} == {12}
+    assert table["kernel"][0] == model.kernel_
+    assert table["alpha"][0] == model.alpha_
+    np.testing.assert_array_equal(table["rank"], np.arange(1, 13))
+    last = table["max_iter"] == 0  # the losses of those that left first are comparable
+    assert last.sum() >= 8
+    assert (np.diff(table["loss"][last]) >= 0).all()
+    assert (table["seconds"] > 0).all()
+
+
+def test_threads_and_repetitions_give_the_same_choice():
+    X, y = ripples()
+    a, b, c = (LABRidgelessRegressor(n_jobs=n, **QUICK).fit(X, y) for n in (None, None, 2))
+    np.testing.assert_array_equal(a.selection_["loss"], b.selection_["loss"])
+    np.testing.assert_array_equal(a.selection_["loss"], c.selection_["loss"])
+    np.testing.assert_array_equal(a.predict(X), c.predict(X))
+
+
+def test_few_samples_are_not_held_out():
+    X, y = ripples(39)
+    model = LABRidgelessRegressor(**QUICK).fit(X, y)
+    assert model.selection_ is None
+    assert model.kernel_ == "laplacian"
+
+
+def test_a_classifier_trains_on_all_samples_after_the_selection():
+    X, y = ripples(100)
+    model = LABRidgelessClassifier(**{**QUICK, "n_support": 100}).fit(X, y > 0)
+    assert model.n_support_ == 100
+    assert model.temperature_ != 1.0
+
+
+def test_candidates_without_a_finite_loss_lose():
+    X, y = ripples()
+    Y = y[:, None]
+
+    def loss(values, rows, weights, n_samples):
+        return float(((values - Y[rows]) ** 2).mean()) if values.std() < 0.5 else np.inf
+
+    config = LABConfig(kernel="auto", n_support=30, n_warmup=5, growth_iter=2, max_iter=10)
+    selection = select_lab(
+        X,
+        Y,
+        config,
+        np.random.RandomState(0),
+        samples=np.arange(len(X)),
+        weights=np.ones(len(X)),
+        loss=loss,
+        make_engine=make_engine,
+    )
+    assert np.isfinite(selection.table["loss"][0])
+    assert selection.config.alpha == selection.table["alpha"][0]
+
+
+# The last fit of the coefficients
+
+
+def test_refit_solves_ridge_regression_on_the_features():
+    X, y = ripples()
+    model = LABRidgelessRegressor(kernel="rbf", alpha=0.01, refit_alpha=1e-3, **QUICK).fit(X, y)
+    K, centered = model.transform(X), y - y.mean()
+    coef = np.linalg.solve(K.T @ K / len(X) + 1e-3 * np.eye(40), K.T @ centered / len(X))
+    np.testing.assert_allclose(model.dual_coef_, coef, rtol=1e-6, atol=1e-8)
+    residual = model.support_targets_ - model.predict(model.support_vectors_)
+    np.testing.assert_allclose(residual, 0.01 * model.dual_coef_, atol=1e-9)
+
+
+def test_refit_weights_samples():
+    X, y = ripples(60)
+    weights = np.random.default_rng(1).integers(1, 4, size=60) * 1.0
+    theta = np.full((20, 2), 0.7)
+    chunks = [
+        (X[:25], y[:25, None], weights[:25, None]),
+        (X[25:], y[25:, None], weights[25:, None]),
+    ]
+    equations = normal_equations(make_engine(), "rbf", chunks, X[:20], theta, 1)
+    coef = ridge_coefficients(*equations, 0.01)
+    features = np.exp(-0.49 * ((X[:, None] - X[None, :20]) ** 2).sum(axis=2))
+    ridge = KernelRidge(kernel="linear", alpha=0.01 * weights.sum())
+    dual = ridge.fit(features, y, sample_weight=weights).dual_coef_
+    np.testing.assert_allclose(coef[:, 0], features.T @ dual, rtol=1e-6)
+
+
+def test_refit_keeps_observed_targets_unless_they_are_learned():
+    X, y = ripples()
+    model = LABRidgelessClassifier(learn_targets=False, **QUICK).fit(X, y > 0)
+    assert model.refit_alpha_ is None
+    np.testing.assert_allclose(np.abs(model.support_targets_), 1.0)
