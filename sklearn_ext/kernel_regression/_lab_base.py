@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
-from ._lab_engine import evaluate_expansion, kernel_features, make_engine
+from ._lab_config import LABConfig, LABExpansion
 from ._lab_kernel import KERNELS
 from ._lab_selection import (
     HeldOutLoss,
@@ -24,7 +24,8 @@ from ._lab_selection import (
     select_lab,
     without_selection,
 )
-from ._lab_training import LABConfig, LABExpansion, LABTrainer
+from ._lab_steps import LABTrainer
+from .engines import evaluate_expansion, kernel_features, make_engine
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,10 @@ from ..utils._rows import count_samples, merge_duplicate_rows
 from ..utils._typing import Array, FloatArray, IntArray
 from ..utils._validation import check_class_labels, own_constructor
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
-from ._lab_engine import make_engine
+from ._lab_config import LABExpansion
 from ._lab_selection import REFIT_ALPHAS, HeldOut, hold_out
-from ._lab_training import LABExpansion, train_lab
+from ._lab_training import train_lab
+from .engines import make_engine
 
 _LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
 

@@ -10,7 +10,7 @@ from numbers import Integral
 import numpy as np
 
 from ..utils._typing import FloatArray
-from ._lab_engine import LABEngine
+from .engines import LABEngine
 
 ALPHAS = np.logspace(-3, 1, 13)
 MEDIAN_EXPONENT = 4.0

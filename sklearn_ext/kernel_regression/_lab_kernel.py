@@ -29,7 +29,7 @@ Asymmetric Locally-Adaptive Kernels", arXiv:2310.05236.
 
 from typing import NamedTuple
 
-from ._lab_engine import EngineArray, LABEngine
+from .engines import EngineArray, LABEngine
 
 KERNELS = ("exponential", "laplacian", "rbf")
 

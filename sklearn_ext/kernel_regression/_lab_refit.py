@@ -16,7 +16,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, solve
 
 from ..utils._typing import FloatArray
-from ._lab_engine import EngineArray, LABEngine
+from .engines import EngineArray, LABEngine
 
 RIDGES = tuple(10.0**-k for k in range(1, 11))  # candidates for many support points
 

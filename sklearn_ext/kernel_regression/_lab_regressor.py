@@ -14,8 +14,9 @@ from ..utils._rows import merge_duplicate_rows
 from ..utils._typing import FloatArray, IntArray
 from ..utils._validation import check_magnitude, check_numbers, own_constructor
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
-from ._lab_engine import make_engine
-from ._lab_training import LABExpansion, train_lab
+from ._lab_config import LABExpansion
+from ._lab_training import train_lab
+from .engines import make_engine
 
 
 @own_constructor

@@ -23,17 +23,12 @@ from threadpoolctl import threadpool_limits
 
 from ..utils._rows import count_samples, draw_samples
 from ..utils._typing import Array, FloatArray, IntArray
-from ._lab_engine import EngineArray, LABEngine
+from ._lab_config import LABConfig, plan_stages
 from ._lab_kernel import KERNELS, dual_coefficients
 from ._lab_refit import normal_equations, ridge_coefficients
-from ._lab_training import (
-    LABConfig,
-    TrainingSet,
-    count_learned_support,
-    plan_stages,
-    prepare_trainer,
-    schedule,
-)
+from ._lab_steps import TrainingSet
+from ._lab_training import count_learned_support, prepare_trainer, schedule
+from .engines import EngineArray, LABEngine
 
 ALPHAS = (1e-3, 1e-2, 0.1, 1.0)
 REFIT_ALPHAS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)

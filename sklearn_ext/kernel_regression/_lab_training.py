@@ -1,29 +1,20 @@
-r"""The algorithm of LAB: learning bandwidths, targets and, on request, the ridge with Adam.
+"""The algorithm of LAB: learning bandwidths, targets and, on request, the ridge with Adam.
 
 Training has three phases: a warm-up on one row of bandwidths shared by all centers, stages that add
 centers, and a long last stage in which the learning rate decays along a cosine to one percent.
-
-Rows of bandwidths are written :math:`\theta_i = s + \delta_i`: a shared row, and deviations from
-it that decay by :math:`\delta_i \leftarrow (1 - \eta \rho) \delta_i` in every step. With an
-infinite pull :math:`\rho` there are no deviations, and the model is a kernel with one bandwidth
-per feature.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
-from ..utils._rows import count_samples, find_rows, group_equal_rows, row_keys
-from ..utils._schedules import cosine_decay
 from ..utils._typing import FloatArray, IntArray
+from ._lab_config import LABConfig, LABExpansion, Stage, plan_stages
 from ._lab_defaults import (
     alpha_subsample,
     auto_alpha,
@@ -33,130 +24,11 @@ from ._lab_defaults import (
     median_theta,
     resolve_n_support,
 )
-from ._lab_engine import EngineArray, LABEngine, make_engine
-from ._lab_kernel import dual_coefficients, outer_loss
-from ._lab_refit import Chunk, HeldOutFit, choose_ridge, normal_equations, ridge_coefficients
+from ._lab_steps import MANY, N_LEARNED, LABTrainer, TrainingSet
+from .engines import LABEngine, make_engine
 
-_MAX_GRADIENT_NORM = 10.0  # of the gradient in theta
-_BETA_1 = 0.9  # decay of Adam's first moment
-_FINAL_RATE = 0.01  # fraction of the learning rate that is left at the end
 _FIRST_LEARNED_ALPHA = 1e-3
-MANY = 1000  # more support points than this share the mean bandwidths of the learned ones
-_N_LEARNED = 200  # support points with bandwidths of their own if there are many
-_AUTO_MANY = 2000  # support points that "auto" adds at most, where they pay
-_MIN_SAMPLES_FOR_MANY = 5000  # distinct samples from which "auto" tries many support points
-_MAX_PRODUCTS = 2e11  # multiplications in a Gram matrix that "auto" spends at most: a few seconds
-_MIN_GAIN = 0.1  # relative fall of the squared error of held-out samples for which "auto" grows
-_N_TRIAL = 10_000  # samples of the least-squares fit that decides
-_MAX_HELD_OUT = 4000
 _N_PAIRS = 500  # pairs of samples used for the median exponent
-_CHUNK_SIZE = 4096  # samples that are standardized or evaluated at a time
-_SINGLE_PRECISION_ALPHA = 1e-3  # from this ridge on, the rounding of float32 does no harm
-
-
-@dataclass(frozen=True)
-class LABConfig:
-    """How a LAB model is built and trained.
-
-    Parameters
-    ----------
-    n_support, kernel, gamma, locality, support_dropout, learn_targets, alpha, refit_alpha, \
-            growth, n_warmup, n_growth_stages, growth_iter, max_iter, batch_size, learning_rate, \
-            target_learning_rate, beta_2, standardize
-        As in :class:`sklearn_ext.LABRidgelessRegressor`. :func:`select_lab` replaces "auto" in
-        `kernel`, `alpha`, `refit_alpha` and `max_iter`. :func:`train_lab` understands "auto" in
-        `alpha` too: the ridge with the smallest leave-one-out error of kernel ridge regression with
-        the initial bandwidth on at most 500 samples, multiplied by the fraction of samples used,
-        and at least 1e-3.
-    scale_targets : bool, default=True
-        Whether the columns of Y are scaled to variance 1. They are always centered.
-
-    Examples
-    --------
-    >>> from sklearn_ext.kernel_regression import LABConfig
-    >>> LABConfig(n_warmup=10, growth=None, max_iter=50).n_iterations()
-    60
-    """
-
-    n_support: int | float | str = "auto"
-    kernel: str = "laplacian"
-    gamma: float | str = "median"
-    locality: float | str = "auto"
-    support_dropout: float | str = "auto"
-    learn_targets: bool = True
-    alpha: float | str = "auto"
-    refit_alpha: float | str | None = None
-    growth: str | None = "random"
-    n_warmup: int = 300
-    n_growth_stages: int = 5
-    growth_iter: int = 100
-    max_iter: int | str = 2000
-    batch_size: int | str = "auto"
-    learning_rate: float = 1e-2
-    target_learning_rate: float = 1e-3
-    beta_2: float = 0.98
-    standardize: bool = True
-    scale_targets: bool = True
-
-    def n_iterations(self, *, warm_start: bool = False) -> int:
-        """Return the number of training steps.
-
-        Parameters
-        ----------
-        warm_start : bool, default=False
-            Whether training continues from a model.
-
-        Returns
-        -------
-        int
-        """
-        return sum(stage.n_iter for stage in plan_stages(self, 1, warm_start=warm_start))
-
-
-@dataclass(frozen=True)
-class LABExpansion:
-    """A trained LAB model, in the units of the data.
-
-    Parameters
-    ----------
-    support : ndarray of int, shape (n_support,)
-        Indices of the support points in X; -1 for points that are not in X.
-    support_vectors : ndarray of shape (n_support, n_features)
-        The support points.
-    support_targets : ndarray of shape (n_support, n_outputs)
-        The targets that they interpolate, up to alpha times their coefficients.
-    bandwidths : ndarray of shape (n_support, n_features)
-        Bandwidths, that is theta squared.
-    dual_coef : ndarray of shape (n_support, n_outputs)
-        Coefficients of the kernel expansion.
-    intercept : ndarray of shape (n_outputs,)
-        Mean of the targets.
-    alpha : float
-        Ridge of the interpolation.
-    feature_importances : ndarray of shape (n_features,)
-        As in :class:`sklearn_ext.LABRidgelessRegressor`.
-    loss_curve : ndarray of shape (n_iter,)
-        Outer loss of the batch of each step.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_ext.kernel_regression import LABConfig, train_lab
-    >>> X = np.linspace(0, 3, 50)[:, None]
-    >>> config = LABConfig(n_support=6, n_warmup=5, growth=None, max_iter=5)
-    >>> train_lab(X, np.sin(X), config, np.random.RandomState(0)).loss_curve.shape
-    (10,)
-    """
-
-    support: IntArray
-    support_vectors: FloatArray
-    support_targets: FloatArray
-    bandwidths: FloatArray
-    dual_coef: FloatArray
-    intercept: FloatArray
-    alpha: float
-    feature_importances: FloatArray
-    loss_curve: FloatArray
 
 
 def train_lab(
@@ -169,7 +41,7 @@ def train_lab(
     weights: FloatArray | None = None,
     engine: LABEngine | None = None,
     start: LABExpansion | None = None,
-    after_iteration: "Callable[[LABTrainer, list[float]], bool] | None" = None,
+    after_iteration: Callable[[LABTrainer, list[float]], bool] | None = None,
 ) -> LABExpansion:
     """Train a LAB kernel machine on arrays.
 
@@ -249,61 +121,18 @@ def train_lab(
             ) from error
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A number of training steps with a fixed set of centers.
-
-    Attributes
-    ----------
-    n_iter : int
-        Number of steps.
-    n_support : int
-        Number of centers; missing ones are added before the first step.
-    shared : bool
-        Whether only the shared row of the bandwidths is trained.
-    decay : bool
-        Whether the learning rate decays.
-    """
-
-    n_iter: int
-    n_support: int
-    shared: bool = False
-    decay: bool = False
-
-    def rate(self, t: int) -> float:
-        """Return the factor that multiplies the learning rate at step t."""
-        if not self.decay:
-            return 1.0
-        return cosine_decay(t, self.n_iter, floor=_FINAL_RATE)
-
-
-def plan_stages(config: LABConfig, n_support: int, *, warm_start: bool = False) -> list[Stage]:
-    """Plan the warm-up, growth and last stages that end with `n_support` centers."""
-    last = Stage(int(config.max_iter), n_support, decay=True)
-    if warm_start:
-        return [last]
-    n_grown = config.n_growth_stages if config.growth is not None else 0
-    first = math.ceil(n_support / 3) if n_grown else n_support
-    sizes = [first + (n_support - first) * k // max(n_grown, 1) for k in range(n_grown)]
-    return [
-        Stage(config.n_warmup, first, shared=True),
-        *(Stage(config.growth_iter, size) for size in sizes),
-        last,
-    ]
-
-
-def count_support(config: LABConfig, data: "TrainingSet") -> int:
+def count_support(config: LABConfig, data: TrainingSet) -> int:
     """Return the number of support points for a training set, before "auto" adds many."""
     return min(resolve_n_support(config.n_support, data.n_samples), len(data))
 
 
-def count_learned_support(config: LABConfig, data: "TrainingSet") -> int:
+def count_learned_support(config: LABConfig, data: TrainingSet) -> int:
     """Return the number of support points with bandwidths of their own."""
     n_support = count_support(config, data)
-    return _N_LEARNED if config.learn_targets and n_support > MANY else n_support
+    return N_LEARNED if config.learn_targets and n_support > MANY else n_support
 
 
-def schedule(trainer: "LABTrainer", stages: list[Stage]) -> Iterator[tuple[Stage, float]]:
+def schedule(trainer: LABTrainer, stages: list[Stage]) -> Iterator[tuple[Stage, float]]:
     """Yield the stage and the rate of each step; add centers when a stage begins."""
     for stage in stages:
         trainer.grow(stage.n_support)
@@ -313,11 +142,11 @@ def schedule(trainer: "LABTrainer", stages: list[Stage]) -> Iterator[tuple[Stage
 
 def prepare_trainer(
     engine: LABEngine,
-    data: "TrainingSet",
+    data: TrainingSet,
     config: LABConfig,
     rng: np.random.RandomState,
     start: LABExpansion | None,
-) -> "LABTrainer":
+) -> LABTrainer:
     """Return a trainer with numbers in place of "auto" parameters."""
     n_samples, n_features = data.n_samples, data.X.shape[1]
     if isinstance(config.gamma, str):
@@ -352,479 +181,3 @@ def prepare_trainer(
     if start is not None:
         trainer.resume(start)
     return trainer
-
-
-class TrainingSet:
-    """Samples of (X, Y), standardized on demand, in batches.
-
-    Samples with equal features are merged into one with their mean target, which leaves the
-    gradient of a squared error as it is. The length is the number of distinct samples.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    Y : ndarray of shape (n_samples, n_outputs)
-    samples, weights : ndarrays of shape (n_train,)
-        Indices of the samples to use, and their weights.
-    config : LABConfig
-        Whether features are standardized and targets are scaled.
-
-    Attributes
-    ----------
-    n_samples : int
-        Number of samples that the weights stand for, as counted by :func:`count_samples`.
-    """
-
-    def __init__(
-        self,
-        X: FloatArray,
-        Y: FloatArray,
-        samples: IntArray,
-        weights: FloatArray,
-        config: LABConfig,
-    ) -> None:
-        self.X = X
-        self.n_samples = int(count_samples(X, samples, weights).sum())
-        # The scaler takes features for constant if the sum of the weights is huge.
-        weights = weights / weights.max()
-        weights /= weights.mean()
-        Y = Y[samples]
-        moments = StandardScaler().fit(Y, sample_weight=weights)
-        self.y_mean = moments.mean_
-        self.y_scale = moments.scale_ if config.scale_targets else np.ones(Y.shape[1])
-        self.Y = (Y - self.y_mean) / self.y_scale
-
-        groups = group_equal_rows(X, samples)
-        if groups.max() + 1 < len(samples):
-            samples = samples[np.unique(groups, return_index=True)[1]]
-            sums = [np.bincount(groups, weights * column) for column in self.Y.T]
-            weights = np.bincount(groups, weights).astype(np.float64)
-            self.Y = np.column_stack(sums) / weights[:, None]
-        self.samples = samples
-        self.weights = (weights / weights.mean())[:, None]
-        moments = StandardScaler()
-        for chunk in gen_batches(len(samples), _CHUNK_SIZE):
-            moments.partial_fit(X[samples[chunk]], sample_weight=weights[chunk])
-        n_features = X.shape[1]
-        self.x_std = np.sqrt(moments.var_)
-        self.x_mean = moments.mean_ if config.standardize else np.zeros(n_features)
-        self.x_scale = moments.scale_ if config.standardize else np.ones(n_features)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def standardize(self, vectors: FloatArray) -> FloatArray:
-        """Shift and scale vectors from the units of X; the result is float64."""
-        return (vectors - self.x_mean) / self.x_scale
-
-    def features(self, indices: IntArray | slice) -> FloatArray:
-        """Return the standardized features of some of the training samples."""
-        return self.standardize(self.X[self.samples[indices]])
-
-    def chunks(self, indices: IntArray) -> Iterator[Chunk]:
-        """Yield features, targets and weights of some of the training samples."""
-        for part in gen_batches(len(indices), _CHUNK_SIZE):
-            chunk = indices[part]
-            yield self.features(chunk), self.Y[chunk], self.weights[chunk]
-
-    def batches(self, batch_size: int, rng: np.random.RandomState) -> Iterator[IntArray]:
-        """Yield batches of indices forever: without replacement, shuffled in every epoch."""
-        n = len(self)
-        if batch_size >= n:
-            everything = np.arange(n)
-            while True:
-                yield everything
-        while True:
-            order = rng.permutation(n)
-            for start in range(0, n - batch_size + 1, batch_size):
-                yield order[start : start + batch_size]
-
-
-class Adam:
-    """Adam step directions, for NumPy arrays and torch tensors alike.
-
-    Parameters
-    ----------
-    betas : tuple of two floats
-        Decay of the first and the second moment.
-    eps : float
-        Added to the root of the second moment.
-
-    Notes
-    -----
-    Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", arXiv:1412.6980.
-    """
-
-    def __init__(self, betas: tuple[float, float], eps: float = 1e-8) -> None:
-        self.betas = betas
-        self.eps = eps
-        self.n_calls = 0
-        self.mean: EngineArray = None
-        self.square: EngineArray = None
-
-    def direction(self, gradient: EngineArray) -> EngineArray:
-        r"""Update the moments and return :math:`\hat m / (\sqrt{\hat v} + \epsilon)`."""
-        if self.n_calls == 0:
-            self.mean, self.square = 0.0 * gradient, 0.0 * gradient
-        self.n_calls += 1
-        b1, b2 = self.betas
-        self.mean *= b1
-        self.mean += (1.0 - b1) * gradient
-        self.square *= b2
-        self.square += (1.0 - b2) * gradient**2
-        scale = (self.square / (1.0 - b2**self.n_calls)) ** 0.5
-        scale += self.eps
-        return self.mean / (scale * (1.0 - b1**self.n_calls))
-
-    def extend(self, engine: LABEngine, n_rows: int) -> None:
-        """Append moments for new rows: zero momentum, and the mean second moment of the others."""
-        if self.n_calls == 0:
-            return
-        mean_square = self.square.mean(0)[None, :]
-        blank = engine.repeat_row(mean_square, n_rows)
-        self.mean = engine.vstack(self.mean, 0.0 * blank)
-        self.square = engine.vstack(self.square, blank)
-
-
-class LABTrainer:
-    """The state of a LAB model in training, and the steps that change it.
-
-    Parameters
-    ----------
-    engine : LABEngine
-    data : TrainingSet
-    config : LABConfig
-        Numbers replace "auto", except in `alpha` and `n_support`.
-    theta : ndarray of shape (1, n_features)
-        Square roots of the bandwidths of the first support points.
-    alpha : float
-        Initial ridge.
-    rng : RandomState
-
-    Attributes
-    ----------
-    support : ndarray of shape (m,)
-        Indices of the support points in the data's X.
-    vectors : ndarray of shape (m, d)
-        The support points in the units of X.
-    centers, targets : arrays of the engine, of shapes (m, d), (m, q)
-        Standardized support points and their learned targets.
-    shared, deviations : arrays of the engine, of shapes (1, d), (m, d)
-        Shared row of theta, and the deviations from it.
-    """
-
-    def __init__(
-        self,
-        engine: LABEngine,
-        data: TrainingSet,
-        config: LABConfig,
-        *,
-        theta: FloatArray,
-        alpha: float,
-        rng: np.random.RandomState,
-    ) -> None:
-        self.engine = engine
-        is_safe = config.alpha != "learn" and alpha >= _SINGLE_PRECISION_ALPHA
-        self._step_engine = engine.in_single_precision() if is_safe else engine
-        self.data = data
-        self.config = config
-        self.rng = rng
-        locality = float(config.locality)
-        self.pull = math.inf if locality == 0.0 else 1.0 / locality - 1.0
-        self.log_alpha = np.log([alpha]) if alpha > 0 else np.array([-np.inf])
-        self.shared = engine.asarray(theta)
-        self._batches = data.batches(int(config.batch_size), rng)
-        self._shared_adam, self._deviations_adam, self._targets_adam, self._alpha_adam = (
-            Adam(betas=(_BETA_1, config.beta_2)) for _ in range(4)
-        )
-        self._set_support(
-            support=np.empty(0, dtype=np.intp),
-            vectors=data.X[:0],
-            targets=data.Y[:0],
-            deviations=np.empty((0, data.X.shape[1])),
-        )
-
-    def resume(self, model: LABExpansion) -> None:
-        """Continue from the support points and bandwidths of a model.
-
-        Raises
-        ------
-        ValueError
-            If the model and the data differ in the number of features or outputs.
-        """
-        data = self.data
-        given = (model.support_vectors.shape[1], model.support_targets.shape[1])
-        if given != (data.X.shape[1], data.Y.shape[1]):
-            raise ValueError(
-                f"warm_start=True needs the {given[0]} features and {given[1]} outputs of the "
-                f"previous call, got {data.X.shape[1]} and {data.Y.shape[1]}."
-            )
-        # Many support points are added again; only the first have learned bandwidths.
-        learned = slice(None if len(model.support) <= MANY else _N_LEARNED)
-        theta = np.sqrt(model.bandwidths[learned] * data.x_scale**self._power)
-        mean_row = theta.mean(axis=0, keepdims=True)
-        self.shared = self.engine.asarray(mean_row)
-        vectors = model.support_vectors[learned].astype(data.X.dtype)
-        self._set_support(
-            find_rows(data.X, vectors),
-            vectors,
-            (model.support_targets[learned] - data.y_mean) / data.y_scale,
-            theta - mean_row,
-        )
-
-    def _set_support(
-        self, support: IntArray, vectors: FloatArray, targets: ArrayLike, deviations: ArrayLike
-    ) -> None:
-        self.support = support
-        self.vectors = vectors
-        self.centers = self.engine.asarray(self.data.standardize(vectors))
-        self.targets = self.engine.asarray(targets)
-        self.deviations = self.engine.asarray(deviations)
-        self._present = set(row_keys(vectors))
-        self._coef: EngineArray = None
-
-    @property
-    def theta(self) -> EngineArray:
-        """Square roots of the bandwidths, of shape (m, d)."""
-        return self.shared + self.deviations
-
-    @property
-    def alpha(self) -> float:
-        """The current ridge."""
-        return float(np.exp(self.log_alpha[0]))
-
-    @property
-    def _power(self) -> int:
-        """Power of a difference of features that a bandwidth multiplies."""
-        return 1 if self.config.kernel == "laplacian" else 2
-
-    def coefficients(self) -> EngineArray:
-        """Return the current dual coefficients."""
-        if self._coef is not None:
-            return self._coef
-        return dual_coefficients(
-            self.engine, self.config.kernel, self.centers, self.theta, self.targets, self.alpha
-        )
-
-    def expansion(self, losses: list[float]) -> LABExpansion:
-        """Return the current model in the units of the data."""
-        data, engine = self.data, self.engine
-        bandwidths = engine.to_numpy(self.theta) ** 2 / data.x_scale**self._power
-        dual_coef = engine.to_numpy(self.coefficients()) * data.y_scale
-        return LABExpansion(
-            support=self.support,
-            support_vectors=self.vectors.astype(np.float64),
-            support_targets=engine.to_numpy(self.targets) * data.y_scale + data.y_mean,
-            bandwidths=bandwidths,
-            dual_coef=dual_coef,
-            intercept=data.y_mean,
-            alpha=self.alpha,
-            feature_importances=_importances(dual_coef, bandwidths * data.x_std**self._power),
-            loss_curve=np.array(losses),
-        )
-
-    def step(self, rate: float, *, shared: bool) -> float:
-        """Take one Adam step on a batch and return its outer loss.
-
-        Parameters
-        ----------
-        rate : float
-            Factor of the learning rates.
-        shared : bool
-            Whether only the shared row of the bandwidths is trained.
-
-        Raises
-        ------
-        FloatingPointError
-            If the bandwidths or the loss are not finite.
-        """
-        self._coef = None
-        engine, data, config = self._step_engine, self.data, self.config
-        batch = next(self._batches)
-        kept = self._sample_centers()
-        theta = engine.asarray(self.theta[kept])
-        if not math.isfinite(engine.norm(theta)):
-            raise FloatingPointError("the bandwidths are not finite")
-        loss = outer_loss(
-            engine,
-            config.kernel,
-            engine.asarray(data.features(batch)),
-            engine.asarray(data.Y[batch]),
-            engine.asarray(data.weights[batch]),
-            engine.asarray(self.centers[kept]),
-            engine.asarray(self.targets[kept]),
-            theta,
-            self.alpha,
-        )
-        if not math.isfinite(loss.value):
-            raise FloatingPointError("the outer loss is not finite")
-
-        step_size = rate * config.learning_rate
-        gradient = self.engine.asarray(loss.theta)
-        gradient *= min(1.0, _MAX_GRADIENT_NORM / max(engine.norm(loss.theta), 1e-300))
-        self.shared -= step_size * self._shared_adam.direction(gradient.sum(0)[None, :])
-        if not shared and math.isfinite(self.pull):
-            gradient = self._scatter(gradient, kept)
-            self.deviations -= step_size * self._deviations_adam.direction(gradient)
-            self.deviations *= max(0.0, 1.0 - step_size * self.pull)
-        if config.learn_targets:
-            gradient = self._scatter(self.engine.asarray(loss.targets), kept)
-            direction = self._targets_adam.direction(gradient)
-            self.targets -= rate * config.target_learning_rate * direction
-        if config.alpha == "learn":
-            gradient = np.array([loss.alpha * self.alpha])
-            self.log_alpha -= step_size * self._alpha_adam.direction(gradient)
-        return loss.value
-
-    def refit(self) -> None:
-        """Set the targets to those of a least-squares fit of the coefficients to all samples."""
-        ridge = self.config.refit_alpha
-        if ridge is None:
-            return
-        equations = self._normal_equations(np.arange(len(self.data)))
-        self._set_coefficients(ridge_coefficients(*equations, float(ridge)))
-
-    def _set_coefficients(self, coef: FloatArray) -> None:
-        """Set the coefficients, and the targets that go with them."""
-        self._coef = self.engine.asarray(coef)
-        K, _ = self.engine.kernel(self.config.kernel, self.centers, self.centers, self.theta)
-        self.targets = K @ self._coef + self.alpha * self._coef
-
-    def _sample_centers(self) -> slice | IntArray:
-        """Return the centers used in a step: a slice of all, or indices."""
-        n_support = len(self.support)
-        n_kept = max(1, round(n_support * (1.0 - float(self.config.support_dropout))))
-        if n_kept == n_support:
-            return slice(None)
-        return np.sort(self.rng.permutation(n_support)[:n_kept])
-
-    def _scatter(self, gradient: EngineArray, kept: slice | IntArray) -> EngineArray:
-        """Return the gradient for all centers: zero for those that were left out."""
-        if isinstance(kept, slice):
-            return gradient
-        full = self.engine.zeros(len(self.support), gradient.shape[1])
-        full[kept] = gradient
-        return full
-
-    def grow(self, n_support: int) -> None:
-        """Add support points up to a number; their theta starts at the mean of the current ones."""
-        n_new = n_support - len(self.support)
-        if n_new <= 0:
-            return
-        engine, data = self.engine, self.data
-        new = self._choose_samples(n_new)
-        vectors = data.X[data.samples[new]]
-        self.support = np.concatenate((self.support, data.samples[new]))
-        self.vectors = np.concatenate((self.vectors, vectors))
-        self.centers = engine.vstack(self.centers, engine.asarray(data.standardize(vectors)))
-        self.targets = engine.vstack(self.targets, engine.asarray(data.Y[new]))
-        added = engine.zeros(len(new), data.X.shape[1])
-        if len(self.deviations):
-            added += self.deviations.mean(0)
-        self.deviations = engine.vstack(self.deviations, added)
-        self._coef = None
-        self._deviations_adam.extend(engine, len(new))
-        self._targets_adam.extend(engine, len(new))
-
-    def add_many(self, n_support: int) -> None:
-        """Add support points with mean bandwidths, and fit all coefficients by least squares.
-
-        With learned targets, the best coefficients for given bandwidths solve a linear problem over
-        all samples. Held-out samples choose its ridge, and the last fit includes them.
-        """
-        self.grow(n_support)
-        order = self.rng.permutation(len(self.data))
-        held_out, rest = np.split(order, [min(_MAX_HELD_OUT, len(order) // 5)])
-        trained, held = self._normal_equations(rest), self._normal_equations(held_out)
-        ridge = self._choose_ridge(*trained, held_out).ridge
-        share = float(self.data.weights[held_out].sum() / self.data.weights.sum())
-        gram, moments = ((1.0 - share) * a + share * b for a, b in zip(trained, held, strict=True))
-        self._set_coefficients(ridge_coefficients(gram, moments, ridge))
-
-    def add_many_if_they_pay(self) -> bool:
-        """Add many support points if held-out samples of a first fit say that they pay.
-
-        The comparison is on the safe side: only the trained model has seen the held-out targets.
-        """
-        data, config = self.data, self.config
-        if config.n_support != "auto" or not config.learn_targets:
-            return False
-        n_many = min(_AUTO_MANY, int(math.sqrt(_MAX_PRODUCTS / len(data))))
-        if n_many < MANY or len(data) < _MIN_SAMPLES_FOR_MANY:
-            return False
-        order = self.rng.permutation(len(data))
-        n_held_out = min(_MAX_HELD_OUT, len(order) // 5)
-        held_out, rest = order[:n_held_out], order[n_held_out : n_held_out + _N_TRIAL]
-        learned = self.support, self.vectors, self.targets, self.deviations
-        K = self._kernel_rows(held_out)
-        errors = self.engine.to_numpy(K @ self.coefficients()) - data.Y[held_out]
-        errors = (errors**2).sum(axis=1)
-        self.grow(MANY)
-        fit = self._choose_ridge(*self._normal_equations(rest), held_out)
-        weights = data.weights[held_out, 0]
-        gains = weights * (errors - fit.errors) / weights.mean()
-        noise = 2.0 * gains.std() / math.sqrt(n_held_out)
-        if gains.mean() > max(noise, _MIN_GAIN * np.average(errors, weights=weights)):
-            self.add_many(n_many)
-            return True
-        self._set_support(*learned)
-        return False
-
-    def _kernel_rows(self, indices: IntArray) -> EngineArray:
-        points = self.engine.asarray(self.data.features(indices))
-        return self.engine.kernel(self.config.kernel, points, self.centers, self.theta)[0]
-
-    def _normal_equations(self, indices: IntArray) -> tuple[FloatArray, FloatArray]:
-        return normal_equations(
-            self.engine,
-            self.config.kernel,
-            self.data.chunks(indices),
-            self.centers,
-            self.theta,
-            self.data.Y.shape[1],
-        )
-
-    def _choose_ridge(
-        self, gram: FloatArray, moments: FloatArray, held_out: IntArray
-    ) -> HeldOutFit:
-        K = self.engine.to_numpy(self._kernel_rows(held_out))
-        return choose_ridge(gram, moments, K, self.data.Y[held_out], self.data.weights[held_out])
-
-    def _choose_samples(self, n_new: int) -> IntArray:
-        """Choose new support points whose features differ from those of all current ones."""
-        new = []
-        for sample in self._candidates():
-            (key,) = row_keys(self.data.X[self.data.samples[sample : sample + 1]])
-            if key not in self._present:
-                self._present.add(key)
-                new.append(sample)
-                if len(new) == n_new:
-                    break
-        return np.array(new, dtype=np.intp)
-
-    def _candidates(self) -> IntArray:
-        """Return all training samples, in order of preference."""
-        growth = self.config.growth
-        if len(self.support) == 0 or growth in (None, "random"):
-            return self.rng.permutation(len(self.data))
-        errors = self._absolute_errors()
-        if growth == "error":
-            return np.argsort(-errors, kind="stable")
-        # Exponential clocks whose rates are the errors ring in the order of draws without
-        # replacement with probabilities proportional to the errors.
-        return np.argsort(self.rng.exponential(size=len(errors)) / np.maximum(errors, 1e-300))
-
-    def _absolute_errors(self) -> FloatArray:
-        coef = self.coefficients()
-        errors = np.empty(len(self.data))
-        for chunk in gen_batches(len(self.data), _CHUNK_SIZE):
-            points = self.engine.asarray(self.data.features(chunk))
-            K, _ = self.engine.kernel(self.config.kernel, points, self.centers, self.theta)
-            fitted = self.engine.to_numpy(K @ coef)
-            errors[chunk] = np.abs(fitted - self.data.Y[chunk]).sum(axis=1)
-        return errors
-
-
-def _importances(dual_coef: FloatArray, sensitivities: FloatArray) -> FloatArray:
-    totals = np.abs(dual_coef).sum(axis=1) @ sensitivities
-    return totals / totals.sum() if totals.sum() > 0 else totals

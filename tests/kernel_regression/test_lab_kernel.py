@@ -104,7 +104,9 @@ def test_engines_agree(kernel):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", ENGINES)
 def test_single_precision_is_close(kernel, name):
-    from sklearn_ext.kernel_regression._lab_engine_torch import LABTorchEngine  # for its dtype
+    from sklearn_ext.kernel_regression.engines._lab_engine_torch import (
+        LABTorchEngine,  # for its dtype
+    )
 
     engines = {
         "numba": make_engine("numba").in_single_precision(),

@@ -2,13 +2,8 @@ import numpy as np
 import pytest
 
 from sklearn_ext.kernel_regression import LABConfig, make_engine
-from sklearn_ext.kernel_regression._lab_training import (
-    Adam,
-    LABTrainer,
-    Stage,
-    TrainingSet,
-    plan_stages,
-)
+from sklearn_ext.kernel_regression._lab_config import Stage, plan_stages
+from sklearn_ext.kernel_regression._lab_steps import Adam, LABTrainer, TrainingSet
 
 
 def trainer(X, y, *, learn_alpha=False, engine="numba", ridge=1e-3, **changes):

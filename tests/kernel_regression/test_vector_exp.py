@@ -1,7 +1,7 @@
 import numpy as np
 from numba import njit
 
-from sklearn_ext.kernel_regression._lab_engine_numba import exp_nonpositive
+from sklearn_ext.kernel_regression.engines._lab_engine_numba import exp_nonpositive
 
 
 @njit

@@ -23,8 +23,8 @@ from numba.extending import intrinsic, overload
 from numpy.typing import ArrayLike, DTypeLike
 from scipy.linalg import LinAlgError, lapack
 
-from ..utils._arrays import NumpyArrays, compiled
-from ..utils._typing import FloatArray
+from ...utils._arrays import NumpyArrays, compiled
+from ...utils._typing import FloatArray
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts: k * LN2_HIGH is exact for every exponent k that can occur.

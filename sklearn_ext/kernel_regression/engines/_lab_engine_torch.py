@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError
 from torch import Tensor
 
-from ..neural import TorchArrays
+from ...neural import TorchArrays
 
 # Entries below this fraction of the subtracted terms have lost too many digits.
 _CANCELLATION = {torch.float64: 1e-5, torch.float32: 1e-2}

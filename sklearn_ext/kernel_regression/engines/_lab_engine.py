@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import gen_batches
 
-from ..utils._typing import FloatArray
-from ..utils._validation import computes_with_numba
+from ...utils._typing import FloatArray
+from ...utils._validation import computes_with_numba
 
 if TYPE_CHECKING:
     import torch
@@ -255,7 +255,7 @@ def make_engine(engine: str = "auto", device: "str | torch.device | None" = None
 
         return LABNumbaEngine()
 
-    from ..neural import resolve_device
+    from ...neural import resolve_device
     from ._lab_engine_torch import LABTorchEngine
 
     return LABTorchEngine(resolve_device(device))
