@@ -58,7 +58,7 @@ def test_bars_are_the_means_of_the_heat_map_on_one_scale():
     for y in (np.sin(X[:, 0]) + X[:, 1], np.column_stack((X[:, 0], X[:, 2]))):
         display = LABBandwidthDisplay.from_estimator(model.fit(X, y))
         order = np.argsort(-model.feature_importances_)
-        power = 1 if model.kernel == "laplacian" else 2
+        power = 1 if model.kernel_ == "laplacian" else 2
         exponents = (model.bandwidths_ * X.std(axis=0) ** power)[:, order]
         ratio = display.sensitivities / exponents
         np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-10)

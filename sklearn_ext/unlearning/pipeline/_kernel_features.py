@@ -41,8 +41,8 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     Parameters
     ----------
     estimator : estimator
-        A kernel model with the fitted attributes ``support_vectors_`` and ``bandwidths_`` and the
-        parameter ``kernel``, such as :class:`LABRidgelessRegressor`.
+        A kernel model with the fitted attributes ``support_vectors_``, ``bandwidths_`` and
+        ``kernel_``, such as :class:`LABRidgelessRegressor`.
     n_centers : int, default=1000
         Number of further centers, drawn from the training samples; all of them if there are fewer.
     random_state : int, RandomState instance or None, default=None
@@ -124,10 +124,10 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         rng = local_random_state(self.random_state)
         model = clone(self.estimator).fit(samples, targets)
         missing = [n for n in ("support_vectors_", "bandwidths_") if not hasattr(model, n)]
-        if missing or getattr(model, "kernel", None) not in _KERNELS:
+        if missing or getattr(model, "kernel_", None) not in _KERNELS:
             raise ValueError(
-                "estimator must have the fitted attributes support_vectors_ and bandwidths_ and a "
-                f"kernel among {sorted(_KERNELS)}, got {self.estimator!r}."
+                "estimator must have the fitted attributes support_vectors_, bandwidths_ and "
+                f"kernel_, one of {sorted(_KERNELS)}, got {self.estimator!r}."
             )
         self.estimator_ = model
         self.bandwidth_ = np.asarray(model.bandwidths_, dtype=np.float64).mean(axis=0)
@@ -149,7 +149,7 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         check_is_fitted(self)
         samples = validate_data(self, X, dtype=np.float64, reset=False)
         support = np.asarray(self.estimator_.support_vectors_, dtype=np.float64)
-        m, kernel = len(support), self.estimator_.kernel
+        m, kernel = len(support), self.estimator_.kernel_
         Z = np.empty((len(samples), m + len(self.centers_)))
         step = max(1, _BLOCK_ELEMENTS // max(1, Z.shape[1]))
         for start in range(0, len(Z), step):
