@@ -120,7 +120,7 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         ValueError
             If the fitted model has no bandwidths, or raises this error itself.
         """
-        samples, targets = validate_data(self, X, y, multi_output=True, dtype=np.float64)
+        samples, targets = validate_data(self, X, y, multi_output=True, dtype=np.float64, order="C")
         rng = local_random_state(self.random_state)
         model = clone(self.estimator).fit(samples, targets)
         missing = [n for n in ("support_vectors_", "bandwidths_") if not hasattr(model, n)]
@@ -147,7 +147,7 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         ndarray of shape (n_samples, n_features_out)
         """
         check_is_fitted(self)
-        samples = validate_data(self, X, dtype=np.float64, reset=False)
+        samples = validate_data(self, X, dtype=np.float64, order="C", reset=False)
         support = np.asarray(self.estimator_.support_vectors_, dtype=np.float64)
         m, kernel = len(support), self.estimator_.kernel_
         Z = np.empty((len(samples), m + len(self.centers_)))
