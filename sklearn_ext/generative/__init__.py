@@ -1,11 +1,13 @@
-"""A small diffusion model, on which out-of-distribution detection and unlearning build.
+"""Diffusion models, on which out-of-distribution detection and unlearning build.
 
 Names outside `__all__` are for this package only.
 """
 
+from ._base import BaseDiffusionModel as BaseDiffusionModel
 from ._ddpm import ConditionalDDPM
 from ._denoisers import MLPDenoiser, UNetDenoiser
 from ._denoising_math import (
+    Prediction as Prediction,
     add_noise as add_noise,
     clean_from_noise as clean_from_noise,
     ddim_step,
@@ -23,11 +25,13 @@ from ._training import (
     NoisyBatch as NoisyBatch,
     train_denoiser,
 )
+from ._wrapped_model import AdaptedModule as AdaptedModule, DiffusionModel
 
 __all__ = [
     "ConditionalDDPM",
     "DDPMConfig",
     "Diffusion",
+    "DiffusionModel",
     "MLPDenoiser",
     "Sampler",
     "UNetDenoiser",

@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
 
@@ -27,12 +27,12 @@ from ..neural import (
 )
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
-from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
+from ._base import BaseDiffusionModel
 from ._checkpoint import DDPMCheckpoint, read_checkpoint, write_checkpoint
 from ._denoisers import build_denoiser
 from ._diffusion import Diffusion, resolve_sample_shape, resolve_unit_range, threads_for
-from ._inference import Sampler, draw_samples, mean_denoising_losses, reconstruct_samples
 from ._schedules import SCHEDULES
 from ._training import DDPMConfig, DenoiserTraining, train_denoiser
 
@@ -40,15 +40,9 @@ _VERBOSE_EVERY = 100
 _AUTO_EPOCHS = 256
 _LARGEST_AUTO_ITER = 6000
 _POSITIVE = Interval(Integral, 1, None, closed="left")
-_SAMPLER = {
-    "n_steps": [_POSITIVE],
-    "guidance": [Interval(Real, -1, None, closed="left")],
-    "eta": [Interval(Real, 0, 1, closed="both")],
-    "random_state": ["random_state"],
-}
 
 
-class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
+class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
     r"""Denoising diffusion model of tables or small images.
 
     A network learns to estimate the noise in noisy samples. Sampling starts with pure noise and
@@ -226,7 +220,6 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
-    diffusion_: Diffusion  # set by `fit` and by `load_checkpoint`
     training_state_: dict[str, Array] | None
 
     def __init__(
@@ -338,8 +331,10 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         """Set all attributes that training does not change."""
         self.classes_ = np.empty(0) if labels is None else np.unique(labels)
         n_classes = len(self.classes_)
-        counts = np.bincount(self._codes(labels, len(X)), minlength=n_classes)[:n_classes]
-        self.class_prior_: FloatArray = counts / len(X)
+        self.class_prior_ = np.empty(0)
+        if labels is not None:
+            codes = encode_labels(labels, self.classes_)
+            self.class_prior_ = np.bincount(codes, minlength=n_classes) / len(X)
         self.forgotten_classes_ = self.classes_[:0]
         self.score_seed_ = draw_seed(rng)
         self.loss_curve_: FloatArray = np.empty(0)
@@ -432,215 +427,32 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
             clip_norm=self.clip_norm,
         )
 
-    @validate_params(
-        {
-            "n_samples": [_POSITIVE],
-            "y": "no_validation",
-            **_SAMPLER,
-            "allow_forgotten": ["boolean"],
-        },
-        prefer_skip_nested_validation=True,
-    )
-    def sample(
-        self,
-        n_samples: int = 1,
-        y: Any = None,
-        *,
-        n_steps: int = 50,
-        guidance: float = 1.0,
-        eta: float = 0.0,
-        allow_forgotten: bool = False,
-        random_state: RandomState = None,
-    ) -> tuple[FloatArray, Array | None]:
-        r"""Draw samples.
+    def with_forgotten_classes(self, classes: ArrayLike, module: nn.Module) -> Self:
+        """Return a copy of the fitted model whose network has been made to forget classes.
+
+        The copy refuses to sample these classes. Its training cannot continue, because the state
+        of the training contains them.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            Number of samples.
-        y : label or array-like of shape (n_samples,), default=None
-            The class of all samples, or of each. None draws classes with their frequencies in
-            training.
-        n_steps : int, default=50
-            Number of steps from noise to samples. More steps are slower and follow the model
-            more closely.
-        guidance : float, default=1.0
-            The weight w. 0 draws samples of the class as they are; larger values draw samples
-            that are more typical of it. It has no effect on a model without classes.
-        eta : float in [0, 1], default=0.0
-            Amount of fresh noise in each step: 0 is DDIM, 1 is the ancestral sampling of DDPM.
-        allow_forgotten : bool, default=False
-            Whether to sample forgotten classes. Such samples are noise or resemble another class.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the noise. None draws different samples each time.
+        classes : array-like of labels
+            The forgotten classes, in addition to those in `forgotten_classes_`.
+        module : torch.nn.Module
+            The network after forgetting, in evaluation mode. It is not copied.
 
         Returns
         -------
-        X : ndarray of float32, shape (n_samples, n_features) or the shape of images in `fit`
-            The samples, in the units of the training data.
-        y : ndarray of shape (n_samples,) or None
-            Class label of each sample; None if the model has no classes.
+        ConditionalDDPM
+            The copy. The model itself is not changed.
 
         Raises
         ------
         ValueError
-            If a parameter is out of range, or a class is unknown or forgotten.
+            If a label is none of the classes of the model.
         """
-        check_is_fitted(self)
-        rng = local_random_state(random_state)
-        codes = self._codes_to_sample(n_samples, y, allow_forgotten, rng)
-        diffusion = self.diffusion_
-        x = draw_samples(
-            diffusion,
-            diffusion.code_tensor(codes),
-            Sampler(n_steps, guidance, eta),
-            torch_generator(draw_seed(rng), diffusion.device),
-        )
-        labels = self.classes_[codes] if diffusion.n_classes > 0 else None
-        return diffusion.decode(x, self.input_shape_), labels
-
-    def _codes_to_sample(
-        self, n_samples: int, y: Any, allow_forgotten: bool, rng: np.random.RandomState
-    ) -> IntArray:
-        allowed = ~np.isin(self.classes_, [] if allow_forgotten else self.forgotten_classes_)
-        if y is None:
-            if self.diffusion_.n_classes == 0:
-                return self._codes(None, n_samples)
-            weights = self.class_prior_ * allowed
-            if weights.sum() == 0:
-                raise ValueError(
-                    "All classes are forgotten; pass allow_forgotten=True to sample them."
-                )
-            return rng.choice(len(weights), size=n_samples, p=weights / weights.sum())
-        labels = np.full(n_samples, y) if np.ndim(y) == 0 else column_or_1d(y)
-        if len(labels) != n_samples:
-            raise ValueError(
-                f"y must be one label or n_samples={n_samples} labels, got {len(labels)}."
-            )
-        codes = self._codes(labels, n_samples)
-        if not allowed[codes].all():
-            raise ValueError(
-                f"y contains classes that are forgotten: {self.forgotten_classes_}; "
-                "pass allow_forgotten=True to sample them anyway."
-            )
-        return codes
-
-    @validate_params(
-        {
-            "X": "no_validation",
-            "y": "no_validation",
-            "start": [Interval(Real, 0, 1, closed="both")],
-            **_SAMPLER,
-        },
-        prefer_skip_nested_validation=True,
-    )
-    def reconstruct(
-        self,
-        X: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        start: float = 0.5,
-        n_steps: int = 50,
-        guidance: float = 0.0,
-        eta: float = 0.0,
-        random_state: RandomState = None,
-    ) -> FloatArray:
-        """Add noise to samples and let the model remove it.
-
-        Samples that resemble the training data change little.
-
-        Parameters
-        ----------
-        X : array-like
-            Samples of the same shape as in `fit`.
-        y : array-like of shape (n_samples,), default=None
-            Class label of each sample. None allows any class for each sample.
-        start : float in [0, 1], default=0.5
-            Fraction of the schedule up to which noise is added; 1 leaves almost only noise.
-        n_steps : int, default=50
-            Number of steps back to clean samples.
-        guidance : float, default=0.0
-            The weight w, see :meth:`sample`.
-        eta : float in [0, 1], default=0.0
-            Amount of fresh noise in each step, see :meth:`sample`.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the noise.
-
-        Returns
-        -------
-        ndarray of float32, of the shape of X
-            The reconstructions, in the units of X.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, or X or y do not match the data of `fit`.
-        """
-        check_is_fitted(self)
-        diffusion = self.diffusion_
-        x, codes = self._tensors(validate_input(self, X, reset=False), y)
-        x = reconstruct_samples(
-            diffusion,
-            x,
-            codes,
-            round(start * (len(diffusion.levels) - 1)),
-            Sampler(n_steps, guidance, eta),
-            torch_generator(draw_seed(random_state), diffusion.device),
-        )
-        return diffusion.decode(x, self.input_shape_)
-
-    @validate_params(
-        {"X": "no_validation", "y": "no_validation", "n_draws": [_POSITIVE]},
-        prefer_skip_nested_validation=True,
-    )
-    def score_samples(
-        self, X: ArrayLike, y: ArrayLike | None = None, *, n_draws: int = 32
-    ) -> FloatArray:
-        """Score samples by how well the model denoises them.
-
-        Parameters
-        ----------
-        X : array-like
-            Samples of the same shape as in `fit`.
-        y : array-like of shape (n_samples,), default=None
-            Class label of each sample. None allows any class for each sample.
-        n_draws : int, default=32
-            Number of times, spread evenly, at which a sample is scored. The noise is the same
-            for all samples and calls.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Minus the mean squared error of the estimated noise: higher values are more like the
-            training data. The score is not a log-density, but a reweighted bound on one.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of range, or X or y do not match the data of `fit`.
-        """
-        check_is_fitted(self)
-        x, codes = self._tensors(validate_input(self, X, reset=False), y)
-        generator = torch_generator(self.score_seed_, self.diffusion_.device)
-        losses = mean_denoising_losses(self.diffusion_, x, codes, n_draws, generator)
-        return -losses.cpu().numpy()
-
-    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
-        """Return the mean of :meth:`score_samples`.
-
-        Parameters
-        ----------
-        X : array-like
-            Samples of the same shape as in `fit`.
-        y : array-like of shape (n_samples,), default=None
-            Class label of each sample. None allows any class for each sample.
-
-        Returns
-        -------
-        float
-            Higher values are more like the training data.
-        """
-        return float(self.score_samples(X, y).mean())
+        changed = super().with_forgotten_classes(classes, module)
+        changed.training_state_ = None
+        return changed
 
     def save_checkpoint(self, path: str | PathLike[str]) -> None:
         """Write the fitted model and the state of its training to a safetensors file.
@@ -704,58 +516,6 @@ class ConditionalDDPM(CallbackSupportMixin, DensityMixin, BaseEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         return self
-
-    def with_forgotten_classes(self, classes: ArrayLike, module: nn.Module) -> Self:
-        """Return a copy of the fitted model whose network has been made to forget classes.
-
-        The copy refuses to sample these classes. Its training cannot continue, because the state
-        of the training contains them.
-
-        Parameters
-        ----------
-        classes : array-like of labels
-            The forgotten classes, in addition to those in `forgotten_classes_`.
-        module : torch.nn.Module
-            The network after forgetting, in evaluation mode. It is not copied.
-
-        Returns
-        -------
-        ConditionalDDPM
-            The copy. The model itself is not changed.
-
-        Raises
-        ------
-        ValueError
-            If a label is none of the classes of the model.
-        """
-        check_is_fitted(self)
-        codes = encode_labels(np.atleast_1d(classes), self.classes_)
-        is_forgotten = np.isin(self.classes_, self.forgotten_classes_)
-        is_forgotten[codes] = True
-        changed = copy.deepcopy(self)
-        changed.diffusion_ = dataclasses.replace(self.diffusion_, module=module)
-        changed.forgotten_classes_ = self.classes_[is_forgotten]
-        changed.training_state_ = None
-        return changed
-
-    def _tensors(self, X: FloatArray, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return samples and class codes as the denoiser takes them."""
-        codes = self._codes(y, len(X))
-        return self.diffusion_.encode(X), self.diffusion_.code_tensor(codes)
-
-    def _codes(self, y: Any, n_samples: int) -> IntArray:
-        """Return indices into `classes_`; without labels, the code of "any class"."""
-        if y is None:
-            return np.full(n_samples, len(self.classes_))
-        labels = column_or_1d(y)
-        if len(labels) != n_samples:
-            raise ValueError(
-                f"y must have one label for each of the {n_samples} samples in X, "
-                f"got {len(labels)}."
-            )
-        if len(self.classes_) == 0:
-            raise ValueError("y must be None for a model that was fitted without labels.")
-        return encode_labels(labels, self.classes_)
 
 
 def _as_checkpoint(fitted: dict[str, Any]) -> DDPMCheckpoint:

@@ -5,9 +5,12 @@ noise, and :math:`\hat e` is an estimate of e. Levels are numbers or tensors tha
 the samples.
 """
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
+
+Prediction: TypeAlias = Literal["epsilon", "v", "sample"]
+PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "v", "sample")
 
 
 def add_noise(x: Any, noise: Any, level: Any) -> Any:
@@ -25,17 +28,41 @@ def noise_from_clean(x_t: Any, clean: Any, level: Any) -> Any:
     return (x_t - level**0.5 * clean) / (1 - level) ** 0.5
 
 
-def denoising_losses(noise: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
+def prediction_target(x: Any, noise: Any, level: Any, prediction: Prediction) -> Any:
+    r"""Return what a network estimates in :math:`x_t = \sqrt{a}\, x + \sqrt{1 - a}\, e`.
+
+    "epsilon" is the noise e, "sample" is x, and "v" is :math:`\sqrt{a}\, e - \sqrt{1 - a}\, x`
+    (Salimans and Ho, 2022, Appendix D).
+    """
+    if prediction == "epsilon":
+        return noise
+    return x if prediction == "sample" else level**0.5 * noise - (1 - level) ** 0.5 * x
+
+
+def noise_from_prediction(x_t: Any, estimate: Any, level: Any, prediction: Prediction) -> Any:
+    r"""Return the estimate of the noise that a network's output means.
+
+    It is :math:`\hat e = \sqrt{a}\, \hat v + \sqrt{1 - a}\, x_t` for "v", and follows from
+    :math:`\hat x_0` for "sample".
+    """
+    if prediction == "epsilon":
+        return estimate
+    if prediction == "v":
+        return level**0.5 * estimate + (1 - level) ** 0.5 * x_t
+    return (x_t - level**0.5 * estimate) / (1 - level) ** 0.5
+
+
+def denoising_losses(target: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
     r"""Return :math:`\ell_i = \lVert e_i - \hat e_i \rVert^2`, summed over all but the first axis.
 
     The mean over samples, times and noise is the objective of training [1]_.
 
     Parameters
     ----------
-    noise : tensor of shape (n, ...)
-        The noise e in each sample.
+    target : tensor of shape (n, ...)
+        What the network estimates: the noise e in each sample, unless it was trained otherwise.
     estimate : tensor of shape (n, ...)
-        The network's estimate of the noise.
+        The network's estimate.
 
     Returns
     -------
@@ -54,7 +81,7 @@ def denoising_losses(noise: torch.Tensor, estimate: torch.Tensor) -> torch.Tenso
     >>> denoising_losses(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.zeros(2, 2))
     tensor([25.,  1.])
     """
-    return (noise - estimate).square().flatten(1).sum(dim=1)
+    return (target - estimate).square().flatten(1).sum(dim=1)
 
 
 def antithetic_steps(n: int, n_timesteps: int, generator: torch.Generator) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """A denoiser with its schedule and the units in which it sees data."""
 
+import itertools
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from ..utils._typing import Array, FloatArray
+from ._denoising_math import Prediction, noise_from_prediction
+from ._schedules import time_of
+
+_UNIT: tuple[float, float] = (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Diffusion:
     Parameters
     ----------
     module : torch.nn.Module
-        The network, ``forward(x, t, c)``, in evaluation mode.
+        The network, ``forward(x, t, c)`` for times t in [0, 1), in evaluation mode.
     levels : ndarray of shape (n_timesteps,)
         The signal levels of the schedule.
     unit_range : UnitRange
@@ -106,6 +111,12 @@ class Diffusion:
         Shape in which the network sees a sample.
     n_classes : int
         Class codes are 0 to ``n_classes - 1``, and `n_classes` itself means "any class".
+    prediction : {"epsilon", "v", "sample"}, default="epsilon"
+        What the network estimates: the noise, the clean sample, or the difference v of the two.
+    bounds : tuple of (float, float) or None, default=(-1.0, 1.0)
+        Range of clean samples in units of the network. None means that there is no limit.
+    knows_any_class : bool, default=True
+        Whether the network takes the code that means "any class".
 
     Examples
     --------
@@ -122,6 +133,9 @@ class Diffusion:
     unit_range: UnitRange
     sample_shape: tuple[int, ...]
     n_classes: int
+    prediction: Prediction = "epsilon"
+    bounds: tuple[float, float] | None = _UNIT
+    knows_any_class: bool = True
 
     @property
     def null_code(self) -> int:
@@ -131,7 +145,28 @@ class Diffusion:
     @property
     def device(self) -> torch.device:
         """The device of the network."""
-        return next(self.module.parameters()).device
+        tensors = itertools.chain(self.module.parameters(), self.module.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+    def predict_noise(self, x: torch.Tensor, step: int, codes: torch.Tensor) -> torch.Tensor:
+        """Estimate the noise in samples at a step of the schedule.
+
+        Parameters
+        ----------
+        x : tensor of shape (n_samples, ...)
+            Noisy samples in units of the network.
+        step : int
+            The step, from 0 to ``len(levels) - 1``.
+        codes : int64 tensor of shape (n_samples,)
+            Class codes.
+
+        Returns
+        -------
+        tensor of the shape of x
+        """
+        times = x.new_full((len(x),), time_of(step, len(self.levels)))
+        estimate = self.module(x, times, codes)
+        return noise_from_prediction(x, estimate, float(self.levels[step]), self.prediction)
 
     def encode(self, X: FloatArray) -> torch.Tensor:
         """Return samples as the network takes them.
@@ -216,7 +251,10 @@ def resolve_sample_shape(image_shape: Any, input_shape: tuple[int, ...]) -> tupl
 
 
 def resolve_unit_range(
-    feature_range: Any, X: FloatArray, sample_shape: tuple[int, ...]
+    feature_range: Any,
+    X: FloatArray,
+    sample_shape: tuple[int, ...],
+    name: str = "feature_range",
 ) -> UnitRange:
     """Return the map to [-1, 1] of each feature of a table, or of all pixels of images.
 
@@ -228,6 +266,8 @@ def resolve_unit_range(
         The training samples.
     sample_shape : tuple of int
         Shape in which the network sees a sample. A table has one axis.
+    name : str, default="feature_range"
+        Name of the parameter in messages.
 
     Returns
     -------
@@ -242,9 +282,9 @@ def resolve_unit_range(
         axis = 0 if len(sample_shape) == 1 else None
         return UnitRange.between(X.min(axis=axis), X.max(axis=axis))
     if len(feature_range) != 2 or not feature_range[0] < feature_range[1]:
+        other = "'auto'" if name == "feature_range" else "None"
         raise ValueError(
-            "feature_range must be 'auto' or a pair (low, high) with low < high, "
-            f"got {feature_range!r}."
+            f"{name} must be {other} or a pair (low, high) with low < high, got {feature_range!r}."
         )
     return UnitRange.between(*feature_range)
 

@@ -6,15 +6,21 @@ from dataclasses import dataclass
 import torch
 
 from ..utils._typing import FloatArray
-from ._denoising_math import add_noise, ddim_step, denoising_losses, guided, step_variance
+from ._denoising_math import (
+    add_noise,
+    ddim_step,
+    denoising_losses,
+    guided,
+    prediction_target,
+    step_variance,
+)
 from ._diffusion import Diffusion, threads_for
 from ._schedules import sampling_steps, time_of
 
 _BLOCK = 1024  # samples that pass through the network together
-_BOUNDS = (-1.0, 1.0)
 
-# Maps noisy samples and a time in [0, 1) to an estimate of the noise.
-PredictNoise = Callable[[torch.Tensor, float], torch.Tensor]
+# Maps noisy samples and a step of the schedule to an estimate of the noise.
+PredictNoise = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,8 @@ def draw_samples(
     Returns
     -------
     tensor of shape (n, ...)
-        The samples, with values in [-1, 1]. ``diffusion.decode`` returns them in the units of the
-        data.
+        The samples, within ``diffusion.bounds``. ``diffusion.decode`` returns them in the units of
+        the data.
 
     References
     ----------
@@ -126,7 +132,7 @@ def reconstruct_samples(
     Returns
     -------
     tensor of the shape of x
-        The reconstructions, with values in [-1, 1].
+        The reconstructions, within ``diffusion.bounds``.
 
     Examples
     --------
@@ -160,16 +166,16 @@ def _denoise(
     sampler: Sampler,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Take samples from step `start` down to clean samples in [-1, 1]."""
+    """Take samples from step `start` down to clean samples."""
     with threads_for(diffusion.sample_shape):
         return follow_path(
-            conditioned(diffusion.module, codes, diffusion.null_code, sampler.guidance),
+            conditioned(diffusion, codes, sampler.guidance),
             x_t,
             sampling_steps(len(diffusion.levels), sampler.n_steps, start),
             diffusion.levels,
             eta=sampler.eta,
             generator=generator,
-            bounds=_BOUNDS,
+            bounds=diffusion.bounds,
         )
 
 
@@ -188,7 +194,7 @@ def follow_path(
     Parameters
     ----------
     predict_noise : callable
-        Maps noisy samples and a time in [0, 1) to an estimate of the noise.
+        Maps noisy samples and a step to an estimate of the noise.
     x : tensor of shape (n, ...)
         Samples at the first step.
     steps : sequence of int
@@ -211,7 +217,7 @@ def follow_path(
             fresh_noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         x = ddim_step(
             x,
-            predict_noise(x, time_of(step, len(levels))),
+            predict_noise(x, step),
             level,
             next_level,
             eta=eta,
@@ -221,39 +227,35 @@ def follow_path(
     return x
 
 
-def conditioned(
-    module: torch.nn.Module, codes: torch.Tensor, null_code: int, guidance: float
-) -> PredictNoise:
-    """Return the guided estimate of a network for samples of given classes.
+def conditioned(diffusion: Diffusion, codes: torch.Tensor, guidance: float) -> PredictNoise:
+    """Return the guided estimate of a model for samples of given classes.
 
     A step costs one pass of n samples without guidance, and one pass of 2 n samples with it.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        ``forward(x, t, c)``.
+    diffusion : Diffusion
+        The model.
     codes : int64 tensor of shape (n,)
-        Class code of each sample; `null_code` means "any class".
-    null_code : int
-        The class code that means "any class".
+        Class code of each sample; ``diffusion.null_code`` means "any class".
     guidance : float
         The weight w of :func:`guided`.
 
     Returns
     -------
     callable
-        Maps noisy samples and a time in [0, 1) to the guided estimate of the noise.
+        Maps noisy samples and a step of the schedule to the guided estimate of the noise.
     """
-    if guidance == 0 or bool((codes == null_code).all()):
+    if guidance == 0 or bool((codes == diffusion.null_code).all()):
 
-        def predict_noise(x: torch.Tensor, time: float) -> torch.Tensor:
-            return module(x, x.new_full((len(x),), time), codes)
+        def predict_noise(x: torch.Tensor, step: int) -> torch.Tensor:
+            return diffusion.predict_noise(x, step, codes)
 
     else:
-        both = torch.cat([codes, torch.full_like(codes, null_code)])
+        both = torch.cat([codes, torch.full_like(codes, diffusion.null_code)])
 
-        def predict_noise(x: torch.Tensor, time: float) -> torch.Tensor:
-            estimates = module(torch.cat([x, x]), x.new_full((2 * len(x),), time), both)
+        def predict_noise(x: torch.Tensor, step: int) -> torch.Tensor:
+            estimates = diffusion.predict_noise(torch.cat([x, x]), step, both)
             conditional, unconditional = estimates.chunk(2)
             return guided(conditional, unconditional, guidance)
 
@@ -269,6 +271,8 @@ def mean_denoising_losses(
     generator: torch.Generator,
 ) -> torch.Tensor:
     r"""Return :math:`\frac1K \sum_k \lVert e_k - \hat e(x_{t_k}, t_k, c) \rVert^2` per sample.
+
+    If the network estimates something else than the noise, so do these losses.
 
     The steps are :math:`t_k = \lfloor (k + \tfrac12)\, T / K \rfloor`, k = 0, ..., K - 1. All
     samples share the pairs :math:`(t_k, e_k)`, so that a sample's loss does not depend on the
@@ -301,11 +305,11 @@ def mean_denoising_losses(
     means = []
     with threads_for(diffusion.sample_shape):
         for x, c in zip(X.split(n_samples), codes.split(n_samples), strict=True):
-            every_noise = noise.repeat(len(x), *ones)
-            x_t = add_noise(
-                x.repeat_interleave(n_draws, dim=0), every_noise, level.repeat(len(x), *ones)
-            )
+            every_noise, every_x = noise.repeat(len(x), *ones), x.repeat_interleave(n_draws, dim=0)
+            levels = level.repeat(len(x), *ones)
+            x_t = add_noise(every_x, every_noise, levels)
+            target = prediction_target(every_x, every_noise, levels, diffusion.prediction)
             estimate = diffusion.module(x_t, times.repeat(len(x)), c.repeat_interleave(n_draws))
-            losses = denoising_losses(every_noise.double(), estimate.double())
+            losses = denoising_losses(target.double(), estimate.double())
             means.append(losses.view(-1, n_draws).mean(dim=1))
     return torch.cat(means)

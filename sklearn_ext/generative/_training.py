@@ -11,7 +11,13 @@ from torch import nn
 
 from ..neural import cosine_decay
 from ..utils._typing import Array, FloatArray
-from ._denoising_math import add_noise, antithetic_steps, denoising_losses
+from ._denoising_math import (
+    Prediction,
+    add_noise,
+    antithetic_steps,
+    denoising_losses,
+    prediction_target,
+)
 from ._schedules import time_of
 
 _LAST_FRACTION = 0.01  # of the learning rate
@@ -65,18 +71,18 @@ class NoisyBatch:
         Times in [0, 1).
     codes : int64 tensor of shape (n,)
         Class codes, some of them replaced by "any class".
-    noise : tensor of shape (n, ...)
-        The noise that the denoiser should estimate.
+    target : tensor of shape (n, ...)
+        What the denoiser should estimate: the noise, unless it predicts something else.
     """
 
     x: torch.Tensor
     times: torch.Tensor
     codes: torch.Tensor
-    noise: torch.Tensor
+    target: torch.Tensor
 
     def losses(self, module: nn.Module) -> torch.Tensor:
         """Return the denoising loss of every sample, a tensor of shape (n,)."""
-        return denoising_losses(self.noise, module(self.x, self.times, self.codes))
+        return denoising_losses(self.target, module(self.x, self.times, self.codes))
 
 
 class Noising:
@@ -92,15 +98,23 @@ class Noising:
         Fraction of the classes to hide.
     generator : torch.Generator
         Source of the draws, on the device of the samples.
+    prediction : {"epsilon", "v", "sample"}, default="epsilon"
+        What the denoiser estimates.
     """
 
     def __init__(
-        self, levels: FloatArray, null_code: int, drop_prob: float, generator: torch.Generator
+        self,
+        levels: FloatArray,
+        null_code: int,
+        drop_prob: float,
+        generator: torch.Generator,
+        prediction: Prediction = "epsilon",
     ) -> None:
         self.levels = torch.as_tensor(levels, dtype=torch.float32, device=generator.device)
         self.null_code = null_code
         self.drop_prob = drop_prob
         self.generator = generator
+        self.prediction: Prediction = prediction
 
     def __call__(self, x: torch.Tensor, codes: torch.Tensor) -> NoisyBatch:
         """Make a noisy batch from samples of shape (n, ...) and their class codes."""
@@ -112,7 +126,8 @@ class Noising:
             codes = codes.masked_fill(hidden, self.null_code)
         level = self.levels[steps].view(-1, *[1] * (x.ndim - 1))
         times = time_of(steps, len(self.levels)).to(x.dtype)
-        return NoisyBatch(add_noise(x, noise, level), times, codes, noise)
+        target = prediction_target(x, noise, level, self.prediction)
+        return NoisyBatch(add_noise(x, noise, level), times, codes, target)
 
 
 class DenoiserTraining:

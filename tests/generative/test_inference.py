@@ -18,8 +18,8 @@ def test_an_exact_denoiser_samples_its_distribution(n_steps, eta, spread):
     """x ~ N(0.3, 0.2^2). Few steps shrink the spread."""
     levels = linear_levels(1000)
 
-    def exact(x_t, time):
-        a = levels[round(time * 1000)]
+    def exact(x_t, step):
+        a = levels[step]
         return (x_t - a**0.5 * 0.3) * (1 - a) ** 0.5 / (0.04 * a + 1 - a)
 
     generator = torch_generator(1)

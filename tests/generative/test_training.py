@@ -57,10 +57,10 @@ def test_noisy_batches_contain_the_noise_that_was_added(problem):
     batch = noising(0.0)(X, codes)
     level = torch.tensor(LEVELS, dtype=torch.float32)[(batch.times * 100).round().long()]
     level = level[:, None]
-    torch.testing.assert_close(batch.x, level.sqrt() * X + (1 - level).sqrt() * batch.noise)
+    torch.testing.assert_close(batch.x, level.sqrt() * X + (1 - level).sqrt() * batch.target)
     assert torch.equal(batch.codes, codes)
     untrained = batch.losses(module)
-    torch.testing.assert_close(untrained, batch.noise.square().sum(dim=1))
+    torch.testing.assert_close(untrained, batch.target.square().sum(dim=1))
 
 
 @pytest.mark.parametrize("drop_prob", [0.25, 1.0])

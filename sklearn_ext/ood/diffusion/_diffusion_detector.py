@@ -12,7 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from ...generative import ConditionalDDPM
+from ...generative import ConditionalDDPM, DiffusionModel
 from ...neural import encode_labels
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
@@ -59,13 +59,15 @@ class DiffusionOODDetector(BaseOODDetector):
         :class:`~sklearn_ext.NetClassifier`, or uses no classifier if y is None or has only one
         class.
 
-    diffusion : "empirical", "ddpm", ConditionalDDPM or callable, default="empirical"
+    diffusion : "empirical", "ddpm", ConditionalDDPM, DiffusionModel or callable, \
+            default="empirical"
         The diffusion model. "empirical" is the best denoiser for the training samples, in closed
         form (:class:`~sklearn_ext.ood.EmpiricalDenoiser`). "ddpm" trains a
         :class:`~sklearn_ext.ConditionalDDPM` with a cosine schedule. A ConditionalDDPM of your own
         is cloned and trained. If it is fitted, it is copied (pass it in a
         :class:`~sklearn.frozen.FrozenEstimator` if the detector will be cloned); `noise_level`
-        then refers to its schedule, and its units replace `scale`. A callable
+        then refers to its schedule, and its units replace `scale`. A trained network of your own
+        works in the same way in a :class:`~sklearn_ext.generative.DiffusionModel`. A callable
         ``noise = diffusion(x_t, t, y)`` estimates the noise in samples ``x_t`` (float32, shaped
         as X, in units of `scale`) at time t in [0, 1]; y holds indices into ``classes_`` or is
         None. Its schedule is its attribute ``signal_level(t)``, by default the cosine schedule.
@@ -229,6 +231,7 @@ class DiffusionOODDetector(BaseOODDetector):
         "diffusion": [
             StrOptions({"empirical", "ddpm"}),
             ConditionalDDPM,
+            DiffusionModel,
             FrozenEstimator,
             callable,
         ],

@@ -9,7 +9,14 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
-from ...generative import ConditionalDDPM, Diffusion, cosine_signal_level, threads_for
+from ...generative import (
+    BaseDiffusionModel,
+    ConditionalDDPM,
+    Diffusion,
+    DiffusionModel,
+    cosine_signal_level,
+    threads_for,
+)
 from ...neural import draw_seed, encode_labels
 from ...utils._typing import Array, FloatArray, IntArray
 from ._empirical_denoiser import EmpiricalDenoiser, draw_prototypes
@@ -51,7 +58,7 @@ class CallableDenoiser:
 
 
 class DDPMDenoiser:
-    """The network of a fitted :class:`ConditionalDDPM`, with its own schedule and units.
+    """The network of a fitted diffusion model, with its own schedule and units.
 
     Parameters
     ----------
@@ -86,10 +93,10 @@ class DDPMDenoiser:
         else:
             codes = self.codes[y]
         samples = torch.from_numpy(x_t).to(diffusion.device).reshape(-1, *diffusion.sample_shape)
-        time = self._step(t) / len(diffusion.levels)
+        step = self._step(t)
         with threads_for(diffusion.sample_shape):
             noise = [
-                diffusion.module(x, x.new_full((len(x),), time), c)
+                diffusion.predict_noise(x, step, c)
                 for x, c in zip(
                     samples.split(_BLOCK), diffusion.code_tensor(codes).split(_BLOCK), strict=True
                 )
@@ -112,7 +119,7 @@ def fit_denoiser(
 
     Parameters
     ----------
-    diffusion : {"empirical", "ddpm"}, ConditionalDDPM, FrozenEstimator or callable
+    diffusion : {"empirical", "ddpm"}, ConditionalDDPM, DiffusionModel, FrozenEstimator or callable
     X : float32 ndarray of shape (n, ...)
         Training samples.
     codes : int ndarray of shape (n,) or None
@@ -135,14 +142,26 @@ def fit_denoiser(
     ValueError
         If the denoiser lacks a class that it must condition on, or the samples differ in shape
         from those of a fitted model.
+    TypeError
+        If `diffusion` is a bare network.
     """
     if isinstance(diffusion, FrozenEstimator):
         diffusion = diffusion.estimator
         if not hasattr(diffusion, "diffusion_"):
             raise ValueError(
-                "A FrozenEstimator given as diffusion must hold a fitted ConditionalDDPM, got "
-                f"{diffusion!r}."
+                "A FrozenEstimator given as diffusion must hold a fitted ConditionalDDPM or "
+                f"DiffusionModel, got {diffusion!r}."
             )
+    if isinstance(diffusion, torch.nn.Module):
+        raise TypeError(
+            "diffusion must not be a bare torch.nn.Module, because its schedule and units are "
+            f"unknown; wrap it in a DiffusionModel. Got {type(diffusion).__name__}."
+        )
+    if isinstance(diffusion, DiffusionModel) and not hasattr(diffusion, "diffusion_"):
+        labels = None
+        if conditional and classes is not None and codes is not None:
+            labels = classes[codes]
+        diffusion = clone(diffusion).fit(X, labels)
     if hasattr(diffusion, "diffusion_"):
         return _fitted_model(copy.deepcopy(diffusion), X, classes, conditional)
     path_scale = fit_path_scale(X, scale)
@@ -184,12 +203,17 @@ def _trained_model(
 
 
 def _fitted_model(
-    model: ConditionalDDPM, X: FloatArray, classes: Array | None, conditional: bool
+    model: BaseDiffusionModel, X: FloatArray, classes: Array | None, conditional: bool
 ) -> tuple[DDPMDenoiser, PathScale]:
     if model.input_shape_ != X.shape[1:]:
         raise ValueError(
-            "The ConditionalDDPM given as diffusion was fitted to samples of shape "
+            f"The {type(model).__name__} given as diffusion was fitted to samples of shape "
             f"{model.input_shape_}, but the samples of X have shape {X.shape[1:]}."
+        )
+    if not conditional and not model.diffusion_.knows_any_class:
+        raise ValueError(
+            "conditional=False needs a diffusion model of any class, but the given network was "
+            "trained without a null_label."
         )
     model_codes = None
     if classes is not None:
@@ -200,13 +224,14 @@ def _fitted_model(
     units = model.diffusion_.unit_range
     varies = units.half_width > 0
     width = np.where(varies, units.half_width, np.float32(1))
-    bound = varies.astype(np.float32)
+    limited = model.diffusion_.bounds is not None
+    bound = varies.astype(np.float32) if limited else np.full_like(width, np.inf)
     return DDPMDenoiser(model.diffusion_, model_codes), PathScale(
         units.center, width, -bound, bound
     )
 
 
-def _codes_in_model(classes: Array, model: ConditionalDDPM) -> IntArray:
+def _codes_in_model(classes: Array, model: BaseDiffusionModel) -> IntArray:
     if missing := [label for label in classes.tolist() if label not in model.classes_]:
         raise ValueError(
             "conditional=True needs a diffusion model of every class, but the given one was "

@@ -11,7 +11,13 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ...generative import ConditionalDDPM, threads_for
+from ...generative import (
+    AdaptedModule,
+    BaseDiffusionModel,
+    ConditionalDDPM,
+    DiffusionModel,
+    threads_for,
+)
 from ...neural import draw_seed, encode_labels, seeded, torch_generator, validate_input
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
@@ -34,9 +40,10 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator : ConditionalDDPM, FrozenEstimator or None, default=None
+    estimator : ConditionalDDPM, DiffusionModel, FrozenEstimator or None, default=None
         The model. The X and y of `fit` are its training data. It is never changed. An unfitted
-        model is fitted first; None is a :class:`ConditionalDDPM` with default parameters.
+        model is fitted first; None is a :class:`ConditionalDDPM` with default parameters. Wrap a
+        trained network of your own in a :class:`~sklearn_ext.generative.DiffusionModel`.
 
     max_iter : int, default=50
         Number of forget steps.
@@ -91,7 +98,8 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         momentum of repair steps moves them.
 
     cond_drop_prob : float in [0, 1], default=0.1
-        Fraction of samples whose class is hidden, as in training.
+        Fraction of samples whose class is hidden, as in training. It has no effect on a network
+        that was trained without a code for "any class".
 
     batch_size : int, default=64
         Number of samples per step.
@@ -104,11 +112,12 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
 
     Attributes
     ----------
-    estimator_ : ConditionalDDPM
+    estimator_ : ConditionalDDPM or DiffusionModel
         The model after forgetting. Its ``forgotten_classes_`` lists the classes. It has no state
-        from which training could continue, because that contains the forgotten classes.
+        from which training could continue, because that contains the forgotten classes. The
+        changed network of a DiffusionModel is its attribute ``module_``.
 
-    original_estimator_ : ConditionalDDPM
+    original_estimator_ : ConditionalDDPM or DiffusionModel
         The model before forgetting.
 
     classes_ : ndarray of shape (n_classes,)
@@ -251,7 +260,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
 
         Parameters
         ----------
-        estimator : ConditionalDDPM, FrozenEstimator or None, default=None
+        estimator : ConditionalDDPM, DiffusionModel, FrozenEstimator or None, default=None
             The model.
         **params
             Other parameters of the class, which take precedence.
@@ -317,7 +326,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
             unknown, X has no samples of it, no class would be retained, or `learning_rate` is so
             large that weights are no longer finite.
         TypeError
-            If `estimator` is not a ConditionalDDPM.
+            If `estimator` is neither a ConditionalDDPM nor a DiffusionModel.
         """
         rng = local_random_state(self.random_state)
         original = _fitted_model(self.estimator, X, y, rng)
@@ -349,8 +358,11 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
                     forget_codes,
                     levels=diffusion.levels,
                     n_classes=diffusion.n_classes,
-                    config=self._config(np.setdiff1d(codes[is_used], forget_codes)),
+                    config=self._config(
+                        np.setdiff1d(codes[is_used], forget_codes), diffusion.knows_any_class
+                    ),
                     generator=generator,
+                    prediction=diffusion.prediction,
                     report=self._report,
                 )
             except FloatingPointError as error:
@@ -384,7 +396,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
             )
         return forget_codes, is_used
 
-    def _config(self, retained: IntArray) -> ClassForgettingConfig:
+    def _config(self, retained: IntArray, knows_any_class: bool) -> ClassForgettingConfig:
         redirect_to = None
         is_next = isinstance(self.redirect_to, str) and self.redirect_to == "next"
         if self.forget_loss == "redirect" and not is_next:
@@ -411,14 +423,21 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
             mask_batches=None if isinstance(self.mask_batches, str) else self.mask_batches,
             slow_learning_rate=self.slow_learning_rate,
             strict_mask=self.strict_mask,
-            cond_drop_prob=self.cond_drop_prob,
+            cond_drop_prob=self.cond_drop_prob if knows_any_class else 0.0,
             batch_size=self.batch_size,
         )
 
     def _set_result(self, result: ClassForgetting | None) -> None:
         mask = None if result is None else result.mask
         self.history_ = [] if result is None else result.history
-        self.mask_ = None if mask is None else {k: m.cpu().numpy() for k, m in mask.items()}
+        # The names are those in the network that the user knows.
+        adapted = result is not None and isinstance(result.module, AdaptedModule)
+        prefix = "module." if adapted else ""
+        self.mask_ = (
+            None
+            if mask is None
+            else {k.removeprefix(prefix): m.cpu().numpy() for k, m in mask.items()}
+        )
         self.mask_density_ = 1.0 if mask is None else density(mask)
         self.n_iter_ = self.n_forget_steps_ = len(self.history_)
         self.n_repair_steps_ = len(self.history_) * self.n_repair
@@ -513,15 +532,15 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
 
 def _fitted_model(
     estimator: Any, X: ArrayLike, y: ArrayLike, rng: np.random.RandomState
-) -> ConditionalDDPM:
+) -> ConditionalDDPM | DiffusionModel:
     """Return a fitted copy of the model that the parameter `estimator` means."""
     model = unfrozen(estimator)
     if model is None:
         model = ConditionalDDPM()
-    if not isinstance(model, ConditionalDDPM):
+    if not isinstance(model, BaseDiffusionModel):
         raise TypeError(
-            "estimator must be None, a ConditionalDDPM or a FrozenEstimator around one, "
-            f"got {estimator!r}."
+            "estimator must be None, a ConditionalDDPM, a DiffusionModel around a trained network, "
+            f"or a FrozenEstimator around one of them, got {estimator!r}."
         )
     if hasattr(model, "diffusion_"):
         if model.diffusion_.n_classes == 0:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...generative import Noising, NoisyBatch, denoising_losses
+from ...generative import Noising, NoisyBatch, Prediction, denoising_losses
 from ...neural import has_finite_parameters
 from ...utils._typing import FloatArray, IntArray
 from ..steps import (
@@ -129,6 +129,7 @@ def forget_classes(
     n_classes: int,
     config: ClassForgettingConfig,
     generator: torch.Generator,
+    prediction: Prediction = "epsilon",
     report: Callable[[Record], bool | None] | None = None,
 ) -> ClassForgetting:
     """Make a denoiser forget classes by alternating forget and repair steps [1]_.
@@ -151,6 +152,9 @@ def forget_classes(
         How to change the network.
     generator : torch.Generator
         Source of all draws, on the device of X and of the module.
+    prediction : {"epsilon", "v", "sample"}, default="epsilon"
+        What the network estimates, and what losses therefore compare: the noise, the clean sample,
+        or the difference v of the two.
     report : callable or None, default=None
         Called with the record of each iteration; return True to stop.
 
@@ -194,8 +198,8 @@ def forget_classes(
     in_forget_set = torch.isin(codes, torch.as_tensor(forget_codes, device=codes.device))
     forget = torch.nonzero(in_forget_set)[:, 0].cpu()
     retain = torch.nonzero(~in_forget_set)[:, 0].cpu()
-    plain = Noising(levels, n_classes, 0.0, generator)
-    dropping = Noising(levels, n_classes, config.cond_drop_prob, generator)
+    plain = Noising(levels, n_classes, 0.0, generator, prediction)
+    dropping = Noising(levels, n_classes, config.cond_drop_prob, generator, prediction)
     losses = denoising_sample_losses(module, dropping, X, codes)
     if config.forget_loss == "ascent":
         objective = weighted_ascent(losses, config.lambd, config.loss_floor)
@@ -349,7 +353,7 @@ def redirection(
         estimate = module(batch.x, batch.times, batch.codes)
         with torch.no_grad():
             target = module(batch.x, batch.times, other_codes[indices])
-            loss = denoising_losses(batch.noise, estimate).mean()
+            loss = denoising_losses(batch.target, estimate).mean()
         return (estimate - target).square().mean(), loss
 
     return objective
