@@ -47,6 +47,8 @@ from .lora import (
     FlatLoRACallback as FlatLoRACallback,
     FlatLoRAClassifier as FlatLoRAClassifier,
     FlatLoRARegressor as FlatLoRARegressor,
+    FlatLoRATrainerCallback as FlatLoRATrainerCallback,
+    flat_lora as flat_lora,
 )
 from .metrics import (
     generation_report as generation_report,

@@ -135,6 +135,7 @@ FAMILIES = {
     "random features": (["RandomFeatureRegressor", "RandomFeatureClassifier"], [], ()),
     "nets": (["NetClassifier", "NetRegressor"], ["criterion"], ()),
     "Flat-LoRA": (["FlatLoRAClassifier", "FlatLoRARegressor"], ["**params"], ()),
+    "noise in loops": (["FlatLoRACallback", "FlatLoRATrainerCallback", "flat_lora"], [], ()),
     "soups": (
         [
             *["UniformSoup", "GreedySoup", "LearnedSoup", "MEHLSoup"],

@@ -7,16 +7,18 @@ from ._injection import inject_lora, lora_layers, merge_lora
 from ._merging import merge_adapters
 from ._noise import noise_scale, noise_strength
 from ._noise_process import NoiseProcess, expected_sharpness
-from ._training_loops import FlatLoRACallback
+from ._training_loops import FlatLoRACallback, FlatLoRATrainerCallback, flat_lora
 
 __all__ = [
     "AdapterConfig",
     "FlatLoRACallback",
     "FlatLoRAClassifier",
     "FlatLoRARegressor",
+    "FlatLoRATrainerCallback",
     "NoiseConfig",
     "NoiseProcess",
     "expected_sharpness",
+    "flat_lora",
     "inject_lora",
     "load_adapter",
     "lora_layers",

@@ -189,6 +189,7 @@ class WeightNoise:
             self._is_filled = self.buffer is not None
         return out.to(dtype)
 
+    @torch.compiler.disable
     def sample(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the noise on a weight as a new tensor, in float32 or a wider type."""
         out = noise_buffer(weight)
@@ -196,6 +197,7 @@ class WeightNoise:
         out.flatten(1).mul_(self.scale[:, None])
         return out
 
+    @torch.compiler.disable
     def output_noise(self, x: torch.Tensor) -> torch.Tensor:
         r"""Return noise :math:`\tau_i \lVert x \rVert z_i` for the outputs of a linear layer.
 

@@ -68,7 +68,9 @@ class NoiseProcess:
 
     See Also
     --------
+    flat_lora : Runs this process in a training loop of your own.
     FlatLoRACallback : Runs this process during the training of a skorch net.
+    FlatLoRATrainerCallback : Runs this process in the Trainer of transformers.
 
     Examples
     --------
@@ -119,6 +121,39 @@ class NoiseProcess:
         for optimizer in optimizers:
             self._hooks.append(optimizer.register_step_post_hook(self._after_update))
 
+    def follow(
+        self, optimizer: torch.optim.Optimizer, total_steps: int, *, first_step: int = 0
+    ) -> None:
+        """Apply noise during all steps of an optimizer, until `close` is called.
+
+        The layers compute with the noise of a step until the optimizer has made its update, and
+        with that of the next step from then on. In evaluation mode, they compute without noise.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+        total_steps : int
+            Number of updates in the whole training run. Later updates get the noise of the end.
+        first_step : int, default=0
+            Number of updates that were made before, if the training is resumed.
+        """
+
+        def begin_step(*_: Any) -> None:
+            self.refresh(min(self.n_updates / total_steps, 1.0))
+            self.apply()
+
+        for step in range(first_step):
+            self._skip_draws(step / total_steps)
+        self.n_updates = first_step
+        begin_step()
+        self.watch([optimizer])
+        self._hooks.append(optimizer.register_step_post_hook(begin_step))
+
+    def _skip_draws(self, progress: float) -> None:
+        if noise_strength(progress, self.config.sigma, self.config.sigma_schedule) != 0:
+            for _ in range(len(self.layers) * self.config.n_noise):
+                draw_seed(self._random)
+
     def _after_update(self, *_: Any) -> None:
         self._is_outdated = True
         self.n_updates += 1
@@ -127,6 +162,7 @@ class NoiseProcess:
         """Remove the noise and the hooks of the optimizers, and free the buffers."""
         for hook in self._hooks:
             hook.remove()
+        self._hooks.clear()
         self.remove()
         release_scratch_buffers()
 

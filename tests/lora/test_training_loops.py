@@ -1,6 +1,7 @@
-"""The noise as a callback of any skorch net."""
+"""The noise in loops: a plain one, and those of skorch nets."""
 
 import contextlib
+import copy
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
-from sklearn_ext import FlatLoRACallback, FlatLoRAClassifier, NetClassifier
+from sklearn_ext import (
+    FlatLoRACallback,
+    FlatLoRAClassifier,
+    FlatLoRATrainerCallback,
+    NetClassifier,
+    flat_lora,
+)
 from sklearn_ext.lora import inject_lora, lora_layers
 from sklearn_ext.neural import MLP, draw_seed, seeded
 
@@ -101,3 +108,96 @@ def test_parameters_out_of_range_are_named(module):
         net = NetClassifier(module, callbacks=[FlatLoRACallback(**{name: value})], max_epochs=1)
         with pytest.raises(ValueError, match=f"{name} must be .* got {value!r}"):
             net.fit(X, y)
+
+
+def steps_of(model, optimizer, wrapped=None, n_steps=6, **params):
+    """Train in a plain loop, and return the loss of each step."""
+    network = model if wrapped is None else wrapped
+    losses = []
+    params = {"sigma": 0.5, "total_steps": n_steps, "random_state": 0} | params
+    with flat_lora(network, optimizer, **params):
+        for _ in range(n_steps):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(network(torch.tensor(X)), torch.tensor(y))
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def adam(module):
+    return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-2)
+
+
+def test_a_compiled_network_trains_as_an_eager_one(module):
+    other = copy.deepcopy(module)
+    expected = steps_of(module, adam(module))
+    torch._dynamo.reset()
+    compiled = torch.compile(other, backend="eager")
+    with torch._dynamo.config.patch(error_on_recompile=False, recompile_limit=3):
+        assert steps_of(other, adam(other), wrapped=compiled) == expected
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6
+    assert torch.equal(other[1].lora_B.weight, module[1].lora_B.weight)
+
+
+def test_closures_of_one_step_share_the_noise(module):
+    optimizer = torch.optim.LBFGS([p for p in module.parameters() if p.requires_grad], max_iter=4)
+    seeds = []
+    with flat_lora(module, optimizer, sigma=0.5, total_steps=3, random_state=0) as noise:
+
+        def closure():
+            optimizer.zero_grad()
+            seeds.append(getattr(module[1].noise, "seed", None))
+            loss = torch.nn.functional.cross_entropy(module(torch.tensor(X)), torch.tensor(y))
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+    assert noise.n_updates == 3
+    assert len(set(seeds)) == 3 < len(seeds)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_the_end_of_the_block_removes_the_noise(module, error):
+    optimizer = adam(module)
+    before = module.train()(torch.tensor(X))
+    params = {"sigma": 5.0, "sigma_schedule": "constant", "total_steps": 2, "random_state": 0}
+
+    def interrupted_training():
+        with flat_lora(module, optimizer, **params):
+            assert (module(torch.tensor(X)) - before).abs().max() > 0.1
+            assert torch.equal(module.eval()(torch.tensor(X)), before)
+            module.train()
+            raise error
+
+    with pytest.raises(error):
+        interrupted_training()
+    assert torch.equal(module(torch.tensor(X)), before)
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_updates_after_the_last_step_get_the_final_noise(module):
+    optimizer = adam(module)
+    with flat_lora(module, optimizer, sigma=0.3, total_steps=2, random_state=0) as noise:
+        for _ in range(4):
+            module(torch.tensor(X)).square().mean().backward()
+            optimizer.step()
+    assert (noise.n_updates, noise.strength) == (4, 0.3)
+
+
+@pytest.mark.parametrize("total_steps", [0, -1, 2.0, True, None])
+def test_the_number_of_steps_is_checked(module, total_steps):
+    with (
+        pytest.raises(ValueError, match=f"total_steps must be .* got {total_steps!r}"),
+        flat_lora(module, adam(module), total_steps=total_steps),
+    ):
+        pass
+
+
+def test_callbacks_ignore_unknown_events_only():
+    callback = FlatLoRATrainerCallback()
+    assert callback.on_event_of_the_future(None, None, None, model=1) is None
+    with pytest.raises(AttributeError, match="'FlatLoRATrainerCallback' object has no attribute"):
+        _ = callback.train
+    assert copy.deepcopy(callback).sigma == 0.1

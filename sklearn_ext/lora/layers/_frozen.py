@@ -102,6 +102,8 @@ class _NoisyProduct(torch.autograd.Function):
         return x_gradient, None, bias_gradient, None, None
 
 
+# A compiler cannot trace private generators, and would compile anew for each seed.
+@torch.compiler.disable
 def noisy_output(layer: AdaptableLayer, x: torch.Tensor, noise: WeightNoise) -> torch.Tensor:
     """Compute the output of a frozen layer under noise on its weight.
 

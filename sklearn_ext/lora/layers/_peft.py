@@ -1,6 +1,5 @@
 """Layers of peft as layers that take noise."""
 
-import functools
 from typing import Any
 
 import torch
@@ -50,17 +49,28 @@ class PeftLayer:
     @property
     def noise(self) -> WeightNoise | None:
         forward = vars(self.layer.base_layer).get("forward")
-        return None if forward is None else forward.args[1]
+        return None if forward is None else forward.noise
 
     @noise.setter
     def noise(self, noise: WeightNoise | None) -> None:
         base = self.layer.base_layer
-        vars(base).pop("forward", None)
-        if noise is not None:
-            base.forward = functools.partial(_forward_with_noise, base, noise)
+        if noise is None:
+            vars(base).pop("forward", None)
+        elif "forward" in vars(base):
+            # A compiled network would be compiled again for another function.
+            base.forward.noise = noise
+        else:
+            base.forward = _NoisyForward(base, noise)
 
 
-def _forward_with_noise(base: Any, noise: WeightNoise, x: torch.Tensor) -> torch.Tensor:
-    if base.training != noise.training:
-        return type(base).forward(base, x)
-    return noisy_output(base, x, noise)
+class _NoisyForward:
+    """The forward pass of a frozen layer, under noise in the mode that the noise is for."""
+
+    def __init__(self, base: Any, noise: WeightNoise) -> None:
+        self.base = base
+        self.noise = noise
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.base.training != self.noise.training:
+            return type(self.base).forward(self.base, x)
+        return noisy_output(self.base, x, self.noise)
