@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,37 @@ from ._warnings import warn_caller
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def inner(*, inline: bool = False, reassociate: bool = False) -> Callable[[Function], Function]:
+    """Compile a function that only compiled functions call, without an entry for Python.
+
+    Parameters
+    ----------
+    inline : bool, default=False
+        Whether every call is replaced by the code of the function: quick to run, slow to compile.
+    reassociate : bool, default=False
+        Whether sums may be reordered, which lets them vectorize.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+    from numba import njit
+
+    compiler: Any = njit  # whose type hints lack some options
+    return cast(
+        Callable[[Function], Function],
+        compiler(
+            nogil=True,
+            error_model="numpy",
+            fastmath={"contract", "reassoc"} if reassociate else {"contract"},
+            forceinline=inline,
+            no_cpython_wrapper=True,
+            no_cfunc_wrapper=True,
+        ),
+    )
+
+
 def compiled(function: Function) -> Function:
     """Compile a function with numba, and cache its machine code on disk if a folder is writable.
 
@@ -20,7 +51,10 @@ def compiled(function: Function) -> Function:
     """
     from numba import njit
 
-    dispatcher: Any = njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    compiler: Any = njit  # whose type hints lack some options
+    dispatcher = compiler(
+        nogil=True, error_model="numpy", fastmath={"contract"}, no_cfunc_wrapper=True
+    )(function)
     try:
         dispatcher.enable_caching()
     except RuntimeError:  # numba found no writable folder

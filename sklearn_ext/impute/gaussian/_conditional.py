@@ -15,14 +15,13 @@ on the number of threads. Blocks are summed in order, so results do not depend o
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
-from numba import njit
 
-from ...utils._arrays import compiled
-from ...utils._typing import BoolArray, FloatArray, IntArray
+from ...utils._arrays import compiled, inner
+from ...utils._typing import Array, BoolArray, FloatArray, IntArray
 from ._missing_patterns import MissingPatterns, group_samples
 
 _BLOCK_COST = 2e7  # multiplications in a block, which take about ten milliseconds
@@ -73,7 +72,7 @@ def pattern_table(X: FloatArray) -> PatternTable:
     block = (np.cumsum(cost + n_samples * n_missing * n_columns) // _BLOCK_COST).astype(int)
     bounds = np.searchsorted(block, np.arange(block[-1] + 2))
     blocks = [slice(int(a), int(b)) for a, b in pairwise(bounds) if a < b]
-    return PatternTable(np.where(observed, X, 0.0), patterns, blocks)
+    return PatternTable(owned(np.where(observed, X, 0.0)), patterns, blocks)
 
 
 def conditional_gaussian(
@@ -129,9 +128,10 @@ def conditional_gaussian(
     patterns = table.patterns
     precision = np.linalg.inv(cov)
     precision = (precision + precision.T) / 2.0
+    mean, cov = owned(mean), owned(cov)
     Z = table.Z.copy()
     variances = np.zeros(patterns.observed.shape)
-    noise = np.empty((0, 0)) if noise is None else np.ascontiguousarray(noise)
+    noise = np.empty((0, 0)) if noise is None else owned(noise)
 
     def complete_block(block: slice) -> FloatArray:
         covariance_sum = np.zeros(cov.shape)
@@ -159,9 +159,15 @@ def leave_one_out(
     out, variances = np.full(table.Z.shape, np.nan), np.full(table.Z.shape, np.nan)
     patterns = table.patterns
     _leave_one_out(
-        table.Z, patterns.observed, patterns.order, patterns.starts, mean, cov, out, variances
-    )
+        table.Z, patterns.observed, patterns.order, patterns.starts, owned(mean), owned(cov),
+        out, variances,
+    )  # fmt: skip
     return out, variances
+
+
+def owned(A: Array) -> Any:
+    """Return an array as numba compiles it once: contiguous and writable."""
+    return np.require(A, requirements=["C", "W"])
 
 
 def run_in_threads(
@@ -176,119 +182,68 @@ def run_in_threads(
     return results
 
 
-@njit(inline="always", fastmath={"contract", "reassoc"})  # a sum vectorizes only if reordered
-def _dot(a: FloatArray, b: FloatArray, n: int) -> float:
+# The functions below compile within seconds on first use because they are kept simple: arrays have
+# one type each (contiguous, two-dimensional), rows are given by their indices instead of slices,
+# and arrays are filled by loops.
+
+
+@inner(inline=True, reassociate=True)  # a sum vectorizes only if reordered
+def _dot(A: FloatArray, i: int, B: FloatArray, j: int, n: int) -> float:
     total = 0.0
-    for i in range(n):
-        total += a[i] * b[i]
+    for k in range(n):
+        total += A[i, k] * B[j, k]
     return total
 
 
-@njit(inline="always", fastmath={"contract"})
-def _subtract(out: FloatArray, factor: float, row: FloatArray, n: int) -> None:
-    for i in range(n):
-        out[i] -= factor * row[i]
+@inner(inline=True)
+def _subtract(A: FloatArray, i: int, factor: float, B: FloatArray, j: int, n: int) -> None:
+    for k in range(n):
+        A[i, k] -= factor * B[j, k]
 
 
-@compiled
+@inner()
 def _cholesky(A: FloatArray, n: int) -> None:
     """Replace the lower triangle of A[:n, :n] by its Cholesky factor."""
     for i in range(n):
         for j in range(i):
-            A[i, j] = (A[i, j] - _dot(A[i], A[j], j)) / A[j, j]
+            A[i, j] = (A[i, j] - _dot(A, i, A, j, j)) / A[j, j]
         # Rounding may make the pivot of a conditional covariance negative.
-        A[i, i] = math.sqrt(max(A[i, i] - _dot(A[i], A[i], i), 1e-300))
+        A[i, i] = math.sqrt(max(A[i, i] - _dot(A, i, A, i, i), 1e-300))
 
 
-@compiled
+@inner()
 def _invert_lower(L: FloatArray, n: int, out: FloatArray) -> None:
     for i in range(n):
-        out[i, :i] = 0.0
+        for j in range(i):
+            out[i, j] = 0.0
         for k in range(i):
-            _subtract(out[i], L[i, k], out[k], k + 1)
+            _subtract(out, i, L[i, k], out, k, k + 1)
         for j in range(i):
             out[i, j] /= L[i, i]
         out[i, i] = 1.0 / L[i, i]
 
 
-@compiled
-def _gather(A: FloatArray, rows: IntArray, columns: IntArray, out: FloatArray) -> None:
-    for i in range(rows.shape[0]):
-        for j in range(columns.shape[0]):
+@inner()
+def _gather(
+    A: FloatArray, rows: IntArray, n_rows: int, columns: IntArray, n_columns: int, out: FloatArray
+) -> None:
+    for i in range(n_rows):
+        for j in range(n_columns):
             out[i, j] = A[rows[i], columns[j]]
 
 
-@compiled
-def _by_precision(
-    Z: FloatArray,
-    samples: IntArray,
-    o: IntArray,
-    m: IntArray,
-    mean: FloatArray,
-    precision: FloatArray,
-    C: FloatArray,
-    work: FloatArray,
-    factor: FloatArray,
-) -> None:
-    """Complete samples through P_mm, and store its inverse in C."""
-    n_missing = m.shape[0]
-    _gather(precision, m, m, factor)
-    _cholesky(factor, n_missing)
-    _invert_lower(factor, n_missing, work)
-    C[:n_missing, :n_missing] = 0.0
-    for k in range(n_missing):
-        for i in range(k + 1):
-            _subtract(C[i], -work[k, i], work[k], i + 1)
-    for i in range(n_missing):
-        for j in range(i):
-            C[j, i] = C[i, j]
-    _gather(precision, m, o, work)
-    rest, pull = np.empty(o.shape[0]), np.empty(n_missing)
-    for i_sample in samples:
-        for j in range(o.shape[0]):
-            rest[j] = Z[i_sample, o[j]] - mean[o[j]]
-        for i in range(n_missing):
-            pull[i] = _dot(work[i], rest, o.shape[0])
-        for i in range(n_missing):
-            Z[i_sample, m[i]] = mean[m[i]] - _dot(C[i], pull, n_missing)
-
-
-@compiled
-def _by_covariance(
-    Z: FloatArray,
-    samples: IntArray,
-    o: IntArray,
-    m: IntArray,
-    mean: FloatArray,
-    cov: FloatArray,
-    C: FloatArray,
-    work: FloatArray,
-    factor: FloatArray,
-) -> None:
-    """Complete samples through S_oo, and store the conditional covariance in C."""
-    n_observed, n_missing = o.shape[0], m.shape[0]
-    _gather(cov, o, o, factor)
-    _cholesky(factor, n_observed)
-    _gather(cov, o, m, work)
-    _gather(cov, m, m, C)
-    for i in range(n_observed):
-        for k in range(i):
-            _subtract(work[i], factor[i, k], work[k], n_missing)
-        for j in range(n_missing):
-            work[i, j] /= factor[i, i]
-        for j in range(n_missing):
-            _subtract(C[j], work[i, j], work[i], j + 1)
-    for i in range(n_missing):
-        for j in range(i):
-            C[j, i] = C[i, j]
-    rest = np.empty(n_observed)
-    for i_sample in samples:
-        for i in range(n_missing):
-            Z[i_sample, m[i]] = mean[m[i]]
-        for i in range(n_observed):
-            rest[i] = (Z[i_sample, o[i]] - mean[o[i]] - _dot(factor[i], rest, i)) / factor[i, i]
-            for j in range(n_missing):
-                Z[i_sample, m[j]] += work[i, j] * rest[i]
+@inner()
+def _split(observed: BoolArray, g: int, o: IntArray, m: IntArray) -> int:
+    """List the observed columns of a pattern in o, the missing ones in m, and count the former."""
+    n_observed, n_missing = 0, 0
+    for p in range(observed.shape[1]):
+        if observed[g, p]:
+            o[n_observed] = p
+            n_observed += 1
+        else:
+            m[n_missing] = p
+            n_missing += 1
+    return n_observed
 
 
 @compiled
@@ -306,27 +261,64 @@ def _complete(
 ) -> None:
     """Complete the samples of some patterns in Z; add the lower triangle of each C to the sum."""
     size = mean.shape[0]
-    C, work, factor = np.empty((size, size)), np.empty((size, size)), np.empty((size, size))
+    C, factor = np.empty((size, size)), np.empty((size, size))
+    inverse, cross = np.empty((size, size)), np.empty((size, size))
+    o, m, rest = np.empty(size, np.int64), np.empty(size, np.int64), np.empty((2, size))
     for g in range(observed.shape[0]):
-        o, m = np.flatnonzero(observed[g]), np.flatnonzero(~observed[g])
-        samples = order[starts[g] : starts[g + 1]]
-        n_observed, n_missing = o.shape[0], m.shape[0]
+        n_observed = _split(observed, g, o, m)
+        n_missing = size - n_observed
         if n_missing == 0:
             continue
-        if n_missing**2 < n_observed * (n_observed + n_missing) and n_observed > 0:
-            _by_precision(Z, samples, o, m, mean, precision, C, work, factor)
+        by_precision = n_missing**2 < n_observed * (n_observed + n_missing) and n_observed > 0
+        S, own, n_own = (precision, m, n_missing) if by_precision else (cov, o, n_observed)
+        _gather(S, own, n_own, own, n_own, factor)
+        _cholesky(factor, n_own)
+        if by_precision:  # C is the inverse of P_mm
+            _invert_lower(factor, n_missing, inverse)
+            for i in range(n_missing):
+                for j in range(i + 1):
+                    C[i, j] = 0.0
+            for k in range(n_missing):
+                for i in range(k + 1):
+                    _subtract(C, i, -inverse[k, i], inverse, k, i + 1)
+            _gather(precision, m, n_missing, o, n_observed, cross)
         else:
-            _by_covariance(Z, samples, o, m, mean, cov, C, work, factor)
+            _gather(cov, o, n_observed, m, n_missing, cross)
+            _gather(cov, m, n_missing, m, n_missing, C)
+            for i in range(n_observed):
+                for k in range(i):
+                    _subtract(cross, i, factor[i, k], cross, k, n_missing)
+                for j in range(n_missing):
+                    cross[i, j] /= factor[i, i]
+                for j in range(n_missing):
+                    _subtract(C, j, cross[i, j], cross, i, j + 1)
         for i in range(n_missing):
             for j in range(i + 1):
-                covariance_sum[m[i], m[j]] += samples.shape[0] * C[i, j]
-        for i in range(n_missing):
+                C[j, i] = C[i, j]
+                covariance_sum[m[i], m[j]] += (starts[g + 1] - starts[g]) * C[i, j]
             variances[g, m[i]] = max(C[i, i], 0.0)
+        for s in range(starts[g], starts[g + 1]):
+            i_sample = order[s]
+            for i in range(n_observed):
+                rest[0, i] = Z[i_sample, o[i]] - mean[o[i]]
+            if by_precision:
+                for i in range(n_missing):
+                    rest[1, i] = _dot(cross, i, rest, 0, n_observed)
+                for i in range(n_missing):
+                    Z[i_sample, m[i]] = mean[m[i]] - _dot(C, i, rest, 1, n_missing)
+            else:
+                for i in range(n_missing):
+                    rest[1, i] = mean[m[i]]
+                for i in range(n_observed):
+                    rest[0, i] = (rest[0, i] - _dot(factor, i, rest, 0, i)) / factor[i, i]
+                    _subtract(rest, 1, -rest[0, i], cross, i, n_missing)
+                for i in range(n_missing):
+                    Z[i_sample, m[i]] = rest[1, i]
         if noise.shape[0] > 0:
             _cholesky(C, n_missing)
-            for i_sample in samples:
+            for s in range(starts[g], starts[g + 1]):
                 for i in range(n_missing):
-                    Z[i_sample, m[i]] += _dot(C[i], noise[i_sample], i + 1)
+                    Z[order[s], m[i]] += _dot(C, i, noise, order[s], i + 1)
 
 
 @compiled
@@ -342,22 +334,22 @@ def _leave_one_out(
 ) -> None:
     size = mean.shape[0]
     factor, inverse = np.empty((size, size)), np.empty((size, size))
+    o, m, rest = np.empty(size, np.int64), np.empty(size, np.int64), np.empty((2, size))
     for g in range(observed.shape[0]):
-        o = np.flatnonzero(observed[g])
-        n = o.shape[0]
-        _gather(cov, o, o, factor)
+        n = _split(observed, g, o, m)
+        _gather(cov, o, n, o, n, factor)
         _cholesky(factor, n)
         _invert_lower(factor, n, inverse)
-        rest, half = np.empty(n), np.empty(n)
-        for i_sample in order[starts[g] : starts[g + 1]]:
+        for s in range(starts[g], starts[g + 1]):
+            i_sample = order[s]
             for i in range(n):
-                rest[i] = Z[i_sample, o[i]] - mean[o[i]]
+                rest[0, i] = Z[i_sample, o[i]] - mean[o[i]]
             for i in range(n):
-                half[i] = _dot(inverse[i], rest, i + 1)
+                rest[1, i] = _dot(inverse, i, rest, 0, i + 1)
             for p in range(n):
                 u, diagonal = 0.0, 0.0
                 for k in range(p, n):
-                    u += inverse[k, p] * half[k]
+                    u += inverse[k, p] * rest[1, k]
                     diagonal += inverse[k, p] * inverse[k, p]
                 out[i_sample, o[p]] = Z[i_sample, o[p]] - u / diagonal
                 variances[i_sample, o[p]] = 1.0 / diagonal

@@ -10,6 +10,7 @@ from ._conditional import (
     PatternTable,
     conditional_gaussian,
     leave_one_out,
+    owned,
     pattern_table,
     run_in_threads,
 )
@@ -65,7 +66,9 @@ class GaussianNumbaEngine:
         V_b: FloatArray,
         gamma: float,
     ) -> FloatArray:
-        K: FloatArray = _expected_kernel(Z_a, V_a, Z_b, V_b, gamma)
+        K: FloatArray = _expected_kernel(
+            owned(Z_a), owned(V_a), owned(Z_b), owned(V_b), float(gamma)
+        )
         return K
 
     def smooth(
@@ -77,10 +80,15 @@ class GaussianNumbaEngine:
         gamma: float,
     ) -> tuple[FloatArray, FloatArray]:
         totals, masses = np.zeros(Z.shape), np.zeros(Z.shape)
+        Z, V, missing = owned(Z), owned(V), owned(missing)
+        Z_b, V_b, observed_b, residuals = map(owned, anchors)
 
         def smooth_part(first: int) -> None:
             part = slice(first, first + _SAMPLES)
-            _smooth(Z[part], V[part], missing[part], *anchors, gamma, totals[part], masses[part])
+            _smooth(
+                Z[part], V[part], missing[part], Z_b, V_b, observed_b, residuals,
+                float(gamma), totals[part], masses[part],
+            )  # fmt: skip
 
         run_in_threads(smooth_part, range(0, len(Z), _SAMPLES), self.n_jobs)
         return totals, masses

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sklearn_ext.impute import conditional_gaussian
-from sklearn_ext.impute.gaussian import make_engine
+from sklearn_ext.impute.gaussian import _conditional, _engine_numba, make_engine
 from sklearn_ext.impute.gaussian._em import fit_gaussian
 from sklearn_ext.impute.gaussian._missing_patterns import group_samples
 from tests.impute.tables import ENGINES, correlated, covariance
@@ -116,3 +116,32 @@ def test_results_do_not_depend_on_threads(monkeypatch):
         one.moments(one.table(X), mean, cov), four.moments(four.table(X), mean, cov), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_kernels_are_compiled_for_one_type_of_array():
+    X = correlated(50, 6, 1)
+    mean, cov = covariance(6, 2)
+    noise = np.random.RandomState(0).standard_normal(X.shape)
+    fixed = cov.copy()
+    fixed.flags.writeable = False
+    engine = make_engine()
+    expected = engine.moments(engine.table(X), mean, cov)[1]
+    for other in (np.asfortranarray(cov), np.kron(cov, np.ones((2, 2)))[::2, ::2], fixed):
+        table = engine.table(np.asfortranarray(X))
+        moments = engine.moments(table, np.repeat(mean, 2)[::2], other)
+        np.testing.assert_array_equal(moments[1], expected)
+        engine.draw(table, mean, other, np.asfortranarray(noise))
+        engine.leave_one_out(table, mean, other)
+        Z, V = (values[:, ::2] for values in engine.posterior(table, mean, other))
+        engine.expected_kernel(Z, V, Z, V, 1)
+        missing = np.isnan(X[:, ::2])
+        engine.smooth(Z, V, missing, (Z, V, ~missing, Z), 1)
+    kernels = [v for m in (_conditional, _engine_numba) for v in vars(m).values() if is_kernel(v)]
+    assert len(kernels) >= 4
+    assert {k.py_func.__name__: len(k.signatures) for k in kernels if len(k.signatures) > 1} == {}
+
+
+def is_kernel(value):
+    """Whether Python calls a compiled function; the others are part of one that it calls."""
+    is_compiled = hasattr(value, "py_func")
+    return is_compiled and not value.targetoptions.get("no_cpython_wrapper")
