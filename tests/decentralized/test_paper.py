@@ -50,8 +50,9 @@ def test_pairs_have_smaller_errors_than_the_paper_form(name, bound):
 @pytest.mark.parametrize("name", ["air_y_30", "air_x_30", "houses_y_20", "houses_y_60"])
 def test_defaults_have_smaller_errors_than_the_paper_form(name):
     data = task(name)
-    ours = [error(dekrr.BENCHMARK.ours["DeKRR"], data, seed) for seed in SEEDS]
-    papers = [error(dekrr.PAPER_FORM, data, seed) for seed in SEEDS]
+    seeds = range(12)  # the errors of the paper's form vary most
+    ours = [error(dekrr.BENCHMARK.ours["DeKRR"], data, seed) for seed in seeds]
+    papers = [error(dekrr.PAPER_FORM, data, seed) for seed in seeds]
     assert np.mean(ours) < np.mean(papers)
 
 

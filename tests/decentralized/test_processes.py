@@ -144,7 +144,8 @@ for seed in seeds:
     size = int(rng.integers(3, 6))
     adjacency = make_graph(str(rng.choice(["ring", "complete", "random"])), size, random_state=seed)
     victim, freezes = int(rng.integers(size)), bool(rng.integers(2))
-    n_frames = int(rng.integers(25 * adjacency[victim].sum()))
+    # A node sends at least 20 frames to each neighbor, so that the victim always fails.
+    n_frames = int(rng.integers(20 * adjacency[victim].sum()))
     children = {}
     for rank in range(size):
         reader, writer = os.pipe()
