@@ -8,8 +8,10 @@ from ._batches import (
     LabeledDataset as LabeledDataset,
     NetSamples as NetSamples,
     TensorBatches,
+    loader_params as loader_params,
     minibatches as minibatches,
     n_minibatches as n_minibatches,
+    read_batches as read_batches,
 )
 from ._conventional_net import (
     ConventionalNet as ConventionalNet,
@@ -30,10 +32,14 @@ from ._fitted_nets import (
 )
 from ._input import (
     AnySamples as AnySamples,
+    check_form as check_form,
+    concatenated as concatenated,
     has_own_form as has_own_form,
     module_inputs as module_inputs,
     n_samples_of as n_samples_of,
+    sample_shape as sample_shape,
     select_samples as select_samples,
+    takes_integers as takes_integers,
     targets_in as targets_in,
     validate_input as validate_input,
 )
@@ -53,10 +59,11 @@ from ._nets import (
     net_from_module,
 )
 from ._outputs import (
-    Head as Head,
-    checked_head as checked_head,
+    Head,
+    checked_head,
     head_of as head_of,
     head_parameters as head_parameters,
+    infer_with_features as infer_with_features,
     log_probabilities as log_probabilities,
     main_output as main_output,
     outputs_and_features as outputs_and_features,
@@ -70,11 +77,13 @@ from .files import LazyTensors, load_tensors, save_tensors
 __all__ = [
     "MLP",
     "CosineDecay",
+    "Head",
     "LazyTensors",
     "NetClassifier",
     "NetRegressor",
     "SmallCNN",
     "TensorBatches",
+    "checked_head",
     "load_tensors",
     "net_from_module",
     "resolve_device",

@@ -16,10 +16,10 @@ from ..utils._typing import Array, IntArray
 from ._device import torch_generator
 from ._input import (
     AnySamples,
+    LabeledDataset,
     check_form,
     module_inputs,
     n_samples_of,
-    sample_and_target,
     select_samples,
 )
 
@@ -63,27 +63,6 @@ def _split(order: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
         yield order[k * batch_size : stop]
 
 
-class LabeledDataset(Dataset):
-    """A dataset whose targets are replaced, for example by the indices of their classes.
-
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-        Its items are pairs of a sample and its target.
-    targets : ndarray or tensor of shape (n_samples, ...)
-    """
-
-    def __init__(self, dataset: Dataset, targets: Array | torch.Tensor) -> None:
-        self.dataset = dataset
-        self.y = targets
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return sample_and_target(self.dataset[index])[0], self.y[index]
-
-
 class TensorBatches:
     """Batch iterator for skorch nets: data in memory are sliced, all others go through a loader.
 
@@ -123,7 +102,6 @@ class TensorBatches:
         self.shuffle = shuffle
         self.drop_last = loader.pop("drop_last", False)
         self.loader = loader
-        self.held = None if loader else _held_tensors(dataset)
 
     def __len__(self) -> int:
         n_samples = n_samples_of(self.dataset)
@@ -138,12 +116,32 @@ class TensorBatches:
             batches = iter(order[: len(self) * self.batch_size].split(self.batch_size))
         else:
             batches = _split(order, self.batch_size)
-        if self.held is None:
-            yield from _loaded(DataLoader, self.dataset, batches, self.loader)
-            return
-        X, y = self.held
-        for index in batches:
-            yield _sliced(X, index), y[index]
+        yield from read_batches(self.dataset, batches, self.loader)
+
+
+def read_batches(
+    dataset: Dataset, indices: Iterable[torch.Tensor], loader: Mapping[str, Any]
+) -> Iterator[Any]:
+    """Yield batches of a map-style dataset: slices of data in memory, or what a loader collects.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+    indices : iterable of tensors of int64
+        The indices of each batch.
+    loader : mapping
+        Parameters of the data loader. If there are any, data in memory go through it, too.
+
+    Yields
+    ------
+    pair of samples and targets
+    """
+    held = None if loader else _held_tensors(dataset)
+    if held is None:
+        yield from _loaded(dataset, indices, loader)
+        return
+    for index in indices:
+        yield _sliced(held[0], index), held[1][index]
 
 
 def _held_tensors(dataset: Any) -> tuple[Any, torch.Tensor] | None:
@@ -188,7 +186,6 @@ def _sliced(X: Any, index: torch.Tensor) -> Any:
 
 
 def _loaded(
-    loader: type[DataLoader],
     dataset: Dataset,
     batches: Iterable[torch.Tensor],
     params: Mapping[str, Any],
@@ -196,12 +193,24 @@ def _loaded(
     """Yield the given batches of a dataset through a data loader."""
     # With a generator of its own, the loader does not draw from the global one, so dropout is the
     # same as for arrays.
-    yield from loader(
+    yield from DataLoader(
         dataset,
         batch_sampler=[index.tolist() for index in batches],
         generator=torch_generator(torch.initial_seed()),
         **params,
     )
+
+
+def loader_params(net: skorch.NeuralNet, iterator: str) -> dict[str, Any]:
+    """Return a net's parameters for a data loader that do not choose the samples of a batch.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    iterator : {"iterator_train", "iterator_valid"}
+    """
+    params = net.get_params_for(iterator)
+    return {name: v for name, v in params.items() if name not in _LOADER_CHOOSES}
 
 
 class NetSamples:
@@ -276,6 +285,7 @@ class NetSamples:
         self.targets = None if targets is None else to_tensor(targets, device="cpu")
         dataset = net.get_dataset(X)
         self._held = _held_tensors(dataset)
+        self._loader = loader_params(net, "iterator_train" if training else "iterator_valid")
         # Loaders collate targets, too, which may be of any type inside the dataset.
         numbers = np.zeros(len(self)) if self.targets is None else self.targets
         self._dataset = LabeledDataset(dataset, numbers)
@@ -305,7 +315,7 @@ class NetSamples:
         index = index.cpu()
         if self._held is not None:
             return self._on_device(_sliced(self._held[0], index), index)
-        collate = self._loader_params().get("collate_fn") or default_collate
+        collate = self._loader.get("collate_fn") or default_collate
         items = [self._dataset[k] for k in index.tolist()]
         return self._on_device(unpack_data(collate(items))[0], index)
 
@@ -324,11 +334,11 @@ class NetSamples:
         inputs : tensor, or dict of tensors
         targets : tensor or None
         """
-        if self._held is not None or not self._loader_params().get("num_workers"):
+        if self._held is not None or not self._loader.get("num_workers"):
             yield from map(self.take, indices)
             return
         kept = [index.cpu() for index in indices]
-        loaded = _loaded(DataLoader, self._dataset, kept, self._loader_params())
+        loaded = _loaded(self._dataset, kept, self._loader)
         for index, batch in zip(kept, loaded, strict=True):
             yield self._on_device(unpack_data(batch)[0], index)
 
@@ -346,8 +356,3 @@ class NetSamples:
         device = self.net.device
         targets = None if self.targets is None else to_tensor(self.targets[index], device=device)
         return module_inputs(self.net, to_tensor(inputs, device=device)), targets
-
-    def _loader_params(self) -> dict[str, Any]:
-        prefix = "iterator_train" if self.training else "iterator_valid"
-        params = self.net.get_params_for(prefix)
-        return {name: v for name, v in params.items() if name not in _LOADER_CHOOSES}

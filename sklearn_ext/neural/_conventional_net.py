@@ -23,9 +23,15 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import draw_seed
 from ..utils._typing import Array, FloatArray
 from ..utils._warnings import warn_caller
-from ._batches import LabeledDataset
 from ._device import resolve_device, seeded
-from ._input import AnySamples, module_inputs, targets_in, validate_input
+from ._input import (
+    AnySamples,
+    LabeledDataset,
+    module_inputs,
+    takes_integers,
+    targets_in,
+    validate_input,
+)
 from ._modules import copied_module, default_module, has_finite_parameters
 from ._outputs import in_single_precision, main_output
 
@@ -184,6 +190,7 @@ class ConventionalNet(skorch.NeuralNet):
             The fitted net.
         """
         afresh = not self.initialized_
+        classes = None if classes is None else np.unique(classes)
         with self.prepare_training(X, y, afresh=afresh, classes=classes) as (X, y):
             self.fit_loop(X, y, _routing_method="partial_fit", **fit_params)
         return self
@@ -215,7 +222,8 @@ class ConventionalNet(skorch.NeuralNet):
             Whether to initialize the net. Otherwise, training continues, and an error restores the
             previous weights.
         classes : array-like of shape (n_classes,) or None, default=None
-            All labels that can occur, for the first training of a classifier.
+            All labels that can occur, in the order of the outputs, for the first training of a
+            classifier.
 
         Yields
         ------
@@ -240,7 +248,7 @@ class ConventionalNet(skorch.NeuralNet):
             if afresh:
                 self.initialize()
             if isinstance(X, np.ndarray) and X.dtype != np.float32:
-                X = self._as_module_takes(X)
+                X = X if takes_integers(self, X) else X.astype(np.float32)
             # skorch's scoring callbacks compare predictions for its datasets with encoded targets.
             self.is_training_ = True
             try:
@@ -258,11 +266,6 @@ class ConventionalNet(skorch.NeuralNet):
                     "Training produced weights that are not finite. X or y may need scaling, or "
                     f"lr={self.lr} may be too large."
                 )
-
-    def _as_module_takes(self, X: Array) -> Array:
-        """Return an array of integers in the type that the module takes, found by a trial."""
-        first = to_tensor(X[: max(2, abs(self.batch_size))], device=self.device)
-        return X if module_inputs(self, first).dtype == torch.int64 else X.astype(np.float32)
 
     def _training_context(self) -> contextlib.AbstractContextManager[None]:
         """Return a context for skorch's training loop; subclasses may override it."""

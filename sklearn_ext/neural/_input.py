@@ -10,9 +10,16 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_consistent_length, validate_data
 from skorch.dataset import ERROR_MSG_1_ITEM, get_len, unpack_data
-from skorch.utils import multi_indexing, to_numpy
+from skorch.utils import multi_indexing, to_numpy, to_tensor
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+)
 
 from ..utils._typing import Array, FloatArray, IntArray
 
@@ -31,6 +38,27 @@ _ITERABLE = (
     "X must not be an iterable-style dataset, because its samples cannot be chosen by their index. "
     "Pass a map-style torch.utils.data.Dataset, which has `__len__` and `__getitem__`, or arrays."
 )
+
+
+class LabeledDataset(Dataset):
+    """A dataset whose targets are replaced, for example by the indices of their classes.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        Its items are pairs of a sample and its target.
+    targets : ndarray or tensor of shape (n_samples, ...)
+    """
+
+    def __init__(self, dataset: Dataset, targets: Array | torch.Tensor) -> None:
+        self.dataset = dataset
+        self.y = targets
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return sample_and_target(self.dataset[index])[0], self.y[index]
 
 
 @overload
@@ -141,6 +169,42 @@ def select_samples(X: AnySamples, index: IntArray) -> AnySamples:
     return Subset(X, index.tolist()) if isinstance(X, Dataset) else multi_indexing(X, index)
 
 
+def concatenated(first: AnySamples, second: AnySamples) -> AnySamples:
+    """Return the samples of two collections as one; of different forms, as a dataset.
+
+    Raises
+    ------
+    ValueError
+        If two dicts have different keys.
+    """
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return np.concatenate([first, second])
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return torch.cat([first, second])
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        if first.keys() != second.keys():
+            raise ValueError(
+                "All dicts of samples must have the same keys, got "
+                f"{list(first)} and {list(second)}."
+            )
+        return {name: concatenated(first[name], second[name]) for name in first}
+    return ConcatDataset([_TensorItems(first), _TensorItems(second)])
+
+
+class _TensorItems(Dataset):
+    """A dataset whose samples are tensors where they were arrays, so that loaders can mix them."""
+
+    def __init__(self, X: AnySamples) -> None:
+        self.dataset = X if isinstance(X, Dataset) else skorch.dataset.Dataset(X)
+
+    def __len__(self) -> int:
+        return n_samples_of(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        sample = sample_and_target(self.dataset[index])[0]
+        return to_tensor(sample, device="cpu") if isinstance(sample, np.ndarray) else sample, 0
+
+
 def sample_shape(X: AnySamples) -> tuple[int, ...] | None:
     """Return the shape of one sample, or None if a sample is not a single array."""
     if isinstance(X, Dataset):
@@ -160,11 +224,7 @@ def targets_in(dataset: Dataset) -> Array:
     ValueError
         If the items of the dataset are not pairs of a sample and its target.
     """
-    if isinstance(dataset, Subset):
-        held = _held_targets(dataset.dataset)
-        held = None if held is None else held[np.asarray(dataset.indices)]
-    else:
-        held = _held_targets(dataset)
+    held = _held_targets(dataset)
     if held is not None:
         return held
     n = n_samples_of(dataset)
@@ -185,7 +245,12 @@ def to_numpy_or_scalar(value: Any) -> Any:
 
 
 def _held_targets(dataset: Any) -> Array | None:
-    # Only these two classes are known to return the very targets that they hold.
+    if isinstance(dataset, Subset):
+        held = _held_targets(dataset.dataset)
+        return None if held is None else held[np.asarray(dataset.indices)]
+    # Only these classes are known to return the very targets that they hold.
+    if type(dataset) is LabeledDataset:
+        return np.asarray(to_numpy_or_scalar(dataset.y))
     if type(dataset) is skorch.dataset.Dataset and dataset.y is not None:
         return np.asarray(to_numpy(dataset.y))
     if type(dataset) is TensorDataset and len(dataset.tensors) == 2:
@@ -289,6 +354,14 @@ def module_inputs(net: skorch.NeuralNet, x: Any) -> Any:
     if not hasattr(net, "integer_input_"):
         net.integer_input_ = _takes_integers(net.module_, x, dtype)
     return x if net.integer_input_ else x.to(dtype)
+
+
+def takes_integers(net: skorch.NeuralNet, X: AnySamples) -> bool:
+    """Return whether samples are integers that reach the module of a net as such, as token ids."""
+    if not isinstance(X, (np.ndarray, torch.Tensor)):
+        return False
+    first = to_tensor(X[:2], device=net.device)
+    return module_inputs(net, first).dtype == torch.int64
 
 
 def _is_real(x: Any) -> bool:

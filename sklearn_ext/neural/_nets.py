@@ -155,8 +155,9 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
         y = column_or_1d(y, warn=True)
         check_class_labels(y)
         if afresh or not hasattr(self, "classes_inferred_"):
-            given = self.classes if classes is None else classes
-            labels = np.unique(y if given is None else given)
+            if classes is None:
+                classes = np.unique(y if self.classes is None else self.classes)
+            labels = np.asarray(classes)
             if len(labels) < 2:
                 raise ValueError(
                     f"y must contain at least two classes, got one class: {labels.tolist()[0]!r}."

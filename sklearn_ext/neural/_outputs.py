@@ -1,6 +1,7 @@
 """Outputs of any network: logits, log-probabilities, and the features that its head receives."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ import skorch
 import torch
 from torch import nn
 
-from ..utils._typing import Array
+from ..utils._typing import Array, FloatArray
 from ._batches import NetSamples
 from ._input import AnySamples, n_samples_of, select_samples
 from ._modules import device_of, uncompiled
 
 _PREDICTION_BATCH = 1024
 _CHECKED_SAMPLES = 64
-_TOLERANCE = 1e-3  # relative to the largest output; networks may compute in half precision
+_TOLERANCE = 1e-3  # relative to the largest output
+_TOLERANCE_HALF = 3e-2  # four units in the last place of bfloat16 in each of two sums
 _HALF = (torch.float16, torch.bfloat16)
 _LOGITS = ("logits", "out")  # names of Hugging Face's transformers and of torchvision
 
@@ -103,46 +105,68 @@ def head_parameters(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     return weight.contiguous(), bias
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
-    """The layer that turns features into the logits of a net, as :func:`checked_head` finds it.
+    """The linear layer that turns the features of a net into its logits.
 
-    Attributes
+    :func:`checked_head` finds it, and checks that its logits are those of the net.
+
+    Parameters
     ----------
     name : str
         Name of the layer in the module.
-    layer : torch.nn.Module
-        The layer; its input are the features.
-    weight : tensor of shape (n_classes, n_features)
-        In double precision on the CPU. It includes the update of an adapter and a temperature that
-        divides the outputs of the layer.
-    bias : tensor of shape (n_classes,)
+    weight : ndarray of float64 of shape (n_classes, n_features)
+        It includes the update of an adapter, and a temperature that divides the outputs of the
+        layer.
+    bias : ndarray of float64 of shape (n_classes,)
         Likewise.
-    norm : float or None
-        Norm to which the logits of each sample are scaled, or None if they are not.
+    norm : float or None, default=None
+        Norm to which the logits of each sample are scaled; None leaves them as they are.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from sklearn_ext.neural import Head
+    >>> head = Head("1", weight=np.array([[1.0, 0.0], [0.0, 2.0]]), bias=np.zeros(2))
+    >>> head.logits(torch.tensor([[3.0, 2.0]], dtype=torch.float64))
+    tensor([[3., 4.]], dtype=torch.float64)
     """
 
     name: str
-    layer: nn.Module
-    weight: torch.Tensor
-    bias: torch.Tensor
+    weight: FloatArray
+    bias: FloatArray
     norm: float | None = None
+
+    def tensors(self, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weight and the bias as tensors.
+
+        Parameters
+        ----------
+        device : torch.device or str, default="cpu"
+
+        Returns
+        -------
+        weight : tensor of shape (n_classes, n_features)
+        bias : tensor of shape (n_classes,)
+        """
+        return torch.from_numpy(self.weight).to(device), torch.from_numpy(self.bias).to(device)
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logits of features.
 
         Parameters
         ----------
-        features : tensor of float64 of shape (n, n_features)
+        features : tensor of float64 of shape (..., n_features)
 
         Returns
         -------
-        tensor of shape (n, n_classes)
+        tensor of shape (..., n_classes)
         """
-        logits = features @ self.weight.T + self.bias
+        weight, bias = self.tensors(features.device)
+        logits = features @ weight.T + bias
         if self.norm is None:
             return logits
-        return self.norm * nn.functional.normalize(logits, dim=1)
+        return self.norm * nn.functional.normalize(logits, dim=-1)
 
 
 @torch.no_grad()
@@ -170,6 +194,17 @@ def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) 
     ------
     ValueError
         If no layer fits, or the named layer does not.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_ext import NetClassifier
+    >>> from sklearn_ext.neural import checked_head
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = NetClassifier(max_epochs=1, random_state=0).fit(X, y)
+    >>> head = checked_head(net, X)
+    >>> head.name, head.weight.shape
+    ('5', (3, 128))
     """
     module = uncompiled(net.module_)
     layers = linear_layers(module) if name is None else {name: head_of(module, name)}
@@ -177,6 +212,7 @@ def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) 
     first = select_samples(X, np.arange(min(_CHECKED_SAMPLES, n_samples_of(X))))
     net._set_training(False)
     inputs, _ = NetSamples(net, first).take(torch.arange(n_samples_of(first)))
+    close = functools.partial(_are_close, tolerance=_tolerance(net))
     mismatch = ""
     for key, layer in reversed(layers.items()):
         with _recorded_input(layer) as recorded:
@@ -193,14 +229,16 @@ def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) 
             )
             continue
         logits = features @ weight.T + bias
-        if _are_close(outputs, logits) or _have_the_same_probabilities(net, outputs, logits):
-            return Head(key, layer, weight, bias)
+        log_p = _known_log_probabilities(net, outputs)
+        same_p = log_p is not None and close(log_p.exp(), logits.softmax(dim=1))
+        if same_p or close(outputs, logits):
+            return Head(key, weight.numpy(), bias.numpy())
         factor = float((outputs * logits).sum() / logits.square().sum())
-        if _are_close(outputs, factor * logits):
-            return Head(key, layer, factor * weight, factor * bias)
+        if close(outputs, factor * logits):
+            return Head(key, (factor * weight).numpy(), (factor * bias).numpy())
         norm = float(outputs.norm(dim=1).mean())
-        if _are_close(outputs, norm * nn.functional.normalize(logits, dim=1)):
-            return Head(key, layer, weight, bias, norm)
+        if close(outputs, norm * nn.functional.normalize(logits, dim=1)):
+            return Head(key, weight.numpy(), bias.numpy(), norm)
         mismatch = mismatch or (
             f"the outputs differ from those of {key!r} by up to "
             f"{float((outputs - logits).abs().max()):.2g}"
@@ -212,19 +250,23 @@ def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) 
     )
 
 
-def _are_close(outputs: torch.Tensor, others: torch.Tensor) -> bool:
+def _are_close(outputs: torch.Tensor, others: torch.Tensor, tolerance: float) -> bool:
     scale = float(outputs.abs().amax()) if outputs.numel() else 0.0
-    return torch.allclose(outputs, others, rtol=0, atol=_TOLERANCE * max(scale, 1e-6))
+    return torch.allclose(outputs, others, rtol=0, atol=tolerance * max(scale, 1e-6))
 
 
-def _have_the_same_probabilities(
-    net: skorch.NeuralNet, outputs: torch.Tensor, logits: torch.Tensor
-) -> bool:
+def _tolerance(net: skorch.NeuralNet) -> float:
+    in_half = any(parameter.dtype in _HALF for parameter in net.module_.parameters())
+    in_half = in_half or getattr(net, "precision", "full") != "full"
+    return _TOLERANCE_HALF if in_half else _TOLERANCE
+
+
+def _known_log_probabilities(net: skorch.NeuralNet, outputs: torch.Tensor) -> torch.Tensor | None:
+    """Return the log-probabilities of a net, or None if its criterion does not tell them."""
     try:
-        returned = log_probabilities(net, outputs)
-    except ValueError:  # the criterion does not say what the outputs are
-        return False
-    return _are_close(returned.exp(), logits.softmax(dim=1))
+        return log_probabilities(net, outputs)
+    except ValueError:
+        return None
 
 
 def _infer(net: skorch.NeuralNet, inputs: Any) -> Any:
@@ -284,6 +326,34 @@ def outputs_and_features(
         plain = uncompiled(module)
         outputs = main_output(plain(**X) if isinstance(X, Mapping) else plain(X))
     return outputs, _only(inputs, module)
+
+
+def infer_with_features(
+    net: skorch.NeuralNet, inputs: Any, head: nn.Module
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what :func:`outputs_and_features` returns, in the type and precision of a net.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    inputs : tensor, or dict of tensors
+        A batch, as :class:`NetSamples` yields it.
+    head : torch.nn.Module
+        Layer of the module of `net`, as returned by :func:`head_of`.
+
+    Returns
+    -------
+    outputs : tensor of shape (n, n_outputs)
+    features : tensor of shape (n, n_features)
+
+    Raises
+    ------
+    ValueError
+        If the forward pass never calls the head.
+    """
+    with _recorded_input(head) as recorded:
+        outputs = main_output(_infer(net, inputs))
+    return outputs, in_single_precision(_only(recorded, net.module_))
 
 
 def _only(inputs: list[torch.Tensor], module: nn.Module) -> torch.Tensor:
@@ -417,12 +487,7 @@ def penultimate(
     net._set_training(False)
     layer = head if isinstance(head, nn.Module) else head_of(net.module_, head)
     batches = NetSamples(net, X).in_order(_PREDICTION_BATCH if batch_size is None else batch_size)
-    features = []
-    for inputs, _ in batches:
-        with _recorded_input(layer) as recorded:
-            _infer(net, inputs)
-        features.append(_only(recorded, net.module_))
-    return torch.cat(features)
+    return torch.cat([infer_with_features(net, inputs, layer)[1] for inputs, _ in batches])
 
 
 def log_probabilities(net: skorch.NeuralNet, outputs: torch.Tensor) -> torch.Tensor:

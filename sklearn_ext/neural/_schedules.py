@@ -88,6 +88,7 @@ class CosineDecay(Callback):
         if not training or self.total_steps_ is None:
             return
         for rate, group in zip(self.rates_, net.optimizer_.param_groups, strict=True):
-            factor = cosine_decay(self.step_, self.total_steps_, floor=self.floor / rate)
+            floor = self.floor / rate if rate > 0 else 0.0
+            factor = cosine_decay(self.step_, self.total_steps_, floor=floor)
             group["lr"] = group["decayed_lr"] = rate * factor
         self.step_ += 1

@@ -5,12 +5,24 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import skorch
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..neural import class_labels, draw_seed, fitted_copy, head_of, is_fitted_net, penultimate
+from ..neural import (
+    AnySamples,
+    Head,
+    checked_head,
+    class_labels,
+    draw_seed,
+    fitted_copy,
+    is_fitted_net,
+    n_samples_of,
+    penultimate,
+    select_samples,
+)
 from ..utils._typing import Array, FloatArray, IntArray
 from ..utils._validation import named_as_in_fit, unfrozen
 
@@ -51,25 +63,28 @@ class NetOutputs:
     Parameters
     ----------
     net : skorch.NeuralNetClassifier
+    X : float32 ndarray of shape (n, ...)
+        Samples on which the head is checked.
     head : str or None, default=None
-        Name of the linear layer; None is the last one.
+        Name of the linear layer; None is the last one whose outputs are those of the net.
     """
 
     has_features: ClassVar[bool] = True
 
-    def __init__(self, net: skorch.NeuralNetClassifier, head: str | None = None) -> None:
-        self.classifier, self.head = net, head
+    def __init__(
+        self, net: skorch.NeuralNetClassifier, X: FloatArray, head: str | None = None
+    ) -> None:
+        self.classifier = net
         self.classes = class_labels(net)
-        check_head(net.module_, self.classes, head)
+        self.head = head_of_classes(net, X, self.classes, head)
 
     def compute(self, X: FloatArray) -> FloatArray:
         """Return features of shape (n, d)."""
-        return features_of(self.classifier, X, self.head).numpy()
+        return features_of(self.classifier, X, self.head.name).cpu().numpy()
 
     def logits(self, values: FloatArray) -> FloatArray:
         """Return the logits of features, of shape (n, n_classes)."""
-        weight, bias = head_parameters(self.classifier.module_, self.head)
-        return values @ weight.numpy().T + bias.numpy()
+        return self.head.logits(torch.from_numpy(values)).numpy()
 
     def codes(self, X: FloatArray) -> IntArray:
         """Return the index of the most probable class of each sample."""
@@ -136,7 +151,7 @@ def fitted_outputs(
     bare = unfrozen(estimator)
     if bare is None or isinstance(bare, skorch.NeuralNetClassifier):
         labels: Any = y  # None only for a fitted net, which needs no labels
-        return NetOutputs(fitted_copy(estimator, X, labels, random_state=rng), head)
+        return NetOutputs(fitted_copy(estimator, X, labels, random_state=rng), X, head)
     if not hasattr(bare, "predict_proba"):
         raise TypeError(
             "estimator must be None, a skorch.NeuralNetClassifier or a scikit-learn classifier "
@@ -173,83 +188,77 @@ def _seeded_clone(classifier: Any, rng: np.random.RandomState) -> Any:
     return cloned.set_params(**{name: draw_seed(rng) for name in unseeded})
 
 
-def pad_last_batch(X: FloatArray) -> FloatArray:
+def pad_last_batch(X: AnySamples) -> AnySamples:
     """Repeat the last sample until no batch is so small that it would be rounded differently.
 
     The result for a sample then doesn't depend on the samples beside it.
 
     Parameters
     ----------
-    X : ndarray of shape (n, ...)
+    X : samples in any form
 
     Returns
     -------
-    ndarray of shape (m, ...)
+    samples in the same form
         The n samples, followed by 0 to 15 repetitions.
     """
-    last = len(X) % _BATCH
-    missing = _SMALLEST_BATCH - last if 0 < last < _SMALLEST_BATCH else 0
-    return np.concatenate([X, np.repeat(X[-1:], missing, axis=0)]) if missing else X
+    n = n_samples_of(X)
+    last = n % _BATCH
+    if not 0 < last < _SMALLEST_BATCH:
+        return X
+    return select_samples(X, np.minimum(np.arange(n + _SMALLEST_BATCH - last), n - 1))
 
 
-def head_parameters(module: nn.Module, head: str | None = None) -> tuple[Tensor, Tensor]:
-    """Return the weight and the bias of a network's head, in double precision on the CPU.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    head : str or None, default=None
-        Name of the layer; None is the last linear layer.
-
-    Returns
-    -------
-    weight : tensor of shape (C, d)
-    bias : tensor of shape (C,)
-        Zero if the layer has none.
-    """
-    layer = head_of(module, head)
-    weight = layer.weight.detach().cpu().double()
-    # torch's stubs call the bias a Tensor; it is None in a layer without one.
-    given: Tensor | None = layer.bias
-    bias = weight.new_zeros(len(weight)) if given is None else given.detach()
-    return weight, bias.cpu().double()
-
-
-def features_of(net: skorch.NeuralNet, X: FloatArray, head: str | None = None) -> Tensor:
-    """Compute the input of a network's head, in double precision on the CPU.
+def features_of(net: skorch.NeuralNet, X: AnySamples, head: str | None = None) -> Tensor:
+    """Compute the input of a net's head, in double precision.
 
     Everything computed from the features is cheap, so it is done in double precision.
 
     Parameters
     ----------
     net : skorch.NeuralNet
-    X : ndarray of shape (n, ...)
+    X : samples in any form
     head : str or None, default=None
         Name of the layer; None is the last linear layer.
 
     Returns
     -------
     tensor of shape (n, d)
+        On the device of the net, or on the CPU if the device has no double precision.
 
     Raises
     ------
     ValueError
         If the head gets more than one vector per sample.
     """
-    features = penultimate(net, X, head=head, batch_size=_BATCH).cpu().double()
+    features = penultimate(net, X, head=head, batch_size=_BATCH)
     if features.ndim != 2:
         raise ValueError(
             "The input of the head must be one vector for each sample, got features of shape "
             f"{tuple(features.shape)}. Name another layer as `head`."
         )
-    return features
+    return (features.cpu() if features.device.type == "mps" else features).double()
 
 
-def check_head(module: nn.Module, classes: Array, head: str | None = None) -> None:
-    """Raise ValueError unless the head of a network has one output per class."""
-    layer = head_of(module, head)
-    if layer.out_features != len(classes):
+def tensor_like(features: Tensor, values: FloatArray) -> Tensor:
+    """Return an array as a tensor on the device of some features."""
+    return torch.from_numpy(values).to(features.device)
+
+
+def head_of_classes(
+    net: skorch.NeuralNet, X: AnySamples, classes: Array, name: str | None = None
+) -> Head:
+    """Return the head of a net as `checked_head` finds it, if it has one output per class.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of outputs, or its outputs are not the logits of the net.
+    """
+    head = checked_head(net, X, name)
+    if len(head.weight) != len(classes):
         raise ValueError(
-            f"The head must have one output for each of the {len(classes)} classes, "
-            f"got {layer}. Name another layer as `head`."
+            f"The head must have one output for each of the {len(classes)} classes, but "
+            f"{head.name!r} has {len(head.weight)}. Name another layer as `head`."
         )
+    return head

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,9 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch.utils.data import Dataset
 
-from ..neural import validate_input
+from ..neural import AnySamples, check_form, n_samples_of, select_samples, validate_input
 from ..utils._random import held_out_mask, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._validation import check_class_labels, named_as_in_fit
@@ -28,22 +29,28 @@ class TrainingSamples:
 
     Attributes
     ----------
-    X : ndarray of shape (n, ...)
+    X : samples in the form that was given to `fit`
         In-distribution samples to learn from.
     y : ndarray of shape (n,) or None
-    X_held_out : ndarray of shape (n_held_out, ...)
+    X_held_out : samples in the same form
         In-distribution samples for the threshold and for everything else that must not see its
         training samples.
     y_held_out : ndarray of shape (n_held_out,) or None
-    X_outliers : ndarray of shape (n_outliers, ...)
+    X_outliers : samples in the same form
         Samples labeled as outliers; may be empty.
     """
 
-    X: FloatArray
+    X: AnySamples
     y: Array | None
-    X_held_out: FloatArray
+    X_held_out: AnySamples
     y_held_out: Array | None
-    X_outliers: FloatArray
+    X_outliers: AnySamples
+
+    @property
+    def larger_part(self) -> AnySamples:
+        """The training or the held-out samples, whichever are more."""
+        is_larger = n_samples_of(self.X) >= n_samples_of(self.X_held_out)
+        return self.X if is_larger else self.X_held_out
 
 
 def _has_classes(detector: "BaseOODDetector") -> bool:
@@ -56,8 +63,11 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
 
     A subclass defines ``fit`` and ``_score_samples``. Its ``fit`` calls ``_start_fit`` first and
     ``_set_offset`` last. In between, it sets ``classifier_`` and ``classes_``, or sets
-    ``classifier_`` to None if there are no classes.
+    ``classifier_`` to None if there are no classes. With ``_takes_any_form`` set, samples may also
+    be tensors, dicts and datasets, and integers stay integers.
     """
+
+    _takes_any_form: ClassVar[bool] = False
 
     _parameter_constraints: dict[str, Any] = {
         "outlier_label": "no_validation",
@@ -83,12 +93,12 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         self.random_state = random_state
 
     @abstractmethod
-    def _score_samples(self, X: FloatArray) -> FloatArray:
+    def _score_samples(self, X: AnySamples) -> FloatArray:
         """Score validated samples: higher is more in-distribution.
 
         Parameters
         ----------
-        X : ndarray of shape (n, ...)
+        X : ndarray of shape (n, ...), or samples in another form
 
         Returns
         -------
@@ -107,9 +117,9 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """Whether there is anything to learn besides the threshold."""
         return True
 
-    def _check_samples(self, X: ArrayLike, y: Any = "no_validation", *, reset: bool) -> Any:
+    def _check_samples(self, X: AnySamples, y: Any = "no_validation", *, reset: bool) -> Any:
         """Validate X (and y); in a fit, store the shape of X."""
-        return validate_input(self, X, y, reset=reset)
+        return validate_input(self, X, y, reset=reset, any_form=self._takes_any_form)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -117,7 +127,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         return tags
 
     @abstractmethod
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(self, X: AnySamples, y: ArrayLike | None = None) -> Self:
         """Learn what in-distribution samples are like, and set the threshold.
 
         Parameters
@@ -155,14 +165,15 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             If the input isn't finite or has a wrong shape, or if labels are missing or name too few
             classes.
         """
-        if y is None:
+        check_form(X, any_form=self._takes_any_form)
+        if y is None and not isinstance(X, Dataset):  # whose samples come with their labels
             if self._needs_labels():
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None."
                 )
             samples, labels = self._check_samples(X, reset=True), None
-            codes: IntArray = np.zeros(len(samples), dtype=np.intp)
-            inside: BoolArray = np.ones(len(samples), dtype=np.bool_)
+            codes: IntArray = np.zeros(n_samples_of(samples), dtype=np.intp)
+            inside: BoolArray = np.ones(n_samples_of(samples), dtype=np.bool_)
         else:
             samples, labels = self._check_samples(X, y, reset=True)
             labels = column_or_1d(labels, warn=True)
@@ -181,7 +192,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
 
     def _split(
         self,
-        X: FloatArray,
+        X: AnySamples,
         y: Array | None,
         inside: BoolArray,
         codes: IntArray,
@@ -194,11 +205,11 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             held_out = np.ones(len(inliers), dtype=bool)
         train, kept = inliers[~held_out], inliers[held_out]
         return TrainingSamples(
-            X=X[train],
+            X=select_samples(X, train),
             y=None if y is None else y[train],
-            X_held_out=X[kept],
+            X_held_out=select_samples(X, kept),
             y_held_out=None if y is None else y[kept],
-            X_outliers=X[~inside],
+            X_outliers=select_samples(X, np.flatnonzero(~inside)),
         )
 
     def _set_offset(self, samples: TrainingSamples) -> Self:
@@ -207,8 +218,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         self.offset_ = rejection_threshold(self.held_out_scores_, self.id_rejection_rate)
         return self
 
-    def _finite_scores(self, X: FloatArray) -> FloatArray:
-        scores = self._score_samples(pad_last_batch(X))[: len(X)]
+    def _finite_scores(self, X: AnySamples) -> FloatArray:
+        scores = self._score_samples(pad_last_batch(X))[: n_samples_of(X)]
         scores = np.asarray(scores, dtype=np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(
@@ -217,13 +228,13 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             )
         return scores
 
-    def score_samples(self, X: ArrayLike) -> FloatArray:
+    def score_samples(self, X: AnySamples) -> FloatArray:
         """Score samples: higher is more in-distribution.
 
         Parameters
         ----------
         X : array-like
-            Samples of the same shape as in `fit`.
+            Samples of the same shape as in `fit`, in any form that `fit` takes.
 
         Returns
         -------
@@ -232,13 +243,13 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         return self._finite_scores(self._check_samples(X, reset=False))
 
-    def decision_function(self, X: ArrayLike) -> FloatArray:
+    def decision_function(self, X: AnySamples) -> FloatArray:
         """Return the scores minus the threshold: negative for outliers.
 
         Parameters
         ----------
         X : array-like
-            Samples of the same shape as in `fit`.
+            Samples of the same shape as in `fit`, in any form that `fit` takes.
 
         Returns
         -------
@@ -247,13 +258,13 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X: ArrayLike, *, alpha: float | None = None) -> IntArray:
+    def predict(self, X: AnySamples, *, alpha: float | None = None) -> IntArray:
         """Tell inliers from outliers.
 
         Parameters
         ----------
         X : array-like
-            Samples of the same shape as in `fit`.
+            Samples of the same shape as in `fit`, in any form that `fit` takes.
         alpha : float in (0, 1), default=None
             Rate at which new in-distribution samples may be rejected. None means
             `id_rejection_rate`, at which `fit` has set ``offset_``.
@@ -282,7 +293,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
             )
         return np.where(self.predict_pvalue(X) <= alpha * _ROUNDING, -1, 1)
 
-    def predict_pvalue(self, X: ArrayLike) -> FloatArray:
+    def predict_pvalue(self, X: AnySamples) -> FloatArray:
         """Return conformal p-values: small for outliers.
 
         The p-value of a sample is the number of held-out samples that score at most as high, plus
@@ -292,7 +303,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like
-            Samples of the same shape as in `fit`.
+            Samples of the same shape as in `fit`, in any form that `fit` takes.
 
         Returns
         -------
@@ -307,7 +318,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         below = np.searchsorted(self.held_out_scores_, scores, side="right")
         return (below + 1) / (len(self.held_out_scores_) + 1)
 
-    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> IntArray:
+    def fit_predict(self, X: AnySamples, y: ArrayLike | None = None) -> IntArray:
         """Fit the detector, and tell inliers from outliers among the same samples.
 
         Parameters
@@ -325,13 +336,13 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         return self.fit(X, y).predict(X)
 
     @available_if(_has_classes)
-    def predict_class(self, X: ArrayLike) -> Array:
+    def predict_class(self, X: AnySamples) -> Array:
         """Predict the most probable class of each sample, whether it is an inlier or not.
 
         Parameters
         ----------
         X : array-like
-            Samples of the same shape as in `fit`.
+            Samples of the same shape as in `fit`, in any form that `fit` takes.
 
         Returns
         -------
@@ -341,13 +352,13 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     @available_if(_has_classes)
-    def predict_proba(self, X: ArrayLike) -> FloatArray:
+    def predict_proba(self, X: AnySamples) -> FloatArray:
         """Predict the probabilities of the classes, given that a sample is an inlier.
 
         Parameters
         ----------
         X : array-like
-            Samples of the same shape as in `fit`.
+            Samples of the same shape as in `fit`, in any form that `fit` takes.
 
         Returns
         -------
@@ -357,7 +368,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         samples = self._check_samples(X, reset=False)
         padded = named_as_in_fit(self.classifier_, pad_last_batch(samples))
-        return self.classifier_.predict_proba(padded)[: len(samples)]
+        return self.classifier_.predict_proba(padded)[: n_samples_of(samples)]
 
 
 def is_outlier(y: Array, outlier_label: Any) -> BoolArray:

@@ -6,6 +6,7 @@ Features :math:`z \in R^d` are the input of the last linear layer, the head. Its
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # A shorter vector has no direction: its unit vector is zero, and so is the gradient.
 _SHORTEST = 1e-12
@@ -106,7 +107,14 @@ def energy_score(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return temperature * torch.logsumexp(logits / temperature, dim=1)
 
 
-def react_score(features: Tensor, weight: Tensor, bias: Tensor, clip_value: float) -> Tensor:
+def react_score(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    clip_value: float,
+    *,
+    norm: float | None = None,
+) -> Tensor:
     r"""Return the negative energy of rectified features (Sun et al., 2021, eq. 2).
 
     The logits are :math:`W \min(z, c) + b`.
@@ -118,6 +126,9 @@ def react_score(features: Tensor, weight: Tensor, bias: Tensor, clip_value: floa
     bias : tensor of shape (C,)
     clip_value : float
         :math:`c`, usually a high quantile of the features of inliers.
+    norm : float or None, default=None
+        Norm to which the module scales the logits of each sample; None if it leaves them as they
+        are.
 
     Returns
     -------
@@ -135,7 +146,7 @@ def react_score(features: Tensor, weight: Tensor, bias: Tensor, clip_value: floa
     >>> react_score(features, torch.eye(2), torch.zeros(2), clip_value=2.0)
     tensor([1.3133, 2.1269])
     """
-    return energy_score(features.clamp_max(clip_value) @ weight.T + bias)
+    return _energy_of(features.clamp_max(clip_value), weight, bias, norm)
 
 
 def knn_score(features: Tensor, unit_features: Tensor, n_neighbors: int) -> Tensor:
@@ -287,7 +298,14 @@ def gen_score(logits: Tensor, exponent: float = 0.1, n_top: int = 100) -> Tensor
     return -(p * (1.0 - p)).pow(exponent).sum(dim=1)
 
 
-def scale_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float = 0.65) -> Tensor:
+def scale_score(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    quantile: float = 0.65,
+    *,
+    norm: float | None = None,
+) -> Tensor:
     r"""Return the negative energy of rescaled features (SCALE; Xu et al., 2024, eq. 3).
 
     A feature is multiplied by :math:`e^r`, where :math:`r` is the sum of its entries divided by the
@@ -301,6 +319,9 @@ def scale_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float 
     bias : tensor of shape (C,)
     quantile : float in [0, 1), default=0.65
         Fraction of the entries that do not count as the largest.
+    norm : float or None, default=None
+        Norm to which the module scales the logits of each sample; None if it leaves them as they
+        are.
 
     Returns
     -------
@@ -319,10 +340,17 @@ def scale_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float 
     tensor([10.8731, 15.4713])
     """
     ratio, _, _ = _sum_ratio(features, quantile)
-    return energy_score((features * ratio.exp()[:, None]) @ weight.T + bias)
+    return _energy_of(features * ratio.exp()[:, None], weight, bias, norm)
 
 
-def ash_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float = 0.65) -> Tensor:
+def ash_score(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    quantile: float = 0.65,
+    *,
+    norm: float | None = None,
+) -> Tensor:
     r"""Return the negative energy of pruned and rescaled features (ASH-S; Djurisic et al., 2023).
 
     All but the largest entries of a feature are set to zero, and the others are multiplied by
@@ -336,6 +364,9 @@ def ash_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float = 
     bias : tensor of shape (C,)
     quantile : float in [0, 1), default=0.65
         Fraction of the entries that is pruned.
+    norm : float or None, default=None
+        Norm to which the module scales the logits of each sample; None if it leaves them as they
+        are.
 
     Returns
     -------
@@ -355,7 +386,12 @@ def ash_score(features: Tensor, weight: Tensor, bias: Tensor, quantile: float = 
     """
     ratio, largest, index = _sum_ratio(features, quantile)
     shaped = torch.zeros_like(features).scatter(1, index, largest * ratio.exp()[:, None])
-    return energy_score(shaped @ weight.T + bias)
+    return _energy_of(shaped, weight, bias, norm)
+
+
+def _energy_of(features: Tensor, weight: Tensor, bias: Tensor, norm: float | None) -> Tensor:
+    logits = features @ weight.T + bias
+    return energy_score(logits if norm is None else norm * functional.normalize(logits, dim=1))
 
 
 def _sum_ratio(features: Tensor, quantile: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -185,7 +185,7 @@ def named_as_in_fit(estimator: Any, X: Any) -> Any:
     returned as it is; scikit-learn then warns or raises an error.
     """
     names = getattr(estimator, "feature_names_in_", None)
-    if names is None:
+    if names is None or not isinstance(X, np.ndarray):
         return X
     try:
         import pandas as pd

@@ -91,7 +91,7 @@ def test_the_logits_of_a_checked_head_are_those_of_the_net(name):
     net, X = net_around(Changed(change), **params)
     head = checked_head(net, X)
     assert head.name == "head"  # not the last linear layer, which is unused
-    logits = head.logits(penultimate(net, X, head=head.layer).double())
+    logits = head.logits(penultimate(net, X, head=head.name).double())
     np.testing.assert_allclose(logits.softmax(dim=1), net.predict_proba(X), atol=1e-5)
     np.testing.assert_allclose(
         log_probabilities(net, raw_outputs(net, X)).exp(), net.predict_proba(X), atol=1e-6
@@ -119,10 +119,10 @@ def test_an_adapter_is_part_of_the_head():
         nn.init.normal_(layer.lora_B.weight)
     net, X = net_around(module, lr=1e-3)
     head = checked_head(net, X)
-    weight, bias = head_parameters(head.layer)
-    np.testing.assert_allclose(weight, head.layer.weight.detach(), atol=1e-5)
-    features = penultimate(net, X, head=head.layer).double()
-    np.testing.assert_allclose(features @ weight.T + bias, raw_outputs(net, X), atol=1e-4)
+    layer = head_of(net.module_, head.name)
+    np.testing.assert_allclose(head.weight, layer.weight.detach(), atol=1e-5)
+    features = penultimate(net, X, head=head.name).double()
+    np.testing.assert_allclose(head.logits(features), raw_outputs(net, X), atol=1e-4)
 
 
 def test_features_of_a_compiled_module_are_found():
@@ -132,3 +132,10 @@ def test_features_of_a_compiled_module_are_found():
     np.testing.assert_allclose(net.predict_proba(X), expected.predict_proba(X), atol=1e-6)
     assert checked_head(net, X).name == "5"
     assert penultimate(net, X).shape == (80, 128)
+
+
+def test_a_head_without_bias_has_zero_bias():
+    weight, bias = head_parameters(nn.Linear(4, 3, bias=False))
+    assert weight.shape == (3, 4)
+    assert weight.dtype == bias.dtype == torch.float64
+    assert bias.tolist() == [0.0, 0.0, 0.0]

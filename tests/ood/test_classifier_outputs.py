@@ -6,12 +6,10 @@ import torch
 from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from torch import nn
 
 from sklearn_ext import NetClassifier
 from sklearn_ext.ood._classifier_outputs import (
     fitted_outputs,
-    head_parameters,
     pad_last_batch,
 )
 
@@ -57,13 +55,6 @@ def test_given_classifier_is_copied_or_cloned(iris, rng):
     np.testing.assert_array_equal(outputs.classifier.coef_, fitted.coef_)
     fitted_outputs(unfitted, X, y, head=None, rng=rng)
     assert not hasattr(unfitted, "coef_")
-
-
-def test_head_without_bias_has_zero_bias():
-    weight, bias = head_parameters(nn.Sequential(nn.Linear(4, 3, bias=False)))
-    assert weight.shape == (3, 4)
-    assert weight.dtype == bias.dtype == torch.float64
-    assert bias.tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from torch import nn
 from sklearn_ext import NetClassifier, OrthLossOODDetector
 from sklearn_ext.neural import draw_seed
 from sklearn_ext.ood import OrthLossConfig, fine_tune_with_outliers, make_synthetic_outliers
-from sklearn_ext.ood._classifier_outputs import features_of, head_parameters
+from sklearn_ext.ood._classifier_outputs import features_of
 from sklearn_ext.ood.orthloss._feature_geometry import SCORE_NAMES
 from sklearn_ext.utils._random import held_out_mask
 
@@ -102,7 +102,7 @@ def test_every_score_separates_noise_from_digits(digits, fitted, name):
     assert auroc(detector, X_known, noise) > 0.9
     scores = detector.score_samples(X_known[:40])
     features = features_of(fitted.classifier_, X_known[:40])
-    weight, bias = head_parameters(fitted.classifier_.module_)
+    weight, bias = fitted.head_.tensors()
     U = nn.functional.normalize(features)
     cosines = U @ nn.functional.normalize(weight).T
     logits = features @ weight.T + bias
@@ -214,8 +214,11 @@ def test_given_fitted_net_is_fine_tuned_in_a_copy(digits):
     assert np.mean(detector.predict_class(X_known) == y_known) > 0.9
     np.testing.assert_allclose(detector.predict_proba(X_known).sum(axis=1), 1.0, rtol=1e-5)
     assert auroc(detector, X_known, permuted(X_known, np.random.RandomState(1))) > 0.9
-    with pytest.raises(ValueError, match="one output for each of the 8 classes"):
-        OrthLossOODDetector(net, **SHORT).fit(X, y)
+    found = OrthLossOODDetector(FrozenEstimator(net), **SHORT).fit(X, y)
+    assert found.head_.name == "head"
+    np.testing.assert_array_equal(found.score_samples(X_known), detector.score_samples(X_known))
+    with pytest.raises(ValueError, match=r"'other' maps features .* to 3 values"):
+        OrthLossOODDetector(net, head="other", **SHORT).fit(X, y)
 
 
 def test_unfitted_net_is_trained_with_its_own_settings(digits):

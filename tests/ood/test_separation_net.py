@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from skorch.dataset import ValidSplit
+from skorch.dataset import Dataset, ValidSplit
 from torch import nn
 
 from sklearn_ext.neural import NetClassifier, TensorBatches, draw_seed, seeded
@@ -23,11 +23,6 @@ def digits():
 
 def plain_net():
     return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))
-
-
-class Dataset:
-    def __init__(self, X, y):
-        self.X, self.y = X, y
 
 
 def weights(net):

@@ -123,7 +123,7 @@ class DiffusionOODDetector(BaseOODDetector):
         one.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.

@@ -8,6 +8,7 @@ Features :math:`z \in R^d` are the input of the last linear layer, the head, wit
 import torch
 from torch import Tensor
 
+from ...neural import Head
 from .._scores import energy_score, max_logit_score, msp_score, unit_rows
 
 # The values of the parameter `ood_score`; a plus adds two scores.
@@ -84,7 +85,7 @@ def row_space_score(features: Tensor, basis: Tensor) -> Tensor:
     return torch.linalg.vector_norm(unit_rows(features) @ basis, dim=1)
 
 
-def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor, basis: Tensor) -> Tensor:
+def named_score(name: str, features: Tensor, head: Head, basis: Tensor) -> Tensor:
     r"""Compute the score of a given name, or the sum of scores joined by a plus.
 
     "msp", "energy" and "maxlogit" are functions of the logits, and "rowspace" is
@@ -97,8 +98,7 @@ def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor, basis
     name : str
         One of ``SCORE_NAMES``.
     features : tensor of shape (n, d)
-    weight : tensor of shape (C, d)
-    bias : tensor of shape (C,)
+    head : Head
     basis : tensor of shape (d, rank)
         The result of :func:`row_space_basis`.
 
@@ -106,10 +106,11 @@ def named_score(name: str, features: Tensor, weight: Tensor, bias: Tensor, basis
     -------
     tensor of shape (n,)
     """
+    weight, _ = head.tensors(features.device)
     scores = {
-        "msp": lambda: msp_score(features @ weight.T + bias),
-        "energy": lambda: energy_score(features @ weight.T + bias),
-        "maxlogit": lambda: max_logit_score(features @ weight.T + bias),
+        "msp": lambda: msp_score(head.logits(features)),
+        "energy": lambda: energy_score(head.logits(features)),
+        "maxlogit": lambda: max_logit_score(head.logits(features)),
         "rowspace": lambda: row_space_score(features, basis),
         "maxcos": lambda: cosines(features, weight).amax(dim=1),
         "cos": lambda: cosines(features, weight).abs().sum(dim=1),

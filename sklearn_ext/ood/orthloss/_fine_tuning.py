@@ -11,17 +11,21 @@ import torch
 from torch import nn
 
 from ...neural import (
+    AnySamples,
     CosineDecay,
+    Head,
     NetClassifier,
     SmallCNN,
     class_labels,
+    concatenated,
     draw_seed,
-    head_of,
+    n_samples_of,
     resolve_device,
+    sample_shape,
 )
 from ...utils._typing import Array, FloatArray
 from ...utils._warnings import warn_caller
-from .._classifier_outputs import check_head, features_of, head_parameters
+from .._classifier_outputs import features_of, head_of_classes
 from .._scores import unit_rows
 from ._feature_geometry import row_space_basis, separation_diagnostics
 from ._separation_net import SeparationNet
@@ -144,6 +148,9 @@ class OrthLossResult:
     separation : dict of dict
         Diagnostics "before" and "after" fine-tuning; see ``OrthLossOODDetector.separation_``.
 
+    head : Head
+        The head of the fine-tuned net.
+
     Examples
     --------
     >>> import numpy as np
@@ -161,6 +168,7 @@ class OrthLossResult:
     weight_rows: FloatArray
     row_basis: FloatArray
     separation: dict[str, dict[str, float]]
+    head: Head
 
 
 class NormalizedMLP(nn.Sequential):
@@ -217,7 +225,7 @@ def wide_module(input_shape: Sequence[int], n_classes: int) -> NormalizedMLP | S
 
 
 def pretrain(
-    X: FloatArray,
+    X: AnySamples,
     y: Array,
     config: OrthLossConfig,
     rng: np.random.RandomState,
@@ -229,7 +237,8 @@ def pretrain(
 
     Parameters
     ----------
-    X : float32 ndarray of shape (n, ...)
+    X : samples in any form
+        Each sample is a single array.
     y : ndarray of shape (n,)
         Class labels.
     config : OrthLossConfig
@@ -243,10 +252,21 @@ def pretrain(
     -------
     NetClassifier
         The fitted net.
+
+    Raises
+    ------
+    ValueError
+        If a sample is not a single array.
     """
+    shape = sample_shape(X)
+    if shape is None:
+        raise ValueError(
+            "The default network is chosen for samples that are single arrays. Pass a net as "
+            "estimator."
+        )
     net = NetClassifier(
         wide_module,
-        module__input_shape=X.shape[1:],
+        module__input_shape=shape,
         module__n_classes=len(np.unique(y)),
         lr=config.pretrain_learning_rate,
         max_epochs=config.pretrain_epochs,
@@ -261,9 +281,9 @@ def pretrain(
 
 def fine_tune_with_outliers(
     net: skorch.NeuralNetClassifier,
-    X: FloatArray,
+    X: AnySamples,
     y: Array,
-    X_outliers: FloatArray,
+    X_outliers: AnySamples,
     config: OrthLossConfig,
     rng: np.random.RandomState,
     *,
@@ -278,11 +298,11 @@ def fine_tune_with_outliers(
     ----------
     net : skorch.NeuralNetClassifier
         The fitted net. It is not changed.
-    X : float32 ndarray of shape (n, ...)
+    X : float32 ndarray of shape (n, ...), or samples in another form that `net` takes
         In-distribution samples.
     y : ndarray of shape (n,)
         Class labels known to `net`.
-    X_outliers : float32 ndarray of shape (n_outliers, ...)
+    X_outliers : float32 ndarray of shape (n_outliers, ...), or samples in another form
         Samples that belong to no class.
     config : OrthLossConfig
         Its settings for pretraining are not used here.
@@ -304,7 +324,8 @@ def fine_tune_with_outliers(
     Raises
     ------
     ValueError
-        If the head doesn't have one output per class, or training diverges.
+        If the outputs of the net are not those of a linear layer with one output per class, or
+        training diverges.
 
     Warns
     -----
@@ -332,9 +353,9 @@ def fine_tune_with_outliers(
     True
     """
     labels = class_labels(net)
-    check_head(net.module_, labels, config.head)
-    _warn_of_few_features(net, len(labels), config.head)
-    before = _diagnostics(net, X, X_outliers, config.head)
+    head = head_of_classes(net, X, labels, config.head)
+    _warn_of_few_features(head)
+    before = _diagnostics(net, X, X_outliers, head)
     tuned = SeparationNet.from_net(
         net,
         lr=config.learning_rate,
@@ -347,7 +368,7 @@ def fine_tune_with_outliers(
         stage2_start=config.stage2_start,
         outlier_ratio=config.outlier_ratio,
         outlier_label=outlier_label,
-        head=config.head,
+        head=head.name,
         callbacks=callbacks,
         device=net.device if device is None else resolve_device(device),
         random_state=draw_seed(rng),
@@ -355,27 +376,26 @@ def fine_tune_with_outliers(
         **config.optimizer_params(),
     )
     # As objects, because the type of the labels may not be able to hold the outlier label.
-    marks = np.full(len(X_outliers), outlier_label, dtype=object)
+    marks = np.full(n_samples_of(X_outliers), outlier_label, dtype=object)
     y_all = np.concatenate([y.astype(object), marks])
-    X_all = np.concatenate([X, X_outliers])
-    with tuned.training_loop(X_all, y_all, classes=labels) as train:
+    with tuned.training_loop(concatenated(X, X_outliers), y_all, classes=labels) as train:
         train()
-    weight, _ = head_parameters(tuned.module_, config.head)
+    head = head_of_classes(tuned, X, labels, head.name)
+    weight, _ = head.tensors()
     return OrthLossResult(
         classifier=tuned,
         weight_rows=unit_rows(weight).numpy(),
         row_basis=row_space_basis(weight).numpy(),
         separation={
             "before": before,
-            "after": _diagnostics(tuned, X, X_outliers, config.head),
+            "after": _diagnostics(tuned, X, X_outliers, head),
         },
+        head=head,
     )
 
 
-def _warn_of_few_features(
-    net: skorch.NeuralNetClassifier, n_classes: int, head: str | None
-) -> None:
-    n_features = head_of(net.module_, head).in_features
+def _warn_of_few_features(head: Head) -> None:
+    n_classes, n_features = head.weight.shape
     if n_features < 2 * n_classes:
         warn_caller(
             f"The head has {n_features} features for {n_classes} classes. Outliers need features "
@@ -385,8 +405,8 @@ def _warn_of_few_features(
 
 
 def _diagnostics(
-    net: skorch.NeuralNetClassifier, X: FloatArray, X_outliers: FloatArray, head: str | None
+    net: skorch.NeuralNetClassifier, X: AnySamples, X_outliers: AnySamples, head: Head
 ) -> dict[str, float]:
-    weight, bias = head_parameters(net.module_, head)
-    features = features_of(net, X, head)
-    return separation_diagnostics(features, features_of(net, X_outliers, head), weight, bias)
+    features = features_of(net, X, head.name)
+    outlier_features = features_of(net, X_outliers, head.name)
+    return separation_diagnostics(features, outlier_features, *head.tensors(features.device))

@@ -1,7 +1,7 @@
 """OrthLoss detector: fine-tune a classifier with outliers, and score samples by its features."""
 
 from numbers import Integral, Real
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import skorch
@@ -9,14 +9,25 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.utils import to_numpy
+from torch import Tensor
 
-from ...neural import class_codes, draw_seed, fitted_copy, n_minibatches
+from ...neural import (
+    AnySamples,
+    concatenated,
+    draw_seed,
+    fitted_copy,
+    n_minibatches,
+    n_samples_of,
+    takes_integers,
+    validate_input,
+)
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, RandomState
 from ...utils._warnings import warn_caller
-from .._classifier_outputs import features_of, head_parameters
+from .._classifier_outputs import features_of, tensor_like
 from .._detector import BaseOODDetector
-from ..post_hoc import FusedScore, default_detectors, split_held_out
+from ..post_hoc import FusedScore, default_detectors, known_codes, split_held_out
 from ._feature_geometry import SCORE_NAMES, named_score
 from ._fine_tuning import OrthLossConfig, fine_tune_with_outliers, pretrain
 from ._synthetic_outliers import KINDS, make_synthetic_outliers
@@ -127,7 +138,7 @@ class OrthLossOODDetector(BaseOODDetector):
         ``ood_score="fused"``, half of them serve the fusion instead.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of the fine-tuning.
@@ -158,6 +169,9 @@ class OrthLossOODDetector(BaseOODDetector):
 
     fused_score_ : FusedScore or None
         The detectors and the fusion of their scores; None unless ``ood_score="fused"``.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits of the fine-tuned classifier.
 
     weight_rows_ : ndarray of shape (n_classes, n_penultimate)
         Unit rows of the head.
@@ -225,6 +239,7 @@ class OrthLossOODDetector(BaseOODDetector):
     True
     """
 
+    _takes_any_form: ClassVar[bool] = True
     _parameter_constraints: dict[str, Any] = {
         **BaseOODDetector._parameter_constraints,
         "oe_weight": [Interval(Real, 0, None, closed="left")],
@@ -337,16 +352,21 @@ class OrthLossOODDetector(BaseOODDetector):
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: AnySamples, y: ArrayLike | None = None, *, outliers: AnySamples | None = None
+    ) -> Self:
         """Fine-tune the classifier with outliers, and set the threshold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
-            Training samples.
-        y : array-like of shape (n_samples,)
-            Class labels. Samples labeled `outlier_label` are known outliers.
+                (n_samples, channels, height, width), tensor, dict of arrays, or Dataset
+            Training samples, in any form that a :class:`NetClassifier` takes.
+        y : array-like of shape (n_samples,), default=None
+            Class labels. Samples labeled `outlier_label` are known outliers. May be None only if X
+            is a dataset, whose labels are used.
+        outliers : array-like, tensor, dict of arrays, or Dataset, default=None
+            More outliers, of the same shape as the samples in X. Targets in a dataset are ignored.
 
         Returns
         -------
@@ -356,20 +376,27 @@ class OrthLossOODDetector(BaseOODDetector):
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, labels are missing or name fewer than
-            two classes, a parameter is out of range, or training diverges.
+            If the input isn't finite or has a wrong shape, labels are missing, name fewer than two
+            classes or are unknown to the fitted classifier, a parameter is out of range, or
+            training diverges.
         """
         samples, rng = self._start_fit(X, y)
         labels = cast(Array, samples.y)  # not None, because this detector needs labels
-        config = self._config(len(samples.X))
-        outliers = samples.X_outliers
-        if len(outliers) == 0:
-            outliers = self._made_outliers(samples.X, labels, rng)
+        config = self._config(n_samples_of(samples.X))
+        known = self._known_outliers(samples.X_outliers, outliers)
+        X_outliers = self._made_outliers(samples.X, labels, rng) if known is None else known
+        net = self._pretrained(samples.X, labels, config, rng)
+        codes = known_codes(net, samples)
+        if known is None and takes_integers(net, samples.X):
+            raise ValueError(
+                "synthetic_outliers cannot be made from integers that the module looks up, such "
+                "as token ids. Pass known outliers."
+            )
         result = fine_tune_with_outliers(
-            self._pretrained(samples.X, labels, config, rng),
+            net,
             samples.X,
             labels,
-            outliers,
+            X_outliers,
             config,
             rng,
             outlier_label=self.outlier_label,
@@ -380,19 +407,19 @@ class OrthLossOODDetector(BaseOODDetector):
         self.classifier_ = result.classifier
         self.classes_ = result.classifier.classes_
         self.weight_rows_, self.row_basis_ = result.weight_rows, result.row_basis
-        self.separation_ = result.separation
-        self.n_outliers_ = len(outliers)
-        self.is_synthetic_ = len(samples.X_outliers) == 0
+        self.separation_, self.head_ = result.separation, result.head
+        self.n_outliers_ = n_samples_of(X_outliers)
+        self.is_synthetic_ = known is None
         self.history_ = result.classifier.history
         self.fused_score_ = None
         if self.ood_score == "fused":
             X_reference, samples = split_held_out(samples, rng)
             self.fused_score_ = FusedScore.fit(
                 default_detectors(),
-                features_of(self.classifier_, samples.X, self.head),
-                torch.from_numpy(class_codes(self.classifier_, labels)),
-                features_of(self.classifier_, X_reference, self.head),
-                *head_parameters(self.classifier_.module_, self.head),
+                features_of(self.classifier_, samples.X, self.head_.name),
+                cast(Tensor, codes),
+                features_of(self.classifier_, X_reference, self.head_.name),
+                self.head_,
                 classes=self.classes_,
             )
         return self._set_offset(samples)
@@ -426,13 +453,26 @@ class OrthLossOODDetector(BaseOODDetector):
             head=self.head,
         )
 
-    def _made_outliers(self, X: FloatArray, y: Array, rng: np.random.RandomState) -> FloatArray:
+    def _known_outliers(self, labeled: AnySamples, given: AnySamples | None) -> AnySamples | None:
+        """Return the outliers among the samples and those given besides, or None."""
+        if given is None:
+            return labeled if n_samples_of(labeled) else None
+        checked = validate_input(self, given, reset=False, any_form=True)
+        return concatenated(labeled, checked) if n_samples_of(labeled) else checked
+
+    def _made_outliers(self, X: AnySamples, y: Array, rng: np.random.RandomState) -> FloatArray:
         if self.synthetic_outliers is None:
             raise ValueError(
                 f"No sample is labeled outlier_label={self.outlier_label!r}, and with "
                 "synthetic_outliers=None none are made."
             )
-        made = make_synthetic_outliers(X, y, self.synthetic_outliers, rng)
+        if not isinstance(X, (np.ndarray, Tensor)):
+            raise ValueError(
+                f"synthetic_outliers are made from arrays and tensors, got {type(X).__name__}. "
+                "Pass known outliers."
+            )
+        arrays = to_numpy(X).astype(np.float32, copy=False)
+        made = make_synthetic_outliers(arrays, y, self.synthetic_outliers, rng)
         warn_caller(
             f"No sample is labeled outlier_label={self.outlier_label!r}: training on {len(made)} "
             f"outliers made from the samples (synthetic_outliers={self.synthetic_outliers!r}). "
@@ -441,19 +481,18 @@ class OrthLossOODDetector(BaseOODDetector):
         return made
 
     def _pretrained(
-        self, X: FloatArray, y: Array, config: OrthLossConfig, rng: np.random.RandomState
+        self, X: AnySamples, y: Array, config: OrthLossConfig, rng: np.random.RandomState
     ) -> skorch.NeuralNetClassifier:
         if self.estimator is not None:
             return fitted_copy(self.estimator, X, y, random_state=draw_seed(rng))
         return pretrain(X, y, config, rng, device=self.device, verbose=self.verbose)
 
-    def _score_samples(self, X: FloatArray) -> FloatArray:
-        features = features_of(self.classifier_, X, self.head)
-        weight, bias = head_parameters(self.classifier_.module_, self.head)
+    def _score_samples(self, X: AnySamples) -> FloatArray:
+        features = features_of(self.classifier_, X, self.head_.name)
         if self.fused_score_ is not None:
-            return self.fused_score_(features, weight, bias)
-        basis = torch.from_numpy(self.row_basis_)
-        return named_score(self.ood_score, features, weight, bias, basis).numpy()
+            return self.fused_score_(features)
+        basis = tensor_like(features, self.row_basis_)
+        return named_score(self.ood_score, features, self.head_, basis).cpu().numpy()
 
 
 def _n_epochs(asked: int | str, n_batches: int, limit: int) -> int:

@@ -8,6 +8,8 @@ al., "Pursuing Feature Separation based on Neural Collapse for Out-of-Distributi
 ICLR 2025, arXiv:2405.17816.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, logsumexp
 from torch.nn import functional
 
@@ -155,6 +157,7 @@ def fine_tuning_loss(
     clu_weight: float,
     reduction: str = "mean",
     energy_margins: tuple[float, float] | None = None,
+    cross_entropy: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
 ) -> Tensor:
     r"""Return the objective of a fine-tuning step (equation 3).
 
@@ -183,6 +186,8 @@ def fine_tuning_loss(
     energy_margins : (float, float), default=None
         If given, :math:`L_{OE}` is replaced by squared hinge losses that push the energies of
         inliers below the first margin and those of outliers above the second.
+    cross_entropy : callable, default=torch.nn.functional.cross_entropy
+        Loss of the inliers, called with their logits and class indices.
 
     Returns
     -------
@@ -206,7 +211,7 @@ def fine_tuning_loss(
     """
     loss = logits.new_zeros(())
     if len(codes):
-        loss = loss + functional.cross_entropy(logits, codes)
+        loss = loss + cross_entropy(logits, codes)
         if clu_weight > 0.0:
             loss = loss + clu_weight * clustering_loss(features, codes, weight)
     if len(outlier_logits):

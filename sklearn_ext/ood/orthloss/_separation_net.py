@@ -1,7 +1,6 @@
 """The training step of OrthLoss as a skorch net that can be used alone."""
 
 import contextlib
-import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -12,17 +11,25 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import column_or_1d
 from skorch.dataset import unpack_data
-from skorch.utils import data_from_dataset, to_numpy, to_tensor
+from skorch.utils import to_tensor
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from ...neural import (
+    AnySamples,
     CosineDecay,
     NetClassifier,
+    checked_head,
+    copied_module,
     head_of,
+    head_parameters,
+    infer_with_features,
+    loader_params,
     minibatches,
+    module_inputs,
     n_minibatches,
-    outputs_and_features,
+    read_batches,
+    targets_in,
     torch_generator,
 )
 from ...utils._typing import Array, IntArray, RandomState
@@ -30,25 +37,30 @@ from .._detector import is_outlier
 from ._separation_losses import fine_tuning_loss
 
 OUTLIER = -1  # class index of an outlier, next to the indices 0, 1, ... of the classes
+# Parameters that a net keeps when its training continues with outliers.
+_KEPT = ("criterion", "dataset", "iterator_valid", "predict_nonlinearity", "precision")
+_USUAL_LOSSES = (NetClassifier.get_loss, skorch.NeuralNetClassifier.get_loss)
 
 
 class OutlierBatches:
     """Iterator for skorch nets: an epoch over the inliers, with outliers added to each batch.
 
-    The outliers cycle independently and are reshuffled each time they are exhausted. Their number
-    therefore changes neither the number of steps nor which inliers share a batch.
+    Each pass adds the next outliers in a random order that begins anew when all have been used. The
+    number of steps is therefore that of plain training, no matter how many outliers there are.
 
     Parameters
     ----------
     dataset : torch.utils.data.Dataset
-        A data set with attributes X and y like skorch's own, or a subset of one. Outliers have
-        y = -1.
+        Outliers have the class index -1.
     batch_size : int, default=128
         Number of inliers in a batch.
     outlier_ratio : float, default=1.0
-        Number of outliers per inlier in a batch. Each batch has at least one outlier.
+        Number of outliers per inlier in a batch; at least one outlier is added.
     shuffle : bool, default=True
-        Whether each epoch visits the inliers in a new order, drawn from torch's global generator.
+        Whether to shuffle the inliers in each epoch.
+    **loader
+        Any other parameter of :class:`torch.utils.data.DataLoader`, as for
+        :class:`~sklearn_ext.neural.TensorBatches`.
     """
 
     def __init__(
@@ -57,14 +69,15 @@ class OutlierBatches:
         batch_size: int = 128,
         outlier_ratio: float = 1.0,
         shuffle: bool = True,
+        **loader: Any,
     ) -> None:
-        X, y = data_from_dataset(dataset)
-        self.X, self.y = to_tensor(X, device="cpu"), to_tensor(y, device="cpu")
-        self.inliers = torch.nonzero(self.y != OUTLIER)[:, 0]
-        self.outliers = torch.nonzero(self.y == OUTLIER)[:, 0]
+        is_outlier = torch.as_tensor(targets_in(dataset) == OUTLIER)
+        self.inliers, self.outliers = torch.nonzero(~is_outlier)[:, 0], is_outlier.nonzero()[:, 0]
+        self.dataset = dataset
         self.batch_size = batch_size
         self.outlier_ratio = outlier_ratio
         self.shuffle = shuffle
+        self.loader = loader
         # With a separate generator, the outliers cannot change the order of the inliers.
         self.generator = torch_generator(torch.initial_seed())
         self.waiting = self.outliers[:0]
@@ -72,18 +85,21 @@ class OutlierBatches:
     def __len__(self) -> int:
         return n_minibatches(len(self.inliers), self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        yield from read_batches(self.dataset, self._indices(), self.loader)
+
+    def _indices(self) -> Iterator[Tensor]:
         n = len(self.inliers)
         if self.shuffle:
             batches = minibatches(n, self.batch_size, None)
         else:
-            batches = torch.arange(n).split(self.batch_size)
+            batches = iter(torch.arange(n).split(self.batch_size))
         for batch in batches:
             chosen = self.inliers[batch]
             if len(self.outliers):
                 n_outliers = max(1, round(self.outlier_ratio * len(batch)))
                 chosen = torch.cat([chosen, self._next_outliers(n_outliers)])
-            yield self.X[chosen], self.y[chosen]
+            yield chosen
 
     def _next_outliers(self, n_outliers: int) -> Tensor:
         while len(self.waiting) < n_outliers:
@@ -102,9 +118,10 @@ class SeparationNet(NetClassifier):
     .. math::
         J = L_{CE} + \lambda L_{OE} + \alpha L_{Clu} + \beta L_{Sep} .
 
-    The terms are the cross-entropy of the inliers, the cross-entropy of the outliers with the
-    uniform distribution, the negative cosine of the inliers' features with the row of the head for
-    their class, and the absolute cosine of the outliers' features with all rows of the head.
+    The terms are the loss of the inliers (by default, their cross-entropy), the cross-entropy of
+    the outliers with the uniform distribution, the negative cosine of the inliers' features with
+    the row of the head for their class, and the absolute cosine of the outliers' features with all
+    rows of the head.
     Features are the input of the head, which is a linear layer.
 
     :class:`OrthLossOODDetector` trains this net and adds a score and a threshold.
@@ -141,7 +158,8 @@ class SeparationNet(NetClassifier):
         Label of the outliers. It is not part of ``classes_``.
 
     head : str or None, default=None
-        Name of the linear layer whose inputs are the features; None is the last one.
+        Name of the linear layer whose inputs are the features; None is the last one that returns
+        the logits.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.SGD
         With the default, the momentum is 0.9 (Nesterov) and the weight decay 5e-4.
@@ -154,6 +172,11 @@ class SeparationNet(NetClassifier):
 
     batch_size : int, default=64
         Number of inliers in a step.
+
+    inlier_loss : callable or None, default=None
+        Loss of the inliers, called with the outputs of the module and the class indices; it
+        replaces the cross-entropy. None means the criterion, with its class weights and label
+        smoothing.
 
     iterator_train : callable, default=OutlierBatches
         Yields the batches. Outliers among them have the class index -1. Callables other than
@@ -202,9 +225,6 @@ class SeparationNet(NetClassifier):
     array([0, 1, 2, 3, 4, 5, 6, 7])
     """
 
-    # Weights to start from, set by `from_net` and used by the next initialization only.
-    _initial_state: dict[str, Tensor] | None = None
-
     def __init__(
         self,
         module: str | type[nn.Module] | nn.Module | Callable[..., nn.Module] = "auto",
@@ -222,6 +242,7 @@ class SeparationNet(NetClassifier):
         lr: float = 0.05,
         max_epochs: int = 20,
         batch_size: int = 64,
+        inlier_loss: Callable[[Any, Tensor], Tensor] | None = None,
         iterator_train: Callable[..., Any] = OutlierBatches,
         random_state: RandomState = None,
         **params: Any,
@@ -252,6 +273,7 @@ class SeparationNet(NetClassifier):
         self.outlier_ratio = outlier_ratio
         self.outlier_label = outlier_label
         self.head = head
+        self.inlier_loss = inlier_loss
 
     @classmethod
     def from_net(cls, net: skorch.NeuralNetClassifier, **params: Any) -> Self:
@@ -262,38 +284,30 @@ class SeparationNet(NetClassifier):
         net : skorch.NeuralNetClassifier
             The fitted net. It is not changed.
         **params
-            Parameters of the new net, except for those of its module and criterion. The criterion
-            tells whether the module returns logits or probabilities; training always uses the
-            logits of the head.
+            Parameters of the new net. By default, it has the module, the loss, the groups of
+            parameters, the data sets and the precision of `net`.
 
         Returns
         -------
         SeparationNet
-            Its next call of `fit` starts from the weights of `net`. The classes must be the same.
+            Its calls of `fit` start from the weights of `net`, and frozen parameters stay as they
+            are. The classes must be the same.
         """
-        kept = {"module": net.module, "criterion": net.criterion}
-        for part in tuple(kept):
+        kept = {name: getattr(net, name) for name in _KEPT if hasattr(net, name)}
+        for part in ("criterion", "dataset", "iterator_valid"):
             kept |= {f"{part}__{key}": v for key, v in net.get_params_for(part).items()}
-        new = cls(**kept, **params)
-        new._initial_state = copy.deepcopy(net.module_.state_dict())
-        return new
-
-    def initialize_module(self) -> Self:
-        """Build the module. The first time after :meth:`from_net`, load the given weights.
-
-        Returns
-        -------
-        self : object
-        """
-        super().initialize_module()
-        if self._initial_state is not None:
-            self.module_.load_state_dict(self._initial_state)
-            self._initial_state = None
-        return self
+        for key, value in loader_params(net, "iterator_train").items():
+            kept[f"iterator_train__{key}"] = value
+        groups = net.get_params_for("optimizer").get("param_groups")
+        if groups is not None:
+            kept["optimizer__param_groups"] = groups
+        if type(net).get_loss not in _USUAL_LOSSES:
+            kept["inlier_loss"] = net.get_loss
+        return cls(copied_module(net.module_), **{**kept, **params})
 
     @contextlib.contextmanager
     def training_loop(
-        self, X: ArrayLike, y: ArrayLike, *, classes: ArrayLike | None = None
+        self, X: AnySamples, y: ArrayLike | None, *, classes: ArrayLike | None = None
     ) -> Iterator[Callable[[], Self]]:
         """Prepare a training from the initial weights, and provide its loop as a function.
 
@@ -390,6 +404,7 @@ class SeparationNet(NetClassifier):
             Passed on.
         """
         self._first_epoch = len(self.history)
+        self._head = checked_head(self, X, self.head).name
         super().on_train_begin(net, X=X, y=y, **kwargs)
 
     def _in_stage_two(self) -> bool:
@@ -422,10 +437,13 @@ class SeparationNet(NetClassifier):
             raise TypeError(f"{type(self).__name__}.fit takes X and y only, got {[*fit_params]}.")
         self._set_training(True)
         X, codes = (to_tensor(part, device=self.device) for part in unpack_data(batch))
-        head = head_of(self.module_, self.head)
-        outputs, features = outputs_and_features(self.module_, X, head)
-        logits = head(features)
+        head = head_of(self.module_, self._head)
+        outputs, features = infer_with_features(self, module_inputs(self, X), head)
+        # Outputs for a negative log-likelihood are (log-)probabilities.
+        is_nll = isinstance(self.criterion_, nn.NLLLoss)
+        logits = head(features) if is_nll else outputs
         inside = codes != OUTLIER
+        own_loss = self.get_loss if self.inlier_loss is None else self.inlier_loss
         stage_two = self._in_stage_two()
         loss = fine_tuning_loss(
             logits[inside],
@@ -433,12 +451,13 @@ class SeparationNet(NetClassifier):
             codes[inside],
             logits[~inside],
             features[~inside],
-            head.weight,
+            _weight_of(head),
             oe_weight=self.oe_weight,
             sep_weight=self.sep_weight if stage_two else 0.0,
             clu_weight=self.clu_weight if stage_two else 0.0,
             reduction=self.sep_reduction,
             energy_margins=self.energy_margins,
+            cross_entropy=lambda _, codes: own_loss(outputs[inside], codes),
         )
         loss.backward()
         return {"loss": loss, "y_pred": outputs}
@@ -463,7 +482,14 @@ class SeparationNet(NetClassifier):
         """
         dataset_train, dataset_valid = super().get_split_datasets(X, y, **fit_params)
         if dataset_valid is not None:
-            codes = to_numpy(data_from_dataset(dataset_valid)[1])
-            inliers = np.flatnonzero(codes != OUTLIER).tolist()
+            inliers = np.flatnonzero(targets_in(dataset_valid) != OUTLIER).tolist()
             dataset_valid = Subset(dataset_valid, inliers)
         return dataset_train, dataset_valid
+
+
+def _weight_of(head: nn.Module) -> Tensor:
+    """Return the weight of a linear layer, including the update of an adapter."""
+    if isinstance(head, nn.Linear):
+        return head.weight
+    weight, _ = head_parameters(head)
+    return weight.to(next(head.parameters()))

@@ -8,8 +8,10 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from ...neural import Head
 from ...utils._typing import RandomState
 from ...utils._validation import own_constructor
+from .._classifier_outputs import tensor_like
 from .._scores import (
     ash_score,
     fdbd_score,
@@ -46,7 +48,7 @@ class ReActOODDetector(BasePostHocDetector):
         Features are clipped at this quantile of all features of all training samples.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -73,6 +75,9 @@ class ReActOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     clip_value_ : float
         Features are clipped at this value.
@@ -135,11 +140,13 @@ class ReActOODDetector(BasePostHocDetector):
         )
         self.clip_quantile = clip_quantile
 
-    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
-        self.clip_value_ = float(np.quantile(features.numpy(), self.clip_quantile))
+    def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
+        self.clip_value_ = float(np.quantile(features.cpu().numpy(), self.clip_quantile))
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return react_score(features, weight, bias, self.clip_value_)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return react_score(
+            features, *head.tensors(features.device), self.clip_value_, norm=head.norm
+        )
 
 
 class ViMOODDetector(BasePostHocDetector):
@@ -162,7 +169,7 @@ class ViMOODDetector(BasePostHocDetector):
         with at least 768 features and 1,000 with at least 2,048.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -189,6 +196,9 @@ class ViMOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     origin_ : ndarray of shape (n_penultimate,)
         Origin of the feature space: the shortest feature whose logits are nearest to zero.
@@ -261,7 +271,7 @@ class ViMOODDetector(BasePostHocDetector):
         )
         self.n_components = n_components
 
-    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
+    def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
         n_features = features.shape[1]
         if isinstance(self.n_components, str):
             n_components = principal_dimension(n_features)
@@ -272,20 +282,22 @@ class ViMOODDetector(BasePostHocDetector):
                     f"n_components must be below the number of features of the head, {n_features}, "
                     f"got {n_components}."
                 )
-        origin = logit_origin(weight, bias)
+        origin = logit_origin(*head.tensors(features.device))
         basis = residual_basis(features - origin, n_components)
-        self.origin_, self.residual_basis_ = origin.numpy(), basis.numpy()
-        largest = (features @ weight.T + bias).amax(dim=1)
+        self.origin_, self.residual_basis_ = origin.cpu().numpy(), basis.cpu().numpy()
+        largest = head.logits(features).amax(dim=1)
         floor = _SMALLEST_RESIDUAL * torch.linalg.vector_norm(features - origin, dim=1).mean()
         residual = torch.maximum(self._residuals(features).mean(), floor)
         self.scale_ = float(largest.mean() / residual) if residual > 0 else 0.0
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return vim_score(features @ weight.T + bias, self._residuals(features), self.scale_)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return vim_score(head.logits(features), self._residuals(features), self.scale_)
 
     def _residuals(self, features: Tensor) -> Tensor:
-        centered = features - torch.from_numpy(self.origin_)
-        return torch.linalg.vector_norm(centered @ torch.from_numpy(self.residual_basis_), dim=1)
+        centered = features - tensor_like(features, self.origin_)
+        return torch.linalg.vector_norm(
+            centered @ tensor_like(features, self.residual_basis_), dim=1
+        )
 
 
 class ASHOODDetector(BasePostHocDetector):
@@ -308,7 +320,7 @@ class ASHOODDetector(BasePostHocDetector):
         Fraction of the entries of a feature that is pruned.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -337,6 +349,9 @@ class ASHOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -396,8 +411,8 @@ class ASHOODDetector(BasePostHocDetector):
         )
         self.quantile = quantile
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return ash_score(features, weight, bias, self.quantile)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return ash_score(features, *head.tensors(features.device), self.quantile, norm=head.norm)
 
 
 class SCALEOODDetector(BasePostHocDetector):
@@ -420,7 +435,7 @@ class SCALEOODDetector(BasePostHocDetector):
         Fraction of the entries of a feature that do not count as the largest.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -449,6 +464,9 @@ class SCALEOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -507,8 +525,8 @@ class SCALEOODDetector(BasePostHocDetector):
         )
         self.quantile = quantile
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return scale_score(features, weight, bias, self.quantile)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return scale_score(features, *head.tensors(features.device), self.quantile, norm=head.norm)
 
 
 @own_constructor
@@ -528,7 +546,7 @@ class FDBDOODDetector(BasePostHocDetector):
         net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -555,6 +573,9 @@ class FDBDOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     mean_ : ndarray of shape (n_penultimate,)
         Mean feature of the training samples.
@@ -592,8 +613,10 @@ class FDBDOODDetector(BasePostHocDetector):
 
     _learns = True
 
-    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
-        self.mean_ = features.mean(dim=0).numpy()
+    def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
+        self.mean_ = features.mean(dim=0).cpu().numpy()
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return fdbd_score(features, weight, bias, torch.from_numpy(self.mean_))
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return fdbd_score(
+            features, *head.tensors(features.device), tensor_like(features, self.mean_)
+        )

@@ -4,11 +4,12 @@ from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
-import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from ...neural import Head
 from ...utils._typing import RandomState
+from .._classifier_outputs import tensor_like
 from .._scores import (
     class_means,
     energy_score,
@@ -39,7 +40,7 @@ class KNNOODDetector(BasePostHocDetector):
         The number of neighbors k. If there are fewer training samples, their number is used.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -66,6 +67,9 @@ class KNNOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     unit_features_ : ndarray of shape (n_training_samples, n_penultimate)
         Unit features of the training samples.
@@ -128,11 +132,11 @@ class KNNOODDetector(BasePostHocDetector):
         )
         self.n_neighbors = n_neighbors
 
-    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
-        self.unit_features_ = unit_rows(features).numpy()
+    def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
+        self.unit_features_ = unit_rows(features).cpu().numpy()
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        unit_features = torch.from_numpy(self.unit_features_)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        unit_features = tensor_like(features, self.unit_features_)
         return knn_score(features, unit_features, min(self.n_neighbors, len(unit_features)))
 
 
@@ -155,7 +159,7 @@ class MahalanobisOODDetector(BasePostHocDetector):
         trace. Without shrinkage, directions that never vary in training have no effect.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -182,6 +186,9 @@ class MahalanobisOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     means_ : ndarray of shape (n_classes, n_penultimate)
         Mean feature of each class.
@@ -248,21 +255,24 @@ class MahalanobisOODDetector(BasePostHocDetector):
         )
         self.shrinkage = shrinkage
 
-    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
+    def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
         codes = cast(Tensor, codes)  # not None, because _uses_classes is set
-        missing = np.delete(self.classes_, codes.unique().numpy())
+        missing = np.delete(self.classes_, codes.unique().cpu())
         if len(missing):
             raise ValueError(
                 "MahalanobisOODDetector needs samples of all classes of its estimator, but y has "
                 f"none of {missing.tolist()}."
             )
-        means = class_means(features, codes, len(weight))
+        means = class_means(features, codes, len(self.classes_))
         residuals = features - means[codes]
-        self.means_ = means.numpy()
-        self.precision_root_ = shrunk_precision_root(residuals, self.shrinkage).numpy()
+        self.means_ = means.cpu().numpy()
+        self.precision_root_ = shrunk_precision_root(residuals, self.shrinkage).cpu().numpy()
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        means, root = torch.from_numpy(self.means_), torch.from_numpy(self.precision_root_)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        means, root = (
+            tensor_like(features, self.means_),
+            tensor_like(features, self.precision_root_),
+        )
         return mahalanobis_score(features, means, root)
 
 
@@ -285,7 +295,7 @@ class NNGuideOODDetector(BasePostHocDetector):
         The number of neighbors. If there are fewer training samples, their number is used.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -312,6 +322,9 @@ class NNGuideOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     guides_ : ndarray of shape (n_training_samples, n_penultimate)
         Unit features of the training samples times their negative energies.
@@ -375,11 +388,11 @@ class NNGuideOODDetector(BasePostHocDetector):
         )
         self.n_neighbors = n_neighbors
 
-    def _learn(self, features: Tensor, codes: Tensor | None, weight: Tensor, bias: Tensor) -> None:
-        energies = energy_score(features @ weight.T + bias)
-        self.guides_ = (unit_rows(features) * energies[:, None]).numpy()
+    def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
+        energies = energy_score(head.logits(features))
+        self.guides_ = (unit_rows(features) * energies[:, None]).cpu().numpy()
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        guides = torch.from_numpy(self.guides_)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        guides = tensor_like(features, self.guides_)
         n_neighbors = min(self.n_neighbors, len(guides))
-        return nnguide_score(features, features @ weight.T + bias, guides, n_neighbors)
+        return nnguide_score(features, head.logits(features), guides, n_neighbors)

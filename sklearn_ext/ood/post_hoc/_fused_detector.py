@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -11,14 +11,22 @@ from sklearn.base import _fit_context, clone
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from ...neural import class_codes, class_labels, draw_seed, fitted_copy
+from ...neural import (
+    AnySamples,
+    Head,
+    class_labels,
+    draw_seed,
+    fitted_copy,
+    n_samples_of,
+    select_samples,
+)
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, RandomState
-from .._classifier_outputs import check_head, features_of, head_parameters
+from .._classifier_outputs import features_of, head_of_classes
 from .._detector import BaseOODDetector, TrainingSamples
 from .._fusion import FUSION_METHODS, FusionMethod, ScoreFusion
 from ._activation_detectors import ViMOODDetector
-from ._base import BasePostHocDetector
+from ._base import BasePostHocDetector, known_codes
 from ._distance_detectors import KNNOODDetector, MahalanobisOODDetector
 from ._logit_detectors import EnergyOODDetector
 
@@ -52,6 +60,8 @@ class FusedScore:
         Detectors whose statistics are set; they hold no net of their own.
     fusion : ScoreFusion
         Combines their scores.
+    head : Head
+        The head of the net.
 
     See Also
     --------
@@ -59,28 +69,29 @@ class FusedScore:
 
     Examples
     --------
-    >>> import torch
-    >>> from sklearn_ext import KNNOODDetector, EnergyOODDetector
+    >>> import numpy as np, torch
+    >>> from sklearn_ext import EnergyOODDetector, KNNOODDetector
+    >>> from sklearn_ext.neural import Head
     >>> from sklearn_ext.ood import FusedScore
     >>> generator = torch.Generator().manual_seed(0)
     >>> features = torch.randn(300, 4, generator=generator, dtype=torch.float64)
-    >>> codes, weight, bias = torch.arange(300) % 3, torch.eye(4)[:3].double(), torch.zeros(3)
+    >>> codes, head = torch.arange(300) % 3, Head("last", np.eye(3, 4), np.zeros(3))
     >>> score = FusedScore.fit(
     ...     [EnergyOODDetector(), KNNOODDetector()],
     ...     features[:200],
     ...     codes[:200],
     ...     features[200:],
-    ...     weight,
-    ...     bias,
+    ...     head,
     ...     classes=["a", "b", "c"],
     ... )
     >>> unseen = torch.tensor([[1.0, 0.0, 0.0, 0.0], [-9.0, -9.0, -9.0, 0.0]]).double()
-    >>> score(unseen, weight, bias).round(1)
+    >>> score(unseen).round(1)
     array([ -0.5, -60.4])
     """
 
     detectors: tuple[BasePostHocDetector, ...]
     fusion: ScoreFusion
+    head: Head
 
     @classmethod
     def fit(
@@ -89,8 +100,7 @@ class FusedScore:
         features: Tensor,
         codes: Tensor,
         reference_features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
+        head: Head,
         classes: Array,
         method: FusionMethod = "harmonic",
     ) -> Self:
@@ -106,8 +116,8 @@ class FusedScore:
             Their class indices.
         reference_features : tensor of shape (n_reference, d)
             Features of in-distribution samples that nothing was fitted on.
-        weight : tensor of shape (C, d)
-        bias : tensor of shape (C,)
+        head : Head
+            The head of the net, with C outputs.
         classes : ndarray of shape (C,)
             Class labels.
         method : {"harmonic", "fisher", "min"}, default="harmonic"
@@ -120,25 +130,23 @@ class FusedScore:
         fitted = tuple(clone(detector) for detector in detectors)
         for detector in fitted:
             detector.classes_ = classes
-            detector._learn(features, codes, weight, bias)
-        scores = _columns(fitted, reference_features, weight, bias)
-        return cls(fitted, ScoreFusion.from_scores(scores, method))
+            detector._learn(features, codes.to(features.device), head)
+        scores = _columns(fitted, reference_features, head)
+        return cls(fitted, ScoreFusion.from_scores(scores, method), head)
 
-    def __call__(self, features: Tensor, weight: Tensor, bias: Tensor) -> FloatArray:
+    def __call__(self, features: Tensor) -> FloatArray:
         """Return the fused score of features, of shape (n,)."""
-        return self.fusion(_columns(self.detectors, features, weight, bias))
+        return self.fusion(_columns(self.detectors, features, self.head))
 
 
-def _columns(
-    detectors: Sequence[BasePostHocDetector], features: Tensor, weight: Tensor, bias: Tensor
-) -> FloatArray:
-    scores = [detector._score(features, weight, bias) for detector in detectors]
-    return torch.stack(scores, dim=1).numpy()
+def _columns(detectors: Sequence[BasePostHocDetector], features: Tensor, head: Head) -> FloatArray:
+    scores = [detector._score(features, head) for detector in detectors]
+    return torch.stack(scores, dim=1).cpu().numpy()
 
 
 def split_held_out(
     samples: TrainingSamples, rng: np.random.RandomState
-) -> tuple[FloatArray, TrainingSamples]:
+) -> tuple[AnySamples, TrainingSamples]:
     """Divide the held-out samples between the fusion and the threshold.
 
     A threshold holds only on samples that the fusion was not fitted on. A single held-out sample
@@ -157,12 +165,14 @@ def split_held_out(
         The other samples.
     """
     X = samples.X_held_out
-    if len(X) < 2:
+    n = n_samples_of(X)
+    if n < 2:
         return X, samples
-    order = rng.permutation(len(X))
-    first, second = order[: len(X) // 2], order[len(X) // 2 :]
+    order = rng.permutation(n)
+    first, second = order[: n // 2], order[n // 2 :]
     labels = None if samples.y_held_out is None else samples.y_held_out[second]
-    return X[first], replace(samples, X_held_out=X[second], y_held_out=labels)
+    rest = replace(samples, X_held_out=select_samples(X, second), y_held_out=labels)
+    return select_samples(X, first), rest
 
 
 class FusedOODDetector(BaseOODDetector):
@@ -191,7 +201,7 @@ class FusedOODDetector(BaseOODDetector):
         smallest; see :class:`~sklearn_ext.ood.ScoreFusion`.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -253,6 +263,7 @@ class FusedOODDetector(BaseOODDetector):
     array([0.01])
     """
 
+    _takes_any_form: ClassVar[bool] = True
     _parameter_constraints: dict[str, Any] = {
         **BaseOODDetector._parameter_constraints,
         "detectors": [list, tuple, None],
@@ -285,16 +296,17 @@ class FusedOODDetector(BaseOODDetector):
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: AnySamples, y: ArrayLike | None = None) -> Self:
         """Fit the classifier if it is unfitted, learn from its features, and set the threshold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
-            Training samples.
-        y : array-like of shape (n_samples,)
-            Class labels. Samples labeled `outlier_label` are left out.
+                (n_samples, channels, height, width), tensor, dict of arrays, or Dataset
+            Training samples, in any form that a :class:`~sklearn_ext.NetClassifier` takes.
+        y : array-like of shape (n_samples,), default=None
+            Class labels. Samples labeled `outlier_label` are left out. May be None only if X is a
+            dataset, whose labels are used.
 
         Returns
         -------
@@ -304,9 +316,9 @@ class FusedOODDetector(BaseOODDetector):
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, labels are missing or name fewer than
-            two classes, a parameter is out of range, or the head of the classifier doesn't have
-            one output per class.
+            If the input isn't finite or has a wrong shape, labels are missing, name fewer than two
+            classes or are unknown to the fitted classifier, a parameter is out of range, or the
+            outputs of the classifier are not those of a linear layer with one output per class.
         TypeError
             If `detectors` contains something else than a post-hoc detector.
         """
@@ -315,14 +327,15 @@ class FusedOODDetector(BaseOODDetector):
         labels = cast(Array, samples.y)  # not None, because this detector needs labels
         net = fitted_copy(self.estimator, samples.X, labels, random_state=draw_seed(rng))
         self.classifier_, self.classes_ = net, class_labels(net)
-        check_head(net.module_, self.classes_, self.head)
+        head = head_of_classes(net, samples.larger_part, self.classes_, self.head)
+        codes = cast(Tensor, known_codes(net, samples))
         X_reference, samples = split_held_out(samples, rng)
         self.fused_score_ = FusedScore.fit(
             detectors,
-            features_of(net, samples.X, self.head),
-            torch.from_numpy(class_codes(net, labels)),
-            features_of(net, X_reference, self.head),
-            *head_parameters(net.module_, self.head),
+            features_of(net, samples.X, head.name),
+            codes,
+            features_of(net, X_reference, head.name),
+            head,
             classes=self.classes_,
             method=self.method,
         )
@@ -342,6 +355,5 @@ class FusedOODDetector(BaseOODDetector):
             detector._validate_params()
         return self.detectors
 
-    def _score_samples(self, X: FloatArray) -> FloatArray:
-        features = features_of(self.classifier_, X, self.head)
-        return self.fused_score_(features, *head_parameters(self.classifier_.module_, self.head))
+    def _score_samples(self, X: AnySamples) -> FloatArray:
+        return self.fused_score_(features_of(self.classifier_, X, self.fused_score_.head.name))

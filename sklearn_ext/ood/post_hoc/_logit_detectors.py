@@ -6,6 +6,7 @@ from typing import Any
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from ...neural import Head
 from ...utils._typing import RandomState
 from ...utils._validation import own_constructor
 from .._scores import energy_score, gen_score, max_logit_score, msp_score
@@ -28,7 +29,7 @@ class MSPOODDetector(BasePostHocDetector):
         net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -57,6 +58,9 @@ class MSPOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -90,8 +94,8 @@ class MSPOODDetector(BasePostHocDetector):
     array([1, 4, 0])
     """
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return msp_score(features @ weight.T + bias)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return msp_score(head.logits(features))
 
 
 @own_constructor
@@ -110,7 +114,7 @@ class MaxLogitOODDetector(BasePostHocDetector):
         net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -139,6 +143,9 @@ class MaxLogitOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -171,8 +178,8 @@ class MaxLogitOODDetector(BasePostHocDetector):
     array([1, 4, 0])
     """
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return max_logit_score(features @ weight.T + bias)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return max_logit_score(head.logits(features))
 
 
 class EnergyOODDetector(BasePostHocDetector):
@@ -193,7 +200,7 @@ class EnergyOODDetector(BasePostHocDetector):
         The temperature T. With small values the score approaches the largest logit.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -222,6 +229,9 @@ class EnergyOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -281,8 +291,8 @@ class EnergyOODDetector(BasePostHocDetector):
         )
         self.temperature = temperature
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return energy_score(features @ weight.T + bias, self.temperature)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return energy_score(head.logits(features), self.temperature)
 
 
 class GENOODDetector(BasePostHocDetector):
@@ -307,7 +317,7 @@ class GENOODDetector(BasePostHocDetector):
         Number of the largest probabilities that count; all of them if there are fewer classes.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last one.
+        Name of the linear layer that returns the logits; None is the last such layer.
 
     outlier_label : int or str, default=-1
         Label in y that means "belongs to no class". Samples with this label are left out.
@@ -336,6 +346,9 @@ class GENOODDetector(BasePostHocDetector):
 
     held_out_scores_ : ndarray of shape (n_held_out,)
         Sorted scores of the held-out samples.
+
+    head_ : sklearn_ext.neural.Head
+        The layer that returns the logits.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -397,5 +410,5 @@ class GENOODDetector(BasePostHocDetector):
         self.exponent = exponent
         self.n_top = n_top
 
-    def _score(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return gen_score(features @ weight.T + bias, self.exponent, self.n_top)
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        return gen_score(head.logits(features), self.exponent, self.n_top)
