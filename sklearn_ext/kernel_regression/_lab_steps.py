@@ -33,6 +33,7 @@ _N_TRIAL = 10_000  # samples of the least-squares fit that decides
 _MAX_HELD_OUT = 4000
 _CHUNK_SIZE = 4096  # samples that are standardized or evaluated at a time
 _SINGLE_PRECISION_ALPHA = 1e-3  # from this ridge on, the rounding of float32 does no harm
+_SINGLE_PRECISION_THETA = 1e12  # features of extreme units leave the range of float32
 
 
 class TrainingSet:
@@ -205,7 +206,11 @@ class LABTrainer:
         rng: np.random.RandomState,
     ) -> None:
         self.engine = engine
-        is_safe = config.alpha != "learn" and alpha >= _SINGLE_PRECISION_ALPHA
+        is_safe = (
+            config.alpha != "learn"
+            and alpha >= _SINGLE_PRECISION_ALPHA
+            and 1 / _SINGLE_PRECISION_THETA < np.max(theta) < _SINGLE_PRECISION_THETA
+        )
         self._step_engine = engine.in_single_precision() if is_safe else engine
         self.data = data
         self.config = config

@@ -94,6 +94,13 @@ def test_units_of_features_do_not_matter(wave, kernel):
     np.testing.assert_allclose(b.bandwidths_ * units**power, a.bandwidths_, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-30])
+def test_tiny_units_are_fitted_in_double_precision(wave, unit):
+    X = wave[0][:, :1]
+    model = LABRidgelessRegressor(standardize=False, alpha=0.1, **QUICK)
+    assert model.fit(X * unit, np.sin(X[:, 0])).score(X * unit, np.sin(X[:, 0])) > 0.9
+
+
 def test_permuting_features_permutes_bandwidths(wave):
     X, y = wave
     order = [2, 0, 3, 1]
