@@ -24,6 +24,9 @@ _LABELS = {
     "KL_r": "divergence, retained set",
     "KL_t": "divergence, test samples",
     "gap": "average gap (points)",
+    "AUC": "area of the audit's attack (%)",
+    "TPR": "found by the audit (%)",
+    "relearn": "steps to relearn",
 }
 
 

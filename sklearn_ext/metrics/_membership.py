@@ -91,6 +91,9 @@ def membership_inference_score(
     forgotten samples should be as hard to attack as one that was never trained on them, and not
     harder.
 
+    These attacks are weak, above all the entropy attack: one threshold serves all samples. Use
+    :func:`membership_audit` to find single samples that are remembered.
+
     Parameters
     ----------
     proba : array-like of shape (n_samples, n_classes)

@@ -1,19 +1,20 @@
 """Comparison of unlearned classifiers with a retrained model."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
 from ..utils._random import local_random_state
 from ..utils._rows import check_forget
-from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
+from ..utils._typing import Array, BoolArray, FloatArray, RandomState
+from ._audit import membership_audit
 from ._membership import membership_inference_score
+from ._model_outputs import aligned_probabilities, labels_of, selected
 from ._report import BaseReport
 
 _SMALLEST = 1e-12
@@ -91,6 +92,7 @@ def unlearning_gap(
 
 
 RETRAINED = "retrained"
+_AUDITED = {"auc": "AUC", "auc_low": "AUC_low", "auc_high": "AUC_high", "tpr": "TPR"}
 
 
 class UnlearningReport(BaseReport):
@@ -122,6 +124,8 @@ class UnlearningReport(BaseReport):
         "MIA_efficacy": ("MIA_efficacy", ".1f"),
         **{name: (name, ".2f") for name in ("KL_f", "KL_r", "KL_t")},
         "gap": ("gap", ".1f"),
+        **{name: (name, ".1f") for name in ("AUC", "AUC_low", "AUC_high", "TPR")},
+        "relearn": ("relearn", ".0f"),
     }
 
 
@@ -133,6 +137,7 @@ class UnlearningReport(BaseReport):
         "retrained": [HasMethods(["predict_proba"]), None],
         "forget_test": ["array-like", None],
         "max_samples": [Interval(Integral, 1, None, closed="left")],
+        "audit": ["boolean", dict],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -148,6 +153,7 @@ def unlearning_report(
     retrained: Any = None,
     forget_test: ArrayLike | None = None,
     max_samples: int = 2000,
+    audit: bool | dict[str, Any] = False,
     random_state: RandomState = None,
 ) -> UnlearningReport:
     r"""Compare classifiers that should have forgotten samples with a retrained model.
@@ -176,8 +182,12 @@ def unlearning_report(
         class was forgotten entirely; pass a mask if only a part of a class was forgotten.
     max_samples : int, default=2000
         Maximum number of members, and of nonmembers, for the confidence attack.
+    audit : bool or dict, default=False
+        Whether to attack single samples with shadow models, see :func:`membership_audit`. True
+        trains one shadow model. A dictionary has parameters of the audit, such as
+        ``{"n_shadows": 8}``.
     random_state : int, RandomState instance or None, default=None
-        Seed for drawing these samples.
+        Seed for drawing these samples, and of the audit.
 
     Returns
     -------
@@ -188,12 +198,16 @@ def unlearning_report(
         - ``FA_t``: accuracy on the test samples that resemble the forget set;
         - ``RA``, ``TA``: accuracy on the retained set and on the other test samples;
         - ``MIA``: percentage of the forget set that the entropy attack classifies as training
-          samples;
+          samples. This attack is weak: one threshold for all samples, without their labels;
         - ``MIA_efficacy``: percentage that the confidence attack classifies as unseen samples;
         - ``KL_f``, ``KL_r``, ``KL_t``: mean divergence from the probabilities of the retrained
           model, in nats, on the forget set, the retained set and the test samples;
         - ``gap``: mean absolute difference of FA, RA, TA and MIA from those of the retrained
-          model.
+          model;
+        - ``AUC``, ``AUC_low``, ``AUC_high``, ``TPR``: area under the ROC curve of the audit's
+          attack with its 95% confidence interval, and its true positive rate at a low false
+          positive rate, in percent; 50 is a guess for the area;
+        - ``relearn``: number of training steps until the audit finds the forget set relearned.
 
     Raises
     ------
@@ -204,7 +218,8 @@ def unlearning_report(
     --------
     sklearn_ext.make_forget_split : Draws a forget set.
     sklearn_ext.UnlearningReportDisplay : The report as a plot.
-    sklearn_ext.metrics.membership_inference_score : The attacks.
+    sklearn_ext.metrics.membership_inference_score : The attacks MIA and MIA_efficacy.
+    sklearn_ext.metrics.membership_audit : The audit alone.
 
     Notes
     -----
@@ -238,7 +253,7 @@ def unlearning_report(
     original   100.0  0.0  100.0  98.4  100.0           0.0  0.04  0.00  0.00  15.5
     forgotten  100.0  0.0  100.0  99.1   38.8          50.0  0.00  0.00  0.00   0.0
     """
-    labels, test_labels = _labels(X, y, "y"), _labels(X_test, y_test, "y_test")
+    labels, test_labels = labels_of(X, y, "y"), labels_of(X_test, y_test, "y_test")
     mask = np.zeros(len(labels), dtype=bool)
     mask[check_forget(forget, len(labels))] = True
     if not mask.any():
@@ -267,8 +282,8 @@ def unlearning_report(
             "Add test samples of retained classes."
         )
     groups = {
-        "f": (_selected(X, np.flatnonzero(mask)), labels[mask]),
-        "r": (_selected(X, np.flatnonzero(~mask)), labels[~mask]),
+        "f": (selected(X, np.flatnonzero(mask)), labels[mask]),
+        "r": (selected(X, np.flatnonzero(~mask)), labels[~mask]),
         "t": (X_test, test_labels),
     }
     rng = local_random_state(random_state)
@@ -277,7 +292,10 @@ def unlearning_report(
     report: dict[str, dict[str, float]] = {}
     reference: tuple[dict[str, FloatArray], dict[str, float]] | None = None
     for name, model in named.items():
-        proba = {key: _aligned(model, samples, classes) for key, (samples, _) in groups.items()}
+        proba = {
+            key: aligned_probabilities(model, samples, classes)
+            for key, (samples, _) in groups.items()
+        }
         targets = {key: given for key, (_, given) in groups.items()}
         row = _metrics_of(proba, targets, classes, gone, max_samples, seed)
         if name == RETRAINED and retrained is not None:
@@ -286,37 +304,16 @@ def unlearning_report(
             row |= {f"KL_{k}": mean_kl_divergence(reference[0][k], proba[k]) for k in groups}
             row["gap"] = unlearning_gap(row, reference[1])
         report[name] = row
+    if audit is not False:
+        options = {"n_shadows": 1} if audit is True else audit
+        audited = membership_audit(
+            named, X, y, forget, X_test=X_test, y_test=y_test, random_state=seed, **options
+        )
+        for name, scores in audited.scores.items():
+            report[name] |= {short: 100 * scores[given] for given, short in _AUDITED.items()} | {
+                "relearn": scores.get("relearn", np.nan)
+            }
     return UnlearningReport(report)
-
-
-def _is_dataset(X: Any) -> bool:
-    torch = sys.modules.get("torch")  # whoever has a dataset has imported it
-    return torch is not None and isinstance(X, torch.utils.data.Dataset)
-
-
-def _labels(X: Any, y: ArrayLike | None, name: str) -> Array:
-    """Return the labels as an array; those of a dataset may be inside it."""
-    if y is None:
-        if not _is_dataset(X):
-            raise ValueError(f"{name} may be None only if the samples are a torch Dataset.")
-        y = [label.item() if hasattr(label, "item") else label for _, label in _items(X)]
-    labels = column_or_1d(y)
-    for part in X.values() if isinstance(X, Mapping) else [X]:
-        check_consistent_length(part, labels)
-    return labels
-
-
-def _items(dataset: Any) -> Iterator[Any]:
-    return (dataset[k] for k in range(len(dataset)))
-
-
-def _selected(X: Any, index: IntArray) -> Any:
-    """Return some samples of an array, a data frame, a dict of arrays or a torch dataset."""
-    if isinstance(X, Mapping):
-        return {name: _safe_indexing(part, index) for name, part in X.items()}
-    if _is_dataset(X):
-        return sys.modules["torch"].utils.data.Subset(X, index.tolist())
-    return _safe_indexing(X, index)
 
 
 def _metrics_of(
@@ -357,17 +354,3 @@ def _metrics_of(
         "MIA": attacked("entropy"),
         "MIA_efficacy": 100.0 - attacked("confidence"),
     }
-
-
-def _aligned(model: Any, X: Any, classes: Array) -> FloatArray:
-    """Return the probabilities of a model with one column for each of the given classes."""
-    given = np.asarray(model.predict_proba(X), dtype=np.float64)
-    unknown = np.setdiff1d(model.classes_, classes)
-    if len(unknown):
-        raise ValueError(
-            f"{type(model).__name__} has the class {unknown.tolist()[0]!r}, "
-            "which is neither in y nor in y_test."
-        )
-    out = np.zeros((len(given), len(classes)))
-    out[:, np.searchsorted(classes, model.classes_)] = given
-    return out
