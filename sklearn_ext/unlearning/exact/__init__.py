@@ -21,12 +21,6 @@ from ._ridge import (
     primal_fit as primal_fit,
     primal_update as primal_update,
 )
-from ._solutions import (
-    DualSolution as DualSolution,
-    PrimalSolution as PrimalSolution,
-    Solution as Solution,
-    Sums as Sums,
-)
 from ._solver import (
     RandomFeatureConfig,
     fit_ridge,
@@ -38,6 +32,14 @@ from ._training_samples import (
     Request as Request,
     TrainingSamples as TrainingSamples,
     request_by_index as request_by_index,
+)
+from .solutions import (
+    DualSolution as DualSolution,
+    OneRidge as OneRidge,
+    PrimalSolution as PrimalSolution,
+    RidgePath as RidgePath,
+    Solution as Solution,
+    Sums as Sums,
 )
 
 __all__ = [

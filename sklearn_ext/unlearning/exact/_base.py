@@ -25,7 +25,6 @@ from ...utils._typing import Array, BoolArray, FloatArray, RandomState
 from ...utils._validation import check_magnitude, named_as_in_fit
 from ._engine import EngineArray, RidgeEngine, RidgeScipyEngine, with_ones
 from ._feature_map import FeatureMap, draw_frequencies
-from ._solutions import DualSolution, Solution
 from ._solver import (
     RandomFeatureConfig,
     fit_ridge,
@@ -36,6 +35,7 @@ from ._solver import (
     what_to_store,
 )
 from ._training_samples import Request, TrainingSamples, request_by_index
+from .solutions import DualSolution, OneRidge, RidgePath, Solution
 
 
 class BaseRandomFeature(
@@ -49,7 +49,7 @@ class BaseRandomFeature(
     _parameter_constraints: dict[str, Any] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "gamma": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "alpha": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "feature_map": [StrOptions({"identity"}), HasMethods(["fit", "transform"]), None],
         "fit_intercept": ["boolean"],
         "solver": [StrOptions({"auto", "dual", "primal"})],
@@ -71,7 +71,7 @@ class BaseRandomFeature(
         n_components: int = 1000,
         *,
         gamma: float | Literal["auto"] = "auto",
-        alpha: float = 1e-2,
+        alpha: float | ArrayLike = 1e-2,
         feature_map: Any = None,
         fit_intercept: bool = True,
         solver: Literal["auto", "dual", "primal"] = "auto",
@@ -309,8 +309,10 @@ class BaseRandomFeature(
         intercept = coef[..., width] if self._config.fit_intercept else np.zeros(coef.shape[:-1])
         self.coef_ = coef[..., :width]
         self.intercept_ = float(intercept) if intercept.ndim == 0 else intercept
-        if isinstance(solution, DualSolution):
-            self.dual_coef_ = self._outputs(solution.alpha)
+        chosen = solution.chosen if isinstance(solution, RidgePath) else solution
+        self.alpha_ = chosen.ridge
+        if isinstance(chosen, DualSolution):
+            self.dual_coef_ = self._outputs(chosen.alpha)
         elif hasattr(self, "dual_coef_"):
             del self.dual_coef_
         self.retained_ = retained
@@ -319,6 +321,12 @@ class BaseRandomFeature(
         self.refitted_ = solution.n_changed == 0
         self._samples = stored
         self._solution = solution  # last: without it, the model counts as unfitted
+
+    def _chosen_solution(self) -> OneRidge:
+        """Return the solution for the chosen ridge, without pending updates."""
+        self._apply_pending()
+        solution = self._solution
+        return solution.chosen if isinstance(solution, RidgePath) else solution
 
     def _apply_pending(self) -> None:
         """Apply the updates of lazy requests, in the memory of the model."""
@@ -331,7 +339,7 @@ class BaseRandomFeature(
         return RandomFeatureConfig(
             n_components=self.n_components,
             gamma=1.0 / n_features if self.gamma == "auto" else self.gamma,
-            alpha=self.alpha,
+            alpha=_checked_alpha(self.alpha),
             fit_intercept=bool(self.fit_intercept),
             solver=self.solver,
             store=self.store,
@@ -451,6 +459,16 @@ def make_engine(device: Any) -> RidgeEngine:
     from ._engine_torch import RidgeTorchEngine
 
     return RidgeTorchEngine(resolve_device(device))
+
+
+def _checked_alpha(alpha: Any) -> float | tuple[float, ...]:
+    """Return a penalty, or ascending candidates."""
+    if isinstance(alpha, Real):
+        return float(alpha)
+    candidates = np.unique(np.asarray(alpha, dtype=np.float64))
+    if len(candidates) == 0 or not (candidates > 0.0).all() or np.isinf(candidates[-1]):
+        raise ValueError(f"alpha must be a positive number or several of them, got {alpha!r}.")
+    return tuple(candidates.tolist())
 
 
 def checked_magnitude(X: Any) -> Any:

@@ -31,9 +31,11 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`; "auto" means
         ``1 / n_features``. Do not estimate it, or a scaler, from samples that you may have to
         forget: both would retain information about them.
-    alpha : float, default=1e-2
+    alpha : float or array-like of float, default=1e-2
         Ridge penalty on the *sum* of squared errors. It applies to the intercept, too. With 1e-8,
-        the model is practically the minimum-norm interpolant.
+        the model is practically the minimum-norm interpolant. Generalized cross-validation chooses
+        one of several penalties, and chooses again after every request, so that the choice does not
+        depend on forgotten samples either. Time of requests and memory grow with their number.
     feature_map : transformer, "identity" or None, default=None
         Features that replace the random ones: a transformer that does not depend on the training
         samples, or "identity" for the columns of X, which gives a plain ridge regression that
@@ -65,6 +67,8 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         Coefficients of the features.
     intercept_ : float or ndarray of shape (n_outputs,)
         Coefficients of the constant feature.
+    alpha_ : float
+        The ridge penalty in use.
     dual_coef_ : ndarray of shape (n_retained_,) or (n_retained_, n_outputs)
         Dual coefficients of the retained samples. Only with the dual solver.
     random_weights_ : ndarray of shape (n_features, n_components) or None

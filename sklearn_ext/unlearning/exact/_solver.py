@@ -10,8 +10,8 @@ from ...utils._typing import FloatArray
 from ...utils._warnings import warn_caller
 from ._engine import IllConditionedError
 from ._feature_map import FeatureMap
-from ._solutions import NEVER_LEARNED, DualSolution, PrimalSolution, Solution
 from ._training_samples import Request, TrainingSamples
+from .solutions import NEVER_LEARNED, DualSolution, PrimalSolution, RidgePath, Solution
 
 _TRUSTED_CONDITION = 1e7  # below this, even the form with the larger matrix is exact to 1e-9
 
@@ -26,8 +26,9 @@ class RandomFeatureConfig:
         Number of random frequencies.
     gamma : float, default=1.0
         Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`.
-    alpha : float, default=1e-2
-        Ridge penalty on the sum of squared errors.
+    alpha : float or tuple of float, default=1e-2
+        Ridge penalty on the sum of squared errors, or ascending candidates, of which generalized
+        cross-validation chooses one.
     fit_intercept : bool, default=True
         Whether to add a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
@@ -46,7 +47,7 @@ class RandomFeatureConfig:
 
     n_components: int = 1000
     gamma: float = 1.0
-    alpha: float = 1e-2
+    alpha: float | tuple[float, ...] = 1e-2
     fit_intercept: bool = True
     solver: Literal["auto", "dual", "primal"] = "auto"
     store: bool | Literal["features", "auto"] = "auto"
@@ -120,9 +121,10 @@ def fit_ridge(
 
     Returns
     -------
-    DualSolution or PrimalSolution
+    DualSolution, PrimalSolution or RidgePath
         The dual form if `config` requests it, or if the solver is "auto" and there are fewer
-        samples than features. Its coefficients are in `coef`, of shape (n_columns, n_targets).
+        samples than features. Its coefficients are in `coef`, of shape (n_columns, n_targets). A
+        RidgePath contains solutions for several candidates of `alpha`.
 
     Raises
     ------
@@ -150,12 +152,14 @@ def fit_ridge(
     solver = chosen_solver(config, len(samples), features.n_columns)
     form = DualSolution if solver == "dual" else PrimalSolution
     try:
+        if isinstance(config.alpha, tuple):
+            return RidgePath.fit(form, features, samples, config.alpha)
         return form.fit(features, samples, config.alpha)
     except IllConditionedError as error:
         raise too_small(config.alpha) from error
 
 
-def too_small(alpha: float) -> ValueError:
+def too_small(alpha: float | tuple[float, ...]) -> ValueError:
     """Return the error for a matrix that is singular."""
     return ValueError(
         f"alpha={alpha} is too small for these samples: their matrix is singular in float64. "
@@ -248,8 +252,9 @@ def relabel_samples(
     -------
     ndarray of shape (m, k)
     """
-    with suppress(IllConditionedError):
-        return solution.labels(features, request)
+    if not isinstance(solution, RidgePath):  # without the samples, another ridge may be chosen
+        with suppress(IllConditionedError):
+            return solution.labels(features, request)
     forgotten = forget_samples(solution, features, request, config, stored=stored)
     Z = features(request.samples.X)
     return features.engine.to_numpy(Z @ features.engine.asarray(forgotten.coef))
@@ -329,7 +334,7 @@ def _may_update(solution: Solution, n_changed: int, config: RandomFeatureConfig)
 
 def _refactored(
     solution: Solution, features: FeatureMap, changed: TrainingSamples, sign: float
-) -> PrimalSolution:
+) -> PrimalSolution | RidgePath:
     """Factor the sums of a primal solution again, after learning or forgetting samples."""
     if isinstance(solution, DualSolution):
         raise ValueError("stored must be given for a dual solution, got None.")

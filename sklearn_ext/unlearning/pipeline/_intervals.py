@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ...utils._typing import FloatArray
-from ..exact import DualSolution, Solution
+from ..exact import DualSolution, OneRidge
 
 _BLOCK_ELEMENTS = 2**23
 
 
 def leave_one_out(
-    solution: Solution, Z: FloatArray, Y: FloatArray, weights: FloatArray
+    solution: OneRidge, Z: FloatArray, Y: FloatArray, weights: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Compute the errors of the models without one sample each, and their directions.
 

@@ -520,7 +520,7 @@ class ForgettingPipeline(_BaseComposition):
         rows = samples.rows()
         y = samples.y[rows].astype(np.float64)
         residuals, directions = leave_one_out(
-            head._solution,
+            head._chosen_solution(),
             self._head_matrix(self._stored_features(rows)),
             y.reshape(len(y), -1),
             samples.weights[rows],

@@ -7,10 +7,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_approximation import Nystroem
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -283,6 +284,34 @@ def test_pinned_samples_can_be_learned_again():
     assert_same(pipeline, refit(pipeline, X, y, np.arange(200)), X)
     with pytest.raises(ValueError, match="all pinned samples"):
         pipeline.forget(pipeline.pinned_)
+
+
+def test_hashed_texts_and_a_frozen_network_are_forgotten():
+    rng = np.random.RandomState(0)
+    words = np.array(["red", "green", "blue", "small", "large", "old", "new"])
+    texts = np.array([[" ".join(words[rng.randint(7, size=5)])] for _ in range(80)], dtype=object)
+    images, y = rng.rand(80, 64), np.array(["red" in text for (text,) in texts])
+    network = FrozenEstimator(SmallNetwork())
+    head = RandomFeatureClassifier(feature_map="identity", alpha=[0.01, 0.1, 1.0])
+    hashing = FunctionTransformer(np.ravel), HashingVectorizer(n_features=256)
+    for steps, X in ((hashing, texts), ((network,), images)):
+        pipeline = make_forgetting_pipeline(*steps, head).fit(X, y).forget([3, 4, 70])
+        assert pipeline.requests_[0]["work"] == ["randomfeatureclassifier: updated"]
+        assert_same(pipeline, refit(pipeline, X, y, np.arange(80)), X)
+
+
+class SmallNetwork(TransformerMixin, BaseEstimator):
+    """Features of images of 8 x 8 pixels from a convolution that was trained elsewhere."""
+
+    def fit(self, X, y=None):
+        raise AssertionError("A frozen network is not fitted.")
+
+    def transform(self, X):
+        import torch
+
+        kernel = torch.linspace(-1, 1, 9 * 12, dtype=torch.float64).reshape(12, 1, 3, 3)
+        maps = torch.nn.functional.conv2d(torch.from_numpy(X).reshape(-1, 1, 8, 8), kernel)
+        return maps.relu().mean(dim=(2, 3)).numpy()
 
 
 def test_requests_follow_the_parameters_of_fit():

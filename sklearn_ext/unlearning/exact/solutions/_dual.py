@@ -1,0 +1,235 @@
+"""The dual form of ridge regression, for fewer samples than features."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from ....utils._typing import FloatArray, IntArray
+from .._engine import EngineArray, RidgeEngine
+from .._feature_map import FeatureMap
+from .._ridge import dual_bordering, dual_downdate, dual_elimination, dual_fit
+from .._training_samples import Request, TrainingSamples, complement
+from ._errors import accumulated
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DualSolution:
+    """A ridge regression in the dual form, for fewer samples than features.
+
+    Attributes
+    ----------
+    alpha : ndarray of shape (n, k)
+        Dual coefficients.
+    inverse : ndarray of shape (n, n)
+        Inverse of the regularized Gram matrix, in the lower triangle. It still includes the
+        samples in `pending`.
+    coef : ndarray of shape (p, k)
+        Primal coefficients.
+    ridge : float
+        Penalty.
+    condition : float
+        Estimate of the condition number of the last matrix that was factored.
+    n_factored : int
+        Number of samples in that matrix.
+    error : ndarray of shape (k,)
+        Estimate of the errors of `alpha` that updates have added since then.
+    n_changed : int
+        Number of samples forgotten or learned since then.
+    pending : ndarray of int or None
+        Positions of forgotten samples that have not yet been removed from `inverse`.
+    """
+
+    alpha: FloatArray
+    inverse: FloatArray
+    coef: FloatArray
+    ridge: float
+    condition: float
+    n_factored: int
+    error: FloatArray
+    n_changed: int = 0
+    pending: IntArray | None = None
+
+    name: ClassVar[str] = "dual"
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples in the model."""
+        return len(self.alpha)
+
+    @classmethod
+    def fit(cls, features: FeatureMap, samples: TrainingSamples, ridge: float) -> "DualSolution":
+        """Fit to samples.
+
+        Parameters
+        ----------
+        features : FeatureMap
+            Maps samples to features.
+        samples : TrainingSamples
+            Training samples.
+        ridge : float
+            Ridge penalty.
+
+        Returns
+        -------
+        DualSolution
+
+        Raises
+        ------
+        IllConditionedError
+            If the matrix is singular in float64.
+        """
+        engine = features.engine
+        Z, Y = features.matrix(samples.X), engine.asarray(samples.Y)
+        alpha, G, condition = dual_fit(engine, Z, Y, engine.asarray(ridge / samples.weights))
+        alpha, G, coef = map(engine.to_numpy, (alpha, G, Z.T @ alpha))
+        error = np.zeros(alpha.shape[1])
+        return cls(alpha, G, coef, ridge, condition, n_factored=len(samples), error=error)
+
+    def labels(self, features: FeatureMap, request: Request) -> FloatArray:
+        """Predict samples with the model that excludes them.
+
+        Parameters
+        ----------
+        features : FeatureMap
+            Maps samples to features.
+        request : Request
+            The samples to predict, with their positions.
+
+        Returns
+        -------
+        ndarray of shape (m, k)
+
+        Raises
+        ------
+        IllConditionedError
+            If the formula would lose too much precision.
+        """
+        engine = features.engine
+        positions = _required(request.positions, "positions")
+        V, c, S = dual_elimination(engine, *self._arrays(engine), positions)
+        retained = np.delete(self.alpha - engine.to_numpy(V @ c), positions, axis=0)
+        accumulated(self.error, self.alpha, retained)
+        return request.samples.Y - engine.to_numpy(S)
+
+    def forget(
+        self, features: FeatureMap, request: Request, stored: TrainingSamples | None
+    ) -> "DualSolution":
+        """Forget samples, which stay pending in the inverse.
+
+        Parameters
+        ----------
+        features : FeatureMap
+            Maps samples to features.
+        request : Request
+            The samples to forget, with their positions.
+        stored : TrainingSamples
+            All samples in the model.
+
+        Returns
+        -------
+        DualSolution
+
+        Raises
+        ------
+        IllConditionedError
+            If the update would lose too much precision.
+        """
+        engine = features.engine
+        positions = _required(request.positions, "positions")
+        V, c, _ = dual_elimination(engine, *self._arrays(engine), positions)
+        alpha = engine.asarray(self.alpha) - V @ c
+        alpha[positions] = 0.0
+        retained = engine.to_numpy(alpha[complement(positions, len(alpha))])
+        return replace(
+            self,
+            alpha=retained,
+            error=accumulated(self.error, self.alpha, retained),
+            coef=engine.to_numpy(features.expansion(_required(stored, "stored").X, alpha)),
+            n_changed=self.n_changed + len(positions),
+            pending=positions,
+        )
+
+    def learn(
+        self, features: FeatureMap, added: TrainingSamples, stored: TrainingSamples | None
+    ) -> "DualSolution":
+        """Learn the samples `added` in addition to `stored`; raises the same error as `forget`."""
+        engine, samples = features.engine, _required(stored, "stored")
+        if self.pending is not None:  # work on a copy: if this fails, the solution stays valid
+            copied = replace(self, inverse=self.inverse.copy()).apply_pending(engine)
+            return copied.learn(features, added, stored)
+        Z = features.matrix(added.X)
+        cross = engine.zeros(len(samples), len(added))
+        for block in features.blocks(len(samples)):
+            cross[block] = features(samples.X[block]) @ Z.T
+        own = Z @ Z.T
+        own.reshape(-1)[:: len(own) + 1] += engine.asarray(self.ridge / added.weights)
+        alpha, inverse = dual_bordering(
+            engine, *self._arrays(engine), cross, own, engine.asarray(added.Y)
+        )
+        extended = engine.to_numpy(alpha)
+        return replace(
+            self,
+            alpha=extended,
+            error=accumulated(self.error, self.alpha, extended),
+            inverse=engine.to_numpy(inverse),
+            coef=engine.to_numpy(features.expansion(samples.extended(added).X, alpha)),
+            n_changed=self.n_changed + len(added),
+        )
+
+    def with_columns(self, columns: IntArray) -> "DualSolution":
+        """Return the solution for some columns of the targets, which may be repeated."""
+        return replace(
+            self,
+            alpha=self.alpha[:, columns],
+            coef=self.coef[:, columns],
+            error=self.error[columns],
+        )
+
+    def apply_pending(self, engine: RidgeEngine) -> "DualSolution":
+        """Remove pending samples from the inverse.
+
+        The result uses the memory of this solution, which must not be used again.
+        """
+        if self.pending is None:
+            return self
+        inverse = engine.asarray(self.inverse)
+        V, *_ = dual_elimination(engine, inverse, inverse[:, :0], self.pending)
+        inverse = dual_downdate(engine, inverse, V, complement(self.pending, len(inverse)))
+        return replace(self, inverse=engine.to_numpy(inverse), pending=None)
+
+    def _arrays(self, engine: RidgeEngine) -> tuple[EngineArray, EngineArray]:
+        return engine.asarray(self.inverse), engine.asarray(self.alpha)
+
+    def residual(self, engine: RidgeEngine, weights: FloatArray) -> tuple[FloatArray, float]:
+        """Return weighted squared errors on the training samples, and the effective parameters.
+
+        Parameters
+        ----------
+        engine : RidgeEngine
+        weights : ndarray of shape (n,)
+            Weights of the samples that are left.
+
+        Returns
+        -------
+        errors : ndarray of shape (k,)
+        freedom : float
+            Trace of the matrix that maps targets to predictions.
+        """
+        diagonal = np.array(self.inverse.diagonal())
+        if self.pending is not None:
+            inverse = engine.asarray(self.inverse)
+            V, *_ = dual_elimination(engine, inverse, inverse[:, :0], self.pending)
+            diagonal -= (engine.to_numpy(V) ** 2).sum(axis=1)
+            diagonal = np.delete(diagonal, self.pending)
+        ridge = self.ridge / weights
+        errors = self.ridge * (self.alpha**2 * ridge[:, None]).sum(axis=0)
+        return errors, float((1.0 - ridge * diagonal).sum())
+
+
+def _required(value: T | None, name: str) -> T:
+    if value is None:
+        raise ValueError(f"{name} must be given for a dual solution, got None.")
+    return value

@@ -1,0 +1,30 @@
+"""The error that updates have added to coefficients."""
+
+from ....utils._typing import FloatArray
+from .._engine import IllConditionedError
+from .._ridge import EPSILON
+
+_TOLERANCE = (
+    1e-12  # of the largest coefficient: estimated error at which a matrix is factored again
+)
+
+
+def accumulated(error: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:
+    """Add the rounding error of an update to the estimated error of coefficients.
+
+    The error is proportional to the coefficients `before`, of shape (n, k), and one target that
+    dwarfs all others makes them so large that those `after` have no correct digits.
+
+    Returns
+    -------
+    ndarray of shape (k,)
+
+    Raises
+    ------
+    IllConditionedError
+        If the error is too large for the coefficients `after`.
+    """
+    error = error + EPSILON * abs(before).max(axis=0)
+    if not (error <= _TOLERANCE * abs(after).max(axis=0, initial=0.0)).all():
+        raise IllConditionedError("An update would lose too much precision.")
+    return error

@@ -1,0 +1,232 @@
+"""The primal form of ridge regression, for more samples than features."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from ....utils._typing import FloatArray, IntArray
+from .._engine import EngineArray, RidgeEngine
+from .._feature_map import FeatureMap
+from .._ridge import primal_elimination, primal_fit, primal_update
+from .._training_samples import Request, TrainingSamples
+from ._errors import accumulated
+from ._sums import Sums, TargetSums
+
+_SMALLEST_BLOCK = 512  # samples: each block makes one pass over the whole Gram matrix
+
+
+@dataclass(frozen=True)
+class PrimalUpdate:
+    """Change of the large matrices that has not yet been applied.
+
+    Attributes
+    ----------
+    Z : ndarray of shape (m, p)
+        Features of the changed samples, multiplied by the square roots of their weights. The Gram
+        matrix changes by ``sign * Z.T @ Z``.
+    V : ndarray of shape (p, m)
+        `inverse` changes by ``-sign * V @ V.T``.
+    sign : {1.0, -1.0}
+        1 if the samples were learned, -1 if they were forgotten.
+    """
+
+    Z: FloatArray
+    V: FloatArray
+    sign: float
+
+
+@dataclass(frozen=True)
+class PrimalSolution:
+    """A ridge regression in the primal form, for more samples than features. It stores no samples.
+
+    Attributes
+    ----------
+    sums : Sums
+        Sums of the products of features with each other and with targets.
+    ridge : float
+        Penalty.
+    trace : float
+        Trace of the Gram matrix plus the ridge.
+    inverse : ndarray of shape (p, p)
+        Inverse of the Gram matrix plus the ridge, in the lower triangle.
+    coef : ndarray of shape (p, k)
+        Coefficients.
+    condition : float
+        Estimate of the condition number of the last matrix that was factored.
+    n_samples : int
+        Number of samples in the model.
+    n_factored : int
+        Number of samples in the last factorization.
+    error : ndarray of shape (k,)
+        Estimate of the errors of `coef` that updates have added since then.
+    n_changed : int
+        Number of samples forgotten or learned since then.
+    pending : PrimalUpdate or None
+        Change that has not yet been applied to the Gram matrices and to `inverse`.
+    """
+
+    sums: Sums
+    ridge: float
+    trace: float
+    inverse: FloatArray
+    coef: FloatArray
+    condition: float
+    n_samples: int
+    n_factored: int
+    error: FloatArray
+    n_changed: int = 0
+    pending: PrimalUpdate | None = None
+
+    name: ClassVar[str] = "primal"
+
+    @classmethod
+    def fit(cls, features: FeatureMap, samples: TrainingSamples, ridge: float) -> "PrimalSolution":
+        """Fit to samples; parameters and errors as for `DualSolution.fit`."""
+        engine, sums = features.engine, Sums.empty()
+        for block in features.blocks(len(samples), _SMALLEST_BLOCK):
+            sums = sums.changed(engine, *_weighted(features, samples[block]), 1.0)
+        shape = features.n_columns, samples.Y.shape[1]
+        return cls.from_sums(engine, sums, ridge, shape, len(samples))
+
+    @classmethod
+    def from_sums(
+        cls, engine: RidgeEngine, sums: Sums, ridge: float, shape: tuple[int, int], n_samples: int
+    ) -> "PrimalSolution":
+        """Factor the sums over some samples, for coefficients of a given shape."""
+        gram, moment = sums.total(engine, ridge, *shape)
+        trace = float(gram.diagonal().sum())
+        coef, inverse, condition = primal_fit(engine, gram, moment, overwrite=True)
+        return cls(
+            sums,
+            ridge,
+            trace,
+            engine.to_numpy(inverse),
+            engine.to_numpy(coef),
+            condition,
+            n_samples,
+            n_factored=n_samples,
+            error=np.zeros(shape[1]),
+        )
+
+    def labels(self, features: FeatureMap, request: Request) -> FloatArray:
+        """Predict samples by the model without them; parameters as for `DualSolution.labels`."""
+        engine = features.engine
+        Z, Y = _weighted(features, request.samples)
+        _, coef = self._eliminated(engine, Z, Y, -1.0)
+        accumulated(self.error, self.coef, engine.to_numpy(coef))
+        return engine.to_numpy(features(request.samples.X) @ coef)
+
+    def forget(
+        self, features: FeatureMap, request: Request, stored: TrainingSamples | None = None
+    ) -> "PrimalSolution":
+        """Forget samples; raises the same error as `DualSolution.forget`. `stored` is ignored."""
+        return self._changed(features, request.samples, -1.0)
+
+    def learn(
+        self, features: FeatureMap, added: TrainingSamples, stored: TrainingSamples | None = None
+    ) -> "PrimalSolution":
+        """Learn samples; raises the same error as `DualSolution.forget`. `stored` is ignored."""
+        engine = features.engine  # work on copies: if this fails, the solution stays valid
+        return self._current_copy(engine)._changed(features, added, 1.0)._current_copy(engine)
+
+    def refactored(
+        self, features: FeatureMap, samples: TrainingSamples, sign: float
+    ) -> "PrimalSolution":
+        """Learn (sign 1) or forget (-1) samples, and factor the sums again.
+
+        Raises
+        ------
+        IllConditionedError
+            If the matrix is singular in float64.
+        ValueError
+            If the samples cannot have been in the model.
+        """
+        engine = features.engine
+        sums = self._current_copy(engine).sums.copy()
+        sums = sums.changed(engine, *_weighted(features, samples), sign)
+        n_samples = self.n_samples + int(sign) * len(samples)
+        return self.from_sums(engine, sums, self.ridge, self.coef.shape, n_samples)
+
+    def with_columns(self, columns: IntArray) -> "PrimalSolution":
+        """Return the solution for some columns of the targets, which may be repeated."""
+        return replace(
+            self,
+            sums=self.sums.with_columns(columns),
+            coef=self.coef[:, columns],
+            error=self.error[columns],
+        )
+
+    def apply_pending(self, engine: RidgeEngine, sums: Sums | None = None) -> "PrimalSolution":
+        """Apply the pending change to the large matrices.
+
+        The result uses the memory of this solution, which must not be used again. `sums` are the
+        changed sums if another solution has them already.
+        """
+        if self.pending is None:
+            return self
+        inverse, Z, V = map(engine.asarray, (self.inverse, self.pending.Z, self.pending.V))
+        sums = self.sums.with_gram(engine, Z, self.pending.sign) if sums is None else sums
+        inverse = primal_update(engine, inverse, V, self.pending.sign)
+        return replace(self, sums=sums, inverse=engine.to_numpy(inverse), pending=None)
+
+    def _current_copy(self, engine: RidgeEngine) -> "PrimalSolution":
+        """Return a solution without pending changes, and keep this one valid."""
+        if self.pending is None:
+            return self
+        copied = replace(self, sums=self.sums.copy(), inverse=self.inverse.copy())
+        return copied.apply_pending(engine)
+
+    def _changed(
+        self, features: FeatureMap, samples: TrainingSamples, sign: float
+    ) -> "PrimalSolution":
+        if 3 * len(samples) > len(self.coef):
+            return self.refactored(features, samples, sign)  # takes fewer operations
+        engine = features.engine
+        Z, Y = _weighted(features, samples)
+        V, native = self._eliminated(engine, Z, Y, sign)
+        coef = engine.to_numpy(native)
+        return replace(
+            self,
+            sums=self.sums.with_moment(engine, Z, Y, sign),
+            trace=self.trace + sign * float((Z**2).sum()),
+            coef=coef,
+            n_samples=self.n_samples + int(sign) * len(samples),
+            error=accumulated(self.error, self.coef, coef),
+            n_changed=self.n_changed + len(samples),
+            pending=PrimalUpdate(engine.to_numpy(Z), engine.to_numpy(V), sign),
+        )
+
+    def _eliminated(
+        self, engine: RidgeEngine, Z: EngineArray, Y: EngineArray, sign: float
+    ) -> tuple[EngineArray, EngineArray]:
+        inverse, coef = engine.asarray(self.inverse), engine.asarray(self.coef)
+        condition = self.trace * float(inverse.diagonal().max())
+        return primal_elimination(engine, condition, inverse, coef, Z, Y, sign)
+
+    def residual(self, targets: TargetSums) -> tuple[FloatArray, float]:
+        """Return weighted squared errors on the training samples, and the effective parameters.
+
+        Parameters
+        ----------
+        targets : TargetSums
+            Sums over the targets of the samples that are left.
+
+        Returns
+        -------
+        errors : ndarray of shape (k,)
+        freedom : float
+            Trace of the matrix that maps targets to predictions.
+        """
+        moment = sum(self.sums.moment[level] for level in sorted(self.sums.moment))
+        errors = targets.total() - (self.coef * (moment + self.ridge * self.coef)).sum(axis=0)
+        trace = float(self.inverse.diagonal().sum())
+        if self.pending is not None:
+            trace -= self.pending.sign * float((self.pending.V**2).sum())
+        return np.maximum(errors, 0.0), len(self.coef) - self.ridge * trace
+
+
+def _weighted(features: FeatureMap, samples: TrainingSamples) -> tuple[EngineArray, EngineArray]:
+    """Multiply features and targets by the square roots of the weights."""
+    root = features.engine.asarray(np.sqrt(samples.weights)[:, None])
+    return features(samples.X) * root, features.engine.asarray(samples.Y) * root
