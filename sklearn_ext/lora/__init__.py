@@ -3,7 +3,13 @@
 from ._adapter_files import load_adapter, lora_state_dict, save_adapter
 from ._config import AdapterConfig, NoiseConfig
 from ._estimators import FlatLoRAClassifier, FlatLoRARegressor
-from ._injection import inject_lora, lora_layers, merge_lora
+from ._injection import (
+    initialize_from_gradients,
+    inject_lora,
+    lora_layers,
+    lora_plus_groups,
+    merge_lora,
+)
 from ._merging import merge_adapters
 from ._noise import noise_scale, noise_strength
 from ._noise_process import NoiseProcess, expected_sharpness
@@ -19,9 +25,11 @@ __all__ = [
     "NoiseProcess",
     "expected_sharpness",
     "flat_lora",
+    "initialize_from_gradients",
     "inject_lora",
     "load_adapter",
     "lora_layers",
+    "lora_plus_groups",
     "lora_state_dict",
     "merge_adapters",
     "merge_lora",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,13 @@ from ..neural.files import (
 from ._config import AdapterConfig
 from ._injection import (
     adapter_config_of,
+    changed_modules,
     inject,
     lora_layers,
     saved_modules,
     unchanged_on_error,
 )
+from .layers import LoRAEmbedding, LoRALayer, is_linear
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -41,6 +44,9 @@ _PREFIX = "base_model.model."
 _METADATA_KEY = "sklearn_ext"
 _CONFIG_KEY = "sklearn_ext.adapter_config"
 # If biases are trained, peft writes those of a saved module a second time, under these names.
+# Initializations after which the weight is as before, or that peft does not repeat when it reads an
+# adapter. The factors in the file replace the initial ones.
+_STORED_METHODS = {"gaussian": True, "eva": True, "orthogonal": True, "lora_ga": True}
 _PEFT_COPIES = {"modules_to_save", "original_module"}
 
 
@@ -56,7 +62,9 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     -------
     dict of str to tensor
         The factors ``base_model.model.<layer>.lora_A.weight`` and ``.lora_B.weight``, the trained
-        biases, and the state of `modules_to_save`. The tensors share memory with the module.
+        biases, and the state of `modules_to_save` and of layers whose running statistics have
+        changed. The tensors share memory with the module, except factors whose initial product is
+        subtracted: they have twice the rank, so that they fit the weights before.
 
     Raises
     ------
@@ -71,17 +79,42 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     >>> list(lora_state_dict(module))
     ['base_model.model.1.lora_A.weight', 'base_model.model.1.lora_B.weight']
     """
+    state = _own_tensors(module)
+    for name, layer in lora_layers(module).items():
+        if layer.initial_a is not None:
+            A, B = layer.factors()
+            state[f"{_PREFIX}{name}.lora_A.weight"] = A.detach()
+            state[f"{_PREFIX}{name}.lora_B.weight"] = B.detach()
+    return state
+
+
+def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the trained tensors of a network as they are, under the names that peft uses."""
     config = required_config(module)
-    factors = tuple(
-        f"{name}.{factor}." for name in lora_layers(module) for factor in ("lora_A", "lora_B")
-    )
-    saved = tuple(f"{name}." for name in saved_modules(module, config))
+    saved = (*saved_modules(module, config), *changed_modules(module))
+    saved = tuple(f"{name}." for name in saved)
     trained = {name for name, p in module.named_parameters() if p.requires_grad}
-    return {
-        _PREFIX + name: tensor
-        for name, tensor in module.state_dict().items()
-        if name.startswith(factors + saved) or (name in trained and name.endswith("bias"))
+    factors = {
+        f"{name}.{own}": f"{name}.{stored}"
+        for name, layer in lora_layers(module).items()
+        for own, stored in _names_of_factors(layer).items()
     }
+    return {
+        _PREFIX + factors.get(name, name): tensor
+        for name, tensor in module.state_dict().items()
+        if name in factors or name.startswith(saved) or (name in trained and name.endswith("bias"))
+    }
+
+
+def _names_of_factors(layer: LoRALayer) -> dict[str, str]:
+    """Return the names of the trained tensors of a layer in files, by those in its state."""
+    vector = {"lora_magnitude_vector.weight": "lora_magnitude_vector"}
+    if isinstance(layer, LoRAEmbedding):
+        return {"lora_A.weight": "lora_embedding_A", "lora_B.weight": "lora_embedding_B"}
+    factors = ("lora_A.weight", "lora_B.weight")
+    return {name: name for name in factors} | (
+        {} if layer.lora_magnitude_vector is None else vector
+    )
 
 
 def save_adapter(
@@ -91,7 +124,8 @@ def save_adapter(
 
     ``peft.PeftModel.from_pretrained(plain_module, path)`` then computes the same outputs as
     `module`. Convolutions with groups or dilation are an exception, because peft does not support
-    them.
+    them. Layers whose running statistics have changed, such as batch normalization, are stored with
+    the adapter, as one of `modules_to_save`.
 
     Parameters
     ----------
@@ -175,7 +209,7 @@ def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     """
     adapter = read_adapter(path)
     with unchanged_on_error(module):
-        inject(module, adapter.config, random_state=0)
+        inject(module, adapter.config, is_stored=True, random_state=0)
         load_lora_state_dict(module, adapter.tensors)
     return module
 
@@ -240,6 +274,9 @@ def _config_of(stored: str | bytes, path: Path) -> tuple[AdapterConfig, dict[str
     fields = parse_json(stored, source)
     if not isinstance(fields, dict):
         raise ValueError(f"{source} must be a JSON object, got a {type(fields).__name__}.")
+    method = fields.get("init_lora_weights", True)
+    if isinstance(method, str):
+        fields["init_lora_weights"] = _STORED_METHODS.get(method, method)
     try:
         return AdapterConfig.from_peft(fields), fields
     except ValueError as error:
@@ -274,7 +311,7 @@ def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor])
     ValueError
         If names or shapes do not match.
     """
-    own = lora_state_dict(module)
+    own = _own_tensors(module)
     tensors = {name: tensors[name] for name in tensors if not _PEFT_COPIES & set(name.split("."))}
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
@@ -300,6 +337,14 @@ def required_config(module: nn.Module) -> AdapterConfig:
 
 
 def _config_fields(module: nn.Module, config: AdapterConfig) -> dict[str, Any]:
+    ranks, alphas = dict(config.rank_pattern), dict(config.alpha_pattern)
+    layers = lora_layers(module)
+    for name, layer in layers.items():
+        if layer.initial_a is not None:
+            pattern, rank = f"^{re.escape(name)}", 2 * layer.r
+            ranks[pattern] = rank
+            alphas[pattern] = layer.scaling * (math.sqrt(rank) if config.use_rslora else rank)
+    modules_to_save = [*config.modules_to_save, *changed_modules(module)]
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -309,11 +354,15 @@ def _config_fields(module: nn.Module, config: AdapterConfig) -> dict[str, Any]:
         "lora_dropout": config.lora_dropout,
         "use_rslora": config.use_rslora,
         "target_modules": _unambiguous(module, config.target_modules),
-        "modules_to_save": list(config.modules_to_save) if config.modules_to_save else None,
+        "modules_to_save": modules_to_save or None,
         "bias": config.train_bias,
-        "rank_pattern": {name: int(r) for name, r in config.rank_pattern.items()},
-        "alpha_pattern": dict(config.alpha_pattern),
-        "fan_in_fan_out": False,
+        "rank_pattern": {name: int(r) for name, r in ranks.items()},
+        "alpha_pattern": alphas,
+        "use_dora": config.use_dora,
+        "fan_in_fan_out": any(
+            is_linear(layer.base_layer) and not isinstance(layer.base_layer, nn.Linear)
+            for layer in layers.values()
+        ),
         "init_lora_weights": True,
     }
 

@@ -15,8 +15,10 @@ _IGNORED_FIELDS = {
     "base_model_name_or_path",
     "corda_config",
     "eva_config",
+    "fan_in_fan_out",  # the type of a layer tells the layout of its weight
     "inference_mode",
     "loftq_config",
+    "lora_ga_config",
     "megatron_core",
     "peft_type",
     "peft_version",
@@ -27,6 +29,7 @@ _IGNORED_FIELDS = {
 }
 _BIAS = ("none", "all", "lora_only")
 _PERTURBATIONS = ("weight", "local")
+INITIAL_WEIGHTS = (True, False, "gaussian", "pissa", "olora", "lora_ga")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,10 @@ class AdapterConfig:
         Ranks for layers whose name, or the end of it, matches the regular expression.
     alpha_pattern : dict of str to float, default={}
         Values of `lora_alpha` for layers that match in the same way.
+    use_dora : bool, default=False
+        Whether the norms of the filters are trained separately.
+    init_lora_weights : bool or {"gaussian", "pissa", "olora", "lora_ga"}, default=True
+        How the factors are initialized.
 
     Raises
     ------
@@ -85,6 +92,8 @@ class AdapterConfig:
     train_bias: str = "none"
     rank_pattern: Mapping[str, int] = dataclasses.field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    use_dora: bool = False
+    init_lora_weights: bool | str = True
 
     def __post_init__(self) -> None:
         for r in (self.r, *self.rank_pattern.values()):
@@ -96,6 +105,10 @@ class AdapterConfig:
         p = self.lora_dropout
         _require(isinstance(p, Real) and 0 <= p < 1, "lora_dropout", p, "in [0, 1)")
         _require(isinstance(self.use_rslora, bool), "use_rslora", self.use_rslora, "a bool")
+        _require(isinstance(self.use_dora, bool), "use_dora", self.use_dora, "a bool")
+        init = self.init_lora_weights
+        allowed = isinstance(init, bool | str) and init in INITIAL_WEIGHTS
+        _require(allowed, "init_lora_weights", init, f"one of {INITIAL_WEIGHTS}")
         _require(self.train_bias in _BIAS, "train_bias", self.train_bias, f"one of {_BIAS}")
 
     @classmethod
@@ -122,9 +135,6 @@ class AdapterConfig:
         if kind != "LORA":
             raise ValueError(f"peft_type must be 'LORA', got {kind!r}.")
         fields = {name: value for name, value in fields.items() if name not in _IGNORED_FIELDS}
-        init = fields.pop("init_lora_weights", True)
-        if init is not True:
-            raise ValueError(f"init_lora_weights must be True, got {init!r}.")
         targets = fields.pop("target_modules", None)
         known = {
             "r": fields.pop("r", 8),
@@ -137,6 +147,8 @@ class AdapterConfig:
             "train_bias": fields.pop("bias", "none"),
             "rank_pattern": _pattern("rank_pattern", fields.pop("rank_pattern", None)),
             "alpha_pattern": _pattern("alpha_pattern", fields.pop("alpha_pattern", None)),
+            "use_dora": fields.pop("use_dora", False),
+            "init_lora_weights": fields.pop("init_lora_weights", True),
         }
         unsupported = sorted(name for name, value in fields.items() if value)
         if unsupported:
@@ -162,6 +174,8 @@ class AdapterConfig:
             "lora_alpha": _by_pattern(self.alpha_pattern, name, self.lora_alpha),
             "lora_dropout": self.lora_dropout,
             "use_rslora": self.use_rslora,
+            "use_dora": self.use_dora,
+            "init_lora_weights": self.init_lora_weights,
         }
 
 
@@ -219,8 +233,13 @@ def _require(condition: bool, name: str, value: object, allowed: str) -> None:
 
 
 def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
-    matching = (key for key in pattern if matches_name(rf"(.*\.)?({key})", name))
+    matching = (key for key in pattern if pattern_matches(key, name))
     return next((pattern[key] for key in matching), default)
+
+
+def pattern_matches(pattern: str, name: str) -> bool:
+    """Return whether the name of a layer, or its end, matches a regular expression."""
+    return matches_name(rf"(.*\.)?({pattern})", name)
 
 
 def _names(field: str, value: Any) -> str | list[str] | None:

@@ -50,8 +50,9 @@ class FlatLoRAClassifier(NetClassifier):
     target_modules : {"auto", "all-linear", "all"}, list of str or str, default="auto"
         The layers to adapt. "auto" selects every ``Linear``, ``Conv1d`` and ``Conv2d`` layer except
         the last layer with parameters, "all-linear" every ``Linear`` layer, and "all" every layer
-        of the three types. A list contains names or ends of names. Any other string is a regular
-        expression that must match the whole name.
+        of the three types. The ``Conv1D`` of transformers counts as linear. A list contains names
+        or ends of names, also of ``Embedding`` layers. Any other string is a regular expression
+        that must match the whole name.
 
     exclude_modules : list of str or str or None, default=None
         Layers that are not adapted: a list of names or ends of names, or a regular expression.
@@ -66,6 +67,17 @@ class FlatLoRAClassifier(NetClassifier):
     train_norm : bool, default=False
         Whether batch and instance normalization layers with running statistics are trained in full.
         By default, they use the statistics of the pretrained network, during training as well.
+
+    use_dora : bool, default=False
+        Whether the filters of W + s B A are scaled to norms that are trained separately, as in
+        DoRA. Embeddings do not support it.
+
+    init_lora_weights : bool or {"gaussian", "pissa", "olora", "lora_ga"}, default=True
+        How the factors are initialized; see :func:`lora.inject_lora`. "lora_ga" uses the gradients
+        of the first eight batches.
+
+    lr_ratio : float, default=1.0
+        Ratio of the learning rate of the factors B to that of all other parameters. LoRA+ uses 16.
 
     sigma : float, default=0.1
         Size of the noise relative to the merged weight at the end of training.
@@ -89,8 +101,8 @@ class FlatLoRAClassifier(NetClassifier):
         Number of draws of the noise per step, over which the loss is averaged.
 
     lora_config : AdapterConfig, peft.LoraConfig, dict or None, default=None
-        Replaces the parameters from `r` to `train_bias`. A dict contains fields of peft's
-        ``LoraConfig``; see :meth:`lora.AdapterConfig.from_peft`.
+        Replaces the parameters from `r` to `train_bias`, `use_dora` and `init_lora_weights`. A dict
+        contains fields of peft's ``LoraConfig``; see :meth:`lora.AdapterConfig.from_peft`.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
         Receives only the trainable parameters. The default equals AdamW without weight decay.
@@ -186,6 +198,9 @@ class FlatLoRAClassifier(NetClassifier):
         modules_to_save: Sequence[str] | None = None,
         train_bias: str = "none",
         train_norm: bool = False,
+        use_dora: bool = False,
+        init_lora_weights: bool | str = True,
+        lr_ratio: float = 1.0,
         sigma: float = 0.1,
         sigma_schedule: str | Callable[[float], float] = "cosine",
         perturbation: str = "weight",
@@ -208,6 +223,9 @@ class FlatLoRAClassifier(NetClassifier):
         self.modules_to_save = modules_to_save
         self.train_bias = train_bias
         self.train_norm = train_norm
+        self.use_dora = use_dora
+        self.init_lora_weights = init_lora_weights
+        self.lr_ratio = lr_ratio
         self.sigma = sigma
         self.sigma_schedule = sigma_schedule
         self.perturbation = perturbation
@@ -240,10 +258,13 @@ class FlatLoRAClassifier(NetClassifier):
     # The adapters that `load_adapter` inserts in place of those of the parameters.
     _config_to_load: AdapterConfig | None = None
 
+    __setattr__ = _net_methods.set_attribute
     set_params = _net_methods.set_params
     get_params_for = _net_methods.get_params_for
     initialize_module = _net_methods.initialize_module
     get_all_learnable_params = _net_methods.get_all_learnable_params
+    get_params_for_optimizer = _net_methods.get_params_for_optimizer
+    on_train_begin = _net_methods.on_train_begin
     _training_context = _net_methods.training_context
     _set_training = _net_methods.set_training
     on_epoch_begin = _net_methods.on_epoch_begin
@@ -297,8 +318,9 @@ class FlatLoRARegressor(NetRegressor):
     target_modules : {"auto", "all-linear", "all"}, list of str or str, default="auto"
         The layers to adapt. "auto" selects every ``Linear``, ``Conv1d`` and ``Conv2d`` layer except
         the last layer with parameters, "all-linear" every ``Linear`` layer, and "all" every layer
-        of the three types. A list contains names or ends of names. Any other string is a regular
-        expression that must match the whole name.
+        of the three types. The ``Conv1D`` of transformers counts as linear. A list contains names
+        or ends of names, also of ``Embedding`` layers. Any other string is a regular expression
+        that must match the whole name.
 
     exclude_modules : list of str or str or None, default=None
         Layers that are not adapted: a list of names or ends of names, or a regular expression.
@@ -313,6 +335,17 @@ class FlatLoRARegressor(NetRegressor):
     train_norm : bool, default=False
         Whether batch and instance normalization layers with running statistics are trained in full.
         By default, they use the statistics of the pretrained network, during training as well.
+
+    use_dora : bool, default=False
+        Whether the filters of W + s B A are scaled to norms that are trained separately, as in
+        DoRA. Embeddings do not support it.
+
+    init_lora_weights : bool or {"gaussian", "pissa", "olora", "lora_ga"}, default=True
+        How the factors are initialized; see :func:`lora.inject_lora`. "lora_ga" uses the gradients
+        of the first eight batches.
+
+    lr_ratio : float, default=1.0
+        Ratio of the learning rate of the factors B to that of all other parameters. LoRA+ uses 16.
 
     sigma : float, default=0.1
         Size of the noise relative to the merged weight at the end of training.
@@ -336,8 +369,8 @@ class FlatLoRARegressor(NetRegressor):
         Number of draws of the noise per step, over which the loss is averaged.
 
     lora_config : AdapterConfig, peft.LoraConfig, dict or None, default=None
-        Replaces the parameters from `r` to `train_bias`. A dict contains fields of peft's
-        ``LoraConfig``; see :meth:`lora.AdapterConfig.from_peft`.
+        Replaces the parameters from `r` to `train_bias`, `use_dora` and `init_lora_weights`. A dict
+        contains fields of peft's ``LoraConfig``; see :meth:`lora.AdapterConfig.from_peft`.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.Adam
         Receives only the trainable parameters. The default equals AdamW without weight decay.
@@ -426,6 +459,9 @@ class FlatLoRARegressor(NetRegressor):
         modules_to_save: Sequence[str] | None = None,
         train_bias: str = "none",
         train_norm: bool = False,
+        use_dora: bool = False,
+        init_lora_weights: bool | str = True,
+        lr_ratio: float = 1.0,
         sigma: float = 0.1,
         sigma_schedule: str | Callable[[float], float] = "cosine",
         perturbation: str = "weight",
@@ -448,6 +484,9 @@ class FlatLoRARegressor(NetRegressor):
         self.modules_to_save = modules_to_save
         self.train_bias = train_bias
         self.train_norm = train_norm
+        self.use_dora = use_dora
+        self.init_lora_weights = init_lora_weights
+        self.lr_ratio = lr_ratio
         self.sigma = sigma
         self.sigma_schedule = sigma_schedule
         self.perturbation = perturbation
@@ -480,10 +519,13 @@ class FlatLoRARegressor(NetRegressor):
     # The adapters that `load_adapter` inserts in place of those of the parameters.
     _config_to_load: AdapterConfig | None = None
 
+    __setattr__ = _net_methods.set_attribute
     set_params = _net_methods.set_params
     get_params_for = _net_methods.get_params_for
     initialize_module = _net_methods.initialize_module
     get_all_learnable_params = _net_methods.get_all_learnable_params
+    get_params_for_optimizer = _net_methods.get_params_for_optimizer
+    on_train_begin = _net_methods.on_train_begin
     _training_context = _net_methods.training_context
     _set_training = _net_methods.set_training
     on_epoch_begin = _net_methods.on_epoch_begin

@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -13,8 +14,15 @@ from ..neural import draw_seed, torch_generator
 from ..neural.files import matches_name
 from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
-from ._config import AdapterConfig
-from .layers import LAYER_TYPES, AdaptableLayer, LoRALayer, dense, with_low_rank_update
+from ._config import AdapterConfig, pattern_matches
+from .layers import (
+    AdaptableLayer,
+    LoRALayer,
+    dense,
+    is_linear,
+    layer_type,
+    with_low_rank_update,
+)
 
 _TARGET_KEYWORDS = ("auto", "all-linear", "all")
 
@@ -33,13 +41,15 @@ def inject_lora(
     train_norm: bool = False,
     rank_pattern: Mapping[str, int] | None = None,
     alpha_pattern: Mapping[str, float] | None = None,
+    use_dora: bool = False,
+    init_lora_weights: bool | str = True,
     random_state: RandomState = None,
 ) -> nn.Module:
     r"""Freeze a network and add low-rank updates to its layers, in place.
 
     A layer with the weight W of shape (m, n) gets two factors: A of shape (r, n), which is uniform
     on :math:`\pm 1/\sqrt n`, and B of shape (m, r), which is zero. The layer then computes with
-    :math:`W + s B A`. The outputs of the network do not change until the factors are trained.
+    :math:`W + s B A` [1]_. The outputs of the network do not change until the factors are trained.
 
     Parameters
     ----------
@@ -56,8 +66,9 @@ def inject_lora(
     target_modules : {"auto", "all-linear", "all"}, list of str or str, default="auto"
         The layers to adapt. "auto" selects every ``Linear``, ``Conv1d`` and ``Conv2d`` layer except
         the last layer with parameters, "all-linear" every ``Linear`` layer, and "all" every layer
-        of the three types. A list contains names or ends of names. Any other string is a regular
-        expression that must match the whole name.
+        of the three types. The ``Conv1D`` of transformers counts as linear. A list contains names
+        or ends of names, also of ``Embedding`` layers. Any other string is a regular expression
+        that must match the whole name.
     exclude_modules : list of str or str or None, default=None
         Layers that are not adapted: a list of names or ends of names, or a regular expression.
     modules_to_save : list of str or None, default=None
@@ -71,8 +82,17 @@ def inject_lora(
         Ranks for layers whose name, or the end of it, matches a regular expression.
     alpha_pattern : dict of str to float or None, default=None
         Values of `lora_alpha` for layers that match in the same way.
+    use_dora : bool, default=False
+        Whether the filters of W + s B A are scaled to norms that are trained separately, as in
+        DoRA [2]_. Embeddings do not support it.
+    init_lora_weights : bool or {"gaussian", "pissa", "olora", "lora_ga"}, default=True
+        How the factors are initialized, with the names of peft. "gaussian" draws A from a normal
+        distribution, and False makes B random, too, which changes the outputs. "pissa" [3]_ and
+        "olora" [4]_ begin with the largest part of W, and subtract it from W at the same time.
+        "lora_ga" begins like True; call :func:`initialize_from_gradients` next. Embeddings always
+        have a random B and a zero A.
     random_state : int, RandomState instance or None, default=None
-        Seeds the initial values of A. Pass an int for reproducible results.
+        Seeds the initial values of the factors. Pass an int for reproducible results.
 
     Returns
     -------
@@ -83,18 +103,26 @@ def inject_lora(
     Raises
     ------
     ValueError
-        If no layer matches, if the network already has adapters, or if a number is out of range.
+        If no layer matches, if an entry of `target_modules` matches none, if the network already
+        has adapters, or if a value is out of range.
     TypeError
         If the weight of a layer is not floating-point and cannot be dequantized.
 
     See Also
     --------
+    initialize_from_gradients : The initialization of LoRA-GA.
     merge_lora : Turn adapted layers back into plain ones.
 
     References
     ----------
     .. [1] E. J. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022,
        arXiv:2106.09685.
+    .. [2] S.-Y. Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", ICML 2024,
+       arXiv:2402.09353.
+    .. [3] F. Meng, Z. Wang, M. Zhang, "PiSSA: Principal Singular Values and Singular Vectors
+       Adaptation of Large Language Models", NeurIPS 2024, arXiv:2404.02948.
+    .. [4] K. Büyükakyüz, "OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", 2024,
+       arXiv:2406.01775.
 
     Examples
     --------
@@ -117,6 +145,8 @@ def inject_lora(
         train_bias=train_bias,
         rank_pattern={} if rank_pattern is None else rank_pattern,
         alpha_pattern={} if alpha_pattern is None else alpha_pattern,
+        use_dora=use_dora,
+        init_lora_weights=init_lora_weights,
     )
     return inject(module, config, train_norm=train_norm, random_state=random_state)
 
@@ -126,9 +156,13 @@ def inject(
     config: AdapterConfig,
     *,
     train_norm: bool = False,
+    is_stored: bool = False,
     random_state: RandomState = None,
 ) -> nn.Module:
-    """Add adapters as :func:`inject_lora` does, given a config."""
+    """Add adapters as :func:`inject_lora` does, given a config.
+
+    If the config `is_stored` in a file, ranks are not limited, and names may match nothing.
+    """
     if lora_layers(module):
         raise ValueError("module already has adapters; merge them with merge_lora first.")
     if train_norm:
@@ -136,6 +170,8 @@ def inject(
         config = dataclasses.replace(config, modules_to_save=(*config.modules_to_save, *norms))
     saved = saved_modules(module, config)
     layers = target_layers(module, config, saved)
+    if not is_stored:
+        _check_names(module, config, layers)
     tied = _tied_weights(module, layers)
     for message in (*_fused_attention(module, config), *tied.values()):
         warn_caller(message)
@@ -145,11 +181,12 @@ def inject(
     clipped: list[str] = []
     for name, layer in layers.items():
         params = config.layer_params(name)
+        if not is_stored and params["r"] > (most := _largest_rank(layer)):
+            params["r"] = most
+            clipped.append(name)
         new = with_low_rank_update(
             layer, **params, takes_noise=name not in tied, generator=generator
         )
-        if new.r < params["r"]:
-            clipped.append(name)
         if new.r != config.r:
             ranks[name] = new.r
         _replace(module, layer, new)
@@ -164,6 +201,7 @@ def inject(
         rank_pattern={f"^{re.escape(name)}": rank for name, rank in ranks.items()},
         alpha_pattern=_alphas(config, layers),
     )
+    vars(module)["lora_buffers"] = _buffers_of(module)
     if clipped:
         warn_caller(f"r was reduced to the smaller dimension of the weight in {clipped}.")
     return module
@@ -181,7 +219,7 @@ def unchanged_on_error(module: nn.Module) -> Iterator[None]:
             if name not in before:
                 _replace(module, layer, layer.base_layer)
         if not before:
-            vars(module).pop("lora_config", None)
+            _forget_adapters(module)
         for parameter, required in trainable.items():
             parameter.requires_grad_(required)
         raise
@@ -216,8 +254,139 @@ def merge_lora(module: nn.Module) -> nn.Module:
         plain.weight = nn.Parameter(merged)
         plain.train(layer.training)
         _replace(module, layer, plain)
-    vars(module).pop("lora_config", None)
+    _forget_adapters(module)
     return module.requires_grad_(True)
+
+
+def initialize_from_gradients(module: nn.Module, backward: Callable[[], object]) -> nn.Module:
+    """Initialize adapters from the gradients of the frozen weights, as in LoRA-GA [1]_.
+
+    The factors are singular vectors of the gradient of each weight, so the first updates of the
+    factors change the weights as full fine-tuning would. Their product is subtracted from W, so the
+    outputs of the network do not change. Embeddings keep their factors.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network with adapters from :func:`inject_lora` that have not been trained. It is modified.
+    backward : callable
+        Called once. It computes the loss of some batches and calls ``backward`` on it; gradients of
+        several calls add up. During the call, the gradients of all frozen weights of the adapted
+        layers are held in memory.
+
+    Returns
+    -------
+    torch.nn.Module
+        `module`.
+
+    Raises
+    ------
+    ValueError
+        If the network has no adapters, or if no gradient reaches a layer.
+
+    References
+    ----------
+    .. [1] S. Wang, L. Yu, J. Li, "LoRA-GA: Low-Rank Adaptation with Gradient Approximation",
+       NeurIPS 2024, arXiv:2407.05000.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.lora import initialize_from_gradients, inject_lora, lora_layers
+    >>> from sklearn_ext.neural import MLP
+    >>> module = inject_lora(MLP(4, 2), r=2, init_lora_weights="lora_ga", random_state=0)
+    >>> def backward():
+    ...     torch.nn.functional.cross_entropy(module(torch.eye(4)), torch.arange(4) % 2).backward()
+    >>> layer = lora_layers(initialize_from_gradients(module, backward))["1"]
+    >>> bool(layer.lora_B.weight.any()), bool(layer.delta().abs().max() < 1e-6)
+    (True, True)
+    """
+    layers = {name: x for name, x in lora_layers(module).items() if x.initial_a is None}
+    if not layers:
+        raise ValueError(
+            f"{type(module).__name__} has no adapters that could be initialized; add them with "
+            'inject_lora(module, init_lora_weights="lora_ga").'
+        )
+    kept = {parameter: parameter.grad for parameter in module.parameters()}
+    weights = {name: layer.base_layer.weight for name, layer in layers.items()}
+    for parameter in kept:
+        parameter.grad = None
+    try:
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        backward()
+        gradients = {name: weight.grad for name, weight in weights.items()}
+    finally:
+        for weight in weights.values():
+            weight.requires_grad_(False)
+        for parameter, gradient in kept.items():
+            parameter.grad = gradient
+    for name, gradient in gradients.items():
+        if gradient is None or not bool(gradient.any()):
+            raise ValueError(f"backward must give the layer {name!r} a gradient, got none.")
+        layers[name].follow_gradient(gradient)
+    return module
+
+
+def lora_plus_groups(
+    module: nn.Module, *, lr: float, lr_ratio: float = 16.0
+) -> list[dict[str, object]]:
+    """Return parameter groups for an optimizer in which the factors B learn faster, as in LoRA+.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network with adapters from :func:`inject_lora` or from peft.
+    lr : float
+        Learning rate of all trainable parameters except the factors B.
+    lr_ratio : float, default=16.0
+        The learning rate of the factors B is ``lr * lr_ratio`` [1]_.
+
+    Returns
+    -------
+    list of dict
+        Two groups with the keys `params` and `lr`.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or if no factor B is trainable.
+
+    References
+    ----------
+    .. [1] S. Hayou, N. Ghosh, B. Yu, "LoRA+: Efficient Low Rank Adaptation of Large Models",
+       ICML 2024, arXiv:2402.12354.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.lora import inject_lora, lora_plus_groups
+    >>> from sklearn_ext.neural import MLP
+    >>> groups = lora_plus_groups(inject_lora(MLP(4, 2), r=2, random_state=0), lr=1e-3)
+    >>> [group["lr"] for group in torch.optim.AdamW(groups).param_groups]
+    [0.001, 0.016]
+    """
+    for name, value in (("lr", lr), ("lr_ratio", lr_ratio)):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a positive number, got {value!r}.")
+    fast: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (fast if is_factor_b(name) else slow).append(parameter)
+    if not fast:
+        raise ValueError(f"{type(module).__name__} has no trainable factors B.")
+    return [{"params": slow, "lr": lr}, {"params": fast, "lr": lr * lr_ratio}]
+
+
+def is_factor_b(name: str) -> bool:
+    """Return whether a parameter is a factor B, in this package or in peft."""
+    return bool({"lora_B", "lora_embedding_B"} & set(name.split(".")))
+
+
+def _forget_adapters(module: nn.Module) -> None:
+    for name in ("lora_config", "lora_buffers"):
+        vars(module).pop(name, None)
 
 
 def lora_layers(module: nn.Module) -> dict[str, LoRALayer]:
@@ -267,6 +436,31 @@ def frozen_norms(module: nn.Module) -> list[nn.Module]:
     ]
 
 
+def _buffers_of(module: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
+    """Return copies of the stored buffers of each layer that has no parts."""
+    saved = adapter_config_of(module)
+    trained = () if saved is None else saved.modules_to_save
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for name, part in module.named_modules():
+        is_leaf = name and not list(part.children())
+        if is_leaf and not any(_is_within(name, other) for other in trained):
+            state = part.state_dict()
+            own = {key: state[key].clone() for key, _ in part.named_buffers() if key in state}
+            if own:
+                found[name] = own
+    return found
+
+
+def changed_modules(module: nn.Module) -> list[str]:
+    """Return the layers whose buffers, such as running statistics, have changed in training."""
+    before = vars(module).get("lora_buffers", {})
+    return [
+        name
+        for name, buffers in _buffers_of(module).items()
+        if any(not torch.equal(b, before[name][key]) for key, b in buffers.items())
+    ]
+
+
 def saved_modules(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
     """Return the modules that are trained in full, by full name.
 
@@ -300,13 +494,7 @@ def target_layers(
     TypeError
         If a matching layer cannot be adapted.
     """
-    candidates = {
-        name: layer
-        for name, layer in module.named_modules()
-        if name
-        and isinstance(layer, LAYER_TYPES)
-        and not any(_is_within(name, part) for part in saved)
-    }
+    candidates = _candidates(module, saved)
     layers = {
         name: layer
         for name, layer in candidates.items()
@@ -333,13 +521,63 @@ def target_layers(
     return layers
 
 
+def _candidates(module: nn.Module, saved: Iterable[str]) -> dict[str, AdaptableLayer]:
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if name and layer_type(layer) and not any(_is_within(name, part) for part in saved)
+    }
+
+
+def _check_names(
+    module: nn.Module, config: AdapterConfig, layers: Mapping[str, AdaptableLayer]
+) -> None:
+    """Report names that match nothing, which may be misspelled."""
+    targets = config.target_modules
+    unmatched = [] if isinstance(targets, str) else [t for t in targets if not _any(layers, t)]
+    if unmatched:
+        excluded = config.exclude_modules
+        candidates = list(_candidates(module, config.modules_to_save))
+        raise ValueError(
+            f"target_modules contains {unmatched}, which match no layer that can be adapted "
+            f"(exclude_modules={excluded!r}); the candidates are {candidates}."
+        )
+    excluded = () if config.exclude_modules is None else config.exclude_modules
+    names = [name for name, _ in module.named_modules()]
+    unused = [] if isinstance(excluded, str) else [e for e in excluded if not _any(names, e)]
+    if unused:
+        warn_caller(f"exclude_modules contains {unused}, which match no module.")
+    for field in ("rank_pattern", "alpha_pattern"):
+        keys = getattr(config, field)
+        missing = [key for key in keys if not any(pattern_matches(key, name) for name in layers)]
+        if missing:
+            warn_caller(f"{field} contains {missing}, which match no adapted layer.")
+    embeddings = [name for name, layer in layers.items() if layer_type(layer) is nn.Embedding]
+    if config.use_dora and embeddings:
+        raise ValueError(
+            f"use_dora must be False for embeddings, got True for {embeddings}; exclude them with "
+            "exclude_modules."
+        )
+
+
+def _any(names: Iterable[str], suffix: str) -> bool:
+    return any(_ends_with(name, suffix) for name in names)
+
+
+def _largest_rank(layer: AdaptableLayer) -> int:
+    m, *rest = layer.weight.shape
+    return min(m, math.prod(rest))
+
+
 def _is_target(
     module: nn.Module, name: str, layer: nn.Module, targets: str | Sequence[str]
 ) -> bool:
     if not isinstance(targets, str) or targets not in _TARGET_KEYWORDS:
         return _matches(name, targets)
+    if layer_type(layer) is nn.Embedding:
+        return False
     if targets == "all-linear":
-        return isinstance(layer, nn.Linear)
+        return is_linear(layer)
     return targets == "all" or name != _last_parametric(module)
 
 

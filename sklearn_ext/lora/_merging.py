@@ -95,13 +95,17 @@ def merge_adapters(
         configs.append(required_config(adapted))
         layers = lora_layers(adapted)
         for name, layer in layers.items():
-            B = layer.lora_B.weight.flatten(1).double() * (weight * layer.scaling)
-            factors.setdefault(name, []).append((B, layer.lora_A.weight.flatten(1).double()))
+            A, B = (factor.flatten(1).double() for factor in layer.factors())
+            factors.setdefault(name, []).append((B * (weight * layer.scaling), A))
         share = _share(weight, given)
         for name, tensor in lora_state_dict(adapted).items():
-            if not name.endswith((".lora_A.weight", ".lora_B.weight")):
+            if not {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"} & set(
+                name.split(".")
+            ):
                 part = tensor.double() * share
                 others[name] = others[name] + part if name in others else part
+    if any(config.use_dora for config in configs):
+        raise ValueError("Adapters of DoRA cannot be merged, because their sum is not low-rank.")
     first = configs[0]
     full = {(set(c.modules_to_save) == set(first.modules_to_save), c.train_bias) for c in configs}
     if full != {(True, first.train_bias)}:
@@ -119,7 +123,7 @@ def merge_adapters(
         alpha_pattern={f"^{re.escape(name)}": rank for name, rank in ranks.items()},
     )
     with unchanged_on_error(module):
-        inject(module, config, random_state=0)
+        inject(module, config, is_stored=True, random_state=0)
         for name, layer in lora_layers(module).items():
             B, A, _ = merged[name]
             layer.lora_A.weight.copy_(A.view_as(layer.lora_A.weight))

@@ -10,6 +10,7 @@ not refer to nets: adapters are in `_injection`, the noise and the expected shar
 import contextlib
 import copy
 import inspect
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,9 @@ from ._adapter_files import (
 from ._config import AdapterConfig, NoiseConfig
 from ._injection import (
     frozen_norms,
+    initialize_from_gradients,
     inject,
+    is_factor_b,
     lora_layers,
     merge_lora,
     norm_layers,
@@ -64,6 +67,7 @@ from ._noise_process import (
 )
 from ._pretrained import load_pretrained, pretrained_state
 
+_N_FIRST_BATCHES = 8  # whose gradients initialize the factors of LoRA-GA
 _CONSTRAINTS: dict[str, list[Any]] = {
     "r": [Interval(Integral, 1, None, closed="left")],
     "lora_alpha": [Interval(Real, 0, None, closed="neither")],
@@ -74,6 +78,9 @@ _CONSTRAINTS: dict[str, list[Any]] = {
     "modules_to_save": [list, tuple, None],
     "train_bias": [StrOptions({"none", "all", "lora_only"})],
     "train_norm": ["boolean"],
+    "use_dora": ["boolean"],
+    "init_lora_weights": ["boolean", StrOptions({"gaussian", "pissa", "olora", "lora_ga"})],
+    "lr_ratio": [Interval(Real, 0, None, closed="neither")],
     "sigma": [Interval(Real, 0, None, closed="left")],
     "sigma_schedule": [StrOptions(set(SCHEDULES)), callable],
     "perturbation": [StrOptions({"weight", "local"})],
@@ -84,6 +91,14 @@ _SHARPNESS_CONSTRAINTS: dict[str, list[Any]] = {
     "sigma": [Interval(Real, 0, None, closed="left")],
     "n_draws": [Interval(Integral, 1, None, closed="left")],
 }
+
+
+def set_attribute(self: Any, name: str, value: Any) -> None:
+    """Set an attribute; skorch would take a module in `pretrained` for a part of the net."""
+    if name == "pretrained":
+        object.__setattr__(self, name, value)
+    else:
+        ConventionalNet.__setattr__(self, name, value)
 
 
 def set_params(self: Any, **params: Any) -> Any:
@@ -136,7 +151,8 @@ def initialize_module(self: Any) -> Any:
     _check_parameters(self)
     ConventionalNet.initialize_module(self)
     stored = self._config_to_load
-    _insert_adapters(self, _adapter_config(self) if stored is None else stored)
+    config = _adapter_config(self) if stored is None else stored
+    _insert_adapters(self, config, is_stored=stored is not None)
     return self
 
 
@@ -150,6 +166,55 @@ def get_all_learnable_params(self: Any) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in ConventionalNet.get_all_learnable_params(self):
         if parameter.requires_grad:
             yield name, parameter
+
+
+def get_params_for_optimizer(
+    self: Any, prefix: str, named_parameters: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Collect the arguments of an optimizer, with a group for the factors B if `lr_ratio` is not 1.
+
+    Parameters
+    ----------
+    prefix : str
+        Name of the optimizer.
+    named_parameters : iterable of pairs of str and torch.nn.Parameter
+
+    Returns
+    -------
+    args : tuple
+    kwargs : dict
+    """
+    named = list(named_parameters)
+    (groups,), kwargs = ConventionalNet.get_params_for_optimizer(self, prefix, named)
+    if self.lr_ratio == 1:
+        return (groups,), kwargs
+    fast = {parameter for name, parameter in named if is_factor_b(name)}
+    split = []
+    for group in groups:
+        rate = group.get("lr", kwargs["lr"])
+        for is_fast, lr in ((False, rate), (True, rate * self.lr_ratio)):
+            chosen = [p for p in group["params"] if (p in fast) == is_fast]
+            if chosen:
+                split.append(group | {"params": chosen, "lr": lr})
+    return (split,), kwargs
+
+
+def on_train_begin(self: Any, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    """Initialize the factors from the gradients of the first batches, if this is requested.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    X : object, default=None
+        As in `fit`.
+    y : array-like, default=None
+        As in `fit`.
+    **kwargs
+        Passed to the method of skorch.
+    """
+    ConventionalNet.on_train_begin(self, net, X=X, y=y, **kwargs)
+    if _adapter_config(self).init_lora_weights == "lora_ga" and not len(self.history):
+        _initialize_from_gradients(self, X, y)
 
 
 @contextlib.contextmanager
@@ -389,6 +454,8 @@ def _adapter_config(net: Any) -> AdapterConfig:
         exclude_modules=net.exclude_modules,
         modules_to_save=() if net.modules_to_save is None else tuple(net.modules_to_save),
         train_bias=net.train_bias,
+        use_dora=net.use_dora,
+        init_lora_weights=net.init_lora_weights,
     )
 
 
@@ -418,7 +485,19 @@ def _sizes_for(module: Any, input_shape: tuple[int, ...], n_outputs: int) -> dic
     return {name: size for name, size in sizes.items() if name in names}
 
 
-def _insert_adapters(net: Any, config: AdapterConfig) -> None:
+def _initialize_from_gradients(net: Any, X: Any, y: Any) -> None:
+    dataset, _ = net.get_split_datasets(X, y)
+
+    def backward() -> None:
+        net._set_training(True)
+        for batch in itertools.islice(net.get_iterator(dataset, training=True), _N_FIRST_BATCHES):
+            inputs, targets = unpack_data(batch)
+            net.get_loss(net.infer(inputs), targets, X=inputs, training=True).backward()
+
+    initialize_from_gradients(net.module_, backward)
+
+
+def _insert_adapters(net: Any, config: AdapterConfig, *, is_stored: bool) -> None:
     """Load the pretrained weights into the module of a net and add adapters to it."""
     module = net.module_
     if net.pretrained is not None:
@@ -429,7 +508,7 @@ def _insert_adapters(net: Any, config: AdapterConfig) -> None:
     elif not isinstance(net.module, nn.Module) or net.get_params_for("module"):
         warn_caller("pretrained is None, so the base weights are random.")
     seed, _ = _derived_seeds(net.random_state)
-    inject(module, config, train_norm=net.train_norm, random_state=seed)
+    inject(module, config, train_norm=net.train_norm, is_stored=is_stored, random_state=seed)
     layers = lora_layers(module)
     net.lora_layers_ = {
         name: {"shape": tuple(layer.base_layer.weight.shape), "r": layer.r}

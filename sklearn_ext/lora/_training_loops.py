@@ -17,7 +17,7 @@ from ..neural import draw_seed
 from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
 from ._config import NoiseConfig
-from ._injection import lora_layers
+from ._injection import lora_layers, norm_layers
 from ._noise_process import NoiseProcess, NoisyLayer, TrainingProgress, n_training_batches
 from .layers import PeftLayer, is_peft_layer
 
@@ -446,6 +446,17 @@ def noisy_layers(module: nn.Module) -> list[NoisyLayer]:
     refused = [name for name, layer in found.items() if not layer.takes_noise]
     if refused:
         warn_caller(f"These adapted layers get no noise: {refused}.")
+    saved = [name for name, part in module.named_modules() if hasattr(part, "modules_to_save")]
+    lost = [
+        name
+        for name, _ in norm_layers(module)
+        if not any(name.startswith(f"{other}.") for other in saved)
+    ]
+    if found and lost:
+        warn_caller(
+            f"peft does not store the running statistics of {lost}, which training changes. Add "
+            "the layers to modules_to_save, or keep them in evaluation mode."
+        )
     if len(found) == len(refused):
         raise ValueError(
             f"{type(module).__name__} has no adapted layer that takes noise; add adapters with "

@@ -41,6 +41,8 @@ def adapted(plain, **params):
         {"modules_to_save": ["head"], "train_bias": "all"},
         {"train_norm": True, "train_bias": "lora_only"},
         {"rank_pattern": {"body": 6}, "alpha_pattern": {"first": 3.0}},
+        {"use_dora": True},
+        {"init_lora_weights": False},
     ],
 )
 def test_adapters_round_trip_bit_for_bit(plain, tmp_path, params):
@@ -287,3 +289,18 @@ def test_merged_adapters_must_fit_together(plain, tmp_path):
     with pytest.raises(ValueError, match="must have the same modules_to_save"):
         merge_adapters(module, [*paths, tmp_path / "other"])
     assert str(module) == str(plain)
+
+
+@pytest.mark.parametrize("params", [{}, {"modules_to_save": ["head"]}, {"train_bias": "all"}])
+def test_running_statistics_are_stored_if_they_changed(plain, tmp_path, params):
+    module = adapted(plain, **params)
+    save_adapter(module, tmp_path / "before")
+    assert not any("norm" in name for name in lora_state_dict(module) if "bias" not in name)
+    x = torch.randn(5, 8, 8)
+    with torch.no_grad():
+        module.train()(x + 3)
+    save_adapter(module.eval(), tmp_path / "after")
+    loaded = load_adapter(copy.deepcopy(plain).eval(), tmp_path / "after")
+    assert torch.equal(loaded(x), module(x))
+    assert loaded.lora_config.modules_to_save[-1] == "norm"
+    assert not torch.equal(load_adapter(plain.eval(), tmp_path / "before")(x), module(x))

@@ -8,10 +8,11 @@ from sklearn_ext.lora import AdapterConfig, NoiseConfig
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"use_dora": True}, r"\['use_dora'\]"),
-        ({"layers_to_transform": [1], "fan_in_fan_out": True}, "fan_in_fan_out.*layers_to_tr"),
+        ({"use_qalora": True}, r"\['use_qalora'\]"),
+        ({"layers_to_transform": [1], "lora_bias": True}, "layers_to_transform.*lora_bias"),
         ({"peft_type": "LOHA"}, "'LOHA'"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"init_lora_weights": "corda"}, "init_lora_weights must be one of .* got 'corda'"),
+        ({"use_dora": 1}, "use_dora must be a bool, got 1"),
         ({"r": -1}, "r must be"),
     ],
 )

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_ext.lora import inject_lora, lora_layers, merge_lora
+from sklearn_ext.lora import (
+    initialize_from_gradients,
+    inject_lora,
+    load_adapter,
+    lora_layers,
+    lora_plus_groups,
+    merge_lora,
+    save_adapter,
+)
 from tests.lora.layers import SmallNet, randomize_updates
 
 
@@ -47,10 +55,139 @@ def test_suffixes_match_whole_parts_of_names():
 
 
 def test_no_match_lists_the_candidates(net):
-    with pytest.raises(ValueError, match=r"\['nope'\].*candidates are.*'first', 'second', 'body'"):
-        inject_lora(net, target_modules=["nope"])
+    for targets in (["nope"], ["body", "nope"]):
+        with pytest.raises(
+            ValueError, match=r"\['nope'\].*candidates are.*'first', 'second', 'body'"
+        ):
+            inject_lora(net, target_modules=targets)
+    assert lora_layers(net) == {}
     with pytest.raises(ValueError, match=r"'tail'.*does not match any of the modules"):
         inject_lora(net, modules_to_save=["tail"])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"exclude_modules": ["hat"]}, {"rank_pattern": {"hat": 2}}, {"alpha_pattern": {"hat": 2}}],
+)
+def test_a_warning_names_entries_that_match_nothing(net, params):
+    (field,) = params
+    with pytest.warns(UserWarning, match=rf"{field} contains \['hat'\], which match no"):
+        inject_lora(net, r=2, random_state=0, **params)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_adapters_take_the_mode_of_their_layers(net, mode, tmp_path):
+    net.train(mode)
+    net.body.train(not mode)
+    plain = copy.deepcopy(net)
+    inject_lora(net, r=2, lora_dropout=0.5, random_state=0)
+    save_adapter(net, tmp_path)
+    for module in (net, load_adapter(plain, tmp_path)):
+        assert module.training is mode
+        assert module.body.training is module.body.lora_dropout.training is not mode
+        assert module.second.training is module.second.lora_dropout.training is mode
+
+
+def test_embeddings_are_adapted_if_they_are_named():
+    module = nn.Sequential(nn.Embedding(9, 5), nn.Linear(5, 5), nn.Linear(5, 2))
+    for targets in ("auto", "all", "all-linear"):
+        assert "0" not in lora_layers(
+            inject_lora(copy.deepcopy(module), r=2, target_modules=targets)
+        )
+    ids = torch.arange(9)
+    expected = module(ids)
+    inject_lora(module, r=2, target_modules=["0", "1"], random_state=0)
+    assert torch.equal(module(ids), expected)
+    assert not module[0].takes_noise
+    nn.init.normal_(module[0].lora_A.weight)
+    changed = module(ids)
+    assert (changed - expected).abs().max() > 0.1
+    torch.testing.assert_close(merge_lora(module)(ids), changed)
+    with pytest.raises(ValueError, match=r"use_dora must be False .* \['0'\]"):
+        inject_lora(nn.Sequential(nn.Embedding(9, 5)), target_modules=["0"], use_dora=True)
+
+
+@pytest.mark.parametrize("method", [True, "gaussian", "pissa", "olora", "lora_ga"])
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_every_initialization_keeps_the_outputs(net, method, use_dora):
+    x = torch.randn(5, 8, 8)
+    expected = net.eval()(x)
+    inject_lora(net, r=2, init_lora_weights=method, use_dora=use_dora, random_state=0)
+    torch.testing.assert_close(net(x), expected, rtol=0, atol=2e-6)
+    if method in ("pissa", "olora"):
+        assert all(layer.lora_B.weight.abs().max() > 0.01 for layer in lora_layers(net).values())
+
+
+def test_a_random_factor_b_changes_the_outputs(net):
+    x = torch.randn(5, 8, 8)
+    expected = net.eval()(x)
+    inject_lora(net, r=2, init_lora_weights=False, random_state=0)
+    assert (net(x) - expected).abs().max() > 0.05
+
+
+def test_pissa_begins_with_the_largest_part_of_the_weight(net):
+    W = net.body.weight.detach().clone()
+    inject_lora(net, r=3, target_modules=["body"], init_lora_weights="pissa", random_state=0)
+    layer = net.body
+    product = layer.scaling * layer.lora_B.weight @ layer.lora_A.weight
+    values = torch.linalg.svdvals(W)
+    torch.testing.assert_close(torch.linalg.svdvals(product)[:3], values[:3])
+    torch.testing.assert_close((W - product).norm(), values[3:].norm())
+
+
+def test_the_first_update_of_lora_ga_follows_the_gradient(net):
+    x, y = torch.randn(30, 8, 8), torch.arange(30) % 4
+
+    def backward():
+        nn.functional.cross_entropy(net(x), y).backward()
+
+    plain = copy.deepcopy(net)
+    nn.functional.cross_entropy(plain(x), y).backward()
+    gradient = plain.body.weight.grad
+    updates = {}
+    for method in (True, "lora_ga"):
+        module = inject_lora(
+            copy.deepcopy(plain), r=3, target_modules=["body"], init_lora_weights=method
+        )
+        before = [p.grad for p in module.parameters()]
+        if method == "lora_ga":
+            initialize_from_gradients(
+                module, lambda m=module: nn.functional.cross_entropy(m(x), y).backward()
+            )
+        assert not module.body.base_layer.weight.requires_grad
+        assert [p.grad is None for p in module.parameters()] == [g is None for g in before]
+        trained = [p for p in module.parameters() if p.requires_grad]
+        start = module.body.delta()
+        nn.functional.cross_entropy(module(x), y).backward()
+        torch.optim.SGD(trained, lr=1e-4).step()
+        updates[method] = (start - module.body.delta()).flatten()
+    cosines = {
+        method: nn.functional.cosine_similarity(update, gradient.flatten(), dim=0).item()
+        for method, update in updates.items()
+    }
+    assert cosines["lora_ga"] > 0.8 > 0.6 > cosines[True]
+
+
+def test_gradients_are_required_for_their_initialization(net):
+    with pytest.raises(ValueError, match="SmallNet has no adapters that could be initialized"):
+        initialize_from_gradients(net, lambda: None)
+    inject_lora(net, r=2, random_state=0)
+    with pytest.raises(ValueError, match="backward must give the layer 'first' a gradient"):
+        initialize_from_gradients(net, lambda: None)
+
+
+def test_factors_b_learn_faster_in_lora_plus(net):
+    inject_lora(net, r=2, modules_to_save=["head"], random_state=0)
+    slow, fast = lora_plus_groups(net, lr=1e-3, lr_ratio=8)
+    assert (slow["lr"], fast["lr"]) == (1e-3, 8e-3)
+    assert {id(p) for p in fast["params"]} == {
+        id(layer.lora_B.weight) for layer in lora_layers(net).values()
+    }
+    assert len(slow["params"]) == len(trained(net)) - 3
+    with pytest.raises(ValueError, match="lr_ratio must be a positive number, got 0"):
+        lora_plus_groups(net, lr=1e-3, lr_ratio=0)
+    with pytest.raises(ValueError, match="SmallNet has no trainable factors B"):
+        lora_plus_groups(SmallNet(), lr=1e-3)
 
 
 def test_parameters_out_of_range_are_rejected(net):

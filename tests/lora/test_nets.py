@@ -443,3 +443,63 @@ def test_from_paper_sets_the_values_of_the_paper(Estimator, module):
 def test_the_rate_of_from_paper_decays_to_zero(module):
     net = FlatLoRAClassifier.from_paper(module, max_epochs=4, random_state=0).fit(X, y)
     assert 0 < net.optimizer_.param_groups[0]["lr"] < 5e-4 / 20
+
+
+def test_pretrained_may_be_a_module(module):
+    net = FlatLoRAClassifier(MLP, pretrained=module, module__hidden_sizes=(24, 24), **QUICK)
+    net.fit(X, y)
+    assert_bits_of(net.module_, module)
+    again = clone(net).set_params(pretrained=copy.deepcopy(module)).fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
+    assert pickle.loads(pickle.dumps(net)).score(X, y) == net.score(X, y)
+    net.pretrained = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="pretrained"):
+        net.fit(X, y)
+
+
+def test_factors_b_learn_faster_with_a_ratio(module):
+    net = FlatLoRAClassifier(module, lr_ratio=4, modules_to_save=["5"], **QUICK).fit(X, y)
+    slow, fast = net.optimizer_.param_groups
+    assert (slow["lr"], fast["lr"]) == (1e-2, 4e-2)
+    assert len(fast["params"]) == 2
+    assert len(slow["params"]) == 4
+    plain = FlatLoRAClassifier(module, modules_to_save=["5"], **QUICK).fit(X, y)
+    assert len(plain.optimizer_.param_groups) == 1
+    assert np.abs(net.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["gaussian", "pissa", "olora", "lora_ga"])
+def test_initializations_train_and_round_trip(module, method, tmp_path):
+    net = FlatLoRAClassifier(module, init_lora_weights=method, **QUICK).fit(X, y)
+    for name, layer in lora_layers(net.module_).items():
+        assert torch.equal(layer.base_layer.weight, module.get_submodule(name).weight)
+    assert net.history_[-1, "train_loss"] < net.history_[0, "train_loss"]
+    net.save_adapter(tmp_path)
+    loaded = FlatLoRAClassifier(module).load_adapter(tmp_path)
+    np.testing.assert_allclose(loaded.predict_proba(X), net.predict_proba(X), atol=1e-5)
+    again = clone(net).fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
+
+
+def test_dora_trains_the_norms_of_the_filters(module):
+    net = FlatLoRAClassifier(module, use_dora=True, sigma=0.2, **QUICK).fit(X, y)
+    layer = lora_layers(net.module_)["1"]
+    assert not torch.equal(layer.lora_magnitude_vector.weight, layer.base_layer.weight.norm(dim=1))
+    torch.testing.assert_close(layer.weight.norm(dim=1), layer.lora_magnitude_vector.weight)
+    merged = net.merged_module()
+    with torch.no_grad():
+        outputs = merged(torch.tensor(X)).softmax(dim=1)
+    np.testing.assert_allclose(outputs, net.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"lr_ratio": 0}, "lr_ratio"),
+        ({"use_dora": "yes"}, "use_dora"),
+        ({"init_lora_weights": "eva"}, "init_lora_weights"),
+    ],
+)
+def test_new_parameters_are_validated(module, params, message):
+    with pytest.raises(ValueError, match=f"The {message!r} parameter"):
+        FlatLoRAClassifier(module, **params).fit(X, y)

@@ -178,7 +178,7 @@ def test_checkpointing_recomputes_with_the_same_noise():
     assert_same(plain, saving)
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama", "t5"])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "t5"])
 @pytest.mark.parametrize("precision", ["autocast", "bfloat16"])
 def test_backbones_keep_their_bits_in_half_precision(kind, precision):
     model = language_models.model(kind)

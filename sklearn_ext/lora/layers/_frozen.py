@@ -1,4 +1,4 @@
-"""Frozen linear layers and convolutions: their outputs under noise or with another weight.
+"""Frozen layers: their outputs under noise or with another weight.
 
 No function overwrites the frozen weight. Under noise, the forward pass forms the noisy weight in a
 buffer, multiplies by it and drops it. The backward pass forms it again from the seed of the noise.
@@ -7,7 +7,7 @@ Between the two, only a reference to the weight, the scale of the noise and its 
 
 import copy
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,8 +17,10 @@ from torch.nn import grad
 
 from .._noise import WeightNoise
 
-AdaptableLayer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
-LAYER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d)
+# The transposed linear layer of transformers belongs to it, but the library is optional.
+AdaptableLayer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding
+LAYER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+_TRANSPOSED_LINEAR = ("transformers.pytorch_utils", "Conv1D")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def noisy_output(layer: AdaptableLayer, x: torch.Tensor, noise: WeightNoise) -> 
 
     Parameters
     ----------
-    layer : torch.nn.Linear, Conv1d, Conv2d or an instance of a subclass
+    layer : torch.nn.Linear, Conv1d or Conv2d, or transformers' Conv1D, or an instance of a subclass
         Its weight is not overwritten and gets no gradient.
     x : tensor
     noise : WeightNoise
@@ -118,13 +120,15 @@ def noisy_output(layer: AdaptableLayer, x: torch.Tensor, noise: WeightNoise) -> 
     -------
     tensor
     """
-    W = dense(layer.weight)
+    W = filters_of(layer)
     if not is_plain(layer):
-        return call_with_weight(layer, (W + noise.sample(W)).to(W.dtype), x)
-    if isinstance(layer, nn.Linear):
+        noisy = (W + noise.sample(W)).to(W.dtype)
+        return call_with_weight(layer, in_layout_of(layer, noisy), x)
+    if is_linear(layer):
         return _NoisyProduct.apply(x, W, layer.bias, noise, LinearProduct())
-    x, padding = conv_geometry(layer, x)
-    product = ConvolutionProduct(tuple(layer.stride), padding, tuple(layer.dilation), layer.groups)
+    conv = cast(nn.Conv1d | nn.Conv2d, layer)
+    x, padding = conv_geometry(conv, x)
+    product = ConvolutionProduct(tuple(conv.stride), padding, tuple(conv.dilation), conv.groups)
     if x.ndim < W.ndim:  # a single feature map without a batch axis
         return _NoisyProduct.apply(x[None], W, layer.bias, noise, product)[0]
     return _NoisyProduct.apply(x, W, layer.bias, noise, product)
@@ -132,7 +136,18 @@ def noisy_output(layer: AdaptableLayer, x: torch.Tensor, noise: WeightNoise) -> 
 
 def layer_type(layer: object) -> type[AdaptableLayer] | None:
     """Return the adaptable type to which a layer belongs, or None."""
-    return next((cls for cls in LAYER_TYPES if isinstance(layer, cls)), None)
+    is_type = (cls for cls in type(layer).__mro__ if cls in LAYER_TYPES or _is_transposed(cls))
+    return next(is_type, None)
+
+
+def is_linear(layer: object) -> bool:
+    """Return whether a layer is a linear one, with its weight in either layout."""
+    cls = layer_type(layer)
+    return cls is not None and (cls is nn.Linear or _is_transposed(cls))
+
+
+def _is_transposed(cls: type) -> bool:
+    return (cls.__module__, cls.__name__) == _TRANSPOSED_LINEAR
 
 
 def is_plain(layer: AdaptableLayer) -> bool:
@@ -142,6 +157,21 @@ def is_plain(layer: AdaptableLayer) -> bool:
     """
     cls = layer_type(layer)
     return cls is not None and type(layer).forward is cls.forward and not layer.weight.is_quantized
+
+
+def filters_of(layer: AdaptableLayer) -> torch.Tensor:
+    """Return the weight of a layer as a plain tensor with one filter per output.
+
+    An embedding is a linear layer on indicators of its indices.
+    """
+    return in_layout_of(layer, dense(layer.weight))
+
+
+def in_layout_of(layer: AdaptableLayer, weight: torch.Tensor) -> torch.Tensor:
+    """Turn filters into the layout of a layer's weight, or the reverse."""
+    cls = layer_type(layer)
+    stores_outputs_last = cls is not None and (cls is nn.Embedding or _is_transposed(cls))
+    return weight.T if stores_outputs_last else weight
 
 
 def dense(weight: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .._noise import WeightNoise
-from ._frozen import dense, is_plain, layer_type, noisy_output
+from ._frozen import filters_of, is_plain, layer_type, noisy_output
 
 _PEFT_ATTRIBUTES = ("base_layer", "lora_A", "lora_B", "scaling", "active_adapters")
 
@@ -30,13 +30,15 @@ class PeftLayer:
     def __init__(self, layer: Any) -> None:
         self.layer = layer
         base = layer.base_layer
-        # The merged weight of DoRA is not W + s B A.
+        is_known = layer_type(base) not in (None, nn.Embedding) and is_plain(base)
+        # With dropout, the DoRA of peft computes a part of the output without calling the layer.
         is_dora = len(getattr(layer, "lora_magnitude_vector", ())) > 0
-        self.takes_noise = layer_type(base) is not None and is_plain(base) and not is_dora
+        drops = any(getattr(part, "p", 0) > 0 for part in layer.lora_dropout.values())
+        self.takes_noise = is_known and not (is_dora and drops)
 
     @property
     def frozen_weight(self) -> torch.Tensor:
-        return dense(self.layer.base_layer.weight)
+        return filters_of(self.layer.base_layer)
 
     def low_rank(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return A and s B of all active adapters, concatenated along the rank."""
