@@ -2,15 +2,19 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from . import _records, _report
+from . import _claims, _records, _report, _scoreboard
 from .__main__ import methods, parse, run
 from ._report import Report, Row
 
 PAGE = _report.ROOT / "docs" / "benchmarks.md"
+CLAIMS = _report.ROOT / "docs" / "paper_claims.md"
+README = _report.ROOT / "README.md"
+TABLE = re.compile(r"(?<=<!-- scoreboard -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
 PLOTS = _report.ROOT / "docs" / "_static" / "benchmarks"
 HEADER = """(benchmarks)=
 # Benchmarks
@@ -22,8 +26,9 @@ methods with their peers.
   writes this page.
 - Sections on larger data have the latest figure of each contender and the day of its measurement;
   `python -m benchmarks METHOD --out benchmarks/records/full` adds to them.
-- A star marks our estimators. The verdict compares each peer with our first row by the peer's first
-  metric.
+- A star marks our estimators. The verdict compares each peer with our first row by all metrics that
+  the scoreboard states for the method, with its tolerances; "mixed" means better in one and worse
+  in another.
 - Metrics are means over splits and seeds. Seconds are medians, and so is the memory that a fit adds
   at its peak.
 - The output of `make demo` and the costs of some methods are at the end of the page.
@@ -37,12 +42,18 @@ The quick runs were measured in this environment:
 """
 
 
-def verdict(row: Row, ours: Sequence[Row], higher_is_better: bool) -> str:
-    """Compare a peer with our first contender by the peer's first metric."""
+def verdict(row: Row, ours: Sequence[Row], report: Report) -> str:
+    """Compare a peer with our first contender by all metrics that the scoreboard states.
+
+    Benchmarks without a line on the scoreboard are compared by the peer's first metric.
+    """
     name = next(iter(row["metrics"]))
-    reference = next((own["metrics"][name] for own in ours if name in own["metrics"]), None)
-    if row in ours or reference is None:
+    first = next((own for own in ours if name in own["metrics"]), None)
+    if row in ours or first is None:
         return ""
+    if found := _scoreboard.verdict(report["method"], row, first):
+        return found
+    reference, higher_is_better = first["metrics"][name], report["higher_is_better"]
     difference = row["metrics"][name] - reference
     if not higher_is_better:
         difference = -difference
@@ -67,7 +78,7 @@ def rows(report: Report) -> Iterator[tuple[str, ...]]:
             yield (
                 data,
                 ("★ " if row in ours else "") + row["contender"],
-                verdict(row, ours, report["higher_is_better"]),
+                verdict(row, ours, report),
                 *(_report.number(found[name]) if name in found else "" for name in names),
                 _report.number(row["fit_seconds"]),
                 _report.number(row["predict_seconds"]),
@@ -158,7 +169,7 @@ def header(environment: dict[str, Any]) -> str:
 def text() -> str:
     """Return the page, rendered from the records."""
     quick = {method: _records.quick_report(method) for method in methods()}
-    parts = [header(next(iter(quick.values()))["environment"])]
+    parts = [header(next(iter(quick.values()))["environment"]), _scoreboard.section()]
     for method, report in quick.items():
         parts.append(section(report))
         if reports := _records.full_reports(method):
@@ -167,9 +178,15 @@ def text() -> str:
     return "\n".join(parts)
 
 
+def readme() -> str:
+    """Return the README with the table of the records."""
+    return TABLE.sub(lambda _: _scoreboard.readme_table(), README.read_text())
+
+
 def draw() -> None:
     """Draw the plots of all records."""
     PLOTS.mkdir(parents=True, exist_ok=True)
+    _scoreboard.draw_deletions().savefig(PLOTS / "deletions.png", dpi=110)
     for method in methods():
         reports = {method: _records.quick_report(method)}
         if full := _records.full_reports(method):
@@ -205,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = measure(arguments.measure, arguments.threads)
     draw()
     PAGE.write_text(text())
-    print(f"written: {PAGE}")
+    CLAIMS.write_text(_claims.text())
+    README.write_text(readme())
+    print(f"written: {PAGE}, {CLAIMS}, {README}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

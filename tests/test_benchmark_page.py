@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks import _page, _records
+import pytest
+
+from benchmarks import _claims, _page, _records, _scoreboard
+from benchmarks._scoreboard import Entry, Metric
 
 
 def row(data, contender, score):
@@ -81,3 +84,64 @@ def test_a_program_section_has_the_command_and_its_output(monkeypatch):
 
 def test_the_page_is_rendered_from_the_records():
     assert _page.PAGE.read_text() == _page.text()
+
+
+ERROR = Metric("error", 0.1, higher_is_better=False)
+ENTRY = Entry("my_method", "My method", "ours", {"score": Metric("score", 0.01), "error": ERROR})
+
+
+def compared(**contenders):
+    """Return the verdict and the best peer of contenders with (score, error)."""
+    summary = [
+        {"data": "a", "contender": name, "metrics": {"score": score, "error": error}}
+        for name, (score, error) in contenders.items()
+    ]
+    (line,) = _scoreboard.entry_lines(ENTRY, {"summary": summary, "ours": ["ours", "other_form"]})
+    return line.verdict, line.peer
+
+
+def test_a_verdict_considers_every_stated_metric():
+    assert compared(ours=(0.9, 1.0), peer=(0.8, 2.0)) == ("better", "peer")
+    assert compared(ours=(0.9, 1.0), peer=(0.905, 2.0)) == ("better", "peer")
+    assert compared(ours=(0.9, 1.0), peer=(0.95, 2.0)) == ("mixed", "peer")
+    assert compared(ours=(0.9, 1.0), peer=(0.905, 0.95)) == ("level", "peer")
+    assert compared(ours=(0.9, 1.0), peer=(0.95, 1.0), other_form=(1, 0)) == ("worse", "peer")
+
+
+def test_a_peer_that_ruins_one_metric_is_not_the_best():
+    rows = {"ours": (0.9, 1.0), "ruinous": (0.99, 50.0), "fair": (0.89, 1.2), "poor": (0.5, 3.0)}
+    assert compared(**rows) == ("better", "fair")
+
+
+def test_metrics_of_a_group_are_averaged_and_losses_come_first():
+    entry = Entry("m", "t", "ours", {"score": Metric("score", 0)}, groups={"both": ("a", "b")})
+    summary = [
+        {"data": data, "contender": name, "metrics": {"score": score}}
+        for data, name, score in [("a", "ours", 1), ("a", "p", 0), ("b", "ours", 0), ("b", "p", 2)]
+    ]
+    (line,) = _scoreboard.entry_lines(entry, {"summary": summary, "ours": ["ours"]})
+    assert (line.data, line.ours["score"], line.theirs["score"]) == ("both", 0.5, 1.0)
+    places = [_scoreboard.ORDER.index(line.verdict) for line in _scoreboard.lines()]
+    assert places == sorted(places)
+
+
+def test_every_method_is_on_the_scoreboard():
+    found = {line.entry.title for line in _scoreboard.lines()}
+    assert found == {entry.title for entry in _scoreboard.ENTRIES}
+    assert len(_scoreboard.HEADLINES) == len(_scoreboard.readme_table().splitlines()) - 2
+
+
+@pytest.mark.parametrize("paper", _claims.CLAIMS)
+def test_a_claim_rests_on_lines_of_the_scoreboard(paper):
+    every = _scoreboard.lines()
+    for claim, evidence in _claims.CLAIMS[paper]:
+        for title, data in [] if isinstance(evidence, str) else evidence:
+            found = [e for e in every if title in e.entry.title and data in e.data]
+            assert found, (claim, title, data)
+
+
+def test_pages_are_those_of_the_records():
+    """If this fails, run `python -m benchmarks._page --measure`."""
+    assert _page.PAGE.read_text() == _page.text()
+    assert _page.CLAIMS.read_text() == _claims.text()
+    assert _page.README.read_text() == _page.readme()

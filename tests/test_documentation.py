@@ -13,16 +13,45 @@ from sklearn_ext import all_estimators
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDE = sorted((DOCS / "user_guide").glob("*.rst"))
-PAGES = [DOCS / "index.rst", *GUIDE]
+PAGES = [DOCS / "csv_to_score.rst", DOCS / "networks.rst", DOCS / "unlearning.rst", *GUIDE]
+SNIPPETS = sorted((DOCS / "snippets").glob("*.py"))
 OF_GUIDE = [pytest.param(page, id=page.stem) for page in GUIDE]
 
 
-def test_the_readme_example_runs(capsys):
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_readme_shows_the_snippets():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert sorted(blocks) == sorted(path.read_text() for path in SNIPPETS)
+    shown = re.findall(r"literalinclude:: (.*)", (DOCS / "index.rst").read_text())
+    assert sorted(DOCS / path for path in shown) == SNIPPETS
+    for block in blocks:
+        assert len([line for line in block.splitlines() if line]) <= 6
+
+
+def run_snippet(name):
     namespace = {}
-    exec(block, namespace)
-    assert namespace["search"].best_score_ > 0.4
-    assert "labridgelessregressor__locality" in capsys.readouterr().out
+    exec((DOCS / "snippets" / f"{name}.py").read_text(), namespace)
+    return namespace
+
+
+def test_the_first_snippet_deletes_rows(capsys):
+    made = run_snippet("delete_rows")
+    assert made["model"].certificate().ids == [3, 141]
+    assert float(capsys.readouterr().out.split()[-1]) > 0.95
+
+
+def test_the_second_snippet_fills_every_gap():
+    made = run_snippet("fill_gaps")
+    scale = made["X"].std()
+    errors = ((made["filled"] - made["X"]) / scale)[made["gaps"].isna()].abs()
+    by_means = ((made["gaps"].mean() - made["X"]) / scale)[made["gaps"].isna()].abs()
+    assert not made["filled"].isna().any(axis=None)
+    assert errors.mean(axis=None) < 0.75 * by_means.mean(axis=None)
+
+
+def test_the_third_snippet_detects_strangers(capsys):
+    made = run_snippet("detect_strangers")
+    assert capsys.readouterr().out == "[-1 -1 -1 -1 -1]\n"
+    assert (made["detector"].predict(made["X"] / 16) == 1).mean() > 0.9
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])

@@ -1,0 +1,136 @@
+"""The page that says which claims of the papers' abstracts hold in our records."""
+
+from . import _scoreboard
+from ._scoreboard import Line
+
+# Claims in our words; each has the places on the scoreboard that decide it, as (part of the title,
+# part of the data), or a sentence where no comparison on the scoreboard can.
+CLAIMS = {
+    "LAB-RBF (2310.05236, 2406.01435)": (
+        ("Learned, locally adaptive bandwidths make a kernel flexible enough to do without a "
+         "ridge, "
+         "and more accurate than fixed kernels and other learners on real tables.",
+         [("(LAB)", "")]),
+        ("A small part of the data as support is enough.",
+         "Holds: all lines above store 200 rows, kernel ridge regression stores every row "
+         "(column *rows stored* of {bench-lab-rbf-full})."),
+    ),
+    "DeKRR-DDRF (2405.07791)": (
+        ("Consensus on values lets nodes choose their own, data-dependent features, and is more "
+         "accurate than decentralized regression with common features.",
+         [("(DeKRR)", "")]),
+        ("Nodes exchange coefficients, never samples.",
+         "Holds for the messages, but samples can be reconstructed from the sums that are "
+         "exchanged "
+         "before the first round: see the example on reconstruction. Privacy needs "
+         "GaussianRelease."),
+    ),
+    "Supervised kernel imputation (2405.07800)": (
+        ("Imputing with the labels in view improves the classification of data with missing "
+         "values, "
+         "most at high rates.",
+         [("supervised kernel imputation", "20 %"), ("supervised kernel imputation", "50 %"),
+          ("supervised kernel imputation", "80 %")]),
+        ("The published two-stage method is itself better than other imputers.",
+         "Does not hold here: on most tables of {bench-imputation-full}, the row *published* is "
+            "below filling with means. Our default, the joint Gaussian model, is above both.",
+        ),
+    ),
+    "MUSO (2410.08557)": (
+        ("Over-parameterized linear models forget exactly by relabeling.",
+         "Holds to 11 digits: column *digits* of {bench-exact-unlearning-full}."),
+        ("Relabeling brings networks closer to retraining than other unlearning methods, for "
+         "classes, "
+         "subclasses and random samples.",
+         [("(MUSO)", "")]),
+    ),
+    "NatMU (2405.15495)": (
+        ("Blending retained content into the forgotten samples, under true labels, avoids "
+         "unnatural "
+         "models and outperforms relabeling.",
+         [("(NatMU)", "")]),
+    ),
+    "SFR-on (2409.19732)": (
+        ("Steps that follow the geometry of the retained set forget while the rest is kept, better "
+         "than other approximate methods.",
+         [("forget samples (SFRon)", "")]),
+        ("The same method makes diffusion models forget a class.",
+         "Holds here: the class is hardly drawn any more, see {bench-class-forgetting-full}. The "
+         "mask adds little, see the row *redirect, no mask* of {bench-class-forgetting}."),
+    ),
+    "OrthLoss (2405.17816)": (
+        ("Separating the features of outliers from those of all classes detects more of them than "
+         "training on outputs, and than scores without outliers.",
+         [("(OrthLoss)", "")]),
+    ),
+    "Diffusion disparity (2409.10094)": (
+        ("Disparities in the classifier's feature and probability space detect outliers "
+         "better than "
+         "perceptual distances and than other detectors.",
+         [("(diffusion disparity)", "")]),
+    ),
+    "MEHL-Soup (2407.03641)": (
+        ("Learned coefficients of a soup are more accurate than uniform and greedy ones.",
+         [("(MEHL-Soup+)", "")]),
+        ("Learning works in the memory of a few models, however many ingredients there are.",
+         "Holds: {bench-soup-memory} measures it for 16 ingredients."),
+    ),
+    "Flat-LoRA (2409.14396)": (
+        ("Noise on the merged weights finds flatter minima, and is more accurate than LoRA.",
+         [("(Flat-LoRA", "")]),
+        ("It costs almost no time and memory beyond LoRA.",
+         "See {bench-flat-lora-cost} for seconds and megabytes per step."),
+    ),
+}  # fmt: skip
+HEADER = """(paper_claims)=
+# What the papers claim, and what holds here
+
+The abstracts of the ten papers, claim by claim and in our words, beside our own comparisons. Small
+networks and tables on one machine cannot refute a paper; they say what you may expect at this
+size. The answers are computed from the lines of the [scoreboard](#scoreboard): a claim *holds
+here* if some comparisons are better and none is worse or mixed, *holds in part* if some are better,
+and *does not hold here* otherwise.
+"""
+
+
+def answer(lines: list[Line]) -> str:
+    """Say how many comparisons agree with a claim."""
+    verdicts = [line.verdict for line in lines]
+    n_better, n_against = (
+        verdicts.count("better"),
+        verdicts.count("worse") + verdicts.count("mixed"),
+    )
+    if n_against == 0 and n_better:
+        word = "Holds here"
+    else:
+        word = "Holds in part" if n_better else "Does not hold here"
+    parts = [
+        f"{verdict} on "
+        + ", ".join(f"{_scoreboard.plain(each.data)} ({each.peer})" for each in found)
+        for verdict in ("better", "level", "mixed", "worse")
+        if (found := [line for line in lines if line.verdict == verdict])
+    ]
+    return f"**{word}:** {'; '.join(parts)}."
+
+
+def text() -> str:
+    """Return the page."""
+    every = _scoreboard.lines()
+    sections = [HEADER]
+    for paper, claims in CLAIMS.items():
+        rows = ["| Claim | Here |", "| --- | --- |"]
+        for claim, evidence in claims:
+            if isinstance(evidence, str):
+                says = evidence.replace("{", "[the record](#").replace("}", ")")
+            else:
+                says = answer(
+                    [
+                        line
+                        for title, data in evidence
+                        for line in every
+                        if title in line.entry.title and data in line.data
+                    ]
+                )
+            rows.append(f"| {claim} | {says} |")
+        sections.append("\n".join([f"## {paper}", "", *rows]) + "\n")
+    return "\n".join(sections)
