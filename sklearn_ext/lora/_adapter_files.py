@@ -21,6 +21,7 @@ from ..neural.files import (
     labels,
     labels_as_json,
     locked_folder,
+    optional,
     parse_json,
     read_file,
     replacing,
@@ -294,7 +295,7 @@ def _shape(value: Any, name: str) -> tuple[int, ...]:
 
 _LARGEST_SIZE = 2**31 - 1
 _ATTRIBUTES = {
-    "input_shape_": _shape,
+    "input_shape_": optional(_shape),  # None: samples are not single arrays
     "n_features_in_": integer(1, _LARGEST_SIZE),
     "feature_names_in_": lambda value, name: np.array(items(text)(value, name), dtype=object),
     "n_outputs_": integer(1, _LARGEST_SIZE),

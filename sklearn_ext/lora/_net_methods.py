@@ -30,6 +30,7 @@ from skorch.dataset import get_len, unpack_data
 from torch import nn
 
 from ..neural import (
+    AnySamples,
     ConventionalNet,
     CosineDecay,
     draw_seed,
@@ -339,7 +340,12 @@ def merged_module(self: Any) -> nn.Module:
 
 
 def expected_sharpness(
-    self: Any, X: ArrayLike, y: ArrayLike, *, sigma: float = 0.1, n_draws: int = 20
+    self: Any,
+    X: AnySamples,
+    y: ArrayLike | None = None,
+    *,
+    sigma: float = 0.1,
+    n_draws: int = 20,
 ) -> float:
     r"""Estimate how much noise on the merged weights raises the loss.
 
@@ -348,9 +354,9 @@ def expected_sharpness(
 
     Parameters
     ----------
-    X : array-like
+    X : array-like, tensor, dict of arrays, or Dataset
         As in `fit`.
-    y : array-like
+    y : array-like, default=None
         As in `fit`.
     sigma : float, default=0.1
         Size of the noise relative to the merged weights.
@@ -387,7 +393,7 @@ def save_adapter(self: Any, path: str | os.PathLike) -> None:
 
 @atomic_fit
 def load_adapter(
-    self: Any, path: str | os.PathLike, X: ArrayLike | None = None, y: ArrayLike | None = None
+    self: Any, path: str | os.PathLike, X: AnySamples = None, y: ArrayLike | None = None
 ) -> Any:
     """Build the network anew and load the adapters in a folder.
 
@@ -398,7 +404,7 @@ def load_adapter(
     ----------
     path : str or path-like
         Folder.
-    X : array-like or None, default=None
+    X : array-like, tensor, dict of arrays, Dataset or None, default=None
         Some samples, as in `fit`. They are required if peft wrote the folder and this
         estimator has not been fitted, because their shape is then unknown.
     y : array-like or None, default=None
@@ -476,11 +482,13 @@ def _derived_seeds(random_state: RandomState) -> tuple[int, int]:
     return factors, noise
 
 
-def _sizes_for(module: Any, input_shape: tuple[int, ...], n_outputs: int) -> dict[str, int]:
+def _sizes_for(module: Any, input_shape: tuple[int, ...] | None, n_outputs: int) -> dict[str, int]:
     """Return the sizes of the data that the constructor of a module class accepts."""
     if isinstance(module, nn.Module) or not callable(module):
         return {}
-    sizes = {"n_features": math.prod(input_shape), "n_outputs": n_outputs}
+    sizes = {"n_outputs": n_outputs}
+    if input_shape is not None:
+        sizes["n_features"] = math.prod(input_shape)
     names = inspect.signature(module).parameters
     return {name: size for name, size in sizes.items() if name in names}
 
@@ -549,14 +557,16 @@ def _averaged_step(
     return {"loss": torch.stack(losses).sum(), "y_pred": y_pred}
 
 
-def _sharpness(net: Any, X: ArrayLike, y: ArrayLike, *, sigma: float, n_draws: int) -> float:
+def _sharpness(
+    net: Any, X: AnySamples, y: ArrayLike | None, *, sigma: float, n_draws: int
+) -> float:
     check_is_fitted(net)
     validate_parameter_constraints(
         _SHARPNESS_CONSTRAINTS,
         {"sigma": sigma, "n_draws": n_draws},
         caller_name=f"{type(net).__name__}.expected_sharpness",
     )
-    X, y = validate_input(net, X, y, reset=False)
+    X, y = validate_input(net, X, y, reset=False, any_form=True)
     dataset = net.get_dataset(X, net._encode(y, False, None))
     layers = lora_layers(net.module_).values()
     _, seed = _derived_seeds(net.random_state)
@@ -586,7 +596,7 @@ def _load_adapter(net: Any, path: str | os.PathLike, X: Any, y: Any) -> None:
     """Initialize a net with the adapters in a folder."""
     adapter = read_adapter(path)
     if X is not None:
-        X, y = validate_input(net, X, y, reset=True)
+        X, y = validate_input(net, X, y, reset=True, any_form=True)
         net._encode(y, True, None)
     else:
         if adapter.attributes is not None:

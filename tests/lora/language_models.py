@@ -37,20 +37,21 @@ _T5 = {
 }
 
 
-def model(kind, seed=0):
+def model(kind, seed=0, **changes):
     """Return a model with random weights: "bert", "gpt2", "llama", "t5" or one of the LMs."""
+    common = _COMMON | changes
     builders = {
         "bert": lambda: transformers.BertForSequenceClassification(
-            transformers.BertConfig(**_BERT, **_COMMON)
+            transformers.BertConfig(**_BERT, **common)
         ),
         "gpt2": lambda: transformers.GPT2ForSequenceClassification(
-            transformers.GPT2Config(**_GPT2, **_NO_DROPOUT, **_COMMON)
+            transformers.GPT2Config(**_GPT2, **_NO_DROPOUT, **common)
         ),
         "llama": lambda: transformers.LlamaForSequenceClassification(
-            transformers.LlamaConfig(**_LLAMA, **_COMMON)
+            transformers.LlamaConfig(**_LLAMA, **common)
         ),
         "t5": lambda: transformers.T5ForSequenceClassification(
-            transformers.T5Config(**_T5, **_COMMON, eos_token_id=1, classifier_dropout=0.0)
+            transformers.T5Config(**_T5, **common, eos_token_id=1, classifier_dropout=0.0)
         ),
         "gpt2 lm": lambda: transformers.GPT2LMHeadModel(
             transformers.GPT2Config(**_GPT2, **_NO_DROPOUT, vocab_size=N_TOKENS)
