@@ -135,7 +135,7 @@ FAMILIES = {
     "random features": (["RandomFeatureRegressor", "RandomFeatureClassifier"], [], ()),
     "nets": (["NetClassifier", "NetRegressor"], ["criterion"], ()),
     "Flat-LoRA": (["FlatLoRAClassifier", "FlatLoRARegressor"], ["**params"], ()),
-    "noise in loops": (["FlatLoRACallback", "FlatLoRATrainerCallback", "flat_lora"], [], ()),
+    "noise in loops": (["FlatLoRACallback", "FlatLoRATrainerCallback", "flat_lora"], ["sigma"], ()),
     "soups": (
         [
             *["UniformSoup", "GreedySoup", "LearnedSoup", "MEHLSoup"],

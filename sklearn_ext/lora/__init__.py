@@ -11,7 +11,7 @@ from ._injection import (
     merge_lora,
 )
 from ._merging import merge_adapters
-from ._noise import noise_scale, noise_strength
+from ._noise import default_sigma, noise_scale, noise_strength
 from ._noise_process import NoiseProcess, expected_sharpness
 from ._training_loops import FlatLoRACallback, FlatLoRATrainerCallback, flat_lora
 
@@ -23,6 +23,7 @@ __all__ = [
     "FlatLoRATrainerCallback",
     "NoiseConfig",
     "NoiseProcess",
+    "default_sigma",
     "expected_sharpness",
     "flat_lora",
     "initialize_from_gradients",

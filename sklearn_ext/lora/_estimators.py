@@ -79,8 +79,9 @@ class FlatLoRAClassifier(NetClassifier):
     lr_ratio : float, default=1.0
         Ratio of the learning rate of the factors B to that of all other parameters. LoRA+ uses 16.
 
-    sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of training.
+    sigma : float or "auto", default="auto"
+        Size of the noise relative to the merged weight at the end of training. "auto" is 0.1 for 20
+        epochs and more, and proportionally less for fewer; see :func:`lora.default_sigma`.
 
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
         How the strength of the noise grows during training. A callable maps the completed fraction
@@ -201,7 +202,7 @@ class FlatLoRAClassifier(NetClassifier):
         use_dora: bool = False,
         init_lora_weights: bool | str = True,
         lr_ratio: float = 1.0,
-        sigma: float = 0.1,
+        sigma: float | str = "auto",
         sigma_schedule: str | Callable[[float], float] = "cosine",
         perturbation: str = "weight",
         store_noise: bool = False,
@@ -347,8 +348,9 @@ class FlatLoRARegressor(NetRegressor):
     lr_ratio : float, default=1.0
         Ratio of the learning rate of the factors B to that of all other parameters. LoRA+ uses 16.
 
-    sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of training.
+    sigma : float or "auto", default="auto"
+        Size of the noise relative to the merged weight at the end of training. "auto" is 0.1 for 20
+        epochs and more, and proportionally less for fewer; see :func:`lora.default_sigma`.
 
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
         How the strength of the noise grows during training. A callable maps the completed fraction
@@ -462,7 +464,7 @@ class FlatLoRARegressor(NetRegressor):
         use_dora: bool = False,
         init_lora_weights: bool | str = True,
         lr_ratio: float = 1.0,
-        sigma: float = 0.1,
+        sigma: float | str = "auto",
         sigma_schedule: str | Callable[[float], float] = "cosine",
         perturbation: str = "weight",
         store_noise: bool = False,

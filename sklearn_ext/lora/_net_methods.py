@@ -59,7 +59,7 @@ from ._injection import (
     norm_layers,
     saved_modules,
 )
-from ._noise import SCHEDULES
+from ._noise import SCHEDULES, sigma_for
 from ._noise_process import (
     NoiseProcess,
     TrainingProgress,
@@ -82,7 +82,7 @@ _CONSTRAINTS: dict[str, list[Any]] = {
     "use_dora": ["boolean"],
     "init_lora_weights": ["boolean", StrOptions({"gaussian", "pissa", "olora", "lora_ga"})],
     "lr_ratio": [Interval(Real, 0, None, closed="neither")],
-    "sigma": [Interval(Real, 0, None, closed="left")],
+    "sigma": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     "sigma_schedule": [StrOptions(set(SCHEDULES)), callable],
     "perturbation": [StrOptions({"weight", "local"})],
     "store_noise": ["boolean"],
@@ -467,7 +467,7 @@ def _adapter_config(net: Any) -> AdapterConfig:
 
 def _noise_config(net: Any) -> NoiseConfig:
     return NoiseConfig(
-        sigma=net.sigma,
+        sigma=sigma_for(net.sigma, net.max_epochs),
         sigma_schedule=net.sigma_schedule,
         perturbation=net.perturbation,
         store_noise=net.store_noise,

@@ -15,6 +15,7 @@ the noise relative to the weight.
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -25,6 +26,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: progress,
     "constant": lambda progress: 1.0,
 }
+
+# The default strength grows with the number of epochs up to the first value, by 1 / the second.
+_LARGEST_SIGMA, _EPOCHS = 0.1, 200
 
 _scratch = threading.local()
 
@@ -64,6 +68,35 @@ def noise_strength(
     """
     factor = sigma_schedule if callable(sigma_schedule) else SCHEDULES[sigma_schedule]
     return sigma * factor(progress)
+
+
+def default_sigma(n_epochs: float) -> float:
+    """Return the strength of the noise at the end of training that suits its length.
+
+    It is 0.1 for 20 epochs and more, and grows in proportion to the epochs before: noise keeps a
+    network from fitting its training data too closely, which short training does not do anyway.
+
+    Parameters
+    ----------
+    n_epochs : float
+        Number of passes over the training data.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from sklearn_ext.lora import default_sigma
+    >>> default_sigma(1), default_sigma(10), default_sigma(50)
+    (0.005, 0.05, 0.1)
+    """
+    return min(_LARGEST_SIGMA, n_epochs / _EPOCHS)
+
+
+def sigma_for(sigma: Any, n_epochs: float) -> Any:
+    """Return the strength that a parameter `sigma` specifies, without checking it."""
+    return default_sigma(n_epochs) if sigma == "auto" else sigma
 
 
 def noise_scale(

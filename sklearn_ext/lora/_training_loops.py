@@ -18,6 +18,7 @@ from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
 from ._config import NoiseConfig
 from ._injection import lora_layers, norm_layers
+from ._noise import sigma_for
 from ._noise_process import NoiseProcess, NoisyLayer, TrainingProgress, n_training_batches
 from .layers import PeftLayer, is_peft_layer
 
@@ -27,8 +28,8 @@ def flat_lora(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
+    sigma: float,
     total_steps: int,
-    sigma: float = 0.1,
     sigma_schedule: str | Callable[[float], float] = "cosine",
     perturbation: str = "weight",
     store_noise: bool = False,
@@ -49,10 +50,11 @@ def flat_lora(
     optimizer : torch.optim.Optimizer
         The optimizer of the adapters, whose updates are counted. Pass the one of torch if a library
         wraps it.
+    sigma : float
+        Size of the noise relative to the merged weight at the end of training; see
+        :func:`lora.default_sigma`.
     total_steps : int
         Number of updates in the whole training run, over which the noise grows.
-    sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of training.
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
         How the strength of the noise grows during training. A callable maps the completed fraction
         of the training to a factor of `sigma`.
@@ -97,7 +99,7 @@ def flat_lora(
     >>> model = inject_lora(MLP(4, 2), r=2, random_state=0)
     >>> optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     >>> X, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
-    >>> with flat_lora(model, optimizer, total_steps=10, random_state=0) as noise:
+    >>> with flat_lora(model, optimizer, sigma=0.1, total_steps=10, random_state=0) as noise:
     ...     for step in range(10):
     ...         optimizer.zero_grad()
     ...         torch.nn.functional.cross_entropy(model(X), y).backward()
@@ -134,8 +136,9 @@ class FlatLoRACallback(Callback):
 
     Parameters
     ----------
-    sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of training.
+    sigma : float or "auto", default="auto"
+        Size of the noise relative to the merged weight at the end of training. "auto" is 0.1 for 20
+        epochs and more, and proportionally less for fewer; see :func:`lora.default_sigma`.
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
         How the strength of the noise grows during training. A callable maps the completed fraction
         of the training to a factor of `sigma`.
@@ -177,7 +180,7 @@ class FlatLoRACallback(Callback):
 
     def __init__(
         self,
-        sigma: float = 0.1,
+        sigma: float | str = "auto",
         *,
         sigma_schedule: str | Callable[[float], float] = "cosine",
         perturbation: str = "weight",
@@ -211,7 +214,7 @@ class FlatLoRACallback(Callback):
         """
         self._close()
         config = NoiseConfig(
-            sigma=self.sigma,
+            sigma=sigma_for(self.sigma, net.max_epochs),
             sigma_schedule=self.sigma_schedule,
             perturbation=self.perturbation,
             store_noise=self.store_noise,
@@ -296,8 +299,9 @@ class FlatLoRATrainerCallback:
 
     Parameters
     ----------
-    sigma : float, default=0.1
-        Size of the noise relative to the merged weight at the end of training.
+    sigma : float or "auto", default="auto"
+        Size of the noise relative to the merged weight at the end of training. "auto" is 0.1 for 20
+        epochs and more, and proportionally less for fewer; see :func:`lora.default_sigma`.
     sigma_schedule : {"cosine", "linear", "constant"} or callable, default="cosine"
         How the strength of the noise grows during training. A callable maps the completed fraction
         of the training to a factor of `sigma`.
@@ -340,7 +344,7 @@ class FlatLoRATrainerCallback:
 
     def __init__(
         self,
-        sigma: float = 0.1,
+        sigma: float | str = "auto",
         *,
         sigma_schedule: str | Callable[[float], float] = "cosine",
         perturbation: str = "weight",
@@ -384,7 +388,7 @@ class FlatLoRATrainerCallback:
         """
         self.close()
         config = NoiseConfig(
-            sigma=self.sigma,
+            sigma=sigma_for(self.sigma, state.num_train_epochs),
             sigma_schedule=self.sigma_schedule,
             perturbation=self.perturbation,
             store_noise=self.store_noise,

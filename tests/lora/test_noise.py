@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_ext.lora import noise_scale, noise_strength
+from sklearn_ext.lora import default_sigma, noise_scale, noise_strength
 from sklearn_ext.lora._noise import WeightNoise, scratch_buffer
 from tests.lora.layers import randomized, scale_of
 
@@ -114,3 +114,8 @@ def test_threads_share_weights_but_not_buffers():
 def test_buffers_are_reused_on_the_cpu_only():
     first, second = (scratch_buffer((3,), torch.float32, torch.device("meta")) for _ in range(2))
     assert first is not second
+
+
+def test_the_default_strength_grows_with_the_length_of_training():
+    strengths = [default_sigma(n) for n in (0.5, 1, 3, 10, 20, 100)]
+    np.testing.assert_allclose(strengths, [0.0025, 0.005, 0.015, 0.05, 0.1, 0.1])

@@ -109,6 +109,13 @@ def test_trainer_and_plain_loop_agree_bit_for_bit(library, tmp_path):
     )
 
 
+def test_the_automatic_strength_is_that_of_the_epochs(tmp_path):
+    callback = FlatLoRATrainerCallback(sigma_schedule="constant", random_state=0)
+    trainer = trainer_for(adapted(), tmp_path, callback)
+    trainer.train()
+    assert trainer.state.log_history[0]["sigma"] == EPOCHS / 200
+
+
 def test_skorch_and_plain_loop_agree_bit_for_bit():
     in_loop = adapted()
     strengths = plain_loop(in_loop)

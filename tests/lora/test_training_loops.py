@@ -190,7 +190,7 @@ def test_updates_after_the_last_step_get_the_final_noise(module):
 def test_the_number_of_steps_is_checked(module, total_steps):
     with (
         pytest.raises(ValueError, match=f"total_steps must be .* got {total_steps!r}"),
-        flat_lora(module, adam(module), total_steps=total_steps),
+        flat_lora(module, adam(module), sigma=0.1, total_steps=total_steps),
     ):
         pass
 
@@ -200,4 +200,17 @@ def test_callbacks_ignore_unknown_events_only():
     assert callback.on_event_of_the_future(None, None, None, model=1) is None
     with pytest.raises(AttributeError, match="'FlatLoRATrainerCallback' object has no attribute"):
         _ = callback.train
-    assert copy.deepcopy(callback).sigma == 0.1
+    assert copy.deepcopy(callback).sigma == "auto"
+
+
+@pytest.mark.parametrize("max_epochs", [2, 25])
+def test_automatic_strengths_are_those_of_the_length(module, max_epochs):
+    expected = min(0.1, max_epochs / 200)
+    common = {"max_epochs": max_epochs, "random_state": 0, "batch_size": 160}
+    callback = FlatLoRACallback(sigma_schedule="constant", random_state=0)
+    net = NetClassifier(module, callbacks=[callback], **common).fit(X, y)
+    assert net.history_[0, "sigma"] == expected
+    with seeded(0):
+        plain = MLP(64, 10, hidden_sizes=(24,))
+    net = FlatLoRAClassifier(plain, sigma_schedule="constant", r=2, **common).fit(X, y)
+    assert net.sigma_history_[0] == expected
