@@ -31,7 +31,7 @@ from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
 from ._base import BaseDiffusionModel
 from ._checkpoint import DDPMCheckpoint, read_checkpoint, write_checkpoint
-from ._denoisers import build_denoiser
+from ._denoisers import build_denoiser, check_denoiser
 from ._diffusion import Diffusion, resolve_sample_shape, resolve_unit_range, threads_for
 from ._schedules import SCHEDULES
 from ._training import DDPMConfig, DenoiserTraining, train_denoiser
@@ -286,7 +286,8 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         ------
         ValueError
             If a parameter is out of range, the data are not finite or do not fit the parameters,
-            or training diverges.
+            `module` cannot be called or returns something else than an estimate of the noise, or
+            training diverges.
         """
         resume = self.warm_start and hasattr(self, "diffusion_")
         callback_data = {"X": X, "y": y, "metadata": None}
@@ -339,8 +340,10 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         self.score_seed_ = draw_seed(rng)
         self.loss_curve_: FloatArray = np.empty(0)
         self.training_state_ = None
+        module = build_denoiser(self.module, self.width, sample_shape, n_classes)
+        check_denoiser(module, sample_shape, n_classes)
         self.diffusion_ = Diffusion(
-            module=build_denoiser(self.module, self.width, sample_shape, n_classes),
+            module=module,
             levels=SCHEDULES[self.schedule](self.n_timesteps),
             unit_range=resolve_unit_range(self.feature_range, X, sample_shape),
             sample_shape=sample_shape,

@@ -11,12 +11,21 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from ..neural import seeded
+from ..utils._typing import Array
 
+# What calls of a network with the wrong arguments raise.
+UNUSABLE = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 _N_SINUSOIDS = 64
 _LONGEST_PERIOD = 10_000.0
 _TIME_SCALE = 1000.0
 _GROUP = 8  # channels that share a normalization
 _PATCHED_FROM = 16  # images whose sides have at least this many pixels are divided into patches
+
+
+def exact_array(tensor: torch.Tensor) -> Array:
+    """Return a copy of a tensor as an array; NumPy has no bfloat16, whose values fit in float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
 
 
 class ModuleStoredByArrays(nn.Module):
@@ -39,7 +48,8 @@ class ModuleStoredByArrays(nn.Module):
         tensors = self.state_dict()
         return {
             "arguments": self.arguments,
-            "weights": {name: tensor.cpu().numpy() for name, tensor in tensors.items()},
+            "weights": {name: exact_array(tensor) for name, tensor in tensors.items()},
+            "dtype": str(next(iter(tensors.values())).dtype),
             "frozen": [name for name, p in self.named_parameters() if not p.requires_grad],
             "device": str(next(iter(tensors.values())).device),
             "training": self.training,
@@ -48,6 +58,7 @@ class ModuleStoredByArrays(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         with seeded(0):  # the weights drawn here are replaced below
             type(self).__init__(self, **state["arguments"])
+        self.to(getattr(torch, state.get("dtype", "torch.float32").removeprefix("torch.")))
         weights = {name: torch.from_numpy(w.copy()) for name, w in state["weights"].items()}
         self.load_state_dict(weights)
         for name in state["frozen"]:
@@ -338,3 +349,43 @@ def build_denoiser(
     if isinstance(module, str):
         module = _NAMED[module] if width is None else partial(_NAMED[module], width=width)
     return module(sample_shape, n_classes)
+
+
+@torch.no_grad()
+def check_denoiser(module: nn.Module, sample_shape: tuple[int, ...], n_classes: int) -> None:
+    """Try a denoiser on two samples. This also initializes the lazy layers of a network.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    sample_shape : tuple of int
+        Shape in which the network sees a sample.
+    n_classes : int
+        Number of classes; as a class code, it means "any class".
+
+    Raises
+    ------
+    ValueError
+        If the network cannot be called, or returns something else than an estimate of the noise.
+    """
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    x = torch.zeros(2, *sample_shape, device=device)
+    codes = torch.full((2,), n_classes, device=device)
+    in_training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        output = module(x, x.new_full((2,), 0.5), codes)
+    except UNUSABLE as error:
+        raise ValueError(
+            f"module={type(module).__name__} must have forward(x, t, c) for samples x of shape "
+            f"{tuple(x.shape)}, times t and class codes c from 0 to {n_classes}, but {error}."
+        ) from error
+    finally:
+        for part in in_training:
+            part.training = True
+    if not isinstance(output, torch.Tensor) or output.shape != x.shape:
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ValueError(
+            f"module={type(module).__name__} must return one estimate of the noise for each entry "
+            f"of its samples, of shape {tuple(x.shape)}, got {found}."
+        )

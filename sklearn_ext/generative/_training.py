@@ -11,6 +11,7 @@ from torch import nn
 
 from ..neural import cosine_decay
 from ..utils._typing import Array, FloatArray
+from ._denoisers import exact_array
 from ._denoising_math import (
     Prediction,
     add_noise,
@@ -184,7 +185,7 @@ class DenoiserTraining:
             moments = self.optimizer.state.get(parameter, {})
             tensors |= {f"{name}.{index}": moments[name] for name in MOMENTS if name in moments}
         tensors["generator"] = self.generator.get_state()
-        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+        arrays = {name: exact_array(tensor) for name, tensor in tensors.items()}
         return {**arrays, "step": np.array(self.step)}
 
     def restore(self, state: dict[str, Array]) -> None:
@@ -197,7 +198,7 @@ class DenoiserTraining:
         self.optimizer.state.clear()
         for index, parameter in enumerate(self.parameters):
             if f"{MOMENTS[0]}.{index}" in tensors:
-                moments = {k: tensors[f"{k}.{index}"].to(parameter.device) for k in MOMENTS}
+                moments = {k: tensors[f"{k}.{index}"].to(parameter) for k in MOMENTS}
                 step = torch.tensor(float(self.step), device=parameter.device)
                 self.optimizer.state[parameter] = {"step": step, **moments}
 

@@ -19,6 +19,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils._validation import check_class_labels
 from ._base import BaseDiffusionModel
+from ._denoisers import UNUSABLE
 from ._denoising_math import PREDICTIONS, Prediction
 from ._diffusion import Diffusion, UnitRange, resolve_sample_shape, resolve_unit_range, threads_for
 from ._training import Noising
@@ -27,7 +28,6 @@ _N_TRIED, _N_DRAWS = 8, 4  # samples and draws of noise in the trial of a module
 _SMALLEST_LEVEL = 1e-8
 # What scheduler configurations call the predictions.
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
-_UNUSABLE = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 
 
 class AdaptedModule(nn.Module):
@@ -340,7 +340,7 @@ class DiffusionModel(BaseDiffusionModel):
         with threads_for(diffusion.sample_shape):
             try:
                 estimate = diffusion.module(batch.x, batch.times, batch.codes)
-            except _UNUSABLE as error:
+            except UNUSABLE as error:
                 has_labels = len(diffusion.module.get_buffer("labels")) > 0
                 arguments = "x, t, c" if has_labels else "x, t"
                 form = f"module({arguments})" if self.call is None else f"call(module, {arguments})"

@@ -400,6 +400,51 @@ def test_checkpoints_of_tied_networks_are_loaded_and_continued(tmp_path):
     assert longer.n_iter_ == 25
 
 
+class HalfPrecision(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 32).bfloat16(), nn.LazyLinear(4)
+
+    def forward(self, x, t, c):
+        return self.b(self.a(x.bfloat16()).relu().float())
+
+
+def test_half_precision_and_lazy_layers_train_and_continue(tmp_path):
+    X, path = np.random.RandomState(0).rand(50, 4), tmp_path / "half.safetensors"
+    torch.manual_seed(0)
+    params = {"module": HalfPrecision(), "random_state": 0}
+    whole = ConditionalDDPM(**params, max_iter=20).fit(X)
+    assert whole.diffusion_.module.a.weight.dtype == torch.bfloat16
+    assert_same_weights(pickle.loads(pickle.dumps(whole)), whole)
+    whole.save_checkpoint(path)
+    with pytest.raises(ValueError, match="do not fit the denoiser"):
+        ConditionalDDPM().load_checkpoint(path)
+    continued = ConditionalDDPM(**params, max_iter=20, warm_start=True).fit(X)
+    continued.set_params(max_iter=30).fit(X)
+    assert continued.n_iter_ == 30
+    moments = continued.training_state_["exp_avg.0"]
+    assert moments.dtype == np.float32
+    again = pickle.loads(pickle.dumps(MLPDenoiser((4,), 2, width=8).bfloat16()))
+    assert next(again.parameters()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda self, x, t, c: x[:, :1], r"module=.* must return one estimate .* got \(2, 1\)"),
+        (lambda self, x, t, c: (x,), "got tuple"),
+        (lambda self, x: x, r"must have forward\(x, t, c\) for samples x of shape \(2, 4\)"),
+        (lambda self, x, t, c: x @ x, "shapes cannot be multiplied"),
+    ],
+)
+def test_a_module_of_the_wrong_kind_is_refused_before_training(forward, message):
+    module = type("Wrong", (nn.Module,), {"forward": forward})()
+    model = ConditionalDDPM(module=module, max_iter=5)
+    with pytest.raises(ValueError, match=message):
+        model.fit(np.random.RandomState(0).rand(20, 4))
+    assert not hasattr(model, "diffusion_")
+
+
 def changed_checkpoint(path, field, value):
     tensors = load_tensors(path)
     if field in tensors:

@@ -27,7 +27,7 @@ from ._diffusion_disparities import (
     diffusion_disparities,
 )
 from ._disparity_formulas import calibrate, combine
-from ._fit_denoiser import fit_denoiser
+from ._fit_denoiser import chosen_noise_level, fit_denoiser
 from ._regeneration import draw_from_noise, regenerate
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
@@ -72,9 +72,12 @@ class DiffusionOODDetector(BaseOODDetector):
         as X, in units of `scale`) at time t in [0, 1]; y holds indices into ``classes_`` or is
         None. Its schedule is its attribute ``signal_level(t)``, by default the cosine schedule.
 
-    noise_level : float in (0, 1], default=0.2
+    noise_level : float in (0, 1] or "auto", default="auto"
         The time from which a sample is regenerated. Near 0 it comes back as the nearest training
-        sample, and near 1 as the mean of all training samples.
+        sample, and near 1 as the mean of all training samples. "auto" is 0.2 or, for the empirical
+        denoiser, the largest of 0.2, 0.15, 0.1, 0.05 and 0.02 at which half of the held-out samples
+        come back as a mean of at most 1.5 training samples, by their effective number
+        (:meth:`~sklearn_ext.ood.EmpiricalDenoiser.effective_samples`).
 
     n_steps : int, default=1
         Number of steps from `noise_level` back to 0.
@@ -164,6 +167,9 @@ class DiffusionOODDetector(BaseOODDetector):
     disparity_ : tuple of str
         What is compared.
 
+    noise_level_ : float
+        The noise level of the scores.
+
     clip_value_ : float
         Value at which features are clipped; infinite without features.
 
@@ -235,7 +241,7 @@ class DiffusionOODDetector(BaseOODDetector):
             FrozenEstimator,
             callable,
         ],
-        "noise_level": [Interval(Real, 0, 1, closed="right")],
+        "noise_level": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "n_steps": [_POSITIVE],
         "n_repeats": [_POSITIVE],
         "conditional": ["boolean"],
@@ -256,7 +262,7 @@ class DiffusionOODDetector(BaseOODDetector):
         estimator: Any = None,
         *,
         diffusion: Any = "empirical",
-        noise_level: float = 0.2,
+        noise_level: float | str = "auto",
         n_steps: int = 1,
         n_repeats: int = 4,
         conditional: bool = False,
@@ -348,8 +354,9 @@ class DiffusionOODDetector(BaseOODDetector):
         """
         samples, rng = self._start_fit(X, y)
         self._outputs = self._fit_classifier(samples, rng)
-        self._config = self._build_config()
-        self.disparity_ = self._config.terms
+        self._check_metric_and_scale()
+        terms = chosen_terms(self.disparity, self._outputs)
+        self.disparity_ = terms
         codes = None
         if self._outputs is not None and samples.y is None:
             codes = self._outputs.codes(samples.X)
@@ -366,6 +373,8 @@ class DiffusionOODDetector(BaseOODDetector):
             rng=rng,
         )
         self.noise_ = rng.standard_normal((self.n_repeats, *samples.X.shape[1:])).astype(np.float32)
+        self.noise_level_ = self._resolve_noise_level(samples.X_held_out)
+        self._config = self._build_config(terms)
         self.clip_value_ = np.inf
         if self._outputs is not None and self._outputs.has_features:
             features = self._outputs.compute(samples.X)
@@ -400,8 +409,16 @@ class DiffusionOODDetector(BaseOODDetector):
         self.classifier_, self.classes_ = outputs.classifier, outputs.classes
         return outputs
 
-    def _build_config(self) -> DiffusionOODConfig:
-        terms = chosen_terms(self.disparity, self._outputs)
+    def _resolve_noise_level(self, X_held_out: FloatArray) -> float:
+        if not isinstance(self.noise_level, str):
+            return float(self.noise_level)
+        codes = None
+        if self.conditional and self._outputs is not None:
+            codes = self._outputs.codes(X_held_out)
+        x = self.scale_.to_path(X_held_out)
+        return chosen_noise_level(self.denoiser_, x, self.noise_[0], codes)
+
+    def _check_metric_and_scale(self) -> None:
         has_logits = self._outputs is None or self._outputs.has_features
         if self.probability_metric == "logit_l1" and not has_logits:
             raise ValueError(
@@ -414,9 +431,11 @@ class DiffusionOODDetector(BaseOODDetector):
                 "scale must be 'minmax', 'standard' or a pair (low, high) with low < high, "
                 f"got {scale!r}."
             )
+
+    def _build_config(self, terms: tuple[str, ...]) -> DiffusionOODConfig:
         return DiffusionOODConfig(
             terms=terms,
-            noise_level=self.noise_level,
+            noise_level=self.noise_level_,
             n_steps=self.n_steps,
             conditional=self.conditional,
             guidance=self.guidance,

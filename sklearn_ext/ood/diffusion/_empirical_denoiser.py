@@ -13,6 +13,8 @@ A network is trained to approximate this. Here it is two matrix products with a 
 them.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -26,12 +28,13 @@ _BLOCK_ROWS = 64, 256
 _SMALLEST_LOGIT = np.float32(-80.0)
 
 
-def posterior_mean(
+def posterior_weights(
     x_t: FloatArray, stored: FloatArray, half_norms: FloatArray, level: float
 ) -> FloatArray:
-    r"""Return :math:`m(x_t)` of the module's formula for one block of queries.
+    r"""Return :math:`\pi` of the module's formula for one block of queries, up to a factor.
 
-    :math:`\lVert x_t \rVert^2` is the same for all i and cancels. The rest of the exponent is
+    The largest weight of each query is 1. :math:`\lVert x_t \rVert^2` is the same for all i and
+    cancels. The rest of the exponent is
     :math:`(\sqrt{a}\,\langle x_t, x_i\rangle - a \lVert x_i \rVert^2/2)/(1 - a)`.
 
     Parameters
@@ -47,13 +50,21 @@ def posterior_mean(
 
     Returns
     -------
-    ndarray of shape (n, d)
+    ndarray of shape (n, m)
     """
     weights = (x_t * np.asarray(np.sqrt(level) / (1 - level), x_t.dtype)) @ stored.T
     weights -= (level / (1 - level) * half_norms).astype(x_t.dtype)
     weights -= weights.max(axis=1, keepdims=True)
     np.maximum(weights, _SMALLEST_LOGIT, out=weights)
     np.exp(weights, out=weights)
+    return weights
+
+
+def posterior_mean(
+    x_t: FloatArray, stored: FloatArray, half_norms: FloatArray, level: float
+) -> FloatArray:
+    r"""Return :math:`m(x_t)` for the arguments of :func:`posterior_weights`, of shape (n, d)."""
+    weights = posterior_weights(x_t, stored, half_norms, level)
     mean = weights @ stored
     mean /= weights.sum(axis=1, keepdims=True)
     return mean
@@ -162,19 +173,56 @@ class EmpiricalDenoiser:
         -------
         float32 ndarray of the shape of x_t
         """
-        queries = x_t.reshape(len(x_t), -1) - np.sqrt(level, dtype=x_t.dtype) * self.center
+        queries = self._centered(x_t, level)
         mean = np.empty_like(queries)
         # Blocks are small: a second thread would wait for the first, and round differently.
         with threadpool_limits(limits=1, user_api="blas"):
-            if y is None:
-                self._fill(mean, queries, np.arange(len(queries)), level, slice(None))
-            else:
-                self.check_classes(y)
-                for code in np.unique(y):
-                    stored = slice(*np.searchsorted(self._stored_codes(), [code, code + 1]))
-                    self._fill(mean, queries, np.flatnonzero(y == code), level, stored)
+            for which, stored in self._groups(len(queries), y):
+                self._fill(mean, queries, which, level, stored)
         mean += self.center
         return mean.reshape(x_t.shape)
+
+    def effective_samples(
+        self, x_t: FloatArray, level: float, y: IntArray | None = None
+    ) -> FloatArray:
+        r"""Return how many stored samples take part in each posterior mean.
+
+        It is :math:`1 / \sum_i \pi_i^2`: 1 if one sample has all the weight, and m if all stored
+        samples have the same weight.
+
+        Parameters
+        ----------
+        x_t : float32 ndarray of shape (n_samples, ...)
+            Noisy samples.
+        level : float in (0, 1)
+            Signal level of the noisy samples.
+        y : int ndarray of shape (n_samples,) or None, default=None
+            Class indices to condition on; None for no condition.
+
+        Returns
+        -------
+        float32 ndarray of shape (n_samples,)
+        """
+        queries = self._centered(x_t, level)
+        effective = np.empty(len(queries), dtype=queries.dtype)
+        for which, stored in self._groups(len(queries), y):
+            samples, half_norms = self.samples[stored], self.half_norms[stored]
+            weights = posterior_weights(queries[which], samples, half_norms, level)
+            effective[which] = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
+        return effective
+
+    def _centered(self, x_t: FloatArray, level: float) -> FloatArray:
+        return x_t.reshape(len(x_t), -1) - np.sqrt(level, dtype=x_t.dtype) * self.center
+
+    def _groups(self, n: int, y: IntArray | None) -> Iterator[tuple[IntArray, slice]]:
+        """Yield the queries of each class, and the samples that are stored for it."""
+        if y is None:
+            yield np.arange(n), slice(None)
+            return
+        self.check_classes(y)
+        for code in np.unique(y):
+            stored = slice(*np.searchsorted(self._stored_codes(), [code, code + 1]))
+            yield np.flatnonzero(y == code), stored
 
     def check_classes(self, y: IntArray) -> None:
         """Check that samples of every class are stored.

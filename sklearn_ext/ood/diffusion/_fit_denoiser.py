@@ -14,6 +14,7 @@ from ...generative import (
     ConditionalDDPM,
     Diffusion,
     DiffusionModel,
+    add_noise,
     cosine_signal_level,
     threads_for,
 )
@@ -24,6 +25,10 @@ from ._path_scale import PathScale, fit_path_scale
 from ._regeneration import Denoiser
 
 _BLOCK = 1024  # samples that pass through a network together
+_USUAL_LEVEL = 0.2
+_NOISE_LEVELS = (_USUAL_LEVEL, 0.15, 0.1, 0.05, 0.02)
+_N_TRIED = 256
+_MOST_SAMPLES = 1.5
 
 
 class CallableDenoiser:
@@ -177,6 +182,39 @@ def fit_denoiser(
         model_codes = None if wanted is None else _codes_in_model(wanted, model)
         return DDPMDenoiser(model.diffusion_, model_codes), path_scale
     return CallableDenoiser(diffusion), path_scale
+
+
+def chosen_noise_level(
+    denoiser: Denoiser, x: FloatArray, noise: FloatArray, codes: IntArray | None
+) -> float:
+    """Return the largest noise level at which the denoiser still tells stored samples apart.
+
+    Beyond that level an empirical denoiser returns means of many samples, which move ordinary
+    samples as far as unusual ones. A dense table reaches it sooner than images do. Other denoisers
+    have no stored samples, and get a level of 0.2.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    x : float32 ndarray of shape (n, ...)
+        Held-out samples in units of the denoiser.
+    noise : float32 ndarray of the shape of one sample
+    codes : int ndarray of shape (n,) or None
+        Class indices that the regeneration is conditional on.
+
+    Returns
+    -------
+    float
+    """
+    if not isinstance(denoiser, EmpiricalDenoiser):
+        return _USUAL_LEVEL
+    x, codes = x[:_N_TRIED], None if codes is None else codes[:_N_TRIED]
+    for noise_level in _NOISE_LEVELS:
+        level = denoiser.signal_level(noise_level)
+        x_t = add_noise(x, noise, level)
+        if np.median(denoiser.effective_samples(x_t, level, codes)) <= _MOST_SAMPLES:
+            break
+    return noise_level
 
 
 def _empirical_denoiser(

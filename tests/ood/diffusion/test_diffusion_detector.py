@@ -372,11 +372,33 @@ def test_results_are_in_the_units_of_the_data(digits, scale):
     assert far.max() <= X_train.max() + 1e-3
 
 
+def test_the_noise_level_falls_with_the_density_of_samples(digits):
+    X_train = digits[0]
+    assert DiffusionOODDetector(random_state=0).fit(X_train).noise_level_ == 0.2
+    assert DiffusionOODDetector(noise_level=0.3).fit(X_train).noise_level_ == 0.3
+    assert DiffusionOODDetector(diffusion=lambda x, t, y: x).fit(X_train).noise_level_ == 0.2
+    rng = np.random.RandomState(0)
+    levels = []
+    for n in (30, 300, 3000):
+        angle = rng.uniform(0, 2 * np.pi, size=n)
+        ring = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.02 * rng.randn(n, 2)
+        detector = DiffusionOODDetector(random_state=0).fit(ring)
+        levels.append(detector.noise_level_)
+    assert levels[0] > levels[1] >= levels[2] == 0.02
+    inside = 0.5 * ring[:200]
+    usual = DiffusionOODDetector(noise_level=0.2, random_state=0).fit(ring)
+    assert auroc(detector, ring[:200], inside) > 0.999
+    assert auroc(detector, ring[:200], 0.8 * ring) > auroc(usual, ring[:200], 0.8 * ring)
+
+
 def test_the_units_of_features_do_not_matter():
     X = load_iris().data
     units = np.array([1e3, 1e-3, 1.0, 7.0])
-    plain = DiffusionOODDetector(random_state=0).fit(X)
-    scaled = DiffusionOODDetector(random_state=0).fit(X * units)
+    levels = [DiffusionOODDetector(random_state=0).fit(Z).noise_level_ for Z in (X, X * units)]
+    assert levels[0] == levels[1]
+    # At lower levels, stored samples come back so exactly that the rounding shows in the logs.
+    plain = DiffusionOODDetector(noise_level=0.2, random_state=0).fit(X)
+    scaled = DiffusionOODDetector(noise_level=0.2, random_state=0).fit(X * units)
     np.testing.assert_allclose(
         scaled.score_samples(X * units), plain.score_samples(X), rtol=1e-3, atol=1e-3
     )

@@ -32,6 +32,23 @@ def test_noise_is_that_of_the_direct_softmax(t, offset):
     np.testing.assert_allclose(actual, direct_noise(x_t, stored, cosine_signal_level(t)), atol=1e-5)
 
 
+def test_the_effective_number_counts_the_samples_in_a_mean():
+    stored = np.repeat(np.eye(3, dtype=np.float32) * 5, [1, 4, 2], axis=0)
+    codes = np.repeat([0, 1, 1], [1, 4, 2])
+    denoiser = EmpiricalDenoiser(stored, codes)
+    x_t = 5 * np.eye(3, dtype=np.float32)
+    np.testing.assert_allclose(denoiser.effective_samples(x_t, 0.9), [1, 4, 2], rtol=1e-5)
+    of_class = denoiser.effective_samples(x_t, 0.9, np.array([0, 1, 1]))
+    np.testing.assert_allclose(of_class, [1, 4, 2], rtol=1e-5)
+    np.testing.assert_allclose(denoiser.effective_samples(x_t, 1e-9), 7, rtol=1e-3)
+    x_t, level = normal(1, 20, 3), 0.4
+    squared = ((x_t[:, None] - np.sqrt(level) * stored) ** 2).sum(axis=-1)
+    weights = softmax(-squared / (2 * (1 - level)), axis=1)
+    np.testing.assert_allclose(
+        denoiser.effective_samples(x_t, level), 1 / (weights**2).sum(axis=1), rtol=1e-4
+    )
+
+
 def training_draws(stored, n, seed):
     """Draw stored samples and noise as the denoising loss does."""
     rng = np.random.RandomState(seed)
