@@ -22,6 +22,7 @@ PROGRAMS = {
     "flat_lora_cost": ("-m", "benchmarks.flat_lora_cost"),
     "exact_pipeline_requests": ("-m", "benchmarks.exact_pipeline_requests"),
     "soup_memory": ("-m", "benchmarks.soup_memory", "--n", "16"),
+    "tabular_ood": ("-m", "benchmarks.tabular_ood"),
     "guide_figures": ("-m", "benchmarks.guide_figures"),
 }
 

@@ -10,8 +10,9 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from ..neural import draw_seed, encode_labels, torch_generator, validate_input
+from ..neural import draw_seed, encode_labels, targets_in, torch_generator, validate_input
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ._diffusion import Diffusion
@@ -197,7 +198,7 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         diffusion = self.diffusion_
-        x, codes = self._tensors(validate_input(self, X, reset=False), y)
+        x, codes = self._tensors(*self._validated(X, y))
         x = reconstruct_samples(
             diffusion,
             x,
@@ -239,7 +240,7 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
             If a parameter is out of range, or X or y do not match the data of `fit`.
         """
         check_is_fitted(self)
-        x, codes = self._tensors(validate_input(self, X, reset=False), y)
+        x, codes = self._tensors(*self._validated(X, y))
         generator = torch_generator(self.score_seed_, self.diffusion_.device)
         losses = mean_denoising_losses(self.diffusion_, x, codes, n_draws, generator)
         return -losses.cpu().numpy()
@@ -292,7 +293,15 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
         changed.forgotten_classes_ = self.classes_[is_forgotten]
         return changed
 
-    def _tensors(self, X: FloatArray, y: Any) -> tuple[Tensor, Tensor]:
+    def _validated(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return validated samples and labels; a dataset of a model with classes has labels."""
+        is_dataset = isinstance(X, Dataset)
+        samples = validate_input(self, X, reset=False, any_form=is_dataset)
+        if is_dataset and y is None and len(self.classes_) > 0:
+            y = targets_in(X)
+        return samples, y
+
+    def _tensors(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
         """Return samples and class codes as the denoiser takes them."""
         codes = self._codes(y, len(X))
         return self.diffusion_.encode(X), self.diffusion_.code_tensor(codes)

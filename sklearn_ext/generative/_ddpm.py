@@ -16,6 +16,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
+from torch.utils.data import Dataset
 
 from ..neural import (
     draw_seed,
@@ -272,10 +273,12 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
-            Vectors of features or images.
+                (n_samples, channels, height, width), or torch.utils.data.Dataset
+            Vectors of features or images. A map-style dataset of pairs (sample, label) is read
+            batch by batch, in one pass for the range if `feature_range` is "auto".
         y : array-like of shape (n_samples,), default=None
-            Classes to condition on, as labels of any kind.
+            Classes to condition on, as labels of any kind. None means no classes or, for a dataset,
+            the labels in it.
 
         Returns
         -------
@@ -304,27 +307,28 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
             self._train(samples, labels, generator, callback_data, resume)
         return self
 
-    def _check_training_samples(
-        self, X: Any, y: Any, resume: bool
-    ) -> tuple[FloatArray, Array | None]:
-        """Return float32 samples, and labels or None."""
+    def _check_training_samples(self, X: Any, y: Any, resume: bool) -> tuple[Any, Array | None]:
+        """Return float32 samples or a dataset, and labels or None."""
         if resume and self.training_state_ is None:
             raise ValueError(
                 "warm_start=True cannot continue the training: its state was dropped when the "
                 f"model was made to forget the classes {self.forgotten_classes_}."
             )
+        if isinstance(X, Dataset):
+            X, y = validate_input(self, X, y, reset=not resume, any_form=True)
         if resume and (y is None) != (self.diffusion_.n_classes == 0):
             raise ValueError("warm_start=True requires y exactly when the first fit had y.")
         if y is None:
             return validate_input(self, X, reset=not resume), None
-        X, y = validate_input(self, X, y, reset=not resume)
+        if not isinstance(X, Dataset):
+            X, y = validate_input(self, X, y, reset=not resume)
         labels = column_or_1d(y, warn=True)
         check_class_labels(labels)
         return X, labels
 
     def _prepare(
         self,
-        X: FloatArray,
+        X: Any,
         labels: Array | None,
         sample_shape: tuple[int, ...],
         rng: np.random.RandomState,
@@ -352,7 +356,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
 
     def _train(
         self,
-        X: FloatArray,
+        X: Any,
         labels: Array | None,
         generator: torch.Generator,
         callback_data: dict[str, Any],

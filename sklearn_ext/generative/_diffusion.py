@@ -2,21 +2,26 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import skorch
 import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
+from torch.utils.data import Dataset
 
+from ..neural import NetSamples
 from ..utils._typing import Array, FloatArray
 from ._denoising_math import Prediction, noise_from_prediction
 from ._schedules import time_of
 
 _UNIT: tuple[float, float] = (-1.0, 1.0)
+_BLOCK = 1024  # samples of a dataset that are in memory together
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,71 @@ class UnitRange:
         ndarray of the shape of X
         """
         return self.center + self.half_width * X
+
+
+class _BatchSettings:
+    """What the reader of samples needs of a net: a device, and no settings of loaders."""
+
+    module_ = None
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def get_dataset(self, X: Dataset) -> Dataset:
+        return X
+
+    def get_params_for(self, prefix: str) -> dict[str, Any]:
+        return {}
+
+
+class EncodedSamples:
+    """The samples of a dataset in units of a network, read when they are indexed.
+
+    It stands for a tensor of shape (n, ...) where samples are chosen by their index.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        Its items are pairs of a sample and its label.
+    unit_range : UnitRange
+        The map from the units of the data to those of the network.
+    sample_shape : tuple of int
+        Shape in which the network sees a sample.
+    device : torch.device
+        Where the samples go.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        unit_range: UnitRange,
+        sample_shape: tuple[int, ...],
+        device: torch.device,
+    ) -> None:
+        self.samples = NetSamples(cast(skorch.NeuralNet, _BatchSettings(device)), dataset)
+        divisor = np.where(unit_range.half_width > 0, unit_range.half_width, np.float32(1))
+        self.center, self.divisor = (
+            torch.as_tensor(part, dtype=torch.float32, device=device)
+            for part in (unit_range.center, divisor)
+        )
+        self.shape = (len(self.samples), *sample_shape)
+        self.ndim = len(self.shape)
+        self.device = device
+        self.dtype = torch.float32
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        values = self.samples.take(index)[0].float()
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError("Input X contains NaN or infinity.")
+        return ((values - self.center) / self.divisor).reshape(len(index), *self.shape[1:])
+
+    def split(self, size: int) -> Iterator[torch.Tensor]:
+        """Yield blocks of samples, as the method of a tensor does."""
+        for index in torch.arange(len(self)).split(size):
+            yield self[index]
 
 
 @dataclass(frozen=True)
@@ -168,19 +238,22 @@ class Diffusion:
         estimate = self.module(x, times, codes)
         return noise_from_prediction(x, estimate, float(self.levels[step]), self.prediction)
 
-    def encode(self, X: FloatArray) -> torch.Tensor:
+    def encode(self, X: Any) -> Any:
         """Return samples as the network takes them.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, ...)
+        X : ndarray of shape (n_samples, ...) or torch.utils.data.Dataset
             Samples in the units of the data.
 
         Returns
         -------
-        float32 tensor of shape (n_samples, ...)
-            Samples in units of the range, on the device of the network.
+        float32 tensor of shape (n_samples, ...), or EncodedSamples
+            Samples in units of the range, on the device of the network. Those of a dataset are
+            read when they are needed.
         """
+        if isinstance(X, Dataset):
+            return EncodedSamples(X, self.unit_range, self.sample_shape, self.device)
         x = np.ascontiguousarray(self.unit_range.forward(X), dtype=np.float32)
         return torch.from_numpy(x).to(self.device).reshape(len(X), *self.sample_shape)
 
@@ -252,7 +325,7 @@ def resolve_sample_shape(image_shape: Any, input_shape: tuple[int, ...]) -> tupl
 
 def resolve_unit_range(
     feature_range: Any,
-    X: FloatArray,
+    X: Any,
     sample_shape: tuple[int, ...],
     name: str = "feature_range",
 ) -> UnitRange:
@@ -262,8 +335,8 @@ def resolve_unit_range(
     ----------
     feature_range : pair of float or "auto"
         "auto" is the range of X.
-    X : ndarray of shape (n_samples, ...)
-        The training samples.
+    X : ndarray of shape (n_samples, ...) or torch.utils.data.Dataset
+        The training samples. The range of a dataset takes one pass over it.
     sample_shape : tuple of int
         Shape in which the network sees a sample. A table has one axis.
     name : str, default="feature_range"
@@ -280,6 +353,12 @@ def resolve_unit_range(
     """
     if isinstance(feature_range, str):
         axis = 0 if len(sample_shape) == 1 else None
+        if isinstance(X, Dataset):
+            plain = UnitRange(np.zeros((), np.float32), np.ones((), np.float32))
+            blocks = EncodedSamples(X, plain, sample_shape, torch.device("cpu")).split(_BLOCK)
+            ends = [(x.min(axis=axis), x.max(axis=axis)) for x in (b.numpy() for b in blocks)]
+            lows, highs = zip(*ends, strict=True)
+            return UnitRange.between(np.min(lows, axis=0), np.max(highs, axis=0))
         return UnitRange.between(X.min(axis=axis), X.max(axis=axis))
     if len(feature_range) != 2 or not feature_range[0] < feature_range[1]:
         other = "'auto'" if name == "feature_range" else "None"

@@ -11,6 +11,7 @@ from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sklearn_ext import ConditionalDDPM
 from sklearn_ext.generative import MLPDenoiser
@@ -398,6 +399,48 @@ def test_checkpoints_of_tied_networks_are_loaded_and_continued(tmp_path):
     assert_same_weights(loaded, whole)
     longer = ConditionalDDPM(**params, max_iter=25, warm_start=True).load_checkpoint(path).fit(X)
     assert longer.n_iter_ == 25
+
+
+class Lazily(Dataset):
+    """Images as bytes that exist only one at a time, and their labels."""
+
+    def __init__(self, X, y):
+        self.X, self.y, self.largest = X.astype(np.uint8), y, 0
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.X[index]), int(self.y[index])
+
+    def __array__(self, *args, **kwargs):
+        raise AssertionError("a dataset must not become an array")
+
+
+def test_a_dataset_trains_as_its_array_does(images):
+    X, y = images
+    params = {"max_iter": 8, "width": 8, "random_state": 0}
+    expected = ConditionalDDPM(**params).fit(X, y)
+    for data, labels in ((Lazily(X, y), None), (Lazily(X, 0 * y), y)):
+        actual = ConditionalDDPM(**params).fit(data, labels)
+        assert_same_weights(actual, expected)
+        np.testing.assert_array_equal(actual.classes_, expected.classes_)
+        np.testing.assert_array_equal(actual.sample(3, random_state=0)[0],
+                                      expected.sample(3, random_state=0)[0])  # fmt: skip
+        np.testing.assert_array_equal(
+            actual.score_samples(data, labels, n_draws=2), expected.score_samples(X, y, n_draws=2)
+        )
+        options = {"n_steps": 2, "random_state": 0}
+        np.testing.assert_array_equal(
+            actual.reconstruct(data, labels, **options), expected.reconstruct(X, y, **options)
+        )
+    flat = X.reshape(len(X), -1)
+    per_feature = ConditionalDDPM(**params).fit(Lazily(flat, y))
+    assert_same_weights(per_feature, ConditionalDDPM(**params).fit(flat, y))
+    with pytest.raises(TypeError, match="must not be a DataLoader"):
+        ConditionalDDPM().fit(DataLoader(Lazily(X, y)))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        ConditionalDDPM(**params).fit(TensorDataset(torch.full((9, 2), torch.nan), torch.zeros(9)))
 
 
 class HalfPrecision(nn.Module):

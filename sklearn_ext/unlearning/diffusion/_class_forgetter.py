@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, DensityMixin, _fit_context, clone
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch.utils.data import Dataset
 
 from ...generative import (
     AdaptedModule,
@@ -18,7 +19,14 @@ from ...generative import (
     DiffusionModel,
     threads_for,
 )
-from ...neural import draw_seed, encode_labels, seeded, torch_generator, validate_input
+from ...neural import (
+    draw_seed,
+    encode_labels,
+    seeded,
+    select_samples,
+    torch_generator,
+    validate_input,
+)
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray, RandomState
@@ -300,17 +308,18 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
 
     @atomic_fit
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike, *, forget_class: Any = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike | None, *, forget_class: Any = None) -> Self:
         """Fit the model unless it is fitted, then make it forget classes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
+                (n_samples, channels, height, width), or torch.utils.data.Dataset
             The training data of the original model. Samples of classes that it was made to forget
-            before are left out.
+            before are left out. A map-style dataset of pairs (sample, label) is read batch by
+            batch.
         y : array-like of shape (n_samples,)
-            Class labels.
+            Class labels. None means the labels in the dataset.
         forget_class : label or array-like of labels, default=None
             The classes to forget. None forgets nothing: `estimator_` equals the original model.
 
@@ -330,7 +339,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         """
         rng = local_random_state(self.random_state)
         original = _fitted_model(self.estimator, X, y, rng)
-        samples, y = validate_input(self, X, y, reset=True)
+        samples, y = validate_input(self, X, y, reset=True, any_form=isinstance(X, Dataset))
         if self.input_shape_ != original.input_shape_:
             raise ValueError(
                 f"estimator was fitted to samples of shape {original.input_shape_}, but the "
@@ -353,7 +362,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
             try:
                 result = forget_classes(
                     diffusion.module,
-                    diffusion.encode(samples[is_used]),
+                    diffusion.encode(select_samples(samples, np.flatnonzero(is_used))),
                     diffusion.code_tensor(codes[is_used]),
                     forget_codes,
                     levels=diffusion.levels,
@@ -531,7 +540,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
 
 
 def _fitted_model(
-    estimator: Any, X: ArrayLike, y: ArrayLike, rng: np.random.RandomState
+    estimator: Any, X: Any, y: ArrayLike | None, rng: np.random.RandomState
 ) -> ConditionalDDPM | DiffusionModel:
     """Return a fitted copy of the model that the parameter `estimator` means."""
     model = unfrozen(estimator)

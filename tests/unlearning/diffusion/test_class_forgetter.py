@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils._testing import assert_docstring_consistency
+from torch.utils.data import TensorDataset
 
 from sklearn_ext import ConditionalDDPM, SFRonClassForgetter, SFRonUnlearner
 from sklearn_ext.generative import MLPDenoiser, Noising
@@ -134,6 +135,19 @@ def test_forgotten_classes_are_refused_and_not_trained_again(redirected, blobs, 
     assert same_weights(loaded, changed)
     with pytest.raises(ValueError, match="cannot continue the training"):
         loaded.fit(*blobs)
+
+
+def test_a_dataset_is_forgotten_from_as_its_array_is(blobs):
+    X, codes = blobs[0].astype(np.float32), np.searchsorted(LABELS, blobs[1])
+    data = TensorDataset(torch.from_numpy(X), torch.from_numpy(codes))
+    model = ConditionalDDPM(width=8, max_iter=20, random_state=0).fit(X, codes)
+    forgetters = [
+        SFRonClassForgetter(model, max_iter=3, random_state=0).fit(*given, forget_class=1)
+        for given in ((X, codes), (data, None), (data, codes))
+    ]
+    for each in forgetters[1:]:
+        assert same_weights(each.estimator_, forgetters[0].estimator_)
+        np.testing.assert_array_equal(each.forget_idx_, forgetters[0].forget_idx_)
 
 
 def test_the_given_model_is_not_changed(model, blobs):
