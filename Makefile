@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint docs bench bench-report clean
+.PHONY: help demo test test-all test-lowest lint docs bench bench-report clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -29,6 +29,12 @@ test: lint  ## linting, the quick tests and the doctests
 
 test-all: lint  ## the slow tests too
 	$(PYTEST)
+
+test-lowest:  ## the common tests with the lowest release of scikit-learn, in .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	grep -v '^scikit-learn==' constraints.txt | cat - constraints-lowest.txt > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/constraints.txt --editable '.[test]'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto tests/test_common.py tests/test_import.py
 
 lint: $(VENV)/.installed-test  ## formatting, code rules, spelling, types
 	$(BIN)/ruff format --check .

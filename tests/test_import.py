@@ -47,3 +47,43 @@ def test_every_name_of_the_stub_can_be_imported():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="Ridgless"):
         sklearn_ext.LABRidglessRegressor  # noqa: B018
+
+
+FIT_WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "skorch"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+if "absent" in sys.argv:
+    sys.meta_path.insert(0, Absent())
+
+import warnings
+import numpy as np
+import sklearn_ext as s
+
+warnings.simplefilter("ignore")
+X = np.random.default_rng(0).uniform(size=(60, 3))
+y, labels, node = X.sum(axis=1), np.arange(60) % 3, np.arange(60) % 2
+gaps = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
+lab = {"n_support": 8, "n_warmup": 4, "growth": None, "max_iter": 4, "random_state": 0}
+s.LABRidgelessRegressor(**lab).fit(X, y).predict(X)
+s.LABRidgelessClassifier(**lab).fit(X, labels).predict_proba(X)
+s.DecentralizedRFKRR(n_components=20).fit(X, y, node=node).predict(X)
+s.DecentralizedRFClassifier(n_components=20).fit(X, labels, node=node).predict(X)
+s.SupervisedKernelImputer().fit(gaps, labels).transform(gaps)
+s.SupervisedKernelClassifier().fit(gaps, labels).predict(gaps)
+s.RandomFeatureRegressor(30).fit(X, y).forget([1]).predict(X)
+s.RandomFeatureClassifier(30).fit(X, labels).forget([1]).predict(X)
+pipeline = s.make_forgetting_pipeline(s.ForgettingScaler(), s.RandomFeatureRegressor(30))
+pipeline.fit(X, y).forget([1]).predict(X)
+assert not {"torch", "skorch"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("torch_is", ["installed", "absent"])
+def test_tables_are_fitted_without_torch(torch_is):
+    command = [sys.executable, "-c", FIT_WITHOUT_TORCH, torch_is]
+    subprocess.run(command, check=True)

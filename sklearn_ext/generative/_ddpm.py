@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
@@ -30,6 +29,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
+from ..utils.compat import CallbackSupportMixin, with_callbacks
 from ._base import BaseDiffusionModel
 from ._checkpoint import DDPMCheckpoint, read_checkpoint, write_checkpoint
 from ._denoisers import build_denoiser, check_denoiser

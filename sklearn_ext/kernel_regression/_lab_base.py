@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ..utils.compat import CallbackSupportMixin
 from ._lab_config import LABConfig, LABExpansion
 from ._lab_kernel import KERNELS
 from ._lab_selection import (

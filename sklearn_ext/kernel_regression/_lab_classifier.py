@@ -7,7 +7,6 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.callback import with_callbacks
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..utils._atomic import atomic_fit
@@ -15,6 +14,7 @@ from ..utils._random import local_random_state
 from ..utils._rows import count_samples, merge_duplicate_rows
 from ..utils._typing import Array, FloatArray, IntArray
 from ..utils._validation import check_class_labels, own_constructor
+from ..utils.compat import with_callbacks
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_config import LABExpansion
 from ._lab_selection import REFIT_ALPHAS, HeldOut, hold_out

@@ -5,7 +5,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.callback import with_callbacks
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..utils._atomic import atomic_fit
@@ -13,6 +12,7 @@ from ..utils._random import local_random_state
 from ..utils._rows import merge_duplicate_rows
 from ..utils._typing import FloatArray, IntArray
 from ..utils._validation import check_magnitude, check_numbers, own_constructor
+from ..utils.compat import with_callbacks
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_config import LABExpansion
 from ._lab_training import train_lab

@@ -12,7 +12,6 @@ import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, is_classifier
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils._optional_dependencies import check_pandas_support
@@ -27,6 +26,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
+from ..utils.compat import CallbackSupportMixin, with_callbacks
 from ._reporting import SoupProgress, one_line
 from .ingredients import (
     Evaluation,

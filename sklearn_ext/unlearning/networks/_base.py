@@ -8,7 +8,6 @@ import numpy as np
 import skorch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,6 +23,7 @@ from ...neural import (
 )
 from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray
+from ...utils.compat import CallbackSupportMixin
 from .._forget_request import ForgetRequest
 from ..steps import OPTIMIZERS, FineTuneConfig, Record
 from ._net_data import Loss, loss_of

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -19,6 +18,7 @@ from ...neural import AnySamples, device_of, head_of
 from ...utils._atomic import atomic_fit
 from ...utils._typing import FloatArray, IntArray
 from ...utils._warnings import warn_caller
+from ...utils.compat import with_callbacks
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
 from ._base import BaseFineTuner, Task

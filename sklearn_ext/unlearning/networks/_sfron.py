@@ -8,12 +8,12 @@ import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.callback import with_callbacks
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ...neural import AnySamples, NetSamples, class_codes, validate_input
 from ...utils._atomic import atomic_fit
+from ...utils.compat import with_callbacks
 from ..steps import OPTIMIZERS, SCHEDULES, density
 from ._base import BaseUnlearner, Task
 from ._sfron_algorithm import SFRonConfig, sfron

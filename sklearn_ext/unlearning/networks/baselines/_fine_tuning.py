@@ -5,10 +5,10 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.callback import with_callbacks
 
 from ....neural import AnySamples
 from ....utils._atomic import atomic_fit
+from ....utils.compat import with_callbacks
 from .._base import BaseFineTuner, Task
 from ._algorithm import (
     BaselineConfig,
