@@ -132,7 +132,7 @@ def link_arxiv_in_docstring(
 
 
 def link_arxiv_in_source(app: Sphinx, name: str, source: list[str]) -> None:
-    if app.env.doc2path(name).endswith(".rst"):
+    if Path(app.env.doc2path(name)).suffix == ".rst":
         source[0] = link_arxiv(source[0])
 
 

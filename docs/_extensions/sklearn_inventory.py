@@ -37,7 +37,10 @@ def entries() -> Iterator[str]:
         except ImportError:
             continue
         for name in getattr(module, "__all__", []):
-            obj = getattr(module, name, None)
+            try:
+                obj = getattr(module, name, None)
+            except ImportError:  # experimental names must be enabled first
+                continue
             path = f"{module_name}.{name}"
             page = f"modules/generated/{path}.html"
             if inspect.isclass(obj):
