@@ -174,7 +174,9 @@ def save_adapter(
 def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     """Add the adapters in a folder to a plain network, in place.
 
-    The folder may have been written by :func:`save_adapter` or by peft's ``save_pretrained``.
+    The folder may have been written by :func:`save_adapter` or by peft's ``save_pretrained``. If
+    the network was a part of another module then, the names of its layers had a prefix, which is
+    removed.
 
     Parameters
     ----------
@@ -208,7 +210,7 @@ def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     ...     load_adapter(plain, folder)[1].r
     2
     """
-    adapter = read_adapter(path)
+    adapter = _unwrapped(read_adapter(path), module)
     with unchanged_on_error(module):
         inject(module, adapter.config, is_stored=True, random_state=0)
         load_lora_state_dict(module, adapter.tensors)
@@ -230,6 +232,44 @@ class StoredAdapter:
     config: AdapterConfig
     tensors: dict[str, torch.Tensor]
     attributes: dict[str, Any] | None
+
+
+def _unwrapped(adapter: StoredAdapter, module: nn.Module) -> StoredAdapter:
+    """Return an adapter with names that fit a network, if the names of a wrapper do not."""
+    names = {name for name, _ in module.named_modules()}
+    layers = {
+        name.removeprefix(_PREFIX).rpartition(".lora_")[0]
+        for name in adapter.tensors
+        if ".lora_" in name
+    }
+    if not layers or layers & names:
+        return adapter
+    parts = min(layers).split(".")
+    prefixes = [".".join(parts[:k]) + "." for k in range(1, len(parts))]
+    fitting = [p for p in prefixes if {name.removeprefix(p) for name in layers} <= names]
+    if not fitting:
+        return adapter
+    prefix = fitting[0]
+    config, pattern = adapter.config, f"^{re.escape(prefix)}"
+
+    def unwrapped(patterns: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            f"^{key.removeprefix(pattern)}" if key.startswith(pattern) else key: value
+            for key, value in patterns.items()
+        }
+
+    tensors = {
+        name.replace(_PREFIX + prefix, _PREFIX, 1): tensor
+        for name, tensor in adapter.tensors.items()
+    }
+    config = dataclasses.replace(
+        config,
+        target_modules=tuple(sorted(name.removeprefix(prefix) for name in layers)),
+        modules_to_save=tuple(name.removeprefix(prefix) for name in config.modules_to_save),
+        rank_pattern=unwrapped(config.rank_pattern),
+        alpha_pattern=unwrapped(config.alpha_pattern),
+    )
+    return StoredAdapter(config, tensors, adapter.attributes)
 
 
 def read_adapter(path: str | os.PathLike) -> StoredAdapter:

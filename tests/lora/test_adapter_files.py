@@ -304,3 +304,43 @@ def test_running_statistics_are_stored_if_they_changed(plain, tmp_path, params):
     assert torch.equal(loaded(x), module(x))
     assert loaded.lora_config.modules_to_save[-1] == "norm"
     assert not torch.equal(load_adapter(plain.eval(), tmp_path / "before")(x), module(x))
+
+
+class Wrapper(nn.Module):
+    """A network inside another module, whose layers have a prefix in their names."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.inner = nn.ModuleDict({"network": network})
+
+    def forward(self, x):
+        return self.inner["network"](x)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"modules_to_save": ["head"], "rank_pattern": {"body": 5}, "alpha_pattern": {"first": 3}},
+        {"target_modules": ["body"], "use_dora": True},
+    ],
+)
+def test_adapters_of_a_wrapped_network_fit_the_bare_one(plain, tmp_path, params):
+    module = adapted(Wrapper(plain), **params)
+    save_adapter(module, tmp_path)
+    bare = load_adapter(copy.deepcopy(plain).eval(), tmp_path)
+    x = torch.randn(5, 8, 8)
+    assert torch.equal(bare(x), module(x))
+    assert (bare(x) - plain.eval()(x)).abs().max() > 1e-3
+    layers = lora_layers(bare)
+    expected = {name.removeprefix("inner.network."): z.r for name, z in lora_layers(module).items()}
+    assert {name: layer.r for name, layer in layers.items()} == expected
+
+
+def test_an_adapter_with_a_part_of_its_wrapper_is_refused(plain, tmp_path):
+    wrapper = Wrapper(plain)
+    wrapper.scale = nn.Linear(3, 3)
+    save_adapter(adapted(wrapper, modules_to_save=["scale"]), tmp_path)
+    with pytest.raises(ValueError, match="'scale', which does not match any of the modules"):
+        load_adapter(copy.deepcopy(plain), tmp_path)
+    assert lora_layers(plain) == {}
