@@ -148,7 +148,8 @@ def inject_lora(
         use_dora=use_dora,
         init_lora_weights=init_lora_weights,
     )
-    return inject(module, config, train_norm=train_norm, random_state=random_state)
+    with unchanged_on_error(module):
+        return inject(module, config, train_norm=train_norm, random_state=random_state)
 
 
 def inject(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from sklearn_ext.lora import inject_lora, lora_layers
 from sklearn_ext.lora._noise import WeightNoise, noise_buffer
 from sklearn_ext.lora.layers import LoRALinear, noisy_output
 from tests.lora.layers import LAYERS, adapted_layer, randomized
@@ -238,3 +239,36 @@ def test_other_attributes_are_those_of_the_base_layer():
     with pytest.raises(AttributeError, match="nothing"):
         _ = layer.nothing
     assert isinstance(adapted_layer(nn.Linear(3, 2), r=2), LoRALinear)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_dora_scales_the_filters_of_the_sum(kind):
+    build, shape = LAYERS[kind]
+    torch.manual_seed(0)
+    base = build()
+    W = base.weight.detach().clone()
+    layer = randomized(base, use_dora=True)
+    norms = layer.lora_magnitude_vector.weight
+    with torch.no_grad():
+        norms.mul_(torch.linspace(0.5, 2, norms.numel()).view_as(norms))
+    V = (W + layer.delta()).detach()
+    lengths = V.flatten(1).norm(dim=1)
+    expected = V * (norms.detach().flatten() / lengths).view(-1, *(1 for _ in V.shape[1:]))
+    torch.testing.assert_close(layer.weight, expected)
+    x = torch.randn(shape)
+    plain = copy.deepcopy(base)
+    plain.weight = nn.Parameter(expected)
+    torch.testing.assert_close(layer(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+def test_dora_needs_to_know_the_forward_pass_for_dropout():
+    base, params = LAYERS["own forward pass"][0](), {"use_dora": True, "lora_dropout": 0.5}
+    module = nn.Sequential(nn.Conv2d(4, 4, 1), base)
+    with pytest.raises(ValueError, match=r"lora_dropout must be 0 .* PaddedConv2d.* got 0\.5"):
+        inject_lora(module, target_modules="all", r=2, **params)
+    assert lora_layers(module) == {}
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    grouped = randomized(LAYERS["grouped"][0](), **params)
+    x = torch.randn(2, 4, 9, 8)
+    assert (grouped.train()(x) - grouped.eval()(x)).abs().max() > 1e-3
+    torch.testing.assert_close(grouped(x), grouped(x))

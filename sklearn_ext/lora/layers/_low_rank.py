@@ -102,6 +102,12 @@ class LoRALayer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if use_dora and lora_dropout > 0 and not is_plain(base_layer):
+            # Only the layer itself knows which part of its output to scale.
+            raise ValueError(
+                f"lora_dropout must be 0 with use_dora for {type(base_layer).__name__}, which "
+                f"overrides the forward pass, got {lora_dropout}."
+            )
         self.base_layer = base_layer.requires_grad_(False)
         self.r = r
         self.scaling = lora_alpha / (math.sqrt(r) if use_rslora else r)
@@ -223,8 +229,7 @@ class LoRALayer(nn.Module):
         if noise is None and self.merged_weight is not None:
             return call_with_weight(self.base_layer, self.merged_weight, x)
         gain = self._gain()
-        with_dropout = self.training and self.lora_dropout.p > 0 and gain is None
-        if self.weight_space and not with_dropout:
+        if self.weight_space and not (self.training and self.lora_dropout.p > 0):
             return call_with_weight(self.base_layer, self.weight, x)
         if noise is None:
             frozen = self.base_layer(x)
