@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, va
 from sklearn.utils.validation import check_is_fitted
 
 from ...generative import ConditionalDDPM, DiffusionModel
-from ...neural import encode_labels
+from ...neural import encode_labels, resolve_device
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import FloatArray, RandomState
@@ -141,6 +141,11 @@ class DiffusionOODDetector(BaseOODDetector):
     batch_size : int, default=1024
         Number of samples that are regenerated at a time.
 
+    device : str, torch.device or None, default=None
+        Where the diffusion models "empirical" and "ddpm" compute: "cpu", "cuda", "mps", or "auto"
+        for the best device available. None is the CPU. Networks that you pass have devices of
+        their own.
+
     random_state : int, RandomState instance or None, default=None
         Seed of the choice of samples, of the training of a classifier, and of the noise. The
         noise is drawn once in `fit`, so that a sample's score depends neither on other samples
@@ -255,6 +260,7 @@ class DiffusionOODDetector(BaseOODDetector):
         "scale": [StrOptions({"minmax", "standard"}), tuple, list],
         "head": [str, None],
         "batch_size": [_POSITIVE],
+        "device": "no_validation",
     }
 
     def __init__(
@@ -279,6 +285,7 @@ class DiffusionOODDetector(BaseOODDetector):
         id_rejection_rate: float = 0.05,
         validation_fraction: float = 0.2,
         batch_size: int = 1024,
+        device: Any = None,
         random_state: RandomState = None,
     ) -> None:
         super().__init__(
@@ -303,6 +310,7 @@ class DiffusionOODDetector(BaseOODDetector):
         self.scale = scale
         self.head = head
         self.batch_size = batch_size
+        self.device = device
 
     @classmethod
     def from_paper(cls, **params: Any) -> Self:
@@ -352,6 +360,7 @@ class DiffusionOODDetector(BaseOODDetector):
             parameter is out of range, or `estimator` or `conditional` needs classes that y does
             not name.
         """
+        resolve_device(self.device)
         samples, rng = self._start_fit(X, y)
         self._outputs = self._fit_classifier(samples, rng)
         self._check_metric_and_scale()
@@ -371,6 +380,7 @@ class DiffusionOODDetector(BaseOODDetector):
             conditional=self.conditional,
             n_prototypes=self.n_prototypes,
             rng=rng,
+            device=self.device,
         )
         self.noise_ = rng.standard_normal((self.n_repeats, *samples.X.shape[1:])).astype(np.float32)
         self.noise_level_ = self._resolve_noise_level(samples.X_held_out)

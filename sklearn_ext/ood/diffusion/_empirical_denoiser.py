@@ -16,14 +16,17 @@ them.
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from threadpoolctl import threadpool_limits
 
 from ...generative import cosine_signal_level, noise_from_clean
+from ...neural import resolve_device
 from ...utils._typing import FloatArray, IntArray
 
 # The logits of a block of queries for all stored samples stay in the cache between the products.
 _BLOCK_ENTRIES = 2**18
 _BLOCK_ROWS = 64, 256
+_DEVICE_ENTRIES = 2**26  # logits that are in the memory of another device together
 # exp(-80) is negligible beside one, but far from the denormal numbers that slow a product down.
 _SMALLEST_LOGIT = np.float32(-80.0)
 
@@ -70,6 +73,21 @@ def posterior_mean(
     return mean
 
 
+@torch.no_grad()
+def posterior_mean_on_device(
+    x_t: FloatArray, stored: FloatArray, half_norms: FloatArray, level: float, device: str
+) -> FloatArray:
+    """Return what :func:`posterior_mean` returns, computed on a device."""
+    queries, samples = (torch.from_numpy(part).to(device) for part in (x_t, stored))
+    offsets = torch.from_numpy((level / (1 - level) * half_norms).astype(x_t.dtype)).to(device)
+    size = max(_DEVICE_ENTRIES // len(stored), 1)
+    blocks = []
+    for block in queries.split(size):
+        logits = (block * (level**0.5 / (1 - level))) @ samples.T - offsets
+        blocks.append(torch.softmax(logits, dim=1) @ samples)
+    return torch.cat(blocks).cpu().numpy()
+
+
 class EmpiricalDenoiser:
     r"""The denoiser of least squared error for a finite set of samples, in closed form.
 
@@ -89,6 +107,9 @@ class EmpiricalDenoiser:
         The samples to store, scaled as the noisy samples will be.
     codes : int ndarray of shape (n_stored,) or None, default=None
         Class indices of the samples; None stores no classes.
+    device : str, torch.device or None, default=None
+        Where to compute, see :func:`~sklearn_ext.neural.resolve_device`. None is the CPU, where
+        NumPy computes.
 
     See Also
     --------
@@ -111,7 +132,14 @@ class EmpiricalDenoiser:
            [ 0.61]], dtype=float32)
     """
 
-    def __init__(self, samples: FloatArray, codes: IntArray | None = None) -> None:
+    def __init__(
+        self,
+        samples: FloatArray,
+        codes: IntArray | None = None,
+        *,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.device = str(resolve_device(device))
         flat = samples.reshape(len(samples), -1)
         # Distances do not depend on the origin, but their rounding does.
         self.center = flat.mean(axis=0, dtype=np.float64).astype(flat.dtype)
@@ -251,6 +279,11 @@ class EmpiricalDenoiser:
         self, mean: FloatArray, queries: FloatArray, which: IntArray, level: float, stored: slice
     ) -> None:
         samples, half_norms = self.samples[stored], self.half_norms[stored]
+        if self.device != "cpu":
+            mean[which] = posterior_mean_on_device(
+                queries[which], samples, half_norms, level, self.device
+            )
+            return
         smallest, largest = _BLOCK_ROWS
         size = min(max(_BLOCK_ENTRIES // len(samples) // smallest, 1) * smallest, largest)
         for start in range(0, len(which), size):

@@ -119,6 +119,7 @@ def fit_denoiser(
     conditional: bool,
     n_prototypes: int | None,
     rng: np.random.RandomState,
+    device: str | torch.device | None = None,
 ) -> tuple[Denoiser, PathScale]:
     """Return a denoiser and the units in which it works.
 
@@ -136,6 +137,8 @@ def fit_denoiser(
     n_prototypes : int or None
         Number of samples that the empirical denoiser stores; None stores all.
     rng : RandomState
+    device : str, torch.device or None, default=None
+        Where "empirical" and "ddpm" compute.
 
     Returns
     -------
@@ -173,12 +176,12 @@ def fit_denoiser(
     x = path_scale.to_path(X)
     wanted = np.arange(len(classes)) if conditional and classes is not None else None
     if diffusion == "empirical":
-        empirical = _empirical_denoiser(x, codes, n_prototypes, rng)
+        empirical = _empirical_denoiser(x, codes, n_prototypes, rng, device)
         if wanted is not None:
             empirical.check_classes(wanted)
         return empirical, path_scale
     if diffusion == "ddpm" or isinstance(diffusion, ConditionalDDPM):
-        model = _trained_model(diffusion, x, codes if conditional else None, rng)
+        model = _trained_model(diffusion, x, codes if conditional else None, rng, device)
         model_codes = None if wanted is None else _codes_in_model(wanted, model)
         return DDPMDenoiser(model.diffusion_, model_codes), path_scale
     return CallableDenoiser(diffusion), path_scale
@@ -218,21 +221,29 @@ def chosen_noise_level(
 
 
 def _empirical_denoiser(
-    x: FloatArray, codes: IntArray | None, n_prototypes: int | None, rng: np.random.RandomState
+    x: FloatArray,
+    codes: IntArray | None,
+    n_prototypes: int | None,
+    rng: np.random.RandomState,
+    device: str | torch.device | None,
 ) -> EmpiricalDenoiser:
     if codes is None:
         codes = np.zeros(len(x), dtype=np.intp)
     kept = draw_prototypes(codes, len(x) if n_prototypes is None else n_prototypes, rng)
-    return EmpiricalDenoiser(x[kept], codes[kept])
+    return EmpiricalDenoiser(x[kept], codes[kept], device=device)
 
 
 def _trained_model(
-    diffusion: Any, x: FloatArray, codes: IntArray | None, rng: np.random.RandomState
+    diffusion: Any,
+    x: FloatArray,
+    codes: IntArray | None,
+    rng: np.random.RandomState,
+    device: str | torch.device | None,
 ) -> ConditionalDDPM:
     if isinstance(diffusion, ConditionalDDPM):
         model = clone(diffusion)
     else:
-        model = ConditionalDDPM(schedule="cosine", cond_drop_prob=0.2)
+        model = ConditionalDDPM(schedule="cosine", cond_drop_prob=0.2, device=device)
     seed = draw_seed(rng)
     if model.random_state is None:
         model.set_params(random_state=seed)

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 from sklearn.neighbors import NearestNeighbors
 
 from sklearn_ext.generative import add_noise, cosine_signal_level
-from sklearn_ext.ood import EmpiricalDenoiser, regenerate
+from sklearn_ext.ood import DiffusionOODDetector, EmpiricalDenoiser, regenerate
+from sklearn_ext.ood.diffusion import _empirical_denoiser
 from sklearn_ext.ood.diffusion._empirical_denoiser import draw_prototypes
 
 WIDE = (-9.0, 9.0)
@@ -47,6 +49,29 @@ def test_the_effective_number_counts_the_samples_in_a_mean():
     np.testing.assert_allclose(
         denoiser.effective_samples(x_t, level), 1 / (weights**2).sum(axis=1), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("t", [0.02, 0.2, 0.9])
+def test_a_device_computes_what_numpy_computes(t, monkeypatch):
+    stored, level = normal(0, 300, 16), cosine_signal_level(t)
+    denoiser = EmpiricalDenoiser(stored)
+    queries = add_noise(stored[:50], normal(1, 50, 16), level)
+    arguments = queries, denoiser.samples, denoiser.half_norms, level
+    monkeypatch.setattr(_empirical_denoiser, "_DEVICE_ENTRIES", 6000)  # blocks of 20 queries
+    actual = _empirical_denoiser.posterior_mean_on_device(*arguments, "cpu")
+    expected = _empirical_denoiser.posterior_mean(*arguments)
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
+    assert actual.dtype == np.float32
+
+
+def test_a_missing_device_is_refused_by_name():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(ValueError, match=r"device='cuda' is not available"):
+        EmpiricalDenoiser(normal(0, 3, 2), device="cuda")
+    for diffusion in ("empirical", "ddpm", lambda x, t, y: x):
+        with pytest.raises(ValueError, match=r"device='cuda' is not available"):
+            DiffusionOODDetector(diffusion=diffusion, device="cuda").fit(normal(0, 30, 2))
 
 
 def training_draws(stored, n, seed):
