@@ -40,7 +40,7 @@ class BaseLAB(
 
     _parameter_constraints = {
         "n_support": [
-            StrOptions({"auto"}),
+            StrOptions({"auto", "all"}),
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
         ],
@@ -80,6 +80,7 @@ class BaseLAB(
     alpha_: float
     refit_alpha_: float | None
     kernel_: str
+    _chosen_support: dict[str, Any]
     max_iter_: int
     selection_: dict[str, Array] | None
     n_support_: int
@@ -225,7 +226,7 @@ class BaseLAB(
         return tags
 
     def _config(self, *, scale_targets: bool, continues: bool) -> LABConfig:
-        names = (field.name for field in fields(LABConfig) if field.name != "scale_targets")
+        names = (field.name for field in fields(LABConfig) if hasattr(self, field.name))
         config = LABConfig(
             **{name: getattr(self, name) for name in names}, scale_targets=scale_targets
         )
@@ -235,6 +236,8 @@ class BaseLAB(
             chosen = ("kernel", "alpha", "refit_alpha")
             left = [name for name in chosen if getattr(config, name) == "auto"]
             config = replace(config, **{name: getattr(self, f"{name}_") for name in left})
+            if config.n_support == "auto":
+                config = replace(config, **self._chosen_support)
         return without_selection(config)
 
     def _model_to_continue(self) -> LABExpansion | None:
@@ -304,6 +307,10 @@ def fitted_attributes(
 ) -> dict[str, Any]:
     """Return the fitted attributes of a model, with two-dimensional targets and coefficients."""
     return {
+        "_chosen_support": {
+            "n_support": config.n_support,
+            "equal_bandwidths": config.equal_bandwidths,
+        },
         "kernel_": config.kernel,
         "refit_alpha_": config.refit_alpha,
         "max_iter_": config.max_iter,

@@ -36,13 +36,17 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 
     Parameters
     ----------
-    n_support : int, float in (0, 1) or "auto", default="auto"
+    n_support : int, float in (0, 1), "all" or "auto", default="auto"
         Number of support points, or the fraction of training samples that become support points.
-        "auto" means one fifth of the samples, at least 50 and at most 200; from 5,000 samples on,
-        it means up to 2,000 if they lower the squared error of held-out samples by a tenth.
-        There are never more support points than distinct samples. With more than 1,000 support
-        points and learned targets, bandwidths are learned on 200; the others get the mean
-        bandwidths, and least squares over all samples fits all coefficients.
+        "auto" means one fifth of the samples, at least 50 and at most 200. Up to 2,000 samples, it
+        means "all" if that lowers the loss of held-out samples, provided that `locality` is "auto"
+        and `learn_targets` is True; from 5,000 samples on, it means up to 2,000 support points if
+        they lower the squared error of held-out samples by a tenth. There are never more support
+        points than distinct samples. With more than 1,000 support points and learned targets,
+        bandwidths are learned on 200; the others get the mean bandwidths, and least squares over
+        all samples fits all coefficients. "all" is kernel ridge regression on all samples with the
+        mean of the bandwidths that "auto" learns; leave-one-out errors choose their scale and the
+        ridge.
 
     kernel : {"auto", "exponential", "laplacian", "rbf"}, default="auto"
         Form of the kernel; "auto" chooses it on held-out samples. With bandwidths
@@ -187,8 +191,9 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Number of final steps, as given or chosen.
 
     selection_ : dict of str to ndarray, or None
-        Results of the selection, one entry per candidate, from the winner to the worst: "rank",
-        "kernel", "alpha", "refit_alpha" (NaN for None), "max_iter" (number of final steps up to
+        Results of the selection, one entry per candidate, from the winner down: "rank", "kernel",
+        "alpha", "n_support", "bandwidths" ("own" for each support point, or their "mean" or "equal"
+        ones for all samples), "refit_alpha" (NaN for None), "max_iter" (number of final steps up to
         which the candidate was trained), "n_splits", "loss" and "seconds". A data frame shows it
         best: ``pandas.DataFrame(model.selection_)``. Losses are comparable between candidates with
         the same "max_iter" and "n_splits". None if nothing was left to choose, or with fewer than
@@ -225,8 +230,10 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     `kernel`, `alpha` and `max_iter` are chosen together if they are "auto". Pairs of a kernel and a
     ridge race: each trains for a few steps with the final number of support points on all but the
     held-out samples; those that are behind drop out, and the others train on. Below 2,000 samples,
-    the last pairs train on two splits. The model is then trained on all samples. With fewer than 40
-    samples, there is no selection: the kernel is "laplacian", and the ridge that of kernel ridge
+    the last pairs train on two splits. Up to 2,000 samples, the winner then meets kernel ridge
+    regression on all samples, with the mean of the learned bandwidths or with equal ones, which is
+    often better on small or noisy tables. The model is then trained on all samples. With fewer than
+    40 samples, there is no selection: the kernel is "laplacian", and the ridge that of kernel ridge
     regression with the smallest leave-one-out error.
 
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,

@@ -25,6 +25,9 @@ class LABConfig:
         and at least 1e-3.
     scale_targets : bool, default=True
         Whether the columns of Y are scaled to variance 1. They are always centered.
+    equal_bandwidths : bool, default=False
+        Whether all features have the same bandwidth, instead of learned ones, if `n_support` is
+        "all".
 
     Examples
     --------
@@ -52,6 +55,7 @@ class LABConfig:
     beta_2: float = 0.98
     standardize: bool = True
     scale_targets: bool = True
+    equal_bandwidths: bool = False
 
     def n_iterations(self, *, warm_start: bool = False) -> int:
         """Return the number of training steps.

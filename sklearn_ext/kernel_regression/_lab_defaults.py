@@ -5,6 +5,7 @@ The rules were tuned on thirteen public regression data sets, by means over spli
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from numbers import Integral
 
 import numpy as np
@@ -20,7 +21,9 @@ _FREE_ALPHA = 0.03  # ridge up to which bandwidths are free
 
 def resolve_n_support(n_support: int | float | str, n_samples: int) -> int:
     """Return the requested number, or one fifth of the samples from 50 to 200; at most all."""
-    if isinstance(n_support, str):
+    if n_support == "all":
+        count = n_samples
+    elif isinstance(n_support, str):
         count = min(200, max(50, n_samples // 5))
     elif isinstance(n_support, Integral):
         count = int(n_support)
@@ -84,10 +87,7 @@ def auto_alpha(
 
 
 def leave_one_out_alpha(K: FloatArray, Y: FloatArray, weights: FloatArray) -> float:
-    r"""Return the ridge of kernel ridge regression with the smallest leave-one-out error.
-
-    With :math:`A = K + \lambda I`, the error of leaving out sample i is
-    :math:`[A^{-1} Y]_i / [A^{-1}]_{ii}`; one eigendecomposition serves all ridges.
+    """Return the ridge of kernel ridge regression with the smallest leave-one-out error.
 
     Parameters
     ----------
@@ -103,13 +103,37 @@ def leave_one_out_alpha(K: FloatArray, Y: FloatArray, weights: FloatArray) -> fl
     float
         One of thirteen values from 1e-3 to 10.
     """
-    eigenvalues, U = np.linalg.eigh(K)
-    errors = []
-    for alpha in ALPHAS:
-        inverse = (U / (eigenvalues + alpha)) @ U.T
-        residuals = (inverse @ Y) / np.diag(inverse)[:, None]
-        errors.append((weights * residuals**2).mean())
+    residuals = leave_one_out_residuals(K, Y, ALPHAS)
+    errors = [(weights * r**2).mean() for r in residuals]
     return float(ALPHAS[int(np.argmin(errors))])
+
+
+def leave_one_out_residuals(
+    K: FloatArray, Y: FloatArray, alphas: Iterable[float]
+) -> Iterator[FloatArray]:
+    r"""Yield the leave-one-out residuals of kernel ridge regression for each ridge.
+
+    With :math:`A = K + \lambda I`, the residual of leaving out sample i is
+    :math:`[A^{-1} Y]_i / [A^{-1}]_{ii}`; one eigendecomposition serves all ridges.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+        Symmetric kernel matrix.
+    Y : ndarray of shape (n, q)
+        Centered targets.
+    alphas : iterable of float
+        The ridges.
+
+    Yields
+    ------
+    ndarray of shape (n, q)
+    """
+    eigenvalues, U = np.linalg.eigh(K)
+    squares, rotated = U**2, U.T @ Y
+    for alpha in alphas:
+        inverse = 1.0 / (eigenvalues + alpha)
+        yield (U @ (inverse[:, None] * rotated)) / (squares @ inverse)[:, None]
 
 
 def alpha_subsample(n_samples: int, rng: np.random.RandomState) -> np.ndarray:

@@ -1,4 +1,4 @@
-r"""Least squares for the coefficients of a LAB model whose bandwidths are fixed.
+r"""The coefficients of a LAB model whose bandwidths are fixed.
 
 With the kernel matrix K between samples and centers, sample weights w and targets Y, the
 coefficients minimize
@@ -7,6 +7,10 @@ coefficients minimize
     \frac{\sum_t w_t \lVert K_t c - Y_t \rVert^2}{\sum_t w_t} + \mu \lVert c \rVert^2 ,
 
 and the targets of the centers follow from them: :math:`T = (K_{cc} + \lambda I) c`.
+
+If all samples are centers with the same bandwidths, the coefficients are those of weighted kernel
+ridge regression, :math:`(K + \lambda W^{-1}) c = Y`, where W is the diagonal matrix of the
+weights.
 """
 
 from collections.abc import Iterable
@@ -16,9 +20,12 @@ import numpy as np
 from scipy.linalg import LinAlgError, solve
 
 from ..utils._typing import FloatArray
+from ._lab_defaults import leave_one_out_residuals
 from .engines import EngineArray, LABEngine
 
 RIDGES = tuple(10.0**-k for k in range(1, 11))  # candidates for many support points
+ALL_RIDGES = tuple(10.0 ** (k / 2) for k in range(-8, 4))  # candidates for all samples
+_SCALES = (1.0, 0.25, 0.0625, 0.015625)  # factors of the bandwidths if all samples are centers
 
 # X, Y and weights of some samples, the last of shape (n, 1)
 Chunk = tuple[FloatArray, FloatArray, FloatArray]
@@ -110,3 +117,81 @@ def choose_ridge(
             break
         best = HeldOutFit(ridge, errors)
     return best
+
+
+class SharedKernel(NamedTuple):
+    """Bandwidths and a ridge that all samples share, and the squared error of leaving one out.
+
+    ``theta`` is the row of square roots of the bandwidths, of shape (1, d).
+    """
+
+    theta: EngineArray
+    alpha: float
+    error: float
+
+
+def choose_shared_kernel(
+    engine: LABEngine,
+    kernel: str,
+    X: FloatArray,
+    Y: FloatArray,
+    weights: FloatArray,
+    theta: EngineArray,
+    alphas: tuple[float, ...],
+) -> SharedKernel:
+    """Return the scale of the bandwidths and the ridge with the smallest leave-one-out error.
+
+    Parameters
+    ----------
+    engine : LABEngine
+    kernel : {"exponential", "laplacian", "rbf"}
+    X : ndarray of shape (n, d)
+        Some of the samples.
+    Y : ndarray of shape (n, q)
+        Their targets, of mean zero.
+    weights : ndarray of shape (n, 1)
+        Their weights.
+    theta : array of shape (1, d)
+        Square roots of the bandwidths, up to a factor.
+    alphas : tuple of float
+        Candidates for the ridge.
+
+    Returns
+    -------
+    SharedKernel
+    """
+    roots = np.sqrt(weights)
+    best = SharedKernel(theta, alphas[0], np.inf)
+    for scale in _SCALES:
+        row = scale**0.5 * theta
+        K = roots * _shared_kernel_matrix(engine, kernel, X, row) * roots.T
+        for alpha, residuals in zip(
+            alphas, leave_one_out_residuals(K, roots * Y, alphas), strict=True
+        ):
+            error = float((residuals**2).sum() / weights.sum())
+            if error < best.error:
+                best = SharedKernel(row, alpha, error)
+    return best
+
+
+def shared_kernel_coefficients(
+    engine: LABEngine,
+    kernel: str,
+    X: FloatArray,
+    Y: FloatArray,
+    weights: FloatArray,
+    shared: SharedKernel,
+) -> FloatArray:
+    """Return the coefficients (n, q) of weighted kernel ridge regression on all samples."""
+    roots = np.sqrt(weights)
+    K = roots * _shared_kernel_matrix(engine, kernel, X, shared.theta) * roots.T
+    K[np.diag_indices(len(K))] += shared.alpha
+    return roots * solve(K, roots * Y, assume_a="pos")
+
+
+def _shared_kernel_matrix(
+    engine: LABEngine, kernel: str, X: FloatArray, theta: EngineArray
+) -> FloatArray:
+    points = engine.asarray(X)
+    K, _ = engine.kernel(kernel, points, points, engine.repeat_row(theta, len(X)))
+    return engine.to_numpy(K)

@@ -5,16 +5,18 @@ the same samples, support points and batches. They are compared on held-out samp
 of their latest iterates, which is as good as a model whose learning rate has decayed to zero. After
 each leg of the race, the candidates that are behind drop out, and the others train on. The winner
 also determines the length of training, and the ridge of the last least-squares fit, which takes
-one solve per ridge.
+one solve per ridge. On small tables, it then meets kernel ridge regression on all samples, both
+with the bandwidths that the race has learned and with equal ones.
 
 The constants were chosen by the error on samples held out from the training samples of eleven
 public tables.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -25,7 +27,13 @@ from ..utils._rows import count_samples, draw_samples
 from ..utils._typing import Array, FloatArray, IntArray
 from ._lab_config import LABConfig, plan_stages
 from ._lab_kernel import KERNELS, dual_coefficients
-from ._lab_refit import normal_equations, ridge_coefficients
+from ._lab_refit import (
+    ALL_RIDGES,
+    SharedKernel,
+    normal_equations,
+    ridge_coefficients,
+    shared_kernel_coefficients,
+)
 from ._lab_steps import TrainingSet
 from ._lab_training import count_learned_support, prepare_trainer, schedule
 from .engines import EngineArray, LABEngine
@@ -43,6 +51,12 @@ _SHORT_WARMUP = 60
 _SHORT_GROWTH = 20
 _MEMORY = 8  # iterates are averaged with weights that grow with this power of the step
 _MIN_REFIT_GAIN = 0.01  # relative fall of the loss for which a last fit is worth it
+_MAX_ALL = 2000  # distinct samples up to which all of them may become support points
+_MIN_GAIN_OF_ALL = 0.03  # relative fall of the loss for which they do
+_STILL_FALLS = 0.975  # ratio of two losses, below which longer training would lower the loss
+_MIN_GAIN_OVER_LONG = 0.15  # relative fall below the loss that longer training would reach
+_LENGTH_FOR_ALL = 500  # steps of the last stage, which are enough for the mean bandwidths,
+_LENGTH_FOR_EQUAL = 100  # and steps if nothing depends on them
 
 
 class HeldOutLoss(Protocol):
@@ -270,7 +284,23 @@ def select_lab(
             finalists = run(finalists, splits, length)
             if finalists[0].overfits():
                 break
-    winner = finalists[0]
+        winner = finalists[0]
+        rivals = []
+        if len(samples) <= _MAX_ALL:
+            rivals = _rivals_on_all_samples(candidates, config, splits[: winner.n_splits])
+    ranked = sorted(candidates, key=lambda c: (c not in finalists, -max(c.curve), c.loss))
+    if rivals and rivals[0].loss < winner.loss_to_beat(full):
+        best = rivals[0]
+        length = _LENGTH_FOR_EQUAL if best.has_equal_bandwidths else _LENGTH_FOR_ALL
+        chosen = replace(
+            config,
+            kernel=best.kernel,
+            n_support="all",
+            equal_bandwidths=best.has_equal_bandwidths,
+            refit_alpha=None,
+            max_iter=length if config.max_iter == "auto" else full,
+        )
+        return LABSelection(chosen, _table([*rivals, *ranked]), best.held_out)
     is_short = config.max_iter == "auto" and winner.overfits()
     chosen = replace(
         config,
@@ -279,8 +309,7 @@ def select_lab(
         refit_alpha=winner.refit_alpha,
         max_iter=max(winner.curve) if is_short else full,
     )
-    order = sorted(candidates, key=lambda c: (c not in finalists, -max(c.curve), c.loss))
-    return LABSelection(chosen, _table(order), winner.held_out())
+    return LABSelection(chosen, _table([*ranked, *rivals]), winner.held_out())
 
 
 def hold_out(
@@ -387,6 +416,39 @@ class _Candidate:
         before, after = ([np.inf] * 2 + list(self.curve.values()))[-2:]
         return after > before
 
+    def loss_to_beat(self, length: int) -> float:
+        """Return the loss to beat: what a longer training reaches if it falls as it did."""
+        lengths = sorted(self.curve)[-2:]
+        if len(lengths) < 2 or lengths[0] == 0:
+            return (1.0 - _MIN_GAIN_OF_ALL) * self.loss
+        before, after = (self.curve[n] for n in lengths)
+        if not after < _STILL_FALLS * before:
+            return (1.0 - _MIN_GAIN_OF_ALL) * after
+        doublings = math.log(length / lengths[1]) / math.log(lengths[1] / lengths[0])
+        return (1.0 - _MIN_GAIN_OVER_LONG) * after * (after / before) ** doublings
+
+    def rivals(self, alphas: tuple[float, ...]) -> "list[_AllSamples]":
+        """Return the models on all samples: with bandwidths of the first split, and equal ones."""
+        pilot, kernel = self._pilots[0], self.config.kernel
+        return [
+            _AllSamples(pilot, kernel, alphas, self._loss, has_equal_bandwidths=equal)
+            for equal in (False, True)
+        ]
+
+    def row(self) -> dict[str, Any]:
+        """Return the entries of the table."""
+        return {
+            "kernel": self.config.kernel,
+            "alpha": self.config.alpha,
+            "n_support": self._pilots[0].n_support,
+            "bandwidths": "own",
+            "refit_alpha": np.nan if self.refit_alpha is None else self.refit_alpha,
+            "max_iter": max(self.curve),
+            "n_splits": self.n_splits,
+            "loss": self.loss,
+            "seconds": self.seconds,
+        }
+
     def held_out(self) -> list[HeldOut]:
         """Return the predictions of held-out samples."""
         return [
@@ -437,14 +499,34 @@ class _Pilot:
         self._theta += weight * (trainer.theta - self._theta)
         self._targets += weight * (trainer.targets - self._targets)
 
+    @property
+    def engine(self) -> LABEngine:
+        """Engine of the trainer."""
+        return self._trainer.engine
+
+    def _averages(self) -> tuple[EngineArray, EngineArray]:
+        """Return theta and targets."""
+        if self._n_averaged:
+            return self._theta, self._targets
+        return self._trainer.theta, self._trainer.targets
+
+    @property
+    def n_support(self) -> int:
+        """Number of support points."""
+        return len(self._trainer.support)
+
+    def shared_kernel(self, alphas: tuple[float, ...], *, equal_bandwidths: bool) -> SharedKernel:
+        """Return a kernel for all samples, with the mean or the initial bandwidths."""
+        theta = self._averages()[0].mean(0)[None, :]
+        if equal_bandwidths:
+            theta = self._trainer.first_theta
+        return self._trainer.shared_kernel(theta, alphas)
+
     def predictions(self, refit_alphas: tuple[float | None, ...]) -> list[FloatArray]:
         """Return predictions of the held-out samples, for each ridge of the last fit."""
-        trainer, data, engine = self._trainer, self.split.data, self._trainer.engine
+        trainer, data, engine = self._trainer, self.split.data, self.engine
         kernel, centers = trainer.config.kernel, trainer.centers
-        if self._n_averaged:
-            theta, targets = self._theta, self._targets
-        else:
-            theta, targets = trainer.theta, trainer.targets
+        theta, targets = self._averages()
         coefs = []
         if None in refit_alphas:
             coef = dual_coefficients(engine, kernel, centers, theta, targets, trainer.alpha)
@@ -458,6 +540,97 @@ class _Pilot:
         values = engine.to_numpy(K @ engine.asarray(np.hstack(coefs)))
         blocks = np.split(values, len(coefs), axis=1)
         return [block * data.y_scale + data.y_mean for block in blocks]
+
+
+class _AllSamples:
+    """Kernel ridge regression on all samples, with equal bandwidths or those of a pilot."""
+
+    def __init__(
+        self,
+        pilot: _Pilot,
+        kernel: str,
+        alphas: tuple[float, ...],
+        loss: HeldOutLoss,
+        *,
+        has_equal_bandwidths: bool,
+    ) -> None:
+        start = perf_counter()
+        self.kernel = kernel
+        self.has_equal_bandwidths = has_equal_bandwidths
+        self.loss = self.first_loss = np.inf
+        self.held_out: list[HeldOut] = []
+        self._loss = loss
+        self._engine = pilot.engine
+        self.split = pilot.split
+        self.shared: SharedKernel = pilot.shared_kernel(
+            alphas, equal_bandwidths=has_equal_bandwidths
+        )
+        self.seconds = perf_counter() - start
+
+    def evaluate(self, splits: list[_Split]) -> None:
+        """Predict the held-out samples of each split, and average the losses."""
+        start = perf_counter()
+        losses = []
+        for split in splits:
+            values = self._predictions(split)
+            losses.append(self._loss(values, split.rows, split.weights, split.n_samples))
+            self.held_out.append(HeldOut(split.rows, split.weights, split.n_samples, values))
+        self.first_loss, self.loss = losses[0], float(np.mean(losses))
+        self.seconds += perf_counter() - start
+
+    def row(self) -> dict[str, Any]:
+        """Return the entries of the table."""
+        return {
+            "kernel": self.kernel,
+            "alpha": self.shared.alpha,
+            "n_support": len(self.split.data),
+            "bandwidths": "equal" if self.has_equal_bandwidths else "mean",
+            "refit_alpha": np.nan,
+            "max_iter": 0,
+            "n_splits": len(self.held_out),
+            "loss": self.loss,
+            "seconds": self.seconds,
+        }
+
+    def _predictions(self, split: _Split) -> FloatArray:
+        data, engine, kernel = split.data, self._engine, self.kernel
+        points = data.features(slice(None))
+        coef = shared_kernel_coefficients(engine, kernel, points, data.Y, data.weights, self.shared)
+        theta = engine.repeat_row(self.shared.theta, len(data))
+        K, _ = engine.kernel(kernel, engine.asarray(split.points), engine.asarray(points), theta)
+        return engine.to_numpy(K @ engine.asarray(coef)) * data.y_scale + data.y_mean
+
+
+def _rivals_on_all_samples(
+    candidates: list[_Candidate], config: LABConfig, splits: list[_Split]
+) -> list[_AllSamples]:
+    """Return the models on all samples, two per kernel and the best first, unless ruled out."""
+    may_choose = config.n_support == config.locality == "auto" and config.learn_targets
+    is_free = may_choose and config.refit_alpha in ("auto", None) and config.alpha != "learn"
+    if not is_free:
+        return []
+    alphas = ALL_RIDGES if config.alpha == "auto" else (float(config.alpha),)
+    best: dict[str, _Candidate] = {}
+    for candidate in candidates:
+        kernel = candidate.config.kernel
+        if kernel not in best or _progress(candidate) < _progress(best[kernel]):
+            best[kernel] = candidate
+    finite = [c for c in best.values() if np.isfinite(c.loss)]
+    rivals = [rival for c in finite for rival in c.rivals(alphas)]
+    for rival in rivals:
+        rival.evaluate(splits)
+    # Only on the first split are the held-out samples new to the learned bandwidths.
+    equal = min((r.first_loss for r in rivals if r.has_equal_bandwidths), default=np.inf)
+    limit = (1.0 - _MIN_GAIN_OF_ALL) * equal
+
+    def key(rival: _AllSamples) -> tuple[bool, float]:
+        return not (rival.has_equal_bandwidths or rival.first_loss < limit), rival.loss
+
+    return sorted(rivals, key=key)
+
+
+def _progress(candidate: _Candidate) -> tuple[int, float]:
+    return -max(candidate.curve), candidate.loss
 
 
 def _semifinalists(ranked: list[_Candidate]) -> list[_Candidate]:
@@ -476,16 +649,8 @@ def _number(candidate: _Candidate) -> float:
     return 0.0 if isinstance(alpha, str) else alpha
 
 
-def _table(order: list[_Candidate]) -> dict[str, Array]:
+def _table(order: "list[_Candidate | _AllSamples]") -> dict[str, Array]:
     """Return the results of the race, by columns."""
-    ridge = [np.nan if c.refit_alpha is None else c.refit_alpha for c in order]
-    return {
-        "rank": np.arange(1, len(order) + 1),
-        "kernel": np.array([c.config.kernel for c in order]),
-        "alpha": np.array([c.config.alpha for c in order]),
-        "refit_alpha": np.array(ridge),
-        "max_iter": np.array([max(c.curve) for c in order]),
-        "n_splits": np.array([c.n_splits for c in order]),
-        "loss": np.array([c.loss for c in order]),
-        "seconds": np.array([c.seconds for c in order]),
-    }
+    rows = [candidate.row() for candidate in order]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return {"rank": np.arange(1, len(order) + 1), **columns}

@@ -18,7 +18,17 @@ from ..utils._rows import count_samples, find_rows, group_equal_rows, row_keys
 from ..utils._typing import FloatArray, IntArray
 from ._lab_config import LABConfig, LABExpansion
 from ._lab_kernel import dual_coefficients, outer_loss
-from ._lab_refit import Chunk, HeldOutFit, choose_ridge, normal_equations, ridge_coefficients
+from ._lab_refit import (
+    ALL_RIDGES,
+    Chunk,
+    HeldOutFit,
+    SharedKernel,
+    choose_ridge,
+    choose_shared_kernel,
+    normal_equations,
+    ridge_coefficients,
+    shared_kernel_coefficients,
+)
 from .engines import EngineArray, LABEngine
 
 _MAX_GRADIENT_NORM = 10.0  # of the gradient in theta
@@ -31,6 +41,7 @@ _MAX_PRODUCTS = 2e11  # multiplications in a Gram matrix that "auto" spends at m
 _MIN_GAIN = 0.1  # relative fall of the squared error of held-out samples for which "auto" grows
 _N_TRIAL = 10_000  # samples of the least-squares fit that decides
 _MAX_HELD_OUT = 4000
+_N_LEFT_OUT = 250  # samples that are left out one by one to choose the kernel of all samples
 _CHUNK_SIZE = 4096  # samples that are standardized or evaluated at a time
 _SINGLE_PRECISION_ALPHA = 1e-3  # from this ridge on, the rounding of float32 does no harm
 _SINGLE_PRECISION_THETA = 1e12  # features of extreme units leave the range of float32
@@ -191,6 +202,8 @@ class LABTrainer:
         The support points in the units of X.
     centers, targets : arrays of the engine, of shapes (m, d), (m, q)
         Standardized support points and their learned targets.
+    first_theta : array of the engine, of shape (1, d)
+        Initial square roots of the bandwidths.
     shared, deviations : arrays of the engine, of shapes (1, d), (m, d)
         Shared row of theta, and the deviations from it.
     """
@@ -219,6 +232,7 @@ class LABTrainer:
         self.pull = math.inf if locality == 0.0 else 1.0 / locality - 1.0
         self.log_alpha = np.log([alpha]) if alpha > 0 else np.array([-np.inf])
         self.shared = engine.asarray(theta)
+        self.first_theta = self.shared + 0.0
         self._batches = data.batches(int(config.batch_size), rng)
         self._shared_adam, self._deviations_adam, self._targets_adam, self._alpha_adam = (
             Adam(betas=(_BETA_1, config.beta_2)) for _ in range(4)
@@ -246,7 +260,8 @@ class LABTrainer:
                 f"previous call, got {data.X.shape[1]} and {data.Y.shape[1]}."
             )
         # Many support points are added again; only the first have learned bandwidths.
-        learned = slice(None if len(model.support) <= MANY else N_LEARNED)
+        limit = N_LEARNED if isinstance(self.config.n_support, str) else MANY
+        learned = slice(None if len(model.support) <= limit else N_LEARNED)
         theta = np.sqrt(model.bandwidths[learned] * data.x_scale**self._power)
         mean_row = theta.mean(axis=0, keepdims=True)
         self.shared = self.engine.asarray(mean_row)
@@ -455,6 +470,36 @@ class LABTrainer:
             return True
         self._set_support(*learned)
         return False
+
+    def shared_kernel(self, theta: EngineArray, alphas: tuple[float, ...]) -> SharedKernel:
+        """Return the kernel for all samples, given theta up to a factor, of shape (1, d)."""
+        data = self.data
+        drawn = self.rng.permutation(len(data))[:_N_LEFT_OUT]
+        return choose_shared_kernel(
+            self.engine,
+            self.config.kernel,
+            data.features(drawn),
+            data.Y[drawn],
+            data.weights[drawn],
+            theta,
+            alphas,
+        )
+
+    def add_all(self) -> None:
+        """Make all samples support points with the mean bandwidths, and solve for their targets."""
+        data = self.data
+        alphas = ALL_RIDGES if self.config.alpha == "auto" else (self.alpha,)
+        is_learned = not self.config.equal_bandwidths
+        theta = self.theta.mean(0)[None, :] if is_learned else self.first_theta
+        shared = self.shared_kernel(theta, alphas)
+        vectors = data.X[data.samples]
+        points = data.standardize(vectors)
+        coef = shared_kernel_coefficients(
+            self.engine, self.config.kernel, points, data.Y, data.weights, shared
+        )
+        self.shared, self.log_alpha = shared.theta, np.log([shared.alpha])
+        self._set_support(data.samples, vectors, data.Y, np.zeros_like(points))
+        self._set_coefficients(coef)
 
     def _kernel_rows(self, indices: IntArray) -> EngineArray:
         points = self.engine.asarray(self.data.features(indices))

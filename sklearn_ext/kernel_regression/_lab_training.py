@@ -105,7 +105,9 @@ def train_lab(
                 losses.append(trainer.step(rate, shared=stage.shared))
                 if after_iteration is not None and after_iteration(trainer, losses):
                     break
-            if n_learned < n_support:
+            if config.n_support == "all":
+                trainer.add_all()
+            elif n_learned < n_support:
                 trainer.add_many(n_support)
             elif not trainer.add_many_if_they_pay():
                 trainer.refit()
@@ -128,6 +130,8 @@ def count_support(config: LABConfig, data: TrainingSet) -> int:
 
 def count_learned_support(config: LABConfig, data: TrainingSet) -> int:
     """Return the number of support points with bandwidths of their own."""
+    if config.n_support == "all":
+        return min(resolve_n_support("auto", data.n_samples), len(data))
     n_support = count_support(config, data)
     return N_LEARNED if config.learn_targets and n_support > MANY else n_support
 
@@ -168,7 +172,7 @@ def prepare_trainer(
     if isinstance(config.batch_size, str):
         changes["batch_size"] = auto_batch_size(n_samples)
     if isinstance(config.support_dropout, str):
-        n_support = count_support(config, data)
+        n_support = count_learned_support(config, data)
         changes["support_dropout"] = auto_support_dropout(n_support, n_features, n_samples)
     trainer = LABTrainer(
         engine,

@@ -236,7 +236,7 @@ def test_data_of_any_shape_are_fitted(kernel, shape):
 def test_constant_features_change_nothing(wave):
     X, y = wave
     padded = np.column_stack((X, np.full(len(X), 7.0)))
-    fixed = {**QUICK, "gamma": 0.3, "support_dropout": 0.1}
+    fixed = {**QUICK, "gamma": 0.3, "support_dropout": 0.1, "n_support": 60}
     model = LABRidgelessRegressor(**fixed).fit(padded, y)
     plain = LABRidgelessRegressor(**fixed).fit(X, y)
     np.testing.assert_allclose(model.predict(padded), plain.predict(X), rtol=1e-8)
@@ -276,7 +276,7 @@ def test_far_from_the_support_the_mean_is_predicted(wave, wave_model):
 
 def test_auto_support_is_a_fifth_between_50_and_200():
     rng = np.random.default_rng(0)
-    quick = {**QUICK, "max_iter": 1, "growth_iter": 1, "n_warmup": 1}
+    quick = {**QUICK, "max_iter": 1, "growth_iter": 1, "n_warmup": 1, "locality": 1.0}
     for n, expected in ((10, 10), (100, 50), (300, 60), (1500, 200)):
         X = rng.normal(size=(n, 2))
         assert LABRidgelessRegressor(**quick).fit(X, X[:, 0]).n_support_ == expected

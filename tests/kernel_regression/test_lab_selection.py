@@ -6,7 +6,13 @@ from sklearn.kernel_ridge import KernelRidge
 
 from sklearn_ext import LABRidgelessClassifier, LABRidgelessRegressor
 from sklearn_ext.kernel_regression import LABConfig, make_engine, select_lab
-from sklearn_ext.kernel_regression._lab_refit import normal_equations, ridge_coefficients
+from sklearn_ext.kernel_regression._lab_refit import (
+    SharedKernel,
+    choose_shared_kernel,
+    normal_equations,
+    ridge_coefficients,
+    shared_kernel_coefficients,
+)
 from sklearn_ext.kernel_regression._lab_selection import ALPHAS
 
 QUICK = {"n_support": 40, "n_warmup": 30, "growth_iter": 10, "max_iter": 60, "random_state": 0}
@@ -163,3 +169,105 @@ def test_refit_keeps_observed_targets_unless_they_are_learned():
     model = LABRidgelessClassifier(learn_targets=False, **QUICK).fit(X, y > 0)
     assert model.refit_alpha_ is None
     np.testing.assert_allclose(np.abs(model.support_targets_), 1.0)
+
+
+# Kernel ridge regression on all samples
+
+
+@pytest.mark.parametrize("kernel", ["laplacian", "rbf"])
+def test_all_samples_give_weighted_kernel_ridge_regression(kernel):
+    X, y = ripples(120)
+    weights = np.random.default_rng(1).integers(1, 4, size=120) * 1.0
+    model = LABRidgelessRegressor(
+        kernel=kernel, alpha=0.01, standardize=False, n_warmup=3, growth=None, max_iter=2
+    ).set_params(n_support="all", random_state=0)
+    model.fit(X, y, sample_weight=weights)
+    assert model.n_support_ == 120
+    np.testing.assert_array_equal(model.bandwidths_[1:], model.bandwidths_[:-1])
+    if kernel == "rbf":
+        scaled = X * np.sqrt(model.bandwidths_[0])
+        K = np.exp(-((scaled[:, None] - scaled[None]) ** 2).sum(axis=2))
+    else:
+        K = np.exp(-np.abs((X[:, None] - X[None]) * model.bandwidths_[0]).sum(axis=2))
+    centered = y - np.average(y, weights=weights)
+    relative = weights / weights.mean()
+    coef = np.linalg.solve(K + np.diag(0.01 / relative), centered)
+    predicted = K @ coef + np.average(y, weights=weights)
+    np.testing.assert_allclose(model.predict(X), predicted, rtol=1e-6, atol=1e-9)
+    residual = model.support_targets_ - model.predict(model.support_vectors_)
+    np.testing.assert_allclose(residual, 0.01 * model.dual_coef_, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_shared_kernel_minimizes_leave_one_out_errors(weighted):
+    X, y = ripples(25)
+    Y = y[:, None] - y.mean()
+    weights = (
+        np.random.default_rng(0).uniform(0.5, 2, size=(25, 1)) if weighted else np.ones((25, 1))
+    )
+    engine, alphas = make_engine(), (1e-3, 1e-1)
+    best = choose_shared_kernel(engine, "rbf", X, Y, weights, np.full((1, 2), 1.5), alphas)
+
+    def leave_one_out(theta, alpha):
+        errors = []
+        for i in range(25):
+            rest = np.arange(25) != i
+            shared = SharedKernel(theta, alpha, 0.0)
+            coef = shared_kernel_coefficients(
+                engine, "rbf", X[rest], Y[rest], weights[rest], shared
+            )
+            k = np.exp(-(((X[rest] - X[i]) * theta) ** 2).sum(axis=1))
+            errors.append(weights[i, 0] * (k @ coef[:, 0] - Y[i, 0]) ** 2)
+        return sum(errors) / weights.sum()
+
+    np.testing.assert_allclose(best.error, leave_one_out(best.theta, best.alpha), rtol=1e-6)
+    scales = [1.5 * 0.5**k for k in range(4)]
+    others = [leave_one_out(np.full((1, 2), s), a) for s in scales for a in alphas]
+    assert best.error <= min(others) * (1 + 1e-6)
+
+
+def rough(n_samples=300):
+    """A path of a Gaussian process with the exponential kernel."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_samples, 4))
+    gaps = np.sqrt(((X[:, None] - X[None]) ** 2).sum(axis=2))
+    return X, np.linalg.cholesky(np.exp(-0.3 * gaps)) @ rng.normal(size=n_samples)
+
+
+def test_a_rough_function_takes_all_samples():
+    X, y = rough()
+    model = LABRidgelessRegressor(random_state=0).fit(X[:200], y[:200])
+    assert model.n_support_ == 200
+    assert model.selection_["bandwidths"][0] in ("mean", "equal")
+    few = LABRidgelessRegressor(n_support=50, random_state=0).fit(X[:200], y[:200])
+    assert model.score(X[200:], y[200:]) > few.score(X[200:], y[200:]) + 0.02
+    assert set(few.selection_["bandwidths"]) == {"own"}
+
+
+@pytest.mark.parametrize(
+    "given", [{"n_support": 0.2}, {"locality": 0.5}, {"learn_targets": False}], ids=str
+)
+def test_given_values_rule_out_all_samples(given):
+    X, y = rough(200)
+    options = {"n_warmup": 5, "growth_iter": 5, "max_iter": 10, "random_state": 0, **given}
+    assert LABRidgelessRegressor(**options).fit(X, y).n_support_ == (
+        40 if "n_support" in given else 50
+    )
+
+
+def test_a_given_ridge_is_kept_on_all_samples():
+    X, y = rough(200)
+    model = LABRidgelessRegressor(alpha=0.05, max_iter=10, random_state=0).fit(X, y)
+    assert model.n_support_ == 200
+    assert model.alpha_ == pytest.approx(0.05, rel=1e-12)
+    assert model.max_iter_ == 10
+
+
+def test_a_warm_start_keeps_all_samples():
+    X, y = rough(200)
+    model = LABRidgelessRegressor(max_iter=10, warm_start=True, random_state=0).fit(X, y)
+    kernel, alpha = model.kernel_, model.alpha_
+    assert model.n_support_ == 200
+    model.fit(X[:150], y[:150])
+    assert model.n_support_ == 150
+    assert (model.kernel_, model.alpha_) == (kernel, pytest.approx(alpha, rel=1e-12))
