@@ -136,6 +136,7 @@ def test_a_class_is_forgotten_whatever_is_predicted(blobs, prediction):
         assert (names[nearest] == place).mean() > 0.9
 
 
+@pytest.mark.filterwarnings(WORSE)  # converting the noise magnifies its errors
 def test_the_detector_regenerates_with_the_network(own, blobs):
     X, y = blobs
     X_new = np.concatenate([X[:20], X[:20] + 9])
