@@ -21,6 +21,8 @@ PROGRAMS = {
     "lab_rbf_cost": ("-m", "benchmarks.lab_rbf_cost"),
     "flat_lora_cost": ("-m", "benchmarks.flat_lora_cost"),
     "exact_pipeline_requests": ("-m", "benchmarks.exact_pipeline_requests"),
+    "missing_accuracy": ("-m", "benchmarks.missing_accuracy"),
+    "missingness": ("-m", "benchmarks.missingness"),
     "soup_memory": ("-m", "benchmarks.soup_memory", "--n", "16"),
     "tabular_ood": ("-m", "benchmarks.tabular_ood"),
     "guide_figures": ("-m", "benchmarks.guide_figures"),

@@ -1,7 +1,7 @@
 """Imputation guided by labels."""
 
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +17,13 @@ from ..utils._random import local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._warnings import warn_caller
 from ._category_models import fit_category_models
+from ._completion import (
+    CompletedTable,
+    TableModel,
+    complete_by_draws,
+    complete_by_indicators,
+    complete_by_means,
+)
 from ._label_columns import LabelColumns, encode_labels
 from ._model_columns import ModelColumns, learn_columns
 from ._supervised_kernel import (
@@ -31,7 +38,6 @@ from ._validation import (
     clip_limits,
     feature_index,
     feature_mask,
-    truncate,
 )
 from .gaussian import (
     GaussianEngine,
@@ -50,20 +56,6 @@ from .published import (
 
 if TYPE_CHECKING:
     import torch
-
-
-class _Completed(NamedTuple):
-    """Samples completed in model columns.
-
-    ``Z`` and ``V`` are conditional means, or draws, and variances. ``codes`` and ``probabilities``
-    hold values, and probabilities of all values, for the missing entries of categorical features.
-    Variances are NaN without a conditional distribution.
-    """
-
-    Z: FloatArray
-    V: FloatArray
-    codes: dict[int, FloatArray]
-    probabilities: dict[int, FloatArray]
 
 
 class SupervisedKernelImputer(_BaseImputer):
@@ -511,7 +503,7 @@ class SupervisedKernelImputer(_BaseImputer):
                     gaussian, samples, labels.values, columns, raw, rng, engine
                 )
 
-        self._columns, self._limits, self._categories = columns, limits, categories
+        self._columns, self._limits = columns, limits
         self._labels = labels.take(np.empty(0, dtype=int))  # encodes other labels in the same way
         self._is_integer = self._feature_mask("integer_features", self._table.is_integer)
         missing = np.isnan(raw)
@@ -519,6 +511,7 @@ class SupervisedKernelImputer(_BaseImputer):
         self._empty = missing.all(axis=0)
         self._kept = ~self._empty | self.keep_empty_features
         self._set_solver_attributes(gaussian, two_stage, labels)
+        self._model = TableModel(columns, self._imputation, categories, two_stage is not None)
         self.feature_range_ = columns.feature_range
         self.categories_: list[Array | None] = [None] * raw.shape[1]
         for p in np.flatnonzero(is_category):
@@ -566,7 +559,7 @@ class SupervisedKernelImputer(_BaseImputer):
         completed = self._complete(raw)
         if self.condition_on_y:
             Z = self._columns.from_unit_interval(self._two_stage.completed)
-            completed = self._most_probable(raw, Z)
+            completed = complete_by_indicators(self._columns, raw, Z)
         return self._output(X, raw, completed)
 
     def impute_labeled(self, X: ArrayLike, y: ArrayLike | None) -> Any:
@@ -686,7 +679,8 @@ class SupervisedKernelImputer(_BaseImputer):
                 values = category.values
         P = np.equal(raw[:, [p]], values).astype(float)
         P[np.isnan(raw[:, p])] = 1.0 / max(len(values), 1)
-        found = self._conditional_means(raw).probabilities
+        with threadpool_limits(limits=1, user_api="blas"):
+            found = complete_by_means(self._model, raw, None, self._engine()).probabilities
         if p in found:
             P[np.isnan(raw[:, p])] = found[p]
         return P
@@ -866,76 +860,16 @@ class SupervisedKernelImputer(_BaseImputer):
             model.mean, model.dense_covariance(), model.label_mean, model.label_scale
         )
 
-    def _complete(self, raw: FloatArray, labels: FloatArray | None = None) -> _Completed:
+    def _complete(self, raw: FloatArray, labels: FloatArray | None = None) -> CompletedTable:
         """Complete samples by conditional means and most probable categories, or by draws."""
-        if self.sample_posterior:
-            return self._draw(raw, labels)
-        return self._conditional_means(raw, labels)
-
-    def _conditional_means(self, raw: FloatArray, labels: FloatArray | None = None) -> _Completed:
-        samples = self._columns.encode(raw)
-        with threadpool_limits(limits=1, user_api="blas"):
-            if not isinstance(self._imputation, GaussianImputation):
-                unit_samples = np.clip(self._columns.to_unit_interval(samples), 0.0, 1.0)
-                completed = self._imputation.transform(unit_samples)
-                return self._most_probable(raw, self._columns.from_unit_interval(completed))
-            done = self._imputation.complete(
-                samples,
-                labels,
-                predict_labels=len(self._categories) > 0,
-                engine=self._engine(),
-            )
-        Z = done.columns[:, : samples.shape[1]] + done.shift
-        if self._two_stage is not None:
-            return self._most_probable(raw, Z)
-        codes, probabilities = {}, {}
-        for model in self._categories:
-            p = model.category.feature
-            P = model.probabilities(done.columns[np.isnan(raw[:, p])])
-            probabilities[p] = P
-            codes[p] = model.category.values[P.argmax(axis=1)]
-        return _Completed(Z, done.variances, codes, probabilities)
-
-    def _most_probable(self, raw: FloatArray, Z: FloatArray) -> _Completed:
-        """Complete categories by the indicators of a solver without a conditional distribution."""
-        codes = {}
-        for category in self._columns.categories:
-            at = np.isnan(raw[:, category.feature])
-            P = self._columns.linear_probabilities(Z[at], category)
-            codes[category.feature] = category.values[P.argmax(axis=1)]
-        return _Completed(Z, np.full(Z.shape, np.nan), codes, {})
-
-    def _draw(self, raw: FloatArray, labels: FloatArray | None) -> _Completed:
-        """Draw categories one feature after the other, then numbers given all categories."""
-        model = self._gaussian_model("sample_posterior=True")
         engine = self._engine()
-        rng = local_random_state(self.random_state)
-        noise = rng.standard_normal((len(raw), model.n_noise))
-        uniform = rng.random_sample((len(raw), len(self._categories)))
-        filled = raw.copy()
-        codes, probabilities = {}, {}
         with threadpool_limits(limits=1, user_api="blas"):
-            for k, category_model in enumerate(self._categories):
-                category = category_model.category
-                rows = np.isnan(raw[:, category.feature])
-                done = model.complete(
-                    self._columns.encode(filled[rows]),
-                    None if labels is None else labels[rows],
-                    predict_labels=True,
-                    engine=engine,
-                )
-                P = category_model.probabilities(done.columns)
-                drawn = (P.cumsum(axis=1) < uniform[rows, k, None]).sum(axis=1)
-                values = category.values[np.minimum(drawn, P.shape[1] - 1)]
-                filled[rows, category.feature] = values
-                probabilities[category.feature], codes[category.feature] = P, values
-            samples = self._columns.encode(filled)
-            Z, V = model.transform(samples, labels, noise=noise, engine=engine)
-            if not isinstance(self.clip, (bool, np.bool_)):
-                means, _ = model.transform(samples, labels, engine=engine)
-                low, high = self._columns.limits(*self._limits)
-                Z = truncate(Z, means, np.sqrt(V), low, high)
-        return _Completed(Z, V, codes, probabilities)
+            if not self.sample_posterior:
+                return complete_by_means(self._model, raw, labels, engine)
+            self._gaussian_model("sample_posterior=True")
+            limits = None if isinstance(self.clip, (bool, np.bool_)) else self._limits
+            rng = local_random_state(self.random_state)
+            return complete_by_draws(self._model, raw, labels, engine, rng, limits)
 
     def _kernel(self) -> CorrectedKernel:
         check_is_fitted(self)
@@ -955,7 +889,7 @@ class SupervisedKernelImputer(_BaseImputer):
             raise ValueError(f"{feature} requires solver='regression', got 'two_stage'.")
         return self._imputation
 
-    def _output(self, X: Any, raw: FloatArray, completed: _Completed) -> Any:
+    def _output(self, X: Any, raw: FloatArray, completed: CompletedTable) -> Any:
         """Fill the missing values of a table, drop empty features and append indicators."""
         if self._empty.any() and not self.keep_empty_features:
             names = _check_feature_names_in(self, None)[self._empty]
