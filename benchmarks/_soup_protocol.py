@@ -32,9 +32,10 @@ class Recipe(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Paths of the ingredients, a factory of their network, and samples."""
+    """Paths of the ingredients and of their start, a factory of their network, and samples."""
 
     paths: list[str]
+    base: str
     make_module: object
     X_mixing: np.ndarray
     y_mixing: np.ndarray
@@ -159,6 +160,8 @@ def make_problem(name, seed, folder):
     train(start, X[tuning], y[tuning], generator, parameters=list(head.parameters()),
           n_epochs=recipe.probing_epochs, lr=2e-3)  # fmt: skip
     weights = {key: value.clone() for key, value in start.state_dict().items()}
+    base = str(Path(folder) / "base.safetensors")
+    save_tensors(base, weights)
     rng = np.random.default_rng(1000 + seed)
     paths = []
     for k in range(N_INGREDIENTS):
@@ -172,4 +175,4 @@ def make_problem(name, seed, folder):
         paths.append(str(Path(folder) / f"{k:02d}.safetensors"))
         save_tensors(paths[-1], module.state_dict())
     arrays = [array for part in (mixing, test) for array in (X[part].numpy(), y[part].numpy())]
-    return Problem(paths, recipe.make_module, *arrays)
+    return Problem(paths, base, recipe.make_module, *arrays)

@@ -14,6 +14,7 @@ from ._model_stock import ModelStock
 from ._reg_mean import RegMean
 from ._uniform_soup import UniformSoup
 from .recipes import (
+    LeadingDirections,
     LearnedConfig,
     MEHLConfig,
     StoredDirections,
@@ -34,6 +35,7 @@ __all__ = [
     "TIES",
     "GreedySoup",
     "LayerwiseLinear",
+    "LeadingDirections",
     "LearnedConfig",
     "LearnedSoup",
     "MEHLConfig",

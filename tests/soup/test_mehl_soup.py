@@ -13,7 +13,13 @@ from sklearn_ext.neural import (
     parameter_dict,
     predict_logits,
 )
-from sklearn_ext.soup import LearnedConfig, MEHLConfig, learn_mehl_coefficients
+from sklearn_ext.soup import (
+    LeadingDirections,
+    LearnedConfig,
+    MEHLConfig,
+    learn_mehl_coefficients,
+)
+from sklearn_ext.soup.recipes import leading_combinations
 from tests.soup.problems import (
     BatchNormNet,
     TiedNet,
@@ -109,6 +115,48 @@ def test_streamed_and_stored_directions_agree(mlps, net, mixing):
     np.testing.assert_allclose(
         first.predict_proba(mixing[0]), second.predict_proba(mixing[0]), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("layerwise", [True, False])
+def test_leading_directions_rebuild_the_weights(mlps, net, mixing, layerwise):
+    soup = MEHLSoup(
+        net, ingredients=mlps, n_directions=2, layerwise=layerwise, min_iter=20, random_state=0
+    ).fit(*mixing)
+    rebuilt = soup.combine(soup.coef_)
+    for own, other in zip(
+        soup.estimator_.module_.parameters(), rebuilt.module_.parameters(), strict=True
+    ):
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(soup.coef_.sum(axis=1), 1.0, atol=1e-12)
+    assert soup.soup_losses_["soup"] < soup.soup_losses_["uniform"]
+
+
+def test_leading_directions_are_those_of_the_gram_matrix():
+    generator = torch.Generator().manual_seed(0)
+    points = [[torch.randn(40, 5, generator=generator)] for _ in range(6)]
+    mean = torch.stack([point[0] for point in points]).mean(0)
+    group_of = torch.tensor([0])
+    combinations = leading_combinations([mean], points, group_of, 1, 3)
+    D = torch.stack([(point[0] - mean).flatten() for point in points]).double()
+    vectors = combinations[0].T @ D
+    expected = torch.linalg.svdvals(D)[:3]
+    torch.testing.assert_close(vectors.norm(dim=1), expected, rtol=1e-5, atol=0)
+    gram = vectors @ vectors.T
+    torch.testing.assert_close(gram, torch.diag(gram.diagonal()), rtol=0, atol=1e-4)
+    directions = LeadingDirections([mean.clone()], points, combinations)
+    q = torch.randn(40, 5, generator=generator)
+    found = directions.inner_products([q])[0]
+    torch.testing.assert_close(found, vectors @ q.flatten().double(), rtol=0, atol=0.2)
+    for step in ([1.0, 0.0, -2.0], [0.5, 0.25, 1.0]):
+        directions.move_(torch.tensor([step], dtype=torch.float64))
+    moved = mean.flatten() + (torch.tensor(step, dtype=torch.float64) @ vectors).float()
+    torch.testing.assert_close(directions.parameters[0].flatten(), moved, rtol=0, atol=0.05)
+
+
+def test_as_many_leading_directions_as_ingredients_change_nothing(mlps, net, mixing):
+    params = {"ingredients": mlps, "min_iter": 5, "max_epochs": 1, "random_state": 0}
+    every = MEHLSoup(net, n_directions=len(mlps), **params).fit(*mixing)
+    np.testing.assert_array_equal(every.coef_, MEHLSoup(net, **params).fit(*mixing).coef_)
 
 
 def test_zero_learning_rate_gives_the_uniform_soup(mlps, net, mixing):

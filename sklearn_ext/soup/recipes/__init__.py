@@ -18,8 +18,10 @@ follows:
 """
 
 from ._directions import (
+    LeadingDirections as LeadingDirections,
     StoredDirections as StoredDirections,
     StreamedDirections as StreamedDirections,
+    leading_combinations as leading_combinations,
     n_directions_that_fit as n_directions_that_fit,
 )
 from ._gradient import (

@@ -1,6 +1,6 @@
 r"""Inner products with the directions of a block, and steps along them.
 
-Two engines have the same methods. Arrays have one row for each of the T parameter tensors that are
+All engines have the same methods. Arrays have one row for each of the T parameter tensors that are
 mixed and one column for each of the b ingredients of the block. The origin c is the weights that
 the network has when an engine is created.
 
@@ -10,21 +10,24 @@ the network has when an engine is created.
   keeps a copy of the origin, unless the origin is a combination of the block itself.
 - :class:`StoredDirections` keeps the directions of each tensor as an array of shape (b, size). This
   takes the memory of b + 1 networks.
+- :class:`LeadingDirections` keeps r combinations of the directions in half precision. A step then
+  reads r/2 networks instead of b. Its arrays have one column for each combination.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
 
-from ..ingredients import IngredientStore, add_parts_, as_real, chunks, like
+from ..ingredients import SMALL_CHUNK, IngredientStore, add_parts_, as_real, chunks, like
 from ._groups import MixedTensors
 
+_SAMPLED_PIECES, _PIECE = 64, 1024  # of each tensor, to find the leading directions
 _MEMORY_SHARE = 0.5  # of the free memory of a device, for stored directions
 
 
 class Directions(Protocol):
-    """The interface of both engines."""
+    """The interface of all engines."""
 
     def squared_norms(self) -> torch.Tensor:
         r"""Return :math:`\lVert d_i \rVert^2` for each tensor."""
@@ -54,8 +57,7 @@ def directions_of_block(
         "auto" streams on the CPU, and stores the directions on other devices, which should not wait
         for files, if they fit into memory.
     """
-    parameters = [as_real(store.parameters[name]) for name in mixed.names]
-    points = [[as_real(tensor) for tensor in point] for point in store.points(block, mixed.names)]
+    parameters, points = _parameters_and_points(store, mixed, block)
     if kind == "auto":
         fits = stores_by_default(parameters) and len(block) <= n_directions_that_fit(parameters)
         kind = "stored" if fits else "streamed"
@@ -63,6 +65,23 @@ def directions_of_block(
         return StoredDirections(parameters, points)
     origin = coef[mixed.group_of][:, block] if len(block) == len(store) else None
     return StreamedDirections(parameters, points, origin)
+
+
+def leading_directions_of_block(
+    store: IngredientStore, mixed: MixedTensors, block: list[int], n_directions: int
+) -> tuple[Directions, torch.Tensor]:
+    """Return the leading directions of a block, and their combinations of shape (G, b, r)."""
+    parameters, points = _parameters_and_points(store, mixed, block)
+    found = leading_combinations(parameters, points, mixed.group_of, mixed.n_groups, n_directions)
+    return LeadingDirections(parameters, points, found[mixed.group_of]), found
+
+
+def _parameters_and_points(
+    store: IngredientStore, mixed: MixedTensors, block: Sequence[int]
+) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
+    parameters = [as_real(store.parameters[name]) for name in mixed.names]
+    points = [[as_real(tensor) for tensor in point] for point in store.points(block, mixed.names)]
+    return parameters, points
 
 
 def stores_by_default(parameters: Sequence[torch.Tensor]) -> bool:
@@ -270,6 +289,156 @@ class StoredDirections:
         for w, c, D, y in zip(self.parameters, self.origin, self.directions, steps, strict=True):
             # y @ D reads D contiguously, whereas D.T @ y would not.
             w.copy_((like(y, D) @ D).view_as(w)).add_(c)
+
+
+class LeadingDirections:
+    r"""Combinations :math:`u_k = \sum_i A_{ik} d_i` of the directions, in half precision.
+
+    Parameters
+    ----------
+    parameters : list of T tensors
+        Parameters of the network, whose values are the origin. :meth:`move_` changes them in place.
+    points : list of b lists of T tensors
+        The ingredients of the block. They are never changed.
+    combinations : tensor of shape (T, b, r)
+        A, for each parameter tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.soup import LeadingDirections
+    >>> weight = torch.zeros(2)
+    >>> points = [[torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 2.0])]]
+    >>> directions = LeadingDirections([weight], points, torch.tensor([[[1.0], [0.5]]]))
+    >>> directions.inner_products([torch.tensor([3.0, 4.0])])
+    tensor([[7.]], dtype=torch.float64)
+    >>> directions.move_(torch.tensor([[2.0]]))
+    >>> weight
+    tensor([2., 2.])
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[torch.Tensor],
+        points: Sequence[Sequence[torch.Tensor]],
+        combinations: torch.Tensor,
+    ) -> None:
+        self.parameters = parameters
+        self.position = torch.zeros(combinations.shape[0], combinations.shape[2])
+        self.directions = [
+            _combined_differences([point[t] for point in points], c, combinations[t])
+            for t, c in enumerate(parameters)
+        ]
+
+    def squared_norms(self) -> torch.Tensor:
+        r"""Return :math:`\lVert u_k \rVert^2` for each tensor.
+
+        Returns
+        -------
+        tensor of float64 of shape (T, r)
+        """
+        norms = [
+            torch.stack([piece.float().square().sum(dim=1) for piece in D.split(SMALL_CHUNK, 1)])
+            for D in self.directions
+        ]
+        return torch.stack([parts.double().sum(dim=0) for parts in norms]).cpu()
+
+    def inner_products(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        r"""Return :math:`\langle q, u_k \rangle` for each tensor.
+
+        Parameters
+        ----------
+        gradients : sequence of T tensors
+            q.
+
+        Returns
+        -------
+        tensor of float64 of shape (T, r)
+        """
+        products = [
+            torch.stack([like(part, piece) @ piece for part, piece in _paired(D, q)])
+            for D, q in zip(self.directions, gradients, strict=True)
+        ]
+        return torch.stack([parts.double().sum(dim=0) for parts in products]).cpu()
+
+    @torch.no_grad()
+    def move_(self, steps: torch.Tensor) -> None:
+        r"""Set the parameters to :math:`c + \sum_k y_k u_k`.
+
+        Parameters
+        ----------
+        steps : tensor of shape (T, r)
+            y, with one row per parameter tensor.
+        """
+        # Changes are added to the parameters, so that no copy of the origin is needed.
+        for w, D, change in zip(
+            self.parameters, self.directions, steps - self.position, strict=True
+        ):
+            for part, piece in _paired(D, w):
+                piece.add_(like(change, piece) @ like(part, piece))
+        self.position = steps.clone()
+
+
+def leading_combinations(
+    parameters: Sequence[torch.Tensor],
+    points: Sequence[Sequence[torch.Tensor]],
+    group_of: torch.Tensor,
+    n_groups: int,
+    n_directions: int,
+) -> torch.Tensor:
+    r"""Return the combinations of the directions along which the ingredients differ most.
+
+    They are the eigenvectors of the Gram matrix :math:`K_{ij} = \langle d_i, d_j \rangle` of a
+    group with the largest eigenvalues, so the combined directions are orthogonal. The matrix is
+    estimated from some entries of each tensor.
+
+    Parameters
+    ----------
+    parameters : sequence of T tensors
+        The origin.
+    points : list of b lists of T tensors
+        The ingredients of the block.
+    group_of : tensor of int64 of shape (T,)
+        Index of the group of each parameter tensor.
+    n_groups : int
+    n_directions : int
+        Number r of combinations, at most b.
+
+    Returns
+    -------
+    tensor of float64 of shape (G, b, r)
+    """
+    b = len(points)
+    gram = torch.zeros((n_groups, b, b), dtype=torch.float64)
+    for t, (g, c) in enumerate(zip(group_of.tolist(), parameters, strict=True)):
+        starts = chunks(c, _PIECE)
+        stride = -(-len(starts) // _SAMPLED_PIECES)
+        versions = [chunks(point[t], _PIECE)[::stride] for point in points]
+        origin = torch.cat(starts[::stride])
+        rows = torch.stack([like(torch.cat(version), origin) - origin for version in versions])
+        rows = rows.float()  # also from half precision
+        gram[g] += (rows @ rows.T).double().cpu() * (c.numel() / origin.numel())
+    return torch.linalg.eigh(gram).eigenvectors.flip(-1)[:, :, :n_directions]
+
+
+def _paired(
+    directions: torch.Tensor, tensor: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield chunks of stacked directions with the same chunk of a tensor."""
+    return zip(directions.split(SMALL_CHUNK, dim=1), chunks(tensor, SMALL_CHUNK), strict=True)
+
+
+def _combined_differences(
+    versions: Sequence[torch.Tensor], origin: torch.Tensor, combinations: torch.Tensor
+) -> torch.Tensor:
+    out = origin.new_empty((combinations.shape[1], origin.numel()), dtype=torch.bfloat16)
+    pieces = zip(
+        chunks(origin, SMALL_CHUNK), *(chunks(v, SMALL_CHUNK) for v in versions), strict=True
+    )
+    for target, (c, *parts) in zip(out.split(SMALL_CHUNK, dim=1), pieces, strict=True):
+        differences = torch.stack([like(part, c) - c for part in parts])
+        target.copy_(like(combinations, c).T @ differences)
+    return out
 
 
 def _inner_products(

@@ -9,9 +9,14 @@ import torch
 from torch import nn
 
 from ...neural import draw_seed, seeded
-from ..ingredients import IngredientStore, samples_of
+from ..ingredients import IngredientStore, samples_of, weights_by_tensor
 from ._descent import CoefficientDescent, LearnedCoefficients, MixingConfig, training_only
-from ._directions import directions_of_block, n_directions_that_fit, stores_by_default
+from ._directions import (
+    directions_of_block,
+    leading_directions_of_block,
+    n_directions_that_fit,
+    stores_by_default,
+)
 from ._gradient import (
     coefficient_gradient,
     coefficients_after_step,
@@ -62,6 +67,10 @@ class MEHLConfig(MixingConfig):
         Number of ingredients that are mixed at a time. None mixes all of them, or as many as fit
         into half of the free memory of a GPU.
 
+    n_directions : int or None, default=None
+        Number of leading directions of each group along which a block is mixed. None uses the
+        direction of every ingredient.
+
     n_outer : int, default=1
         Passes over all ingredients.
 
@@ -79,6 +88,7 @@ class MEHLConfig(MixingConfig):
     """
 
     block_size: int | None = None
+    n_directions: int | None = None
     n_outer: int = 1
     scale: str = "mean"
     start: str = "mean"
@@ -186,7 +196,13 @@ def learn_mehl_coefficients(
     with training_only(module, mixed.names), seeded(draw_seed(rng), device):
         for number, (outer, block) in enumerate(blocks):
             directions = None  # free the previous block, whose directions may be stored
-            directions = directions_of_block(store, mixed, block, coef, config.directions)
+            combinations = None
+            if config.n_directions is not None and config.n_directions < len(block):
+                directions, combinations = leading_directions_of_block(
+                    store, mixed, block, config.n_directions
+                )
+            else:
+                directions = directions_of_block(store, mixed, block, coef, config.directions)
             norms = sum_by_group(directions.squared_norms(), mixed.group_of, mixed.n_groups).sqrt()
             scales = direction_scales(norms, config.scale)
             if not scales.any():
@@ -205,7 +221,12 @@ def learn_mehl_coefficients(
                 directions.move_((scales * z.detach())[mixed.group_of])
                 if after_step is not None and after_step():
                     break
-            coef = coefficients_after_step(coef, block, scales * z.detach())
+            step = scales * z.detach()
+            if combinations is not None:
+                step = torch.einsum("gbr,gr->gb", combinations, step)
+            coef = coefficients_after_step(coef, block, step)
+            if combinations is not None:  # without the rounding of half precision
+                store.combine_(weights_by_tensor(coef.numpy(), groups), range(n))
             history += [{"outer": outer, "block": number, **step} for step in descent.history]
     return LearnedCoefficients(coef, groups, history)
 
