@@ -494,8 +494,9 @@ def test_features_times_coefficients_are_the_predictions(wave, kernel, engine):
     model = LABRidgelessRegressor(kernel=kernel, engine=engine, **QUICK).fit(X, Y)
     features = model.transform(X)
     assert features.shape == (len(X), model.n_support_)
+    # Predictions near zero are differences of large terms.
     np.testing.assert_allclose(
-        features @ model.dual_coef_ + model.intercept_, model.predict(X), rtol=1e-10
+        features @ model.dual_coef_ + model.intercept_, model.predict(X), rtol=1e-10, atol=1e-11
     )
     np.testing.assert_allclose(np.diag(model.transform(model.support_vectors_)), 1.0)
 
@@ -567,7 +568,7 @@ def test_progress_bar_inside_pipeline_and_grid_search(wave, capsys):
 def test_scoring_monitor_ends_at_the_score_of_the_model(wave):
     X, y = wave
     monitor = ScoringMonitor(scoring="r2")
-    model = LABRidgelessRegressor(**QUICK).set_callbacks(monitor).fit(X, y)
+    model = LABRidgelessRegressor(n_support=60, **QUICK).set_callbacks(monitor).fit(X, y)
     log = [row for row in monitor.get_logs().data if row["task_name"] == "iteration"]
     curve = np.array([row["r2"] for row in sorted(log, key=lambda row: row["task_id"])])
     assert len(curve) == model.n_iter_
