@@ -1,49 +1,106 @@
-"""Ctrl-C in the middle of a fit: every estimator that trains networks raises and stays unfitted."""
+"""Ctrl-C at any moment of a fit, in every estimator, and in worker processes.
+
+A fit that is interrupted raises KeyboardInterrupt, leaves the estimator as it was before, caches
+nothing half-trained, and leaves the global generators alone.
+"""
 
 import inspect
+import sys
+from multiprocessing import parent_process
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from skorch.callbacks import Callback
 
+import sklearn_ext
+from sklearn_ext.neural import NetClassifier
 from sklearn_ext.utils import all_estimators
-from tests.instances import instance, sample
+from tests.instances import instance, responses, sample
 
-QUICK = ("NetClassifier", "FineTuneUnlearner", "UniformSoup", "MSPOODDetector")
-TORCH_FOLDERS = ("generative", "lora", "neural", "ood", "soup", "unlearning")
-ESTIMATORS = {
-    name: Estimator
-    for name, Estimator in all_estimators()
-    if Estimator.__module__.split(".")[1] in TORCH_FOLDERS
-}
+PACKAGE = str(Path(sklearn_ext.__file__).parent)
+ESTIMATORS = dict(all_estimators())
+QUICK = ("NetClassifier", "KNNOODDetector", "RandomFeatureClassifier")
+REQUESTS = {"forget": np.arange(5), "forget_class": 0}
 
 
-class Calls:
-    """Counts the passes through linear layers, and presses Ctrl-C in one of them."""
+class CtrlC:
+    """Presses Ctrl-C at a call of a function of the package, given its number."""
 
-    def __init__(self, monkeypatch):
-        self.n, self.last = 0, None
-        forward = nn.Linear.forward
+    def __init__(self):
+        self.n_calls = 0
+        self.moment = None
 
-        def counted(layer, *args):
-            self.n += 1
-            if self.n == self.last:
+    def __call__(self, frame, event, argument):
+        # Python ignores exceptions while it closes a generator.
+        code = frame.f_code
+        is_moment = event == "call" and not code.co_flags & inspect.CO_GENERATOR
+        if is_moment and code.co_filename.startswith(PACKAGE):
+            self.n_calls += 1
+            if self.n_calls == self.moment:
+                sys.setprofile(None)
                 raise KeyboardInterrupt
-            return forward(layer, *args)
 
-        monkeypatch.setattr(nn.Linear, "forward", counted)
-
-    def interrupt_after(self, n):
-        self.n, self.last = 0, n
+    def during(self, moment, function):
+        self.n_calls, self.moment = 0, moment
+        sys.setprofile(self)
+        try:
+            return function()
+        finally:
+            sys.setprofile(None)
 
 
 def fit(estimator, X, y):
-    requests = {"forget": np.arange(5), "forget_class": 0}
     names = inspect.signature(estimator.fit).parameters
-    return estimator.fit(X, y, **{name: v for name, v in requests.items() if name in names})
+    return estimator.fit(X, y, **{name: v for name, v in REQUESTS.items() if name in names})
+
+
+def numpy_state():
+    return np.random.get_state()[1]  # noqa: NPY002 the global state is what is tested
+
+
+def assert_equal(answer, expected):
+    assert answer.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(answer[name], expected[name], err_msg=name)
+
+
+def interrupt_often(estimator, X, y, fractions, cache_folders):
+    """Interrupt fits of an unfitted and of a fitted estimator at fractions of their calls."""
+    caches = "cache_dir" in estimator.get_params(deep=False)
+    unfitted, fitted = clone(estimator), estimator
+    ctrl_c = CtrlC()
+    fit(fitted, X, y)  # imports and compiles what later fits find
+    ctrl_c.during(None, lambda: fit(fitted, X, y))
+    expected, total = responses(fitted, X), ctrl_c.n_calls
+    assert total > 0
+    states = torch.get_rng_state(), numpy_state().copy()
+    for fraction in fractions:
+        moment = 1 + int(fraction * (total - 1))
+        for each in (unfitted, fitted):
+            if caches:
+                each.set_params(cache_dir=next(cache_folders))
+            with pytest.raises(KeyboardInterrupt):
+                ctrl_c.during(moment, lambda each=each: fit(each, X, y))
+        with pytest.raises(NotFittedError):
+            check_is_fitted(unfitted)
+        assert_equal(responses(fitted, X), expected)
+        assert torch.is_grad_enabled()
+        assert torch.equal(torch.get_rng_state(), states[0])
+        np.testing.assert_array_equal(numpy_state(), states[1])
+        if caches:  # what was kept before the interrupt is whole
+            assert_equal(responses(fit(unfitted, X, y), X), expected)
+            unfitted = clone(unfitted)
+    assert_equal(responses(fit(unfitted, X, y), X), expected)
+
+
+@pytest.fixture
+def cache_folders(tmp_path):
+    return (tmp_path / str(k) for k in range(100))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -54,21 +111,36 @@ def fit(estimator, X, y):
         for name in sorted(ESTIMATORS)
     ],
 )
-def test_an_interrupted_estimator_is_not_fitted(name, monkeypatch, tmp_path):
+def test_an_interrupted_fit_changes_nothing(name, cache_folders):
     estimator = instance(ESTIMATORS[name])
-    caches = "cache_dir" in estimator.get_params(deep=False)
-    X, y = sample(estimator, 60)
-    calls = Calls(monkeypatch)
-    fit(instance(ESTIMATORS[name]), X, y)
-    total = calls.n
-    if total == 0:
-        pytest.skip("passes nothing through linear layers")
-    for fraction in (0.0, 0.5, 0.98):
-        if caches:  # otherwise a fit would continue from what the one before has kept
-            estimator.set_params(cache_dir=tmp_path / str(fraction))
-        calls.interrupt_after(1 + int(fraction * (total - 1)))
-        with pytest.raises(KeyboardInterrupt):
-            fit(estimator, X, y)
-        with pytest.raises(NotFittedError):
-            check_is_fitted(estimator)
-    assert torch.is_grad_enabled()
+    interrupt_often(estimator, *sample(estimator, 60), (0.02, 0.4, 0.95), cache_folders)
+
+
+class InterruptedWorker(Callback):
+    """Presses Ctrl-C in the worker process that trains the second of two nets."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if parent_process() is not None and net.lr == 0.01 and len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+WITH_WORKERS = [
+    name for name, Estimator in ESTIMATORS.items() if "soup" in Estimator.__module__.split(".")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WITH_WORKERS)
+def test_an_interrupted_worker_keeps_nothing_half_trained(name, tmp_path):
+    X, y = sample(NetClassifier(), 60)
+    net = NetClassifier(max_epochs=4, callbacks=[("stop", InterruptedWorker())], random_state=0)
+    params = {"param_grid": {"lr": [0.002, 0.01]}, "random_state": 0}
+    expected = responses(ESTIMATORS[name](net, **params).fit(X, y), X)
+    soup = ESTIMATORS[name](net, n_jobs=2, cache_dir=tmp_path, **params)
+    with pytest.raises(KeyboardInterrupt):
+        soup.fit(X, y)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(soup)
+    # In this process, nothing is interrupted.
+    assert_equal(responses(soup.set_params(n_jobs=1).fit(X, y), X), expected)

@@ -6,13 +6,14 @@ import numpy as np
 import skorch
 from numpy.typing import ArrayLike
 from sklearn.base import clone
+from skorch.utils import is_dataset
 
 from ..utils._random import draw_seed
 from ..utils._typing import Array, IntArray, RandomState
 from ..utils._validation import unfrozen
 from ._conventional_net import copied_net, interrupts_raised
 from ._device import seeded
-from ._input import n_samples_of, select_samples
+from ._input import AnySamples, LabeledDataset, n_samples_of, select_samples
 from ._modules import has_finite_parameters
 from ._nets import NetClassifier, encode_labels
 from ._outputs import raw_outputs
@@ -24,7 +25,7 @@ def is_fitted_net(estimator: Any) -> bool:
 
 
 def fitted_copy(
-    estimator: Any, X: Array, y: ArrayLike, *, random_state: RandomState = None
+    estimator: Any, X: AnySamples, y: ArrayLike, *, random_state: RandomState = None
 ) -> skorch.NeuralNetClassifier:
     """Return a fitted net that shares no state with the user's estimator.
 
@@ -33,7 +34,7 @@ def fitted_copy(
     estimator : skorch.NeuralNetClassifier, FrozenEstimator or None
         A fitted net is copied, and an unfitted net is cloned and fitted to the data. None means
         a :class:`NetClassifier`.
-    X : ndarray of float32
+    X : samples in any form
     y : array-like of shape (n_samples,)
     random_state : int, RandomState instance or None, default=None
         Seeds the fit. A net whose own `random_state` is not None uses it instead.
@@ -70,7 +71,9 @@ def fitted_copy(
             net.set_params(random_state=seed)
         return net.fit(X, y)
     with seeded(seed, net.device), interrupts_raised(net):
-        net.fit(X, _check_plain_labels(y))
+        labels = _check_plain_labels(y)
+        # skorch trains on the labels inside a dataset.
+        net.fit(LabeledDataset(X, labels) if is_dataset(X) else X, labels)
     return _check_outputs(_check_losses(net), X)
 
 

@@ -327,7 +327,10 @@ def test_updates_reach_the_fused_paths_of_a_transformer(mode):
     with torch.set_grad_enabled(mode != "no_grad"):
         output = module(x)
         merged = merge_lora(copy.deepcopy(module))
-        torch.testing.assert_close(output, merged(x), rtol=0, atol=2e-6)
+        expected = merged(x)
+        # Some tens of sums in a row, each of which is rounded.
+        tolerance = 64 * torch.finfo(output.dtype).eps * float(expected.abs().max())
+        torch.testing.assert_close(output, expected, rtol=0, atol=tolerance)
         assert (output - plain.train(mode == "train")(x)).abs().max() > 0.1
     if mode != "no_grad":
         output.square().sum().backward()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
@@ -20,7 +21,7 @@ from sklearn_ext import (
     ReActOODDetector,
     net_from_module,
 )
-from sklearn_ext.neural import raw_outputs, seeded
+from sklearn_ext.neural import MLP, raw_outputs, seeded
 from sklearn_ext.ood import SeparationNet, energy_score
 
 DETECTORS = [
@@ -95,6 +96,19 @@ def test_labels_that_the_net_does_not_know_are_refused(Detector, net, digits):
         detector = detector_of(Detector, net, validation_fraction=fraction)
         with pytest.raises(ValueError, match=r"none of the classes .*: \[9\]"):
             detector.fit(X, np.where(np.arange(len(y)) == 17, 9, y))
+
+
+def test_given_labels_replace_those_in_a_dataset(digits):
+    X, y = digits
+    known = y >= 0
+    net = skorch.NeuralNetClassifier(
+        MLP, module__n_features=64, module__n_outputs=8, criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam, lr=1e-2, max_epochs=5, train_split=None, verbose=0,
+    )  # fmt: skip
+    expected = KNNOODDetector(net, random_state=0).fit(X, y)
+    detector = KNNOODDetector(net, random_state=0).fit(Images(X, 7 - y), y)
+    np.testing.assert_array_equal(detector.predict_class(X), expected.predict_class(X))
+    assert (detector.predict_class(X) == y)[known].mean() > 0.8
 
 
 def test_a_net_may_see_samples_of_one_class(net, digits):

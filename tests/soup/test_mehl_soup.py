@@ -153,7 +153,7 @@ def test_leading_directions_are_those_of_the_gram_matrix():
     torch.testing.assert_close(directions.parameters[0].flatten(), moved, rtol=0, atol=0.05)
 
 
-def test_as_many_leading_directions_as_ingredients_change_nothing(mlps, net, mixing):
+def test_as_many_directions_as_ingredients_change_nothing(mlps, net, mixing):
     params = {"ingredients": mlps, "min_iter": 5, "max_epochs": 1, "random_state": 0}
     every = MEHLSoup(net, n_directions=len(mlps), **params).fit(*mixing)
     np.testing.assert_array_equal(every.coef_, MEHLSoup(net, **params).fit(*mixing).coef_)

@@ -11,6 +11,7 @@ from sklearn_ext.impute import (
     fit_gaussian_imputer,
     fit_two_stage_imputer,
 )
+from sklearn_ext.impute.published import fit_centered_two_stage_imputer
 from sklearn_ext.impute.published._incomplete_kernel import (
     common_sqdist,
     gaussian_kernel,
@@ -216,3 +217,19 @@ def test_the_published_form_refuses_hours_of_work():
         SupervisedKernelImputer.from_paper().fit(X, y)
     X[::2, 0] = np.nan
     assert SupervisedKernelImputer.from_paper(max_iter=2).fit(X, y).n_iter_ == 2
+
+
+def test_the_centered_variant_corrects_by_common_features():
+    """The correction is diag(a) (C o C) diag(a) / 4 eta, whatever the kernel of the base is."""
+    rng = np.random.RandomState(0)
+    base = rng.uniform(size=(12, 4))
+    X = np.where(rng.uniform(size=base.shape) < 0.3, np.nan, base)
+    a = rng.uniform(0.5, 1.0, size=(12, 1))
+    config = TwoStageConfig(gamma=1.0, kappa=0.7)
+    result = fit_centered_two_stage_imputer(X, base, lambda K: (a, np.zeros(1)), config)
+    common = gaussian_kernel(common_sqdist(X, ~np.isnan(X)), 1.0)
+    initial = rbf_kernel(base, gamma=1.0)
+    np.testing.assert_allclose(result.kernel.initial, initial, rtol=1e-10)
+    eta4 = (a @ a.T) * common**2 / (initial * (result.kernel.factor - 1.0))
+    np.testing.assert_allclose(eta4, eta4[0, 0], rtol=1e-8)
+    assert 0.3 < np.abs(result.kernel.factor - 1.0).max() <= 0.7
