@@ -95,6 +95,7 @@ from .soup import (
 )
 from .unlearning import (
     BadTeacherUnlearner as BadTeacherUnlearner,
+    CTUnlearner as CTUnlearner,
     FineTuneUnlearner as FineTuneUnlearner,
     ForgettingImputer as ForgettingImputer,
     ForgettingOneHotEncoder as ForgettingOneHotEncoder,
@@ -102,14 +103,17 @@ from .unlearning import (
     ForgettingScaler as ForgettingScaler,
     GradientAscentUnlearner as GradientAscentUnlearner,
     LearnedKernelFeatures as LearnedKernelFeatures,
+    MSGUnlearner as MSGUnlearner,
     MUSOUnlearner as MUSOUnlearner,
     NatMUUnlearner as NatMUUnlearner,
     RandomFeatureClassifier as RandomFeatureClassifier,
     RandomFeatureRegressor as RandomFeatureRegressor,
     RandomLabelUnlearner as RandomLabelUnlearner,
     SalUnUnlearner as SalUnUnlearner,
+    SCRUBUnlearner as SCRUBUnlearner,
     SFRonClassForgetter as SFRonClassForgetter,
     SFRonUnlearner as SFRonUnlearner,
+    SSDUnlearner as SSDUnlearner,
     make_forget_split as make_forget_split,
     make_forgetting_pipeline as make_forgetting_pipeline,
 )

@@ -51,6 +51,7 @@ from ._modules import (
     device_of as device_of,
     has_finite_parameters as has_finite_parameters,
     parameter_dict as parameter_dict,
+    uncompiled as uncompiled,
 )
 from ._nets import (
     NetClassifier,

@@ -16,13 +16,17 @@ from .exact import (
 )
 from .networks import (
     BadTeacherUnlearner as BadTeacherUnlearner,
+    CTUnlearner as CTUnlearner,
     FineTuneUnlearner as FineTuneUnlearner,
     GradientAscentUnlearner as GradientAscentUnlearner,
+    MSGUnlearner as MSGUnlearner,
     MUSOUnlearner as MUSOUnlearner,
     NatMUUnlearner as NatMUUnlearner,
     RandomLabelUnlearner as RandomLabelUnlearner,
     SalUnUnlearner as SalUnUnlearner,
+    SCRUBUnlearner as SCRUBUnlearner,
     SFRonUnlearner as SFRonUnlearner,
+    SSDUnlearner as SSDUnlearner,
 )
 from .pipeline import (
     ForgettingImputer as ForgettingImputer,

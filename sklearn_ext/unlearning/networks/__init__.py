@@ -1,5 +1,6 @@
 """Approximate unlearning for neural networks; names outside `__all__` are internal."""
 
+from ._label_model import LabelModelSummary
 from ._muso import MUSOConfig, MUSOUnlearner, muso
 from ._muso_labels import projected_scores
 from ._natmu import NatMUConfig, NatMUUnlearner, natmu
@@ -7,39 +8,56 @@ from ._natmu_blending import blend, gradual_masks
 from ._net_data import NetData, loss_of as loss_of
 from ._sfron import SFRonUnlearner
 from ._sfron_algorithm import SFRonConfig, sfron
+from ._trust_region import RetainedLimit
 from .baselines import (
     BadTeacherUnlearner,
     BaselineConfig,
+    CTUnlearner,
     FineTuneUnlearner,
     GradientAscentUnlearner,
+    MSGUnlearner,
     RandomLabelUnlearner,
     SalUnUnlearner,
+    SCRUBConfig,
+    SCRUBUnlearner,
+    SSDUnlearner,
     baseline,
+    dampen,
     distillation as distillation,
     draw_wrong_labels as draw_wrong_labels,
+    scrub,
     wrong_labels,
 )
 
 __all__ = [
     "BadTeacherUnlearner",
     "BaselineConfig",
+    "CTUnlearner",
     "FineTuneUnlearner",
     "GradientAscentUnlearner",
+    "LabelModelSummary",
+    "MSGUnlearner",
     "MUSOConfig",
     "MUSOUnlearner",
     "NatMUConfig",
     "NatMUUnlearner",
     "NetData",
     "RandomLabelUnlearner",
+    "RetainedLimit",
+    "SCRUBConfig",
+    "SCRUBUnlearner",
     "SFRonConfig",
     "SFRonUnlearner",
+    "SSDUnlearner",
     "SalUnUnlearner",
     "baseline",
     "blend",
+    "dampen",
     "gradual_masks",
     "muso",
     "natmu",
     "projected_scores",
+    "scrub",
     "sfron",
     "wrong_labels",
 ]

@@ -6,27 +6,36 @@ from typing import Any, ClassVar
 
 import numpy as np
 import skorch
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from ...neural import (
     AnySamples,
+    NetClassifier,
     NetSamples,
     class_codes,
     class_labels,
+    copied_module,
     copied_net,
+    default_module,
+    device_of,
     fitted_copy,
     has_finite_parameters,
+    seeded,
+    uncompiled,
     validate_input,
 )
-from ...utils._random import local_random_state
+from ...utils._random import draw_seed, local_random_state
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils.compat import CallbackSupportMixin
 from .._forget_request import ForgetRequest
 from ..steps import OPTIMIZERS, FineTuneConfig, Record
 from ._net_data import Loss, loss_of
+from ._trust_region import RetainedLimit
 
 
 class FitMonitor:
@@ -97,6 +106,29 @@ class FitMonitor:
         }
 
 
+def untrained_module(net: skorch.NeuralNetClassifier, seed: int) -> nn.Module | None:
+    """Return the module of a net as it is before training, with new random weights if it has any.
+
+    A module with pretrained weights has these weights. None is returned if the module cannot be
+    built again, or if a net was put around a trained module, whose earlier weights are unknown.
+    """
+    params = net.get_params_for("module")
+    with seeded(seed, net.device):
+        if isinstance(net.module, nn.Module):
+            module = copied_module(net.module)
+        elif net.module == "auto":
+            module = default_module(net.input_shape_, net.n_outputs_, **params)
+        else:
+            module = net.initialized_instance(net.module, params)
+    now = dict(uncompiled(net.module_).named_parameters())
+    before = dict(uncompiled(module).named_parameters())
+    if now.keys() != before.keys() or any(now[k].shape != before[k].shape for k in now):
+        return None
+    if all(torch.equal(before[name].cpu(), weight.cpu()) for name, weight in now.items()):
+        return None
+    return module.to(device_of(net.module_))
+
+
 @dataclass(frozen=True)
 class Task:
     """A validated call of `fit`.
@@ -132,6 +164,11 @@ class Task:
         """The loss with which the net was trained."""
         return loss_of(self.net)
 
+    @property
+    def initial(self) -> nn.Module | None:
+        """The module before it was trained, if it can be built again."""
+        return untrained_module(self.original, draw_seed(self.rng))
+
     def batch_size(self, requested: int | None) -> int:
         """Return a batch size, where None means that of the net."""
         size = self.net.batch_size if requested is None else requested
@@ -144,10 +181,14 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": "no_validation",
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "retained_tolerance": [Interval(Real, 0, 1, closed="both"), None],
+        "on_retained_loss": [StrOptions({"warn", "raise"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
     estimator: Any
+    retained_tolerance: float | None
+    on_retained_loss: str
     random_state: Any
     verbose: Any
     input_shape_: tuple[int, ...] | None
@@ -164,6 +205,8 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         rng = local_random_state(self.random_state)
         original = fitted_copy(self.estimator, X, y, random_state=rng)
+        if isinstance(original, NetClassifier) and not hasattr(original, "classes_"):
+            original.classes_inferred_ = np.unique(y)  # of a net that was initialized or loaded
         codes = class_codes(original, y)
         known_shape = getattr(original, "input_shape_", None)
         if None not in (known_shape, self.input_shape_) and known_shape != self.input_shape_:
@@ -177,6 +220,9 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             monitor.begin(0)
         samples = NetSamples(net, X, codes, training=True)
         return Task(net, original, samples, codes, request, rng, monitor)
+
+    def _limit(self) -> RetainedLimit:
+        return RetainedLimit(self.retained_tolerance, self.on_retained_loss)
 
     def _finish(self, task: Task) -> None:
         """Check the unlearned net, and set the fitted attributes that all unlearners have."""
@@ -247,6 +293,8 @@ class BaseFineTuner(BaseUnlearner):
         max_epochs: int | str = "auto",
         batch_size: int | None = None,
         optimizer: Any = "adamw",
+        retained_tolerance: float | None = 0.05,
+        on_retained_loss: str = "warn",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -256,6 +304,8 @@ class BaseFineTuner(BaseUnlearner):
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.optimizer = optimizer
+        self.retained_tolerance = retained_tolerance
+        self.on_retained_loss = on_retained_loss
         self.random_state = random_state
         self.verbose = verbose
 

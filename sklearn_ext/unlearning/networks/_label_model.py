@@ -1,60 +1,332 @@
-"""A model of the retained samples that predicts the labels of the forget set.
+r"""A model of the retained samples that predicts what a retrained network would say.
 
-MUSO trains with its labels, and SFRon estimates from its accuracy when to stop.
+MUSO trains with its predictions, and SFRon estimates from its accuracy when to stop. It is a ridge
+regression on features that have never depended on the samples to forget, so its predictions for
+them are those of a model that was not trained on them. Leave-one-out predictions of the retained
+samples show how good it is, and decide between the kinds of features.
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial.distance import pdist
 from sklearn.base import clone
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d
 
+from ...neural import head_of, outputs_and_features
 from ...utils._typing import FloatArray, IntArray
 from .._forget_request import ForgetRequest
-from ..exact import RandomFeatureClassifier
 from ._net_data import NetData
 
-_N_COMPONENTS = 750  # 1,000 give the same gaps at 1.3 to 1.5 times the cost of unlearning
-_N_SCORE_COMPONENTS = 500  # a score needs fewer random features than labels do
-_RIDGE = 0.1
-_N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
-_BATCH = 1024
 _MAX_SAMPLES = 5000  # the number of features limits the accuracy long before
+_BATCH = 512
+_N_COMPONENTS = 500
+_N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
+_N_PATCHES, _N_FILTERS = 2000, 64
+_LARGEST_SIDE = 32  # of an image whose patches are described; larger ones are averaged first
+_ALPHAS = 10.0 ** np.arange(-3.0, 1.5, 0.5)  # ridges, as multiples of the number of samples
+_TEMPERATURES = (1.0, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+
+# Maps the inputs of a batch to features, a tensor of shape (n, n_features).
+Features = Callable[[Any], torch.Tensor]
 
 
-def fit_random_features(
-    data: NetData, rng: np.random.RandomState, *, n_components: int = _N_COMPONENTS
-) -> RandomFeatureClassifier:
-    """Fit random features to the retained samples, which also determine the kernel width.
+def fourier_features(sample: torch.Tensor, rng: np.random.RandomState) -> Features:
+    r"""Return random Fourier features, whose kernel width is the median distance of a sample.
+
+    Parameters
+    ----------
+    sample : tensor of shape (n, ...)
+        Retained samples.
+    rng : numpy.random.RandomState
+        Draws the frequencies.
+
+    Returns
+    -------
+    callable
+        Maps inputs of shape (n, ...) to the features :math:`[\cos(x W), \sin(x W)]`.
+    """
+    vectors = sample.flatten(start_dim=1).double()
+    squares = torch.pdist(vectors).square() if len(vectors) > 1 else torch.ones(1)
+    scale = math.sqrt(2.0 / max(float(squares.median()), 1e-12))
+    drawn = scale * rng.standard_normal((vectors.shape[1], _N_COMPONENTS))
+    frequencies = torch.as_tensor(drawn, dtype=torch.float32, device=sample.device)
+
+    def features(inputs: torch.Tensor) -> torch.Tensor:
+        phases = inputs.flatten(start_dim=1).float() @ frequencies
+        return torch.cat([phases.cos(), phases.sin()], dim=1)
+
+    return features
+
+
+def patch_features(sample: torch.Tensor, rng: np.random.RandomState) -> Features:
+    """Return responses to whitened patches of retained images, averaged over the quadrants [1]_.
+
+    Parameters
+    ----------
+    sample : tensor of shape (n, height, width) or (n, channels, height, width)
+        Retained images.
+    rng : numpy.random.RandomState
+        Draws the patches.
+
+    Returns
+    -------
+    callable
+        Maps images to features of shape (n, 512).
+
+    References
+    ----------
+    .. [1] A. Coates, H. Lee, A. Ng, "An Analysis of Single-Layer Networks in Unsupervised Feature
+       Learning", AISTATS, 2011.
+    """
+    images = _small_images(sample)
+    side = min(images.shape[-2:])
+    size, stride = min(max(side // 5, 3), 6), max(1, round(side / 16))
+    n, _, height, width = images.shape
+    which = torch.as_tensor(rng.randint(n, size=_N_PATCHES))
+    rows = rng.randint(height - size + 1, size=_N_PATCHES)
+    columns = rng.randint(width - size + 1, size=_N_PATCHES)
+    patches = torch.stack(
+        [
+            images[k, :, r : r + size, c : c + size]
+            for k, r, c in zip(which.tolist(), rows, columns, strict=True)
+        ]
+    ).flatten(start_dim=1)
+    floor = 0.01 * patches.var(dim=1).mean().clamp_min(1e-12)  # noise in uniform patches stays low
+    patches = (patches - patches.mean(dim=1, keepdim=True)) / torch.sqrt(
+        patches.var(dim=1, keepdim=True) + floor
+    )
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T).double())
+    whitening = ((vectors / torch.sqrt(values.clamp_min(0) + 0.1)) @ vectors.T).float()
+    center = patches.mean(dim=0)
+    directions = (patches[:_N_FILTERS] - center) @ whitening
+    directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    weights = directions @ whitening
+    offsets = (weights @ center)[:, None, None]
+    sums = weights.sum(dim=1)[:, None, None]
+    kernels = weights.unflatten(1, (images.shape[1], size, size))
+    n_pixels = weights.shape[1]
+
+    def features(inputs: torch.Tensor) -> torch.Tensor:
+        images = _small_images(inputs)
+        mean = avg_pool2d(images, size, stride).mean(dim=1, keepdim=True)
+        square = avg_pool2d(images.square(), size, stride).mean(dim=1, keepdim=True)
+        variance = (square - mean.square()).clamp_min(0) * n_pixels / (n_pixels - 1)
+        responses = conv2d(images, kernels, stride=stride) - mean * sums
+        responses = responses / torch.sqrt(variance + floor) - offsets
+        halves = [(responses - 0.5).clamp_min(0), (-responses - 0.5).clamp_min(0)]
+        return adaptive_avg_pool2d(torch.cat(halves, dim=1), 2).flatten(start_dim=1)
+
+    return features
+
+
+def _small_images(inputs: torch.Tensor) -> torch.Tensor:
+    images = (inputs.unsqueeze(1) if inputs.ndim == 3 else inputs).float()
+    factor = min(images.shape[-2:]) // _LARGEST_SIDE
+    return avg_pool2d(images, factor) if factor > 1 else images
+
+
+def network_features(module: nn.Module, head: str | None = None) -> Features:
+    """Return the inputs of the last linear layer of a module, which stays in evaluation mode."""
+    module.eval()
+    layer = head_of(module, head)
+
+    def features(inputs: Any) -> torch.Tensor:
+        return outputs_and_features(module, inputs, layer)[1].flatten(start_dim=1).float()
+
+    return features
+
+
+@dataclass(frozen=True)
+class LabelModelSummary:
+    """Which label model was chosen, and how good it is.
+
+    Attributes
+    ----------
+    kind : {"patches", "random_features", "initial", "learned"}
+        Its features: responses to image patches, random Fourier features of the inputs, or the
+        features before the last layer of the untrained or of the trained network.
+    accuracy : float
+        Leave-one-out accuracy on the retained samples.
+    """
+
+    kind: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class LabelModel:
+    """A ridge classifier of the retained samples.
+
+    Attributes
+    ----------
+    kind : str
+    accuracy : float
+        As in :class:`LabelModelSummary`.
+    """
+
+    kind: str
+    accuracy: float
+    _features: Features
+    _mean: torch.Tensor
+    _scale: torch.Tensor
+    _weights: torch.Tensor
+    _temperature: float
+    _present: torch.Tensor
+
+    def log_probabilities(self, data: NetData, index: torch.Tensor) -> torch.Tensor:
+        """Return log-probabilities, with which retained samples are predicted best.
+
+        Classes without retained samples have the probability 0.
+
+        Parameters
+        ----------
+        data : NetData
+            The samples.
+        index : int64 tensor of shape (n,)
+            Those to predict.
+
+        Returns
+        -------
+        tensor of shape (n, n_classes)
+        """
+        found = []
+        for batch in index.split(_BATCH):
+            Z = _standardized(self._features, data, batch, self._mean, self._scale)
+            scores = self._temperature * (Z @ self._weights)
+            found.append(scores.masked_fill(~self._present, -torch.inf).log_softmax(dim=1))
+        return torch.cat(found).float()
+
+    @property
+    def summary(self) -> LabelModelSummary:
+        """What an unlearner shows of the model."""
+        return LabelModelSummary(self.kind, self.accuracy)
+
+    @property
+    def sharpness(self) -> float:
+        r"""The power :math:`\max(1, 0.7 / (1 - a))` that makes probabilities like a network's.
+
+        These are calibrated; a network is more confident about samples that it has not seen, the
+        more so the higher its accuracy a.
+        """
+        return max(1.0, 0.7 / max(1.0 - self.accuracy, 0.01))
+
+
+def fit_label_model(
+    data: NetData,
+    rng: np.random.RandomState,
+    *,
+    kind: str = "auto",
+    initial: nn.Module | None = None,
+) -> LabelModel:
+    """Fit ridge regressions to the retained samples, and return the one that predicts them best.
 
     Parameters
     ----------
     data : NetData
-        The samples.
+        The network and its samples.
     rng : numpy.random.RandomState
-        Draws the random features and, where there are too many, the samples.
-    n_components : int
-        Number of random frequencies.
+        Draws features and, where there are too many, samples.
+    kind : {"auto", "patches", "random_features", "initial"}, default="auto"
+        Kind of features. "auto" tries those of the untrained network, if it is given, and patches
+        if the network is a convolutional one, or else random features.
+    initial : torch.nn.Module, default=None
+        The network as it was before it was trained on the samples.
 
     Returns
     -------
-    RandomFeatureClassifier
-        A classifier of class indices.
+    LabelModel
     """
-    index = data.retain
-    if len(index) > _MAX_SAMPLES:
-        index = index[torch.as_tensor(rng.choice(len(index), _MAX_SAMPLES, replace=False))]
-    X = flat_samples(data, index)
-    paired = X[rng.choice(len(X), min(len(X), _N_PAIRED_SAMPLES), replace=False)]
-    squares = pdist(paired, "sqeuclidean")
-    classifier = RandomFeatureClassifier(
-        n_components,
-        gamma=1.0 / max(float(np.median(squares)), 1e-12),
-        alpha=_RIDGE,
-        random_state=rng.randint(2**31 - 1),
+    index = draw_samples(data.retain, _MAX_SAMPLES, rng)
+    sample = data.inputs(draw_samples(index, _N_PAIRED_SAMPLES, rng))
+    is_array = isinstance(sample, torch.Tensor) and sample.is_floating_point()
+    candidates: dict[str, Callable[[], Features]] = {}
+    if initial is not None:
+        candidates["initial"] = lambda: network_features(initial)
+    if is_array and _sees_images(data.module, sample):
+        candidates["patches"] = lambda: patch_features(sample, rng)
+    elif is_array:
+        candidates["random_features"] = lambda: fourier_features(sample, rng)
+    if kind != "auto" and kind in candidates:
+        candidates = {kind: candidates[kind]}
+    elif kind == "random_features" and is_array:
+        candidates = {kind: lambda: fourier_features(sample, rng)}
+    elif not candidates:  # token ids, for example, of a network whose initial weights are lost
+        candidates["learned"] = lambda: network_features(data.module)
+    fitted = (_fit_ridge(data, index, name, make()) for name, make in candidates.items())
+    return max(fitted, key=lambda model: model.accuracy)
+
+
+def _sees_images(module: nn.Module, sample: torch.Tensor) -> bool:
+    is_convolutional = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+    return is_convolutional and sample.ndim in (3, 4) and min(sample.shape[-2:]) >= 4
+
+
+@torch.no_grad()
+def _fit_ridge(data: NetData, index: torch.Tensor, kind: str, features: Features) -> LabelModel:
+    """Fit a ridge regression of +1 and -1 for each class, with the ridge that predicts best."""
+    batches = index.split(_BATCH)
+    raw = torch.cat([features(data.inputs(batch)).float() for batch in batches])
+    mean, scale = raw.mean(dim=0), raw.std(dim=0, correction=0).clamp_min(1e-6)
+    blocks = [_with_one((block - mean) / scale) for block in raw.split(_BATCH)]
+    codes = data.codes[index]
+    T = 2 * torch.nn.functional.one_hot(codes, data.n_classes).double() - 1
+    S = sum(block.T @ block for block in blocks)
+    B = sum(block.T @ t for block, t in zip(blocks, T.split(_BATCH), strict=True))
+    values, vectors = torch.linalg.eigh(S)
+    gains = [1 / (values.clamp_min(0) + alpha * len(index)) for alpha in _ALPHAS]
+    rotated = vectors.T @ B
+    left_out: list[list[torch.Tensor]] = [[] for _ in gains]
+    for block, t in zip(blocks, T.split(_BATCH), strict=True):
+        turned = block @ vectors
+        for k, gain in enumerate(gains):
+            leverage = (turned.square() @ gain)[:, None].clamp_max(1 - 1e-9)
+            predicted = turned @ (gain[:, None] * rotated)
+            left_out[k].append(t - (t - predicted) / (1 - leverage))
+    scores = [torch.cat(parts) for parts in left_out]
+    accuracies = [(each.argmax(dim=1) == codes).double().mean().item() for each in scores]
+    best = int(np.argmax(accuracies))
+    present = data.present()
+    return LabelModel(
+        kind,
+        accuracies[best],
+        features,
+        mean,
+        scale,
+        vectors @ (gains[best][:, None] * rotated),
+        _temperature(scores[best].masked_fill(~present, -torch.inf), codes),
+        present,
     )
-    return classifier.fit(X, data.codes[index].cpu().numpy())
+
+
+def _with_one(block: torch.Tensor) -> torch.Tensor:
+    return torch.cat([block.double(), block.new_ones(len(block), 1).double()], dim=1)
+
+
+@torch.no_grad()
+def _standardized(
+    features: Features, data: NetData, batch: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    return _with_one((features(data.inputs(batch)).float() - mean) / scale)
+
+
+def _temperature(scores: torch.Tensor, codes: torch.Tensor) -> float:
+    """Return the factor of the scores with the smallest log loss."""
+    losses = [
+        torch.nn.functional.cross_entropy(factor * scores, codes).item() for factor in _TEMPERATURES
+    ]
+    return _TEMPERATURES[int(np.argmin(losses))]
+
+
+def draw_samples(index: torch.Tensor, n_samples: int, rng: np.random.RandomState) -> torch.Tensor:
+    """Draw at most `n_samples` indices without replacement."""
+    if len(index) <= n_samples:
+        return index
+    return index[torch.as_tensor(rng.choice(len(index), n_samples, replace=False))]
 
 
 def fit_classifier(data: NetData, classifier: Any) -> Any:
@@ -79,28 +351,36 @@ def flat_samples(data: NetData, index: torch.Tensor) -> FloatArray:
     return torch.cat([vectors(batch).float().cpu() for batch in index.split(_BATCH)]).numpy()
 
 
+def accuracy_of(model: LabelModel, data: NetData, index: torch.Tensor) -> float:
+    """Return the accuracy of a label model on some samples."""
+    predicted = model.log_probabilities(data, index).argmax(dim=1)
+    return (predicted == data.codes[index]).double().mean().item()
+
+
 def expected_forget_score(
     data: NetData,
     rng: np.random.RandomState,
+    initial: nn.Module | None = None,
     X_val: Any = None,
     codes_val: IntArray | torch.Tensor | None = None,
 ) -> float:
     r"""Estimate the accuracy of a retrained model on the forget set.
 
-    The accuracy of random features that are fitted to the retained samples shows how much these
-    reveal about the forget set. A network may do better. Samples that neither model was trained on
-    show by how much:
+    The accuracy of a label model shows how much the retained samples reveal about the forget set.
+    Samples that neither model was trained on show how much more or less a network learns from them:
 
     .. math::
-        \min\Bigl(1, \mathrm{acc}_{\mathrm{rf}}(D_f)\,
-        \frac{\mathrm{acc}_{\mathrm{net}}(D_{val})}{\mathrm{acc}_{\mathrm{rf}}(D_{val})}\Bigr) .
+        \min\Bigl(1, \mathrm{acc}_{\mathrm{label}}(D_f)\,
+        \frac{\mathrm{acc}_{\mathrm{net}}(D_{val})}{\mathrm{acc}_{\mathrm{label}}(D_{val})}\Bigr) .
 
     Parameters
     ----------
     data : NetData
         The original network, not changed yet, and its samples.
     rng : numpy.random.RandomState
-        Draws the random features.
+        Draws the features.
+    initial : torch.nn.Module, default=None
+        The network as it was before it was trained.
     X_val : array, tensor or reader of n_validation samples, default=None
         Samples that the net was not trained on.
     codes_val : array or tensor of shape (n_validation,), default=None
@@ -110,9 +390,8 @@ def expected_forget_score(
     -------
     float
     """
-    model = fit_random_features(data, rng, n_components=_N_SCORE_COMPONENTS)
-    codes = data.codes[data.forget].cpu().numpy()
-    score = float((model.predict(flat_samples(data, data.forget)) == codes).mean())
+    model = fit_label_model(data, rng, initial=initial)
+    score = accuracy_of(model, data, data.forget)
     if X_val is None or codes_val is None:
         return score
     nothing, everything = np.arange(0), np.arange(len(codes_val))
@@ -121,10 +400,8 @@ def expected_forget_score(
     known = torch.nonzero(data.present()[held_out.codes])[:, 0].cpu()
     if not len(known):
         return score
-    known_codes = held_out.codes[known]
-    hits = held_out.outputs(known).argmax(dim=1) == known_codes
-    predicted = model.predict(flat_samples(held_out, known))
-    features_accuracy = float((predicted == known_codes.cpu().numpy()).mean())
-    if features_accuracy == 0:
+    hits = held_out.outputs(known).argmax(dim=1) == held_out.codes[known]
+    known_accuracy = accuracy_of(model, held_out, known)
+    if known_accuracy == 0:
         return score
-    return min(1.0, score * hits.double().mean().item() / features_accuracy)
+    return min(1.0, score * hits.double().mean().item() / known_accuracy)

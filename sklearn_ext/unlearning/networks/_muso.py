@@ -1,5 +1,6 @@
 """MUSO: unlearning with the labels that a retrained model would give."""
 
+import math
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -20,7 +21,7 @@ from ...utils.compat import with_callbacks
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
 from ._base import BaseFineTuner, Task
-from ._label_model import fit_classifier, fit_random_features
+from ._label_model import fit_classifier, fit_label_model
 from ._muso_labels import (
     best_class,
     call_label_function,
@@ -32,7 +33,8 @@ from ._muso_labels import (
     stacked_head,
     with_ones,
 )
-from ._net_data import Loss, NetData
+from ._net_data import Loss, NetData, retained_targets, takes_probabilities
+from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
 
 _FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
 _HEAD_EPS = 1e-3
@@ -47,10 +49,16 @@ class MUSOConfig:
     ----------
     training : FineTuneConfig
         Settings of the fine-tuning.
-    label_model : str, classifier, array-like or callable, default="random_features"
+    label_model : str, classifier, array-like or callable, default="auto"
         Estimates the labels of the samples to forget, as in :class:`MUSOUnlearner`.
-    soft_targets : bool, default=False
-        Whether the targets are probabilities instead of labels.
+    soft_targets : bool or "auto", default="auto"
+        Whether the targets of the samples to forget are probabilities instead of labels.
+    retained_ratio : float in (0, 1], default=0.5
+        Fraction of the retained samples that each epoch visits.
+    retained_targets : {"auto", "outputs", "labels"}, default="auto"
+        Targets of the retained samples: probabilities of the original network, or labels.
+    limit : RetainedLimit, default=RetainedLimit()
+        How much accuracy on retained samples may be lost.
     subset_ratio : float in (0, 1], default=0.2
         Fraction of the retained samples that "head" and "projection" draw in each epoch.
     eps : float or None, default=None
@@ -69,8 +77,11 @@ class MUSOConfig:
     """
 
     training: FineTuneConfig
-    label_model: Any = "random_features"
-    soft_targets: bool = False
+    label_model: Any = "auto"
+    soft_targets: bool | str = "auto"
+    retained_targets: str = "auto"
+    limit: RetainedLimit = DEFAULT_LIMIT
+    retained_ratio: float = 0.5
     subset_ratio: float = 0.2
     eps: float | None = None
     head: str | None = None
@@ -89,7 +100,7 @@ class MUSOResult:
         Class indices that the samples to forget had as targets in the last epoch.
     changed_fraction : ndarray of shape (n_epochs,)
         Fraction of these that differed from the true ones in each epoch.
-    label_model : estimator or None
+    label_model : LabelModelSummary, estimator or None
         The fitted label model, if there is one.
     """
 
@@ -108,6 +119,7 @@ def muso(
     rng: np.random.RandomState,
     *,
     classes: ArrayLike | None = None,
+    initial: nn.Module | None = None,
     loss: Loss = cross_entropy,
     monitor: Monitor | None = None,
 ) -> MUSOResult:
@@ -130,6 +142,9 @@ def muso(
     classes : array-like of shape (n_classes,), default=None
         Class labels that a `label_model` which is an array or a function uses. None means the
         class indices.
+    initial : torch.nn.Module, default=None
+        The network as it was before it was trained on the samples. Its features have never seen
+        the samples to forget, so a label model may use them.
     loss : callable, default=torch.nn.functional.cross_entropy
         Maps outputs of the network and targets to the mean loss of a batch or, with
         ``reduction="none"``, to the losses of its samples.
@@ -173,34 +188,50 @@ def muso(
         return MUSOResult()
     with private_randomness(rng, device_of(module)) as generator:
         data = NetData(module, X, codes, request, loss)
-        n_retained, soft = len(data.retain), config.soft_targets
+        n_retained = len(data.retain)
         index = torch.cat([data.retain, data.forget])
         true_codes = data.codes[index]
-        targets = true_codes.clone()
-        if soft:
-            targets = torch.nn.functional.one_hot(true_codes, data.n_classes).float()
-        from_head = isinstance(config.label_model, str) and config.label_model != "random_features"
+        targets = retained_targets(data, config.retained_targets)[index]
+        from_head = config.label_model in ("head", "projection") if _is_name(config) else False
+        soft = _is_soft(config, data, from_head)
+        if soft and targets.ndim == 1:
+            targets = nn.functional.one_hot(targets, data.n_classes).float()
+        region = TrustRegion(data, config.limit, rng)
         label_model = None
         if not from_head:
-            forget_targets, label_model = _fixed_targets(data, config, rng, classes)
-            targets[n_retained:] = forget_targets
-        n_epochs = config.training.n_epochs(len(index))
-        labels = HeadLabels.from_original_net(data, config, n_epochs, rng) if from_head else None
-        run = FineTuning(data.module, len(index), loss, config.training, generator, monitor=monitor)
+            forget_targets, label_model = _fixed_targets(data, config, rng, classes, initial, soft)
+            targets[n_retained:] = _like(targets, forget_targets)
+        n_anchors = math.ceil(config.retained_ratio * n_retained)
+        n_visited = n_anchors + len(data.forget)
+        n_epochs = config.training.n_epochs(n_visited)
+        labels = None
+        if from_head:
+            labels = HeadLabels.from_original_net(data, config, soft, n_epochs, rng)
+        run = FineTuning(
+            data.module, n_visited, loss, config.training, generator, monitor=monitor, guard=region
+        )
         run.begin()
         for epoch in range(n_epochs):
             if labels is not None:
                 labels.refit(epoch)
-            for batch in run.batches():
+            visited = torch.cat(
+                [
+                    torch.randperm(n_retained, generator=generator)[:n_anchors],
+                    torch.arange(n_retained, len(index)),
+                ]
+            )
+            for chosen in run.batches():
+                batch = visited[chosen]
                 positions = batch[batch >= n_retained]
                 if labels is not None and len(positions):
-                    targets[positions] = labels.targets(positions - n_retained)
+                    targets[positions] = _like(targets, labels.targets(positions - n_retained))
                 run.step(data.inputs(index[batch]), targets[batch])
             forget_codes = _hard(targets[n_retained:])
             changed = (forget_codes != true_codes[n_retained:]).double().mean().item()
             if run.end_epoch(changed_fraction=changed):
                 break
         data.module.eval()
+        region.close()
     changed_fraction = np.array([record["changed_fraction"] for record in run.history])
     if len(changed_fraction) and not changed_fraction.any():
         warn_caller(
@@ -211,28 +242,55 @@ def muso(
     return MUSOResult(run.history, final_codes, changed_fraction, label_model)
 
 
+def _is_name(config: MUSOConfig) -> bool:
+    return isinstance(config.label_model, str)
+
+
+def _is_soft(config: MUSOConfig, data: NetData, from_head: bool) -> bool:
+    """Return whether the targets of the samples to forget are probabilities."""
+    if not isinstance(config.soft_targets, str):
+        return config.soft_targets
+    return _is_name(config) and not from_head and takes_probabilities(data)
+
+
+def _like(targets: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return class indices as one row per sample if other targets are probabilities."""
+    if targets.ndim == values.ndim:
+        return values.to(targets.dtype)
+    return nn.functional.one_hot(values, targets.shape[1]).to(targets.dtype)
+
+
 def _hard(targets: torch.Tensor) -> torch.Tensor:
     return targets.argmax(dim=1) if targets.ndim == 2 else targets
 
 
 def _fixed_targets(
-    data: NetData, config: MUSOConfig, rng: np.random.RandomState, classes: ArrayLike | None
+    data: NetData,
+    config: MUSOConfig,
+    rng: np.random.RandomState,
+    classes: ArrayLike | None,
+    initial: nn.Module | None,
+    soft: bool,
 ) -> tuple[torch.Tensor, Any]:
     """Return targets of the forget set that stay the same, and the model behind them, if any."""
-    chosen, soft = config.label_model, config.soft_targets
+    chosen = config.label_model
     known = np.arange(data.n_classes) if classes is None else np.asarray(classes)
     if isinstance(chosen, str):
-        model = fit_random_features(data, rng)
-    elif hasattr(chosen, "fit"):
+        model = fit_label_model(data, rng, kind=chosen, initial=initial)
+        found = model.log_probabilities(data, data.forget)
+        if not soft:
+            return found.argmax(dim=1), model.summary
+        power = model.sharpness if config.soft_targets == "auto" else 1.0
+        return (power * found).softmax(dim=1), model.summary
+    if hasattr(chosen, "fit"):
         if soft and not hasattr(chosen, "predict_proba"):
             raise TypeError(
                 f"soft_targets=True needs a label_model with predict_proba, got {chosen!r}."
             )
         model = fit_classifier(data, chosen)
-    else:
-        values = call_label_function(data, chosen, known) if callable(chosen) else chosen
-        return given_targets(data, values, soft, known), None
-    return predicted_targets(data, model, soft), model
+        return predicted_targets(data, model, soft), model
+    values = call_label_function(data, chosen, known) if callable(chosen) else chosen
+    return given_targets(data, values, soft, known), None
 
 
 class HeadLabels:
@@ -244,6 +302,8 @@ class HeadLabels:
         The network and its samples. The last layer must still be the original one.
     config : MUSOConfig
         Settings of the method; `label_model` is "head" or "projection".
+    soft : bool
+        Whether the targets are probabilities.
     n_epochs : int
         Epochs of the training.
     rng : numpy.random.RandomState
@@ -256,12 +316,14 @@ class HeadLabels:
         self,
         data: NetData,
         config: MUSOConfig,
+        soft: bool,
         n_epochs: int,
         rng: np.random.RandomState,
         original_features: torch.Tensor | None,
     ) -> None:
         self._data = data
         self._config = config
+        self._soft = soft
         self._n_epochs = n_epochs
         self._rng = rng
         self._present = data.present()
@@ -274,13 +336,18 @@ class HeadLabels:
 
     @classmethod
     def from_original_net(
-        cls, data: NetData, config: MUSOConfig, n_epochs: int, rng: np.random.RandomState
+        cls,
+        data: NetData,
+        config: MUSOConfig,
+        soft: bool,
+        n_epochs: int,
+        rng: np.random.RandomState,
     ) -> Self:
         """Prepare labels with a network that has not been changed yet."""
         features = None
         if config.label_model == "projection":
             features = with_ones(data.features(data.forget, config.head))
-        return cls(data, config, n_epochs, rng, features)
+        return cls(data, config, soft, n_epochs, rng, features)
 
     def refit(self, epoch: int) -> None:
         """Fit the head to a new draw of retained samples, in the epoch with this index."""
@@ -310,7 +377,7 @@ class HeadLabels:
             scores = projected_scores(
                 Z_u, self._original_features[positions], self._fitted_head, self._original_head
             )
-        if self._config.soft_targets:
+        if self._soft:
             return scores.masked_fill(~self._present, -torch.inf).softmax(dim=1).float()
         return best_class(scores, self._present)
 
@@ -347,11 +414,16 @@ class MUSOUnlearner(BaseFineTuner):
         An unfitted estimator is fitted first. None means
         :class:`~sklearn_ext.neural.NetClassifier`.
 
-    label_model : str, classifier, array-like or callable, default="random_features"
+    label_model : str, classifier, array-like or callable, default="auto"
         Estimates the labels of the samples to forget.
 
-        - "random_features": a :class:`RandomFeatureClassifier` on the inputs of at most 5,000
-          retained samples. It is never trained on the samples to forget.
+        - "auto": a ridge regression of at most 5,000 retained samples on features that have never
+          depended on the samples to forget. The features are responses to image patches if the
+          network is convolutional, or else random features of the inputs; or those of the network
+          before its training, which are the best ones if it was pretrained. The ones with the best
+          leave-one-out predictions of the retained samples are used. The network before its
+          training is built again from the parameter `module` of the net.
+        - "random_features": the same with random features.
         - "head": a ridge regression of the retained labels on the features before the last linear
           layer. It is refitted in each epoch and makes new predictions for each batch. The features
           were trained on the samples to forget, so this model changes too few labels unless a
@@ -365,9 +437,16 @@ class MUSOUnlearner(BaseFineTuner):
         - A callable: it is called with the retained samples, their labels and the samples to
           forget, and returns such an array.
 
-    soft_targets : bool, default=False
-        Whether to train on probabilities instead of labels. Their entropy often reveals which
-        samples were forgotten.
+    soft_targets : bool or "auto", default="auto"
+        Whether to train the samples to forget on probabilities (True) or labels (False). "auto"
+        means the probabilities of a label model that is chosen by name, made more extreme the
+        higher its accuracy is, because networks are more confident than calibrated probabilities.
+        For any other label model, or if the loss of the network does not take probabilities,
+        "auto" means labels.
+
+    retained_ratio : float in (0, 1], default=0.5
+        Fraction of the retained samples that each epoch visits. The samples to forget are all
+        visited.
 
     subset_ratio : float in (0, 1], default=0.2
         Fraction of the retained samples that "head" and "projection" draw in each epoch.
@@ -383,7 +462,7 @@ class MUSOUnlearner(BaseFineTuner):
         Weights of that layer before the original training, with the biases in the last row. None
         means zero.
 
-    learning_rate : float, default=2e-3
+    learning_rate : float, default=3e-3
         Initial learning rate, which decays to 0 along half a cosine.
 
     weight_decay : float, default=0
@@ -398,6 +477,20 @@ class MUSOUnlearner(BaseFineTuner):
 
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         The optimizer. "sgd" uses a momentum of 0.9.
+
+    retained_targets : {"auto", "outputs", "labels"}, default="auto"
+        What the retained samples are trained with: the probabilities of the original network, so
+        that it stays as it is on them, or their labels, as in the paper, which trains it further.
+        "auto" means the probabilities, or the labels if the loss of the network does not take
+        probabilities.
+
+    retained_tolerance : float in [0, 1] or None, default=0.05
+        Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
+        lose more are shortened, and the following steps are half as long. With None, there is no
+        limit.
+
+    on_retained_loss : {"warn", "raise"}, default="warn"
+        What `fit` does if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -425,11 +518,13 @@ class MUSOUnlearner(BaseFineTuner):
     changed_fraction_ : ndarray of shape (n_epochs,)
         Fraction of these labels that differed from the true ones in each epoch.
 
-    label_model_ : estimator or None
-        The fitted label model, if there is one.
+    label_model_ : LabelModelSummary, estimator or None
+        The fitted label model, if there is one. Its attributes `kind` and `accuracy` tell which
+        features "auto" has chosen, and the leave-one-out accuracy on the retained samples.
 
     history_ : list of dict
-        One record per epoch.
+        One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on
+        retained samples, and the fraction "kept" of the change.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -464,12 +559,14 @@ class MUSOUnlearner(BaseFineTuner):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFineTuner._parameter_constraints,
         "label_model": [
-            StrOptions({"random_features", "head", "projection"}),
+            StrOptions({"auto", "random_features", "head", "projection"}),
             HasMethods(["fit", "predict"]),
             "array-like",
             callable,
         ],
-        "soft_targets": ["boolean"],
+        "soft_targets": ["boolean", StrOptions({"auto"})],
+        "retained_targets": [StrOptions({"auto", "outputs", "labels"})],
+        "retained_ratio": [Interval(Real, 0, 1, closed="right")],
         "subset_ratio": [Interval(Real, 0, 1, closed="right")],
         "eps": [Interval(Real, 0, None, closed="left"), None],
         "head": [str, None],
@@ -480,17 +577,21 @@ class MUSOUnlearner(BaseFineTuner):
         self,
         estimator: Any = None,
         *,
-        label_model: Any = "random_features",
-        soft_targets: bool = False,
+        label_model: Any = "auto",
+        soft_targets: bool | str = "auto",
+        retained_ratio: float = 0.5,
         subset_ratio: float = 0.2,
         eps: float | None = None,
         head: str | None = None,
         initial_head: ArrayLike | None = None,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
         max_epochs: int | str = "auto",
         batch_size: int | None = None,
         optimizer: Any = "adamw",
+        retained_targets: str = "auto",
+        retained_tolerance: float | None = 0.05,
+        on_retained_loss: str = "warn",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -501,21 +602,26 @@ class MUSOUnlearner(BaseFineTuner):
             max_epochs=max_epochs,
             batch_size=batch_size,
             optimizer=optimizer,
+            retained_tolerance=retained_tolerance,
+            on_retained_loss=on_retained_loss,
             random_state=random_state,
             verbose=verbose,
         )
         self.label_model = label_model
         self.soft_targets = soft_targets
+        self.retained_ratio = retained_ratio
         self.subset_ratio = subset_ratio
         self.eps = eps
         self.head = head
         self.initial_head = initial_head
+        self.retained_targets = retained_targets
 
     @classmethod
     def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
         """Return the unlearner with the label rule of the paper.
 
-        This sets ``label_model="projection"``, the rule of equation 2 of the paper: the label of a
+        This sets true labels of all retained samples, no limit to what is lost on them, and
+        ``label_model="projection"``, the rule of equation 2 of the paper: the label of a
         sample is the class with the largest score :math:`Z_u R + (Z_u - Z_u^p) W_p`, where the
         head R is projected onto the features of the retained samples.
 
@@ -531,7 +637,14 @@ class MUSOUnlearner(BaseFineTuner):
         MUSOUnlearner
             The unfitted estimator.
         """
-        return cls(estimator, **{"label_model": "projection"} | params)
+        published: dict[str, Any] = {
+            "label_model": "projection",
+            "soft_targets": False,
+            "retained_targets": "labels",
+            "retained_ratio": 1.0,
+            "retained_tolerance": None,
+        }
+        return cls(estimator, **published | params)
 
     @atomic_fit
     @with_callbacks
@@ -578,6 +691,7 @@ class MUSOUnlearner(BaseFineTuner):
             self._config(task),
             task.rng,
             classes=class_labels(task.net),
+            initial=task.initial,
             loss=task.loss,
             monitor=task.monitor,
         )
@@ -593,8 +707,11 @@ class MUSOUnlearner(BaseFineTuner):
             training=self._training(task),
             label_model=self.label_model,
             soft_targets=self.soft_targets,
+            retained_ratio=self.retained_ratio,
             subset_ratio=self.subset_ratio,
             eps=self.eps,
             head=self.head,
             initial_head=self.initial_head,
+            retained_targets=self.retained_targets,
+            limit=self._limit(),
         )

@@ -29,7 +29,8 @@ from ._natmu_blending import (
     rank_classes,
     uniform_masks,
 )
-from ._net_data import Loss, NetData
+from ._net_data import Loss, NetData, retained_targets
+from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
 
 _N_BLENDS = 4
 _RANGE_BATCH = 1024
@@ -60,6 +61,10 @@ class NatMUConfig:
         Applied to the retained samples of each batch.
     feature_range : "auto", pair of float or None, default="auto"
         Range to which blends are clipped.
+    retained_targets : {"auto", "outputs", "labels"}, default="auto"
+        Targets of the retained samples: probabilities of the original network, or labels.
+    limit : RetainedLimit, default=RetainedLimit()
+        How much accuracy on retained samples may be lost.
 
     Examples
     --------
@@ -78,6 +83,8 @@ class NatMUConfig:
     resample: bool = False
     augment: Callable[[torch.Tensor], torch.Tensor] | None = None
     feature_range: str | tuple[float, float] | None = "auto"
+    retained_targets: str = "auto"
+    limit: RetainedLimit = DEFAULT_LIMIT
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,12 @@ def natmu(
         if isinstance(reinit_head, str):
             reinit_head = not bool(present[forget_codes].all())
         index, exhausted = match_samples(ranking, retained_codes, n_blends, rng)
+        targets = labels = retained_targets(data, config.retained_targets)
+        if targets.ndim == 2:
+            labels = nn.functional.one_hot(data.codes, data.n_classes).float()
+        region = TrustRegion(data, config.limit, rng)
         if reinit_head:
+            region.start_anew()
             weight = head_of(module, config.head).weight
             if not weight.requires_grad:
                 raise ValueError(
@@ -199,7 +211,9 @@ def natmu(
             nn.init.xavier_normal_(weight, gain=math.sqrt(2))
         n_retained = len(data.retain)
         n_samples = n_retained + len(index)
-        run = FineTuning(data.module, n_samples, loss, config.training, generator, monitor=monitor)
+        run = FineTuning(
+            data.module, n_samples, loss, config.training, generator, monitor=monitor, guard=region
+        )
         blend_index, blends = torch.as_tensor(index), None
         stored = len(index) * sample.numel() * sample.element_size() <= _MAX_STORED_BYTES
         run.begin()
@@ -219,11 +233,12 @@ def natmu(
                     injected = blended_samples(data, blend_index[which], mask_tensor, limits)
                 else:
                     injected = blends[which]
-                owners = torch.cat([retained, data.retain[blend_index[which, 1]]])
-                run.step(torch.cat([inputs, injected]), data.codes[owners])
+                blended = labels[data.retain[blend_index[which, 1]]]
+                run.step(torch.cat([inputs, injected]), torch.cat([targets[retained], blended]))
             if run.end_epoch():
                 break
         data.module.eval()
+        region.close()
     hybrid_index = np.column_stack(
         [request.forget[index[:, 0]], request.retain[index[:, 1]], index[:, 2]]
     )
@@ -355,6 +370,20 @@ class NatMUUnlearner(BaseFineTuner):
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         The optimizer. "sgd" uses a momentum of 0.9.
 
+    retained_targets : {"auto", "outputs", "labels"}, default="auto"
+        What the retained samples are trained with: the probabilities of the original network, so
+        that it stays as it is on them, or their labels, as in the paper, which trains it further.
+        "auto" means the probabilities, or the labels if the loss of the network does not take
+        probabilities.
+
+    retained_tolerance : float in [0, 1] or None, default=0.05
+        Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
+        lose more are shortened, and the following steps are half as long. With None, there is no
+        limit.
+
+    on_retained_loss : {"warn", "raise"}, default="warn"
+        What `fit` does if the accuracy is still lower at the end.
+
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
 
@@ -388,7 +417,8 @@ class NatMUUnlearner(BaseFineTuner):
         Number of optimizer steps.
 
     history_ : list of dict
-        One record per epoch.
+        One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on
+        retained samples, and the fraction "kept" of the change.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -428,6 +458,7 @@ class NatMUUnlearner(BaseFineTuner):
         "head": [str, None],
         "resample": ["boolean"],
         "augment": [callable, None],
+        "retained_targets": [StrOptions({"auto", "outputs", "labels"})],
         "feature_range": [StrOptions({"auto"}), list, tuple, None],
     }
 
@@ -448,6 +479,9 @@ class NatMUUnlearner(BaseFineTuner):
         max_epochs: int | str = "auto",
         batch_size: int | None = None,
         optimizer: Any = "adamw",
+        retained_targets: str = "auto",
+        retained_tolerance: float | None = 0.05,
+        on_retained_loss: str = "warn",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -458,6 +492,8 @@ class NatMUUnlearner(BaseFineTuner):
             max_epochs=max_epochs,
             batch_size=batch_size,
             optimizer=optimizer,
+            retained_tolerance=retained_tolerance,
+            on_retained_loss=on_retained_loss,
             random_state=random_state,
             verbose=verbose,
         )
@@ -469,6 +505,7 @@ class NatMUUnlearner(BaseFineTuner):
         self.resample = resample
         self.augment = augment
         self.feature_range = feature_range
+        self.retained_targets = retained_targets
 
     @classmethod
     def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
@@ -496,6 +533,8 @@ class NatMUUnlearner(BaseFineTuner):
             "reinit_head": "auto",
             "max_epochs": 5,
             "learning_rate": 1e-3,
+            "retained_targets": "labels",
+            "retained_tolerance": None,
         }
         return cls(estimator, **published | params)
 
@@ -566,4 +605,6 @@ class NatMUUnlearner(BaseFineTuner):
             resample=self.resample,
             augment=self.augment,
             feature_range=self.feature_range,
+            retained_targets=self.retained_targets,
+            limit=self._limit(),
         )

@@ -222,3 +222,41 @@ class NetData:
                 f"{len(index)} samples it returned a tensor of shape {tuple(losses.shape)}."
             )
         return losses
+
+
+def takes_probabilities(data: NetData) -> bool:
+    """Return whether the loss of the network accepts probabilities as targets."""
+    index = data.retain[:2]
+    targets = nn.functional.one_hot(data.codes[index], data.n_classes).float()
+    try:
+        loss = data.loss(data.outputs(index), targets)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return False
+    return loss.ndim == 0 and bool(loss.isfinite())
+
+
+def retained_targets(data: NetData, choice: str) -> torch.Tensor:
+    """Return targets of all samples, of which those of the retained samples change nothing.
+
+    Parameters
+    ----------
+    data : NetData
+        The original network, not changed yet, and its samples.
+    choice : {"auto", "outputs", "labels"}
+        "outputs" are the probabilities of the network, "labels" the classes, and "auto" are the
+        probabilities if the loss takes them.
+
+    Returns
+    -------
+    tensor of shape (n_samples, n_classes), or int64 tensor of shape (n_samples,)
+        Samples to forget have their own classes.
+    """
+    if choice == "labels" or (choice == "auto" and not takes_probabilities(data)):
+        return data.codes.clone()
+    targets = nn.functional.one_hot(data.codes, data.n_classes).float()
+    outputs = data.outputs(data.retain).float()
+    are_probabilities = bool((outputs >= 0).all()) and torch.allclose(
+        outputs.sum(dim=1), outputs.new_ones(len(outputs)), atol=1e-3
+    )
+    targets[data.retain] = outputs if are_probabilities else outputs.softmax(dim=1)
+    return targets

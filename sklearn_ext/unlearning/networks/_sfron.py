@@ -51,7 +51,7 @@ class SFRonUnlearner(BaseUnlearner):
         Whether the forget gradient is rescaled to a given length, or multiplied by a factor and
         clipped as in the paper. The right factor differs between networks by orders of magnitude.
 
-    forget_norm : float, default=0.3
+    forget_norm : float, default=1
         Length of the first normalized forget gradient.
 
     forget_alpha : float, default=10
@@ -80,9 +80,9 @@ class SFRonUnlearner(BaseUnlearner):
 
     stop_forget_score : float, "auto" or None, default="auto"
         Iterations skip the forget step while the accuracy on the samples to forget is not above
-        this value. "auto" estimates the accuracy of a retrained model: the accuracy of a
-        classifier on random features that is fitted to the retained samples, times the ratio of
-        the original model's accuracy to that of this classifier on `X_val`, if given. With None,
+        this value. "auto" estimates the accuracy of a retrained model: the accuracy of a label
+        model that is fitted to the retained samples, as in :class:`MUSOUnlearner`, times the ratio
+        of the original model's accuracy to that of the label model on `X_val`, if given. With None,
         no step is skipped, which usually forgets too much.
 
     optimizer : {"adamw", "adam", "sgd"}, torch.optim.Optimizer class or None, default=None
@@ -113,6 +113,20 @@ class SFRonUnlearner(BaseUnlearner):
 
     batch_size : int or None, default=None
         Samples per step. None means the batch size of the net.
+
+    retained_targets : {"auto", "outputs", "labels"}, default="auto"
+        What the retained samples are trained with: the probabilities of the original network, so
+        that it stays as it is on them, or their labels, as in the paper, which trains it further.
+        "auto" means the probabilities, or the labels if the loss of the network does not take
+        probabilities.
+
+    retained_tolerance : float in [0, 1] or None, default=0.05
+        Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
+        lose more are shortened, and the following steps are half as long. With None, there is no
+        limit.
+
+    on_retained_loss : {"warn", "raise"}, default="warn"
+        What `fit` does if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -209,6 +223,7 @@ class SFRonUnlearner(BaseUnlearner):
         "strict_mask": ["boolean"],
         "freeze_norm": ["boolean", StrOptions({"auto"})],
         "fisher": [StrOptions({"batch", "sample"})],
+        "retained_targets": [StrOptions({"auto", "outputs", "labels"})],
         "mask_max_samples": [
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
@@ -224,7 +239,7 @@ class SFRonUnlearner(BaseUnlearner):
         n_repair: int = 1,
         learning_rate: float | None = None,
         forget_step: str = "normalize",
-        forget_norm: float = 0.3,
+        forget_norm: float = 1.0,
         forget_alpha: float = 10.0,
         clip_norm: float = 1.0,
         forget_schedule: str = "cosine",
@@ -241,6 +256,9 @@ class SFRonUnlearner(BaseUnlearner):
         fisher: str = "batch",
         mask_max_samples: int | str | None = "auto",
         batch_size: int | None = None,
+        retained_targets: str = "auto",
+        retained_tolerance: float | None = 0.05,
+        on_retained_loss: str = "warn",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -266,6 +284,9 @@ class SFRonUnlearner(BaseUnlearner):
         self.fisher = fisher
         self.mask_max_samples = mask_max_samples
         self.batch_size = batch_size
+        self.retained_targets = retained_targets
+        self.retained_tolerance = retained_tolerance
+        self.on_retained_loss = on_retained_loss
         self.random_state = random_state
         self.verbose = verbose
 
@@ -301,6 +322,8 @@ class SFRonUnlearner(BaseUnlearner):
             "weight_decay": 5e-4,
             "stop_forget_score": None,
             "mask_max_samples": None,
+            "retained_targets": "labels",
+            "retained_tolerance": None,
         }
         return cls(estimator, **published | params)
 
@@ -369,6 +392,7 @@ class SFRonUnlearner(BaseUnlearner):
                 task.request,
                 config,
                 task.rng,
+                initial=task.initial,
                 X_val=samples_val,
                 codes_val=codes_val,
                 loss=task.loss,
@@ -417,6 +441,8 @@ class SFRonUnlearner(BaseUnlearner):
             freeze_norm=self.freeze_norm,
             fisher=self.fisher,
             mask_max_samples=self.mask_max_samples,
+            retained_targets=self.retained_targets,
+            limit=self._limit(),
         )
 
 

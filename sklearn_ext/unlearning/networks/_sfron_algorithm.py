@@ -22,6 +22,7 @@ from ..steps import (
     balanced_mask,
     endless_batches,
     fast_slow,
+    forward,
     has_running_statistics,
     make_optimizer,
     private_randomness,
@@ -29,14 +30,13 @@ from ..steps import (
     squared_sample_gradients,
     weighted_ascent,
 )
-from ._label_model import expected_forget_score
-from ._net_data import Loss, NetData
+from ._label_model import draw_samples, expected_forget_score
+from ._net_data import Loss, NetData, retained_targets
+from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
 
 _EPOCHS = 5
 _MAX_ITER = 200
-_WATCHED_FORGET_SAMPLES = 256
-_WATCHED_RETAINED_SAMPLES = 1000
-_LARGEST_LOSS = 0.05  # of accuracy on retained samples
+_N_CHECKS = 30
 _CLIPPED_FRACTION = 0.9
 _MASK_SAMPLES = 5000
 _MASK_SAMPLES_PER_FORGET_SAMPLE = 200
@@ -58,7 +58,7 @@ class SFRonConfig:
         Repair steps after each forget step.
     forget_step : {"normalize", "clip"}, default="normalize"
         Whether the forget gradient is normalized, or scaled and clipped.
-    forget_norm : float, default=0.3
+    forget_norm : float, default=1
         Length of the first normalized forget gradient.
     forget_alpha : float, default=10
         Factor of the first forget gradient that is clipped.
@@ -91,12 +91,16 @@ class SFRonConfig:
         Whether gradients are squared per batch or per sample.
     mask_max_samples : int, "auto" or None, default="auto"
         Largest number of retained samples behind the mask.
+    retained_targets : {"auto", "outputs", "labels"}, default="auto"
+        What the repair steps train with: probabilities of the original network, or labels.
+    limit : RetainedLimit, default=RetainedLimit()
+        How much accuracy on retained samples may be lost.
 
     Examples
     --------
     >>> from sklearn_ext.unlearning.networks import SFRonConfig
     >>> SFRonConfig(learning_rate=0.05, batch_size=64, max_iter=100).forget_norm
-    0.3
+    1.0
     """
 
     learning_rate: float
@@ -104,7 +108,7 @@ class SFRonConfig:
     max_iter: int | str = "auto"
     n_repair: int = 1
     forget_step: str = "normalize"
-    forget_norm: float = 0.3
+    forget_norm: float = 1.0
     forget_alpha: float = 10.0
     clip_norm: float = 1.0
     forget_schedule: str = "cosine"
@@ -120,6 +124,8 @@ class SFRonConfig:
     freeze_norm: bool | str = "auto"
     fisher: str = "batch"
     mask_max_samples: int | str | None = "auto"
+    retained_targets: str = "auto"
+    limit: RetainedLimit = DEFAULT_LIMIT
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,7 @@ def sfron(
     config: SFRonConfig,
     rng: np.random.RandomState,
     *,
+    initial: nn.Module | None = None,
     X_val: Any = None,
     codes_val: IntArray | torch.Tensor | None = None,
     loss: Loss = cross_entropy,
@@ -175,6 +182,9 @@ def sfron(
         Settings of the method.
     rng : numpy.random.RandomState
         Source of all random draws.
+    initial : torch.nn.Module, default=None
+        The network as it was before it was trained on the samples, whose features help to estimate
+        the score at which forgetting pauses.
     X_val : array, tensor or reader of n_validation samples, default=None
         Samples that the network was not trained on. They improve the score at which forgetting
         pauses.
@@ -222,7 +232,7 @@ def sfron(
         data = NetData(module, X, codes, request, loss)
         stop_score = config.stop_forget_score
         if isinstance(stop_score, str):
-            stop_score = expected_forget_score(data, rng, X_val, codes_val)
+            stop_score = expected_forget_score(data, rng, initial, X_val, codes_val)
         mask = None
         if config.saliency_threshold is not None:
             mask = forget_remain_mask(
@@ -233,10 +243,12 @@ def sfron(
                 max_samples=config.mask_max_samples,
                 rng=rng,
             )
-        watched = draw_samples(data.forget, _WATCHED_FORGET_SAMPLES, rng)
-        kept = draw_samples(data.retain, _WATCHED_RETAINED_SAMPLES, rng)
-        kept_accuracy = accuracy_on(data, kept)
-        accuracy_before = kept_accuracy()
+        region = TrustRegion(data, config.limit, rng)
+        targets = retained_targets(data, config.retained_targets)
+
+        def repair_loss(index: torch.Tensor) -> torch.Tensor:
+            return data.loss(forward(module, data.inputs(index)), targets[index])
+
         optimizer = make_optimizer(
             module, config.optimizer, config.learning_rate, config.weight_decay
         )
@@ -246,18 +258,22 @@ def sfron(
         history = fast_slow(
             data.module,
             weighted_ascent(data.sample_losses, config.lambd, config.loss_floor),
-            data.batch_loss,
+            repair_loss,
             endless_batches(data.forget, config.batch_size, generator),
             endless_batches(data.retain, config.batch_size, generator),
             optimizer,
             steps,
             forget_optimizer=None if config.shared_optimizer else _plain_steps(data, config),
             mask=mask,
-            forget_score=accuracy_on(data, watched),
+            forget_score=region.forget_accuracy,
             stop_score=stop_score,
+            guard=region,
+            check_every=math.ceil(steps.max_iter / _N_CHECKS),
             report=None if monitor is None else monitor.step,
         )
-        accuracy_lost = accuracy_before - kept_accuracy()
+        if history:
+            history[-1] = history[-1] | region.check()
+        region.close()
     result = SFRonResult(history, mask, stop_score)
     if stop_score is not None and history and result.n_forget_steps == 0:
         warn_caller(
@@ -265,29 +281,7 @@ def sfron(
             f"{stop_score:.3g}, so no forget step was made."
         )
     _warn_of_clipping(config, history)
-    if accuracy_lost > _LARGEST_LOSS:
-        warn_caller(
-            f"The accuracy on retained samples fell by {100 * accuracy_lost:.1f} percentage "
-            "points. Use fewer or shorter forget steps, or more repair steps."
-        )
     return result
-
-
-def draw_samples(index: torch.Tensor, n_samples: int, rng: np.random.RandomState) -> torch.Tensor:
-    """Draw at most `n_samples` indices without replacement."""
-    if len(index) <= n_samples:
-        return index
-    return index[torch.as_tensor(rng.choice(len(index), n_samples, replace=False))]
-
-
-def accuracy_on(data: NetData, index: torch.Tensor) -> Callable[[], float]:
-    """Return a function that measures the module's present accuracy on some samples."""
-    codes = data.codes[index]
-
-    def accuracy() -> float:
-        return (data.outputs(index).argmax(dim=1) == codes).double().mean().item()
-
-    return accuracy
 
 
 def forget_remain_mask(

@@ -12,6 +12,7 @@ from ._fine_tuning import (
     OPTIMIZERS as OPTIMIZERS,
     FineTuneConfig,
     FineTuning as FineTuning,
+    Guard as Guard,
     Mask as Mask,
     Monitor as Monitor,
     Record as Record,

@@ -24,6 +24,7 @@ from torch import nn
 
 from ...neural import cosine_decay, minibatches
 from ._fine_tuning import (
+    Guard,
     Mask,
     Record,
     mask_gradients,
@@ -211,6 +212,8 @@ def fast_slow(
     mask: Mask | None = None,
     forget_score: Callable[[], float] | None = None,
     stop_score: float | None = None,
+    guard: Guard | None = None,
+    check_every: int = 1,
     report: Callable[[Record], bool | None] | None = None,
 ) -> list[Record]:
     r"""Change the weights of a module in place by alternating forget and repair steps.
@@ -249,6 +252,11 @@ def fast_slow(
         Returns the current score on the forget set, without arguments.
     stop_score : float, default=None
         Iterations whose forget score is not above this value skip the forget step.
+    guard : Guard, default=None
+        Checks the module and multiplies the rate of the forget steps, which are skipped while the
+        module is not inside its limit.
+    check_every : int, default=1
+        Iterations between two checks of the forget score and of the guard.
     report : callable, default=None
         Called with the record of each iteration; return True to stop.
 
@@ -292,12 +300,14 @@ def fast_slow(
     if forget_optimizer is None:
         forget_optimizer = optimizer
     history = []
+    score, watched = math.inf, {}
     for k in range(config.max_iter):
         slow = config.slow_learning_rate < 1
         start = [weight.detach().clone() for weight in trainable] if slow else []
+        decay = cosine_decay(k, config.max_iter) if config.decay_rate else 1.0
         if config.decay_rate:
             for each in {optimizer, forget_optimizer}:
-                set_rate(each, cosine_decay(k, config.max_iter))
+                set_rate(each, decay)
         record: Record = {
             "iteration": k + 1,
             "forget_loss": math.nan,
@@ -305,9 +315,14 @@ def fast_slow(
             "forget_scale": math.nan,
             "remain_loss": math.nan,
         }
-        if forget_score is not None and stop_score is not None:
-            record["forget_score"] = forget_score()
-        if stop_score is None or record["forget_score"] > stop_score:
+        if k % check_every == 0:
+            if guard is not None:
+                watched = guard.check(step_back=False)
+            if forget_score is not None and stop_score is not None:
+                score = forget_score()
+        if score < math.inf:
+            record["forget_score"] = score
+        if (stop_score is None or score > stop_score) and (guard is None or guard.inside):
             training_mode(module, freeze_norm=config.freeze_norm)
             scale = config.forget_scale(k)
             objective, loss = forget_objective(next(forget_batches))
@@ -315,7 +330,11 @@ def fast_slow(
             (objective if config.normalize else scale * objective).backward()
             mask_gradients(parameters, mask)
             norm = _set_length(trainable, config, scale)
+            if guard is not None:
+                set_rate(forget_optimizer, decay * guard.rate)
             step_inside(forget_optimizer, parameters, mask if config.strict_mask else None)
+            if guard is not None:
+                set_rate(forget_optimizer, decay)
             record.update(forget_loss=loss.item(), forget_norm=norm, forget_scale=scale)
         training_mode(module)
         for _ in range(config.n_repair):
@@ -328,12 +347,12 @@ def fast_slow(
             record["remain_loss"] = loss.item()
         if slow:
             _interpolate(trainable, start, config.slow_learning_rate)
-        history.append(record)
+        history.append(record | watched)
         if config.n_repair and not math.isfinite(record["remain_loss"]):
             raise FloatingPointError(
                 f"Iteration {k + 1} has produced losses or weights that are not finite."
             )
-        if report is not None and report(record):
+        if report is not None and report(history[-1]):
             break
     module.eval()
     return history

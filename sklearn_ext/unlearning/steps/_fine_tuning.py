@@ -42,6 +42,24 @@ class Monitor(Protocol):
         """Receive the record of an epoch or iteration, and return whether to stop."""
 
 
+class Guard(Protocol):
+    """Checks a module now and then, and may change it or ask for smaller steps.
+
+    Attributes
+    ----------
+    rate : float
+        Factor of the learning rate.
+    inside : bool
+        Whether the module is within the limits.
+    """
+
+    rate: float
+    inside: bool
+
+    def check(self, *, step_back: bool = True) -> Record:
+        """Return what to record, and take back a change that is too large if `step_back`."""
+
+
 @dataclass(frozen=True)
 class FineTuneConfig:
     """Settings of a fine-tuning run.
@@ -119,10 +137,16 @@ class FineTuning:
         Draws the order of the samples.
     mask : mapping of str to tensor of bool, default=None
         Weights that may change; None means all of them.
+    factors : mapping of str to tensor, default=None
+        Multiplied with the gradients, by parameter name; None means one.
+    n_extra_steps : int, default=0
+        Steps that the caller makes besides those on the batches of each epoch.
     freeze_norm : bool, default=False
         Whether normalization layers keep their running statistics.
     monitor : Monitor, default=None
         Follows the epochs.
+    guard : Guard, default=None
+        Checks the module after every epoch, before the monitor sees it.
 
     Attributes
     ----------
@@ -142,8 +166,11 @@ class FineTuning:
         generator: torch.Generator,
         *,
         mask: Mask | None = None,
+        factors: Mapping[str, torch.Tensor] | None = None,
+        n_extra_steps: int = 0,
         freeze_norm: bool = False,
         monitor: Monitor | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.n_epochs = config.n_epochs(n_samples)
         self.history: list[Record] = []
@@ -153,13 +180,17 @@ class FineTuning:
         self._config = config
         self._generator = generator
         self._mask = mask
+        self._factors = factors
         self._freeze_norm = freeze_norm
         self._monitor = monitor
+        self._guard = guard
         self._parameters = dict(module.named_parameters())
         self._optimizer = make_optimizer(
             module, config.optimizer, config.learning_rate, config.weight_decay
         )
-        self._total_steps = self.n_epochs * n_minibatches(n_samples, config.batch_size)
+        self._total_steps = n_extra_steps + self.n_epochs * n_minibatches(
+            n_samples, config.batch_size
+        )
         self._n_steps = 0
         self._epoch_loss = 0.0
 
@@ -178,9 +209,10 @@ class FineTuning:
         loss = self._loss(forward(self._module, inputs), targets)
         self._optimizer.zero_grad()
         loss.backward()
-        if self._config.cosine:
-            set_rate(self._optimizer, cosine_decay(self._n_steps, self._total_steps))
+        factor = cosine_decay(self._n_steps, self._total_steps) if self._config.cosine else 1.0
+        set_rate(self._optimizer, factor * (1.0 if self._guard is None else self._guard.rate))
         mask_gradients(self._parameters, self._mask)
+        mask_gradients(self._parameters, self._factors)
         step_inside(self._optimizer, self._parameters, self._mask)
         self._epoch_loss += loss.item() * len(targets)
         self._n_steps += 1
@@ -203,6 +235,7 @@ class FineTuning:
             "loss": self._epoch_loss / self._n_samples,
             "n_steps": self._n_steps,
             **values,
+            **({} if self._guard is None else self._guard.check()),
         }
         self.history.append(record)
         self._epoch_loss = 0.0
@@ -235,7 +268,8 @@ def fine_tune(
     generator : torch.Generator
         Draws the order of the samples.
     **options
-        Further arguments of :class:`FineTuning`: `mask`, `freeze_norm` and `monitor`.
+        Further arguments of :class:`FineTuning`: `mask`, `factors`, `freeze_norm`, `monitor`
+        and `guard`.
 
     Returns
     -------
@@ -322,7 +356,7 @@ def _is_frozen(layer: nn.Module) -> bool:
 
 
 def mask_gradients(parameters: Mapping[str, nn.Parameter], mask: Mask | None) -> None:
-    """Zero the gradients outside a mask in place; a mask of None selects all weights."""
+    """Multiply the gradients by a mask or by factors in place; None leaves them as they are."""
     if mask is None:
         return
     for name, selected in mask.items():

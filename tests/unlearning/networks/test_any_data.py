@@ -10,14 +10,18 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sklearn_ext import (
     BadTeacherUnlearner,
+    CTUnlearner,
     FineTuneUnlearner,
     GradientAscentUnlearner,
+    MSGUnlearner,
     MUSOUnlearner,
     NatMUUnlearner,
     NetClassifier,
     RandomLabelUnlearner,
     SalUnUnlearner,
+    SCRUBUnlearner,
     SFRonUnlearner,
+    SSDUnlearner,
     unlearning_report,
 )
 from sklearn_ext.unlearning import ForgetRequest
@@ -25,11 +29,15 @@ from sklearn_ext.unlearning.networks import NetData
 
 UNLEARNERS = [
     BadTeacherUnlearner,
+    CTUnlearner,
     FineTuneUnlearner,
     GradientAscentUnlearner,
+    MSGUnlearner,
     MUSOUnlearner,
     NatMUUnlearner,
     RandomLabelUnlearner,
+    SCRUBUnlearner,
+    SSDUnlearner,
     SalUnUnlearner,
     SFRonUnlearner,
 ]
@@ -69,7 +77,8 @@ def net(digits):
 
 
 def brief(Unlearner, net):
-    length = {"max_iter": 2} if Unlearner is SFRonUnlearner else {"max_epochs": 1}
+    lengths = {SFRonUnlearner: {"max_iter": 2}, SSDUnlearner: {}}
+    length = lengths.get(Unlearner, {"max_epochs": 1})
     return Unlearner(FrozenEstimator(net), random_state=0, **length)
 
 

@@ -50,7 +50,7 @@ def test_a_class_is_forgotten_and_recorded(net, train, forget):
         warnings.simplefilter("error")  # neither damage nor clipping occurs
         unlearner = sfron(net).fit(X, y, forget=forget)
     assert unlearner.score(X[forget], y[forget]) == 0
-    assert unlearner.score(X[~forget], y[~forget]) > 0.99
+    assert unlearner.score(X[~forget], y[~forget]) > 0.98
     assert unlearner.stop_forget_score_ == 0
     assert unlearner.stopped_
     n_iter = -(-5 * (~forget).sum() // 64)
@@ -138,8 +138,7 @@ def test_validation_samples_correct_the_stop_score(net, train, digits):
     honest = sfron(net, max_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
     accuracy = net.score(X_val, y_val)
     assert honest.stop_forget_score_ == pytest.approx(accuracy, abs=0.06)
-    wrong = net.predict(X_val) != y_val
-    y_val[~wrong & (np.arange(400) % 2 == 0)] = "digit 0"
+    y_val[::2] = "digit 0"
     features = sfron(net, max_iter=0).fit(X, y, forget=rows)
     corrected = sfron(net, max_iter=0).fit(X, y, forget=rows, X_val=X_val, y_val=y_val)
     assert corrected.stop_forget_score_ == pytest.approx(features.stop_forget_score_, abs=0.1)
@@ -174,12 +173,16 @@ def test_clipped_steps_raise_a_warning(net, train, forget):
     assert record[0].filename == __file__
 
 
-def test_damage_to_retained_samples_raises_a_warning(net, train, forget):
-    unlearner = sfron(
-        net, forget_norm=50.0, n_repair=0, stop_forget_score=None, saliency_threshold=None
-    )
-    with pytest.warns(UserWarning, match="accuracy on retained samples fell by"):
-        unlearner.fit(*train, forget=forget)
+def test_damage_to_retained_samples_is_taken_back(net, train, forget):
+    X, y = train
+    params = {"forget_norm": 50.0, "n_repair": 0, "stop_forget_score": None}
+    free = sfron(net, saliency_threshold=None, retained_tolerance=None, **params)
+    held = sfron(net, saliency_threshold=None, **params)
+    scores = [each.fit(X, y, forget=forget).score(X[~forget], y[~forget]) for each in (free, held)]
+    before = net.score(X[~forget], y[~forget])
+    assert scores[0] < before - 0.2
+    assert scores[1] > before - 0.07
+    assert held.n_forget_steps_ < free.n_forget_steps_
 
 
 def test_from_paper_does_no_damage_without_a_warning(net, train, forget):

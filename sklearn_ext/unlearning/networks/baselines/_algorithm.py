@@ -25,9 +25,11 @@ from ...steps import (
     top_fraction_mask,
 )
 from .._net_data import Loss, NetData
+from .._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
 
 # Indices of the samples to train on, and the target of each.
 TrainingSet: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+Factors: TypeAlias = dict[str, torch.Tensor]  # of gradients, by parameter name
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class BaselineConfig:
         means all.
     freeze_norm : bool, default=False
         Whether normalization layers keep their running statistics.
+    prepare : callable or None, default=None
+        Takes a :class:`NetData` and a RandomState, and changes the network before the fine-tuning.
+        Returns factors of the gradients by parameter name, or None.
+    limit : RetainedLimit, default=RetainedLimit()
+        How much accuracy on retained samples may be lost.
 
     Examples
     --------
@@ -64,6 +71,8 @@ class BaselineConfig:
     loss: Callable[[NetData, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     mask_fraction: float | None = None
     freeze_norm: bool = False
+    prepare: Callable[[NetData, np.random.RandomState], Factors | None] | None = None
+    limit: RetainedLimit = DEFAULT_LIMIT
 
 
 def baseline(
@@ -129,7 +138,12 @@ def baseline(
         mask = None
         if config.mask_fraction is not None:
             mask = salient_weights(data, config.mask_fraction, config.training.batch_size)
-        return fine_tune(
+        region = TrustRegion(data, config.limit, rng)
+        factors = None
+        if config.prepare is not None:
+            factors = config.prepare(data, rng)
+            region.start_anew()
+        history = fine_tune(
             data.module,
             len(index),
             lambda batch: (data.inputs(index[batch]), targets[batch]),
@@ -137,9 +151,13 @@ def baseline(
             config.training,
             generator,
             mask=mask,
+            factors=factors,
             freeze_norm=config.freeze_norm,
             monitor=monitor,
+            guard=region,
         )
+        region.close()
+    return history
 
 
 def retained_training_set(data: NetData, rng: np.random.RandomState) -> TrainingSet:

@@ -104,6 +104,14 @@ class FineTuneUnlearner(BaseTargetUnlearner):
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="sgd"
         The optimizer. "sgd" uses a momentum of 0.9.
 
+    retained_tolerance : float in [0, 1] or None, default=0.05
+        Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
+        lose more are shortened, and the following steps are half as long. With None, there is no
+        limit.
+
+    on_retained_loss : {"warn", "raise"}, default="warn"
+        What `fit` does if the accuracy is still lower at the end.
+
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
 
@@ -125,7 +133,8 @@ class FineTuneUnlearner(BaseTargetUnlearner):
         Indices of the samples to forget.
 
     history_ : list of dict
-        One record per epoch.
+        One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on
+        retained samples, and the fraction "kept" of the change.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -166,6 +175,8 @@ class FineTuneUnlearner(BaseTargetUnlearner):
         max_epochs: int | str = "auto",
         batch_size: int | None = None,
         optimizer: Any = "sgd",
+        retained_tolerance: float | None = 0.05,
+        on_retained_loss: str = "warn",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -176,12 +187,16 @@ class FineTuneUnlearner(BaseTargetUnlearner):
             max_epochs=max_epochs,
             batch_size=batch_size,
             optimizer=optimizer,
+            retained_tolerance=retained_tolerance,
+            on_retained_loss=on_retained_loss,
             random_state=random_state,
             verbose=verbose,
         )
 
     def _config(self, task: Task) -> BaselineConfig:
-        return BaselineConfig(self._training(task), retained_training_set)
+        return BaselineConfig(
+            self._training(task), limit=self._limit(), training_set=retained_training_set
+        )
 
 
 class GradientAscentUnlearner(BaseTargetUnlearner):
@@ -213,6 +228,14 @@ class GradientAscentUnlearner(BaseTargetUnlearner):
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="sgd"
         The optimizer. "sgd" uses a momentum of 0.9.
 
+    retained_tolerance : float in [0, 1] or None, default=0.05
+        Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
+        lose more are shortened, and the following steps are half as long. With None, there is no
+        limit.
+
+    on_retained_loss : {"warn", "raise"}, default="warn"
+        What `fit` does if the accuracy is still lower at the end.
+
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
 
@@ -234,7 +257,8 @@ class GradientAscentUnlearner(BaseTargetUnlearner):
         Indices of the samples to forget.
 
     history_ : list of dict
-        One record per epoch.
+        One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on
+        retained samples, and the fraction "kept" of the change.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -275,6 +299,8 @@ class GradientAscentUnlearner(BaseTargetUnlearner):
         max_epochs: int | str = "auto",
         batch_size: int | None = None,
         optimizer: Any = "sgd",
+        retained_tolerance: float | None = 0.05,
+        on_retained_loss: str = "warn",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -285,11 +311,17 @@ class GradientAscentUnlearner(BaseTargetUnlearner):
             max_epochs=max_epochs,
             batch_size=batch_size,
             optimizer=optimizer,
+            retained_tolerance=retained_tolerance,
+            on_retained_loss=on_retained_loss,
             random_state=random_state,
             verbose=verbose,
         )
 
     def _config(self, task: Task) -> BaselineConfig:
         return BaselineConfig(
-            self._training(task), forget_training_set, loss=negative_loss, freeze_norm=True
+            self._training(task),
+            limit=self._limit(),
+            training_set=forget_training_set,
+            loss=negative_loss,
+            freeze_norm=True,
         )

@@ -41,6 +41,14 @@ class RandomLabelUnlearner(BaseTargetUnlearner):
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         The optimizer. "sgd" uses a momentum of 0.9.
 
+    retained_tolerance : float in [0, 1] or None, default=0.05
+        Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
+        lose more are shortened, and the following steps are half as long. With None, there is no
+        limit.
+
+    on_retained_loss : {"warn", "raise"}, default="warn"
+        What `fit` does if the accuracy is still lower at the end.
+
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
 
@@ -62,7 +70,8 @@ class RandomLabelUnlearner(BaseTargetUnlearner):
         Indices of the samples to forget.
 
     history_ : list of dict
-        One record per epoch.
+        One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on
+        retained samples, and the fraction "kept" of the change.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -93,7 +102,7 @@ class RandomLabelUnlearner(BaseTargetUnlearner):
     """
 
     def _config(self, task: Task) -> BaselineConfig:
-        return BaselineConfig(self._training(task), wrong_labels)
+        return BaselineConfig(self._training(task), limit=self._limit(), training_set=wrong_labels)
 
 
 class SalUnUnlearner(BaseTargetUnlearner):
@@ -128,6 +137,14 @@ class SalUnUnlearner(BaseTargetUnlearner):
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
         The optimizer. "sgd" uses a momentum of 0.9.
 
+    retained_tolerance : float in [0, 1] or None, default=0.05
+        Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
+        lose more are shortened, and the following steps are half as long. With None, there is no
+        limit.
+
+    on_retained_loss : {"warn", "raise"}, default="warn"
+        What `fit` does if the accuracy is still lower at the end.
+
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
 
@@ -149,7 +166,8 @@ class SalUnUnlearner(BaseTargetUnlearner):
         Indices of the samples to forget.
 
     history_ : list of dict
-        One record per epoch.
+        One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on
+        retained samples, and the fraction "kept" of the change.
 
     input_shape_ : tuple of int
         Shape of one sample.
@@ -196,6 +214,8 @@ class SalUnUnlearner(BaseTargetUnlearner):
         max_epochs: int | str = "auto",
         batch_size: int | None = None,
         optimizer: Any = "adamw",
+        retained_tolerance: float | None = 0.05,
+        on_retained_loss: str = "warn",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -206,10 +226,17 @@ class SalUnUnlearner(BaseTargetUnlearner):
             max_epochs=max_epochs,
             batch_size=batch_size,
             optimizer=optimizer,
+            retained_tolerance=retained_tolerance,
+            on_retained_loss=on_retained_loss,
             random_state=random_state,
             verbose=verbose,
         )
         self.mask_fraction = mask_fraction
 
     def _config(self, task: Task) -> BaselineConfig:
-        return BaselineConfig(self._training(task), wrong_labels, mask_fraction=self.mask_fraction)
+        return BaselineConfig(
+            self._training(task),
+            limit=self._limit(),
+            training_set=wrong_labels,
+            mask_fraction=self.mask_fraction,
+        )

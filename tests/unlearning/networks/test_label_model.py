@@ -1,0 +1,131 @@
+"""Label models never depend on the samples to forget, and say how good they are."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sklearn_ext.neural import MLP, NetClassifier, SmallCNN, net_from_module
+from sklearn_ext.unlearning import ForgetRequest, MUSOUnlearner
+from sklearn_ext.unlearning.networks import NetData
+from sklearn_ext.unlearning.networks._base import untrained_module
+from sklearn_ext.unlearning.networks._label_model import (
+    accuracy_of,
+    fit_label_model,
+    network_features,
+    patch_features,
+)
+
+FORGET = np.arange(0, 600, 10)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X[:600] / 16).astype(np.float32), y[:600]
+
+
+def fitted(X, y, module, rng=0, **options):
+    data = NetData(module, X, y, ForgetRequest.from_user(FORGET, len(y)))
+    return fit_label_model(data, np.random.RandomState(rng), **options), data
+
+
+@pytest.mark.parametrize("kind", ["patches", "random_features"])
+def test_it_does_not_depend_on_the_forget_set(digits, kind):
+    X, y = digits
+    X = X.reshape(-1, 8, 8)
+    module = SmallCNN(1, 10, widths=(2,))
+    changed = X.copy()
+    changed[FORGET] = 7.0
+    kept = torch.as_tensor(np.delete(np.arange(600), FORGET))
+    first, data = fitted(X, y, module, kind=kind)
+    second, _ = fitted(changed, y, module, kind=kind)
+    assert first.kind == second.kind == kind
+    assert torch.equal(first.log_probabilities(data, kept), second.log_probabilities(data, kept))
+
+
+def test_leave_one_out_accuracy_is_that_of_refits(digits):
+    X, y = digits[0][:60], digits[1][:60]
+    module = MLP(64, 10, hidden_sizes=(8,))
+    request = ForgetRequest.from_user([0], 60)
+    data = NetData(module, X, y, request)
+    features = network_features(module)
+    model = fit_label_model(data, np.random.RandomState(0), kind="initial", initial=module)
+    Z = features(torch.as_tensor(X[1:])).detach().double().numpy()
+    Z = np.c_[(Z - Z.mean(0)) / np.maximum(Z.std(0), 1e-6), np.ones(len(Z))]
+    T, codes = 2 * np.eye(10)[y[1:]] - 1, y[1:]
+    best = 0.0
+    for alpha in 10.0 ** np.arange(-3.0, 1.5, 0.5):
+        hits = 0
+        for k in range(59):
+            rest = np.arange(59) != k
+            S = Z[rest].T @ Z[rest] + alpha * 59 * np.eye(Z.shape[1])
+            hits += (Z[k] @ np.linalg.solve(S, Z[rest].T @ T[rest])).argmax() == codes[k]
+        best = max(best, hits / 59)
+    assert model.accuracy == pytest.approx(best, abs=1e-9)
+
+
+def test_it_predicts_samples_that_were_left_out(digits):
+    X, y = digits
+    model, data = fitted(X, y, MLP(64, 10))
+    assert model.kind == "random_features"
+    assert accuracy_of(model, data, data.forget) > 0.9
+    assert abs(accuracy_of(model, data, data.forget) - model.accuracy) < 0.08
+    probabilities = model.log_probabilities(data, data.forget).exp()
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(60))
+
+
+def test_patches_describe_photographs_better_than_pixels():
+    rng = np.random.RandomState(0)
+    y = rng.randint(2, size=600)
+    X = rng.rand(600, 16, 16).astype(np.float32)
+    for image, label in zip(X, y, strict=True):  # a bar anywhere, upright or level
+        r, c = rng.randint(2, 9, size=2)
+        image[(slice(r, r + 6), c) if label else (r, slice(c, c + 6))] += 1.0
+    module = SmallCNN(1, 2, widths=(2,))
+    patches, _ = fitted(X, y, module)
+    pixels, _ = fitted(X, y, module, kind="random_features")
+    assert patches.kind == "patches"
+    assert patches.accuracy > 0.9 > pixels.accuracy
+
+
+def test_patch_features_ignore_brightness_and_contrast():
+    images = torch.rand(40, 3, 15, 12, generator=torch.Generator().manual_seed(0))
+    features = patch_features(images, np.random.RandomState(0))
+    assert features(images).shape == (40, 512)
+    one = features(images[3:4])
+    torch.testing.assert_close(one[0], features(images)[3], atol=1e-5, rtol=1e-4)
+    brighter = features(2 * images[:4] + 1)  # patches are normalized, up to their noise floor
+    both = torch.stack([brighter.flatten(), features(images[:4]).flatten()])
+    assert torch.corrcoef(both)[0, 1] > 0.9
+
+
+def test_features_of_a_pretrained_network_are_chosen(digits):
+    X, y = digits
+    pretrained = NetClassifier(MLP(64, 10), max_epochs=20, random_state=0).fit(X, y).module_
+    net = NetClassifier(pretrained, max_epochs=1, random_state=0).fit(X, y)
+    unlearner = MUSOUnlearner(net, max_epochs=0, random_state=0).fit(X, y, forget=FORGET)
+    assert unlearner.label_model_.kind == "initial"
+    assert unlearner.label_model_.accuracy > 0.95
+
+
+def test_the_untrained_network_is_built_again(digits):
+    X, y = digits
+    net = NetClassifier(max_epochs=1, random_state=0).fit(X, y)
+    fresh, again = untrained_module(net, 3), untrained_module(net, 3)
+    assert fresh is not None
+    assert fresh is not net.module_
+    for a, b in zip(fresh.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    instance = MLP(64, 10)
+    before = [weight.clone() for weight in instance.parameters()]
+    copy = untrained_module(NetClassifier(instance, max_epochs=1).fit(X, y), 0)
+    assert all(torch.equal(a, b) for a, b in zip(before, copy.parameters(), strict=True))
+
+
+def test_earlier_weights_of_a_given_network_are_unknown(digits):
+    X, y = digits
+    net = net_from_module(MLP(64, 10), classes=np.arange(10))
+    assert untrained_module(net, 0) is None
+    labels = MUSOUnlearner(net, max_epochs=0, random_state=0).fit(X, y, forget=FORGET).label_model_
+    assert labels.kind == "random_features"
