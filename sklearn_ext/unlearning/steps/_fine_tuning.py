@@ -237,6 +237,8 @@ class FineTuning:
             **values,
             **({} if self._guard is None else self._guard.check()),
         }
+        if record.get("kept", 1.0) < 1:
+            self._optimizer.state.clear()  # momentum would repeat the change that was taken back
         self.history.append(record)
         self._epoch_loss = 0.0
         return self._monitor is not None and self._monitor.step(record)

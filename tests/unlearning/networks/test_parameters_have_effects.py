@@ -78,11 +78,14 @@ CASES = {
         "resample": (True, {}),
         "augment": (lambda rows: rows + 0.5, {}),
         "feature_range": ((-0.1, 0.1), {}),
+        "retained_targets": ("labels", {}),
     },
     MUSOUnlearner: _TRAINED
     | {
         "label_model": ("head", {}),
         "soft_targets": (True, {}),
+        "retained_targets": ("labels", {}),
+        "retained_ratio": (1.0, {}),
         "subset_ratio": (0.5, {"label_model": "head", "soft_targets": True}),
         "eps": (10.0, {"label_model": "head", "soft_targets": True}),
         "head": (
@@ -112,6 +115,7 @@ CASES = {
         "freeze_norm": (False, {"estimator": "normed"}),
         "fisher": ("sample", {}),
         "mask_max_samples": (12, {}),
+        "retained_targets": ("labels", {}),
         "batch_size": (9, {}),
         "random_state": (1, {}),
     },
@@ -212,7 +216,9 @@ def inside(fitted):
 
 @pytest.mark.parametrize("unlearner", CASES, ids=lambda unlearner: unlearner.__name__)
 def test_every_parameter_is_tried(unlearner):
-    assert CASES[unlearner].keys() == unlearner().get_params().keys() - {"estimator", "verbose"}
+    # test_trust_region.py tries the limit to what is lost on retained samples.
+    elsewhere = {"estimator", "verbose", "retained_tolerance", "on_retained_loss"}
+    assert CASES[unlearner].keys() == unlearner().get_params().keys() - elsewhere
 
 
 @pytest.mark.filterwarnings("ignore:The accuracy on the samples to forget never exceeded")
@@ -289,7 +295,7 @@ def test_each_repair_lowers_the_loss_of_retained_samples(run, blobs, forget):
     X, y = (values[~forget] for values in blobs)
     found = []
     for n_repair in (0, 1, 3):
-        fitted = run(SFRonUnlearner, n_repair=n_repair, forget_norm=0.0)
+        fitted = run(SFRonUnlearner, n_repair=n_repair, forget_norm=0.0, retained_targets="labels")
         assert fitted.n_repair_steps_ == 3 * n_repair
         proba = fitted.predict_proba(X)
         found.append(-np.log(proba[np.arange(len(y)), y]).mean())
@@ -444,7 +450,7 @@ def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
     config = MUSOConfig(
         FineTuneConfig(1e-3), label_model="head", soft_targets=True, subset_ratio=1.0, eps=eps
     )
-    labels = _muso.HeadLabels.from_original_net(data, config, 1, np.random.RandomState(0))
+    labels = _muso.HeadLabels.from_original_net(data, config, True, 1, np.random.RandomState(0))
     labels.refit(0)
     found = labels.targets(torch.arange(5))
 
