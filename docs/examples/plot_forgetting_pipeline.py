@@ -1,7 +1,7 @@
 r"""
-===========================
+============================
 A customer asks for deletion
-===========================
+============================
 
 A bank predicts how much its customers will spend. One of them asks for her data to be deleted.
 :class:`~sklearn_ext.ForgettingPipeline` deletes her from the scaler, the encoder and the model, and

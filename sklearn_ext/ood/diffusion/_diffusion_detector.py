@@ -59,8 +59,7 @@ class DiffusionOODDetector(BaseOODDetector):
         :class:`~sklearn_ext.NetClassifier`, or uses no classifier if y is None or has only one
         class.
 
-    diffusion : "empirical", "ddpm", ConditionalDDPM, DiffusionModel or callable, \
-            default="empirical"
+    diffusion : "empirical", "ddpm", diffusion model or callable, default="empirical"
         The diffusion model. "empirical" is the best denoiser for the training samples, in closed
         form (:class:`~sklearn_ext.ood.EmpiricalDenoiser`). "ddpm" trains a
         :class:`~sklearn_ext.ConditionalDDPM` with a cosine schedule. A ConditionalDDPM of your own
