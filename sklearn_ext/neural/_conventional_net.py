@@ -434,7 +434,14 @@ class ConventionalNet(skorch.NeuralNet):
         return copied_net(self, memo)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        # skorch stores what it initializes as bytes. Given modules are stored in the same way,
+        # since skops takes no tensors.
+        given = [n for n in ("module", "criterion") if isinstance(vars(self).get(n), nn.Module)]
+        prefixes = self.cuda_dependent_attributes_
+        stored = object.__new__(type(self))
+        stored.__dict__.update(vars(self), cuda_dependent_attributes_=[*prefixes, *given])
+        state = super(ConventionalNet, stored).__getstate__()
+        state["cuda_dependent_attributes_"] = prefixes
         for name in _TRANSIENT:
             state.pop(name, None)
         return state

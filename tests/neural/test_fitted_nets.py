@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skops.io
 import skorch
 import torch
 from sklearn.base import clone
@@ -11,6 +12,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from torch import nn
 
 from sklearn_ext.neural import (
+    MLP,
     NetClassifier,
     NetRegressor,
     class_codes,
@@ -120,3 +122,14 @@ def test_class_codes_are_indices_of_labels(iris):
     net = NetClassifier(max_epochs=1).fit(X, y)
     np.testing.assert_array_equal(class_labels(net)[class_codes(net, y[::7])], y[::7])
     assert clone(net).get_params()["max_epochs"] == 1
+
+
+def test_modules_given_as_instances_pass_through_skops():
+    X, y = load_iris(return_X_y=True)
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 1.0]))
+    net = NetClassifier(MLP(4, 3), criterion=loss, max_epochs=2, random_state=0).fit(X, y)
+    stored = skops.io.dumps(net)
+    copy = skops.io.loads(stored, trusted=skops.io.get_untrusted_types(data=stored))
+    np.testing.assert_array_equal(copy.predict_proba(X), net.predict_proba(X))
+    assert torch.equal(copy.criterion.weight, loss.weight)
+    assert copy.fit(X, y).score(X, y) == net.fit(X, y).score(X, y)

@@ -145,13 +145,19 @@ def network_features(module: nn.Module, head: str | None = None) -> Features:
 class LabelModelSummary:
     """Which label model was chosen, and how good it is.
 
-    Attributes
+    Parameters
     ----------
     kind : {"patches", "random_features", "initial", "learned"}
         Its features: responses to image patches, random Fourier features of the inputs, or the
         features before the last layer of the untrained or of the trained network.
     accuracy : float
         Leave-one-out accuracy on the retained samples.
+
+    Examples
+    --------
+    >>> from sklearn_ext.unlearning.networks import LabelModelSummary
+    >>> LabelModelSummary("patches", 0.61)
+    LabelModelSummary(kind='patches', accuracy=0.61)
     """
 
     kind: str

@@ -53,12 +53,12 @@ class MUSOConfig:
         Estimates the labels of the samples to forget, as in :class:`MUSOUnlearner`.
     soft_targets : bool or "auto", default="auto"
         Whether the targets of the samples to forget are probabilities instead of labels.
-    retained_ratio : float in (0, 1], default=0.5
-        Fraction of the retained samples that each epoch visits.
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
         Targets of the retained samples: probabilities of the original network, or labels.
     limit : RetainedLimit, default=RetainedLimit()
         How much accuracy on retained samples may be lost.
+    retained_ratio : float in (0, 1], default=0.5
+        Fraction of the retained samples that each epoch visits.
     subset_ratio : float in (0, 1], default=0.2
         Fraction of the retained samples that "head" and "projection" draw in each epoch.
     eps : float or None, default=None

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from ....neural import AnySamples
 from ....utils._atomic import atomic_fit
+from ....utils.compat import with_callbacks
 from ...steps import Record, squared_batch_gradients
 from .._base import BaseUnlearner, Task
 from .._net_data import NetData
@@ -53,6 +53,17 @@ def dampen(
     ----------
     .. [1] J. Foster, S. Schoepf, A. Brintrup, "Fast Machine Unlearning Without Retraining Through
        Selective Synaptic Dampening", AAAI, 2024. arXiv:2308.07707.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.unlearning.networks import dampen
+    >>> weights = {"w": torch.tensor([1.0, 1.0])}
+    >>> importance = {"w": torch.tensor([0.1, 0.1])}
+    >>> dampen(weights, {"w": torch.tensor([2.0, 0.2])}, importance, selection=10, dampening=1)
+    1
+    >>> weights["w"]
+    tensor([0.0500, 1.0000])
     """
     n_selected = 0
     for name, weight in weights.items():

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -25,6 +24,7 @@ from ....neural import (
 )
 from ....utils._atomic import atomic_fit
 from ....utils._typing import IntArray
+from ....utils.compat import with_callbacks
 from ..._forget_request import ForgetRequest
 from ...steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
 from .._base import BaseFineTuner, Task
@@ -54,8 +54,8 @@ class SCRUBConfig:
         Divides the logits of teacher and student.
     n_forget_epochs : int, default=3
         Number of epochs that begin with the samples to forget.
-    log_probabilities : callable, optional
-        Maps outputs of the network to log-probabilities. The default takes logits.
+    log_probabilities : callable or None, default=None
+        Maps outputs of the network to log-probabilities. None takes logits.
     limit : RetainedLimit, default=RetainedLimit()
         How much accuracy on retained samples may be lost.
 
@@ -72,7 +72,7 @@ class SCRUBConfig:
     gamma: float = 1.0
     temperature: float = 2.0
     n_forget_epochs: int = 3
-    log_probabilities: Callable[[torch.Tensor], torch.Tensor] = _of_logits
+    log_probabilities: Callable[[torch.Tensor], torch.Tensor] | None = None
     limit: RetainedLimit = DEFAULT_LIMIT
 
 
@@ -287,7 +287,7 @@ def scrub(
     with private_randomness(rng, device_of(module)) as generator:
         data = NetData(module, X, codes, request, loss)
         region = TrustRegion(data, config.limit, rng)
-        log_p = config.log_probabilities
+        log_p = _of_logits if config.log_probabilities is None else config.log_probabilities
         original = log_p(data.outputs(torch.arange(len(codes))))
         teacher = (original / config.temperature).softmax(dim=1)
         climbing = False
