@@ -133,6 +133,7 @@ def test_a_compiled_network_trains_as_an_eager_one(module):
     other = copy.deepcopy(module)
     expected = steps_of(module, adam(module))
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     compiled = torch.compile(other, backend="eager")
     with torch._dynamo.config.patch(error_on_recompile=False, recompile_limit=3):
         assert steps_of(other, adam(other), wrapped=compiled) == expected

@@ -102,7 +102,10 @@ def test_patch_features_ignore_brightness_and_contrast():
 
 def test_features_of_a_pretrained_network_are_chosen(digits):
     X, y = digits
-    pretrained = NetClassifier(MLP(64, 10), max_epochs=20, random_state=0).fit(X, y).module_
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = MLP(64, 10)
+    pretrained = NetClassifier(module, max_epochs=20, random_state=0).fit(X, y).module_
     net = NetClassifier(pretrained, max_epochs=1, random_state=0).fit(X, y)
     unlearner = MUSOUnlearner(net, max_epochs=0, random_state=0).fit(X, y, forget=FORGET)
     assert unlearner.label_model_.kind == "initial"
