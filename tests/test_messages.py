@@ -70,7 +70,7 @@ def test_a_single_class_is_shown_as_it_was_given(estimator):
 @pytest.mark.parametrize(
     ("parameters", "forget_class", "message"),
     [
-        ({}, 9, r"^forget_class contains labels that are none of the classes \[0, 1\]: \[9\]"),
+        ({}, 9, r"^forget_class contains labels that are not among the classes \[0, 1\]: \[9\]"),
         ({"redirect_to": 9}, 1, r"^redirect_to contains labels .*: \[9\]"),
     ],
 )

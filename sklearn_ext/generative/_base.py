@@ -282,7 +282,7 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a label is none of the classes of the model.
+            If a label is not among the classes of the model.
         """
         check_is_fitted(self)
         codes = encode_labels(np.atleast_1d(classes), self.classes_)

@@ -455,7 +455,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         Raises
         ------
         ValueError
-            If a label is none of the classes of the model.
+            If a label is not among the classes of the model.
         """
         changed = super().with_forgotten_classes(classes, module)
         changed.training_state_ = None

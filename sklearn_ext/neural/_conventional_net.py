@@ -45,7 +45,7 @@ _TRANSIENT = ("is_training_", "fit_loop")
 class ConventionalNet(skorch.NeuralNet):
     """Base class of the two nets: validation, seeding, the default module, and errors.
 
-    All else is skorch's. Data in any form go through skorch's `dataset` and iterators.
+    Everything else is skorch's. Data in any form go through skorch's `dataset` and iterators.
     """
 
     module_: nn.Module
@@ -82,7 +82,7 @@ class ConventionalNet(skorch.NeuralNet):
         ------
         ValueError
             If `device` is not available, another parameter is invalid, or the module is chosen by
-            the shape of the data and there are no data yet.
+            the shape of the data, which `fit` has not seen yet.
         """
         if self.device is not None:
             resolve_device(self.device)
@@ -471,7 +471,7 @@ def copied_net(net: Any, memo: dict[int, Any] | None = None) -> Any:
     copied = object.__new__(type(net))
     memo[id(net)] = copied
     state = {name: value for name, value in vars(net).items() if name not in _TRANSIENT}
-    # First the modules, because nothing but `copied_module` can copy a compiled one.
+    # Modules come first, because only `copied_module` can copy a compiled one.
     for value in state.values():
         if isinstance(value, nn.Module) and id(value) not in memo:
             memo[id(value)] = copied_module(value, memo)

@@ -27,8 +27,8 @@ from ..utils._typing import Array, FloatArray, IntArray
 AnySamples: TypeAlias = Any
 
 _LARGEST_NDIM = 4  # (samples, channels, height, width)
-_HALF = (torch.float16, torch.bfloat16)
-_REAL = (*_HALF, torch.float32, torch.float64)
+HALF = (torch.float16, torch.bfloat16)
+_REAL = (*HALF, torch.float32, torch.float64)
 _LOADER = (
     "X must not be a DataLoader, because samples are chosen by their index. Pass its dataset, "
     "`loader.dataset`; set the size of batches by `batch_size`, and the number of worker processes "
@@ -232,7 +232,7 @@ def targets_in(dataset: Dataset) -> Array:
 
 
 def sample_and_target(item: Any) -> tuple[Any, Any]:
-    """Return the two parts of an item of a dataset; raise skorch's error if there are not two."""
+    """Return the two parts of an item of a dataset; raise skorch's error if it is not a pair."""
     try:
         return unpack_data(item)
     except TypeError:

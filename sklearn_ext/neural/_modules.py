@@ -130,6 +130,11 @@ def uncompiled(module: Any) -> Any:
     return module._orig_mod if isinstance(module, OptimizedModule) else module
 
 
+def name_of(module: nn.Module) -> str:
+    """Return the name of the class of a module, compiled or not, for messages."""
+    return type(uncompiled(module)).__name__
+
+
 def copied_module(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """Return a copy of a module that shares no tensor with it, without pickling anything.
 

@@ -17,7 +17,7 @@ from ._batches import TensorBatches
 from ._conventional_net import AUTO, ConventionalNet
 from ._device import seeded
 from ._input import AnySamples
-from ._modules import uncompiled
+from ._modules import name_of, uncompiled
 from ._outputs import head_parameters, linear_layers, log_probabilities, main_output
 
 _REGRESSION_LOSSES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
@@ -194,7 +194,7 @@ class NetClassifier(ConventionalNet, skorch.NeuralNetClassifier):
         outputs = main_output(y_pred)
         if hasattr(self, "n_outputs_") and outputs.shape[1:2] != (self.n_outputs_,):
             raise ValueError(
-                f"{_name_of(self.module_)} returns outputs of shape {tuple(outputs.shape)} for "
+                f"{name_of(self.module_)} returns outputs of shape {tuple(outputs.shape)} for "
                 f"{len(y_true)} samples, but there are {self.n_outputs_} classes, which require "
                 f"({len(y_true)}, {self.n_outputs_}). List classes that do not occur in y in the "
                 "parameter `classes`."
@@ -384,14 +384,14 @@ class NetRegressor(ConventionalNet, skorch.NeuralNetRegressor):
         Raises
         ------
         ValueError
-            If there is not one output for each target.
+            If the number of outputs differs from the number of targets.
         """
         if not _is_from_torch(self.criterion_):
             return super().get_loss(y_pred, y_true, *args, **kwargs)
         outputs, targets = main_output(y_pred), to_tensor(y_true, device=self.device)
         if outputs.shape[:1] != targets.shape[:1] or outputs.numel() != targets.numel():
             raise ValueError(
-                f"{_name_of(self.module_)} returns outputs of shape {tuple(outputs.shape)} for "
+                f"{name_of(self.module_)} returns outputs of shape {tuple(outputs.shape)} for "
                 f"{len(targets)} samples, but y requires {tuple(targets.shape)}: one output for "
                 "each target."
             )
@@ -485,7 +485,7 @@ def net_from_module(
         layers = list(linear_layers(module).values())
         if not layers:
             raise ValueError(
-                f"{_name_of(module)} has no linear layer that tells the number of outputs; pass "
+                f"{name_of(module)} has no linear layer that tells the number of outputs; pass "
                 "classes."
             )
         labels = np.arange(head_parameters(layers[-1])[0].shape[0])
@@ -511,7 +511,7 @@ def encode_labels(y: ArrayLike, classes: Array, *, name: str = "y") -> IntArray:
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(
-            f"{name} contains labels that are none of the classes {classes.tolist()}: "
+            f"{name} contains labels that are not among the classes {classes.tolist()}: "
             f"{unknown.tolist()}."
         )
     order = np.argsort(classes, kind="stable")
@@ -521,7 +521,3 @@ def encode_labels(y: ArrayLike, classes: Array, *, name: str = "y") -> IntArray:
 def _is_from_torch(criterion: Any) -> bool:
     """Return whether a criterion is one of torch's losses, or inherits from one."""
     return isinstance(uncompiled(criterion), nn.modules.loss._Loss)
-
-
-def _name_of(module: nn.Module) -> str:
-    return type(uncompiled(module)).__name__

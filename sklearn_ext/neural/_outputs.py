@@ -14,14 +14,13 @@ from torch import nn
 
 from ..utils._typing import Array, FloatArray
 from ._batches import NetSamples
-from ._input import AnySamples, n_samples_of, select_samples
-from ._modules import device_of, uncompiled
+from ._input import HALF, AnySamples, n_samples_of, select_samples
+from ._modules import device_of, name_of, uncompiled
 
 _PREDICTION_BATCH = 1024
 _CHECKED_SAMPLES = 64
 _TOLERANCE = 1e-3  # relative to the largest output
 _TOLERANCE_HALF = 3e-2  # four units in the last place of bfloat16 in each of two sums
-_HALF = (torch.float16, torch.bfloat16)
 _LOGITS = ("logits", "out")  # names of Hugging Face's transformers and of torchvision
 
 
@@ -49,12 +48,12 @@ def head_of(module: nn.Module, name: str | None = None) -> Any:
     """
     linear = linear_layers(module)
     if not linear:
-        raise ValueError(f"{_name_of(module)} has no torch.nn.Linear layer that could be its head.")
+        raise ValueError(f"{name_of(module)} has no torch.nn.Linear layer that could be its head.")
     if name is None:
         return list(linear.values())[-1]
     if name not in linear:
         raise ValueError(
-            f"head={name!r} is not a torch.nn.Linear layer of {_name_of(module)}; "
+            f"head={name!r} is not a torch.nn.Linear layer of {name_of(module)}; "
             f"its linear layers are {list(linear)}."
         )
     return linear[name]
@@ -208,7 +207,7 @@ def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) 
     """
     module = uncompiled(net.module_)
     layers = linear_layers(module) if name is None else {name: head_of(module, name)}
-    head_of(module, name)  # raises an error if there is none
+    head_of(module, name)  # raises an error if no layer is linear
     first = select_samples(X, np.arange(min(_CHECKED_SAMPLES, n_samples_of(X))))
     net._set_training(False)
     inputs, _ = NetSamples(net, first).take(torch.arange(n_samples_of(first)))
@@ -244,7 +243,7 @@ def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) 
             f"{float((outputs - logits).abs().max()):.2g}"
         )
     raise ValueError(
-        f"The head of {_name_of(module)} must be a linear layer whose outputs are the logits of "
+        f"The head of {name_of(module)} must be a linear layer whose outputs are the logits of "
         f"the module, up to a softmax, a temperature or a normalization; {mismatch}. Name another "
         f"layer as `head`; the linear layers are {list(linear_layers(module))}."
     )
@@ -256,7 +255,7 @@ def _are_close(outputs: torch.Tensor, others: torch.Tensor, tolerance: float) ->
 
 
 def _tolerance(net: skorch.NeuralNet) -> float:
-    in_half = any(parameter.dtype in _HALF for parameter in net.module_.parameters())
+    in_half = any(parameter.dtype in HALF for parameter in net.module_.parameters())
     in_half = in_half or getattr(net, "precision", "full") != "full"
     return _TOLERANCE_HALF if in_half else _TOLERANCE
 
@@ -275,10 +274,6 @@ def _infer(net: skorch.NeuralNet, inputs: Any) -> Any:
     if module is net.module_:
         return net.infer(inputs)
     return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
-
-
-def _name_of(module: nn.Module) -> str:
-    return type(uncompiled(module)).__name__
 
 
 @contextlib.contextmanager
@@ -359,7 +354,7 @@ def infer_with_features(
 def _only(inputs: list[torch.Tensor], module: nn.Module) -> torch.Tensor:
     if not inputs:
         raise ValueError(
-            f"The forward pass of {_name_of(module)} does not call the layer given as its "
+            f"The forward pass of {name_of(module)} does not call the layer given as its "
             "head; choose another layer."
         )
     return inputs[-1]
@@ -405,12 +400,12 @@ def are_log_probabilities(outputs: torch.Tensor) -> bool:
 def in_single_precision(outputs: Any) -> Any:
     """Return outputs in which tensors in half precision are cast to float32."""
     if isinstance(outputs, torch.Tensor):
-        return outputs.float() if outputs.dtype in _HALF else outputs
+        return outputs.float() if outputs.dtype in HALF else outputs
     if type(outputs) in (tuple, list):
         return type(outputs)(in_single_precision(part) for part in outputs)
     if isinstance(outputs, Mapping):
         for name, part in list(outputs.items()):
-            if isinstance(part, torch.Tensor) and part.dtype in _HALF:
+            if isinstance(part, torch.Tensor) and part.dtype in HALF:
                 outputs[name] = part.float()  # type: ignore[index]
     return outputs
 

@@ -66,7 +66,7 @@ def check_all_labeled(labels: Array, *, name: str = "y") -> None:
 
 
 def check_class_labels(y: Array) -> None:
-    """Raise an error for targets that are no class labels, and for missing labels.
+    """Raise an error for targets that are not class labels, and for missing labels.
 
     Parameters
     ----------

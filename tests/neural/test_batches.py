@@ -3,11 +3,7 @@
 import pytest
 import torch
 
-from sklearn_ext.neural import (
-    minibatches,
-    n_minibatches,
-    torch_generator,
-)
+from sklearn_ext.neural import minibatches, n_minibatches, torch_generator
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (10, 10), (11, 5), (1, 4), (9, 1), (7, 20)])

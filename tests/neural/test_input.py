@@ -104,7 +104,7 @@ def test_labels_in_a_dataset_may_be_strings(iris):
     assert net.classes_.tolist() == NAMES.tolist()
     assert net.score(Pairs(X, NAMES[y])) > 0.9
     assert net.history_[-1, "valid_acc"] > 0.9
-    with pytest.raises(ValueError, match="none of the classes"):
+    with pytest.raises(ValueError, match="not among the classes"):
         net.partial_fit(Pairs(X, np.full(len(X), "rosa")))
 
 

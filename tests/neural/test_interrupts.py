@@ -71,7 +71,7 @@ def test_an_interrupted_fit_leaves_the_net_as_it_was(Net, moment, iris):
     assert "is_training_" not in vars(net)
 
 
-def test_skorch_behavior_is_there_for_those_who_ask(iris):
+def test_skorch_behavior_is_available_on_request(iris):
     X, y = iris
     callbacks = [Interrupt("on_epoch_end")]
     net = NetClassifier(max_epochs=5, callbacks=callbacks, on_interrupt="keep").fit(X, y)

@@ -121,7 +121,7 @@ def test_partial_fit_and_warm_start_continue_training(iris):
     assert len(net.history_) == 2
     warm = NetClassifier(random_state=0, max_epochs=1, warm_start=True).fit(X, y).fit(X, y)
     assert len(warm.history_) == 2
-    with pytest.raises(ValueError, match="none of the classes"):
+    with pytest.raises(ValueError, match="not among the classes"):
         net.partial_fit(X, np.full(len(X), "rosa"))
 
 
@@ -261,7 +261,7 @@ def test_given_classes_do_not_permute_labels_and_may_be_absent(iris):
     np.testing.assert_array_equal(net.predict(X), expected)
     net = NetClassifier(classes=[*np.unique(y), "none"], max_epochs=1).fit(X, y)
     assert net.predict_proba(X).shape == (150, 4)
-    with pytest.raises(ValueError, match="none of the classes"):
+    with pytest.raises(ValueError, match="not among the classes"):
         NetClassifier(classes=["setosa", "virginica"]).fit(X, y)
     with pytest.raises(ValueError, match="different labels"):
         net_from_module(nn.Linear(4, 3), classes=["a", "b", "b"])
@@ -353,7 +353,7 @@ def test_a_module_that_cannot_be_copied_is_named(iris):
         NetClassifier(layer).fit(*iris)
 
 
-def test_an_absent_device_is_refused_with_those_that_there_are(iris):
+def test_the_refusal_of_an_absent_device_lists_the_others(iris):
     with pytest.raises(ValueError, match=r"device='cuda:99' is not available\. Available devices"):
         NetClassifier(device="cuda:99").fit(*iris)
 

@@ -94,7 +94,7 @@ def test_labels_that_the_net_does_not_know_are_refused(Detector, net, digits):
     X, y = digits
     for fraction in (0.1, 0.9):  # some of them are held out, others are not
         detector = detector_of(Detector, net, validation_fraction=fraction)
-        with pytest.raises(ValueError, match=r"none of the classes .*: \[9\]"):
+        with pytest.raises(ValueError, match=r"not among the classes .*: \[9\]"):
             detector.fit(X, np.where(np.arange(len(y)) == 17, 9, y))
 
 

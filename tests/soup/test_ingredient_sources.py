@@ -166,7 +166,7 @@ def test_nets_fitted_on_different_classes_are_rejected(modules, mixing):
 def test_unknown_labels_raise_and_missing_ones_warn(modules, mixing):
     X, y = mixing
     fitted = fitted_net(modules[0], X, y)
-    with pytest.raises(ValueError, match="none of the classes"):
+    with pytest.raises(ValueError, match="not among the classes"):
         UniformSoup(fitted, ingredients=modules).fit(X, y + 1)
     with pytest.warns(UserWarning, match=r"no samples of the classes \[9\]"):
         UniformSoup(fitted, ingredients=modules).fit(X[y < 9], y[y < 9])

@@ -76,7 +76,7 @@ def fitted_tensors(
     label : str
         Name of the stored tensors in error messages.
     aliases : mapping of str to sequence of str or None, default=None
-        All names of each own tensor. None means that each has only one.
+        All names of each own tensor. None: each has only one.
     key_map : mapping, callable or None, default=None
         New name for a stored name, or None to leave the tensor out. A mapping keeps the names that
         it does not contain.

@@ -469,7 +469,7 @@ def test_draws_of_the_empirical_model_are_stored_samples(digits, detector):
     assert (digits[1][nearest.argmin(axis=1)] == np.repeat([3, 7], 10)).all()
     np.testing.assert_array_equal(detector.sample(5), detector.sample(5))
     assert detector.sample(2, 3).shape == (2, 64)
-    with pytest.raises(ValueError, match="none of the classes"):
+    with pytest.raises(ValueError, match="not among the classes"):
         detector.sample(1, 9)
     with pytest.raises(ValueError, match="n_steps"):
         detector.sample(1, n_steps=0)

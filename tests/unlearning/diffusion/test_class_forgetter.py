@@ -275,7 +275,7 @@ def test_verbose_prints_the_records(model, blobs, capsys):
 @pytest.mark.parametrize(
     ("params", "fit", "error", "message"),
     [
-        ({}, {"forget_class": "bottom"}, ValueError, "none of the classes"),
+        ({}, {"forget_class": "bottom"}, ValueError, "not among the classes"),
         ({}, {"forget_class": LABELS}, ValueError, "At least one class must be retained"),
         ({}, {"forget_class": []}, ValueError, "must name at least one class, got an empty list"),
         (
@@ -284,7 +284,7 @@ def test_verbose_prints_the_records(model, blobs, capsys):
             ValueError,
             "one of the retained classes",
         ),
-        ({"redirect_to": "up"}, {"forget_class": "left"}, ValueError, "none of the classes"),
+        ({"redirect_to": "up"}, {"forget_class": "left"}, ValueError, "not among the classes"),
         ({"forget_loss": "random"}, {}, ValueError, "'forget_loss' parameter"),
         ({"estimator": MLPClassifier()}, {}, TypeError, "estimator must be None, a Conditional"),
         ({"estimator": FrozenEstimator(ConditionalDDPM())}, {}, ValueError, "not fitted"),
