@@ -4,9 +4,9 @@ from ._lab_classifier import LABRidgelessClassifier, fit_temperature
 from ._lab_config import LABConfig, LABExpansion
 from ._lab_kernel import OuterLoss, dual_coefficients, outer_loss
 from ._lab_regressor import LABRidgelessRegressor
-from ._lab_selection import HeldOut, HeldOutLoss as HeldOutLoss, LABSelection, select_lab
 from ._lab_training import train_lab
 from .engines import LABEngine as LABEngine, make_engine
+from .selection import HeldOut, HeldOutLoss as HeldOutLoss, LABSelection, select_lab
 
 __all__ = [
     "HeldOut",

@@ -17,15 +17,15 @@ from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils.compat import CallbackSupportMixin
 from ._lab_config import LABConfig, LABExpansion
 from ._lab_kernel import KERNELS
-from ._lab_selection import (
+from ._lab_steps import LABTrainer
+from .engines import evaluate_expansion, kernel_features, make_engine
+from .selection import (
     HeldOutLoss,
     LABSelection,
     needs_selection,
     select_lab,
     without_selection,
 )
-from ._lab_steps import LABTrainer
-from .engines import evaluate_expansion, kernel_features, make_engine
 
 if TYPE_CHECKING:
     import torch

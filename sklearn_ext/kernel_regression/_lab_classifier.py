@@ -17,9 +17,9 @@ from ..utils._validation import check_class_labels, own_constructor
 from ..utils.compat import with_callbacks
 from ._lab_base import BaseLAB, FitProgress, fitted_attributes
 from ._lab_config import LABExpansion
-from ._lab_selection import REFIT_ALPHAS, HeldOut, hold_out
 from ._lab_training import train_lab
 from .engines import make_engine
+from .selection import REFIT_ALPHAS, HeldOut, hold_out
 
 _LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
 
@@ -233,7 +233,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     the last pairs train on two splits. Up to 2,000 samples, the winner then meets kernel ridge
     regression on all samples, with the mean of the learned bandwidths or with equal ones, which is
     often better on small or noisy tables. The model is then trained on all samples. With fewer than
-    40 samples, there is no selection: the kernel is "laplacian", and the ridge that of kernel ridge
+    40 samples, nothing is held out: the kernel is "laplacian", and the ridge that of kernel ridge
     regression with the smallest leave-one-out error.
 
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,

@@ -7,20 +7,18 @@ per feature.
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 
-from ..utils._rows import count_samples, find_rows, group_equal_rows, row_keys
+from ..utils._rows import find_rows, row_keys
 from ..utils._typing import FloatArray, IntArray
 from ._lab_config import LABConfig, LABExpansion
+from ._lab_data import CHUNK_SIZE, TrainingSet
 from ._lab_kernel import dual_coefficients, outer_loss
 from ._lab_refit import (
     ALL_RIDGES,
-    Chunk,
     HeldOutFit,
     SharedKernel,
     choose_ridge,
@@ -42,95 +40,8 @@ _MIN_GAIN = 0.1  # relative fall of the squared error of held-out samples for wh
 _N_TRIAL = 10_000  # samples of the least-squares fit that decides
 _MAX_HELD_OUT = 4000
 _N_LEFT_OUT = 250  # samples that are left out one by one to choose the kernel of all samples
-_CHUNK_SIZE = 4096  # samples that are standardized or evaluated at a time
 _SINGLE_PRECISION_ALPHA = 1e-3  # from this ridge on, the rounding of float32 does no harm
 _SINGLE_PRECISION_THETA = 1e12  # features of extreme units leave the range of float32
-
-
-class TrainingSet:
-    """Samples of (X, Y), standardized on demand, in batches.
-
-    Samples with equal features are merged into one with their mean target, which leaves the
-    gradient of a squared error as it is. The length is the number of distinct samples.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-    Y : ndarray of shape (n_samples, n_outputs)
-    samples, weights : ndarrays of shape (n_train,)
-        Indices of the samples to use, and their weights.
-    config : LABConfig
-        Whether features are standardized and targets are scaled.
-
-    Attributes
-    ----------
-    n_samples : int
-        Number of samples that the weights stand for, as counted by :func:`count_samples`.
-    """
-
-    def __init__(
-        self,
-        X: FloatArray,
-        Y: FloatArray,
-        samples: IntArray,
-        weights: FloatArray,
-        config: LABConfig,
-    ) -> None:
-        self.X = X
-        self.n_samples = int(count_samples(X, samples, weights).sum())
-        # The scaler takes features for constant if the sum of the weights is huge.
-        weights = weights / weights.max()
-        weights /= weights.mean()
-        Y = Y[samples]
-        moments = StandardScaler().fit(Y, sample_weight=weights)
-        self.y_mean = moments.mean_
-        self.y_scale = moments.scale_ if config.scale_targets else np.ones(Y.shape[1])
-        self.Y = (Y - self.y_mean) / self.y_scale
-
-        groups = group_equal_rows(X, samples)
-        if groups.max() + 1 < len(samples):
-            samples = samples[np.unique(groups, return_index=True)[1]]
-            sums = [np.bincount(groups, weights * column) for column in self.Y.T]
-            weights = np.bincount(groups, weights).astype(np.float64)
-            self.Y = np.column_stack(sums) / weights[:, None]
-        self.samples = samples
-        self.weights = (weights / weights.mean())[:, None]
-        moments = StandardScaler()
-        for chunk in gen_batches(len(samples), _CHUNK_SIZE):
-            moments.partial_fit(X[samples[chunk]], sample_weight=weights[chunk])
-        n_features = X.shape[1]
-        self.x_std = np.sqrt(moments.var_)
-        self.x_mean = moments.mean_ if config.standardize else np.zeros(n_features)
-        self.x_scale = moments.scale_ if config.standardize else np.ones(n_features)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def standardize(self, vectors: FloatArray) -> FloatArray:
-        """Shift and scale vectors from the units of X; the result is float64."""
-        return (vectors - self.x_mean) / self.x_scale
-
-    def features(self, indices: IntArray | slice) -> FloatArray:
-        """Return the standardized features of some of the training samples."""
-        return self.standardize(self.X[self.samples[indices]])
-
-    def chunks(self, indices: IntArray) -> Iterator[Chunk]:
-        """Yield features, targets and weights of some of the training samples."""
-        for part in gen_batches(len(indices), _CHUNK_SIZE):
-            chunk = indices[part]
-            yield self.features(chunk), self.Y[chunk], self.weights[chunk]
-
-    def batches(self, batch_size: int, rng: np.random.RandomState) -> Iterator[IntArray]:
-        """Yield batches of indices forever: without replacement, shuffled in every epoch."""
-        n = len(self)
-        if batch_size >= n:
-            everything = np.arange(n)
-            while True:
-                yield everything
-        while True:
-            order = rng.permutation(n)
-            for start in range(0, n - batch_size + 1, batch_size):
-                yield order[start : start + batch_size]
 
 
 class Adam:
@@ -548,7 +459,7 @@ class LABTrainer:
     def _absolute_errors(self) -> FloatArray:
         coef = self.coefficients()
         errors = np.empty(len(self.data))
-        for chunk in gen_batches(len(self.data), _CHUNK_SIZE):
+        for chunk in gen_batches(len(self.data), CHUNK_SIZE):
             points = self.engine.asarray(self.data.features(chunk))
             K, _ = self.engine.kernel(self.config.kernel, points, self.centers, self.theta)
             fitted = self.engine.to_numpy(K @ coef)

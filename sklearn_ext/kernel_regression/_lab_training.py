@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from ..utils._typing import FloatArray, IntArray
 from ._lab_config import LABConfig, LABExpansion, Stage, plan_stages
+from ._lab_data import TrainingSet
 from ._lab_defaults import (
     alpha_subsample,
     auto_alpha,
@@ -24,7 +25,7 @@ from ._lab_defaults import (
     median_theta,
     resolve_n_support,
 )
-from ._lab_steps import MANY, N_LEARNED, LABTrainer, TrainingSet
+from ._lab_steps import MANY, N_LEARNED, LABTrainer
 from .engines import LABEngine, make_engine
 
 _FIRST_LEARNED_ALPHA = 1e-3

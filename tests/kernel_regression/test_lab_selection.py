@@ -13,7 +13,7 @@ from sklearn_ext.kernel_regression._lab_refit import (
     ridge_coefficients,
     shared_kernel_coefficients,
 )
-from sklearn_ext.kernel_regression._lab_selection import ALPHAS
+from sklearn_ext.kernel_regression.selection._lab_race import ALPHAS
 
 QUICK = {"n_support": 40, "n_warmup": 30, "growth_iter": 10, "max_iter": 60, "random_state": 0}
 

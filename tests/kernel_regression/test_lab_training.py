@@ -3,7 +3,8 @@ import pytest
 
 from sklearn_ext.kernel_regression import LABConfig, make_engine
 from sklearn_ext.kernel_regression._lab_config import Stage, plan_stages
-from sklearn_ext.kernel_regression._lab_steps import Adam, LABTrainer, TrainingSet
+from sklearn_ext.kernel_regression._lab_data import TrainingSet
+from sklearn_ext.kernel_regression._lab_steps import Adam, LABTrainer
 
 
 def trainer(X, y, *, learn_alpha=False, engine="numba", ridge=1e-3, **changes):
