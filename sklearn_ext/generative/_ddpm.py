@@ -289,7 +289,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         ------
         ValueError
             If a parameter is out of range, the data are not finite or do not fit the parameters,
-            `module` cannot be called or returns something else than an estimate of the noise, or
+            `module` cannot be called or returns anything but an estimate of the noise, or
             training diverges.
         """
         resume = self.warm_start and hasattr(self, "diffusion_")

@@ -366,7 +366,7 @@ def check_denoiser(module: nn.Module, sample_shape: tuple[int, ...], n_classes: 
     Raises
     ------
     ValueError
-        If the network cannot be called, or returns something else than an estimate of the noise.
+        If the network cannot be called, or returns anything but an estimate of the noise.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     x = torch.zeros(2, *sample_shape, device=device)

@@ -184,7 +184,7 @@ class Diffusion:
     prediction : {"epsilon", "v", "sample"}, default="epsilon"
         What the network estimates: the noise, the clean sample, or the difference v of the two.
     bounds : tuple of (float, float) or None, default=(-1.0, 1.0)
-        Range of clean samples in units of the network. None means that there is no limit.
+        Range of clean samples in units of the network. None: unlimited.
     knows_any_class : bool, default=True
         Whether the network takes the code that means "any class".
 

@@ -272,7 +272,7 @@ def mean_denoising_losses(
 ) -> torch.Tensor:
     r"""Return :math:`\frac1K \sum_k \lVert e_k - \hat e(x_{t_k}, t_k, c) \rVert^2` per sample.
 
-    If the network estimates something else than the noise, so do these losses.
+    These losses are those of whatever the network estimates, such as the clean sample.
 
     The steps are :math:`t_k = \lfloor (k + \tfrac12)\, T / K \rfloor`, k = 0, ..., K - 1. All
     samples share the pairs :math:`(t_k, e_k)`, so that a sample's loss does not depend on the

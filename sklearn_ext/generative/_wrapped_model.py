@@ -104,15 +104,16 @@ class DiffusionModel(BaseDiffusionModel):
 
     sample_range : tuple of (float, float) or None
         Values in X that are -1 and 1 for the network, such as (0, 255) for pixels. Generated
-        samples stay within this range. None means that X is in the units of the network and has no
-        limits, as is the case for latents.
+        samples stay within this range. None means that X is in the units of the network and
+        unlimited, as latents are.
 
     classes : array-like of shape (n_classes,) or None, default=None
         Label of each class of the network, in the order of its integer labels 0, 1, and so on. None
         means that the labels in y are the integers that the network takes.
 
     null_label : int or None, default=None
-        The network's integer label for "any class". None means that it was trained without.
+        The network's integer label for "any class". None means that it was trained
+        without one.
 
     call : callable or None, default=None
         How to call a network with another signature: ``call(module, x, t, c)``, or

@@ -16,11 +16,10 @@ from ..utils._random import draw_seed, local_random_state
 from ..utils._rows import check_forget
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._validation import unfrozen
-from ._membership import label_codes, true_class_probability
+from ._membership import SMALLEST_PROBABILITY, label_codes, true_class_probability
 from ._model_outputs import aligned_probabilities, joined, labels_of, selected
 from ._report import BaseReport
 
-_SMALLEST = 1e-12  # probabilities are clipped from below at this value before logarithms
 _RELEARN_BATCH = 32
 _RELEARN_SAMPLES = 500  # on which the accuracy is watched
 _RELEARNED = 0.95  # of the accuracy on the retained set
@@ -58,7 +57,7 @@ def logit_confidence(proba: FloatArray, codes: IntArray) -> FloatArray:
     rest[known, codes[known]] = 0.0
     # The sum of the others is exact where one minus the own probability would cancel.
     others = rest.sum(axis=1)
-    return np.log(own.clip(_SMALLEST)) - np.log(others.clip(_SMALLEST))
+    return np.log(own.clip(SMALLEST_PROBABILITY)) - np.log(others.clip(SMALLEST_PROBABILITY))
 
 
 def likelihood_ratio(scores: FloatArray, shadows: FloatArray, inside: BoolArray) -> FloatArray:
@@ -244,8 +243,8 @@ def membership_audit(
     y_test : array-like of shape (n_test,) or None
         Labels of the test samples. None reads them from a dataset.
     estimator : classifier, default=None
-        What shadow models are clones of. None is the first of the models, without what an unlearner
-        adds.
+        Shadow models are clones of this classifier. None means the first of the models or, if it is
+        an unlearner, its classifier.
     n_shadows : int, default=8
         Number of shadow models, 1 or an even number. Each costs a training. With 1, a single model
         of the retained set tells how confident a model is that has not seen a sample, and the

@@ -16,9 +16,9 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ..utils._random import draw_seed
 from ..utils._typing import Array, BoolArray, FloatArray, RandomState
+from ._membership import SMALLEST_PROBABILITY
 from ._report import BaseReport
 
-_SMALLEST_PROBABILITY = 1e-12
 _ACTIVATIONS: dict[str, Callable] = {
     "identity": lambda z: z,
     "logistic": expit,
@@ -300,4 +300,4 @@ def classifier_features(classifier: Any, X: Array) -> FloatArray:
         for weights, bias in layers:
             hidden = activate(hidden @ weights + bias)
         return hidden
-    return np.log(np.maximum(classifier.predict_proba(X), _SMALLEST_PROBABILITY))
+    return np.log(np.maximum(classifier.predict_proba(X), SMALLEST_PROBABILITY))

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 
-_SMALLEST = 1e-12  # probabilities are clipped from below at this value before logarithms
+SMALLEST_PROBABILITY = 1e-12  # probabilities are clipped from below at this value before logarithms
 
 
 def prediction_entropy(proba: FloatArray) -> FloatArray:
@@ -42,9 +42,9 @@ def modified_entropy(proba: FloatArray, codes: IntArray) -> FloatArray:
     ndarray of shape (n,)
     """
     own = true_class_probability(proba, codes)
-    others = proba * np.log(np.clip(1.0 - proba, _SMALLEST, None))
+    others = proba * np.log(np.clip(1.0 - proba, SMALLEST_PROBABILITY, None))
     total = others.sum(axis=1) - true_class_probability(others, codes)
-    return -(1.0 - own) * np.log(np.clip(own, _SMALLEST, None)) - total
+    return -(1.0 - own) * np.log(np.clip(own, SMALLEST_PROBABILITY, None)) - total
 
 
 def label_codes(y: Array, classes: Array) -> IntArray:

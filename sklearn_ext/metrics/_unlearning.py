@@ -13,11 +13,9 @@ from ..utils._random import local_random_state
 from ..utils._rows import check_forget
 from ..utils._typing import Array, BoolArray, FloatArray, RandomState
 from ._audit import membership_audit
-from ._membership import membership_inference_score
+from ._membership import SMALLEST_PROBABILITY, membership_inference_score
 from ._model_outputs import aligned_probabilities, labels_of, selected
 from ._report import BaseReport
-
-_SMALLEST = 1e-12
 
 
 def mean_kl_divergence(proba_reference: ArrayLike, proba: ArrayLike) -> float:
@@ -54,7 +52,7 @@ def mean_kl_divergence(proba_reference: ArrayLike, proba: ArrayLike) -> float:
             f"proba must be a nonempty matrix of the shape of proba_reference, {r.shape}, "
             f"got shape {p.shape}."
         )
-    r, p = r.clip(_SMALLEST), p.clip(_SMALLEST)
+    r, p = r.clip(SMALLEST_PROBABILITY), p.clip(SMALLEST_PROBABILITY)
     return float((r * np.log(r / p)).sum(axis=1).mean())
 
 

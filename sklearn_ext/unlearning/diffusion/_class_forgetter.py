@@ -42,7 +42,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
     which restore it on the other classes. This takes a small fraction of the time of training. The
     loop is that of :class:`SFRonUnlearner`, with denoising errors as losses.
 
-    There is no guarantee that all traces of the classes are gone. Do not rely on a classifier
+    Traces of the classes may remain. Do not rely on a classifier
     alone to evaluate the result: it may assign a class to samples that resemble no data. Use
     :func:`~sklearn_ext.metrics.generation_report`, for instance.
 

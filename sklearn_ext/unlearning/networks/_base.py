@@ -170,7 +170,7 @@ class Task:
         return untrained_module(self.original, draw_seed(self.rng))
 
     def batch_size(self, requested: int | None) -> int:
-        """Return a batch size, where None means that of the net."""
+        """Return the batch size, which is that of the net if None is requested."""
         size = self.net.batch_size if requested is None else requested
         return len(self.X) if size == -1 else size  # in skorch, -1 means all samples
 

@@ -1,4 +1,4 @@
-r"""A model of the retained samples that predicts what a retrained network would say.
+r"""A model of the retained samples that stands in for a retrained network.
 
 MUSO trains with its predictions, and SFRon estimates from its accuracy when to stop. It is a ridge
 regression on features that have never depended on the samples to forget, so its predictions for
@@ -143,7 +143,7 @@ def network_features(module: nn.Module, head: str | None = None) -> Features:
 
 @dataclass(frozen=True)
 class LabelModelSummary:
-    """Which label model was chosen, and how good it is.
+    """Kind and accuracy of a label model.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ class LabelModel:
 
     @property
     def summary(self) -> LabelModelSummary:
-        """What an unlearner shows of the model."""
+        """Kind and accuracy, for users."""
         return LabelModelSummary(self.kind, self.accuracy)
 
     @property

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import AnySamples, class_labels, device_of, head_of, head_parameters
+from ...neural import AnySamples, class_labels, device_of
 from ...utils._atomic import atomic_fit
 from ...utils._typing import FloatArray, IntArray
 from ...utils._warnings import warn_caller
@@ -22,23 +22,9 @@ from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
 from ._base import BaseFineTuner, Task
 from ._label_model import fit_classifier, fit_label_model
-from ._muso_labels import (
-    best_class,
-    call_label_function,
-    given_targets,
-    leave_out_head,
-    predicted_targets,
-    projected_head,
-    projected_scores,
-    stacked_head,
-    with_ones,
-)
+from ._muso_labels import HeadLabels, call_label_function, given_targets, predicted_targets
 from ._net_data import Loss, NetData, retained_targets, takes_probabilities
 from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
-
-_FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
-_HEAD_EPS = 1e-3
-_HEAD_SHARPNESS = 4.0  # soft targets are the softmax of scores in [0, 1] times this factor
 
 
 @dataclass(frozen=True)
@@ -101,7 +87,7 @@ class MUSOResult:
     changed_fraction : ndarray of shape (n_epochs,)
         Fraction of these that differed from the true ones in each epoch.
     label_model : LabelModelSummary, estimator or None
-        The fitted label model, if there is one.
+        The fitted label model. None for labels that are given, and for "head" and "projection".
     """
 
     history: list[Record] = field(default_factory=list)
@@ -206,7 +192,17 @@ def muso(
         n_epochs = config.training.n_epochs(n_visited)
         labels = None
         if from_head:
-            labels = HeadLabels.from_original_net(data, config, soft, n_epochs, rng)
+            labels = HeadLabels(
+                data,
+                rng,
+                rule=config.label_model,
+                soft=soft,
+                n_epochs=n_epochs,
+                subset_ratio=config.subset_ratio,
+                eps=config.eps,
+                head=config.head,
+                initial_head=config.initial_head,
+            )
         run = FineTuning(
             data.module, n_visited, loss, config.training, generator, monitor=monitor, guard=region
         )
@@ -293,113 +289,6 @@ def _fixed_targets(
     return given_targets(data, values, soft, known), None
 
 
-class HeadLabels:
-    """Labels from the features of a network that changes between calls.
-
-    Parameters
-    ----------
-    data : NetData
-        The network and its samples. The last layer must still be the original one.
-    config : MUSOConfig
-        Settings of the method; `label_model` is "head" or "projection".
-    soft : bool
-        Whether the targets are probabilities.
-    n_epochs : int
-        Epochs of the training.
-    rng : numpy.random.RandomState
-        Draws the retained samples.
-    original_features : tensor of shape (n_forget, q) or None
-        Features of the forget set under the original network, for "projection".
-    """
-
-    def __init__(
-        self,
-        data: NetData,
-        config: MUSOConfig,
-        soft: bool,
-        n_epochs: int,
-        rng: np.random.RandomState,
-        original_features: torch.Tensor | None,
-    ) -> None:
-        self._data = data
-        self._config = config
-        self._soft = soft
-        self._n_epochs = n_epochs
-        self._rng = rng
-        self._present = data.present()
-        self._original_features = original_features
-        layer = head_of(data.module, config.head)
-        weight, bias = (part.to(data.device) for part in head_parameters(layer))
-        self._original_head = stacked_head(weight, bias)
-        self._initial_head = _checked_head(config.initial_head, self._original_head)
-        self._fitted_head = self._original_head
-
-    @classmethod
-    def from_original_net(
-        cls,
-        data: NetData,
-        config: MUSOConfig,
-        soft: bool,
-        n_epochs: int,
-        rng: np.random.RandomState,
-    ) -> Self:
-        """Prepare labels with a network that has not been changed yet."""
-        features = None
-        if config.label_model == "projection":
-            features = with_ones(data.features(data.forget, config.head))
-        return cls(data, config, soft, n_epochs, rng, features)
-
-    def refit(self, epoch: int) -> None:
-        """Fit the head to a new draw of retained samples, in the epoch with this index."""
-        retain = self._data.retain
-        n_drawn = max(1, round(self._config.subset_ratio * len(retain)))
-        drawn = retain[torch.as_tensor(self._rng.choice(len(retain), n_drawn, replace=False))]
-        Z_r = with_ones(self._data.features(drawn, self._config.head))
-        if self._original_features is None:
-            one_hot = torch.nn.functional.one_hot(self._data.codes[drawn], self._data.n_classes)
-            eps = _HEAD_EPS if self._config.eps is None else self._config.eps
-            self._fitted_head = leave_out_head(
-                Z_r, one_hot.to(torch.float64), self._initial_head, eps
-            )
-        else:
-            eps = (
-                _rising_eps(epoch, self._n_epochs) if self._config.eps is None else self._config.eps
-            )
-            self._fitted_head = projected_head(Z_r, self._initial_head, self._original_head, eps)
-
-    def targets(self, positions: torch.Tensor) -> torch.Tensor:
-        """Return the targets of the samples at these positions of the forget set."""
-        index = self._data.forget[positions]
-        Z_u = with_ones(self._data.features(index, self._config.head))
-        if self._original_features is None:
-            scores = _HEAD_SHARPNESS * (Z_u @ self._fitted_head)
-        else:
-            scores = projected_scores(
-                Z_u, self._original_features[positions], self._fitted_head, self._original_head
-            )
-        if self._soft:
-            return scores.masked_fill(~self._present, -torch.inf).softmax(dim=1).float()
-        return best_class(scores, self._present)
-
-
-def _rising_eps(epoch: int, n_epochs: int) -> float:
-    """Return the ridge of the published rule, which rises along half a cosine."""
-    fraction = (1 - np.cos(np.pi * epoch / max(n_epochs - 1, 1))) / 2
-    return _FIRST_EPS + (_LAST_EPS - _FIRST_EPS) * fraction
-
-
-def _checked_head(initial_head: ArrayLike | None, like: torch.Tensor) -> torch.Tensor:
-    if initial_head is None:
-        return torch.zeros_like(like)
-    head = torch.as_tensor(np.asarray(initial_head), dtype=like.dtype, device=like.device)
-    if head.shape != like.shape:
-        raise ValueError(
-            f"initial_head must have shape {tuple(like.shape)}, with one row per feature and the "
-            f"biases in the last row, got {tuple(head.shape)}."
-        )
-    return head
-
-
 class MUSOUnlearner(BaseFineTuner):
     """Unlearn by relabeling (MUSO): fine-tune with the labels that a retrained model would give.
 
@@ -479,15 +368,14 @@ class MUSOUnlearner(BaseFineTuner):
         The optimizer. "sgd" uses a momentum of 0.9.
 
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
-        What the retained samples are trained with: the probabilities of the original network, so
-        that it stays as it is on them, or their labels, as in the paper, which trains it further.
+        Targets of the retained samples: the probabilities of the original network, which keep it as
+        it is on them, or their labels, as in the paper, which train it further.
         "auto" means the probabilities, or the labels if the loss of the network does not take
         probabilities.
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.
@@ -519,8 +407,9 @@ class MUSOUnlearner(BaseFineTuner):
         Fraction of these labels that differed from the true ones in each epoch.
 
     label_model_ : LabelModelSummary, estimator or None
-        The fitted label model, if there is one. Its attributes `kind` and `accuracy` tell which
-        features "auto" has chosen, and the leave-one-out accuracy on the retained samples.
+        The fitted label model. None for labels that are given, and for "head" and "projection". The
+        attributes `kind` and `accuracy` of a summary tell which features were chosen, and the
+        leave-one-out accuracy on the retained samples.
 
     history_ : list of dict
         One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on

@@ -6,6 +6,7 @@ retained samples and :math:`Z_u` for samples to forget under the present network
 :math:`Z_u^p` for samples to forget under the original network. Heads are computed in float64.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,9 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ...neural import head_of, head_parameters
 from ...utils._typing import Array
 from ._label_model import flat_samples
 from ._net_data import NetData
+
+_FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
+_HEAD_EPS = 1e-3
+_HEAD_SHARPNESS = 4.0  # soft targets are the softmax of scores in [0, 1] times this factor
 
 
 def call_label_function(
@@ -228,3 +234,108 @@ def best_class(scores: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     tensor of shape (n,), int64
     """
     return scores.masked_fill(~present, -torch.inf).argmax(dim=1)
+
+
+class HeadLabels:
+    """Labels from the features of a network that changes between calls.
+
+    Parameters
+    ----------
+    data : NetData
+        The original network, not changed yet, and its samples.
+    rng : numpy.random.RandomState
+        Draws the retained samples.
+    rule : {"head", "projection"}
+        Whether the head of a retrained network is estimated by :func:`leave_out_head` or by
+        :func:`projected_head`.
+    soft : bool
+        Whether the targets are probabilities.
+    n_epochs : int
+        Epochs of the training.
+    subset_ratio : float
+        Fraction of the retained samples that are drawn in each epoch.
+    eps : float or None
+        Ridge; None means the default of the rule.
+    head : str or None
+        Name of the last linear layer; None means the last :class:`torch.nn.Linear`.
+    initial_head : array-like of shape (n_penultimate + 1, n_classes) or None
+        Head before the original training, biases in the last row; None means zero.
+    """
+
+    def __init__(
+        self,
+        data: NetData,
+        rng: np.random.RandomState,
+        *,
+        rule: str,
+        soft: bool,
+        n_epochs: int,
+        subset_ratio: float,
+        eps: float | None,
+        head: str | None,
+        initial_head: ArrayLike | None,
+    ) -> None:
+        self._data = data
+        self._rng = rng
+        self._soft = soft
+        self._n_epochs = n_epochs
+        self._subset_ratio = subset_ratio
+        self._eps = eps
+        self._head = head
+        self._present = data.present()
+        self._original_features = None
+        if rule == "projection":
+            self._original_features = with_ones(data.features(data.forget, head))
+        weight, bias = (
+            part.to(data.device) for part in head_parameters(head_of(data.module, head))
+        )
+        self._original_head = stacked_head(weight, bias)
+        self._initial_head = _checked_head(initial_head, self._original_head)
+        self._fitted_head = self._original_head
+
+    def refit(self, epoch: int) -> None:
+        """Fit the head to a new draw of retained samples, in the epoch with this index."""
+        retain = self._data.retain
+        n_drawn = max(1, round(self._subset_ratio * len(retain)))
+        drawn = retain[torch.as_tensor(self._rng.choice(len(retain), n_drawn, replace=False))]
+        Z_r = with_ones(self._data.features(drawn, self._head))
+        if self._original_features is None:
+            one_hot = torch.nn.functional.one_hot(self._data.codes[drawn], self._data.n_classes)
+            eps = _HEAD_EPS if self._eps is None else self._eps
+            self._fitted_head = leave_out_head(
+                Z_r, one_hot.to(torch.float64), self._initial_head, eps
+            )
+        else:
+            eps = _rising_eps(epoch, self._n_epochs) if self._eps is None else self._eps
+            self._fitted_head = projected_head(Z_r, self._initial_head, self._original_head, eps)
+
+    def targets(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return the targets of the samples at these positions of the forget set."""
+        Z_u = with_ones(self._data.features(self._data.forget[positions], self._head))
+        if self._original_features is None:
+            scores = _HEAD_SHARPNESS * (Z_u @ self._fitted_head)
+        else:
+            scores = projected_scores(
+                Z_u, self._original_features[positions], self._fitted_head, self._original_head
+            )
+        if self._soft:
+            return scores.masked_fill(~self._present, -torch.inf).softmax(dim=1).float()
+        return best_class(scores, self._present)
+
+
+def _rising_eps(epoch: int, n_epochs: int) -> float:
+    """Return the ridge of the published rule, which rises along half a cosine."""
+    fraction = (1 - math.cos(math.pi * epoch / max(n_epochs - 1, 1))) / 2
+    return _FIRST_EPS + (_LAST_EPS - _FIRST_EPS) * fraction
+
+
+def _checked_head(initial_head: ArrayLike | None, like: torch.Tensor) -> torch.Tensor:
+    if initial_head is None:
+        return torch.zeros_like(like)
+    head = torch.as_tensor(np.asarray(initial_head), dtype=like.dtype, device=like.device)
+    if head.shape != like.shape:
+        raise ValueError(
+            f"initial_head must have shape {tuple(like.shape)}, with one row per feature and the "
+            f"biases in the last row, got {tuple(head.shape)}."
+        )
+    return head

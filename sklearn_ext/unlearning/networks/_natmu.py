@@ -98,7 +98,7 @@ class NatMUResult:
     hybrid_index : ndarray of shape (n_blends, 3)
         Sample to forget, retained sample (both as indices into X) and mask of each blend.
     masks : ndarray of shape (n_masks, ...) or None
-        Weights of the samples to forget; None if there is nothing to forget.
+        Weights of the samples to forget; None for an empty request.
     stock_exhausted : bool
         Whether some retained samples had to be used more than once.
     """
@@ -371,15 +371,14 @@ class NatMUUnlearner(BaseFineTuner):
         The optimizer. "sgd" uses a momentum of 0.9.
 
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
-        What the retained samples are trained with: the probabilities of the original network, so
-        that it stays as it is on them, or their labels, as in the paper, which trains it further.
+        Targets of the retained samples: the probabilities of the original network, which keep it as
+        it is on them, or their labels, as in the paper, which train it further.
         "auto" means the probabilities, or the labels if the loss of the network does not take
         probabilities.
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.

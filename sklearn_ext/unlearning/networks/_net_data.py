@@ -236,15 +236,15 @@ def takes_probabilities(data: NetData) -> bool:
 
 
 def retained_targets(data: NetData, choice: str) -> torch.Tensor:
-    """Return targets of all samples, of which those of the retained samples change nothing.
+    """Return targets of all samples, by default those that keep the network on retained samples.
 
     Parameters
     ----------
     data : NetData
         The original network, not changed yet, and its samples.
     choice : {"auto", "outputs", "labels"}
-        "outputs" are the probabilities of the network, "labels" the classes, and "auto" are the
-        probabilities if the loss takes them.
+        "outputs" are the probabilities of the network, and "labels" are the classes. "auto" means
+        the probabilities if the loss takes them, or else the classes.
 
     Returns
     -------

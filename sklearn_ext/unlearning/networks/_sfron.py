@@ -27,7 +27,7 @@ class SFRonUnlearner(BaseUnlearner):
     changes only weights that matter more for the samples to forget. The alternation preserves the
     rest of the model, because it acts like the inverse Hessian of the remaining loss.
 
-    The result is close to a retrained model, but there is no guarantee that all traces are gone.
+    The result is close to a retrained model, but traces of the samples may remain.
 
     Parameters
     ----------
@@ -115,15 +115,14 @@ class SFRonUnlearner(BaseUnlearner):
         Samples per step. None means the batch size of the net.
 
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
-        What the retained samples are trained with: the probabilities of the original network, so
-        that it stays as it is on them, or their labels, as in the paper, which trains it further.
+        Targets of the retained samples: the probabilities of the original network, which keep it as
+        it is on them, or their labels, as in the paper, which train it further.
         "auto" means the probabilities, or the labels if the loss of the network does not take
         probabilities.
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.

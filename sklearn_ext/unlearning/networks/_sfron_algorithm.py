@@ -92,7 +92,7 @@ class SFRonConfig:
     mask_max_samples : int, "auto" or None, default="auto"
         Largest number of retained samples behind the mask.
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
-        What the repair steps train with: probabilities of the original network, or labels.
+        Targets of the repair steps: probabilities of the original network, or labels.
     limit : RetainedLimit, default=RetainedLimit()
         How much accuracy on retained samples may be lost.
 

@@ -22,7 +22,7 @@ class RetainedLimit:
     Parameters
     ----------
     tolerance : float or None, default=0.05
-        Largest loss of accuracy on the retained samples; None means that there is no limit.
+        Largest loss of accuracy on the retained samples. None: unlimited.
     on_loss : {"warn", "raise"}, default="warn"
         What happens at the end if more is lost.
 

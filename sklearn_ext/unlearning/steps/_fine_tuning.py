@@ -154,7 +154,7 @@ class FineTuning:
         Epochs to run.
     history : list of dict
         One record per epoch: "epoch", "loss" (mean over the samples), "n_steps" (counted from the
-        start), and whatever the caller adds.
+        start), and what the caller adds.
     """
 
     def __init__(

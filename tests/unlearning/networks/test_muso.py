@@ -13,7 +13,7 @@ from sklearn_ext.unlearning import ForgetRequest
 from sklearn_ext.unlearning.networks import (
     MUSOConfig,
     _label_model,
-    _muso,
+    _muso_labels,
     muso,
     projected_scores,
 )
@@ -113,7 +113,7 @@ def test_the_published_rule_starts_with_the_true_labels(net, digits):
 def test_the_published_rule_uses_a_rising_ridge_and_drift(net, digits, forget, monkeypatch):
     X, y = digits
     ridges, drifts = [], []
-    projected_head = _muso.projected_head
+    projected_head = _muso_labels.projected_head
 
     def head(Z, W_0, W_p, eps):
         ridges.append(eps)
@@ -123,8 +123,8 @@ def test_the_published_rule_uses_a_rising_ridge_and_drift(net, digits, forget, m
         drifts.append((Z_u - Z_u_original).abs().max().item())
         return projected_scores(Z_u, Z_u_original, R, W_p)
 
-    monkeypatch.setattr(_muso, "projected_head", head)
-    monkeypatch.setattr(_muso, "projected_scores", scores)
+    monkeypatch.setattr(_muso_labels, "projected_head", head)
+    monkeypatch.setattr(_muso_labels, "projected_scores", scores)
     unlearner = MUSOUnlearner(net, label_model="projection", max_epochs=3, random_state=0)
     unlearner.fit(X, y, forget=forget)
     assert ridges == pytest.approx([1e-6, (1e-6 + 1e-2) / 2, 1e-2])

@@ -24,8 +24,8 @@ from sklearn_ext import (
 from sklearn_ext.metrics import membership_inference_score
 from sklearn_ext.neural import NetClassifier, head_of, outputs_and_features
 from sklearn_ext.unlearning import ForgetRequest
-from sklearn_ext.unlearning.networks import MUSOConfig, NetData, _muso
-from sklearn_ext.unlearning.steps import FastSlowConfig, FineTuneConfig, fast_slow
+from sklearn_ext.unlearning.networks import NetData, _muso_labels
+from sklearn_ext.unlearning.steps import FastSlowConfig, fast_slow
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The accuracy on retained samples fell"),
@@ -447,10 +447,10 @@ def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
     """The softmax of twice the scores of a ridge head fitted to -1 and 1."""
     X, y = blobs
     data = NetData(nets["usual"].module_, X, y, ForgetRequest.from_user(forget, len(X)))
-    config = MUSOConfig(
-        FineTuneConfig(1e-3), label_model="head", soft_targets=True, subset_ratio=1.0, eps=eps
-    )
-    labels = _muso.HeadLabels.from_original_net(data, config, True, 1, np.random.RandomState(0))
+    labels = _muso_labels.HeadLabels(
+        data, np.random.RandomState(0), rule="head", soft=True, n_epochs=1, subset_ratio=1.0,
+        eps=eps, head=None, initial_head=None,
+    )  # fmt: skip
     labels.refit(0)
     found = labels.targets(torch.arange(5))
 
@@ -460,7 +460,7 @@ def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
         return torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
 
     T = 2 * nn.functional.one_hot(data.codes[data.retain], 3).double() - 1
-    ridge = _muso.leave_out_head(
+    ridge = _muso_labels.leave_out_head(
         features(data.retain),
         T,
         torch.zeros(9, 3, dtype=torch.float64),
@@ -479,13 +479,13 @@ def test_head_labels_are_as_sharp_as_random_features(nets, blobs, forget, eps):
 )
 def test_the_projection_ridge_rises_unless_given(run, monkeypatch, eps, expected):
     used = []
-    projected_head = _muso.projected_head
+    projected_head = _muso_labels.projected_head
 
     def watched(Z, W_0, W_p, eps):
         used.append(eps)
         return projected_head(Z, W_0, W_p, eps)
 
-    monkeypatch.setattr(_muso, "projected_head", watched)
+    monkeypatch.setattr(_muso_labels, "projected_head", watched)
     run(MUSOUnlearner, label_model="projection", eps=eps, max_epochs=5)
     np.testing.assert_allclose(used, expected)
 

@@ -80,7 +80,7 @@ class SSDUnlearner(BaseUnlearner):
 
     The importance of a weight is its mean squared gradient. Weights that are many times more
     important for the samples to forget than for all samples shrink in proportion. Nothing is
-    trained, so the method is fast, and there is no repair. If a change costs too much accuracy on
+    trained, so the method is fast, and nothing is repaired. If a change costs too much accuracy on
     the retained samples, only a part of it is made; see `retained_tolerance`.
 
     Parameters
@@ -102,8 +102,7 @@ class SSDUnlearner(BaseUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.

@@ -106,8 +106,7 @@ class FineTuneUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.
@@ -230,8 +229,7 @@ class GradientAscentUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.

@@ -136,8 +136,7 @@ class MSGUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.
@@ -277,8 +276,7 @@ class CTUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.

@@ -111,8 +111,7 @@ class BadTeacherUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.
@@ -230,7 +229,7 @@ def scrub(
 ) -> list[Record]:
     r"""Move a network away from itself on the forget set, and keep it on the rest [1]_.
 
-    With the original network as the teacher t, the first epochs begin with steps that climb
+    The original network is the teacher t. The first epochs begin with steps that climb
     :math:`\mathrm{KL}(p_t \,\|\, p)` on the forget set. All epochs descend
 
     .. math:: \gamma L_r + \alpha T^2\, \mathrm{KL}(p_t \,\|\, p)
@@ -368,8 +367,7 @@ class SCRUBUnlearner(BaseFineTuner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. With None, there is no
-        limit.
+        lose more are shortened, and the following steps are half as long. None: unlimited.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
         What `fit` does if the accuracy is still lower at the end.
