@@ -1,6 +1,9 @@
 """One node dies or freezes at a random moment: only that node is excluded, and the others agree."""
 
+import time
+from collections import defaultdict, deque
 from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
@@ -16,7 +19,25 @@ X, Y = make_friedman1(320, noise=0.3, random_state=0)
 TIMEOUT = 1.0
 
 
-class _FaultyTransport(_QueueTransport):
+class _ShufflingTransport(_QueueTransport):
+    """Delivers frames of different senders in random order, and those of one sender in turn."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._waiting = defaultdict(deque)
+
+    def receive(self, patience):
+        if self._rng.random() < 0.2:
+            time.sleep(0.001)  # for more frames to choose from
+        arrived = super().receive(0.0 if any(self._waiting.values()) else patience)
+        while arrived is not None:
+            self._waiting[arrived[0]].append(arrived)
+            arrived = super().receive(0.0)
+        senders = [i for i, frames in self._waiting.items() if frames]
+        return self._waiting[self._rng.choice(senders)].popleft() if senders else None
+
+
+class _FaultyTransport(_ShufflingTransport):
     """Dies or freezes when it has sent some number of frames."""
 
     def __init__(self, *arguments, n_frames, freezes):
@@ -38,13 +59,13 @@ class FaultyNetwork(InProcessNetwork):
     """A network in which one node fails at a moment of its own program."""
 
     def __init__(self, victim, n_frames, freezes):
-        super().__init__(timeout=TIMEOUT)
+        super().__init__(timeout=TIMEOUT, random_state=n_frames)
         self.victim = victim
         self.fault = {"n_frames": n_frames, "freezes": freezes}
 
     def _transport(self, rank, mailboxes, rng):
         if rank != self.victim:
-            return super()._transport(rank, mailboxes, rng)
+            return _ShufflingTransport(rank, mailboxes, self, rng)
         return _FaultyTransport(rank, mailboxes, self, rng, **self.fault)
 
 
@@ -119,6 +140,19 @@ def check_random_fault(seed):
 @pytest.mark.parametrize("seed", range(8))
 def test_only_the_victim_is_excluded(seed):
     check_random_fault(seed)
+
+
+@pytest.mark.parametrize("kind", ["ring", "complete"])
+def test_a_node_may_die_before_any_of_its_frames(kind):
+    config = DeKRRConfig(make_graph(kind, 4), n_components=6, alpha=1e-2)
+    for n_frames in count():
+        results = outcomes(FaultyNetwork(2, n_frames, freezes=False), config, seed=n_frames)
+        survivors = [results[i] for i in (0, 1, 3)]
+        assert len({(result.mean[0], result.gamma) for result in survivors}) == 1
+        if results[2] is not None:
+            break
+        assert {tuple(result.failed) for result in survivors} <= {(), (2,)}
+    assert n_frames > 30
 
 
 @pytest.mark.slow

@@ -194,7 +194,8 @@ class Neighbors:
 
     def finish(self, i: int) -> None:
         """Record that a neighbor has sent its last message of the rounds."""
-        self.open.remove(i)
+        if i in self.open:  # its failure may have been reported before its last message was read
+            self.open.remove(i)
 
     def reopen(self) -> None:
         """Expect further messages of all neighbors that have not failed."""

@@ -291,13 +291,16 @@ class NodeSetup:
 
     def iterate(self, state: NodeState, parts: list[Part], tol: float) -> Rounds:
         """Run the rounds of some problems, all at once."""
-        members = self.neighbors.open if self.config.anchors is not None else state.blocks
+        # A neighbor may have failed after it sent its blocks.
+        members = [
+            i for i in self.neighbors.open if self.config.anchors is not None or i in state.blocks
+        ]
         problem = NodeProblem(
             rank=self.rank,
             config=self.config,
             engine=self.engine,
             map=state.map,
-            neighbors=list(members),
+            neighbors=members,
             weights=state.summary.weights,
             parts=parts,
         )
