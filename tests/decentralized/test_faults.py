@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_friedman1
 
-from sklearn_ext import InProcessNetwork
+from sklearn_ext import DecentralizedRFKRR, InProcessNetwork
 from sklearn_ext.decentralized import DeKRRConfig, NodeSamples, make_graph
 from sklearn_ext.decentralized.math import connected_parts, make_engine
 from sklearn_ext.decentralized.network import NodeFailureError, run_node
@@ -176,3 +176,11 @@ def test_failed_bridge_ends_the_fit_with_its_name():
     assert isinstance(results[0], NodeFailureError)
     assert "Node 1 failed before all nodes knew" in str(results[0])
     assert "node 0 cannot reach the nodes [3] without it" in str(results[0])
+
+
+def test_failure_of_all_nodes_ends_the_fit():
+    network = InProcessNetwork(failures={0: 1, 1: 1})
+    krr = DecentralizedRFKRR(n_components=6, graph="path", network=network)
+    with pytest.raises(NodeFailureError, match=r"All nodes have failed: \[0, 1\]"):
+        krr.fit(X, Y, node=np.arange(len(X)) % 2)
+    assert not hasattr(krr, "node_coef_")

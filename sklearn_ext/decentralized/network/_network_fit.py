@@ -18,7 +18,7 @@ from ..math._graphs import check_graph, make_graph
 from ._neighbors import Neighbors
 from ._node import NodeResult, agree, run_node
 from ._settings import check_settings, describe_graph
-from ._transport import Network, Transport
+from ._transport import Network, NodeFailureError, Transport
 
 MESSAGE_SOLVERS = ("auto", "chebyshev", "gauss_seidel", "jacobi")
 
@@ -65,8 +65,8 @@ def solve_dekrr_over_network(
         in their settings. In that case, every node raises the same error, which names what differs
         and where.
     NodeFailureError
-        If this node was excluded because it was silent for too long, or if a node failed before
-        the sums over the network were known to all nodes that it connects.
+        If this node was excluded because it was silent for too long, if a node failed before the
+        sums over the network were known to all nodes that it connects, or if all nodes failed.
 
     Examples
     --------
@@ -103,6 +103,8 @@ def solve_dekrr_over_network(
         for rank, part in samples.items()
     }
     results = {rank: result for rank, result in network.run(programs).items() if result is not None}
+    if not results:
+        raise NodeFailureError(min(samples), f"All nodes have failed: {sorted(samples)}.")
     return _combine(results, config, next(iter(samples.values())).Y.shape[1])
 
 
