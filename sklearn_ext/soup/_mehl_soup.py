@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -340,21 +341,7 @@ class MEHLSoup(BaseSoup):
     def _mix(
         self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
     ) -> Mixed:
-        config = MEHLConfig(
-            layerwise=self.layerwise,
-            block_size=self.block_size,
-            n_outer=self.n_outer,
-            max_epochs=self.max_epochs,
-            min_iter=self.min_iter,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            warmup=self.warmup,
-            clip_norm=self.clip_norm,
-            scale=self.scale,
-            start=self.start,
-            directions=self.directions,
-        )
+        config = MEHLConfig(**{f.name: getattr(self, f.name) for f in fields(MEHLConfig)})
         learned = learn_mehl_coefficients(
             network.net.module_,
             network.store.ingredients,

@@ -384,9 +384,10 @@ def test_from_paper_sets_the_published_form(mlps, net, mixing):
     assert len(soup.history_) == 3 * 5 * 3  # blocks, epochs, batches of 128 of 300 samples
 
 
-def test_learn_coefficients_gives_the_coefficients_of_the_soup(mlps, net, mixing):
+@pytest.mark.parametrize("settings", [{"block_size": 2}, {"n_directions": 2}])
+def test_learn_coefficients_gives_the_coefficients_of_the_soup(mlps, net, mixing, settings):
     X, y = mixing
-    soup = MEHLSoup(net, ingredients=mlps, block_size=2, random_state=0).fit(X, y)
+    soup = MEHLSoup(net, ingredients=mlps, random_state=0, **settings).fit(X, y)
     rng = np.random.RandomState(0)
     draw_seed(rng)  # fit first draws a seed for the initial weights
     module = small_mlp()
@@ -396,13 +397,45 @@ def test_learn_coefficients_gives_the_coefficients_of_the_soup(mlps, net, mixing
         X,
         y,
         lambda inputs, targets: nn.functional.cross_entropy(module(inputs), targets),
-        config=MEHLConfig(block_size=2),
+        config=MEHLConfig(**settings),
         rng=rng,
     )
     np.testing.assert_array_equal(learned.coef, soup.coef_)
     assert learned.groups == soup.groups_
     assert learned.history == soup.history_
     assert torch.equal(module[-1].weight, soup.estimator_.module_[-1].weight)
+
+
+def test_each_setting_of_a_soup_reaches_its_config(monkeypatch, mlps, net, mixing):
+    settings = {
+        "layerwise": False,
+        "block_size": 3,
+        "n_directions": 2,
+        "n_outer": 2,
+        "max_epochs": 1,
+        "min_iter": 7,
+        "learning_rate": 0.01,
+        "batch_size": 100,
+        "optimizer": torch.optim.SGD,
+        "warmup": None,
+        "clip_norm": 2.0,
+        "scale": "raw",
+        "start": "first_block",
+        "directions": "stored",
+    }
+    assert settings.keys() == vars(MEHLConfig()).keys()
+
+    class CapturedError(Exception):
+        pass
+
+    def capture(*args, config, **params):
+        raise CapturedError(config)
+
+    monkeypatch.setattr("sklearn_ext.soup._mehl_soup.learn_mehl_coefficients", capture)
+    with pytest.raises(CapturedError) as error:
+        MEHLSoup(net, ingredients=mlps, **settings).fit(*mixing)
+    (config,) = error.value.args
+    assert vars(config) == settings
 
 
 def test_defaults_of_the_config_are_those_of_the_soup():
