@@ -34,20 +34,19 @@ from ._injection import (
     changed_modules,
     inject,
     lora_layers,
-    saved_modules,
     unchanged_on_error,
 )
-from .layers import LoRAEmbedding, LoRALayer, is_linear
+from .layers import LoRAEmbedding, LoRALayer, is_linear, saved_modules
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 _METADATA_KEY = "sklearn_ext"
 _CONFIG_KEY = "sklearn_ext.adapter_config"
-# If biases are trained, peft writes those of a saved module a second time, under these names.
 # Initializations after which the weight is as before, or that peft does not repeat when it reads an
 # adapter. The factors in the file replace the initial ones.
 _STORED_METHODS = {"gaussian": True, "eva": True, "orthogonal": True, "lora_ga": True}
+# If biases are trained, peft writes those of a saved module a second time, under these names.
 _PEFT_COPIES = {"modules_to_save", "original_module"}
 
 

@@ -56,8 +56,6 @@ from ._injection import (
     is_factor_b,
     lora_layers,
     merge_lora,
-    norm_layers,
-    saved_modules,
 )
 from ._noise import SCHEDULES, sigma_for
 from ._noise_process import (
@@ -67,6 +65,7 @@ from ._noise_process import (
     n_training_batches,
 )
 from ._pretrained import load_pretrained, pretrained_state
+from .layers import norm_layers, saved_modules
 
 _N_FIRST_BATCHES = 8  # whose gradients initialize the factors of LoRA-GA
 _CONSTRAINTS: dict[str, list[Any]] = {

@@ -17,10 +17,10 @@ from ..neural import draw_seed
 from ..utils._typing import RandomState
 from ..utils._warnings import warn_caller
 from ._config import NoiseConfig
-from ._injection import lora_layers, norm_layers
+from ._injection import lora_layers
 from ._noise import sigma_for
 from ._noise_process import NoiseProcess, NoisyLayer, TrainingProgress, n_training_batches
-from .layers import PeftLayer, is_peft_layer
+from .layers import PeftLayer, is_peft_layer, norm_layers
 
 
 @contextlib.contextmanager

@@ -20,3 +20,12 @@ from ._low_rank import (
     with_low_rank_update as with_low_rank_update,
 )
 from ._peft import PeftLayer as PeftLayer, is_peft_layer as is_peft_layer
+from ._selection import (
+    check_names as check_names,
+    fused_attention as fused_attention,
+    is_within as is_within,
+    norm_layers as norm_layers,
+    saved_modules as saved_modules,
+    target_layers as target_layers,
+    tied_weights as tied_weights,
+)
