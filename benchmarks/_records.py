@@ -19,6 +19,7 @@ QUICK, FULL = RECORDS / "quick", RECORDS / "full"
 PROGRAMS = {
     "demo": ("docs/examples/quickstart.py",),
     "lab_rbf_cost": ("-m", "benchmarks.lab_rbf_cost"),
+    "first_fit": ("-m", "benchmarks.first_fit"),
     "flat_lora_cost": ("-m", "benchmarks.flat_lora_cost"),
     "exact_pipeline_requests": ("-m", "benchmarks.exact_pipeline_requests"),
     "missing_accuracy": ("-m", "benchmarks.missing_accuracy"),

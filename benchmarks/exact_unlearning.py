@@ -144,8 +144,8 @@ def metrics(contender, output, task):
     """Return the digits to which coefficients agree with a new fit, and the accuracy."""
     kept, fitted = ~task.extra["forget"], contender.model_
     reference = fitted if not isinstance(fitted, Ridge) else contender.features.estimator
-    expected = clone(reference).fit(task.X_train[kept], task.y_train[kept]).coef_
-    error = abs(fitted.coef_[:, : expected.shape[1]] - expected).max() / abs(expected).max()
+    expected = clone(reference).fit(task.X_train[kept], task.y_train[kept]).feature_coef_
+    error = abs(fitted.feature_coef_[:, : expected.shape[1]] - expected).max() / abs(expected).max()
     return {
         "digits": -np.log10(max(error, 1e-16)),
         "accuracy": float(np.mean(output == task.y_test)),

@@ -1,10 +1,12 @@
 """Importing the package is cheap, and completion and type checkers find every name."""
 
 import ast
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sklearn_ext
@@ -87,3 +89,20 @@ assert not {"torch", "skorch"} & set(sys.modules)
 def test_tables_are_fitted_without_torch(torch_is):
     command = [sys.executable, "-c", FIT_WITHOUT_TORCH, torch_is]
     subprocess.run(command, check=True)
+
+
+PREDICT = """
+import pickle, sys
+with open(sys.argv[1], "rb") as file:
+    net, X = pickle.load(file)
+net.predict(X)
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_a_stored_net_predicts_without_torchs_compiler(tmp_path):
+    X = np.random.default_rng(0).uniform(size=(40, 3))
+    net = sklearn_ext.NetClassifier(max_epochs=1, random_state=0).fit(X, np.arange(40) % 2)
+    path = tmp_path / "net.pickle"
+    path.write_bytes(pickle.dumps((net, X)))
+    subprocess.run([sys.executable, "-c", PREDICT, str(path)], check=True)

@@ -6,7 +6,9 @@ import inspect
 import pkgutil
 import re
 import sys
+import textwrap
 from collections import Counter
+from dataclasses import fields
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -138,6 +140,29 @@ def test_no_private_base_class_has_a_single_child():
         if len(found) == 1 and id(base) not in public and not getattr(base, "_is_protocol", False)
     }
     assert alone == {}
+
+
+def configs_made_by(Estimator):
+    """The configs that the methods of an estimator make, with the names of the fields they set."""
+    for cls in Estimator.__mro__:
+        if not cls.__module__.startswith("sklearn_ext."):
+            continue
+        for call in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(cls)))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("Config"):
+                config = getattr(sys.modules[cls.__module__], ast.unparse(call.func))
+                names = [field.name for field in fields(config)]
+                given = {word.arg for word in call.keywords} | set(names[: len(call.args)])
+                yield config, set(names), given
+
+
+@pytest.mark.parametrize(("name", "Estimator"), sklearn_ext.all_estimators())
+def test_parameters_are_passed_on_to_the_config(name, Estimator):
+    parameters = set(inspect.signature(Estimator.__init__).parameters)
+    for config, names, given in configs_made_by(Estimator):
+        if None in given:  # passed as **settings
+            continue
+        forgotten = names & parameters - given
+        assert not forgotten, f"{name} does not pass {forgotten} to {config.__name__}"
 
 
 def test_test_names_are_short_enough_to_read():

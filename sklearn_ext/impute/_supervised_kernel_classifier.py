@@ -8,13 +8,19 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_y, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_y,
+    check_is_fitted,
+    validate_data,
+)
 from threadpoolctl import threadpool_limits
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
+from ..utils._warnings import warn_caller
 from ._label_columns import encode_labels
 from ._model_columns import learn_columns
 from ._supervised_kernel import (
@@ -255,6 +261,10 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
             getattr(self, "feature_names_in_", None),
         )
         columns = learn_columns(raw, mask)
+        is_empty = np.isnan(raw).all(axis=0)
+        if is_empty.any():
+            names = _check_feature_names_in(self, None)[is_empty]
+            warn_caller(f"Ignoring features without any observed values: {names}.")
         samples = columns.encode(raw)
         engine = make_engine(self.engine, self.device, self.n_jobs)
         config = SupervisedKernelConfig(

@@ -2,12 +2,12 @@
 
 import copy
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo import OptimizedModule
 
 
 class MLP(nn.Sequential):
@@ -125,9 +125,15 @@ def has_finite_parameters(module: nn.Module) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in module.parameters())
 
 
+def _is_compiled(module: Any) -> bool:
+    # torch loads its compiler where a module is compiled or trained, which takes a second.
+    compiler = sys.modules.get("torch._dynamo")
+    return compiler is not None and isinstance(module, compiler.OptimizedModule)
+
+
 def uncompiled(module: Any) -> Any:
     """Return the module inside a compiled one, or anything else as it is."""
-    return module._orig_mod if isinstance(module, OptimizedModule) else module
+    return module._orig_mod if _is_compiled(module) else module
 
 
 def name_of(module: nn.Module) -> str:
@@ -152,9 +158,9 @@ def copied_module(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.M
         If an attribute of the module cannot be copied, such as a computed weight or an open file.
     """
     memo = {} if memo is None else memo
-    if isinstance(module, OptimizedModule):
+    if _is_compiled(module):
         original = copied_module(module._orig_mod, memo)
-        copied = OptimizedModule(original, module.dynamo_ctx).train(module.training)
+        copied = type(module)(original, module.dynamo_ctx).train(module.training)
         memo[id(module)] = copied
         return copied
     try:

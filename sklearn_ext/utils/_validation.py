@@ -59,9 +59,8 @@ def check_all_labeled(labels: Array, *, name: str = "y") -> None:
     for position, label in enumerate(labels if labels.dtype.kind in "OfcmM" else ()):
         # NaN and NaT differ from themselves.
         if label is None or is_pandas_na(label) or label != label:
-            found = "NaT" if labels.dtype.kind in "mM" else repr(label)
             raise ValueError(
-                f"{name} must have a label for every sample, got {found} for sample {position}."
+                f"{name} must have a label for every sample, got {label} for sample {position}."
             )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.metrics import accuracy_score
 from sklearn.svm import SVC
 
@@ -107,3 +107,12 @@ def test_many_classes_share_a_factorization(max_landmarks):
     ).fit(X[:400], y[:400])
     assert classifier.dual_coef_.shape == (min(max_landmarks, 400), 40)
     assert classifier.score(X[400:], y[400:]) > 0.8
+
+
+def test_a_feature_without_values_is_reported():
+    X, y = load_iris(return_X_y=True)
+    X[:, 1] = np.nan
+    with pytest.warns(UserWarning, match=r"without any observed values: \['x1'\]"):
+        model = SupervisedKernelClassifier(random_state=0).fit(X, y)
+    rest = SupervisedKernelClassifier(random_state=0).fit(X[:, [0, 2, 3]], y)
+    np.testing.assert_array_equal(model.predict(X), rest.predict(X[:, [0, 2, 3]]))

@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp, softmax
 from sklearn.base import clone
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 from sklearn.utils._testing import assert_docstring_consistency
@@ -259,3 +259,10 @@ def test_shared_parameters_and_attributes_are_described_alike():
         include_params=["id_rejection_rate"],
         include_attrs=["offset_", "input_shape_", "n_features_in_", "feature_names_in_"],
     )
+
+
+@pytest.mark.parametrize("detector", [KNNOODDetector, NNGuideOODDetector])
+def test_too_many_neighbors_are_reported(detector):
+    X, y = load_iris(return_X_y=True)
+    with pytest.warns(UserWarning, match="n_neighbors=500 is greater than the number"):
+        detector(n_neighbors=500, random_state=0).fit(X, y)

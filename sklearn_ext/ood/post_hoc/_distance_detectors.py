@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...neural import Head
 from ...utils._typing import RandomState
+from ...utils._warnings import warn_caller
 from .._classifier_outputs import tensor_like
 from .._scores import (
     class_means,
@@ -133,6 +134,7 @@ class KNNOODDetector(BasePostHocDetector):
         self.n_neighbors = n_neighbors
 
     def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
+        _warn_of_few_samples(self.n_neighbors, len(features))
         self.unit_features_ = unit_rows(features).cpu().numpy()
 
     def _score(self, features: Tensor, head: Head) -> Tensor:
@@ -389,6 +391,7 @@ class NNGuideOODDetector(BasePostHocDetector):
         self.n_neighbors = n_neighbors
 
     def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
+        _warn_of_few_samples(self.n_neighbors, len(features))
         energies = energy_score(head.logits(features))
         self.guides_ = (unit_rows(features) * energies[:, None]).cpu().numpy()
 
@@ -396,3 +399,11 @@ class NNGuideOODDetector(BasePostHocDetector):
         guides = tensor_like(features, self.guides_)
         n_neighbors = min(self.n_neighbors, len(guides))
         return nnguide_score(features, head.logits(features), guides, n_neighbors)
+
+
+def _warn_of_few_samples(n_neighbors: int, n_samples: int) -> None:
+    if n_neighbors > n_samples:
+        warn_caller(
+            f"n_neighbors={n_neighbors} is greater than the number of training samples whose "
+            f"features are stored, {n_samples}; all of them are neighbors."
+        )

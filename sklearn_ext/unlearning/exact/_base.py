@@ -59,7 +59,7 @@ class BaseRandomFeature(
         "random_state": ["random_state"],
     }
 
-    coef_: FloatArray
+    feature_coef_: FloatArray
     intercept_: float | FloatArray
     retained_: BoolArray | None
     n_retained_: int
@@ -240,7 +240,7 @@ class BaseRandomFeature(
 
     @property
     def _n_features_out(self) -> int:
-        return np.shape(self.coef_)[-1]
+        return np.shape(self.feature_coef_)[-1]
 
     @abstractmethod
     def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:
@@ -307,7 +307,7 @@ class BaseRandomFeature(
         coef = self._outputs(solution.coef).T
         width = coef.shape[-1] - self._config.fit_intercept
         intercept = coef[..., width] if self._config.fit_intercept else np.zeros(coef.shape[:-1])
-        self.coef_ = coef[..., :width]
+        self.feature_coef_ = coef[..., :width]
         self.intercept_ = float(intercept) if intercept.ndim == 0 else intercept
         chosen = solution.chosen if isinstance(solution, RidgePath) else solution
         self.alpha_ = chosen.ridge

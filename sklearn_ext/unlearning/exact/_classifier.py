@@ -67,7 +67,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Classes of the samples in the model.
-    coef_ : ndarray of shape (n_classes, n_features_out)
+    feature_coef_ : ndarray of shape (n_classes, n_features_out)
         Coefficients of the features: one row per class, even for two classes.
     intercept_ : ndarray of shape (n_classes,)
         Coefficients of the constant feature.
@@ -118,7 +118,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
     >>> model.forget(y[:400] == 3).classes_
     array([0, 1, 2, 4, 5, 6, 7, 8, 9])
     >>> retrained = clone(model).fit(X[model.retained_], y[:400][model.retained_])
-    >>> bool(np.allclose(model.coef_, retrained.coef_, rtol=1e-9, atol=1e-9))
+    >>> bool(np.allclose(model.feature_coef_, retrained.feature_coef_, rtol=1e-9, atol=1e-9))
     True
     """
 

@@ -63,7 +63,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_out,) or (n_outputs, n_features_out)
+    feature_coef_ : ndarray of shape (n_features_out,) or (n_outputs, n_features_out)
         Coefficients of the features.
     intercept_ : float or ndarray of shape (n_outputs,)
         Coefficients of the constant feature.
@@ -124,7 +124,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
     >>> model.forget([3, 8, 200]).n_retained_
     439
     >>> retrained = clone(model).fit(X[model.retained_], y[model.retained_])
-    >>> bool(np.allclose(model.coef_, retrained.coef_, rtol=1e-9, atol=1e-9))
+    >>> bool(np.allclose(model.feature_coef_, retrained.feature_coef_, rtol=1e-9, atol=1e-9))
     True
     """
 

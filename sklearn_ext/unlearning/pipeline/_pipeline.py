@@ -822,7 +822,8 @@ class ForgettingPipeline(_BaseComposition):
         if self._pinned_hash is None:
             self._pinned_hash = hash_of_steps(self.steps_[:n_pinned])
         start = hash_of_steps(self.steps_[n_pinned:-1], self._pinned_hash)
-        return hash_of_head(start, head.coef_, head.intercept_, getattr(head, "classes_", None))
+        classes = getattr(head, "classes_", None)
+        return hash_of_head(start, head.feature_coef_, head.intercept_, classes)
 
     def _record(self, verb: str, ids: list[Any], work: list[str], before: str, given: Any) -> None:
         """Write a request to the log, and append it to the records."""

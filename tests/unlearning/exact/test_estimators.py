@@ -15,8 +15,9 @@ import scipy.sparse as sp
 from scipy.linalg import LinAlgWarning
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import scale
@@ -41,7 +42,7 @@ def load(name, n=300):
 
 def weights(model):
     """Return all coefficients; with a single class, only the intercept is of order one."""
-    return np.column_stack((np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)))
+    return np.column_stack((np.atleast_2d(model.feature_coef_), np.atleast_1d(model.intercept_)))
 
 
 def assert_same(model, expected, tol=1e-9):
@@ -151,7 +152,7 @@ def test_identity_map_equals_ridge_regression():
     assert model.solver_ == "primal"
     model.forget(np.arange(50))
     expected = Ridge(alpha=0.5, fit_intercept=False).fit(X[50:], y[50:])
-    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-8)
+    np.testing.assert_allclose(model.feature_coef_, expected.coef_, rtol=1e-8)
     assert model.intercept_ == 0.0
     np.testing.assert_array_equal(model.transform(X), X)
 
@@ -222,7 +223,7 @@ def test_weights_count_even_if_none_is_one():
     model = RandomFeatureRegressor(20, random_state=0)
     heavier = clone(model).set_params(alpha=2 * model.alpha).fit(X, y, 2 * given)
     assert_same(clone(model).fit(X, y, given), heavier)
-    assert abs(heavier.coef_ - clone(model).fit(X, y).coef_).max() > 1e-2
+    assert abs(heavier.feature_coef_ - clone(model).fit(X, y).feature_coef_).max() > 1e-2
 
 
 OUTLIERS = {
@@ -270,7 +271,7 @@ def test_an_outlier_is_forgotten_to_its_last_digit(outlier, parameters):
         answer = expected.predict(X[[5]])
         assert abs(labels - answer).max() < 1e-9 * max(abs(answer).max(), 100.0)
         model.forget(**request)
-        for ours, theirs in zip(model.coef_, expected.coef_, strict=True):
+        for ours, theirs in zip(model.feature_coef_, expected.feature_coef_, strict=True):
             assert abs(ours - theirs).max() < 1e-9 * abs(theirs).max()
         assert abs(model.intercept_ - expected.intercept_).max() < 1e-9 * 300
 
@@ -461,7 +462,7 @@ def test_devices_agree(digits):
     results = []
     for device in DEVICES:
         model = classifier(alpha=1e-3, device=device).fit(X, y).forget(y == 1).learn(X[:3], y[:3])
-        results.append((model.coef_, model.transform(X), model.predict_proba(X)))
+        results.append((model.feature_coef_, model.transform(X), model.predict_proba(X)))
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-10)
 
@@ -470,7 +471,7 @@ def test_transformer_can_compute_the_features(digits):
     X, y = digits
     model = classifier(feature_map=RBFSampler(gamma=0.02, n_components=300, random_state=1))
     model.fit(X, y).forget(y == 5)
-    assert model.coef_.shape == (9, 300)
+    assert model.feature_coef_.shape == (9, 300)
     assert model.random_weights_ is None
     assert_same(model, retrained(model, X, y, y != 5))
     np.testing.assert_array_equal(model.transform(X), model.feature_map_.transform(X))
@@ -508,7 +509,7 @@ def test_request_that_would_lose_digits_factors_again(digits):
 def test_memory_layout_of_samples_does_not_matter(digits):
     X, y = digits
     models = [classifier().fit(rows, y).forget([5]) for rows in (X, np.asfortranarray(X))]
-    np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
+    np.testing.assert_array_equal(models[0].feature_coef_, models[1].feature_coef_)
     first, second = (models[0].decision_function(rows) for rows in (X, np.asfortranarray(X)))
     np.testing.assert_array_equal(first, second)
 
@@ -795,5 +796,13 @@ def test_shared_parameters_are_documented_alike():
         [RandomFeatureRegressor, RandomFeatureClassifier],
         include_params=True,
         include_attrs=True,
-        exclude_attrs=["coef_", "intercept_", "dual_coef_", "classes_"],
+        exclude_attrs=["feature_coef_", "intercept_", "dual_coef_", "classes_"],
     )
+
+
+@pytest.mark.parametrize("selector", [RFE, SelectFromModel])
+def test_selectors_ask_for_importances_of_inputs(selector):
+    X, y = load_iris(return_X_y=True)
+    model = RandomFeatureClassifier(30, random_state=0)
+    with pytest.raises(ValueError, match="should have `coef_` or `feature_importances_`"):
+        selector(model).fit(X, y).transform(X)

@@ -52,7 +52,7 @@ def test_the_choice_minimizes_the_criterion(solver, is_weighted):
     expected = [criterion(Z, Y, weights, alpha) for alpha in ALPHAS]
     assert model.alpha_ == ALPHAS[np.argmin(expected)]
     single = regressor(solver=solver, alpha=model.alpha_).fit(X, Y, sample_weight=weights)
-    np.testing.assert_array_equal(model.coef_, single.coef_)
+    np.testing.assert_array_equal(model.feature_coef_, single.feature_coef_)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

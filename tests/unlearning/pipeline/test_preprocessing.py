@@ -161,3 +161,10 @@ def test_imputer_takes_strings_and_refuses_medians():
         imputer.forget(X[[0, 4]])
     with pytest.raises(ValueError, match="a median cannot be updated from sums"):
         ForgettingImputer(strategy="median").fit([[1.0]])
+
+
+def test_a_feature_without_values_is_reported():
+    X = np.array([[1.0, np.nan], [2.0, np.nan]])
+    with pytest.warns(UserWarning, match=r"without any observed values: \['x1'\].*filled with 0"):
+        imputer = ForgettingImputer().fit(X)
+    np.testing.assert_array_equal(imputer.transform(X), [[1.0, 0.0], [2.0, 0.0]])

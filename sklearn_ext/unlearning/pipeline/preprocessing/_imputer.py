@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from ....utils._atomic import atomic_fit
 from ....utils._typing import Array, FloatArray
+from ....utils._warnings import warn_caller
 from ._checks import checked_weights, n_left, validated_numbers
 from ._exact_sums import changed_moments, empty_moments, mean_and_variance
 
@@ -104,7 +105,15 @@ class ForgettingImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         values = self._validated(X, reset=True)
         d = values.shape[1]
         empty: Any = empty_moments(d) if self.strategy == "mean" else [{} for _ in range(d)]
-        return self._set(empty, values, checked_weights(sample_weight, values), 0, 1)
+        self._set(empty, values, checked_weights(sample_weight, values), 0, 1)
+        is_empty = [bool(_is_missing(column).all()) for column in values.T]
+        if any(is_empty):
+            names = _check_feature_names_in(self, None)[is_empty]
+            warn_caller(
+                f"Features without any observed values: {names}. Their missing values are filled "
+                f"with {0 if values.dtype.kind in 'biuf' else ''!r} until `learn` gets some."
+            )
+        return self
 
     @atomic_fit
     def forget(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
