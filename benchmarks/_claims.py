@@ -85,8 +85,8 @@ CLAIMS = {
 HEADER = """(paper_claims)=
 # What the papers claim, and what holds here
 
-The abstracts of the ten papers, claim by claim and in our words, beside our own comparisons. Small
-networks and tables on one machine cannot refute a paper; they say what you may expect at this
+This page lists the claims of the ten abstracts, in our words, beside our own comparisons. Small
+networks and tables on one machine cannot refute a paper; they show what you may expect at this
 size. The answers are computed from the lines of the [scoreboard](#scoreboard): a claim *holds
 here* if some comparisons are better and none is worse or mixed, *holds in part* if some are better,
 and *does not hold here* otherwise.

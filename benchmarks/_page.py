@@ -14,7 +14,7 @@ from ._report import Report, Row
 PAGE = _report.ROOT / "docs" / "benchmarks.md"
 CLAIMS = _report.ROOT / "docs" / "paper_claims.md"
 README = _report.ROOT / "README.md"
-TABLE = re.compile(r"(?<=<!-- scoreboard -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
+PART = r"(?<=<!-- {} -->\n).*?(?=\n<!-- end -->)"  # of the README
 PLOTS = _report.ROOT / "docs" / "_static" / "benchmarks"
 HEADER = """(benchmarks)=
 # Benchmarks
@@ -179,8 +179,14 @@ def text() -> str:
 
 
 def readme() -> str:
-    """Return the README with the table of the records."""
-    return TABLE.sub(lambda _: _scoreboard.readme_table(), README.read_text())
+    """Return the README with the table and the picture of the records."""
+    found = README.read_text()
+    for name, part in (
+        ("scoreboard", _scoreboard.readme_table()),
+        ("deletions", _scoreboard.readme_picture()),
+    ):
+        found = re.sub(PART.format(name), lambda _, part=part: part, found, flags=re.DOTALL)
+    return found
 
 
 def draw() -> None:

@@ -42,6 +42,7 @@ start = time.process_time()
 forgetter = SFRonClassForgetter(model, random_state=0).fit(X, y, forget_class=3)
 forgot = time.process_time() - start
 print(f"training {trained:.1f} s, forgetting {forgot:.1f} s of CPU time")
+assert forgot < trained / 10
 
 display = GeneratedSamplesDisplay.from_estimator(
     {"before": model, "after": forgetter}, image_shape=(8, 8), random_state=0
@@ -71,4 +72,9 @@ classifier = MLPClassifier((128,), learning_rate_init=5e-3, tol=1e-3, random_sta
 ascent = SFRonClassForgetter(model, forget_loss="ascent", random_state=0)
 ascent.fit(X, y, forget_class=3)
 models = {"before": model, "redirect": forgetter, "ascent": ascent}
-print(generation_report(models, classifier, X, y, forgotten=3, random_state=0))
+report = generation_report(models, classifier, X, y, forgotten=3, random_state=0)
+print(report)
+after = report.scores["redirect"]
+assert after["forget_accuracy"] < 0.1
+assert after["other_accuracy"] > 0.95
+assert report.scores["ascent"]["valid_forget_accuracy"] < report.scores["ascent"]["forget_accuracy"]

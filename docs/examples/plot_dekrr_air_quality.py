@@ -63,9 +63,10 @@ alone = DecentralizedRFKRR(consensus_weight=0, **parameters).fit(X, y, node=node
 together = DecentralizedRFKRR(consensus_weight=0.5, **parameters).fit(X, y, node=node)
 
 positions = np.column_stack((np.arange(n_stations) % 3, np.arange(n_stations) // 3))
-NetworkDisplay.from_estimator(
+display = NetworkDisplay.from_estimator(
     together, X_test, y_test, node=node_test, baseline=alone, positions=positions
 )
+assert (display.errors["after"] < display.errors["before"]).all()
 for name, model in {"alone": alone, "together": together}.items():
     print(f"R2 of the stations {name}: {model.score(X_test, y_test, node=node_test):.3f}")
 
@@ -83,8 +84,11 @@ print(f"chosen: {chosen.consensus_weight_}")
 
 weights = np.array([0.01, 0.03, 0.1, 0.3, 1, 3, 10, 100, 1000])
 fits = [DecentralizedRFKRR(consensus_weight=c, **parameters).fit(X, y, node=node) for c in weights]
+scores = [model.score(X_test, y_test, node=node_test) for model in fits]
+assert scores[-1] < 0.5 * max(scores)
+assert fits[-1].consensus_error_ < 0.1 * fits[0].consensus_error_
 fig, ax = plt.subplots(layout="constrained")
-ax.semilogx(weights, [model.score(X_test, y_test, node=node_test) for model in fits], "o-")
+ax.semilogx(weights, scores, "o-")
 ax.set(xlabel="consensus weight", ylabel="R2 on new samples, own station")
 ax.axvline(chosen.consensus_weight_, color="0.7", linestyle="--")
 disagreement = ax.twinx()
@@ -122,7 +126,9 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", ConvergenceWarning)
     model.fit(X, y, node=node)
 print(caught[0].message)
-print(f"R2 of the stations: {model.score(X_test, y_test, node=node_test):.3f}")
+score = model.score(X_test, y_test, node=node_test)
+print(f"R2 of the stations: {score:.3f}")
+assert abs(score - together.score(X_test, y_test, node=node_test)) < 0.01
 sent = model.n_floats_sent_
 print(f"floats sent: {sent['setup']:,} before the first round, {sent['total']:,} in all")
 plt.show()

@@ -88,6 +88,7 @@ distances = cdist(secret, guess)
 _, order = linear_sum_assignment(distances)
 errors = distances[np.arange(len(secret)), order]
 print(f"largest error of a patient, on a scale of 0 to 1: {errors.max():.1e}")
+assert errors.max() < 1e-6
 for patient, found_patient in zip(
     scaler.inverse_transform(secret)[:3], scaler.inverse_transform(guess[order])[:3], strict=True
 ):
@@ -114,6 +115,8 @@ for level in levels:
     )
     distances = cdist(secret, found.x.reshape(-1, 3))
     medians.append(np.median(distances[linear_sum_assignment(distances)]))
+
+assert medians == sorted(medians)
 
 fig, ax = plt.subplots(layout="constrained")
 ax.loglog(levels, medians, "o-")
@@ -159,10 +162,13 @@ exact = shared_block(secret)
 noisy, _ = release_sums(exact, np.zeros(21), release.noise_scale, rng)
 guesses = [cdist(secret, rng.uniform(size=secret.shape)) for _ in range(100)]
 by_chance = np.median([g[linear_sum_assignment(g)] for g in guesses])
+from_exact, from_release = median_error(exact), median_error(noisy)
 print(
-    f"median error of a patient: {median_error(exact):.1e} from the exact block, "
-    f"{median_error(noisy):.2f} from the release, {by_chance:.2f} by chance"
+    f"median error of a patient: {from_exact:.1e} from the exact block, "
+    f"{from_release:.2f} from the release, {by_chance:.2f} by chance"
 )
+assert from_exact < 1e-4
+assert from_release > 0.9 * by_chance
 
 # %%
 # Conclusion

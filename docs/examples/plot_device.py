@@ -53,3 +53,4 @@ right.set(ylabel="fit time in seconds", title=f"torch on {resolve_device('auto')
 plt.show()
 difference = np.abs(models["numba"].predict(X) - models["torch"].predict(X)).max()
 print(f"largest difference between predictions: {difference:.1e}")
+assert difference < 1e-6

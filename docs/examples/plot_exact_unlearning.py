@@ -50,6 +50,7 @@ retrained = clone(model).fit(X[~wrong], y[~wrong])
 ours, expected = model.feature_coef_, retrained.feature_coef_
 difference = abs(ours - expected).max() / abs(expected).max()
 print(f"difference from the coefficients of a new fit: {difference:.0e}")
+assert difference < 1e-9
 
 # %%
 # Once the right labels are known, the model can learn the samples again.
@@ -87,6 +88,14 @@ report = unlearning_report(
     random_state=0,
 )
 print(report)
+nothing, noisy, ideal = (
+    report.scores[name] for name in ("nothing done", "random labels", "retrained")
+)
+assert 70 < nothing["MIA"] < 80
+assert ideal["MIA"] < nothing["MIA"] - 20
+assert noisy["FA"] < 5
+assert ideal["FA"] > 95
+assert noisy["TA"] < ideal["TA"]
 
 # %%
 # A dot on the line is ideal, whatever its value. If nothing is done, the attack classifies three

@@ -68,12 +68,14 @@ print(f"{some.n_trainable_} of {some.n_total_} parameters are trainable")
 
 strengths = (0.05, 0.1, 0.2, 0.3)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+rises, noisy_scores = {}, []
 for sigma, net in adapted.items():
     rise = [
         net.expected_sharpness(rotated[few], y[few], sigma=strength, n_draws=6)
         for strength in strengths
     ]
     left.plot(strengths, rise, marker="o", markersize=3, label=f"sigma = {sigma}")
+    rises[sigma] = rise[-1]
 left.set_xlabel("size of the noise relative to the weights")
 left.set_ylabel("rise of the training loss")
 left.legend(frameon=False)
@@ -83,6 +85,9 @@ levels = (0.0, 0.1, 0.2, 0.3, 0.4)
 for net in adapted.values():
     scores = [net.score(rotated[test] + level * noise, y[test]) for level in levels]
     right.plot(levels, scores, marker="o", markersize=3)
+    noisy_scores.append(scores[-1])
+assert list(rises.values()) == sorted(rises.values(), reverse=True)
+assert max(noisy_scores[1:]) > noisy_scores[0]
 right.set_xlabel("standard deviation of the noise on the pixels")
 right.set_ylabel("accuracy on rotated test digits")
 plt.show()

@@ -81,6 +81,7 @@ def mentions(text):
 
 
 print("in the files before compact:", mentions(b"island"))
+assert mentions(b"island")
 pipeline.compact()
 print("in the files after compact:", mentions(b"island"))
 assert not mentions(b"island")
@@ -112,7 +113,9 @@ def coverage(model):
 
 first = coverage(loaded)
 loaded.forget(loaded.sample_id_[:30])
-print(f"coverage of 90 % intervals: {first:.0%}, and {coverage(loaded):.0%} after deletions")
+later = coverage(loaded)
+print(f"coverage of 90 % intervals: {first:.0%}, and {later:.0%} after deletions")
+assert min(first, later) > 0.85
 
 lower, upper = loaded.predict_interval(X_test, alpha=0.1)
 order = np.argsort(loaded.predict(X_test))

@@ -69,11 +69,13 @@ with_label = joint.fit_transform(incomplete, y)
 results |= {"the other feature": joint.transform(incomplete), "and the label": with_label}
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True, layout="constrained")
+errors = []
 for ax, (name, imputed) in zip(axes, results.items(), strict=True):
     ax.scatter(*pair[~lost].T, c=y[~lost], cmap="tab10", vmax=9, s=8, alpha=0.4)
     ax.scatter(*imputed[lost].T, c=y[lost], cmap="tab10", vmax=9, s=30, marker="_")
-    error = np.sqrt(np.mean((imputed - pair)[lost, 1] ** 2))
-    ax.set(title=f"{name}: error {error:.2f}", xlabel="total phenols")
+    errors.append(np.sqrt(np.mean((imputed - pair)[lost, 1] ** 2)))
+    ax.set(title=f"{name}: error {errors[-1]:.2f}", xlabel="total phenols")
+assert errors == sorted(errors, reverse=True)
 axes[0].set_ylabel("flavanoids")
 plt.show()
 
@@ -114,9 +116,12 @@ figure.legend(loc="outside upper center", ncols=3, frameon=False)
 plt.show()
 
 # %%
-# The errors differ clearly, especially if half of the entries or more are missing. The
-# accuracies differ less, because most classifiers tolerate poor imputations. A smaller error is a
-# reason to choose an imputer if the values themselves matter.
+# The joint Gaussian model has the smallest errors at every fraction. The accuracies differ less,
+# because most classifiers tolerate poor imputations. A smaller error is a reason to choose an
+# imputer if the values themselves matter.
+
+ours = np.array(errors.pop("joint Gaussian"))
+assert all((ours < other).all() for other in errors.values())
 
 # %%
 # Feature by feature

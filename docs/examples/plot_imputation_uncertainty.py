@@ -33,6 +33,7 @@ imputer.fit(samples, y)
 mean, std = imputer.transform(samples, return_std=True)
 inside = np.abs(mean - X.to_numpy())[missing] < 1.96 * std[missing]
 print(f"true values within 1.96 standard deviations: {inside.mean():.1%}")
+assert 0.9 < inside.mean() < 0.99
 
 # %%
 # Posterior means vary less than true values. Draws have the right spread. One fitted model gives
@@ -40,6 +41,8 @@ print(f"true values within 1.96 standard deviations: {inside.mean():.1%}")
 
 imputer.set_params(sample_posterior=True)
 draw = imputer.set_params(random_state=1).transform(samples)
+spread = X.to_numpy()[missing].std()
+assert mean[missing].std() < 0.8 * spread < 0.9 * draw[missing].std() < spread
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 bins = np.linspace(-3, 3, 25)
 for values, label in (
@@ -89,6 +92,10 @@ results = {
     "column means": regression(samples.fillna(samples.mean()), y),
     f"{n_draws} draws, combined": pooled,
 }
+
+widths = {label: variance for label, (_, variance) in results.items()}
+assert (pooled[1] > widths["complete table"]).all()
+assert (pooled[1] < widths["complete samples only"]).all()
 
 figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for k, (label, (coef, variance)) in enumerate(results.items()):

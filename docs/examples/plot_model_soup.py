@@ -144,6 +144,8 @@ results = pd.DataFrame(
     }
 )
 print(results.round(4))
+losses = results["log loss"]
+assert losses[list(soups)].min() < losses["best single"]
 
 figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 ax.barh(results.index[::-1], results["log loss"][::-1])

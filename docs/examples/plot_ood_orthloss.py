@@ -59,10 +59,15 @@ y_all = np.concatenate([y_train, np.full(len(outliers), -1)])
 plain = OrthLossOODDetector(max_epochs=0, ood_score="msp", random_state=0).fit(X_all, y_all)
 detector = OrthLossOODDetector(random_state=0).fit(X_all, y_all)
 
+averages = []
 for name, model in {"largest probability": plain, "OrthLoss": detector}.items():
     scores = {key: model.score_samples(rows) for key, rows in unknown.items()}
     print(f"{name}; accuracy {np.mean(model.predict_class(X_test) == y_test):.3f}")
-    print(ood_report(model.score_samples(X_test), scores), end="\n\n")
+    report = ood_report(model.score_samples(X_test), scores)
+    print(report, end="\n\n")
+    averages.append(report.average)
+assert averages[1]["auroc"] > averages[0]["auroc"]
+assert averages[1]["fpr_id_positive"] < averages[0]["fpr_id_positive"]
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 OODScoreDisplay.from_estimator(plain, X_test, unknown, name="largest probability", ax=axes[0])
@@ -76,6 +81,8 @@ plt.show()
 # Each line is an input and each column is a class. The digits stand out in the column of their
 # class before and after fine-tuning. Unknown inputs point along some class only before it.
 
-FeatureCosineDisplay.from_estimator(plain, X_test, unknown, name="before")
-FeatureCosineDisplay.from_estimator(detector, X_test, unknown, name="after")
+before = FeatureCosineDisplay.from_estimator(plain, X_test, unknown, name="before").cosines
+after = FeatureCosineDisplay.from_estimator(detector, X_test, unknown, name="after").cosines
+for key in unknown:
+    assert np.abs(after[key]).max(axis=1).mean() < np.abs(before[key]).max(axis=1).mean()
 plt.show()

@@ -47,6 +47,8 @@ for kind, values in scores.items():
         is_new = np.arange(len(both)) < len(X_test)
         line += f"   AUROC: {roc_auc_score(is_new, both):.3f}"
     print(line)
+outliers = {kind: np.mean(values < 0) for kind, values in scores.items()}
+assert min(outliers, key=outliers.get) == "new digits 0 to 7"
 
 # %%
 # Images and their regenerations

@@ -101,6 +101,9 @@ report = unlearning_report(
     models, X, y, threes, X_test=X_test, y_test=y_test, retrained=retrained, random_state=0
 )
 print(report)
+forgotten = [report.scores[name]["FA"] for name in models if name != "original"]
+assert sum(accuracy < 2 for accuracy in forgotten) >= 3
+assert report.scores["RandomLabel"]["MIA"] == 0 < report.scores["retrained"]["MIA"]
 UnlearningReportDisplay.from_report(report)
 plt.show()
 

@@ -1,7 +1,7 @@
-from sklearn.datasets import load_breast_cancer
-from sklearn_ext import ForgettingScaler, RandomFeatureClassifier, make_forgetting_pipeline
+from sklearn.datasets import load_wine
+from sklearn_ext import ForgettingScaler, RandomFeatureRegressor, make_forgetting_pipeline
 
-X, y = load_breast_cancer(return_X_y=True)
-model = make_forgetting_pipeline(ForgettingScaler(), RandomFeatureClassifier(random_state=0))
-model.fit(X[:400], y[:400]).forget([3, 141])  # as if rows 3 and 141 had never been there
-print(f"accuracy on new rows: {model.score(X[400:], y[400:]):.2f}")
+X = load_wine().data  # alcohol, and twelve other properties of 178 wines
+model = make_forgetting_pipeline(ForgettingScaler(), RandomFeatureRegressor(gamma=0.01, alpha=0.1))
+lower, upper = model.fit(X[:, 1:], X[:, 0]).predict_interval(X[:1, 1:], alpha=0.1)
+print(model.forget([3, 141]).certificate(audit=True))  # rows 3 and 141 have left every step

@@ -78,7 +78,7 @@ class ConsensusDisplay:
         ----------
         estimator : DecentralizedRFKRR or DecentralizedRFClassifier
             A fitted estimator, or a pipeline that ends in one. A solver that computes the joint
-            solution at once has no curve but two points: before and after.
+            solution at once has two points instead of curves: before and after.
         reference : float, default=None
             Objective of the joint solution; None uses the last value of the curve, which is then
             left out of the plot.

@@ -92,8 +92,8 @@ class GeneratedSamplesDisplay:
         Parameters
         ----------
         estimator : fitted ConditionalDDPM or SFRonClassForgetter, or dict of str to such models
-            One model, or several by name, such as the model before and after forgetting. Of a
-            pipeline, the last step is drawn, whose samples are in the units of its own input.
+            One model, or several by name, such as the model before and after forgetting. The
+            last step of a pipeline generates samples in the units of its own input.
         classes : array-like of labels, default=None
             Classes to plot, from top to bottom; None plots all.
         n_samples : int, default=8

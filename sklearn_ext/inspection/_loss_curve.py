@@ -34,7 +34,7 @@ class LossCurveDisplay:
     name : str
         Label of the curve.
     unit : str, default="iteration"
-        What a loss belongs to, for the label of the axis.
+        Label of the horizontal axis.
 
     Attributes
     ----------

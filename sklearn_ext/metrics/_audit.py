@@ -158,7 +158,8 @@ class MembershipAudit(BaseReport):
         Scores by the name of the model:
 
         - ``auc``, ``auc_low``, ``auc_high``: area under the ROC curve of the attack that tells
-          forgotten samples from unseen samples, with its 95% confidence interval. 0.5 is a guess;
+          forgotten samples from unseen samples, with its 95% confidence interval. 0.5 means
+          guessing;
         - ``tpr``: fraction of the forgotten samples that the attack finds at the low false positive
           rate;
         - ``relearn``: number of training steps on the forget set until its accuracy is back;
@@ -247,7 +248,7 @@ def membership_audit(
         an unlearner, its classifier.
     n_shadows : int, default=8
         Number of shadow models, 1 or an even number. Each costs a training. With 1, a single model
-        of the retained set tells how confident a model is that has not seen a sample, and the
+        of the retained set tells how confident a model without the sample is, and the
         attack uses the difference (calibration by difficulty [2]_): it is cheap and weaker.
     max_samples : int, default=500
         Maximum number of forgotten samples, and of unseen samples, that are attacked.

@@ -51,7 +51,7 @@ def library_of(X: Any) -> str:
 def has_typed_columns(X: Any) -> bool:
     """Return whether a table needs more than one array of numbers.
 
-    This is so for a data frame unless all columns have the same NumPy type of floating point
+    This is the case for a data frame unless all columns have the same NumPy type of floating point
     numbers, and for an array or list that contains strings or booleans beside numbers.
     """
     if library_of(X) == "pandas":
@@ -86,7 +86,8 @@ def is_missing(column: Any, marker: Any = np.nan) -> BoolArray:
     ----------
     column : series or ndarray of object
     marker : scalar
-        NaN, None or pandas' NA stand for each other. Any other value is looked for itself.
+        NaN, None or pandas' NA stand for each other. Any other value marks only entries that equal
+        it.
 
     Raises
     ------
