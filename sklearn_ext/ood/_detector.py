@@ -21,6 +21,7 @@ from ..utils._validation import check_class_labels, named_as_in_fit
 from ._classifier_outputs import pad_last_batch
 
 _ROUNDING = 1 + 1e-12  # a product of a rate and a count may fall below the whole number it equals
+_SLACK = 1e-6  # of scores that are computed in single precision
 
 
 @dataclass(frozen=True)
@@ -395,7 +396,9 @@ def rejection_threshold(scores: FloatArray, rate: float) -> float:
     :math:`k / (n + 1)` at most. The threshold is therefore the score at
     :math:`k = \lfloor \rho (n + 1) \rfloor`. If this is 0, there are too few scores for the rate,
     and the threshold is the smallest score, below which the next one falls with probability
-    :math:`1 / (n + 1)`.
+    :math:`1 / (n + 1)`. It is lowered by a millionth of its size: the score of a held-out sample
+    that is computed again, in another batch or on other threads, differs by rounding, and must not
+    fall below.
 
     Parameters
     ----------
@@ -409,4 +412,5 @@ def rejection_threshold(scores: FloatArray, rate: float) -> float:
     float
     """
     k = int(np.floor(rate * (len(scores) + 1) * _ROUNDING))
-    return float(np.sort(scores)[max(k, 1) - 1])
+    threshold = float(np.sort(scores)[max(k, 1) - 1])
+    return threshold - _SLACK * abs(threshold) if np.isfinite(threshold) else threshold

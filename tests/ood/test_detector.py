@@ -172,4 +172,13 @@ def test_new_samples_fall_below_threshold_at_given_rate():
 
 
 def test_threshold_of_few_scores_is_the_smallest_one():
-    assert rejection_threshold(np.array([3.0, 1.0, 2.0]), 0.05) == 1.0
+    assert rejection_threshold(np.array([3.0, 1.0, 2.0]), 0.05) == pytest.approx(1.0, rel=2e-6)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_rounding_rejects_no_held_out_sample_at_the_threshold(sign):
+    scores = sign * np.float64([1.0, 2.0, 3.0])
+    threshold = rejection_threshold(scores, 0.05)
+    assert (scores.astype(np.float32) * np.float32(1 + 3e-7) >= threshold).all()
+    assert (scores.astype(np.float32) * np.float32(1 - 3e-7) >= threshold).all()
+    assert rejection_threshold(np.array([-np.inf, 1.0]), 0.05) == -np.inf

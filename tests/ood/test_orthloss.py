@@ -92,12 +92,18 @@ def test_feature_terms_separate_more_than_outlier_exposure(digits, fitted):
     assert cosine[separated] < 0.6 * cosine[exposed]
 
 
+def test_fusion_needs_a_fit_of_its_own(digits):
+    X, y = digits[:2]
+    detector = OrthLossOODDetector(**SHORT, ood_score="msp").fit(X, y)
+    with pytest.raises(ValueError, match=r"ood_score='fused' .* Fit it again"):
+        detector.set_params(ood_score="fused").score_samples(X)
+
+
 @pytest.mark.parametrize("name", SCORE_NAMES)
 def test_every_score_separates_noise_from_digits(digits, fitted, name):
     X_known = digits[2]
     detector = clone(fitted).set_params(ood_score=name)
     vars(detector).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
-    detector.fused_score_ = None
     noise = np.random.RandomState(0).uniform(size=X_known.shape)
     assert auroc(detector, X_known, noise) > 0.9
     scores = detector.score_samples(X_known[:40])

@@ -171,6 +171,25 @@ class OrthLossResult:
     head: Head
 
 
+class OrderedBatchNorm(nn.BatchNorm1d):
+    """Batch normalization whose sums over samples are the same on any number of threads.
+
+    PyTorch adds up the rows of a table in one part per thread, but the positions of a single long
+    sample in order.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.ood.orthloss._fine_tuning import OrderedBatchNorm
+    >>> OrderedBatchNorm(2, affine=False)(torch.tensor([[1.0, 0.0], [3.0, 8.0]])).round()
+    tensor([[-1., -1.],
+            [ 1.,  1.]])
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features.T.contiguous()[None])[0].T
+
+
 class NormalizedMLP(nn.Sequential):
     """A multi-layer perceptron with batch normalization before each ReLU except the last.
 
@@ -199,7 +218,7 @@ class NormalizedMLP(nn.Sequential):
         for k, width in enumerate(hidden_sizes, start=1):
             layers.append(nn.Linear(n_features, width))
             if k < len(hidden_sizes):
-                layers.append(nn.BatchNorm1d(width))
+                layers.append(OrderedBatchNorm(width))
             layers.append(nn.ReLU())
             n_features = width
         super().__init__(nn.Flatten(), *layers, nn.Linear(n_features, n_outputs))

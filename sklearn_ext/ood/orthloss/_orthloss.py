@@ -128,7 +128,8 @@ class OrthLossOODDetector(BaseOODDetector):
         feature's projection onto the row space of the head), "msp" (the largest probability),
         "energy" (the soft maximum of the logits), "maxlogit" (the largest logit) and "maxcos" (the
         largest cosine). "msp+rowspace", "msp+maxcos", "msp+cos" and "msp+meancos" add two scores;
-        "cos" and "meancos" are the sum and the mean of all absolute cosines.
+        "cos" and "meancos" are the sum and the mean of all absolute cosines. A fitted detector
+        scores with another single score if you set one, but its threshold is that of the fit.
 
     id_rejection_rate : float in (0, 1), default=0.05
         Fraction of new in-distribution samples that may be predicted as outliers.
@@ -489,7 +490,12 @@ class OrthLossOODDetector(BaseOODDetector):
 
     def _score_samples(self, X: AnySamples) -> FloatArray:
         features = features_of(self.classifier_, X, self.head_.name)
-        if self.fused_score_ is not None:
+        if self.ood_score == "fused":
+            if self.fused_score_ is None:
+                raise ValueError(
+                    "ood_score='fused' combines detectors that `fit` makes, but the detector was "
+                    "fitted with another ood_score. Fit it again."
+                )
             return self.fused_score_(features)
         basis = tensor_like(features, self.row_basis_)
         return named_score(self.ood_score, features, self.head_, basis).cpu().numpy()

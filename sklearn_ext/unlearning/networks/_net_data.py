@@ -249,7 +249,8 @@ def retained_targets(data: NetData, choice: str) -> torch.Tensor:
     Returns
     -------
     tensor of shape (n_samples, n_classes), or int64 tensor of shape (n_samples,)
-        Samples to forget have their own classes.
+        Samples to forget have their own classes. Probabilities of retained samples are those among
+        the classes of which something is retained.
     """
     if choice == "labels" or (choice == "auto" and not takes_probabilities(data)):
         return data.codes.clone()
@@ -258,5 +259,10 @@ def retained_targets(data: NetData, choice: str) -> torch.Tensor:
     are_probabilities = bool((outputs >= 0).all()) and torch.allclose(
         outputs.sum(dim=1), outputs.new_ones(len(outputs)), atol=1e-3
     )
-    targets[data.retain] = outputs if are_probabilities else outputs.softmax(dim=1)
+    probabilities = outputs if are_probabilities else outputs.softmax(dim=1)
+    # A retrained network never sees a class that is forgotten whole, so it gives it nothing.
+    probabilities[:, torch.bincount(data.codes[data.retain], minlength=data.n_classes) == 0] = 0
+    total = probabilities.sum(dim=1, keepdim=True)
+    known = total[:, 0] > 0
+    targets[data.retain[known]] = (probabilities / total)[known]
     return targets

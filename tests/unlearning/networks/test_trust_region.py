@@ -16,6 +16,7 @@ from sklearn_ext.unlearning import (
     SSDUnlearner,
 )
 from sklearn_ext.unlearning.networks import NetData, RetainedLimit
+from sklearn_ext.unlearning.networks._net_data import retained_targets
 from sklearn_ext.unlearning.networks._trust_region import TrustRegion
 
 
@@ -123,3 +124,16 @@ def test_each_epoch_records_what_is_watched(net, digits):
     unlearner = SFRonUnlearner(net, max_iter=40, random_state=0).fit(X, y, forget=FORGET)
     last = unlearner.history_[-1]
     assert last["FA"] == pytest.approx(unlearner.score(X[FORGET], y[FORGET]))
+
+
+@pytest.mark.parametrize("returns_probabilities", [False, True])
+def test_retained_samples_are_never_given_a_forgotten_class(returns_probabilities):
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [200.0, 0.0, 0.0]])
+    module = nn.Softmax(dim=1) if returns_probabilities else nn.Identity()
+    codes = torch.tensor([0, 1, 2])
+    data = NetData(module, logits, codes, ForgetRequest.from_user([0], 3))
+    targets = retained_targets(data, "outputs")
+    within = torch.tensor([3.0, 1.0]).softmax(dim=0)
+    torch.testing.assert_close(targets[1], torch.cat([torch.zeros(1), within]))
+    assert targets[2, 0] == 0
+    torch.testing.assert_close(targets[2:].sum(dim=1), torch.ones(1))
