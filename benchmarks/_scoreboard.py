@@ -125,7 +125,7 @@ POST_HOC = (
 ENTRIES = (
     Entry(
         "lab_rbf",
-        "Regression with 200 stored samples (LAB)",
+        "Regression (LAB)",
         "LAB",
         R2,
     ),
@@ -239,7 +239,7 @@ HEADLINES = (
      "ForgettingPipeline", "sml", "ms/request"),
     ("Fill missing values before a classifier", "SupervisedKernelImputer", "2405.07800",
      "supervised kernel imputation", "7 tables, 20 % missing", "SVM B"),
-    ("Regression with a model of 200 rows", "LABRidgelessRegressor", "2310.05236",
+    ("Regression with a small, smooth model", "LABRidgelessRegressor", "2310.05236",
      "LAB", "comp_activ", "R2"),
     ("Regression across sites that keep their rows", "DecentralizedRFKRR", "2405.07791",
      "DeKRR", "air quality", "RSE"),

@@ -1,6 +1,7 @@
 """Forgetting classes in a diffusion model."""
 
 import copy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -31,11 +32,12 @@ from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray, RandomState
 from ...utils._validation import unfrozen
+from ...utils.compat import CallbackSupportMixin, with_callbacks
 from ..steps import SCHEDULES, Record, density
 from ._fast_slow_forgetting import ClassForgetting, ClassForgettingConfig, forget_classes
 
 
-class SFRonClassForgetter(DensityMixin, BaseEstimator):
+class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
     r"""Make a class-conditional diffusion model forget classes (SFRon).
 
     Forget steps, which degrade the model on the classes to forget, alternate with repair steps,
@@ -307,6 +309,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         return cls(estimator, **published | params)
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None, *, forget_class: Any = None) -> Self:
         """Fit the model unless it is fitted, then make it forget classes.
@@ -337,6 +340,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         TypeError
             If `estimator` is neither a ConditionalDDPM nor a DiffusionModel.
         """
+        data = {"X": X, "y": y, "metadata": None}  # scorers of callbacks do not accept forget_class
         rng = local_random_state(self.random_state)
         original = _fitted_model(self.estimator, X, y, rng)
         samples, y = validate_input(self, X, y, reset=True, any_form=isinstance(X, Dataset))
@@ -352,11 +356,14 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
             self.estimator_ = copy.deepcopy(original)
             self.forget_idx_ = np.empty(0, dtype=np.int64)
             self._set_result(None)
+            self._begin_report(0, data).call_on_fit_task_end(estimator=self, **data)
             return self
         labels = np.unique(forget_class)
         forget_codes, is_used = self._check_request(labels, codes)
         self.forget_idx_ = np.flatnonzero(np.isin(codes, forget_codes))
         diffusion = original.diffusion_
+        config = self._config(np.setdiff1d(codes[is_used], forget_codes), diffusion.knows_any_class)
+        context = self._begin_report(config.max_iter, data)
         with seeded(draw_seed(rng), diffusion.device), threads_for(diffusion.sample_shape):
             generator = torch_generator(draw_seed(rng), diffusion.device)
             try:
@@ -367,12 +374,10 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
                     forget_codes,
                     levels=diffusion.levels,
                     n_classes=diffusion.n_classes,
-                    config=self._config(
-                        np.setdiff1d(codes[is_used], forget_codes), diffusion.knows_any_class
-                    ),
+                    config=config,
                     generator=generator,
                     prediction=diffusion.prediction,
-                    report=self._report,
+                    report=partial(self._report, context),
                 )
             except FloatingPointError as error:
                 raise ValueError(
@@ -380,6 +385,7 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
                 ) from error
         self._set_result(result)
         self.estimator_ = original.with_forgotten_classes(labels, result.module)
+        context.call_on_fit_task_end(estimator=self, **data)
         return self
 
     def _check_request(self, labels: Array, codes: IntArray) -> tuple[IntArray, Array]:
@@ -451,9 +457,16 @@ class SFRonClassForgetter(DensityMixin, BaseEstimator):
         self.n_iter_ = self.n_forget_steps_ = len(self.history_)
         self.n_repair_steps_ = len(self.history_) * self.n_repair
 
-    def _report(self, record: Record) -> None:
+    def _begin_report(self, n_steps: int, data: dict[str, Any]) -> Any:
+        context = self._init_callback_context(max_subtasks=n_steps)
+        return context.call_on_fit_task_begin(estimator=self, **data)
+
+    def _report(self, context: Any, record: Record) -> bool:
+        """Report an iteration, and return whether a callback asks to stop."""
         if self.verbose > 0:
             print(f"{type(self).__name__}: " + ", ".join(f"{k} {v:.4g}" for k, v in record.items()))
+        step = context.subcontext("step").call_on_fit_task_begin(estimator=self)
+        return step.call_on_fit_task_end(estimator=self)
 
     def sample(
         self, n_samples: int = 1, y: Any = None, **options: Any

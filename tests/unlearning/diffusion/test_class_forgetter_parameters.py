@@ -134,3 +134,32 @@ def test_cond_drop_prob_is_the_fraction_of_hidden_classes(run):
     assert moved(0.0) == [True, True, True, False]
     assert moved(0.5) == [True, True, True, True]
     assert moved(1.0) == [False, False, False, True]
+
+
+class StopAfterTwo:
+    """A callback that stops the fit after two steps."""
+
+    n_steps = 0
+    ended = False
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.n_steps += context.task_name == "step"
+        self.ended = context.task_name == "fit"
+        return self.n_steps >= 2
+
+    def teardown(self, estimator, context):
+        pass
+
+
+def test_callbacks_follow_and_stop_the_steps(model, blobs):
+    stop = StopAfterTwo()
+    forgetter = SFRonClassForgetter(model, random_state=0).set_callbacks(stop)
+    forgetter.fit(*blobs, forget_class=1)
+    assert len(forgetter.history_) == stop.n_steps == 2
+    assert stop.ended
