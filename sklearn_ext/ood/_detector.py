@@ -115,7 +115,7 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         return 2
 
     def _needs_training_samples(self) -> bool:
-        """Whether there is anything to learn besides the threshold."""
+        """Whether `fit` learns anything other than the threshold."""
         return True
 
     def _check_samples(self, X: AnySamples, y: Any = "no_validation", *, reset: bool) -> Any:
@@ -267,8 +267,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         X : array-like
             Samples of the same shape as in `fit`, in any form that `fit` takes.
         alpha : float in (0, 1), default=None
-            Rate at which new in-distribution samples may be rejected. None means
-            `id_rejection_rate`, at which `fit` has set ``offset_``.
+            Rate at which new in-distribution samples may be rejected. By default, it is
+            `id_rejection_rate`, for which `fit` has set ``offset_``.
 
         Returns
         -------
@@ -279,8 +279,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If `alpha` is below 1 / (n + 1), where n is the number of held-out samples: so low a
-            rate would need more of them.
+            If `alpha` is below 1 / (n + 1), where n is the number of held-out samples. A lower rate
+            needs more of them.
         """
         if alpha is None:
             return np.where(self.decision_function(X) >= 0.0, 1, -1)

@@ -46,7 +46,7 @@ class CallableDenoiser:
         self.function = function
 
     def signal_level(self, t: float) -> float:
-        """Return the level of the schedule at time t, as the Python float that keeps float32."""
+        """Return the level of the schedule at time t as a Python float, which keeps float32."""
         return float(getattr(self.function, "signal_level", cosine_signal_level)(t))
 
     def predict_noise(self, x_t: FloatArray, t: float, y: IntArray | None = None) -> FloatArray:
@@ -194,7 +194,7 @@ def chosen_noise_level(
 
     Beyond that level an empirical denoiser returns means of many samples, which move ordinary
     samples as far as unusual ones. A dense table reaches it sooner than images do. Other denoisers
-    have no stored samples, and get a level of 0.2.
+    have no stored samples and use a level of 0.2.
 
     Parameters
     ----------

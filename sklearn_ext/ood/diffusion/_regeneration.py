@@ -18,7 +18,7 @@ from ...utils._typing import FloatArray, IntArray
 
 
 class Denoiser(Protocol):
-    """What regeneration needs of a diffusion model."""
+    """What regeneration needs from a diffusion model."""
 
     def signal_level(self, t: float) -> float:
         """Return a(t), strictly between 0 and 1 and falling in t."""

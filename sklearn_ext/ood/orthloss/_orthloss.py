@@ -139,7 +139,7 @@ class OrthLossOODDetector(BaseOODDetector):
         ``ood_score="fused"``, half of them serve the fusion instead.
 
     head : str or None, default=None
-        Name of the linear layer that returns the logits; None is the last such layer.
+        Name of the linear layer that returns the logits. By default, it is the last such layer.
 
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of the fine-tuning.
@@ -236,8 +236,8 @@ class OrthLossOODDetector(BaseOODDetector):
     >>> detector.fit(X_all, y_all).classes_
     array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     >>> unseen = rng.uniform(0, 16, size=X.shape)
-    >>> bool((detector.predict(unseen) == -1).mean() > 0.8)
-    True
+    >>> detector.predict(unseen[:5])
+    array([-1, -1, -1, -1, -1])
     """
 
     _takes_any_form: ClassVar[bool] = True
@@ -455,7 +455,7 @@ class OrthLossOODDetector(BaseOODDetector):
         )
 
     def _known_outliers(self, labeled: AnySamples, given: AnySamples | None) -> AnySamples | None:
-        """Return the outliers among the samples and those given besides, or None."""
+        """Return the labeled outliers and those in `outliers` together; None if there are none."""
         if given is None:
             return labeled if n_samples_of(labeled) else None
         checked = validate_input(self, given, reset=False, any_form=True)

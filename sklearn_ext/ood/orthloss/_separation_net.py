@@ -158,8 +158,8 @@ class SeparationNet(NetClassifier):
         Label of the outliers. It is not part of ``classes_``.
 
     head : str or None, default=None
-        Name of the linear layer whose inputs are the features; None is the last one that returns
-        the logits.
+        Name of the linear layer whose inputs are the features. By default, it is the last one that
+        returns the logits.
 
     optimizer : torch.optim.Optimizer class, default=torch.optim.SGD
         With the default, the momentum is 0.9 (Nesterov) and the weight decay 5e-4.
