@@ -6,7 +6,8 @@ classes side by side. There is one outlier of each kind per training image. The 
 shuffled, and outliers have the label -1.
 
 ``cifar`` is CIFAR-10 (32 by 32 pixels, JPEG, 2,000 images). The unknown inputs are textures,
-Fashion-MNIST, uniform noise and images with inverted pixels.
+Fashion-MNIST, uniform noise and images with inverted pixels. ``cifar_embedded`` is described in
+``_ood_embedded``.
 """
 
 import io
@@ -14,18 +15,20 @@ import io
 import numpy as np
 from sklearn.datasets import load_sample_image
 
-from . import _ood_sets
+from . import _ood_embedded, _ood_sets
 from ._contract import Task
 from ._data import MissingDataError, load_npz
 
 CIFAR = "cifar"
-DATASETS = ("digits", "digits_rows", "fashion_rows", CIFAR)
+DATASETS = ("digits", "digits_rows", "fashion_rows", CIFAR, _ood_embedded.NAME)
 QUICK = ("digits_rows",)
 N_CIFAR_TRAIN, N_CIFAR_TEST = 2000, 1000
 
 
 def load_task(name, split):
     """Return a task of ``_ood_sets``, or the pair with CIFAR-10, with outliers for training."""
+    if name == _ood_embedded.NAME:
+        return _ood_embedded.load_task(split)
     task = _cifar(split) if name == CIFAR else _ood_sets.load_task(name, split)
     rng = np.random.RandomState(1000 + split)
     outliers = _outliers(task.X_train, task.y_train, rng, all_kinds=name.startswith("digits"))

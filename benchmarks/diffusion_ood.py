@@ -99,6 +99,7 @@ BENCHMARK = Benchmark(
         "paper": paper(),
         "paper, empirical": paper(diffusion="empirical"),
         "paper, empirical, both clipped": paper(diffusion="empirical", anomaly_removal="both"),
+        "paper, empirical, no removal": paper(diffusion="empirical", anomaly_removal="none"),
         "trained model": ours(diffusion="ddpm"),
         "conditional": ours(conditional=True, guidance=0.0),
         "1,000 prototypes": ours(n_prototypes=1000),

@@ -12,7 +12,10 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, validate_params
 
 from ..utils._typing import BoolArray, FloatArray
+from ..utils._warnings import warn_caller
 from ._report import BaseReport
+
+_SWAPPED = 0.3  # an AUROC below this value is far from chance, in the wrong direction
 
 
 @validate_params(
@@ -199,8 +202,8 @@ class OODReport(BaseReport):
 
 @validate_params(
     {
-        "s_id": ["array-like"],
-        "s_ood": ["array-like", dict],
+        "s_id": "no_validation",
+        "s_ood": "no_validation",
         "tpr": [Interval(Real, 0, 1, closed="right")],
     },
     prefer_skip_nested_validation=True,
@@ -233,6 +236,14 @@ def ood_report(
     ------
     ValueError
         If a set is empty, or a score is not finite.
+    TypeError
+        If `s_id` is a dict, as when the arguments are swapped.
+
+    Warns
+    -----
+    UserWarning
+        If the ID samples score below the samples of every OOD set, as when the arguments are
+        swapped or the scores are higher for outliers.
 
     See Also
     --------
@@ -246,6 +257,11 @@ def ood_report(
     >>> [report.scores["OOD"][name] for name in ("auroc", "fpr_id_positive", "fpr_ood_positive")]
     [0.875, 0.5, 0.25]
     """
+    if isinstance(s_id, Mapping):
+        raise TypeError(
+            "s_id must be an array of the scores of ID samples, got a dict. Sets of OOD scores are "
+            "the second argument: ood_report(s_id, s_ood)."
+        )
     id_scores = _finite_scores(s_id, "s_id")
     if isinstance(s_ood, Mapping):
         named = {str(name): _finite_scores(s, f"s_ood[{name!r}]") for name, s in s_ood.items()}
@@ -253,9 +269,15 @@ def ood_report(
             raise ValueError("s_ood must name at least one set of scores, got an empty dict.")
     else:
         named = {"OOD": _finite_scores(s_ood, "s_ood")}
-    return OODReport(
+    report = OODReport(
         {name: _compare(id_scores, scores, tpr) for name, scores in named.items()}, tpr
     )
+    if all(found["auroc"] < _SWAPPED for found in report.scores.values()):
+        warn_caller(
+            f"ID samples score below OOD samples: the AUROC is {report.average['auroc']:.3f}. "
+            "Scores must be higher for ID samples, and s_id is the first argument of ood_report."
+        )
+    return report
 
 
 def _compare(s_id: FloatArray, s_ood: FloatArray, tpr: float) -> dict[str, float]:
@@ -274,7 +296,10 @@ def _compare(s_id: FloatArray, s_ood: FloatArray, tpr: float) -> dict[str, float
 
 
 def _finite_scores(given: ArrayLike, name: str) -> FloatArray:
-    scores = column_or_1d(given, dtype=np.float64)
+    scores = np.asarray(given, dtype=np.float64)
+    if scores.ndim != 1 and scores.shape[1:] != (1,):
+        raise ValueError(f"{name} must have one score per sample, got shape {scores.shape}.")
+    scores = scores.ravel()
     if len(scores) == 0:
         raise ValueError(f"{name} must contain at least one score, got none.")
     if not np.isfinite(scores).all():

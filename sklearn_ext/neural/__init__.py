@@ -15,6 +15,7 @@ from ._batches import (
 )
 from ._conventional_net import (
     ConventionalNet as ConventionalNet,
+    StopTraining as StopTraining,
     copied_net as copied_net,
     interrupts_raised as interrupts_raised,
 )
@@ -37,8 +38,10 @@ from ._input import (
     has_own_form as has_own_form,
     module_inputs as module_inputs,
     n_samples_of as n_samples_of,
+    sample_and_target as sample_and_target,
     sample_shape as sample_shape,
     select_samples as select_samples,
+    stacked as stacked,
     takes_integers as takes_integers,
     targets_in as targets_in,
     validate_input as validate_input,

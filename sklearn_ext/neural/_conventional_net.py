@@ -479,6 +479,10 @@ def copied_net(net: Any, memo: dict[int, Any] | None = None) -> Any:
     return copied
 
 
+class StopTraining(KeyboardInterrupt):
+    """Raised by a callback to end the training loop of a net without an error."""
+
+
 class _Interrupt(BaseException):
     """Ctrl-C under a name that skorch does not catch."""
 
@@ -515,7 +519,9 @@ def interrupts_raised(net: skorch.NeuralNet) -> Iterator[None]:
 
 
 def _is_request_of_a_callback(interrupt: KeyboardInterrupt) -> bool:
-    """Return whether EarlyStopping has raised the interrupt, by a statement of its own."""
+    """Return whether it is a StopTraining, or EarlyStopping has raised it by its own statement."""
+    if isinstance(interrupt, StopTraining):
+        return True
     traceback: TracebackType | None = interrupt.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

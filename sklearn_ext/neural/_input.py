@@ -213,6 +213,24 @@ def sample_shape(X: AnySamples) -> tuple[int, ...] | None:
     return tuple(X.shape[1:]) if hasattr(X, "shape") else None
 
 
+def stacked(X: AnySamples) -> FloatArray:
+    """Return samples that are single arrays as one array of float32.
+
+    Parameters
+    ----------
+    X : ndarray, tensor or Dataset
+
+    Returns
+    -------
+    float32 ndarray of shape (n_samples, ...)
+        An array of float32 is returned as it is. A dataset is read item by item.
+    """
+    if isinstance(X, Dataset):
+        items = (sample_and_target(X[k])[0] for k in range(n_samples_of(X)))
+        return np.stack([np.asarray(to_numpy_or_scalar(item), dtype=np.float32) for item in items])
+    return np.asarray(to_numpy_or_scalar(X), dtype=np.float32)
+
+
 def targets_in(dataset: Dataset) -> Array:
     """Return the targets that a dataset contains.
 

@@ -22,6 +22,7 @@ from ..neural import (
     n_samples_of,
     penultimate,
     select_samples,
+    stacked,
 )
 from ..utils._typing import Array, FloatArray, IntArray
 from ..utils._validation import named_as_in_fit, unfrozen
@@ -47,13 +48,13 @@ class ClassifierOutputs(Protocol):
     classifier: Any
     classes: Array
 
-    def compute(self, X: FloatArray) -> FloatArray:
+    def compute(self, X: AnySamples) -> FloatArray:
         """Return features or log-probabilities of shape (n, d)."""
 
     def logits(self, values: FloatArray) -> FloatArray:
         """Return the logits that belong to the result of `compute`, of shape (n, n_classes)."""
 
-    def codes(self, X: FloatArray) -> IntArray:
+    def codes(self, X: AnySamples) -> IntArray:
         """Return the index of the most probable class of each sample."""
 
 
@@ -63,7 +64,7 @@ class NetOutputs:
     Parameters
     ----------
     net : skorch.NeuralNetClassifier
-    X : float32 ndarray of shape (n, ...)
+    X : samples in any form
         Samples on which the head is checked.
     head : str or None, default=None
         Name of the linear layer; None is the last one whose outputs are those of the net.
@@ -72,13 +73,13 @@ class NetOutputs:
     has_features: ClassVar[bool] = True
 
     def __init__(
-        self, net: skorch.NeuralNetClassifier, X: FloatArray, head: str | None = None
+        self, net: skorch.NeuralNetClassifier, X: AnySamples, head: str | None = None
     ) -> None:
         self.classifier = net
         self.classes = class_labels(net)
         self.head = head_of_classes(net, X, self.classes, head)
 
-    def compute(self, X: FloatArray) -> FloatArray:
+    def compute(self, X: AnySamples) -> FloatArray:
         """Return features of shape (n, d)."""
         return features_of(self.classifier, X, self.head.name).cpu().numpy()
 
@@ -86,7 +87,7 @@ class NetOutputs:
         """Return the logits of features, of shape (n, n_classes)."""
         return self.head.logits(torch.from_numpy(values)).numpy()
 
-    def codes(self, X: FloatArray) -> IntArray:
+    def codes(self, X: AnySamples) -> IntArray:
         """Return the index of the most probable class of each sample."""
         return self.logits(self.compute(X)).argmax(axis=1)
 
@@ -105,9 +106,9 @@ class ProbabilityOutputs:
         self.classifier = classifier
         self.classes: Array = classifier.classes_
 
-    def compute(self, X: FloatArray) -> FloatArray:
+    def compute(self, X: AnySamples) -> FloatArray:
         """Return log-probabilities of shape (n, n_classes)."""
-        X = named_as_in_fit(self.classifier, X.astype(np.float64))
+        X = named_as_in_fit(self.classifier, stacked(X).astype(np.float64))
         probabilities = self.classifier.predict_proba(X)
         return np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
 
@@ -115,13 +116,13 @@ class ProbabilityOutputs:
         """Return log-probabilities as they are: they are logits, too."""
         return values
 
-    def codes(self, X: FloatArray) -> IntArray:
+    def codes(self, X: AnySamples) -> IntArray:
         """Return the index of the most probable class of each sample."""
         return self.compute(X).argmax(axis=1)
 
 
 def fitted_outputs(
-    estimator: Any, X: FloatArray, y: Array | None, *, head: str | None, rng: np.random.RandomState
+    estimator: Any, X: AnySamples, y: Array | None, *, head: str | None, rng: np.random.RandomState
 ) -> ClassifierOutputs:
     """Return the outputs of a classifier. An unfitted classifier is fitted first.
 
@@ -130,7 +131,7 @@ def fitted_outputs(
     estimator : classifier or None
         None means a net that suits the shape of the data. A fitted classifier is copied, an
         unfitted one is cloned.
-    X : float32 ndarray of shape (n, ...)
+    X : float32 ndarray of shape (n, ...) or Dataset
     y : ndarray of shape (n,) or None
         May be None only if the classifier is fitted.
     head : str or None
@@ -161,7 +162,7 @@ def fitted_outputs(
         return ProbabilityOutputs(copy.deepcopy(bare))
     if bare is not estimator:
         raise ValueError("estimator is a FrozenEstimator around a classifier that is not fitted.")
-    return ProbabilityOutputs(_seeded_clone(bare, rng).fit(X.astype(np.float64), y))
+    return ProbabilityOutputs(_seeded_clone(bare, rng).fit(stacked(X).astype(np.float64), y))
 
 
 def is_fitted(estimator: Any) -> bool:

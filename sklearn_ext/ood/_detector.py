@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import skorch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
@@ -14,7 +15,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch.utils.data import Dataset
 
-from ..neural import AnySamples, check_form, n_samples_of, select_samples, validate_input
+from ..neural import (
+    AnySamples,
+    check_form,
+    n_samples_of,
+    select_samples,
+    stacked,
+    validate_input,
+)
 from ..utils._random import held_out_mask, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._validation import check_class_labels, named_as_in_fit
@@ -368,6 +376,8 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self)
         samples = self._check_samples(X, reset=False)
+        if isinstance(samples, Dataset) and not isinstance(self.classifier_, skorch.NeuralNet):
+            samples = stacked(samples).astype(np.float64)
         padded = named_as_in_fit(self.classifier_, pad_last_batch(samples))
         return self.classifier_.predict_proba(padded)[: n_samples_of(samples)]
 

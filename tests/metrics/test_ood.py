@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -94,11 +96,24 @@ def test_the_positive_class_has_no_default():
         ([1.0], {}, "empty dict"),
         ([1.0, np.nan], [1.0], "s_id must be finite"),
         ([1.0], [np.inf], "s_ood must be finite"),
+        (np.eye(2), [1.0], r"s_id must have one score per sample, got shape \(2, 2\)"),
+        ([1.0], {"far": 3.0}, r"s_ood\['far'\] must have one score per sample, got shape \(\)"),
     ],
 )
 def test_unusable_scores_are_named(s_id, s_ood, match):
     with pytest.raises(ValueError, match=match):
         ood_report(s_id, s_ood)
+
+
+def test_swapped_arguments_are_noticed(scores):
+    s_id, s_ood = scores
+    with pytest.raises(TypeError, match=r"s_id must be .* got a dict.* ood_report\(s_id, s_ood\)"):
+        ood_report({"near": s_ood}, s_id)
+    with pytest.warns(UserWarning, match="the AUROC is 0.2.* s_id is the first argument") as record:
+        ood_report(s_ood, s_id)
+    assert record[0].filename == __file__
+    with warnings.catch_warnings(action="error"):
+        ood_report(s_id, {"far": s_ood, "farther": s_id + 5.0})  # wrong for one set only
 
 
 def test_selected_outliers_contain_few_inliers():

@@ -1,5 +1,6 @@
 """The OrthLoss detector: roles of samples, given nets, scores and the threshold."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -233,6 +234,64 @@ def test_unfitted_net_is_trained_with_its_own_settings(digits):
     detector = OrthLossOODDetector(net, **SHORT).fit(X, y)
     assert detector.weight_rows_.shape == (8, 50)
     assert not net.initialized_
+
+
+def test_callbacks_follow_the_epochs_of_both_trainings(digits):
+    X, y, X_known, _, X_unknown = digits
+    callbacks = pytest.importorskip("sklearn.callback")
+
+    def score(detector, X, y):
+        return auroc(detector, X_known, X_unknown)
+
+    monitor = callbacks.ScoringMonitor(scoring={"auroc": score})
+    detector = OrthLossOODDetector(pretrain_epochs=3, max_epochs=2, random_state=0)
+    followed = clone(detector).set_callbacks(monitor).fit(X, y)
+    rows = [row for row in monitor.get_logs().data if row["task_name"] != "fit"]
+    found = [row["auroc"] for row in rows]
+    assert [row["task_name"] for row in rows] == 3 * ["pretraining"] + 2 * ["fine-tuning"]
+    plain = detector.fit(X, y)
+    np.testing.assert_array_equal(plain.score_samples(X), followed.score_samples(X))
+    assert found[-1] == auroc(plain, X_known, X_unknown)
+    assert found[0] != found[-1]
+    restored = pickle.loads(pickle.dumps(followed.classifier_))
+    np.testing.assert_array_equal(restored.predict_proba(X), plain.classifier_.predict_proba(X))
+
+
+class Stop:
+    """A callback that asks to stop at the second epoch of each training."""
+
+    def setup(self, estimator, context):
+        self.names = []
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.names.append(context.task_name)
+        return self.names.count(context.task_name) == 2
+
+
+def test_a_callback_may_end_the_trainings(digits, capsys):
+    pytest.importorskip("sklearn.callback")
+    stop = Stop()
+    detector = OrthLossOODDetector(pretrain_epochs=5, max_epochs=4, random_state=0, verbose=1)
+    stopped = detector.set_callbacks(stop).fit(digits[0], digits[1])
+    assert len(stopped.history_) == 2
+    assert stop.names[:4] == ["pretraining", "pretraining", "fine-tuning", "fine-tuning"]
+    assert np.isfinite(stopped.score_samples(digits[2])).all()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit(" ", 1)[0] for line in lines] == [
+        f"OrthLossOODDetector: {name}, loss"
+        for name in (
+            "pretraining epoch 1/5",
+            "pretraining epoch 2/5",
+            "fine-tuning epoch 1/4",
+            "fine-tuning epoch 2/4",
+        )
+    ]
 
 
 def test_few_features_raise_a_warning(digits):

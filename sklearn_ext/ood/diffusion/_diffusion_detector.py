@@ -1,36 +1,52 @@
 """Out-of-distribution detection by regenerating samples with a diffusion model."""
 
 import dataclasses
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
+from torch.utils.data import Dataset
 
 from ...generative import ConditionalDDPM, DiffusionModel
-from ...neural import encode_labels, resolve_device
+from ...neural import (
+    AnySamples,
+    check_form,
+    encode_labels,
+    n_samples_of,
+    resolve_device,
+    sample_shape,
+    select_samples,
+    stacked,
+    validate_input,
+)
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import FloatArray, RandomState
+from ...utils.compat import CallbackSupportMixin, with_callbacks
 from .._classifier_outputs import ClassifierOutputs, fitted_outputs, is_fitted
 from .._detector import BaseOODDetector, TrainingSamples
 from ._diffusion_disparities import (
     TERMS,
     DiffusionOODConfig,
     available_terms,
+    batch_of,
     chosen_terms,
     diffusion_disparities,
 )
 from ._disparity_formulas import calibrate, combine
-from ._fit_denoiser import chosen_noise_level, fit_denoiser
+from ._fit_denoiser import N_TRIED, chosen_noise_level, fit_denoiser
 from ._regeneration import draw_from_noise, regenerate
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
+_STEPS = ("classifier", "diffusion model", "calibration")
 _PAPER = {
     "diffusion": "ddpm",
     "disparity": ("feature", "probability"),
@@ -40,7 +56,7 @@ _PAPER = {
 }
 
 
-class DiffusionOODDetector(BaseOODDetector):
+class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
     r"""Out-of-distribution detector that compares a sample with its regeneration (DDoS).
 
     Noise is added to a sample, and a diffusion model of the training samples removes it again. An
@@ -150,6 +166,10 @@ class DiffusionOODDetector(BaseOODDetector):
         noise is drawn once in `fit`, so that a sample's score depends neither on other samples
         nor on their order.
 
+    verbose : int, default=0
+        If positive, each step of `fit` is printed, and so is the loss of a diffusion model that
+        "ddpm" trains. The method ``set_callbacks`` takes callbacks of scikit-learn.
+
     Attributes
     ----------
     classifier_ : classifier or None
@@ -233,6 +253,7 @@ class DiffusionOODDetector(BaseOODDetector):
     {'pixel': array([3.7, 3.9]), 'feature': array([0.2, 0.1]), 'probability': array([2.3, 0. ])}
     """
 
+    _takes_any_form: ClassVar[bool] = True
     _parameter_constraints: dict[str, Any] = {
         **BaseOODDetector._parameter_constraints,
         "estimator": [HasMethods("fit"), None],
@@ -258,6 +279,7 @@ class DiffusionOODDetector(BaseOODDetector):
         "head": [str, None],
         "batch_size": [_POSITIVE],
         "device": "no_validation",
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -284,6 +306,7 @@ class DiffusionOODDetector(BaseOODDetector):
         batch_size: int = 1024,
         device: Any = None,
         random_state: RandomState = None,
+        verbose: int = 0,
     ) -> None:
         super().__init__(
             outlier_label=outlier_label,
@@ -308,6 +331,7 @@ class DiffusionOODDetector(BaseOODDetector):
         self.head = head
         self.batch_size = batch_size
         self.device = device
+        self.verbose = verbose
 
     @classmethod
     def from_paper(cls, **params: Any) -> Self:
@@ -332,18 +356,22 @@ class DiffusionOODDetector(BaseOODDetector):
         return cls(**{**_PAPER, **params})
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(self, X: AnySamples, y: ArrayLike | None = None) -> Self:
         """Fit the classifier and the diffusion model, and set the threshold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
-            Training samples.
+                (n_samples, channels, height, width), tensor, or Dataset
+            Training samples. A map-style :class:`torch.utils.data.Dataset` of pairs (sample, label)
+            is read batch by batch, and in one pass for its range; the samples of an `estimator`
+            that is not a net become one array.
         y : array-like of shape (n_samples,), default=None
-            Class labels. Samples labeled `outlier_label` are left out. Without labels, the detector
-            has the classes that a fitted `estimator` predicts, or none.
+            Class labels. Samples labeled `outlier_label` are left out. None takes those inside a
+            dataset. Without labels, the detector has the classes that a fitted `estimator`
+            predicts, or none.
 
         Returns
         -------
@@ -358,8 +386,13 @@ class DiffusionOODDetector(BaseOODDetector):
             not name.
         """
         resolve_device(self.device)
+        data = {"X": X, "y": y, "metadata": None}
         samples, rng = self._start_fit(X, y)
+        context = self._init_callback_context(max_subtasks=len(_STEPS))
+        context.call_on_fit_task_begin(estimator=self, **data)
+        step = self._begin(context, "classifier")
         self._outputs = self._fit_classifier(samples, rng)
+        step.call_on_fit_task_end(estimator=self, **data)
         self._check_metric_and_scale()
         terms = chosen_terms(self.disparity, self._outputs)
         self.disparity_ = terms
@@ -368,6 +401,7 @@ class DiffusionOODDetector(BaseOODDetector):
             codes = self._outputs.codes(samples.X)
         elif self._outputs is not None and samples.y is not None:
             codes = encode_labels(samples.y, self.classes_)
+        step = self._begin(context, "diffusion model")
         self.denoiser_, self.scale_ = fit_denoiser(
             self.diffusion,
             samples.X,
@@ -378,8 +412,13 @@ class DiffusionOODDetector(BaseOODDetector):
             n_prototypes=self.n_prototypes,
             rng=rng,
             device=self.device,
+            verbose=self.verbose,
+            training=step.propagate_callback_context,
         )
-        self.noise_ = rng.standard_normal((self.n_repeats, *samples.X.shape[1:])).astype(np.float32)
+        step.call_on_fit_task_end(estimator=self, **data)
+        step = self._begin(context, "calibration")
+        noise = rng.standard_normal((self.n_repeats, *self.input_shape_))
+        self.noise_ = noise.astype(np.float32)
         self.noise_level_ = self._resolve_noise_level(samples.X_held_out)
         self._config = self._build_config(terms)
         self.clip_value_ = np.inf
@@ -388,7 +427,29 @@ class DiffusionOODDetector(BaseOODDetector):
             self.clip_value_ = float(np.quantile(features, self.clip_quantile))
         held_out = diffusion_disparities(samples.X_held_out, **self._fitted_parts())
         self.calibration_ = {term: calibrate(values) for term, values in held_out.items()}
-        return self._set_offset(samples)
+        self._set_offset(samples)
+        for task in (step, context):
+            task.call_on_fit_task_end(estimator=self, reconstruction_attributes=lambda: {}, **data)
+        return self
+
+    def _begin(self, context: Any, step: str) -> Any:
+        """Report the beginning of a step to callbacks, print it, and return its context."""
+        if self.verbose:
+            number = f"{1 + _STEPS.index(step)}/{len(_STEPS)}"
+            print(f"{type(self).__name__}: step {number}, {step}")
+        return context.subcontext(step).call_on_fit_task_begin(estimator=self)
+
+    def _check_samples(self, X: AnySamples, y: Any = "no_validation", *, reset: bool) -> Any:
+        check_form(X)
+        if isinstance(X, Mapping) and not issparse(X):
+            raise TypeError(
+                "X must be an array, a tensor or a map-style dataset, because a diffusion model "
+                f"takes samples that are single arrays, got {type(X).__name__}."
+            )
+        checked = validate_input(self, X, y, reset=reset, any_form=isinstance(X, Dataset))
+        if isinstance(X, Dataset) and sample_shape(X) is None:
+            raise TypeError("Each sample in X must be a single array or tensor.")
+        return checked
 
     def _needs_labels(self) -> bool:
         return False
@@ -416,13 +477,14 @@ class DiffusionOODDetector(BaseOODDetector):
         self.classifier_, self.classes_ = outputs.classifier, outputs.classes
         return outputs
 
-    def _resolve_noise_level(self, X_held_out: FloatArray) -> float:
+    def _resolve_noise_level(self, X_held_out: AnySamples) -> float:
         if not isinstance(self.noise_level, str):
             return float(self.noise_level)
-        codes = None
+        n_tried = min(N_TRIED, n_samples_of(X_held_out))
+        samples, codes = stacked(select_samples(X_held_out, np.arange(n_tried))), None
         if self.conditional and self._outputs is not None:
-            codes = self._outputs.codes(X_held_out)
-        x = self.scale_.to_path(X_held_out)
+            codes = self._outputs.codes(samples)
+        x = self.scale_.to_path(samples)
         return chosen_noise_level(self.denoiser_, x, self.noise_[0], codes)
 
     def _check_metric_and_scale(self) -> None:
@@ -463,10 +525,10 @@ class DiffusionOODDetector(BaseOODDetector):
             "batch_size": self.batch_size,
         }
 
-    def _score_samples(self, X: FloatArray) -> FloatArray:
+    def _score_samples(self, X: AnySamples) -> FloatArray:
         return -combine(diffusion_disparities(X, **self._fitted_parts()), self.calibration_)
 
-    def disparities(self, X: ArrayLike) -> dict[str, FloatArray]:
+    def disparities(self, X: AnySamples) -> dict[str, FloatArray]:
         """Measure in which respect samples are unusual.
 
         Parameters
@@ -487,7 +549,7 @@ class DiffusionOODDetector(BaseOODDetector):
         parts["config"] = dataclasses.replace(self._config, terms=available_terms(self._outputs))
         return diffusion_disparities(samples, **parts)
 
-    def regenerate(self, X: ArrayLike, *, n_repeats: int | None = None) -> FloatArray:
+    def regenerate(self, X: AnySamples, *, n_repeats: int | None = None) -> FloatArray:
         """Return samples after noise was added and removed again.
 
         Parameters
@@ -515,8 +577,8 @@ class DiffusionOODDetector(BaseOODDetector):
                 f"got {n_repeats!r}."
             )
         config, outputs, blocks = self._config, self._outputs, []
-        for batch in gen_batches(len(samples), self.batch_size):
-            x = samples[batch]
+        for batch in gen_batches(n_samples_of(samples), self.batch_size):
+            x = batch_of(samples, batch)
             x_hat = regenerate(
                 self.scale_.to_path(x),
                 self.noise_[:n_repeats],

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import gen_batches
 
+from ...neural import AnySamples, n_samples_of, select_samples, stacked
 from ...utils._typing import FloatArray
 from .._classifier_outputs import ClassifierOutputs
 from ._disparity_formulas import (
@@ -62,7 +63,7 @@ class DiffusionOODConfig:
 
 
 def diffusion_disparities(
-    X: FloatArray,
+    X: AnySamples,
     denoiser: Denoiser,
     noise: FloatArray,
     config: DiffusionOODConfig,
@@ -76,8 +77,8 @@ def diffusion_disparities(
 
     Parameters
     ----------
-    X : float32 ndarray of shape (n_samples, ...)
-        Samples in units of the data.
+    X : float32 ndarray of shape (n_samples, ...) or Dataset
+        Samples in units of the data. Each batch of a dataset is read when it is compared.
     denoiser : object
         The diffusion model, with ``signal_level(t)`` and ``predict_noise(x_t, t, y=None)``, such
         as :class:`~sklearn_ext.ood.EmpiricalDenoiser`.
@@ -129,8 +130,8 @@ def diffusion_disparities(
             f"The disparities {missing} cannot be computed from these outputs: {outputs!r}."
         )
     blocks = []
-    for batch in gen_batches(len(X), batch_size):
-        x = X[batch]
+    for batch in gen_batches(n_samples_of(X), batch_size):
+        x = batch_of(X, batch)
         x_hat = regenerate(
             scale.to_path(x),
             noise,
@@ -158,6 +159,13 @@ def diffusion_disparities(
                 )
         blocks.append({term: disparity.mean(axis=0) for term, disparity in values.items()})
     return {term: np.concatenate([block[term] for block in blocks]) for term in config.terms}
+
+
+def batch_of(X: AnySamples, batch: slice) -> FloatArray:
+    """Return a batch of samples as an array; a batch of an array is a view."""
+    if isinstance(X, np.ndarray):
+        return X[batch]
+    return stacked(select_samples(X, np.arange(batch.start, batch.stop)))
 
 
 def available_terms(outputs: ClassifierOutputs | None) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from torch.utils.data import Dataset
 
 from ...generative import (
     BaseDiffusionModel,
@@ -18,16 +20,24 @@ from ...generative import (
     cosine_signal_level,
     threads_for,
 )
-from ...neural import draw_seed, encode_labels
+from ...neural import (
+    AnySamples,
+    draw_seed,
+    encode_labels,
+    n_samples_of,
+    sample_shape,
+    select_samples,
+    stacked,
+)
 from ...utils._typing import Array, FloatArray, IntArray
 from ._empirical_denoiser import EmpiricalDenoiser, draw_prototypes
-from ._path_scale import PathScale, fit_path_scale
+from ._path_scale import PathSamples, PathScale, fit_path_scale
 from ._regeneration import Denoiser
 
 _BLOCK = 1024  # samples that pass through a network together
 _USUAL_LEVEL = 0.2
 _NOISE_LEVELS = (_USUAL_LEVEL, 0.15, 0.1, 0.05, 0.02)
-_N_TRIED = 256
+N_TRIED = 256  # held-out samples on which a noise level is chosen
 _MOST_SAMPLES = 1.5
 
 
@@ -111,7 +121,7 @@ class DDPMDenoiser:
 
 def fit_denoiser(
     diffusion: Any,
-    X: FloatArray,
+    X: AnySamples,
     codes: IntArray | None,
     classes: Array | None,
     *,
@@ -120,14 +130,16 @@ def fit_denoiser(
     n_prototypes: int | None,
     rng: np.random.RandomState,
     device: str | torch.device | None = None,
+    verbose: int = 0,
+    training: Callable[[Any], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[Denoiser, PathScale]:
     """Return a denoiser and the units in which it works.
 
     Parameters
     ----------
     diffusion : {"empirical", "ddpm"}, ConditionalDDPM, DiffusionModel, FrozenEstimator or callable
-    X : float32 ndarray of shape (n, ...)
-        Training samples.
+    X : float32 ndarray of shape (n, ...) or Dataset
+        Training samples. The empirical denoiser reads only the samples that it stores.
     codes : int ndarray of shape (n,) or None
         Indices of their classes in `classes`; None without classes.
     classes : ndarray of shape (n_classes,) or None
@@ -139,6 +151,10 @@ def fit_denoiser(
     rng : RandomState
     device : str, torch.device or None, default=None
         Where "empirical" and "ddpm" compute.
+    verbose : int, default=0
+        If positive, "ddpm" prints its progress.
+    training : callable, default=nullcontext
+        Called with a model; returns the context in which it is trained.
 
     Returns
     -------
@@ -173,15 +189,21 @@ def fit_denoiser(
     if hasattr(diffusion, "diffusion_"):
         return _fitted_model(copy.deepcopy(diffusion), X, classes, conditional)
     path_scale = fit_path_scale(X, scale)
-    x = path_scale.to_path(X)
     wanted = np.arange(len(classes)) if conditional and classes is not None else None
     if diffusion == "empirical":
-        empirical = _empirical_denoiser(x, codes, n_prototypes, rng, device)
+        empirical = _empirical_denoiser(X, path_scale, codes, n_prototypes, rng, device)
         if wanted is not None:
             empirical.check_classes(wanted)
         return empirical, path_scale
     if diffusion == "ddpm" or isinstance(diffusion, ConditionalDDPM):
-        model = _trained_model(diffusion, x, codes if conditional else None, rng, device)
+        model = _new_model(diffusion, rng, device, verbose)
+        is_dataset = isinstance(X, Dataset)
+        # The model would take labels from a dataset, so it always gets those of the detector.
+        labels = codes if conditional or is_dataset else None
+        if is_dataset and labels is None:
+            labels = np.zeros(n_samples_of(X), dtype=np.intp)
+        with training(model):
+            model.fit(PathSamples(X, path_scale) if is_dataset else path_scale.to_path(X), labels)
         model_codes = None if wanted is None else _codes_in_model(wanted, model)
         return DDPMDenoiser(model.diffusion_, model_codes), path_scale
     return CallableDenoiser(diffusion), path_scale
@@ -211,7 +233,6 @@ def chosen_noise_level(
     """
     if not isinstance(denoiser, EmpiricalDenoiser):
         return _USUAL_LEVEL
-    x, codes = x[:_N_TRIED], None if codes is None else codes[:_N_TRIED]
     for noise_level in _NOISE_LEVELS:
         level = denoiser.signal_level(noise_level)
         x_t = add_noise(x, noise, level)
@@ -221,43 +242,46 @@ def chosen_noise_level(
 
 
 def _empirical_denoiser(
-    x: FloatArray,
+    X: AnySamples,
+    path_scale: PathScale,
     codes: IntArray | None,
     n_prototypes: int | None,
     rng: np.random.RandomState,
     device: str | torch.device | None,
 ) -> EmpiricalDenoiser:
     if codes is None:
-        codes = np.zeros(len(x), dtype=np.intp)
-    kept = draw_prototypes(codes, len(x) if n_prototypes is None else n_prototypes, rng)
-    return EmpiricalDenoiser(x[kept], codes[kept], device=device)
+        codes = np.zeros(n_samples_of(X), dtype=np.intp)
+    kept = draw_prototypes(codes, len(codes) if n_prototypes is None else n_prototypes, rng)
+    x = path_scale.to_path(stacked(select_samples(X, kept)))
+    return EmpiricalDenoiser(x, codes[kept], device=device)
 
 
-def _trained_model(
+def _new_model(
     diffusion: Any,
-    x: FloatArray,
-    codes: IntArray | None,
     rng: np.random.RandomState,
     device: str | torch.device | None,
+    verbose: int,
 ) -> ConditionalDDPM:
+    """Return an unfitted model for samples that are in units of the path already."""
     if isinstance(diffusion, ConditionalDDPM):
         model = clone(diffusion)
     else:
-        model = ConditionalDDPM(schedule="cosine", cond_drop_prob=0.2, device=device)
+        model = ConditionalDDPM(
+            schedule="cosine", cond_drop_prob=0.2, device=device, verbose=verbose
+        )
     seed = draw_seed(rng)
     if model.random_state is None:
         model.set_params(random_state=seed)
-    # The samples are in units of the path already.
-    return model.set_params(feature_range=(-1, 1)).fit(x, codes)
+    return model.set_params(feature_range=(-1, 1))
 
 
 def _fitted_model(
-    model: BaseDiffusionModel, X: FloatArray, classes: Array | None, conditional: bool
+    model: BaseDiffusionModel, X: AnySamples, classes: Array | None, conditional: bool
 ) -> tuple[DDPMDenoiser, PathScale]:
-    if model.input_shape_ != X.shape[1:]:
+    if model.input_shape_ != sample_shape(X):
         raise ValueError(
             f"The {type(model).__name__} given as diffusion was fitted to samples of shape "
-            f"{model.input_shape_}, but the samples of X have shape {X.shape[1:]}."
+            f"{model.input_shape_}, but the samples of X have shape {sample_shape(X)}."
         )
     if not conditional and not model.diffusion_.knows_any_class:
         raise ValueError(

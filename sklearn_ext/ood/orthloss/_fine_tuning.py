@@ -1,13 +1,15 @@
 """OrthLoss as plain functions: train the default net, and fine-tune any net with outliers."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import skorch
 import torch
+from skorch.callbacks import Callback
 from torch import nn
 
 from ...neural import (
@@ -16,6 +18,7 @@ from ...neural import (
     Head,
     NetClassifier,
     SmallCNN,
+    StopTraining,
     class_labels,
     concatenated,
     draw_seed,
@@ -29,6 +32,11 @@ from .._classifier_outputs import features_of, head_of_classes
 from .._scores import unit_rows
 from ._feature_geometry import row_space_basis, separation_diagnostics
 from ._separation_net import SeparationNet
+
+# Gets the net after an epoch, and returns whether training ends.
+AfterEpoch: TypeAlias = Callable[[skorch.NeuralNetClassifier], bool]
+
+_REPORT = "after_epoch"
 
 # Separation needs directions that the head ignores. After a ReLU, features are non-negative, and
 # such a direction almost certainly exists only with about three features per class.
@@ -136,8 +144,8 @@ class OrthLossResult:
 
     Parameters
     ----------
-    classifier : SeparationNet
-        The fine-tuned net.
+    classifier : skorch.NeuralNetClassifier
+        The fine-tuned net, a :class:`SeparationNet`.
 
     weight_rows : ndarray of shape (n_classes, n_penultimate)
         Unit rows of its head.
@@ -164,7 +172,7 @@ class OrthLossResult:
     ((3, 128), (128, 3))
     """
 
-    classifier: SeparationNet
+    classifier: skorch.NeuralNetClassifier
     weight_rows: FloatArray
     row_basis: FloatArray
     separation: dict[str, dict[str, float]]
@@ -250,7 +258,7 @@ def pretrain(
     rng: np.random.RandomState,
     *,
     device: str | torch.device | None = None,
-    verbose: int = 0,
+    after_epoch: AfterEpoch | None = None,
 ) -> skorch.NeuralNetClassifier:
     """Train the default network by plain classification.
 
@@ -264,8 +272,8 @@ def pretrain(
     rng : RandomState
     device : str, torch.device or None, default=None
         None is the CPU.
-    verbose : int, default=0
-        Prints losses if positive.
+    after_epoch : callable or None, default=None
+        Called with the net after each epoch. Training ends if it returns True.
 
     Returns
     -------
@@ -292,10 +300,11 @@ def pretrain(
         callbacks=[("learning_rate", CosineDecay())],
         device=resolve_device(device),
         random_state=draw_seed(rng),
-        verbose=verbose,
+        verbose=0,
         **config.optimizer_params(),
     )
-    return net.fit(X, y)
+    with _reported(net, after_epoch):
+        return net.fit(X, y)
 
 
 def fine_tune_with_outliers(
@@ -309,7 +318,7 @@ def fine_tune_with_outliers(
     outlier_label: Any = -1,
     callbacks: Sequence[Any] | None = None,
     device: str | torch.device | None = None,
-    verbose: int = 0,
+    after_epoch: AfterEpoch | None = None,
 ) -> OrthLossResult:
     """Fine-tune a copy of a fitted net so that features of outliers are orthogonal to its head.
 
@@ -333,8 +342,8 @@ def fine_tune_with_outliers(
         Callbacks of the fine-tuning.
     device : str, torch.device or None, default=None
         Where to train. By default, it is the device of `net`.
-    verbose : int, default=0
-        Prints losses if positive.
+    after_epoch : callable or None, default=None
+        Called with the net after each epoch. Training ends if it returns True.
 
     Returns
     -------
@@ -390,26 +399,79 @@ def fine_tune_with_outliers(
         callbacks=callbacks,
         device=net.device if device is None else resolve_device(device),
         random_state=draw_seed(rng),
-        verbose=verbose,
+        verbose=0,
         **config.optimizer_params(),
     )
     # As objects, because the type of the labels may not be able to hold the outlier label.
     marks = np.full(n_samples_of(X_outliers), outlier_label, dtype=object)
     y_all = np.concatenate([y.astype(object), marks])
-    with tuned.training_loop(concatenated(X, X_outliers), y_all, classes=labels) as train:
+    samples = concatenated(X, X_outliers)
+    with (
+        _reported(tuned, after_epoch),
+        tuned.training_loop(samples, y_all, classes=labels) as train,
+    ):
         train()
-    head = head_of_classes(tuned, X, labels, head.name)
-    weight, _ = head.tensors()
+    after = _diagnostics(tuned, X, X_outliers, head_of_classes(tuned, X, labels, head.name))
+    return result_of(tuned, X, head.name, {"before": before, "after": after})
+
+
+def result_of(
+    net: skorch.NeuralNetClassifier,
+    X: AnySamples,
+    head: str | None,
+    separation: dict[str, dict[str, float]],
+) -> OrthLossResult:
+    """Return a net as the result of a fine-tuning, with the directions of its head.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNetClassifier
+    X : samples in any form
+        Samples on which the head is checked.
+    head : str or None
+        Name of the linear layer.
+    separation : dict of dict
+        Diagnostics; see :class:`OrthLossResult`.
+
+    Returns
+    -------
+    OrthLossResult
+    """
+    found = head_of_classes(net, X, class_labels(net), head)
+    weight, _ = found.tensors()
     return OrthLossResult(
-        classifier=tuned,
+        classifier=net,
         weight_rows=unit_rows(weight).numpy(),
         row_basis=row_space_basis(weight).numpy(),
-        separation={
-            "before": before,
-            "after": _diagnostics(tuned, X, X_outliers, head),
-        },
-        head=head,
+        separation=separation,
+        head=found,
     )
+
+
+class _Report(Callback):
+    """Call a function with the net after each epoch, and end the training if it returns True."""
+
+    def __init__(self, after_epoch: AfterEpoch) -> None:
+        self.after_epoch = after_epoch
+
+    def on_epoch_end(self, net: skorch.NeuralNet, **kwargs: Any) -> None:
+        if self.after_epoch(net):
+            raise StopTraining
+
+
+@contextlib.contextmanager
+def _reported(net: skorch.NeuralNet, after_epoch: AfterEpoch | None) -> Iterator[None]:
+    """Report the epochs of a training in a ``with`` block; the net keeps no trace of it."""
+    if after_epoch is None:
+        yield
+        return
+    given = net.callbacks
+    net.callbacks = [*(given or []), (_REPORT, _Report(after_epoch))]
+    try:
+        yield
+    finally:
+        net.callbacks = given
+        net.callbacks_ = [pair for pair in getattr(net, "callbacks_", []) if pair[0] != _REPORT]
 
 
 def _warn_of_few_features(head: Head) -> None:

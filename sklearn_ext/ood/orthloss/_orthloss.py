@@ -1,5 +1,6 @@
 """OrthLoss detector: fine-tune a classifier with outliers, and score samples by its features."""
 
+import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from ...neural import (
     AnySamples,
+    class_labels,
     concatenated,
+    copied_net,
     draw_seed,
     fitted_copy,
     n_minibatches,
@@ -25,11 +28,19 @@ from ...neural import (
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, RandomState
 from ...utils._warnings import warn_caller
+from ...utils.compat import CallbackSupportMixin, with_callbacks
 from .._classifier_outputs import features_of, tensor_like
-from .._detector import BaseOODDetector
+from .._detector import BaseOODDetector, TrainingSamples
 from ..post_hoc import FusedScore, default_detectors, known_codes, split_held_out
 from ._feature_geometry import SCORE_NAMES, named_score
-from ._fine_tuning import OrthLossConfig, fine_tune_with_outliers, pretrain
+from ._fine_tuning import (
+    AfterEpoch,
+    OrthLossConfig,
+    OrthLossResult,
+    fine_tune_with_outliers,
+    pretrain,
+    result_of,
+)
 from ._synthetic_outliers import KINDS, make_synthetic_outliers
 
 # An automatic number of epochs aims at this number of steps. More steps do not fit the classes any
@@ -40,7 +51,7 @@ _MOST_PRETRAIN_EPOCHS = 40
 _MOST_EPOCHS = 20
 
 
-class OrthLossOODDetector(BaseOODDetector):
+class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
     r"""Detect unknown classes by features that are orthogonal to all known classes (OrthLoss).
 
     A classifier is fine-tuned with outliers. The features of samples of a class are pulled toward
@@ -142,7 +153,8 @@ class OrthLossOODDetector(BaseOODDetector):
         Name of the linear layer that returns the logits. By default, it is the last such layer.
 
     callbacks : list of skorch callbacks or None, default=None
-        Callbacks of the fine-tuning.
+        Callbacks of the fine-tuning. The method ``set_callbacks`` takes those of scikit-learn,
+        which follow the epochs of both trainings.
 
     device : str, torch.device or None, default=None
         Where to train: "cpu", "cuda", "mps", or "auto" for the best available device. None is the
@@ -152,7 +164,7 @@ class OrthLossOODDetector(BaseOODDetector):
         Seeds all randomness of the fit.
 
     verbose : int, default=0
-        Prints losses if positive.
+        If positive, the record of each epoch is printed.
 
     Attributes
     ----------
@@ -352,6 +364,7 @@ class OrthLossOODDetector(BaseOODDetector):
         return cls(**{**paper, **params})
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self, X: AnySamples, y: ArrayLike | None = None, *, outliers: AnySamples | None = None
@@ -381,13 +394,30 @@ class OrthLossOODDetector(BaseOODDetector):
             classes or are unknown to the fitted classifier, a parameter is out of range, or
             training diverges.
         """
+        data = {"X": X, "y": y, "metadata": None}
         samples, rng = self._start_fit(X, y)
         labels = cast(Array, samples.y)  # not None, because this detector needs labels
         config = self._config(n_samples_of(samples.X))
+        n_epochs = config.max_epochs + (config.pretrain_epochs if self.estimator is None else 0)
+        context = self._init_callback_context(max_subtasks=n_epochs)
+        context.call_on_fit_task_begin(estimator=self, **data)
+
+        def reporter(training: str) -> AfterEpoch:
+            def after_epoch(net: skorch.NeuralNetClassifier) -> bool:
+                self._print(training, net)
+                task = context.subcontext(training).call_on_fit_task_begin(estimator=self)
+                return task.call_on_fit_task_end(
+                    estimator=self,
+                    reconstruction_attributes=lambda: self._attributes_with(net, samples, rng),
+                    **data,
+                )
+
+            return after_epoch
+
         known = self._known_outliers(samples.X_outliers, outliers)
         X_outliers = self._made_outliers(samples.X, labels, rng) if known is None else known
-        net = self._pretrained(samples.X, labels, config, rng)
-        codes = known_codes(net, samples)
+        net = self._pretrained(samples.X, labels, config, rng, reporter("pretraining"))
+        known_codes(net, samples)  # unknown labels are refused before the training
         if known is None and takes_integers(net, samples.X):
             raise ValueError(
                 "synthetic_outliers cannot be made from integers that the module looks up, such "
@@ -403,27 +433,53 @@ class OrthLossOODDetector(BaseOODDetector):
             outlier_label=self.outlier_label,
             callbacks=self.callbacks,
             device=self.device,
-            verbose=self.verbose,
+            after_epoch=reporter("fine-tuning"),
         )
-        self.classifier_ = result.classifier
-        self.classes_ = result.classifier.classes_
-        self.weight_rows_, self.row_basis_ = result.weight_rows, result.row_basis
-        self.separation_, self.head_ = result.separation, result.head
         self.n_outliers_ = n_samples_of(X_outliers)
         self.is_synthetic_ = known is None
-        self.history_ = result.classifier.history
+        self._use(result, samples, rng)
+        context.call_on_fit_task_end(estimator=self, reconstruction_attributes=lambda: {}, **data)
+        return self
+
+    def _use(
+        self, result: OrthLossResult, samples: TrainingSamples, rng: np.random.RandomState
+    ) -> None:
+        """Set the net, its score, and the threshold."""
+        net = result.classifier
+        self.classifier_, self.classes_, self.head_ = net, class_labels(net), result.head
+        self.weight_rows_, self.row_basis_ = result.weight_rows, result.row_basis
+        self.separation_, self.history_ = result.separation, net.history
         self.fused_score_ = None
         if self.ood_score == "fused":
             X_reference, samples = split_held_out(samples, rng)
             self.fused_score_ = FusedScore.fit(
                 default_detectors(),
-                features_of(self.classifier_, samples.X, self.head_.name),
-                cast(Tensor, codes),
-                features_of(self.classifier_, X_reference, self.head_.name),
+                features_of(net, samples.X, self.head_.name),
+                cast(Tensor, known_codes(net, samples)),
+                features_of(net, X_reference, self.head_.name),
                 self.head_,
                 classes=self.classes_,
             )
-        return self._set_offset(samples)
+        self._set_offset(samples)
+
+    def _attributes_with(
+        self,
+        net: skorch.NeuralNetClassifier,
+        samples: TrainingSamples,
+        rng: np.random.RandomState,
+    ) -> dict[str, Any]:
+        """Return the fitted attributes as if training had ended with the present weights."""
+        result = result_of(copied_net(net), samples.larger_part, self.head, {})
+        detector = copy.copy(self)
+        detector._use(result, samples, copy.deepcopy(rng))
+        return {name: v for name, v in vars(detector).items() if name.endswith("_")}
+
+    def _print(self, training: str, net: skorch.NeuralNetClassifier) -> None:
+        if self.verbose:
+            loss, epoch = net.history[-1, "train_loss"], len(net.history)
+            print(
+                f"{type(self).__name__}: {training} epoch {epoch}/{net.max_epochs}, loss {loss:.4g}"
+            )
 
     def _config(self, n_samples: int) -> OrthLossConfig:
         """Return the settings of the fit, with a number for each "auto"."""
@@ -482,11 +538,16 @@ class OrthLossOODDetector(BaseOODDetector):
         return made
 
     def _pretrained(
-        self, X: AnySamples, y: Array, config: OrthLossConfig, rng: np.random.RandomState
+        self,
+        X: AnySamples,
+        y: Array,
+        config: OrthLossConfig,
+        rng: np.random.RandomState,
+        after_epoch: AfterEpoch,
     ) -> skorch.NeuralNetClassifier:
         if self.estimator is not None:
             return fitted_copy(self.estimator, X, y, random_state=draw_seed(rng))
-        return pretrain(X, y, config, rng, device=self.device, verbose=self.verbose)
+        return pretrain(X, y, config, rng, device=self.device, after_epoch=after_epoch)
 
     def _score_samples(self, X: AnySamples) -> FloatArray:
         features = features_of(self.classifier_, X, self.head_.name)

@@ -38,7 +38,8 @@ class KNNOODDetector(BasePostHocDetector):
         net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     n_neighbors : int, default=5
-        The number of neighbors k. If there are fewer training samples, their number is used.
+        The number of neighbors k. If there are fewer training samples, their number is used, and
+        a warning says so.
 
     head : str or None, default=None
         Name of the linear layer that returns the logits. By default, it is the last such layer.
@@ -296,7 +297,8 @@ class NNGuideOODDetector(BasePostHocDetector):
         net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     n_neighbors : int, default=10
-        The number of neighbors. If there are fewer training samples, their number is used.
+        The number of neighbors. If there are fewer training samples, their number is used, and a
+        warning says so.
 
     head : str or None, default=None
         Name of the linear layer that returns the logits. By default, it is the last such layer.

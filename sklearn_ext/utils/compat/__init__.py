@@ -3,6 +3,7 @@
 With an older release, estimators fit in the same way, and report to no callback.
 """
 
+from contextlib import nullcontext
 from typing import Any, Self
 
 try:
@@ -21,8 +22,8 @@ except ImportError:
         def call_on_fit_task_end(self, *args: Any, **kwargs: Any) -> bool:
             return False
 
-        def propagate_callback_context(self, *args: Any, **kwargs: Any) -> Self:
-            return self
+        def propagate_callback_context(self, estimator: Any) -> nullcontext[None]:
+            return nullcontext()
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in for scikit-learn's class of the same name."""

@@ -17,6 +17,7 @@ from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._testing import assert_docstring_consistency
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sklearn_ext.generative import ConditionalDDPM
 from sklearn_ext.neural import NetClassifier, penultimate
@@ -583,3 +584,105 @@ def test_shared_parameters_are_described_as_in_other_detectors():
         include_params=["outlier_label", "id_rejection_rate"],
         include_attrs=["offset_", "input_shape_", "n_features_in_", "feature_names_in_"],
     )
+
+
+class Images(Dataset):
+    """A map-style dataset of pairs that counts how often its samples are read."""
+
+    def __init__(self, X, y):
+        self.X, self.y, self.n_read = X, y, 0
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, k):
+        self.n_read += 1
+        return torch.as_tensor(self.X[k]), int(self.y[k])
+
+
+@pytest.mark.parametrize("kind", ["net", "logistic", "conditional", "standard"])
+def test_datasets_and_tensors_give_the_scores_of_arrays(digits, net, logistic, kind):
+    X_train, y_train, X_test, y_test, _ = (values[:200] for values in digits)
+    X_train, X_test = (X_train / 16).astype(np.float32), (X_test / 16).astype(np.float32)
+    given, params = {
+        "net": (net, {"n_prototypes": 50}),
+        "logistic": (logistic, {}),
+        "conditional": (net, {"conditional": True, "n_steps": 2}),
+        "standard": (net, {"scale": "standard"}),
+    }[kind]
+    detector = DiffusionOODDetector(FrozenEstimator(given), random_state=0, **params)
+    expected = clone(detector).fit(X_train, y_train)
+    scores, classes = expected.score_samples(X_test), expected.predict_class(X_test)
+    tensors = torch.as_tensor(X_train), torch.as_tensor(y_train)
+    for data in (tensors, (TensorDataset(*tensors),), (Images(X_train, y_train),)):
+        found = clone(detector).fit(*data)
+        assert found.offset_ == pytest.approx(expected.offset_, rel=1e-5)
+        for X in (torch.as_tensor(X_test), Images(X_test, y_test)):
+            np.testing.assert_allclose(found.score_samples(X), scores, rtol=1e-4, atol=1e-6)
+            np.testing.assert_array_equal(found.predict_class(X), classes)
+    regenerated = expected.regenerate(Images(X_test, y_test), n_repeats=1)
+    np.testing.assert_array_equal(regenerated, expected.regenerate(X_test, n_repeats=1))
+
+
+def test_a_model_is_trained_on_a_dataset_batch_by_batch(digits):
+    X_train, y_train, X_test, _, X_near = digits
+    own = ConditionalDDPM(max_iter=60, width=32, schedule="cosine")
+    detector = DiffusionOODDetector(diffusion=own, scale=(0, 16), random_state=0)
+    detector.fit(Images(X_train.astype(np.float32), y_train))
+    labeled = np.append(np.zeros(len(X_test)), np.ones(len(X_near)))
+    both = Images(np.concatenate([X_test, X_near]).astype(np.float32), labeled)
+    assert roc_auc_score(labeled == 0, detector.score_samples(both)) > 0.6
+    assert both.n_read >= len(both)
+
+
+def test_samples_that_are_not_single_arrays_are_refused(digits):
+    X, y = digits[0], digits[1]
+    with pytest.raises(TypeError, match=r"must be an array, a tensor or a map-style .* got dict"):
+        DiffusionOODDetector().fit({"pixels": X}, y)
+    with pytest.raises(TypeError, match="must not be a DataLoader"):
+        DiffusionOODDetector().fit(DataLoader(Images(X, y)))
+
+    class Pairs(Images):
+        def __getitem__(self, k):
+            return {"pixels": self.X[k]}, int(self.y[k])
+
+    with pytest.raises(TypeError, match="Each sample in X must be a single array"):
+        DiffusionOODDetector().fit(Pairs(X, y))
+    fitted = DiffusionOODDetector(random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"must have shape \(64,\) as in fit, got \(32,\)"):
+        fitted.score_samples(Images(X[:, :32], y))
+
+
+class Recorder:
+    """A callback that records which tasks of which estimators end, also inside the detector."""
+
+    max_propagation_depth = None
+
+    def setup(self, estimator, context):
+        self.ended = []
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.ended.append((type(estimator).__name__, context.task_name))
+
+
+def test_steps_are_reported_to_callbacks_and_printed(digits, capsys):
+    pytest.importorskip("sklearn.callback")
+    recorder = Recorder()
+    ddpm = ConditionalDDPM(max_iter=3, width=16)
+    detector = DiffusionOODDetector(diffusion=ddpm, random_state=0, verbose=1)
+    detector.set_callbacks(recorder).fit(digits[0])
+    own = [task for name, task in recorder.ended if name == "DiffusionOODDetector"]
+    assert own == ["classifier", "calibration", "fit"]
+    steps = [task for name, task in recorder.ended if name == "ConditionalDDPM"]
+    assert steps == ["step", "step", "step", "fit"]
+    assert capsys.readouterr().out.splitlines() == [
+        "DiffusionOODDetector: step 1/3, classifier",
+        "DiffusionOODDetector: step 2/3, diffusion model",
+        "DiffusionOODDetector: step 3/3, calibration",
+    ]
