@@ -23,11 +23,12 @@ from torch.utils.data import Dataset
 from ..neural import AnySamples, NetSamples, class_labels, copied_net, targets_in, validate_input
 from ..neural.files import KeyMap
 from ..utils._atomic import atomic_fit
+from ..utils._estimators import one_line
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
 from ..utils.compat import CallbackSupportMixin, with_callbacks
-from ._reporting import SoupProgress, one_line
+from ._reporting import SoupProgress
 from .ingredients import (
     Evaluation,
     IngredientConfig,

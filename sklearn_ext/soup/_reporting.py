@@ -1,15 +1,6 @@
-"""What a soup reports: the tasks of a fit to callbacks, and its parameters on one line."""
+"""The tasks of a fit, as a soup reports them to callbacks."""
 
-import inspect
-from collections.abc import Mapping
 from typing import Any
-
-import skorch
-import torch
-from sklearn.frozen import FrozenEstimator
-
-_MOST_SHOWN = 3
-_LONGEST_VALUE = 60
 
 
 class SoupProgress:
@@ -48,31 +39,3 @@ class SoupProgress:
         return context.call_on_fit_task_end(
             estimator=self._soup, reconstruction_attributes=lambda: {}, **self._data
         )
-
-
-def one_line(soup: Any, longest: int) -> str:
-    """Return the class of a soup and the parameters that differ from their defaults."""
-    defaults = inspect.signature(type(soup)).parameters
-    shown = [
-        f"{name}={_brief(getattr(soup, name))}"
-        for name, parameter in defaults.items()
-        if getattr(soup, name) is not parameter.default
-    ]
-    line = f"{type(soup).__name__}({', '.join(shown)})"
-    return line if len(line) <= longest else f"{line[: longest - 3]}..."
-
-
-def _brief(value: Any) -> str:
-    """Return a parameter as a few words on one line."""
-    if isinstance(value, (skorch.NeuralNet, torch.nn.Module)):
-        return type(value).__name__
-    if isinstance(value, FrozenEstimator):
-        return f"FrozenEstimator({_brief(value.estimator)})"
-    if isinstance(value, (list, tuple)) and len(value) > _MOST_SHOWN:
-        return f"<{len(value)} of {_brief(value[0])}>"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_brief, value))}]"
-    if isinstance(value, Mapping) and any(isinstance(v, torch.Tensor) for v in value.values()):
-        return f"<{len(value)} tensors>"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -1,6 +1,7 @@
-"""The estimators of the package and the common checks that they are expected to fail."""
+"""The estimators of the package: their list, their expected failures, and their short reprs."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from sklearn.base import (
@@ -11,6 +12,7 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
+from sklearn.frozen import FrozenEstimator
 
 _TYPES = {
     "classifier": ClassifierMixin,
@@ -19,6 +21,9 @@ _TYPES = {
     "regressor": RegressorMixin,
     "transformer": TransformerMixin,
 }
+
+_MOST_SHOWN = 3  # items of a list in a repr
+_LONGEST_VALUE = 60  # characters of a parameter in a repr
 
 
 def all_estimators(type_filter: str | None = None) -> list[tuple[str, type]]:
@@ -125,3 +130,40 @@ def expected_failed_checks(estimator: Any) -> dict[str, str]:
     {}
     """
     return EXPECTED_FAILED_CHECKS.get(type(estimator).__name__, {})
+
+
+def one_line(estimator: Any, longest: int) -> str:
+    """Return the class of an estimator and the parameters that differ from their defaults.
+
+    Networks are shown as the names of their classes, because their own reprs take many lines.
+    """
+    defaults = inspect.signature(type(estimator)).parameters
+    shown = [
+        f"{name}={_brief(getattr(estimator, name))}"
+        for name, parameter in defaults.items()
+        if getattr(estimator, name) is not parameter.default
+    ]
+    line = f"{type(estimator).__name__}({', '.join(shown)})"
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
+def _brief(value: Any) -> str:
+    """Return a parameter as a few words on one line."""
+    if _is_a(value, "skorch.NeuralNet", "torch.Module"):
+        return type(value).__name__
+    if isinstance(value, FrozenEstimator):
+        return f"FrozenEstimator({_brief(value.estimator)})"
+    if isinstance(value, (list, tuple)) and len(value) > _MOST_SHOWN:
+        return f"<{len(value)} of {_brief(value[0])}>"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_brief, value))}]"
+    if isinstance(value, Mapping) and any(_is_a(v, "torch.Tensor") for v in value.values()):
+        return f"<{len(value)} tensors>"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _is_a(value: Any, *names: str) -> bool:
+    # This module must not import torch.
+    classes = type(value).__mro__
+    return any(f"{cls.__module__.partition('.')[0]}.{cls.__name__}" in names for cls in classes)

@@ -29,6 +29,7 @@ from ...neural import (
     validate_input,
 )
 from ...utils._atomic import atomic_fit
+from ...utils._estimators import one_line
 from ...utils._random import local_random_state
 from ...utils._typing import Array, FloatArray, IntArray, RandomState
 from ...utils._validation import unfrozen
@@ -307,6 +308,16 @@ class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
             "batch_size": 128,
         }
         return cls(estimator, **published | params)
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return one line with the parameters that differ from their defaults.
+
+        Parameters
+        ----------
+        N_CHAR_MAX : int, default=700
+            Maximum number of characters.
+        """
+        return one_line(self, N_CHAR_MAX)
 
     @atomic_fit
     @with_callbacks

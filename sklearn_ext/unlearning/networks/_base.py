@@ -29,6 +29,7 @@ from ...neural import (
     uncompiled,
     validate_input,
 )
+from ...utils._estimators import one_line
 from ...utils._random import draw_seed, local_random_state
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils.compat import CallbackSupportMixin
@@ -192,6 +193,16 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     random_state: Any
     verbose: Any
     input_shape_: tuple[int, ...] | None
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return one line with the parameters that differ from their defaults.
+
+        Parameters
+        ----------
+        N_CHAR_MAX : int, default=700
+            Maximum number of characters.
+        """
+        return one_line(self, N_CHAR_MAX)
 
     def _begin(self, X: AnySamples, y: ArrayLike | None, forget: ArrayLike | None) -> Task:
         """Validate the data and the request, and fit or copy the original net."""

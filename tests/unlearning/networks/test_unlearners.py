@@ -610,3 +610,12 @@ def test_shared_parameters_are_documented_alike():
     assert_docstring_consistency(
         fine_tuners, include_params=["weight_decay", "max_epochs", "verbose"]
     )
+
+
+@every_unlearner
+def test_repr_is_one_line_whatever_the_network(Unlearner, net):
+    name = Unlearner.__name__
+    assert repr(Unlearner()) == f"{name}()"
+    assert repr(Unlearner(net)) == f"{name}(estimator=NetClassifier)"
+    frozen = Unlearner(FrozenEstimator(net), batch_size=7)
+    assert repr(frozen) == f"{name}(estimator=FrozenEstimator(NetClassifier), batch_size=7)"
