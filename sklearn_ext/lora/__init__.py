@@ -2,7 +2,7 @@
 
 from ._adapter_files import load_adapter, lora_state_dict, save_adapter
 from ._config import AdapterConfig, NoiseConfig
-from ._estimators import FlatLoRAClassifier, FlatLoRARegressor
+from ._estimators import FlatLoRAClassifier, FlatLoRARegressor, NextTokenLoss
 from ._injection import (
     initialize_from_gradients,
     inject_lora,
@@ -21,6 +21,7 @@ __all__ = [
     "FlatLoRAClassifier",
     "FlatLoRARegressor",
     "FlatLoRATrainerCallback",
+    "NextTokenLoss",
     "NoiseConfig",
     "NoiseProcess",
     "default_sigma",

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
+from torch import nn
 
-from ..neural import NetClassifier, NetRegressor
+from ..neural import NetClassifier, NetRegressor, main_output
 from ..utils._typing import RandomState
 from . import _net_methods
 from ._config import AdapterConfig
@@ -540,3 +541,57 @@ class FlatLoRARegressor(NetRegressor):
     save_adapter = _net_methods.save_adapter
     load_adapter = _net_methods.load_adapter
     sigma_history_ = property(_net_methods.sigma_history)
+
+
+class NextTokenLoss(nn.Module):
+    """Mean cross-entropy of the next token, the loss of causal language models.
+
+    Pass it to :class:`~sklearn_ext.FlatLoRARegressor` as `criterion`, with the token ids as both X
+    and y. Predictions are then the logits of the next token at each position.
+
+    Parameters
+    ----------
+    ignore_index : int, default=-100
+        Value of `tokens` that does not count as a target, such as that of padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_ext.lora import NextTokenLoss
+    >>> tokens = torch.tensor([[0, 1, 2]])
+    >>> logits = torch.zeros(1, 3, 4)  # four tokens with equal probabilities
+    >>> NextTokenLoss()(logits, tokens).exp().round().item()
+    4.0
+    """
+
+    def __init__(self, ignore_index: int = -100) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def forward(self, outputs: Any, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        outputs : tensor of shape (n_samples, length, n_tokens) or output of a model
+            Logits, or a model's output that contains them.
+        tokens : tensor of shape (n_samples, length)
+            Token ids.
+
+        Returns
+        -------
+        tensor of shape ()
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        logits = main_output(outputs)
+        if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
+            raise ValueError(
+                "tokens must have one token id for each position of the logits, of shape "
+                f"{tuple(logits.shape)}, got shape {tuple(tokens.shape)}."
+            )
+        predicted, following = logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten().long()
+        return nn.functional.cross_entropy(predicted, following, ignore_index=self.ignore_index)

@@ -271,7 +271,7 @@ class TrainingProgress:
     _batches_per_epoch: int | None = None
 
     def begin_epoch(self, n_batches: int | None) -> None:
-        """Begin an epoch of `n_batches` batches; None means that the number is unknown."""
+        """Begin an epoch of `n_batches` batches, or of an unknown number if it is None."""
         self._epoch += 1
         self._batches_per_epoch = n_batches
 

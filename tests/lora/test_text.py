@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sklearn_ext import FlatLoRAClassifier, FlatLoRARegressor
-from sklearn_ext.lora import load_adapter, lora_layers
+from sklearn_ext.lora import NextTokenLoss, load_adapter, lora_layers
 from tests.lora import language_models
 
 X, y = language_models.tokens()
@@ -92,6 +92,33 @@ def test_regression_on_text(tmp_path):
     net.save_adapter(tmp_path)
     loaded = FlatLoRARegressor(copy.deepcopy(module)).load_adapter(tmp_path)
     np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
+
+
+@pytest.mark.parametrize("kind", ["gpt2 lm", "llama lm"])
+def test_a_language_model_learns_to_predict_the_next_token(kind, tmp_path):
+    ids = X["input_ids"]
+    params = QUICK | {"sigma": 0.05, "criterion": NextTokenLoss}
+    net = FlatLoRARegressor(language_models.model(kind), **params).fit(X, ids)
+    assert net.history_[-1, "train_loss"] < net.history_[0, "train_loss"]
+    net.save_adapter(tmp_path)
+    bare = load_adapter(language_models.model(kind).eval(), tmp_path)
+    tensors = {name: torch.as_tensor(part) for name, part in X.items()}
+    with torch.no_grad():
+        theirs = bare(**tensors, labels=tensors["input_ids"])
+    np.testing.assert_allclose(net.predict(X), theirs.logits, atol=1e-5)
+    own = NextTokenLoss()(theirs, tensors["input_ids"])
+    torch.testing.assert_close(own, theirs.loss)
+
+
+def test_the_loss_of_the_next_token_ignores_padding():
+    logits = torch.randn(2, 5, 7)
+    tokens = torch.randint(7, (2, 5))
+    padded = tokens.clone()
+    padded[:, 3:] = -100
+    expected = NextTokenLoss()(logits[:, :3], tokens[:, :3])
+    torch.testing.assert_close(NextTokenLoss()(logits, padded), expected)
+    with pytest.raises(ValueError, match=r"tokens must have .* got shape \(2, 4\)"):
+        NextTokenLoss()(logits, tokens[:, :4])
 
 
 def test_embeddings_of_tokens_can_be_adapted():
