@@ -256,6 +256,12 @@ def test_parts(n_test):
     return {"": slice(first)} | shifts
 
 
+def shifted_parts(X, y):
+    """Return the shifted images and their labels, given all test images."""
+    n = len(SHIFTS) * N_SHIFTED
+    return X[-n:], y[-n:]
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks._soup_images")
     parser.add_argument("--splits", nargs="+", type=int, default=[0])

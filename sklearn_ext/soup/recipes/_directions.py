@@ -413,10 +413,11 @@ def leading_combinations(
     for t, (g, c) in enumerate(zip(group_of.tolist(), parameters, strict=True)):
         starts = chunks(c, _PIECE)
         stride = -(-len(starts) // _SAMPLED_PIECES)
-        versions = [chunks(point[t], _PIECE)[::stride] for point in points]
         origin = torch.cat(starts[::stride])
-        rows = torch.stack([like(torch.cat(version), origin) - origin for version in versions])
-        rows = rows.float()  # also from half precision
+        rows = origin.new_empty((b, origin.numel()), dtype=torch.float32)
+        for row, point in zip(rows, points, strict=True):
+            version = torch.cat(chunks(point[t], _PIECE)[::stride])
+            row.copy_(like(version, origin) - origin)
         gram[g] += (rows @ rows.T).double().cpu() * (c.numel() / origin.numel())
     return torch.linalg.eigh(gram).eigenvectors.flip(-1)[:, :, :n_directions]
 
