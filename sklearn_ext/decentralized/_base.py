@@ -9,16 +9,25 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
-from sklearn.utils import Tags, check_array
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from ..utils._random import local_random_state
-from ..utils._typing import Array, FloatArray, IntArray, RandomState
+from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._warnings import warn_caller
-from ._config import CONSENSUS_WEIGHTS, DeKRRConfig
+from ._config import (
+    ALPHAS,
+    CONSENSUS_WEIGHTS,
+    GAMMA_FACTORS,
+    DeKRRConfig,
+    check_anchors,
+    check_grid,
+    check_n_components,
+)
 from ._node_samples import NodeSamples, check_labels, deal_samples, encode_nodes, group_by_node
+from ._parameter_choice import Candidate
 from ._private import GaussianRelease, solve_dekrr_privately
 from ._result import DeKRRResult, NodeMemory
 from ._simulation import solve_dekrr
@@ -44,8 +53,10 @@ class BaseDecentralizedRF(BaseEstimator):
 
     _parameter_constraints: dict[str, Any] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "gamma": [StrOptions({"median", "scale"}), Interval(Real, 0, None, closed="neither")],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "gamma": [StrOptions({"median", "scale", "cv"}), Interval(Real, 0, None, closed="neither")],
+        "gamma_grid": ["array-like"],
+        "alpha": [StrOptions({"cv"}), Interval(Real, 0, None, closed="neither")],
+        "alpha_grid": ["array-like"],
         "consensus_weight": [StrOptions({"cv"}), Interval(Real, 0, None, closed="left")],
         "consensus_weight_grid": ["array-like"],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like"],
@@ -77,7 +88,9 @@ class BaseDecentralizedRF(BaseEstimator):
         *,
         n_components: int | ArrayLike = 100,
         gamma: float | str = "median",
-        alpha: float = 1e-6,
+        gamma_grid: ArrayLike = GAMMA_FACTORS,
+        alpha: float | str = 1e-6,
+        alpha_grid: ArrayLike = ALPHAS,
         consensus_weight: float | str = 0.5,
         consensus_weight_grid: ArrayLike = CONSENSUS_WEIGHTS,
         cv: Any = 5,
@@ -105,7 +118,9 @@ class BaseDecentralizedRF(BaseEstimator):
     ):
         self.n_components = n_components
         self.gamma = gamma
+        self.gamma_grid = gamma_grid
         self.alpha = alpha
+        self.alpha_grid = alpha_grid
         self.consensus_weight = consensus_weight
         self.consensus_weight_grid = consensus_weight_grid
         self.cv = cv
@@ -262,7 +277,7 @@ class BaseDecentralizedRF(BaseEstimator):
                     settings=self._shared_settings(),
                 )
         if not update:
-            self.consensus_weight_scores_ = result.scores
+            self._set_scores(result.candidates)
         self._set_fitted(result, nodes, list(samples), config.adjacency, squeeze)
         self._warn(result)
 
@@ -336,15 +351,17 @@ class BaseDecentralizedRF(BaseEstimator):
     def _config(self, nodes: Array, n_features: int, seed: int, update: bool) -> DeKRRConfig:
         config = DeKRRConfig(
             adjacency=self.adjacency_ if update else self._check_graph(nodes, seed),
-            n_components=self._check_n_components(len(nodes)),
+            n_components=check_n_components(self.n_components, len(nodes)),
             gamma=self.gamma,
+            gamma_grid=self._check_grid("gamma", GAMMA_FACTORS),
             alpha=self.alpha,
+            alpha_grid=self._check_grid("alpha", ALPHAS),
             consensus_weight=self.consensus_weight,
-            consensus_weight_grid=self._check_consensus_weight_grid(),
+            consensus_weight_grid=self._check_grid("consensus_weight", CONSENSUS_WEIGHTS),
             cv=self.cv,
             feature_selection=self.feature_selection,
             oversampling=self.oversampling,
-            anchors=self._check_anchors(n_features),
+            anchors=check_anchors(self.anchors, n_features),
             fit_intercept=self.fit_intercept,
             solver=self.solver,
             damping=self.damping,
@@ -359,6 +376,7 @@ class BaseDecentralizedRF(BaseEstimator):
             config = replace(
                 config,
                 gamma=self.gamma_,
+                alpha=self.alpha_,
                 feature_selection=self.feature_selection_,
                 consensus_weight=self.consensus_weight_,
             )
@@ -374,38 +392,31 @@ class BaseDecentralizedRF(BaseEstimator):
             )
         return make_graph(self.graph, len(nodes), random_state=seed)
 
-    def _check_n_components(self, n_nodes: int) -> IntArray:
-        components = np.atleast_1d(self.n_components)
-        if not np.issubdtype(components.dtype, np.integer) or (components < 1).any():
-            raise ValueError(f"n_components must be positive integers, got {self.n_components!r}.")
-        if components.shape not in ((1,), (n_nodes,)):
-            raise ValueError(
-                f"n_components must be one number or one for each of {n_nodes} nodes, got "
-                f"{self.n_components!r}."
-            )
-        return np.broadcast_to(components, n_nodes).astype(np.int64)
+    def _check_grid(self, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the candidates of a parameter, which are checked only if they are used."""
+        if getattr(self, name) != "cv":
+            return default
+        return check_grid(f"{name}_grid", getattr(self, f"{name}_grid"), name != "consensus_weight")
 
-    def _check_anchors(self, n_features: int) -> Any:
-        if self.anchors is None:
-            return None
-        anchors = check_array(self.anchors, accept_sparse="csr", dtype=np.float64)
-        if anchors.shape[1] != n_features:
-            raise ValueError(
-                f"anchors must have {n_features} features like X, got {anchors.shape[1]}."
-            )
-        return anchors
-
-    def _check_consensus_weight_grid(self) -> tuple[float, ...]:
-        """Check the candidates of the consensus weight, if they are used."""
-        if self.consensus_weight != "cv":
-            return CONSENSUS_WEIGHTS
-        grid = np.asarray(self.consensus_weight_grid, dtype=np.float64)
-        if grid.ndim != 1 or not len(grid) or not (np.isfinite(grid) & (grid >= 0)).all():
-            raise ValueError(
-                "consensus_weight_grid must be a non-empty sequence of finite, non-negative "
-                f"numbers, got {self.consensus_weight_grid!r}."
-            )
-        return tuple(grid.tolist())
+    def _set_scores(self, candidates: list[Candidate]) -> None:
+        """Set the errors of cross-validation."""
+        self.cv_results_ = None
+        self.consensus_weight_scores_ = None
+        if not candidates:
+            return
+        selections, *numbers, errors = zip(*candidates, strict=True)
+        gammas, alphas, weights = map(np.array, numbers)
+        self.cv_results_ = {
+            "feature_selection": np.array(selections),
+            "gamma": gammas,
+            "alpha": alphas,
+            "consensus_weight": weights,
+            "errors": np.array(errors),
+            "mean_error": np.mean(errors, axis=1),
+        }
+        if self.consensus_weight == "cv":  # its candidates come last
+            n_last = len(np.atleast_1d(self.consensus_weight_grid))
+            self.consensus_weight_scores_ = self.cv_results_["errors"][-n_last:]
 
     def _set_fitted(
         self,
@@ -426,6 +437,7 @@ class BaseDecentralizedRF(BaseEstimator):
         self.node_phases_ = [None if z is None else z.phases for z in result.maps]
         self.node_coef_ = coefs
         self.gamma_ = float(result.gamma)
+        self.alpha_ = float(result.alpha)
         self.feature_selection_ = result.feature_selection
         self.intercept_ = float(result.mean[0]) if squeeze else result.mean
         self.consensus_weight_ = result.consensus_weight

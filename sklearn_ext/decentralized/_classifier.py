@@ -11,7 +11,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
 from ._base import BaseDecentralizedRF
-from ._config import CONSENSUS_WEIGHTS
+from ._config import ALPHAS, CONSENSUS_WEIGHTS, GAMMA_FACTORS
 from ._private import GaussianRelease
 from .network._transport import Network
 
@@ -28,14 +28,19 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     n_components : int or array-like of shape (n_nodes,), default=100
         Number of random features of each node. If it is odd with ``"energy_pairs"``, one cosine has
         no matching sine.
-    gamma : {"median", "scale"} or float, default="median"
+    gamma : {"median", "scale", "cv"} or float, default="median"
         Coefficient of the kernel :math:`\exp(-\gamma\lVert x - x'\rVert^2)`. "median" is
         :math:`1/(2\sigma^2)`, where :math:`\sigma` is the median distance between the samples of a
         node, averaged over nodes; "scale" is 1 / (n_features * X.var()), with the same average.
-        ``feature_selection="auto"`` may make the kernel wider.
-    alpha : float, default=1e-6
+        ``feature_selection="auto"`` may make the kernel wider. "cv" chooses from `gamma_grid`, and
+        with ``feature_selection="auto"`` also between "energy_pairs" and "plain".
+    gamma_grid : array-like of float, default=(4, 1, 1/4, 1/16, 1/64)
+        Candidates for ``gamma="cv"``, as multiples of the coefficient by "median".
+    alpha : float or "cv", default=1e-6
         Ridge per sample. The ridge of a node is `alpha` times the number of samples of the network,
-        divided by the number of nodes.
+        divided by the number of nodes. "cv" chooses it from `alpha_grid`.
+    alpha_grid : array-like of float, default=(1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+        Candidates for ``alpha="cv"``.
     consensus_weight : float or "cv", default=0.5
         Weight of the disagreement with neighbors. **A weight that is too large shrinks every
         function to zero**, because functions of different maps agree only there. "cv" chooses it
@@ -44,7 +49,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Candidates for "cv".
     cv : int, cross-validation splitter or list of (train, test), default=5
         Folds for "cv". All nodes hold out their part of a fold at the same time, and every sample
-        is predicted by its own node. Features are selected once, on all samples.
+        is predicted by its own node. Features are selected on all samples, once for each candidate
+        of `gamma`. Width and ridge are chosen together, with a consensus weight of 0.5 if it is
+        "cv", too; the consensus weight follows.
     n_nodes : int, default=10
         Number of nodes if `node` is None. Otherwise, the nodes are the labels in `node`.
     graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
@@ -140,6 +147,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         node_frequencies_[j] + node_phases_[j])``.
     gamma_ : float
         Coefficient of the kernel.
+    alpha_ : float
+        Ridge per sample.
     feature_selection_ : str
         How the nodes have selected their features.
     intercept_ : float or ndarray of shape (n_outputs,)
@@ -147,7 +156,12 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     consensus_weight_ : float
         Weight of the disagreement.
     consensus_weight_scores_ : ndarray of shape (n_candidates, n_folds) or None
-        With "cv", the squared error on held-out samples divided by their variance.
+        With ``consensus_weight="cv"``, the squared error on held-out samples divided by their
+        variance.
+    cv_results_ : dict of str to ndarray, or None
+        With "cv", the candidates, "feature_selection", "gamma", "alpha" and "consensus_weight",
+        their "errors" of shape (n_candidates, n_folds), squared errors on held-out samples divided
+        by their variance, and the "mean_error" over the folds.
     consensus_error_ : float
         Root mean square, over training samples, of the difference between a node and its neighbors,
         in units of the targets. It is also small if all functions are shrunk, so compare it with
@@ -218,7 +232,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         *,
         n_components: int | ArrayLike = 100,
         gamma: float | str = "median",
-        alpha: float = 1e-6,
+        gamma_grid: ArrayLike = GAMMA_FACTORS,
+        alpha: float | str = 1e-6,
+        alpha_grid: ArrayLike = ALPHAS,
         consensus_weight: float | str = 0.5,
         consensus_weight_grid: ArrayLike = CONSENSUS_WEIGHTS,
         cv: Any = 5,
@@ -248,7 +264,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         super().__init__(
             n_components=n_components,
             gamma=gamma,
+            gamma_grid=gamma_grid,
             alpha=alpha,
+            alpha_grid=alpha_grid,
             consensus_weight=consensus_weight,
             consensus_weight_grid=consensus_weight_grid,
             cv=cv,

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array
 
 from ..utils._typing import FloatArray, IntArray
 
+ALPHAS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+GAMMA_FACTORS = (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64)
 CONSENSUS_WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+_FIRST_ALPHA = 1e-6  # until it is chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +26,14 @@ class DeKRRConfig:
         :func:`~sklearn_ext.decentralized.make_graph`.
     n_components : int or ndarray of shape (n_nodes,), default=100
         Number of random features of every node.
-    gamma : {"median", "scale"} or float, default="median"
+    gamma : {"median", "scale", "cv"} or float, default="median"
         Coefficient of the Gaussian kernel.
-    alpha : float, default=1e-6
+    gamma_grid : tuple of float, default=(4, 1, 1/4, 1/16, 1/64)
+        Candidates for "cv", as multiples of the coefficient by the rule "median".
+    alpha : float or "cv", default=1e-6
         Ridge per sample of the network.
+    alpha_grid : tuple of float, default=(1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+        Candidates for "cv".
     consensus_weight : float or "cv", default=0.5
         Weight of the disagreement with neighbors.
     consensus_weight_grid : tuple of float, default=(0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
@@ -72,7 +81,9 @@ class DeKRRConfig:
     adjacency: FloatArray
     n_components: Any = 100
     gamma: float | str = "median"
-    alpha: float = 1e-6
+    gamma_grid: tuple[float, ...] = GAMMA_FACTORS
+    alpha: float | str = 1e-6
+    alpha_grid: tuple[float, ...] = ALPHAS
     consensus_weight: float | str = 0.5
     consensus_weight_grid: tuple[float, ...] = CONSENSUS_WEIGHTS
     cv: Any = 5
@@ -110,9 +121,24 @@ class DeKRRConfig:
         return self.feature_selection in ("auto", "energy_pairs")
 
     @property
+    def width_rule(self) -> float | str:
+        """The coefficient of the kernel, or the rule by which it is set or its candidates are."""
+        return "median" if self.gamma == "cv" else self.gamma
+
+    @property
+    def first_alpha(self) -> float:
+        """Ridge per sample with which features are selected."""
+        return _FIRST_ALPHA if isinstance(self.alpha, str) else self.alpha
+
+    @property
     def compares_selections(self) -> bool:
         """Whether the nodes compare selections on held-out samples first."""
-        return self.feature_selection == "auto" and isinstance(self.gamma, str)
+        return self.feature_selection == "auto" and self.gamma in ("median", "scale")
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether a parameter is chosen by cross-validation."""
+        return "cv" in (self.gamma, self.alpha, self.consensus_weight)
 
     def neighbors(self, j: int) -> list[int]:
         """Return the neighbors of a node.
@@ -127,6 +153,59 @@ class DeKRRConfig:
         list of int
         """
         return [int(i) for i in np.flatnonzero(self.adjacency[j])]
+
+
+def check_n_components(n_components: int | ArrayLike, n_nodes: int) -> IntArray:
+    """Return the number of features of every node.
+
+    Raises
+    ------
+    ValueError
+        If the numbers are not positive integers, one for all nodes or one for each.
+    """
+    components = np.atleast_1d(n_components)
+    if not np.issubdtype(components.dtype, np.integer) or (components < 1).any():
+        raise ValueError(f"n_components must be positive integers, got {n_components!r}.")
+    if components.shape not in ((1,), (n_nodes,)):
+        raise ValueError(
+            f"n_components must be one number or one for each of {n_nodes} nodes, got "
+            f"{n_components!r}."
+        )
+    return np.broadcast_to(components, n_nodes).astype(np.int64)
+
+
+def check_anchors(anchors: Any, n_features: int) -> Any:
+    """Return the anchors in double precision, or None without anchors.
+
+    Raises
+    ------
+    ValueError
+        If they do not have the features of X.
+    """
+    if anchors is None:
+        return None
+    checked = check_array(anchors, accept_sparse="csr", dtype=np.float64)
+    if checked.shape[1] != n_features:
+        raise ValueError(f"anchors must have {n_features} features like X, got {checked.shape[1]}.")
+    return checked
+
+
+def check_grid(name: str, grid: ArrayLike, is_positive: bool) -> tuple[float, ...]:
+    """Return the candidates of a parameter.
+
+    Raises
+    ------
+    ValueError
+        If they are not finite and positive, or at least zero unless `is_positive`.
+    """
+    values = np.asarray(grid, dtype=np.float64)
+    allowed = np.isfinite(values) & ((values > 0) if is_positive else (values >= 0))
+    if values.ndim != 1 or not len(values) or not allowed.all():
+        raise ValueError(
+            f"{name} must be a non-empty sequence of finite, "
+            f"{'positive' if is_positive else 'non-negative'} numbers, got {grid!r}."
+        )
+    return tuple(values.tolist())
 
 
 def node_generator(seed: int, j: int) -> np.random.Generator:

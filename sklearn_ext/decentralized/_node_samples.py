@@ -251,7 +251,7 @@ def announce(
     if config.compares_selections:
         errors = held_out_errors(samples, config, j, rng, engine)
     return announcement(
-        samples.X, samples.Y, samples.weights, gamma=config.gamma, rng=rng, errors=errors
+        samples.X, samples.Y, samples.weights, gamma=config.width_rule, rng=rng, errors=errors
     )
 
 
@@ -267,11 +267,11 @@ def summarize_network(
     summary = summarize(
         announced,
         n_outputs=n_outputs,
-        gamma=config.gamma,
-        alpha=config.alpha,
+        gamma=config.width_rule,
+        alpha=config.first_alpha,
         fit_intercept=config.fit_intercept,
     )
-    if config.feature_selection != "auto":
+    if config.feature_selection != "auto" or config.gamma == "cv":
         return summary, config
     selection = "energy_pairs"
     if len(summary.errors):
@@ -335,7 +335,7 @@ def select_node_map(
         gamma=gamma,
         n_components=int(config.sizes[j]),
         oversampling=config.oversampling,
-        ridge=config.alpha * samples.weights.sum(),
+        ridge=config.first_alpha * samples.weights.sum(),
         rng=rng,
         engine=engine,
     )

@@ -200,6 +200,7 @@ def solve_dekrr_privately(
         coefs=[coefs[j].theta[:, None] if j in coefs else None for j in range(config.n_nodes)],
         mean=np.array([np.mean(release.target_range)]),
         gamma=float(config.gamma),
+        alpha=config.first_alpha,
         feature_selection="plain",
         consensus_weight=float(np.mean([fit.weight for fit in coefs.values()])),
         n_iter=1,

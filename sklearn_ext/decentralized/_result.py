@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..utils._typing import FloatArray
+from ._parameter_choice import Candidate
 from .math._random_features import FeatureMap
 from .math._statistics import NodeStatistics
 
@@ -47,6 +48,8 @@ class DeKRRResult:
         Offset that was subtracted from the targets.
     gamma : float
         Coefficient of the kernel.
+    alpha : float
+        Ridge per sample.
     feature_selection : str
         How the nodes have selected their features.
     consensus_weight : float
@@ -63,8 +66,8 @@ class DeKRRResult:
         Bytes at the transport, as returned by `_communication.byte_report`; None without a network.
     memories : dict of int to NodeMemory
         State of the nodes of this process, by index.
-    scores : ndarray of shape (n_candidates, n_folds) or None
-        Errors of cross-validation.
+    candidates : list of Candidate
+        Parameters that cross-validation has compared.
     failed : tuple of int
         Indices of the nodes that failed during the fit.
     """
@@ -73,6 +76,7 @@ class DeKRRResult:
     coefs: list[FloatArray | None]
     mean: FloatArray
     gamma: float
+    alpha: float
     feature_selection: str
     consensus_weight: float
     n_iter: int
@@ -82,5 +86,5 @@ class DeKRRResult:
     communication: dict[str, Any]
     memories: dict[int, NodeMemory]
     bytes_sent: dict[str, Any] | None = None
-    scores: FloatArray | None = None
+    candidates: list[Candidate] = field(default_factory=list)
     failed: tuple[int, ...] = ()

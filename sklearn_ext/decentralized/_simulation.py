@@ -1,13 +1,12 @@
 """The algorithm in one process, which computes the network's solution without messages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 
-from ..utils._typing import FloatArray
+from ..utils._typing import FloatArray, IntArray
 from ._communication import simulated_cost
 from ._config import DeKRRConfig, node_generator
 from ._node_samples import (
@@ -18,6 +17,7 @@ from ._node_samples import (
     sum_over_samples,
     summarize_network,
 )
+from ._parameter_choice import Candidate, choose_parameters
 from ._result import DeKRRResult, NodeMemory
 from .math._consensus import ConsensusSystem, consensus_system
 from .math._cross_validation import add_folds, cross_validate, fold_numbers
@@ -52,7 +52,7 @@ def solve_dekrr(
         Seed of the random features. Every node has its own stream of random numbers.
     memories : dict of int to NodeMemory, default=None
         State of the nodes after an earlier fit. The samples are added to this state, and the random
-        features do not change. `gamma` and `consensus_weight` must then be numbers.
+        features do not change. `gamma`, `alpha` and `consensus_weight` must then be numbers.
     engine : DeKRREngine, default=None
         Engine for the computations; None uses the numba engine.
     n_jobs : int, default=None
@@ -84,29 +84,20 @@ def solve_dekrr(
     engine = make_engine() if engine is None else engine
     parallel = Parallel(n_jobs=n_jobs, prefer="threads")
     n_announced = 4 + len(SELECTION_CANDIDATES) * (config.compares_selections and memories is None)
-    state = (
-        _set_up(samples, config, seed, engine, parallel)
-        if memories is None
-        else _add_samples(samples, config, memories, engine, parallel)
-    )
-    config = replace(config, feature_selection=state.feature_selection)
-    anchors = None
-    if config.anchors is not None:
-        anchors = [map_features(config.anchors, z, engine) for z in state.maps]
-    scores = None
-    if state.folds is not None:
-        scores = _score_consensus_weights(state.folds, config, anchors, engine)
-        best = int(np.argmin(scores.mean(axis=1)))
-        config = replace(config, consensus_weight=float(config.consensus_weight_grid[best]))
+    candidates: list[Candidate] = []
+    if memories is None:
+        config, state, candidates = _set_up(samples, config, seed, engine, parallel)
+    else:
+        state = _add_samples(samples, config, memories, engine, parallel)
     statistics = state.statistics
     mean = network_mean(statistics, config.fit_intercept)
     system = consensus_system(
         statistics,
         config.adjacency,
-        ridge=_ridge(statistics, config),
+        ridge=config.first_alpha * sum(part.weight for part in statistics) / config.n_nodes,
         consensus_weight=float(config.consensus_weight),
         mean=mean,
-        anchors=anchors,
+        anchors=_anchor_features(state.maps, config, engine),
         engine=engine,
     )
     solution = SOLVERS[config.solver](
@@ -116,8 +107,9 @@ def solve_dekrr(
         maps=list(state.maps),
         coefs=[engine.to_numpy(theta) for theta in solution.coefs],
         mean=state.shift + engine.to_numpy(mean),
-        gamma=state.gamma,
-        feature_selection=state.feature_selection,
+        gamma=float(config.gamma),
+        alpha=float(config.alpha),
+        feature_selection=config.feature_selection,
         consensus_weight=float(config.consensus_weight),
         n_iter=solution.n_iter,
         converged=solution.converged,
@@ -130,7 +122,7 @@ def solve_dekrr(
             j: NodeMemory(state.maps[j], part.convert(engine.to_numpy), state.shift)
             for j, part in enumerate(statistics)
         },
-        scores=scores,
+        candidates=candidates,
     )
 
 
@@ -139,10 +131,8 @@ class _NetworkState(NamedTuple):
 
     maps: list[FeatureMap]
     statistics: list[NodeStatistics]
-    gamma: float
-    feature_selection: str
     shift: FloatArray
-    folds: list[list[NodeStatistics]] | None
+    folds: list[list[NodeStatistics]]
 
 
 def _set_up(
@@ -151,43 +141,61 @@ def _set_up(
     seed: int,
     engine: DeKRREngine,
     parallel: Parallel,
-) -> _NetworkState:
-    """Select a map at every node and sum over the samples."""
+) -> tuple[DeKRRConfig, _NetworkState, list[Candidate]]:
+    """Select a map at every node and sum over the samples; choose the parameters that are "cv"."""
     rngs = [node_generator(seed, j) for j in range(config.n_nodes)]
     announced = parallel(
         delayed(announce)(part, config, j, rngs[j], engine) for j, part in enumerate(samples)
     )
     summary, config = summarize_network(np.array(announced), config, samples[0].Y.shape[1])
     samples = [part.minus(summary.mean) for part in samples]
-    maps = parallel(
-        delayed(select_node_map)(part, config, j, summary.gamma, rngs[j], engine)
-        for j, part in enumerate(samples)
-    )
-    folds = None
-    if config.consensus_weight == "cv":
-        numbers = [
-            fold_numbers(config.cv, part.index, rng)
-            for part, rng in zip(samples, rngs, strict=True)
-        ]
-        folds = [
-            _sum_over_samples(
-                [
-                    part.take(np.flatnonzero(own == fold))
-                    for part, own in zip(samples, numbers, strict=True)
-                ],
-                maps,
-                config,
-                engine,
-                parallel,
+    fold_of_samples: list[IntArray] = []
+
+    def prepare(trial: DeKRRConfig) -> _NetworkState:
+        maps = parallel(
+            delayed(select_node_map)(part, trial, j, float(trial.gamma), rngs[j], engine)
+            for j, part in enumerate(samples)
+        )
+        if not config.cross_validates:
+            statistics = _sum_over_samples(samples, maps, trial, engine, parallel)
+            return _NetworkState(maps, statistics, summary.mean, [])
+        if not fold_of_samples:
+            for part, rng in zip(samples, rngs, strict=True):
+                fold_of_samples.append(fold_numbers(trial.cv, part.index, rng))
+        folds = []
+        for fold in range(1 + max(map(max, fold_of_samples))):
+            members = [
+                part.take(np.flatnonzero(own == fold))
+                for part, own in zip(samples, fold_of_samples, strict=True)
+            ]
+            folds.append(_sum_over_samples(members, maps, trial, engine, parallel))
+        return _NetworkState(maps, add_folds(folds), summary.mean, folds)
+
+    def score(state: _NetworkState, pairs: Sequence[tuple[float, float]]) -> FloatArray:
+        anchors = _anchor_features(state.maps, config, engine)
+
+        def assemble(training: Sequence[NodeStatistics], mean: EngineArray) -> ConsensusSystem:
+            return consensus_system(
+                training,
+                config.adjacency,
+                ridge=0.0,
+                consensus_weight=0.0,
+                mean=mean,
+                anchors=anchors,
+                engine=engine,
             )
-            for fold in range(1 + max(map(max, numbers)))
-        ]
-        statistics = add_folds(folds)
-    else:
-        statistics = _sum_over_samples(samples, maps, config, engine, parallel)
-    return _NetworkState(
-        maps, statistics, summary.gamma, config.feature_selection, summary.mean, folds
-    )
+
+        return cross_validate(state.folds, assemble, pairs, fit_intercept=config.fit_intercept)
+
+    return choose_parameters(config, summary.gamma, prepare, score)
+
+
+def _anchor_features(
+    maps: Sequence[FeatureMap], config: DeKRRConfig, engine: DeKRREngine
+) -> list[EngineArray] | None:
+    if config.anchors is None:
+        return None
+    return [map_features(config.anchors, z, engine) for z in maps]
 
 
 def _add_samples(
@@ -204,9 +212,7 @@ def _add_samples(
     statistics = [
         memories[j].statistics.convert(engine.asarray) + part for j, part in enumerate(new)
     ]
-    return _NetworkState(
-        maps, statistics, float(config.gamma), config.feature_selection, shift, None
-    )
+    return _NetworkState(maps, statistics, shift, [])
 
 
 def _sum_over_samples(
@@ -225,31 +231,3 @@ def _sum_over_samples(
         )
         for j, part in enumerate(samples)
     )
-
-
-def _score_consensus_weights(
-    folds: Sequence[Sequence[NodeStatistics]],
-    config: DeKRRConfig,
-    anchors: Sequence[EngineArray] | None,
-    engine: DeKRREngine,
-) -> FloatArray:
-    """Cross-validate the candidates of the consensus weight."""
-
-    def assemble(training: Sequence[NodeStatistics], mean: EngineArray) -> ConsensusSystem:
-        return consensus_system(
-            training,
-            config.adjacency,
-            ridge=_ridge(training, config),
-            consensus_weight=0.0,  # replaced by every candidate in turn
-            mean=mean,
-            anchors=anchors,
-            engine=engine,
-        )
-
-    return cross_validate(
-        folds, assemble, config.consensus_weight_grid, fit_intercept=config.fit_intercept
-    )
-
-
-def _ridge(statistics: Sequence[NodeStatistics], config: DeKRRConfig) -> float:
-    return config.alpha * sum(part.weight for part in statistics) / config.n_nodes

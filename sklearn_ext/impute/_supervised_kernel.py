@@ -39,12 +39,21 @@ class SupervisedKernelConfig:
         Largest relative change that the labels make to an entry of the kernel.
     perturbation : float
         Radius of the worst-case perturbation, per sample and fraction of missing entries.
+    class_weight : tuple of float, default=None
+        Factor of `C` for the samples of each class.
     """
 
     gamma: float
     C: float
     kappa: float
     perturbation: float
+    class_weight: tuple[float, ...] | None = None
+
+    def sample_weights(self, labels: LabelColumns) -> FloatArray | None:
+        """Return the factor of `C` for each sample; 1 for a sample without a label."""
+        if self.class_weight is None:
+            return None
+        return np.array([*self.class_weight, 1.0])[labels.codes]
 
 
 class KernelMachine(NamedTuple):
@@ -122,20 +131,25 @@ def expected_gaussian_kernel(
     return K
 
 
-def dual_solver(labels: LabelColumns, C: float) -> DualSolver | None:
+def dual_solver(
+    labels: LabelColumns, C: float, weights: FloatArray | None = None
+) -> DualSolver | None:
     """Return the dual solver for the labels, or None without labels.
 
     Classes use one support vector machine each, one against the rest, or kernel ridge regression on
-    +1 and -1 if there are more than ten. Targets use ridge regression.
+    +1 and -1 if there are more than ten. Targets use ridge regression. `weights` are factors of C
+    for each sample.
     """
     if labels.values.shape[1] == 0:
         return None
     if labels.classes is None:
-        return partial(ridge_duals, targets=labels.values, C=C)
+        return partial(ridge_duals, targets=labels.values, C=C, weights=weights)
     signs = labels.signs()
     if signs.shape[1] > _MOST_MACHINES:
-        return partial(ridge_duals, targets=np.where(signs == 0.0, np.nan, signs), C=C)
-    return partial(svm_duals, signs=signs, C=C)
+        return partial(
+            ridge_duals, targets=np.where(signs == 0.0, np.nan, signs), C=C, weights=weights
+        )
+    return partial(svm_duals, signs=signs, C=C, weights=weights)
 
 
 def fit_landmark_kernel(
@@ -164,7 +178,7 @@ def fit_landmark_kernel(
     missing_fraction = np.isnan(landmarks).mean() if landmarks.size else 0.0
     return correct_kernel(
         expected_gaussian_kernel(Z, V, config.gamma, engine=engine),
-        dual_solver(labels, config.C),
+        dual_solver(labels, config.C, config.sample_weights(labels)),
         config.kappa,
         radius=config.perturbation * missing_fraction * len(landmarks),
     )
@@ -212,8 +226,8 @@ def fit_kernel_machine(
         first += len(K)
     signs = labels.signs()
     fit = squared_hinge_machines if signs.shape[1] <= _MOST_MACHINES else least_squares_machines
-    weights, intercept = fit(features, signs, config.C)
-    return KernelMachine(Z, V, root @ weights, intercept)
+    coef, intercept = fit(features, signs, config.C, weights=config.sample_weights(labels))
+    return KernelMachine(Z, V, root @ coef, intercept)
 
 
 def machine_scores(

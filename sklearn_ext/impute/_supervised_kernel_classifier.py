@@ -1,7 +1,7 @@
 """Classification of samples with missing values."""
 
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +21,7 @@ from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
 from ..utils._warnings import warn_caller
-from ._label_columns import encode_labels
+from ._label_columns import LabelColumns, encode_labels
 from ._model_columns import learn_columns
 from ._supervised_kernel import (
     KernelMachine,
@@ -57,6 +57,10 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     gamma : float or "scale", default="scale"
         Coefficient of squared distances in the kernel, in units of the features' ranges. "scale" is
         the reciprocal of the product of the number of columns and their mean variance.
+
+    class_weight : dict, "balanced" or None, default=None
+        Factor of `C` for the samples of each class; a class that the dict lacks has 1. "balanced"
+        weights classes by the reciprocal of their frequency in `fit`.
 
     kappa : float in [0, 1], default=0.1
         Largest relative change that the labels make to an entry of the kernel. 0 leaves the
@@ -173,6 +177,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     _parameter_constraints = {
         "C": [Interval(Real, 0, None, closed="neither")],
         "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
         "kappa": [Interval(Real, 0, 1, closed="both")],
         "perturbation": [Interval(Real, 0, None, closed="left")],
         "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
@@ -191,6 +196,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         *,
         C: float = 1.0,
         gamma: float | str = "scale",
+        class_weight: dict[Any, float] | str | None = None,
         kappa: float = 0.1,
         perturbation: float = 0.0,
         shrinkage: float | str = "auto",
@@ -205,6 +211,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     ) -> None:
         self.C = C
         self.gamma = gamma
+        self.class_weight = class_weight
         self.kappa = kappa
         self.perturbation = perturbation
         self.shrinkage = shrinkage
@@ -238,7 +245,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If X contains infinite values, if y has only one class, or if a parameter is out of
-            range.
+            range or `class_weight` names an unknown class.
         TypeError
             If X contains anything but numbers, strings, categories and booleans.
         """
@@ -272,6 +279,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
             C=self.C,
             kappa=self.kappa,
             perturbation=self.perturbation,
+            class_weight=self._check_class_weight(labels),
         )
         with threadpool_limits(limits=1, user_api="blas"):
             model = fit_gaussian_imputer(
@@ -342,6 +350,26 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         indices = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         predicted: Array = self.classes_[indices]
         return predicted
+
+    def _check_class_weight(self, labels: LabelColumns) -> tuple[float, ...] | None:
+        """Return the weight of every class, or None if all are 1."""
+        if self.class_weight is None:
+            return None
+        classes, counts = np.unique(labels.codes, return_counts=True)
+        if isinstance(self.class_weight, str):
+            return tuple((len(labels.codes) / (len(classes) * counts)).tolist())
+        known = np.asarray(labels.classes).tolist()
+        for name, weight in self.class_weight.items():
+            if name not in known:
+                raise ValueError(
+                    f"class_weight must name classes of y, which are {known}, got {name!r}."
+                )
+            if not 0.0 < weight < np.inf:
+                raise ValueError(
+                    "class_weight must have positive and finite weights, got "
+                    f"{weight!r} for class {name!r}."
+                )
+        return tuple(float(self.class_weight.get(name, 1.0)) for name in known)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_iter_")

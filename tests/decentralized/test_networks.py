@@ -264,6 +264,25 @@ def test_cross_validation_over_a_network_matches_the_simulation():
     assert_same_functions(talking, joint)
 
 
+@pytest.mark.parametrize("anchors", [None, X[:40]])
+def test_width_and_ridge_over_a_network_match_the_simulation(anchors):
+    parameters = {
+        **{"gamma": "cv", "gamma_grid": [1.0, 0.1], "alpha": "cv", "alpha_grid": [1e-6, 1e-3]},
+        **{"consensus_weight": "cv", "consensus_weight_grid": [0.1, 0.5], "cv": 3},
+        **{"anchors": anchors, "n_components": 10},
+    }
+    joint = fit(**parameters)
+    talking = fit(**parameters, network=InProcessNetwork())
+    for name, values in joint.cv_results_.items():
+        found = talking.cv_results_[name]
+        if name == "feature_selection":
+            np.testing.assert_array_equal(found, values)
+        else:
+            np.testing.assert_allclose(found, values, rtol=1e-3)
+    assert (talking.gamma_, talking.alpha_) == pytest.approx((joint.gamma_, joint.alpha_))
+    assert_same_functions(talking, joint, 1e-7)
+
+
 def test_bytes_are_measured_at_the_transport():
     krr = fit(network=InProcessNetwork())
     cost, floats = krr.communication_cost_, krr.n_floats_sent_

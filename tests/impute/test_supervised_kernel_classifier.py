@@ -38,6 +38,51 @@ def test_without_missing_values_and_correction_it_is_svc():
     )
 
 
+def test_class_weights_are_those_of_svc():
+    X, y = load_breast_cancer(return_X_y=True)
+    scaled = (X - X.min(axis=0)) / np.ptp(X, axis=0)
+    for class_weight in ("balanced", {0: 5.0}):
+        ours = SupervisedKernelClassifier(
+            kappa=0.0, gamma=1.0, class_weight=class_weight, random_state=0
+        )
+        theirs = SVC(gamma=1.0, class_weight=class_weight).fit(scaled, y)
+        np.testing.assert_allclose(
+            ours.fit(X, y).decision_function(X), theirs.decision_function(scaled), atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("max_landmarks", [1000, 60])
+def test_class_weights_find_more_of_a_rare_class(max_landmarks):
+    X, y, X_test, y_test = split(load_breast_cancer, 0.5)
+    kept = (y == 1) | (np.arange(len(y)) % 5 == 0)
+    names = np.array(["malignant", "benign"])
+    recalls = [
+        np.mean(
+            SupervisedKernelClassifier(
+                class_weight=class_weight, max_landmarks=max_landmarks, random_state=0
+            )
+            .fit(X[kept], names[y[kept]])
+            .predict(X_test[y_test == 0])
+            == "malignant"
+        )
+        for class_weight in (None, "balanced")
+    ]
+    assert recalls[0] + 0.05 < recalls[1]
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({2: 1.0}, r"name classes of y, which are \[0, 1\], got 2"),
+        ({1: 0.0}, r"positive and finite weights, got 0.0 for class 1"),
+    ],
+)
+def test_invalid_class_weights_are_refused(class_weight, message):
+    classifier = SupervisedKernelClassifier(class_weight=class_weight)
+    with pytest.raises(ValueError, match=message):
+        classifier.fit([[1.0], [2.0], [3.0]], [0, 1, 1])
+
+
 def test_classes_may_be_strings_and_samples_data_frames():
     X, y, X_test, _ = split(load_wine, 0.3)
     names = np.array(["a", "b", "c"])[y]

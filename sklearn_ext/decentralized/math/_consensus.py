@@ -133,9 +133,10 @@ class ConsensusSystem:
         """The weight c."""
         return self.nodes[0].consensus_weight
 
-    def with_consensus_weight(self, c: float) -> "ConsensusSystem":
-        """Return the same problem with another consensus weight."""
-        return replace(self, nodes=[replace(node, consensus_weight=c) for node in self.nodes])
+    def with_parameters(self, ridge: float, c: float) -> "ConsensusSystem":
+        """Return the same problem with another ridge and consensus weight."""
+        nodes = [replace(node, ridge=ridge, consensus_weight=c) for node in self.nodes]
+        return replace(self, nodes=nodes)
 
     @cached_property
     def energy(self) -> float:

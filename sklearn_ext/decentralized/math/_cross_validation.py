@@ -1,4 +1,4 @@
-r"""Cross-validation of the consensus weight without refitting on each fold.
+r"""Cross-validation of the ridge and the consensus weight without refitting on each fold.
 
 A fit needs only sums over samples, so a fold is held out by subtracting its sums. The error on the
 held-out samples needs no features either: the squared error of a node on them is
@@ -70,7 +70,7 @@ def _held_out(cv: Any, index: IntArray) -> list[IntArray]:
 def cross_validate(
     fold_statistics: Sequence[Sequence[NodeStatistics]],
     assemble: Callable[[Sequence[NodeStatistics], EngineArray], ConsensusSystem],
-    candidates: Sequence[float] | FloatArray,
+    candidates: Sequence[tuple[float, float]],
     *,
     fit_intercept: bool,
 ) -> FloatArray:
@@ -81,9 +81,9 @@ def cross_validate(
     fold_statistics : list over folds of lists over nodes of NodeStatistics
     assemble : callable
         Called with the statistics of all nodes and the offset of the targets; returns the
-        ConsensusSystem.
-    candidates : sequence of float
-        Consensus weights.
+        ConsensusSystem, whose ridge and consensus weight are replaced.
+    candidates : sequence of (float, float)
+        Ridges per sample of the network, and consensus weights.
     fit_intercept : bool
         Whether the offset is the mean over the samples that are not held out.
 
@@ -100,8 +100,9 @@ def cross_validate(
         mean = network_mean(training, fit_intercept)
         system = assemble(training, mean)
         spread = sum(part.energy(network_mean(held_out)) for part in held_out)
-        for row, c in zip(errors, candidates, strict=True):
-            coefs = solve_jointly(system.with_consensus_weight(c)).coefs
+        samples_per_node = sum(part.weight for part in training) / len(training)
+        for row, (alpha, c) in zip(errors, candidates, strict=True):
+            coefs = solve_jointly(system.with_parameters(alpha * samples_per_node, c)).coefs
             error = sum(
                 squared_error(part, theta, mean)
                 for part, theta in zip(held_out, coefs, strict=True)

@@ -173,6 +173,8 @@ class NetworkSummary(NamedTuple):
         Coefficient of the kernel, :math:`\gamma = 1 / (2 \bar\sigma^2)`.
     errors : ndarray of shape (n_candidates,)
         Squared errors on held-out samples; empty if no selections are compared.
+    samples_per_node : float
+        Mean over the nodes of the sum of the sample weights, :math:`N / J`.
     ridge : float
         Ridge of every node, :math:`\kappa = \lambda N / J`.
     weights : ndarray of shape (J,)
@@ -184,6 +186,7 @@ class NetworkSummary(NamedTuple):
     energy: float
     gamma: float
     errors: FloatArray
+    samples_per_node: float
     ridge: float
     weights: FloatArray
 
@@ -269,5 +272,6 @@ def summarize(
         widths = known[:, 2][~np.isnan(known[:, 2])]
         gamma = 0.5 / widths.mean() ** 2 if len(widths) else 1.0
     errors = np.nansum(known[:, 3:-n_outputs], axis=0)
-    ridge = alpha * total / len(known)
-    return NetworkSummary(total, mean, energy, gamma, errors, ridge, announcements[:, 0])
+    per_node = total / len(known)
+    weights = announcements[:, 0]
+    return NetworkSummary(total, mean, energy, gamma, errors, per_node, alpha * per_node, weights)

@@ -113,10 +113,13 @@ def _check_messages_suffice(config: DeKRRConfig, network: Network) -> None:
         raise ValueError(
             f"solver must be one of {MESSAGE_SOLVERS} with a network, got {config.solver!r}."
         )
-    if config.consensus_weight == "cv" and not network.in_step:
+    chosen = [
+        name for name in ("gamma", "alpha", "consensus_weight") if getattr(config, name) == "cv"
+    ]
+    if chosen and not network.in_step:
         raise ValueError(
-            "consensus_weight must be a number on a network that is asynchronous or loses "
-            "messages, got 'cv', which needs synchronous rounds without losses."
+            f"{chosen[0]} must not be 'cv' on a network that is asynchronous or loses messages, "
+            "because cross-validation needs synchronous rounds without losses."
         )
     if config.message_dtype != "float64" and not network.is_lossless:
         raise ValueError(
@@ -151,6 +154,7 @@ def _combine(results: Mapping[int, NodeResult], config: DeKRRConfig, n_outputs: 
         coefs=coefs,
         mean=any_result.mean,
         gamma=any_result.gamma,
+        alpha=any_result.alpha,
         feature_selection=any_result.feature_selection,
         consensus_weight=any_result.consensus_weight,
         n_iter=max(result.n_iter for result in results.values()),
@@ -159,7 +163,7 @@ def _combine(results: Mapping[int, NodeResult], config: DeKRRConfig, n_outputs: 
         disagreement_curve=np.sqrt(disagreement.clip(min=0.0) / any_result.total_weight),
         communication=cost_report(setup, one_round, setup + rounds),
         bytes_sent=byte_report(setup_bytes, rounds_bytes),
-        scores=any_result.scores,
+        candidates=any_result.candidates,
         memories={rank: result.memory for rank, result in results.items()},
         failed=tuple(sorted({int(i) for result in results.values() for i in result.failed})),
     )

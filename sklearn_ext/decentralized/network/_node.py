@@ -6,7 +6,8 @@
 3. Select a map on the node's own samples and send it to the neighbors.
 4. Send each neighbor its Gram blocks: sums over the samples of this node.
 5. Iterate: solve the node's own block with the last messages of the neighbors, and send the
-   coefficients. With "cv", the folds and candidates iterate first, all at once.
+   coefficients. With "cv", the folds and candidates iterate first, all at once; for every candidate
+   of the width, steps 3 and 4 are repeated.
 
 With public anchors, steps 3 and 4 send nothing, and a round sends the values of the node's
 function at the anchors.
@@ -15,7 +16,7 @@ function at the anchors.
 a neighbor can compute the samples from the blocks that it receives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from .._node_samples import (
     sum_over_samples,
     summarize_network,
 )
+from .._parameter_choice import Candidate, choose_parameters
 from .._result import NodeMemory
 from ..math._consensus import Blocks
 from ..math._cross_validation import add_folds, fold_numbers, squared_error
@@ -54,8 +56,9 @@ class NodeResult:
     neighbor_coefs: dict[int, FloatArray]
     gamma: float
     feature_selection: str
+    alpha: float
     consensus_weight: float
-    scores: FloatArray | None
+    candidates: list[Candidate]
     mean: FloatArray
     total_weight: float
     n_iter: int
@@ -141,8 +144,9 @@ def run_node(
         neighbor_coefs=rounds.neighbor_coefs(),
         gamma=state.summary.gamma,
         feature_selection=setup.config.feature_selection,
+        alpha=float(setup.config.alpha),
         consensus_weight=state.consensus_weight,
-        scores=state.scores,
+        candidates=list(state.candidates),
         mean=state.shift + state.offset,
         total_weight=state.summary.total_weight,
         n_iter=rounds.n_iter,
@@ -172,7 +176,10 @@ class NodeState(NamedTuple):
     neighbor_maps : dict of int to FeatureMap
     blocks : dict of int to (array, array)
     consensus_weight : float
-    scores : ndarray of shape (n_candidates, n_folds) or None
+    folds : list of (NodeStatistics, dict of int to (array, array))
+        Sums over the samples of every fold, and the blocks of the neighbors.
+    candidates : list of Candidate
+        Parameters that cross-validation has compared.
     """
 
     summary: NetworkSummary
@@ -182,8 +189,9 @@ class NodeState(NamedTuple):
     statistics: NodeStatistics
     neighbor_maps: dict[int, FeatureMap]
     blocks: dict[int, Blocks]
-    consensus_weight: float
-    scores: FloatArray | None = None
+    consensus_weight: float = 0.0
+    folds: Sequence[tuple[NodeStatistics, dict[int, Blocks]]] = ()
+    candidates: Sequence[Candidate] = ()
 
 
 class NodeSetup:
@@ -218,23 +226,53 @@ class NodeSetup:
         summary, self.config = summarize_network(
             self._agree(announced), self.config, samples.Y.shape[1]
         )
-        config = self.config
         samples = samples.minus(summary.mean)
-        own = select_node_map(samples, config, self.rank, summary.gamma, rng, self.engine)
-        if config.message_dtype != "float64":
-            own = rounded_map(own)  # so that the neighbors have the same
-        neighbor_maps = {}
-        if config.anchors is None:
-            neighbor_maps = self._exchange_maps(own, samples.X.shape[1])
-        folds = [samples]
-        if config.consensus_weight == "cv":
-            numbers = fold_numbers(config.cv, samples.index, rng)
-            n_folds = int(self._agree(np.array([1.0 + max(numbers)]))[:, 0].max())
-            folds = [samples.take(np.flatnonzero(numbers == fold)) for fold in range(n_folds)]
+        folds: list[NodeSamples] = []
+
+        def prepare(trial: DeKRRConfig) -> NodeState:
+            own = select_node_map(samples, trial, self.rank, float(trial.gamma), rng, self.engine)
+            if trial.message_dtype != "float64":
+                own = rounded_map(own)  # so that the neighbors have the same
+            neighbor_maps = {}
+            if trial.anchors is None:
+                neighbor_maps = self._exchange_maps(own, samples.X.shape[1])
+            if not folds:
+                folds.extend(self._divide(samples, rng))
+            return self._sum_folds(summary, own, neighbor_maps, folds)
+
+        self.config, state, candidates = choose_parameters(
+            self.config, summary.gamma, prepare, self._score
+        )
+        alpha = float(self.config.alpha)
+        summary = summary._replace(
+            gamma=float(self.config.gamma), ridge=alpha * summary.samples_per_node
+        )
+        return state._replace(
+            summary=summary,
+            consensus_weight=float(self.config.consensus_weight),
+            candidates=candidates,
+        )
+
+    def _divide(self, samples: NodeSamples, rng: np.random.Generator) -> list[NodeSamples]:
+        """Return the samples of every fold, or all samples if no parameter is chosen."""
+        if not self.config.cross_validates:
+            return [samples]
+        numbers = fold_numbers(self.config.cv, samples.index, rng)
+        n_folds = int(self._agree(np.array([1.0 + max(numbers)]))[:, 0].max())
+        return [samples.take(np.flatnonzero(numbers == fold)) for fold in range(n_folds)]
+
+    def _sum_folds(
+        self,
+        summary: NetworkSummary,
+        own: FeatureMap,
+        neighbor_maps: dict[int, FeatureMap],
+        folds: list[NodeSamples],
+    ) -> NodeState:
+        """Sum over the samples of every fold, and exchange the Gram blocks."""
         statistics = [sum_over_samples(part, own, neighbor_maps, self.engine) for part in folds]
         blocks = [self._exchange_blocks(part) for part in statistics]
         complete = [i for i in blocks[0] if all(i in part for part in blocks)]
-        state = NodeState(
+        return NodeState(
             summary=summary,
             shift=summary.mean,
             offset=0.0 * summary.mean,
@@ -245,14 +283,7 @@ class NodeSetup:
                 i: (sum(part[i][0] for part in blocks), sum(part[i][1] for part in blocks))
                 for i in complete
             },
-            consensus_weight=0.0,
-        )
-        if config.consensus_weight != "cv":
-            return state._replace(consensus_weight=float(config.consensus_weight))
-        scores = self._score_consensus_weights(state, statistics, blocks)
-        best = int(np.argmin(scores.mean(axis=1)))
-        return state._replace(
-            consensus_weight=float(config.consensus_weight_grid[best]), scores=scores
+            folds=list(zip(statistics, blocks, strict=True)),
         )
 
     def add(self, samples: NodeSamples, memory: NodeMemory) -> NodeState:
@@ -283,6 +314,7 @@ class NodeSetup:
         return Part(
             statistics=state.statistics,
             blocks=state.blocks,
+            weights=state.summary.weights,
             offset=state.offset,
             ridge=state.summary.ridge,
             consensus_weight=consensus_weight,
@@ -301,51 +333,51 @@ class NodeSetup:
             engine=self.engine,
             map=state.map,
             neighbors=members,
-            weights=state.summary.weights,
             parts=parts,
         )
         rounds = Rounds(problem, self.neighbors, asynchronous=self.asynchronous, tol=tol)
         rounds.run()
         return rounds
 
-    def _score_consensus_weights(
-        self,
-        state: NodeState,
-        folds: list[NodeStatistics],
-        blocks: list[dict[int, Blocks]],
-    ) -> FloatArray:
-        """Cross-validate the candidates of the consensus weight, in one sequence of rounds.
+    def _score(self, state: NodeState, pairs: Sequence[tuple[float, float]]) -> FloatArray:
+        """Cross-validate ridges and consensus weights, in one sequence of rounds.
 
         A fold is held out by subtracting its sums, so no features are computed again.
         """
-        config, grid = self.config, self.config.consensus_weight_grid
-        moments = np.stack([self._moments(part) for part in folds])
-        known = self._agree(moments.ravel()).reshape(config.n_nodes, len(folds), -1)
+        config, n_folds = self.config, len(state.folds)
+        moments = np.stack([self._moments(part) for part, _ in state.folds])
+        known = self._agree(moments.ravel()).reshape(config.n_nodes, n_folds, -1)
         network = np.nansum(known, axis=0)  # weight, sums and sum of squares of every fold
         parts = []
-        for fold, statistics in enumerate(folds):
+        for fold, (statistics, blocks) in enumerate(state.folds):
             training = network.sum(axis=0) - network[fold]
             mean = training[1:-1] / training[0] * config.fit_intercept
             shared = Part(
                 statistics=state.statistics - statistics,
                 blocks={
-                    i: (gram - blocks[fold][i][0], cross - blocks[fold][i][1])
+                    i: (gram - blocks[i][0], cross - blocks[i][1])
                     for i, (gram, cross) in state.blocks.items()
                 },
+                weights=known[:, :, 0].sum(axis=1) - known[:, fold, 0],
                 offset=mean,
-                ridge=config.alpha * training[0] / config.n_nodes,
+                ridge=0.0,
                 consensus_weight=0.0,
                 scale=(state.summary.energy / config.n_nodes) ** 0.5,
             )
-            parts += [replace(shared, consensus_weight=c) for c in grid]
+            parts += [
+                replace(shared, ridge=alpha * training[0] / config.n_nodes, consensus_weight=c)
+                for alpha, c in pairs
+            ]
         self.neighbors.reopen()
         rounds = self.iterate(state, parts, max(config.tol, _CV_TOLERANCE))
         self.neighbors.reopen()
         errors = [
-            squared_error(folds[number // len(grid)], theta, self.engine.asarray(part.offset))
+            squared_error(
+                state.folds[number // len(pairs)][0], theta, self.engine.asarray(part.offset)
+            )
             for number, (part, theta) in enumerate(zip(parts, rounds.thetas, strict=True))
         ]
-        total = np.nansum(self._agree(np.array(errors)), axis=0).reshape(len(folds), len(grid)).T
+        total = np.nansum(self._agree(np.array(errors)), axis=0).reshape(n_folds, len(pairs)).T
         mean = network[:, 1:-1] / network[:, :1]
         spread = network[:, -1] - network[:, 0] * (mean**2).sum(axis=1)
         return total / np.where(spread > 0, spread, 1.0)
@@ -359,7 +391,7 @@ class NodeSetup:
         return agree(self.neighbors, self.rank, announced, self.config.adjacency)
 
     def _exchange_maps(self, own: FeatureMap, n_features: int) -> dict[int, FeatureMap]:
-        sizes, paired, members = self.config.sizes, self.config.paired, self.neighbors.open
+        sizes, paired, members = self.config.sizes, own.paired, self.neighbors.open
         received = self.neighbors.exchange(
             dict.fromkeys(members, own.to_message().ravel()),
             {i: int(np.prod(message_shape(n_features, int(sizes[i]), paired))) for i in members},

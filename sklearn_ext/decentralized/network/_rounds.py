@@ -39,6 +39,8 @@ class Part:
     statistics : NodeStatistics
     blocks : dict of int to (array, array)
         Sums over the samples of the neighbors; empty with anchors.
+    weights : ndarray of shape (J,)
+        Sum of the sample weights of every node.
     offset : ndarray of shape (k,)
         Offset of the targets in `statistics`.
     ridge, consensus_weight : float
@@ -48,6 +50,7 @@ class Part:
 
     statistics: NodeStatistics
     blocks: dict[int, Blocks]
+    weights: FloatArray
     offset: FloatArray
     ridge: float
     consensus_weight: float
@@ -67,8 +70,6 @@ class NodeProblem:
     map : FeatureMap
     neighbors : list of int
         Neighbors that have completed the setup.
-    weights : ndarray of shape (J,)
-        Sum of the sample weights of every node.
     parts : list of Part
     """
 
@@ -77,7 +78,6 @@ class NodeProblem:
     engine: DeKRREngine
     map: FeatureMap
     neighbors: list[int]
-    weights: FloatArray
     parts: list[Part]
 
     @property
@@ -109,7 +109,7 @@ class NodeProblem:
             part.statistics,
             anchors,
             dict.fromkeys(members),
-            self.weights,
+            part.weights,
             self.config.adjacency,
             **parameters,
         )

@@ -26,7 +26,12 @@ def describe_settings(
     dict
         Numbers, strings and lists by name.
     """
-    anchors, is_chosen = config.anchors, config.consensus_weight == "cv"
+    anchors = config.anchors
+    grids = {
+        f"{name}_grid": list(getattr(config, f"{name}_grid"))
+        for name in ("gamma", "alpha", "consensus_weight")
+        if getattr(config, name) == "cv"
+    }
     return {
         "method": "partial_fit" if update else "fit",
         "version": __version__,
@@ -36,8 +41,7 @@ def describe_settings(
         "graph": describe_graph(config.adjacency),
         "n_components": config.sizes.tolist(),
         "anchors": None if anchors is None else _digest(anchors),
-        "consensus_weight_grid": list(config.consensus_weight_grid) if is_chosen else None,
-        "cv": repr(config.cv) if is_chosen else None,
+        "cv": repr(config.cv) if config.cross_validates else None,
         "asynchronous": asynchronous,
         **{
             name: getattr(config, name)
@@ -47,6 +51,7 @@ def describe_settings(
                 *("message_dtype", "censoring", "censoring_decay"),
             )
         },
+        **grids,
     }
 
 

@@ -15,13 +15,18 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve
 from sklearn.svm import SVC
 
-from ...utils._typing import BoolArray, FloatArray
+from ...utils._typing import BoolArray, FloatArray, IntArray
 
 _BLOCK = 8192  # samples in one matrix product
 
 
 def svm_duals(
-    K: FloatArray, signs: FloatArray, C: float, tol: float = 1e-3
+    K: FloatArray,
+    signs: FloatArray,
+    C: float,
+    tol: float = 1e-3,
+    *,
+    weights: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Fit one support vector machine per column of `signs` on a precomputed kernel.
 
@@ -33,6 +38,8 @@ def svm_duals(
         has only one sign, which can happen for a rare class, its machine is constant.
     C : float
     tol : float
+    weights : ndarray of shape (n,), default=None
+        Factors of C for each sample.
 
     Returns
     -------
@@ -47,16 +54,22 @@ def svm_duals(
             intercept[k] = np.sign(column.sum())
             continue
         machine = SVC(C=C, kernel="precomputed", tol=tol, random_state=0)
-        machine.fit(K[np.ix_(labeled, labeled)], column[labeled])
+        machine.fit(
+            K[np.ix_(labeled, labeled)],
+            column[labeled],
+            sample_weight=None if weights is None else weights[labeled],
+        )
         dual_coef[labeled[machine.support_], k] = machine.dual_coef_[0]
         intercept[k] = machine.intercept_[0]
     return dual_coef, intercept
 
 
-def ridge_duals(K: FloatArray, targets: FloatArray, C: float) -> tuple[FloatArray, FloatArray]:
+def ridge_duals(
+    K: FloatArray, targets: FloatArray, C: float, *, weights: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
     r"""Solve kernel ridge regression, :math:`a = (K + I / 2C)^{-1} (y - \bar y)`.
 
-    Samples with a missing target (NaN) get no weight.
+    Samples with a missing target (NaN) get no weight. Others may have `weights`, factors of C.
 
     Returns
     -------
@@ -64,15 +77,21 @@ def ridge_duals(K: FloatArray, targets: FloatArray, C: float) -> tuple[FloatArra
     intercept : ndarray of shape (c,)
     """
     known = ~np.isnan(targets).any(axis=1)
-    dual_coef, intercept = np.zeros(targets.shape), targets[known].mean(axis=0)
+    factors = None if weights is None else weights[known]
+    dual_coef, intercept = np.zeros(targets.shape), _mean(targets[known], factors)
     A = K[np.ix_(known, known)]
-    A.flat[:: len(A) + 1] += 0.5 / C
+    A.flat[:: len(A) + 1] += 0.5 / (C if factors is None else C * factors)
     dual_coef[known] = cho_solve(cho_factor(A, lower=True), targets[known] - intercept)
     return dual_coef, intercept
 
 
 def squared_hinge_machines(
-    features: FloatArray, signs: FloatArray, C: float, *, max_iter: int = 50
+    features: FloatArray,
+    signs: FloatArray,
+    C: float,
+    *,
+    weights: FloatArray | None = None,
+    max_iter: int = 50,
 ) -> tuple[FloatArray, FloatArray]:
     """Fit one linear support vector machine with squared hinge loss per column of `signs`.
 
@@ -82,6 +101,8 @@ def squared_hinge_machines(
     signs : ndarray of shape (n, c)
         Targets +1 and -1.
     C : float
+    weights : ndarray of shape (n,), default=None
+        Factors of C for each sample.
     max_iter : int
 
     Returns
@@ -89,12 +110,12 @@ def squared_hinge_machines(
     coef : ndarray of shape (m, c)
     intercept : ndarray of shape (c,)
     """
-    fitted = [_newton(features, column, C, max_iter) for column in signs.T]
+    fitted = [_newton(features, column, C, weights, max_iter) for column in signs.T]
     return np.column_stack([w for w, _ in fitted]), np.array([b for _, b in fitted])
 
 
 def least_squares_machines(
-    features: FloatArray, signs: FloatArray, C: float
+    features: FloatArray, signs: FloatArray, C: float, *, weights: FloatArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
     r"""Fit one linear machine with squared loss per column of `signs`, by one factorization.
 
@@ -106,28 +127,41 @@ def least_squares_machines(
     signs : ndarray of shape (n, c)
         Targets +1 and -1.
     C : float
+    weights : ndarray of shape (n,), default=None
+        Factors of C for each sample.
 
     Returns
     -------
     coef : ndarray of shape (m, c)
     intercept : ndarray of shape (c,)
     """
-    mean, offset = features.mean(axis=0), signs.mean(axis=0)
+    mean, offset = _mean(features, weights), _mean(signs, weights)
     gram = np.zeros((features.shape[1], features.shape[1]))
     pull = np.zeros((features.shape[1], signs.shape[1]))
     for first in range(0, len(features), _BLOCK):
         block = features[first : first + _BLOCK] - mean
-        gram += block.T @ block
-        pull += block.T @ (signs[first : first + _BLOCK] - offset)
+        scaled = _scaled(block, weights, slice(first, first + _BLOCK))
+        gram += scaled.T @ block
+        pull += scaled.T @ (signs[first : first + _BLOCK] - offset)
     gram *= 2.0 * C
     gram.flat[:: len(gram) + 1] += 1.0
     coef = cho_solve(cho_factor(gram, lower=True), 2.0 * C * pull)
     return coef, offset - mean @ coef
 
 
+def _mean(values: FloatArray, weights: FloatArray | None) -> FloatArray:
+    mean: FloatArray = np.average(values, axis=0, weights=weights)
+    return mean
+
+
+def _scaled(block: FloatArray, weights: FloatArray | None, rows: IntArray | slice) -> FloatArray:
+    return block if weights is None else block * weights[rows, None]
+
+
 def _newton(
-    features: FloatArray, y: FloatArray, C: float, max_iter: int
+    features: FloatArray, y: FloatArray, C: float, weights: FloatArray | None, max_iter: int
 ) -> tuple[FloatArray, float]:
+    penalties = C if weights is None else C * weights
     m = features.shape[1]
     regularization = np.append(np.ones(m), 0.0)
     gram, active = np.zeros((m + 1, m + 1)), np.zeros(len(y), dtype=bool)
@@ -136,34 +170,41 @@ def _newton(
         inside = margins < 1.0
         if active.any() and (inside == active).all():
             break
-        gram += _gram(features, inside & ~active) - _gram(features, active & ~inside)
+        gram += _gram(features, inside & ~active, weights)
+        gram -= _gram(features, active & ~inside, weights)
         active = inside
-        pull = 2.0 * C * _product(features, np.where(active, y, 0.0))
+        targets = y if weights is None else weights * y
+        pull = 2.0 * C * _product(features, np.where(active, targets, 0.0))
         step = solve(np.diag(regularization) + 2.0 * C * gram, pull, assume_a="sym") - w
         ahead = y * (features @ step[:m] + step[m])
         # The full step ends the iteration once the samples inside the margin are the right ones.
-        length, before = 1.0, _loss(w, margins, C)
-        while length > 1e-6 and _loss(w + length * step, margins + length * ahead, C) > before:
+        length, before = 1.0, _loss(w, margins, penalties)
+        while (
+            length > 1e-6 and _loss(w + length * step, margins + length * ahead, penalties) > before
+        ):
             length /= 2.0
         w, margins = w + length * step, margins + length * ahead
     return w[:m], float(w[m])
 
 
-def _loss(w: FloatArray, margins: FloatArray, C: float) -> float:
-    return 0.5 * np.sum(w[:-1] ** 2) + C * np.sum(np.maximum(0.0, 1.0 - margins) ** 2)
+def _loss(w: FloatArray, margins: FloatArray, penalties: FloatArray | float) -> float:
+    squares = np.maximum(0.0, 1.0 - margins) ** 2
+    return float(0.5 * np.sum(w[:-1] ** 2) + np.sum(penalties * squares))
 
 
-def _gram(features: FloatArray, chosen: BoolArray) -> FloatArray:
+def _gram(features: FloatArray, chosen: BoolArray, weights: FloatArray | None) -> FloatArray:
     """Compute the Gram matrix of the chosen samples, with a column of ones."""
     m = features.shape[1]
     out = np.zeros((m + 1, m + 1))
     indices = np.flatnonzero(chosen)
     for first in range(0, len(indices), _BLOCK):
-        block = features[indices[first : first + _BLOCK]]
-        out[:m, :m] += block.T @ block
-        out[m, :m] += block.sum(axis=0)
+        rows = indices[first : first + _BLOCK]
+        block = features[rows]
+        scaled = _scaled(block, weights, rows)
+        out[:m, :m] += scaled.T @ block
+        out[m, :m] += scaled.sum(axis=0)
     out[:m, m] = out[m, :m]
-    out[m, m] = len(indices)
+    out[m, m] = len(indices) if weights is None else weights[indices].sum()
     return out
 
 

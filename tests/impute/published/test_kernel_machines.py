@@ -51,6 +51,22 @@ def test_ridge_duals_solve_their_linear_system(problem):
     )
 
 
+def test_a_sample_of_weight_two_counts_twice(problem):
+    base, y = problem
+    weights = 1.0 + (np.arange(50) % 3 == 0)
+    twice = np.repeat(np.arange(50), weights.astype(int))
+    for fit in (svm_duals, ridge_duals):
+        a, b = fit(base, y, 2.0, weights=weights)
+        a_copies, b_copies = fit(base[np.ix_(twice, twice)], y[twice], 2.0)
+        expected = base[:, twice] @ a_copies + b_copies
+        np.testing.assert_allclose(base @ a + b, expected, atol=5e-3)
+    features = np.random.RandomState(0).randn(50, 4)
+    for machines in (squared_hinge_machines, least_squares_machines):
+        found = machines(features, y, 2.0, weights=weights)
+        for actual, expected in zip(found, machines(features[twice], y[twice], 2.0), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=1e-10)
+
+
 def test_an_absent_class_gets_a_constant_machine(problem):
     base, y = problem
     a, b = svm_duals(base, np.hstack((y, -np.ones((50, 1)))), 1.0)
