@@ -29,11 +29,11 @@ from ._config import (
 from ._node_samples import NodeSamples, check_labels, deal_samples, encode_nodes, group_by_node
 from ._parameter_choice import Candidate
 from ._private import GaussianRelease, solve_dekrr_privately
-from ._result import DeKRRResult, NodeMemory
+from ._result import DeKRRResult, NodeFunctions, NodeMemory
 from ._simulation import solve_dekrr
-from .math._engine import DeKRREngine, make_engine
+from .math._engine import make_engine
 from .math._graphs import GRAPHS, check_graph, connected_parts, make_graph
-from .math._random_features import SELECTIONS, FeatureMap, evaluate, mean_values
+from .math._random_features import SELECTIONS, FeatureMap
 from .math._solvers import SOLVERS
 from .network._network_fit import solve_dekrr_over_network
 from .network._transport import DTYPES, Network
@@ -478,76 +478,28 @@ class BaseDecentralizedRF(BaseEstimator):
 
     def _values(self, X: Any, node: Any) -> FloatArray:
         """Return the values for validated samples, (n, k), according to `aggregate` and `node`."""
-        engine = make_engine(self.engine, self.device)
-        if self.aggregate == "mean" and node is None:
-            return self._mean_over(X, self._all_nodes(), engine)
-        if node is None:
-            if len(self.local_nodes_) != 1:
-                raise ValueError(
-                    "node must be passed to predict with aggregate='neighborhood', got None."
-                )
-            node = self.local_nodes_[0]
-        codes = encode_nodes(node, X.shape[0], self.nodes_)
-        out = np.empty((X.shape[0], self._n_outputs))
-        for j in np.unique(codes).tolist():
-            out[codes == j] = self._mean_over(X[codes == j], self._members(j), engine)
-        return out
+        return self._functions().values(X, node, self.aggregate)
 
-    def _all_nodes(self) -> list[int]:
-        """Return the indices of all nodes except those that failed before their first message."""
-        known = self._known_nodes()
-        failed = np.isin(self.nodes_, self.failed_nodes_)
-        failed[known] = True
-        if not failed.all():
-            raise ValueError(
-                "aggregate='mean' needs the functions of all nodes, but this process has only "
-                "those of its neighborhood. Set aggregate='neighborhood' or pass node to "
-                f"predict, for example node={self.local_nodes_[0]!r}."
-            )
-        return known
-
-    def _members(self, j: int) -> list[int]:
-        """Return the nodes over which the values of node j are averaged."""
-        known = self._known_nodes()
-        if j not in known:
-            raise ValueError(
-                f"node must be one of {self.nodes_[known].tolist()}, whose functions this process "
-                f"has, got {self.nodes_[j].item()!r}."
-            )
-        if self.aggregate == "mean":
-            return [j]
-        return [j, *(i for i in np.flatnonzero(self.adjacency_[j]).tolist() if i in known)]
-
-    def _known_nodes(self) -> list[int]:
-        return [j for j, theta in enumerate(self.node_coef_) if theta is not None]
+    def _values_of_nodes(self, X: Any) -> FloatArray:
+        """Return the values of every node's function, (J, n, k); NaN for unknown nodes."""
+        return self._functions().values_of_nodes(X)
 
     @property
     def _n_outputs(self) -> int:
         return np.size(self.intercept_)
 
-    def _functions(self, numbers: list[int]) -> tuple[list[FeatureMap], list[FloatArray]]:
-        """Return the maps and the coefficients, of shape (D_j, k), of some known nodes."""
-        maps, coefs = [], []
-        for j in numbers:
-            frequencies, phases, theta = (
-                self.node_frequencies_[j],
-                self.node_phases_[j],
-                self.node_coef_[j],
-            )
-            assert frequencies is not None
-            assert phases is not None
-            assert theta is not None
-            maps.append(FeatureMap(frequencies, phases))
-            coefs.append(theta.reshape(len(theta), -1))
-        return maps, coefs
-
-    def _mean_over(self, X: Any, numbers: list[int], engine: DeKRREngine) -> FloatArray:
-        return mean_values(X, *self._functions(numbers), engine) + self.intercept_
-
-    def _values_of_nodes(self, X: Any) -> FloatArray:
-        """Return the values of every node's function, (J, n, k); NaN for unknown nodes."""
-        known = self._known_nodes()
-        out = np.full((len(self.nodes_), X.shape[0], self._n_outputs), np.nan)
-        engine = make_engine(self.engine, self.device)
-        out[known] = evaluate(X, *self._functions(known), engine) + self.intercept_
-        return out
+    def _functions(self) -> NodeFunctions:
+        parts = zip(self.node_frequencies_, self.node_phases_, self.node_coef_, strict=True)
+        return NodeFunctions(
+            nodes=self.nodes_,
+            known={
+                j: (FeatureMap(frequencies, phases), theta.reshape(len(theta), -1))
+                for j, (frequencies, phases, theta) in enumerate(parts)
+                if frequencies is not None and phases is not None and theta is not None
+            },
+            adjacency=self.adjacency_,
+            local=self.local_nodes_,
+            failed=self.failed_nodes_,
+            intercept=np.atleast_1d(self.intercept_),
+            engine=make_engine(self.engine, self.device),
+        )

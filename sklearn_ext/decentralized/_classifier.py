@@ -492,7 +492,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
             If this process does not have the function of a node.
         """
         X = self._check_predict_input(X)
-        known = self._known_nodes()
+        known = list(self._functions().known)
         if len(known) < len(self.nodes_):
             raise ValueError(
                 "predict_nodes needs the functions of all nodes, but this process has those of "
