@@ -275,6 +275,7 @@ DATA = {
     "fashion_rows": "clothing, flat",
     "fashion_mnist": "clothing",
     "cifar": "CIFAR-10",
+    "cifar_embedded": "CIFAR-10, embedded",
 }
 
 

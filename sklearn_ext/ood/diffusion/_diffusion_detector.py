@@ -384,6 +384,9 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
             If the input is not finite or has a wrong shape, all samples are labeled as outliers, a
             parameter is out of range, or `estimator` or `conditional` needs classes that y does
             not name.
+        TypeError
+            If X is a dict, a data loader, an iterable-style dataset, or a dataset whose samples are
+            not single arrays, or if `diffusion` or `estimator` cannot be used.
         """
         resolve_device(self.device)
         data = {"X": X, "y": y, "metadata": None}
