@@ -268,6 +268,7 @@ class BaseLAB(
         loss: HeldOutLoss,
         strata: IntArray | None = None,
         refit_alphas: tuple[float, ...] = (),
+        min_gain_of_all: float = 0.03,
     ) -> LABSelection | None:
         """Choose the settings that are left to "auto"; return None if there are none."""
         if not needs_selection(config):
@@ -283,6 +284,7 @@ class BaseLAB(
             make_engine=lambda: make_engine(self.engine, self.device),
             strata=strata,
             refit_alphas=refit_alphas,
+            min_gain_of_all=min_gain_of_all,
             validation_fraction=self.validation_fraction,
             n_jobs=self.n_jobs,
         )

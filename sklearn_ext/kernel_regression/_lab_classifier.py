@@ -22,6 +22,8 @@ from .engines import make_engine
 from .selection import REFIT_ALPHAS, HeldOut, hold_out
 
 _LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
+# The log loss of a few dozen labels is noisy, and equal bandwidths are hard to overfit.
+_MIN_GAIN_OF_ALL = -0.1
 
 
 @own_constructor
@@ -39,14 +41,13 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     n_support : int, float in (0, 1), "all" or "auto", default="auto"
         Number of support points, or the fraction of training samples that become support points.
         "auto" means one fifth of the samples, at least 50 and at most 200. Up to 2,000 samples, it
-        means "all" if that lowers the loss of held-out samples, provided that `locality` is "auto"
-        and `learn_targets` is True; from 5,000 samples on, it means up to 2,000 support points if
-        they lower the squared error of held-out samples by a tenth. There are never more support
-        points than distinct samples. With more than 1,000 support points and learned targets,
-        bandwidths are learned on 200; the others get the mean bandwidths, and least squares over
-        all samples fits all coefficients. "all" is kernel ridge regression on all samples with the
-        mean of the bandwidths that "auto" learns; leave-one-out errors choose their scale and the
-        ridge.
+        can mean "all", as the notes explain, provided that `locality` is "auto" and `learn_targets`
+        is True; from 5,000 samples on, it means up to 2,000 support points if they lower the
+        squared error of held-out samples by a tenth. There are never more support points than
+        distinct samples. With more than 1,000 support points and learned targets, bandwidths are
+        learned on 200; the others get the mean bandwidths, and least squares over all samples fits
+        all coefficients. "all" is kernel ridge regression on all samples with the mean of the
+        bandwidths that "auto" learns; leave-one-out errors choose their scale and the ridge.
 
     kernel : {"auto", "exponential", "laplacian", "rbf"}, default="auto"
         Form of the kernel; "auto" chooses it on held-out samples. With bandwidths
@@ -230,11 +231,12 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     `kernel`, `alpha` and `max_iter` are chosen together if they are "auto". Pairs of a kernel and a
     ridge race: each trains for a few steps with the final number of support points on all but the
     held-out samples; those that are behind drop out, and the others train on. Below 2,000 samples,
-    the last pairs train on two splits. Up to 2,000 samples, the winner then meets kernel ridge
-    regression on all samples, with the mean of the learned bandwidths or with equal ones, which is
-    often better on small or noisy tables. The model is then trained on all samples. With fewer than
-    40 samples, nothing is held out: the kernel is "laplacian", and the ridge that of kernel ridge
-    regression with the smallest leave-one-out error.
+    the last pairs train on two splits. Up to 2,000 samples, the winner is then compared with kernel
+    ridge regression on all samples, with the mean of the learned bandwidths or with equal ones.
+    Equal bandwidths are preferred unless learned ones lower the log loss of held-out samples by a
+    tenth, because the log loss of a few labels is noisy. The model is then trained on all samples.
+    With fewer than 40 samples, nothing is held out: the kernel is "laplacian", and the ridge that
+    of kernel ridge regression with the smallest leave-one-out error.
 
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
     regardless of the number of samples. Far from all support points, the kernel vanishes and the
@@ -340,6 +342,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
             loss=loss,
             strata=class_indices,
             refit_alphas=REFIT_ALPHAS,
+            min_gain_of_all=_MIN_GAIN_OF_ALL,
         )
         if selection is not None:
             config = selection.config

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_ext import LABRidgelessClassifier, LABRidgelessRegressor
 from sklearn_ext.kernel_regression import LABConfig, make_engine, select_lab
 from sklearn_ext.kernel_regression._lab_refit import (
+    ALL_RIDGES,
     SharedKernel,
     choose_shared_kernel,
     normal_equations,
@@ -226,6 +228,20 @@ def test_the_shared_kernel_minimizes_leave_one_out_errors(weighted):
     assert best.error <= min(others) * (1 + 1e-6)
 
 
+def test_all_samples_choose_their_own_ridge():
+    X, y = ripples(200)
+    y = y + 0.3 * np.random.default_rng(1).normal(size=200)
+    model = LABRidgelessRegressor(
+        kernel="rbf", n_support="all", max_iter=0, n_warmup=0, growth=None, random_state=0
+    ).fit(X, y)
+    Z, Y = StandardScaler().fit_transform(X), StandardScaler().fit_transform(y[:, None])
+    theta = np.sqrt(model.bandwidths_[:1]) * X.std(axis=0)
+    engine, weights, alphas = make_engine(), np.ones((200, 1)), (*ALL_RIDGES, model.alpha_)
+    best = choose_shared_kernel(engine, "rbf", Z, Y, weights, theta, alphas)
+    assert best.alpha == pytest.approx(model.alpha_, rel=1e-9)
+    np.testing.assert_allclose(best.theta, theta)
+
+
 def rough(n_samples=300):
     """A path of a Gaussian process with the exponential kernel."""
     rng = np.random.default_rng(0)
@@ -253,6 +269,37 @@ def test_given_values_rule_out_all_samples(given):
     assert LABRidgelessRegressor(**options).fit(X, y).n_support_ == (
         40 if "n_support" in given else 50
     )
+
+
+@pytest.mark.parametrize(("min_gain", "n_support"), [(-9.0, "all"), (0.9, "auto")])
+def test_the_margin_decides_for_or_against_all_samples(min_gain, n_support):
+    X, y = ripples(100)
+    Y = y[:, None]
+    selection = select_lab(
+        X,
+        Y,
+        LABConfig(kernel="rbf", alpha=0.1, max_iter=10),
+        np.random.RandomState(0),
+        samples=np.arange(100),
+        weights=np.ones(100),
+        loss=lambda values, rows, weights, n_samples: float(((values - Y[rows]) ** 2).mean()),
+        make_engine=make_engine,
+        min_gain_of_all=min_gain,
+    )
+    assert selection.config.n_support == n_support
+    # Learned bandwidths would have to lower the loss by more than all of it.
+    assert selection.config.equal_bandwidths == (n_support == "all")
+
+
+def test_noisy_labels_get_equal_bandwidths(plane):
+    X, signal, noise = plane
+    model = LABRidgelessClassifier(random_state=0).fit(X, signal + 2.0 * noise > 0)
+    assert model.n_support_ == 400
+    assert model.selection_["bandwidths"][0] == "equal"
+    scores = model.decision_function(X)
+    assert np.corrcoef(scores, signal)[0, 1] > 0.85
+    one_feature = LABRidgelessClassifier(random_state=0).fit(X, np.sin(4 * X[:, 0]) > 0)
+    assert one_feature.selection_["bandwidths"][0] != "equal"
 
 
 def test_a_given_ridge_is_kept_on_all_samples():

@@ -8,8 +8,8 @@ also determines the length of training, and the ridge of the last least-squares 
 one solve per ridge. On small tables, it then meets kernel ridge regression on all samples, both
 with the bandwidths that the race has learned and with equal ones.
 
-The constants were chosen by the error on samples held out from the training samples of eleven
-public tables.
+The constants were chosen by the error on samples held out from the training samples of public
+tables: eleven for regression, and thirteen for the margin of the classifier.
 """
 
 import math
@@ -38,7 +38,6 @@ _TWO_SPLITS_BELOW = 2000  # samples
 _SHORT_WARMUP = 60
 _SHORT_GROWTH = 20
 _MAX_ALL = 2000  # distinct samples up to which all of them may become support points
-_MIN_GAIN_OF_ALL = 0.03  # relative fall of the loss for which they do
 _STILL_FALLS = 0.975  # ratio of two losses, below which longer training would lower the loss
 _MIN_GAIN_OVER_LONG = 0.15  # relative fall below the loss that longer training would reach
 _LENGTH_FOR_ALL = 500  # steps of the last stage, which are enough for the mean bandwidths,
@@ -99,6 +98,7 @@ def select_lab(
     make_engine: Callable[[], LABEngine],
     strata: IntArray | None = None,
     refit_alphas: tuple[float, ...] = REFIT_ALPHAS,
+    min_gain_of_all: float = 0.03,
     validation_fraction: float = 0.2,
     n_jobs: int | None = None,
 ) -> LABSelection:
@@ -127,6 +127,10 @@ def select_lab(
         Groups of samples of which the same fraction is held out.
     refit_alphas : tuple of floats
         Ridges of the last fit to compare with none, if both `alpha` and `refit_alpha` are "auto".
+    min_gain_of_all : float, default=0.03
+        Relative fall of the loss for which all samples become support points. If it is negative,
+        they do unless the loss rises by more. By its absolute value, the mean of the learned
+        bandwidths must lower the loss of equal ones.
     validation_fraction : float, default=0.2
         Fraction of the samples that is held out.
     n_jobs : int, default=None
@@ -207,9 +211,11 @@ def select_lab(
         winner = finalists[0]
         ridge_models = []
         if len(samples) <= _MAX_ALL:
-            ridge_models = _kernel_ridge_candidates(candidates, config, splits[: winner.n_splits])
+            ridge_models = _kernel_ridge_candidates(
+                candidates, config, splits[: winner.n_splits], abs(min_gain_of_all)
+            )
     ranked = sorted(candidates, key=lambda c: (c not in finalists, -max(c.curve), c.loss))
-    if ridge_models and ridge_models[0].loss < _loss_to_beat(winner, full):
+    if ridge_models and ridge_models[0].loss < _loss_to_beat(winner, full, min_gain_of_all):
         best = ridge_models[0]
         length = _LENGTH_FOR_EQUAL if best.has_equal_bandwidths else _LENGTH_FOR_ALL
         chosen = replace(
@@ -225,7 +231,8 @@ def select_lab(
     chosen = replace(
         config,
         kernel=winner.config.kernel,
-        alpha=winner.config.alpha,
+        # The ridge that suits few support points does not suit all samples.
+        alpha=config.alpha if config.n_support == "all" else winner.config.alpha,
         refit_alpha=winner.refit_alpha,
         max_iter=max(winner.curve) if is_short else full,
     )
@@ -243,22 +250,28 @@ def _pilot_config(config: LABConfig) -> LABConfig:
     )
 
 
-def _loss_to_beat(winner: Candidate, length: int) -> float:
-    """Return the loss to beat: what a longer training reaches if it falls as it did."""
+def _loss_to_beat(winner: Candidate, length: int, min_gain: float) -> float:
+    """Return the loss to beat: what a longer training reaches if it falls as it did.
+
+    If all samples are preferred, by a negative gain, the loss counts as it is.
+    """
     lengths = sorted(winner.curve)[-2:]
-    if len(lengths) < 2 or lengths[0] == 0:
-        return (1.0 - _MIN_GAIN_OF_ALL) * winner.loss
+    if min_gain < 0 or len(lengths) < 2 or lengths[0] == 0:
+        return (1.0 - min_gain) * winner.loss
     before, after = (winner.curve[n] for n in lengths)
     if not after < _STILL_FALLS * before:
-        return (1.0 - _MIN_GAIN_OF_ALL) * after
+        return (1.0 - min_gain) * after
     doublings = math.log(length / lengths[1]) / math.log(lengths[1] / lengths[0])
     return (1.0 - _MIN_GAIN_OVER_LONG) * after * (after / before) ** doublings
 
 
 def _kernel_ridge_candidates(
-    candidates: list[Candidate], config: LABConfig, splits: list[Split]
+    candidates: list[Candidate], config: LABConfig, splits: list[Split], min_gain: float
 ) -> list[KernelRidgeCandidate]:
-    """Return kernel ridge regressions, two per kernel and the best first, unless ruled out."""
+    """Return kernel ridge regressions, two per kernel and the best first, unless ruled out.
+
+    Those with mean bandwidths come last unless they lower the loss of equal ones by `min_gain`.
+    """
     may_choose = config.n_support == config.locality == "auto" and config.learn_targets
     is_free = may_choose and config.refit_alpha in ("auto", None) and config.alpha != "learn"
     if not is_free:
@@ -275,7 +288,7 @@ def _kernel_ridge_candidates(
         model.evaluate(splits)
     # Only on the first split are the held-out samples new to the learned bandwidths.
     equal = min((r.first_loss for r in ridge_models if r.has_equal_bandwidths), default=np.inf)
-    limit = (1.0 - _MIN_GAIN_OF_ALL) * equal
+    limit = (1.0 - min_gain) * equal
 
     def key(model: KernelRidgeCandidate) -> tuple[bool, float]:
         return not (model.has_equal_bandwidths or model.first_loss < limit), model.loss
