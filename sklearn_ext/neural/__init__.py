@@ -20,7 +20,9 @@ from ._conventional_net import (
     interrupts_raised as interrupts_raised,
 )
 from ._device import (
+    PRECISIONS as PRECISIONS,
     TorchArrays as TorchArrays,
+    mixed_precision as mixed_precision,
     resolve_device,
     seeded as seeded,
     torch_generator as torch_generator,
@@ -30,6 +32,7 @@ from ._fitted_nets import (
     class_labels as class_labels,
     fitted_copy as fitted_copy,
     is_fitted_net as is_fitted_net,
+    loss_of_outputs as loss_of_outputs,
 )
 from ._input import (
     AnySamples as AnySamples,

@@ -17,17 +17,21 @@ from skorch.callbacks import EarlyStopping
 from skorch.history import History
 from skorch.utils import is_dataset, to_tensor
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from ..utils._atomic import atomic_fit
 from ..utils._random import draw_seed
 from ..utils._typing import Array, FloatArray
 from ..utils._warnings import warn_caller
-from ._device import resolve_device, seeded
+from ._batches import NetSamples
+from ._device import PRECISIONS, mixed_precision, resolve_device, seeded
 from ._input import (
     AnySamples,
     LabeledDataset,
     module_inputs,
+    n_samples_of,
+    select_samples,
     takes_integers,
     targets_in,
     validate_input,
@@ -37,7 +41,6 @@ from ._outputs import in_single_precision, main_output
 
 AUTO = "auto"
 ON_INTERRUPT = ("raise", "keep")
-PRECISIONS = ("full", "bf16")
 # Attributes during training only. Callbacks may copy or store the net meanwhile.
 _TRANSIENT = ("is_training_", "fit_loop")
 
@@ -247,6 +250,7 @@ class ConventionalNet(skorch.NeuralNet):
         with restored_on_error, seeded(draw_seed(self.random_state), self.device):
             if afresh:
                 self.initialize()
+                self._materialize(X)
             if isinstance(X, np.ndarray) and X.dtype != np.float32:
                 X = X if takes_integers(self, X) else X.astype(np.float32)
             # skorch's scoring callbacks compare predictions for its datasets with encoded targets.
@@ -266,6 +270,15 @@ class ConventionalNet(skorch.NeuralNet):
                     "Training produced weights that are not finite. X or y may need scaling, or "
                     f"lr={self.lr} may be too large."
                 )
+
+    @torch.no_grad()
+    def _materialize(self, X: AnySamples) -> None:
+        """Let lazy layers learn their sizes from two samples, so that all weights exist."""
+        if any(map(is_lazy, self.module_.parameters())):
+            self._set_training(False)
+            first = select_samples(X, np.arange(min(2, n_samples_of(X))))
+            inputs, _ = NetSamples(self, first).take(torch.arange(n_samples_of(first)))
+            self.infer(inputs)
 
     def _training_context(self) -> contextlib.AbstractContextManager[None]:
         """Return a context for skorch's training loop; subclasses may override it."""
@@ -326,9 +339,7 @@ class ConventionalNet(skorch.NeuralNet):
             The outputs of the module. Those in half precision are cast to float32.
         """
         x = module_inputs(self, to_tensor(x, device=self.device))
-        if self.precision == "full":
-            return in_single_precision(super().infer(x, **fit_params))
-        with torch.autocast(torch.device(self.device or "cpu").type, dtype=torch.bfloat16):
+        with mixed_precision(self.precision, self.device):
             outputs = super().infer(x, **fit_params)
         return in_single_precision(outputs)
 

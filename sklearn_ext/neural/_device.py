@@ -88,6 +88,18 @@ class TorchArrays:
         return torch.cat(blocks)
 
 
+PRECISIONS = ("full", "bf16")
+
+
+def mixed_precision(
+    precision: str, device: torch.device | str | None
+) -> contextlib.AbstractContextManager[Any]:
+    """Return a context whose forward passes compute in a precision, one of `PRECISIONS`."""
+    if precision == "full":
+        return contextlib.nullcontext()
+    return torch.autocast(resolve_device(device).type, dtype=torch.bfloat16)
+
+
 _lock = threading.RLock()  # the threads of a process share torch's global generators
 
 

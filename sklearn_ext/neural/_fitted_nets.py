@@ -1,9 +1,13 @@
 """Fitted nets: copies of a user's estimator, their labels, outputs and features."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import skorch
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from skorch.utils import is_dataset
@@ -134,3 +138,42 @@ def class_codes(net: skorch.NeuralNetClassifier, y: ArrayLike) -> IntArray:
         If the net was not trained on a label.
     """
     return encode_labels(y, class_labels(net))
+
+
+def loss_of_outputs(
+    net: skorch.NeuralNet, outputs: Any, targets: Any, *, X: Any = None, training: bool = False
+) -> torch.Tensor:
+    """Return the loss of a batch by the net's own `get_loss`, whatever else its signature takes.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+    outputs : tensor, tuple of tensors or dict of tensors
+    targets : tensor
+    X : tensor, dict of tensors or None, default=None
+        The inputs of the batch; None if the algorithm does not know them.
+    training : bool, default=False
+
+    Raises
+    ------
+    ValueError
+        If `get_loss` requires the inputs, and they are None.
+    """
+    taken = _keywords_of(getattr(net.get_loss, "__func__", net.get_loss))
+    if X is None and taken.get("X", False):
+        raise ValueError(
+            f"{type(net).__name__}.get_loss requires X, but the loss is computed from outputs and "
+            "targets here. Give X a default value in get_loss."
+        )
+    given = {"X": X, "training": training}
+    return net.get_loss(
+        outputs, targets, **{k: v for k, v in given.items() if k in taken or "**" in taken}
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _keywords_of(function: Callable[..., Any]) -> dict[str, bool]:
+    """Return the keywords that a function takes, and whether each is required."""
+    parameters = inspect.signature(function).parameters.values()
+    named = {p.name: p.default is p.empty for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return {**named, "**": False} if any(p.kind is p.VAR_KEYWORD for p in parameters) else named

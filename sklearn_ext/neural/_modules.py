@@ -159,15 +159,20 @@ def copied_module(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.M
     """
     memo = {} if memo is None else memo
     if _is_compiled(module):
-        original = copied_module(module._orig_mod, memo)
+        original = copied_module(uncompiled(module), memo)
         copied = type(module)(original, module.dynamo_ctx).train(module.training)
         memo[id(module)] = copied
         return copied
     try:
-        return copy.deepcopy(module, memo)
+        with torch.no_grad():  # otherwise, no optimizer would take the copies of scripted modules
+            other = copy.deepcopy(module, memo)
     except (RuntimeError, TypeError) as error:
         raise TypeError(
             f"{type(module).__name__} cannot be copied: {error} Weights that are computed from "
             "others must be a torch.nn.utils.parametrize parametrization, and handles of files or "
             "locks must not be attributes of a module."
         ) from error
+    for new, old in zip(other.parameters(), module.parameters(), strict=True):
+        if new.requires_grad != old.requires_grad:
+            new.requires_grad_(old.requires_grad)
+    return other

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from ..neural import log_probabilities
+from ..neural import log_probabilities, loss_of_outputs, main_output
 from ..neural.files import KeyMap
 from ..utils._typing import FloatArray, RandomState
 from ._base import BaseSoup, Mixed, net_has
@@ -356,7 +356,7 @@ def _loss(
     """Return the loss of a net on a batch, with its logits multiplied by ``exp(log_factor)``."""
     outputs = net.infer(inputs)
     if log_factor is not None:
-        scaled = log_probabilities(net, outputs) * log_factor.exp()
+        scaled = log_probabilities(net, main_output(outputs)) * log_factor.exp()
         returns_logits = isinstance(net.criterion_, torch.nn.CrossEntropyLoss)
         outputs = scaled if returns_logits else scaled.softmax(dim=1)
-    return net.get_loss(outputs, targets)
+    return loss_of_outputs(net, outputs, targets, X=inputs)

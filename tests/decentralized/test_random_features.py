@@ -8,7 +8,6 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn_ext.decentralized.math import SELECTIONS, evaluate, mean_values, select_map
 from sklearn_ext.decentralized.math._engine_torch import DeKRRTorchEngine
 from sklearn_ext.decentralized.math._random_features import map_from_message, message_shape
-from sklearn_ext.utils._trigonometry import cosines_and_sines, scaled_cosines
 from tests.decentralized.problems import ENGINE, random_map
 
 ENGINES = [ENGINE, DeKRRTorchEngine("cpu")]
@@ -24,15 +23,6 @@ def samples(n=60, n_outputs=1, seed=0):
 def select(kind, X, Y, weights, *, engine=ENGINE, seed=0, **parameters):
     rng = np.random.default_rng(seed)
     return select_map(X, Y, weights, kind=kind, engine=engine, rng=rng, **PARAMETERS | parameters)
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6, 1e9])
-def test_cosines_and_sines_are_exact_up_to_rounding(scale):
-    angles = np.random.default_rng(0).normal(size=(50, 200)) * scale
-    np.testing.assert_allclose(scaled_cosines(angles.copy(), 3.0), 3.0 * np.cos(angles), atol=2e-15)
-    cosines, sines = cosines_and_sines(angles.copy())
-    np.testing.assert_allclose(cosines, np.cos(angles), atol=5e-16)
-    np.testing.assert_allclose(sines, np.sin(angles), atol=5e-16)
 
 
 @pytest.mark.parametrize("kind", ["plain", "energy_pairs"])

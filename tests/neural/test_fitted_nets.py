@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler, scale
 from torch import nn
 
+import sklearn_ext
 from sklearn_ext.neural import (
     MLP,
     NetClassifier,
@@ -133,3 +134,46 @@ def test_modules_given_as_instances_pass_through_skops():
     np.testing.assert_array_equal(copy.predict_proba(X), net.predict_proba(X))
     assert torch.equal(copy.criterion.weight, loss.weight)
     assert copy.fit(X, y).score(X, y) == net.fit(X, y).score(X, y)
+
+
+class Weighted(NetClassifier):
+    """A loss with the signature that skorch's documentation shows."""
+
+    def get_loss(self, y_pred, y_true, X, *args, **kwargs):
+        return super().get_loss(y_pred, y_true, X, *args, **kwargs) * X.abs().mean()
+
+
+class Optional(NetClassifier):
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        return 2 * super().get_loss(y_pred, y_true)
+
+
+class OutputsOnly(NetClassifier):
+    """A loss that its own training step calls without the inputs."""
+
+    def train_step_single(self, batch, **fit_params):
+        X, y = batch
+        loss = self.get_loss(outputs := self.infer(X), y)
+        loss.backward()
+        return {"loss": loss, "y_pred": outputs}
+
+    def get_loss(self, y_pred, y_true):
+        return super().get_loss(y_pred, y_true)
+
+
+@pytest.mark.parametrize("Net", [Weighted, Optional, OutputsOnly])
+@pytest.mark.parametrize("name", ["FineTuneUnlearner", "LearnedSoup", "OrthLossOODDetector"])
+def test_a_loss_of_any_signature_is_used_or_refused(name, Net, iris):
+    X, y = iris
+    net = Net(max_epochs=1, random_state=0).fit(X, y)
+    Estimator = getattr(sklearn_ext, name)
+    if name == "LearnedSoup":
+        estimator = Estimator(Net(max_epochs=1), param_grid={"lr": [0.01, 0.02]}, random_state=0)
+    else:
+        estimator = Estimator(net, max_epochs=1, random_state=0)
+    forget = {"forget": [0, 1]} if name == "FineTuneUnlearner" else {}
+    if Net is Weighted and name != "LearnedSoup":
+        with pytest.raises(ValueError, match=r"Weighted.get_loss requires X, .* default value"):
+            estimator.fit(X, y, **forget)
+    else:
+        assert estimator.fit(X, y, **forget).predict(X).shape == y.shape

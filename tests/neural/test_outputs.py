@@ -9,6 +9,7 @@ from torch import nn
 from sklearn_ext.lora import inject_lora, lora_layers
 from sklearn_ext.neural import (
     MLP,
+    Head,
     NetClassifier,
     checked_head,
     head_of,
@@ -139,3 +140,13 @@ def test_a_head_without_bias_has_zero_bias():
     assert weight.shape == (3, 4)
     assert weight.dtype == bias.dtype == torch.float64
     assert bias.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_normalized_logits_have_the_norm_of_the_head():
+    rng = np.random.RandomState(0)
+    head = Head("1", weight=rng.randn(3, 4), bias=rng.randn(3), norm=2.0)
+    features = torch.from_numpy(rng.randn(5, 6, 4))
+    logits = head.logits(features)
+    torch.testing.assert_close(logits.norm(dim=-1), torch.full((5, 6), 2.0, dtype=torch.float64))
+    plain = features @ torch.from_numpy(head.weight).T + torch.from_numpy(head.bias)
+    torch.testing.assert_close(torch.cosine_similarity(logits, plain, dim=-1).min().item(), 1.0)

@@ -25,6 +25,7 @@ from ...neural import (
     head_parameters,
     infer_with_features,
     loader_params,
+    loss_of_outputs,
     minibatches,
     module_inputs,
     n_minibatches,
@@ -302,7 +303,7 @@ class SeparationNet(NetClassifier):
         if groups is not None:
             kept["optimizer__param_groups"] = groups
         if type(net).get_loss not in _USUAL_LOSSES:
-            kept["inlier_loss"] = net.get_loss
+            kept["inlier_loss"] = functools.partial(loss_of_outputs, net)
         return cls(copied_module(net.module_), **{**kept, **params})
 
     @contextlib.contextmanager

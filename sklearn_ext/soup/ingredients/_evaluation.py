@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...neural import NetSamples, torch_generator
+from ...neural import NetSamples, loss_of_outputs, torch_generator
 from ...utils._warnings import warn_caller
 from ._layout import first_not_finite
 from ._store import IngredientStore
@@ -83,7 +83,7 @@ class SoupNetwork:
 
     def loss_of(self, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of the network on a batch, as part of the autograd graph."""
-        return self.net.get_loss(self.net.infer(inputs), targets)
+        return loss_of_outputs(self.net, self.net.infer(inputs), targets, X=inputs)
 
     @torch.no_grad()
     def evaluate(self, loss_of: Callable[..., torch.Tensor] | None = None) -> Evaluation:

@@ -9,7 +9,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import device_of, head_of, log_probabilities, main_output, outputs_and_features
+from ...neural import (
+    device_of,
+    head_of,
+    log_probabilities,
+    loss_of_outputs,
+    main_output,
+    outputs_and_features,
+)
 from ...utils._typing import IntArray
 from .._forget_request import ForgetRequest
 from ..steps import forward
@@ -41,10 +48,10 @@ def loss_of(net: skorch.NeuralNetClassifier) -> Loss:
                 reduction=criterion.reduction if reduction is None else reduction,
             )
         if reduction is None or own is None:
-            return net.get_loss(outputs, targets, training=True)
+            return loss_of_outputs(net, outputs, targets, training=True)
         criterion.reduction = reduction
         try:
-            return net.get_loss(outputs, targets, training=True)
+            return loss_of_outputs(net, outputs, targets, training=True)
         finally:
             criterion.reduction = own
 

@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from sklearn_ext.neural import LazyTensors, load_tensors, save_tensors
-from sklearn_ext.neural.files import fitted_tensors, names_of_tensors
+from sklearn_ext.neural.files import (
+    fitted_tensors,
+    is_checkpoint_folder,
+    is_source,
+    names_of_tensors,
+)
 
 TENSORS = {
     "embed.weight": torch.arange(6.0).reshape(3, 2),
@@ -204,3 +209,23 @@ def test_errors_name_up_to_five_tensors_and_the_nearest_match():
         "the network's has shape (2,). The tensor '1.bias' has type torch.int64, unlike the "
         "network's."
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "is_one"),
+    [
+        (["model.safetensors", "config.json"], True),
+        (["pytorch_model.bin", "config.json", "optimizer.pt"], True),
+        (["model.safetensors.index.json"], True),
+        (["model.safetensors"], False),  # an ingredient among others, perhaps
+        (["other.safetensors", "config.json"], False),
+        (["config.json"], False),
+    ],
+)
+def test_one_checkpoint_is_told_from_a_folder_of_several(tmp_path, names, is_one):
+    for name in names:
+        (tmp_path / name).touch()
+    assert is_checkpoint_folder(str(tmp_path)) == is_one
+    assert is_source(str(tmp_path)) == (names != ["config.json"])
+    assert is_source(str(tmp_path / "a.pt"))
+    assert not is_source(str(tmp_path / "a.txt"))
