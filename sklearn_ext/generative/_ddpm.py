@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..neural import (
+    PRECISIONS,
     draw_seed,
     encode_labels,
     resolve_device,
@@ -94,6 +95,10 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
 
     clip_norm : float, default=1.0
         Gradients are scaled down to this norm if they are longer.
+
+    precision : {"full", "bf16"}, default="full"
+        Precision of the forward pass in training. "bf16" uses torch's automatic mixed precision
+        with bfloat16; weights and losses stay as they are.
 
     feature_range : tuple of (float, float) or "auto", default="auto"
         Values that are mapped to -1 and 1. "auto" is the range of each feature of a table, or the
@@ -212,6 +217,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         "cond_drop_prob": [Interval(Real, 0, 1, closed="both")],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "clip_norm": [Interval(Real, 0, None, closed="right")],
+        "precision": [StrOptions({*PRECISIONS})],
         "feature_range": [StrOptions({"auto"}), tuple, list],
         "checkpoint": [str, PathLike, None],
         "checkpoint_interval": [_POSITIVE],
@@ -237,6 +243,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         cond_drop_prob: float = 0.1,
         ema_decay: float = 0.999,
         clip_norm: float = 1.0,
+        precision: str = "full",
         feature_range: tuple[float, float] | str = "auto",
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_interval: int = 1000,
@@ -256,6 +263,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         self.cond_drop_prob = cond_drop_prob
         self.ema_decay = ema_decay
         self.clip_norm = clip_norm
+        self.precision = precision
         self.feature_range = feature_range
         self.checkpoint = checkpoint
         self.checkpoint_interval = checkpoint_interval
@@ -432,6 +440,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
             cond_drop_prob=self.cond_drop_prob,
             ema_decay=self.ema_decay,
             clip_norm=self.clip_norm,
+            precision=self.precision,
         )
 
     def with_forgotten_classes(self, classes: ArrayLike, module: nn.Module) -> Self:

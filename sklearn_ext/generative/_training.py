@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..neural import cosine_decay
+from ..neural import cosine_decay, mixed_precision
 from ..utils._typing import Array, FloatArray
 from ._denoisers import exact_array
 from ._denoising_math import (
@@ -44,6 +44,9 @@ class DDPMConfig:
         Largest weight of the old average. At step k it is at most (1 + k) / (10 + k).
     clip_norm : float, default=1.0
         Largest norm of a gradient.
+    precision : {"full", "bf16"}, default="full"
+        Precision of the forward pass. "bf16" uses torch's automatic mixed precision with bfloat16;
+        weights and losses stay as they are.
 
     Examples
     --------
@@ -58,6 +61,7 @@ class DDPMConfig:
     cond_drop_prob: float = 0.1
     ema_decay: float = 0.999
     clip_norm: float = 1.0
+    precision: str = "full"
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,11 @@ class NoisyBatch:
     codes: torch.Tensor
     target: torch.Tensor
 
-    def losses(self, module: nn.Module) -> torch.Tensor:
+    def losses(self, module: nn.Module, precision: str = "full") -> torch.Tensor:
         """Return the denoising loss of every sample, a tensor of shape (n,)."""
-        return denoising_losses(self.target, module(self.x, self.times, self.codes))
+        with mixed_precision(precision, self.x.device):
+            estimate = module(self.x, self.times, self.codes)
+        return denoising_losses(self.target, estimate.to(self.target.dtype))
 
 
 class Noising:
@@ -288,7 +294,7 @@ def train_denoiser(
     while training.step < config.max_iter:
         drawn = torch.randint(len(X), (config.batch_size,), generator=generator, device=X.device)
         batch = noising(X[drawn], codes[drawn])
-        loss = batch.losses(training.module).mean() / n_entries
+        loss = batch.losses(training.module, config.precision).mean() / n_entries
         training.descend(loss, config)
         value = loss.item()
         if not math.isfinite(value):

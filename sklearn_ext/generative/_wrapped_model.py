@@ -13,8 +13,16 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import column_or_1d
 from torch import nn
+from torch.utils.data import Dataset
 
-from ..neural import draw_seed, encode_labels, torch_generator, validate_input
+from ..neural import (
+    draw_seed,
+    encode_labels,
+    n_samples_of,
+    select_samples,
+    torch_generator,
+    validate_input,
+)
 from ..utils._atomic import atomic_fit
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils._validation import check_class_labels
@@ -243,10 +251,11 @@ class DiffusionModel(BaseDiffusionModel):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, height, width) or \
-                (n_samples, channels, height, width)
-            Samples like those that the network was trained on.
+                (n_samples, channels, height, width), or torch.utils.data.Dataset
+            Samples like those that the network was trained on. A map-style dataset of pairs
+            (sample, label) is read batch by batch.
         y : array-like of shape (n_samples,), default=None
-            Their classes.
+            Their classes. None means no classes or, for a dataset, the labels in it.
 
         Returns
         -------
@@ -264,11 +273,11 @@ class DiffusionModel(BaseDiffusionModel):
         UserWarning
             If the network predicts worse than a constant zero.
         """
-        labels = None
-        if y is None:
+        labels, is_dataset = None, isinstance(X, Dataset)
+        if y is None and not is_dataset:
             samples = validate_input(self, X, reset=True)
         else:
-            samples, y = validate_input(self, X, y, reset=True)
+            samples, y = validate_input(self, X, y, reset=True, any_form=is_dataset)
             labels = column_or_1d(y, warn=True)
             check_class_labels(labels)
         sample_shape = resolve_sample_shape(self.image_shape, self.input_shape_)
@@ -296,7 +305,8 @@ class DiffusionModel(BaseDiffusionModel):
         adapted.to(self.diffusion_.device)
         self.forgotten_classes_ = self.classes_[:0]
         self.score_seed_ = draw_seed(self.random_state)
-        self._try(samples[:_N_TRIED], None if labels is None else labels[:_N_TRIED])
+        first = np.arange(min(_N_TRIED, n_samples_of(samples)))
+        self._try(select_samples(samples, first), None if labels is None else labels[first])
         return self
 
     def _set_classes(self, labels: Array | None) -> IntArray:
@@ -332,7 +342,9 @@ class DiffusionModel(BaseDiffusionModel):
     def _try(self, X: FloatArray, labels: Array | None) -> None:
         """Raise ValueError if the network cannot be used; warn if it predicts nothing."""
         diffusion = self.diffusion_
-        x, codes = diffusion.encode(X), diffusion.code_tensor(np.zeros(len(X), dtype=np.int64))
+        n = n_samples_of(X)
+        x = diffusion.encode(X)[torch.arange(n)]
+        codes = diffusion.code_tensor(np.zeros(n, dtype=np.int64))
         if labels is not None:
             codes = diffusion.code_tensor(encode_labels(labels, self.classes_))
         generator = torch_generator(self.score_seed_, diffusion.device)
@@ -361,7 +373,7 @@ class DiffusionModel(BaseDiffusionModel):
         if loss >= loss_of_zero:
             warnings.warn(
                 f"The network predicts worse than a constant zero: its mean squared error is "
-                f"{loss:.3g} on {len(X)} samples, that of zero {loss_of_zero:.3g}. Check that "
+                f"{loss:.3g} on {n} samples, that of zero {loss_of_zero:.3g}. Check that "
                 "schedule, prediction and sample_range are those of its training.",
                 UserWarning,
                 stacklevel=4,

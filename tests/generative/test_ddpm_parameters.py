@@ -31,6 +31,7 @@ FIT = {
     "cond_drop_prob": 0.9,
     "ema_decay": 0.0,
     "clip_norm": 0.1,
+    "precision": "bf16",
     "feature_range": (-20.0, 20.0),
     "random_state": 1,
 }

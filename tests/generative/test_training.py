@@ -132,3 +132,22 @@ def test_a_loss_that_is_not_finite_ends_training(problem):
     module, X, codes = problem
     with pytest.raises(FloatingPointError, match="nan at step 1"):
         train((module, X * np.nan, codes))
+
+
+def test_mixed_precision_changes_the_forward_pass_alone(problem):
+    types = []
+
+    def record(module, args, output):
+        if isinstance(module, MLPDenoiser):
+            types.append(output.dtype)
+
+    hook = nn.modules.module.register_module_forward_hook(record)
+    try:
+        _, full = train(problem)
+        training, mixed = train(problem, dataclasses.replace(CONFIG, precision="bf16"))
+    finally:
+        hook.remove()
+    assert types == [torch.float32] * 12 + [torch.bfloat16] * 12
+    assert training.module.inner.weight.dtype == torch.float32
+    assert mixed != full
+    np.testing.assert_allclose(mixed, full, rtol=0.05)

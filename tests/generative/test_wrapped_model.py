@@ -10,6 +10,7 @@ from sklearn.datasets import make_blobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from sklearn_ext import ConditionalDDPM, DiffusionOODDetector, NetClassifier, SFRonClassForgetter
 from sklearn_ext.generative import DiffusionModel, MLPDenoiser, Noising, linear_levels
@@ -76,6 +77,19 @@ def test_every_prediction_draws_the_same_samples(own, blobs, prediction):
         own.reconstruct(*blobs, start=0.3, **options),
         atol=1e-3,
     )
+
+
+@pytest.mark.filterwarnings(WORSE)  # without the range of its training
+@pytest.mark.parametrize("sample_range", [RANGE, None])
+def test_a_dataset_gives_the_result_of_its_array(own, blobs, sample_range):
+    X, y = blobs[0].astype(np.float32), blobs[1]
+    dataset = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    model = wrapped(own, sample_range=sample_range)
+    expected = clone(model).fit(X, y)
+    model.fit(dataset)
+    np.testing.assert_array_equal(model.classes_, expected.classes_)
+    np.testing.assert_array_equal(model.class_prior_, expected.class_prior_)
+    np.testing.assert_array_equal(model.score_samples(dataset), expected.score_samples(X, y))
 
 
 def test_forgetting_changes_the_network_as_it_changes_our_own(own, blobs):
