@@ -145,6 +145,21 @@ def program_section(name: str, output: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def gpu_section() -> str:
+    """Return the comparison of CPU and GPU, or the sentence that it was never made."""
+    command = "`python -m benchmarks.gpu --record`"
+    lines = ["(bench-gpu)=", "## GPU", ""]
+    if _records.GPU.exists():
+        lines += [command, "", "```text", _records.GPU.read_text().rstrip(), "```"]
+    else:
+        lines += [
+            "Not measured on a GPU. On a machine with one, this command compares the outputs, the "
+            "time and the memory of",
+            f"every estimator with those on the CPU, and adds them here: {command}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def anchor(method: str) -> str:
     return f"bench-{method.replace('_', '-')}"
 
@@ -175,6 +190,7 @@ def text() -> str:
         if reports := _records.full_reports(method):
             parts.append(full_section(reports))
     parts += [program_section(name, _records.quick_output(name)) for name in _records.PROGRAMS]
+    parts.append(gpu_section())
     return "\n".join(parts)
 
 

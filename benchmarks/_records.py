@@ -15,6 +15,7 @@ from ._report import ROOT, Report, Row, summarize
 
 RECORDS = ROOT / "benchmarks" / "records"
 QUICK, FULL = RECORDS / "quick", RECORDS / "full"
+GPU = FULL / "gpu.txt"  # written by `python -m benchmarks.gpu --record` where there is a GPU
 # Programs that print their figures, with the arguments of python.
 PROGRAMS = {
     "demo": ("docs/examples/quickstart.py",),
