@@ -26,6 +26,7 @@ PROGRAMS = {
     "missing_accuracy": ("-m", "benchmarks.missing_accuracy"),
     "missingness": ("-m", "benchmarks.missingness"),
     "soup_memory": ("-m", "benchmarks.soup_memory", "--n", "16"),
+    "soup_time": ("-m", "benchmarks.soup_time", "--n", "72"),
     "tabular_ood": ("-m", "benchmarks.tabular_ood"),
     "guide_figures": ("-m", "benchmarks.guide_figures"),
 }

@@ -224,8 +224,8 @@ ENTRIES = (
     ),
     Entry(
         "flat_lora",
-        "Fine-tuning with small updates (Flat-LoRA, sigma 0.05)",
-        "Flat-LoRA 0.05",
+        "Fine-tuning with small updates (Flat-LoRA)",
+        "Flat-LoRA",
         {
             "accuracy": Metric("accuracy", 0.003),
             "NLL": Metric("log loss", 0.01, higher_is_better=False),
@@ -260,7 +260,7 @@ HEADLINES = (
     ("Merge fine-tuned networks into one", "MEHLSoup", "2407.03641",
      "MEHL", "fashion_mnist", "accuracy %"),
     ("Fine-tune a network with small updates", "FlatLoRAClassifier", "2409.14396",
-     "Flat-LoRA", "CIFAR-10, 3 epochs", "accuracy"),
+     "Flat-LoRA", "CIFAR-10, last block", "accuracy"),
 )  # fmt: skip
 PICTURE = "docs/_static/benchmarks/deletions.png"
 # Data sets in plain words.
