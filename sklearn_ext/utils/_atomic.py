@@ -1,10 +1,11 @@
-"""Fits that either succeed or change nothing."""
+"""Fits and requests that either succeed or change nothing."""
 
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 _Fit = TypeVar("_Fit", bound=Callable[..., Any])
+_Estimator = TypeVar("_Estimator")
 
 
 def atomic_fit(fit: _Fit) -> _Fit:
@@ -25,3 +26,14 @@ def atomic_fit(fit: _Fit) -> _Fit:
             raise
 
     return cast(_Fit, wrapper)
+
+
+def working_copy(estimator: _Estimator) -> _Estimator:
+    """Return another estimator with the same attributes, to be changed in place of the given one.
+
+    Assigning its ``__dict__`` to the given estimator makes all changes in one step, which no
+    exception can interrupt.
+    """
+    copied = object.__new__(type(estimator))
+    vars(copied).update(vars(estimator))
+    return copied

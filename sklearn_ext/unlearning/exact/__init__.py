@@ -3,6 +3,7 @@
 Names outside `__all__` are building blocks of the functions in it.
 """
 
+from ._base import overwrite_memory as overwrite_memory
 from ._classifier import RandomFeatureClassifier
 from ._engine import (
     IllConditionedError as IllConditionedError,

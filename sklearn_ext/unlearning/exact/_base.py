@@ -20,6 +20,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from ...utils._atomic import working_copy
 from ...utils._random import local_random_state
 from ...utils._typing import Array, BoolArray, FloatArray, RandomState
 from ...utils._validation import check_magnitude, named_as_in_fit
@@ -122,7 +123,8 @@ class BaseRandomFeature(
         Returns
         -------
         self : object
-            The model without the samples.
+            The model without the samples. If an exception interrupts the request, it has happened
+            completely or not at all.
 
         Raises
         ------
@@ -137,9 +139,13 @@ class BaseRandomFeature(
             If `indices` is neither a mask nor indices.
         """
         request = self._request(indices, X, y, sample_weight)
+        if len(request.samples):
+            self._become(self._forgetting(request, lazy=lazy))
+        return self
+
+    def _forgetting(self, request: Request, *, lazy: bool = False) -> Self:
+        """Return the model without the samples; this one stays valid."""
         n_forgotten = len(request.samples)
-        if n_forgotten == 0:
-            return self
         if n_forgotten >= self.n_retained_:
             raise ValueError(
                 f"The request is for {n_forgotten} of {self.n_retained_} samples; at least one "
@@ -148,14 +154,13 @@ class BaseRandomFeature(
         features, config, stored = self._stored_features(), self._request_config(), self._samples
         solution = forget_samples(self._solution, features, request, config, stored=stored)
         warn_if_imprecise(solution, config)
-        # The model's memory is overwritten from here on, so an interruption leaves no model.
-        del self._solution
         if stored is not None and request.positions is not None:
-            stored = stored.erased(request.positions)
+            stored = stored.without(request.positions)
         if not lazy:
             solution = solution.apply_pending(features.engine)
-        self._set_model(solution, stored, request.retained, request.samples, -1)
-        return self
+        changed = working_copy(self)
+        changed._set_model(solution, stored, request.retained, request.samples, -1)
+        return changed
 
     def relabel(
         self,
@@ -226,7 +231,7 @@ class BaseRandomFeature(
         return super().__getstate__()
 
     def __copy__(self) -> Self:
-        # Forgetting overwrites memory, so two models must not share it.
+        # A request overwrites the memory that it no longer needs, so models must not share it.
         return copy.deepcopy(self)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -245,6 +250,10 @@ class BaseRandomFeature(
     @abstractmethod
     def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:
         """Validate samples given after `fit`; return them and their columns of targets."""
+
+    @abstractmethod
+    def _learning(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Return the model with more samples; this one stays valid."""
 
     @abstractmethod
     def _outputs(self, values: FloatArray) -> FloatArray:
@@ -277,9 +286,10 @@ class BaseRandomFeature(
         solution: Solution,
         stored: TrainingSamples | None,
     ) -> Self:
-        """Learn samples, given a solution and stored samples with columns for their targets.
+        """Learn samples in a working copy.
 
-        `kept` marks the samples given by the user that have a positive weight.
+        `solution` and `stored` have columns for the targets of `added`. `kept` marks the samples
+        given by the user that have a positive weight.
         """
         retained = self.retained_
         if retained is not None:
@@ -320,7 +330,18 @@ class BaseRandomFeature(
         self.solver_ = solution.name
         self.refitted_ = solution.n_changed == 0
         self._samples = stored
-        self._solution = solution  # last: without it, the model counts as unfitted
+        self._solution = solution
+
+    def _become(self, changed: Self) -> None:
+        """Take over the attributes of another model in one step, and overwrite those replaced."""
+        before = self._matrices()
+        self.__dict__ = vars(changed)
+        overwrite_memory(before, self._matrices())
+
+    def _matrices(self) -> list[FloatArray]:
+        """Return the arrays that contain information about each sample."""
+        samples = [] if self._samples is None else self._samples.arrays
+        return [*self._solution.matrices, *samples]
 
     def _chosen_solution(self) -> OneRidge:
         """Return the solution for the chosen ridge, without pending updates."""
@@ -329,11 +350,11 @@ class BaseRandomFeature(
         return solution.chosen if isinstance(solution, RidgePath) else solution
 
     def _apply_pending(self) -> None:
-        """Apply the updates of lazy requests, in the memory of the model."""
+        """Apply the updates of lazy requests."""
         if self._solution.pending is not None:
-            solution = self._solution
-            del self._solution  # an interruption leaves no model
-            self._solution = solution.apply_pending(make_engine(self.device))
+            before = self._solution.matrices
+            self._solution = self._solution.apply_pending(make_engine(self.device))
+            overwrite_memory(before, self._solution.matrices)
 
     def _new_config(self, n_features: int) -> RandomFeatureConfig:
         return RandomFeatureConfig(
@@ -438,6 +459,13 @@ class BaseRandomFeature(
             Z = self.feature_map_.transform(named_as_in_fit(self, X))
         Z = engine.asarray(Z.toarray() if sp.issparse(Z) else np.asarray(Z))
         return with_ones(engine, Z) if constant else Z
+
+
+def overwrite_memory(before: list[FloatArray], after: list[FloatArray]) -> None:
+    """Fill arrays with zeros, except read-only ones and those that are still in use."""
+    for array in before:
+        if array.flags.writeable and not any(np.may_share_memory(array, b) for b in after):
+            array.fill(0.0)
 
 
 def make_engine(device: Any) -> RidgeEngine:

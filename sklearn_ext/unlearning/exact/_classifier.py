@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ...utils._atomic import atomic_fit
+from ...utils._atomic import atomic_fit, working_copy
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray
 from ...utils._validation import check_class_labels, own_constructor
 from ._base import BaseRandomFeature, checked_magnitude
@@ -153,7 +153,6 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         self._class_counts: IntArray = np.zeros(len(self.classes_), dtype=np.int64)
         return self._fit_targets(X, _signs(labels, self.classes_), weights)
 
-    @atomic_fit
     def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn more samples, as if they had been given to `fit`.
 
@@ -180,6 +179,10 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
             those of the model are strings, or vice versa.
         """
         check_is_fitted(self)
+        self._become(self._learning(X, y, sample_weight))
+        return self
+
+    def _learning(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         X, labels = self._validated_pair(X, y, reset=False)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = weights > 0
@@ -188,12 +191,13 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
                 "y must contain labels of the same type as the model's, such as "
                 f"{self.classes_.tolist()[0]!r}, got {labels.tolist()[0]!r}."
             )
-        columns = self._add_classes(np.union1d(self.classes_, labels[kept]))
-        added = TrainingSamples(X, _signs(labels, self.classes_), weights)[kept]
+        changed = working_copy(self)
+        columns = changed._add_classes(np.union1d(self.classes_, labels[kept]))
+        added = TrainingSamples(X, _signs(labels, changed.classes_), weights)[kept]
         stored = self._samples
         if stored is not None:
             stored = stored.with_targets(stored.Y[:, columns])
-        return self._learn_targets(added, kept, self._solution.with_columns(columns), stored)
+        return changed._learn_targets(added, kept, self._solution.with_columns(columns), stored)
 
     def decision_function(self, X: Any) -> FloatArray:
         """Compute the scores of the classes: near 1 for the right class, near -1 for the others.

@@ -76,10 +76,12 @@ class RidgeEngine(Protocol):
         """Return A @ B for a symmetric matrix A."""
 
     def select(self, A: EngineArray, index: IntArray) -> EngineArray:
-        """Return rows and columns `index`, ascending, of a symmetric matrix; may overwrite A."""
+        """Return rows and columns `index`, ascending, of a symmetric matrix."""
 
-    def add_square(self, A: EngineArray, V: EngineArray, sign: float) -> EngineArray:
-        """Return ``A + sign * V @ V.T`` for a symmetric matrix A, in the memory of A."""
+    def add_square(
+        self, A: EngineArray, V: EngineArray, sign: float, *, overwrite: bool = False
+    ) -> EngineArray:
+        """Return ``A + sign * V @ V.T`` for a symmetric matrix A, which may be overwritten."""
 
 
 def with_ones(engine: RidgeEngine, Z: EngineArray) -> EngineArray:
@@ -154,18 +156,13 @@ class RidgeScipyEngine(NumpyArrays):
         return dsymm(1.0, A.T, B, lower=0)
 
     def select(self, A: FloatArray, index: IntArray) -> FloatArray:
-        # Allocating memory would take several times as long as forgetting a few samples.
-        A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
-        memory, size = A.reshape(-1), len(index)
-        out = memory[: size * size].reshape(size, size)
-        for i, k in enumerate(index):
-            out[i, : i + 1] = A[k, index[: i + 1]]  # overwrites only rows that have moved already
-            out[i, i + 1 :] = 0.0
-        memory[size * size :] = 0.0
+        out = np.zeros((len(index), len(index)))
+        for i, k in enumerate(index):  # half as much to copy as with A[np.ix_(index, index)]
+            out[i, : i + 1] = A[k, index[: i + 1]]
         return out
 
-    def add_square(self, A: FloatArray, V: FloatArray, sign: float) -> FloatArray:
-        A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
+    def add_square(
+        self, A: FloatArray, V: FloatArray, sign: float, *, overwrite: bool = False
+    ) -> FloatArray:
         V, transposed = (V, 0) if V.flags.f_contiguous else (V.T, 1)
-        dsyrk(sign, V, trans=transposed, beta=1.0, c=A.T, lower=0, overwrite_c=1)
-        return A
+        return dsyrk(sign, V, trans=transposed, beta=1.0, c=A.T, lower=0, overwrite_c=overwrite).T

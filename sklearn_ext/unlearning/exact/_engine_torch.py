@@ -78,5 +78,5 @@ class RidgeTorchEngine(TorchArrays):
         at = torch.as_tensor(index, device=self.array_device)
         return A[at][:, at]
 
-    def add_square(self, A: Tensor, V: Tensor, sign: float) -> Tensor:
-        return A.addmm_(V, V.T, alpha=sign)
+    def add_square(self, A: Tensor, V: Tensor, sign: float, *, overwrite: bool = False) -> Tensor:
+        return torch.addmm(A, V, V.T, alpha=sign, out=A if overwrite else None)

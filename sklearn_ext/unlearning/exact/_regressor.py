@@ -5,9 +5,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ...utils._atomic import atomic_fit
+from ...utils._atomic import atomic_fit, working_copy
 from ...utils._typing import FloatArray
 from ...utils._validation import check_magnitude, check_numbers, own_constructor
 from ._base import BaseRandomFeature, checked_magnitude
@@ -158,7 +158,6 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         self._is_flat = Y.ndim == 1
         return self._fit_targets(X, Y.reshape(len(Y), -1), weights)
 
-    @atomic_fit
     def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn more samples, as if they had been given to `fit`.
 
@@ -183,8 +182,9 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         ValueError
             If the input is not finite or has the wrong shape.
         """
-        added, kept = self._checked_samples(X, y, sample_weight)
-        return self._learn_targets(added, kept, self._solution, self._samples)
+        check_is_fitted(self)
+        self._become(self._learning(X, y, sample_weight))
+        return self
 
     def predict(self, X: Any) -> FloatArray:
         """Predict targets.
@@ -199,6 +199,10 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
         return self._outputs(self._values(X))
+
+    def _learning(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        added, kept = self._checked_samples(X, y, sample_weight)
+        return working_copy(self)._learn_targets(added, kept, self._solution, self._samples)
 
     def _validated_pair(self, X: Any, y: ArrayLike | None, reset: bool) -> tuple[Any, FloatArray]:
         if y is not None:

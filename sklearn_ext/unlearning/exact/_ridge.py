@@ -189,8 +189,8 @@ def dual_elimination(
 
 
 def dual_downdate(engine: RidgeEngine, G: EngineArray, V: EngineArray, r: IntArray) -> EngineArray:
-    """Return the inverse of the samples r, :math:`G_{rr} - V_r V_r^T`; G may be overwritten."""
-    return engine.add_square(engine.select(G, r), V[r], -1.0)
+    """Return the inverse of the samples r, :math:`G_{rr} - V_r V_r^T`."""
+    return engine.add_square(engine.select(G, r), V[r], -1.0, overwrite=True)
 
 
 def dual_bordering(
@@ -243,7 +243,7 @@ def dual_bordering(
     new = engine.half_solve(factor, c, transposed=True)
     inverse = bordered(
         engine,
-        engine.add_square(engine.copy(G), V, 1.0),
+        engine.add_square(G, V, 1.0),
         -engine.half_solve(factor, V.T, transposed=True),
         engine.solve(factor, engine.eye(len(own))),
     )
@@ -371,5 +371,5 @@ def primal_elimination(
 
 
 def primal_update(engine: RidgeEngine, P: EngineArray, V: EngineArray, sign: float) -> EngineArray:
-    r"""Return the inverse after the change, :math:`P \mp V V^T`; P may be overwritten."""
+    r"""Return the inverse after the change, :math:`P \mp V V^T`."""
     return engine.add_square(P, V, -sign)

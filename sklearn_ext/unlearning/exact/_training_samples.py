@@ -40,13 +40,10 @@ class TrainingSamples:
         """Return a copy of the samples except those at `positions`."""
         return self[complement(positions, len(self))]
 
-    def erased(self, positions: IntArray) -> "TrainingSamples":
-        """Return the samples except those at `positions`, in the memory of this object.
-
-        The memory of the erased samples is overwritten, and this object must not be used again.
-        """
-        gone = np.sort(positions)
-        return TrainingSamples(*(_close_gaps(A, gone) for A in (self.X, self.Y, self.weights)))
+    @property
+    def arrays(self) -> list[FloatArray]:
+        """The numbers of the samples."""
+        return [self.X.data if sp.issparse(self.X) else self.X, self.Y, self.weights]
 
     def with_targets(self, Y: FloatArray) -> "TrainingSamples":
         """Return the same samples with other targets."""
@@ -128,19 +125,3 @@ def complement(positions: IntArray, n: int) -> IntArray:
 
 def _is_empty(indices: Array) -> bool:
     return indices.size == 0 or (indices.dtype == bool and not indices.any())
-
-
-def _close_gaps(A: Any, gone: IntArray) -> Any:
-    """Move the rows of an array up into the gaps that the ascending rows `gone` leave."""
-    if sp.issparse(A):
-        return A[complement(gone, A.shape[0])]
-    # In one dimension, NumPy moves overlapping memory without a copy.
-    A = np.require(A, requirements=["C", "W"])  # copies A if its memory is read-only
-    memory, width = A.reshape(-1), A[:1].size
-    starts, stops = width * (gone + 1), width * np.append(gone[1:], len(A))
-    end = width * gone[0]
-    for start, stop in zip(starts, stops, strict=True):
-        memory[end : end + stop - start] = memory[start:stop]
-        end += stop - start
-    memory[end:] = 0.0
-    return memory[:end].reshape(-1, *A.shape[1:])

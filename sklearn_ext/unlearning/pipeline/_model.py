@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ...utils._typing import Array, FloatArray, IntArray
+from ..exact import overwrite_memory
 from ._samples import StoredSamples
 from ._steps import can_update, change_step, fitted_step, kind_of, transformed
 
@@ -115,12 +116,12 @@ def fit_pipeline(
 def forget_positions(
     model: PipelineModel, positions: IntArray, config: PipelineConfig
 ) -> tuple[PipelineModel, list[str]]:
-    """Forget samples, of which none is pinned. The memory of `model` is reused.
+    """Forget samples, of which none is pinned.
 
     Parameters
     ----------
     model : PipelineModel
-        The model of all samples.
+        The model of all samples, which stays valid until `overwrite_replaced`.
     positions : ndarray of int
         Positions of the samples to forget.
     config : PipelineConfig
@@ -139,16 +140,14 @@ def forget_positions(
         model, samples.take(positions), weights, "forget", config
     )
     if first is not None:
-        refitted = _refitted_from(first, steps, samples.without(positions), work, config)
-        samples.delete(positions)  # overwrites the memory
-        return refitted, work
+        return _refitted_from(first, steps, samples.without(positions), work, config), work
     head = model.head
     if head.retained_ is None:
-        head.forget(X=X, y=y, sample_weight=weights)
+        request = head._request(None, X, y, weights)
     else:
-        head.forget(samples.head_index[positions])
-    samples.delete(positions)
-    return PipelineModel(steps, samples), [*work, _head_work(steps)]
+        request = head._request(samples.head_index[positions], None, None, None)
+    steps[-1] = (steps[-1][0], head._forgetting(request))
+    return PipelineModel(steps, samples.deleted(positions)), [*work, _head_work(steps)]
 
 
 def relearn(
@@ -179,8 +178,14 @@ def learn_samples(
     n_seen = 0 if head.retained_ is None else len(head.retained_)
     added.head_index = n_seen + np.arange(len(ids))
     extended = model.samples.extended(added)
-    head.learn(Z, y, weights)
+    steps[-1] = (steps[-1][0], head._learning(Z, y, weights))
     return PipelineModel(steps, extended), [*work, _head_work(steps)]
+
+
+def overwrite_replaced(before: PipelineModel, after: PipelineModel) -> None:
+    """Fill the memory that a request has replaced with zeros; `before` is then invalid."""
+    overwrite_memory(before.head._matrices(), after.head._matrices())
+    before.samples.overwrite_replaced(after.samples)
 
 
 def _changed_steps(

@@ -1,5 +1,6 @@
 """A pipeline from which samples can be deleted as from a database."""
 
+import copy
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ...utils._atomic import atomic_fit
+from ...utils._atomic import atomic_fit, working_copy
 from ...utils._random import draw_seed
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..exact import RandomFeatureRegressor
@@ -40,6 +41,7 @@ from ._model import (
     fit_pipeline,
     forget_positions,
     learn_samples,
+    overwrite_replaced,
     relearn,
 )
 from ._samples import StoredSamples
@@ -93,8 +95,8 @@ class ForgettingPipeline(_BaseComposition):
     Parameters
     ----------
     steps : list of (str, estimator) or None, default=None
-        Names and steps, as in :class:`~sklearn.pipeline.Pipeline`. None means a ForgettingScaler
-        and a RandomFeatureRegressor.
+        Names and steps, as in :class:`~sklearn.pipeline.Pipeline`. None: a ForgettingScaler and a
+        RandomFeatureRegressor.
     pin : {"features", "preprocessing"}, default="features"
         What is fitted to the pinned samples and then frozen. "features": the learned steps and
         those before them. "preprocessing": all steps but the last one. A request is then cheap,
@@ -336,15 +338,16 @@ class ForgettingPipeline(_BaseComposition):
         OSError
             If the request cannot be written. It is then made in memory only, and the pipeline is no
             longer connected to its folder.
+
+        Notes
+        -----
+        If an exception interrupts the request, it has happened completely or not at all.
         """
         check_is_fitted(self)
         positions = self._model.samples.positions(ids_or_mask)
-        if len(positions) == 0:
-            return self
-        ids = self._model.samples.ids[positions].tolist()
-        before = self._model_hash()
-        work = self._forget_positions(positions)
-        self._record("forget", ids, work, before, None)
+        if len(positions):
+            ids = self._model.samples.ids[positions].tolist()
+            self._commit("forget", ids, *self._without(positions))
         return self
 
     def learn(
@@ -397,9 +400,8 @@ class ForgettingPipeline(_BaseComposition):
         if len(kept) == 0:
             return self
         given = (_safe_indexing(X, kept), targets[kept], weights[kept], ids[kept])
-        before = self._model_hash()
-        self._model, work = learn_samples(self._model, *given, self._config)
-        self._record("learn", ids[kept].tolist(), work, before, given)
+        model, work = learn_samples(self._model, *given, self._config)
+        self._commit("learn", ids[kept].tolist(), model, work, given=given)
         return self
 
     def refitted(self) -> "ForgettingPipeline":
@@ -573,7 +575,7 @@ class ForgettingPipeline(_BaseComposition):
         NotFittedError
             If the pipeline is unfitted.
         ValueError
-            If there was no such request to forget.
+            If `request` is not the index of a call to `forget`.
         """
         check_is_fitted(self)
         try:
@@ -584,7 +586,10 @@ class ForgettingPipeline(_BaseComposition):
                 f"{request}."
             ) from error
         if record["verb"] != "forget":
-            raise ValueError(f"Request {request} did not delete samples.")
+            raise ValueError(
+                f"request must be the index of a call to forget, got {request}, which is a call to "
+                f"{record['verb']}."
+            )
         learned = [name for name, _ in self.steps_[: self._config.n_pinned]]
         return DeletionCertificate(
             **{name: value for name, value in record.items() if name != "verb"},
@@ -613,19 +618,19 @@ class ForgettingPipeline(_BaseComposition):
             If a step is neither of scikit-learn nor of this package, and not frozen.
         """
         check_is_fitted(self)
-        folder = getattr(self, "_folder", None)
-        if folder is not None and folder.path.resolve() == Path(path).resolve():
-            folder.write_snapshot(*self._snapshot())
-        else:
-            opened = RequestFolder(path)
-            try:
-                opened.write_snapshot(*self._snapshot())
-            except BaseException:
-                opened.close()
-                raise
-            self.close()
-            self._folder = opened
-        self._set_durable()
+        before = getattr(self, "_folder", None)
+        is_same = before is not None and before.path.resolve() == Path(path).resolve()
+        folder = before if is_same else RequestFolder(path)
+        saved = working_copy(self)
+        saved._folder = folder
+        saved.requests_ = [record | {"durable": True} for record in self.requests_]
+        try:
+            folder.write_snapshot(*saved._snapshot())
+            self.__dict__ = vars(saved)
+        finally:
+            for each in (before, folder):
+                if each is not None and each is not getattr(self, "_folder", None):
+                    each.close()
 
     def compact(self) -> None:
         """Rewrite the folder without deleted samples, and with an empty log.
@@ -641,8 +646,7 @@ class ForgettingPipeline(_BaseComposition):
         folder = getattr(self, "_folder", None)
         if folder is None:
             raise ValueError("The pipeline is not connected to a folder; call save first.")
-        folder.write_snapshot(*self._snapshot())
-        self._set_durable()
+        self.save(folder.path)
 
     def close(self) -> None:
         """Disconnect the pipeline from its folder, and unlock the folder."""
@@ -673,7 +677,7 @@ class ForgettingPipeline(_BaseComposition):
         Raises
         ------
         FileNotFoundError
-            If there is no stored pipeline.
+            If the folder does not exist or does not contain a pipeline.
         LockedError
             If another pipeline uses the folder.
         ValueError
@@ -712,6 +716,10 @@ class ForgettingPipeline(_BaseComposition):
             given = get_tags(first).input_tags
             tags.input_tags.string, tags.input_tags.categorical = given.string, given.categorical
         return tags
+
+    def __copy__(self) -> Self:
+        # A request overwrites the memory that it no longer needs, so pipelines must not share it.
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is not connected to the folder.
@@ -800,13 +808,9 @@ class ForgettingPipeline(_BaseComposition):
             raise ValueError("The request is for all pinned samples; at least one must be left.")
         return True
 
-    def _forget_positions(self, positions: IntArray) -> list[str]:
-        if self._check_deletable(positions):
-            self._model, work = relearn(self._model, positions, self._config)
-            self._pinned_hash = None
-        else:
-            self._model, work = forget_positions(self._model, positions, self._config)
-        return work
+    def _without(self, positions: IntArray) -> tuple[PipelineModel, list[str]]:
+        change = relearn if self._check_deletable(positions) else forget_positions
+        return change(self._model, positions, self._config)
 
     def _next_id(self) -> int:
         ids = self._model.samples.ids
@@ -825,28 +829,43 @@ class ForgettingPipeline(_BaseComposition):
         classes = getattr(head, "classes_", None)
         return hash_of_head(start, head.feature_coef_, head.intercept_, classes)
 
-    def _record(self, verb: str, ids: list[Any], work: list[str], before: str, given: Any) -> None:
-        """Write a request to the log, and append it to the records."""
-        folder = getattr(self, "_folder", None)
+    def _commit(
+        self, verb: str, ids: list[Any], model: PipelineModel, work: list[str], given: Any = None
+    ) -> None:
+        """Take over the model after a request, and write the request to the log.
+
+        The pipeline changes in two steps that no exception can interrupt. Between them, the request
+        is complete, but the pipeline is disconnected from its folder.
+        """
+        before, changed = self._model, working_copy(self)
+        changed._model = model
+        if model.steps[: self._config.n_pinned] != before.steps[: self._config.n_pinned]:
+            changed._pinned_hash = None
         record = {
             "verb": verb,
             "request": len(self.requests_) + 1,
             "ids": ids,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "n_retained": self.n_retained_,
-            "model_before": before,
-            "model_after": self._model_hash(),
+            "n_retained": changed.n_retained_,
+            "model_before": self._model_hash(),
+            "model_after": changed._model_hash(),
             "work": work,
-            "durable": folder is not None,
+            "durable": False,
         }
-        self.requests_.append(record)
-        if folder is None:
-            return
+        changed.requests_ = [*self.requests_, record]
+        folder = vars(changed).pop("_folder", None)
         try:
-            folder.append(encoded_request(record, given))
+            self.__dict__ = vars(changed)
+            overwrite_replaced(before, model)
+            if folder is not None:
+                durable = record | {"durable": True}
+                folder.append(encoded_request(durable, given))
+                changed = working_copy(self)
+                changed._folder, changed.requests_ = folder, [*self.requests_[:-1], durable]
+                self.__dict__ = vars(changed)
         except BaseException:
-            record["durable"] = False
-            self.close()
+            if folder is not None and not hasattr(self, "_folder"):
+                folder.close()
             raise
 
     def _replay(self, entry: dict[str, Any]) -> None:
@@ -854,14 +873,12 @@ class ForgettingPipeline(_BaseComposition):
         record, given = decoded_request(entry)
         if given is not None:
             X, y, weights, ids = given
-            self._model, _ = learn_samples(self._model, X, y, weights, ids, self._config)
+            model, _ = learn_samples(self._model, X, y, weights, ids, self._config)
         else:
-            self._forget_positions(self._model.samples.positions(as_ids(record["ids"])))
+            model, _ = self._without(self._model.samples.positions(as_ids(record["ids"])))
+        overwrite_replaced(self._model, model)
+        self._model, self._pinned_hash = model, None
         self.requests_.append(record)
-
-    def _set_durable(self) -> None:
-        for record in self.requests_:
-            record["durable"] = True
 
     def _audit(self) -> dict[str, float]:
         fresh, samples = self.refitted(), self._model.samples
@@ -869,7 +886,7 @@ class ForgettingPipeline(_BaseComposition):
         ours, theirs = (pipeline._outputs(X) for pipeline in (self, fresh))
         largest = abs(theirs).max()
         return {
-            "n_outputs": float(ours.size),
+            "n_outputs": ours.size,
             "difference": float(abs(ours - theirs).max() / largest) if largest else 0.0,
         }
 

@@ -1,18 +1,22 @@
 """The samples of a pipeline, which are deleted by their ids."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing
 
+from ...utils._atomic import working_copy
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray
 
 _LARGEST_WASTE = 0.5  # of the memory, in deleted samples
 
 
 class StoredSamples:
-    """Samples with targets, weights and ids; deleted ones are overwritten.
+    """Samples with targets, weights and ids.
+
+    Methods return other samples and leave these valid. To save copies, `deleted` shares memory with
+    its result, so the values of deleted samples remain until `overwrite_replaced`.
 
     Parameters
     ----------
@@ -35,12 +39,16 @@ class StoredSamples:
         self.alive: BoolArray = np.ones(len(ids), dtype=bool)
         self.head_index: IntArray = np.arange(len(ids))
         self._place = {key: i for i, key in enumerate(ids.tolist())}
+        self._n_left = len(ids)
 
     def __len__(self) -> int:
-        return len(self._place)
+        return self._n_left
 
     def __contains__(self, key: Any) -> bool:
-        return key in self._place
+        return key in self._place and bool(self.alive[self._place[key]])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self.compressed())  # a file must not contain deleted samples
 
     def positions(self, ids_or_mask: ArrayLike, *, name: str = "ids_or_mask") -> IntArray:
         """Look up samples by their ids, or by a mask over the samples that are left."""
@@ -58,7 +66,7 @@ class StoredSamples:
                 )
             return np.flatnonzero(self.alive)[chosen]
         keys = chosen.tolist()
-        unknown = [key for key in keys if key not in self._place]
+        unknown = [key for key in keys if key not in self]
         if unknown:
             raise ValueError(
                 f"{name} contains {unknown[0]!r}, which is not the id of a sample in the "
@@ -77,17 +85,23 @@ class StoredSamples:
         """Return samples."""
         return _safe_indexing(self.X, positions)
 
-    def delete(self, positions: IntArray) -> None:
-        """Delete samples, and overwrite their memory."""
-        for key in self.ids[positions].tolist():
-            del self._place[key]
-        self.alive[positions] = False
+    def deleted(self, positions: IntArray) -> "StoredSamples":
+        """Return the samples that are left, except those at `positions`, mostly in this memory."""
+        n_left = len(self) - len(positions)
+        if not isinstance(self.X, np.ndarray) or n_left < _LARGEST_WASTE * len(self.alive):
+            return self.without(positions)
+        left = working_copy(self)
+        left.alive = self.alive.copy()
+        left.alive[positions] = False
+        left._n_left = n_left
+        return left
+
+    def overwrite_replaced(self, left: "StoredSamples") -> None:
+        """Fill the memory of the samples that are no longer in `left` with zeros."""
+        gone = ~left.alive if self.ids is left.ids else slice(None)
         for array in (self.X, self.y, self.weights, self.ids):
-            if isinstance(array, np.ndarray):
-                array[positions] = np.zeros((), array.dtype)
-        in_memory = isinstance(self.X, np.ndarray)
-        if not in_memory or len(self) < _LARGEST_WASTE * len(self.alive):
-            self._set(self.compressed())
+            if isinstance(array, np.ndarray) and array.flags.writeable:
+                array[gone] = np.zeros((), array.dtype)
 
     def extended(self, other: "StoredSamples") -> "StoredSamples":
         """Return the samples that are left, followed by others."""
@@ -119,9 +133,6 @@ class StoredSamples:
     def compressed(self) -> "StoredSamples":
         """Return the samples that are left, in new memory."""
         return self.without(np.empty(0, dtype=np.int64))
-
-    def _set(self, other: Self) -> None:
-        vars(self).update(vars(other))
 
 
 def _stack(first: Any, second: Any) -> Any:

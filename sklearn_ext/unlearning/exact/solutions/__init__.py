@@ -1,8 +1,7 @@
 """Fitted ridge regressions, and their updates for forgotten and learned samples.
 
 A solution contains only NumPy arrays, so it can be stored regardless of the engine. Its methods
-return a new solution, except that `apply_pending` overwrites the large matrices, because copies
-would take several times as long as the arithmetic.
+return a new solution and leave it valid, so an interrupted request changes nothing.
 """
 
 from typing import TypeAlias

@@ -59,6 +59,11 @@ class DualSolution:
         """Number of samples in the model."""
         return len(self.alpha)
 
+    @property
+    def matrices(self) -> list[FloatArray]:
+        """Arrays that contain information about each sample, and that no attribute shares."""
+        return [self.inverse]
+
     @classmethod
     def fit(cls, features: FeatureMap, samples: TrainingSamples, ridge: float) -> "DualSolution":
         """Fit to samples.
@@ -157,9 +162,8 @@ class DualSolution:
     ) -> "DualSolution":
         """Learn the samples `added` in addition to `stored`; raises the same error as `forget`."""
         engine, samples = features.engine, _required(stored, "stored")
-        if self.pending is not None:  # work on a copy: if this fails, the solution stays valid
-            copied = replace(self, inverse=self.inverse.copy()).apply_pending(engine)
-            return copied.learn(features, added, stored)
+        if self.pending is not None:
+            return self.apply_pending(engine).learn(features, added, stored)
         Z = features.matrix(added.X)
         cross = engine.zeros(len(samples), len(added))
         for block in features.blocks(len(samples)):
@@ -189,10 +193,7 @@ class DualSolution:
         )
 
     def apply_pending(self, engine: RidgeEngine) -> "DualSolution":
-        """Remove pending samples from the inverse.
-
-        The result uses the memory of this solution, which must not be used again.
-        """
+        """Return the solution whose inverse excludes the pending samples."""
         if self.pending is None:
             return self
         inverse = engine.asarray(self.inverse)

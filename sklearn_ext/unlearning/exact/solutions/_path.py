@@ -123,6 +123,11 @@ class RidgePath:
         return self.chosen.n_changed
 
     @property
+    def matrices(self) -> list[FloatArray]:
+        """Arrays that contain information about each sample, and that no attribute shares."""
+        return [matrix for candidate in self.candidates for matrix in candidate.matrices]
+
+    @property
     def pending(self) -> Any:
         """Changes that have not yet been applied to the large matrices."""
         return self.chosen.pending
@@ -175,10 +180,7 @@ class RidgePath:
         return replace(self, candidates=candidates, known=known)
 
     def apply_pending(self, engine: RidgeEngine) -> "RidgePath":
-        """Apply the pending change to the large matrices.
-
-        The result uses the memory of this solution, which must not be used again.
-        """
+        """Return the candidates with their pending changes applied to the large matrices."""
         first = self.candidates[0].apply_pending(engine)
         if isinstance(first, PrimalSolution):
             others = [c.apply_pending(engine, Sums.empty()) for c in self.candidates[1:]]

@@ -85,7 +85,7 @@ class PrimalSolution:
         """Fit to samples; parameters and errors as for `DualSolution.fit`."""
         engine, sums = features.engine, Sums.empty()
         for block in features.blocks(len(samples), _SMALLEST_BLOCK):
-            sums = sums.changed(engine, *_weighted(features, samples[block]), 1.0)
+            sums = sums.changed(engine, *_weighted(features, samples[block]), 1.0, overwrite=True)
         shape = features.n_columns, samples.Y.shape[1]
         return cls.from_sums(engine, sums, ridge, shape, len(samples))
 
@@ -109,6 +109,12 @@ class PrimalSolution:
             error=np.zeros(shape[1]),
         )
 
+    @property
+    def matrices(self) -> list[FloatArray]:
+        """Arrays that contain information about each sample, and that no attribute shares."""
+        changed = [] if self.pending is None else [self.pending.Z, self.pending.V]
+        return [self.inverse, *self.sums.gram.values(), *self.sums.moment.values(), *changed]
+
     def labels(self, features: FeatureMap, request: Request) -> FloatArray:
         """Predict samples by the model without them; parameters as for `DualSolution.labels`."""
         engine = features.engine
@@ -127,8 +133,8 @@ class PrimalSolution:
         self, features: FeatureMap, added: TrainingSamples, stored: TrainingSamples | None = None
     ) -> "PrimalSolution":
         """Learn samples; raises the same error as `DualSolution.forget`. `stored` is ignored."""
-        engine = features.engine  # work on copies: if this fails, the solution stays valid
-        return self._current_copy(engine)._changed(features, added, 1.0)._current_copy(engine)
+        engine = features.engine
+        return self.apply_pending(engine)._changed(features, added, 1.0).apply_pending(engine)
 
     def refactored(
         self, features: FeatureMap, samples: TrainingSamples, sign: float
@@ -143,7 +149,7 @@ class PrimalSolution:
             If the samples cannot have been in the model.
         """
         engine = features.engine
-        sums = self._current_copy(engine).sums.copy()
+        sums = self.apply_pending(engine).sums
         sums = sums.changed(engine, *_weighted(features, samples), sign)
         n_samples = self.n_samples + int(sign) * len(samples)
         return self.from_sums(engine, sums, self.ridge, self.coef.shape, n_samples)
@@ -158,10 +164,9 @@ class PrimalSolution:
         )
 
     def apply_pending(self, engine: RidgeEngine, sums: Sums | None = None) -> "PrimalSolution":
-        """Apply the pending change to the large matrices.
+        """Return the solution with the pending change applied to the large matrices.
 
-        The result uses the memory of this solution, which must not be used again. `sums` are the
-        changed sums if another solution has them already.
+        `sums` are the changed sums if another solution has them already.
         """
         if self.pending is None:
             return self
@@ -169,13 +174,6 @@ class PrimalSolution:
         sums = self.sums.with_gram(engine, Z, self.pending.sign) if sums is None else sums
         inverse = primal_update(engine, inverse, V, self.pending.sign)
         return replace(self, sums=sums, inverse=engine.to_numpy(inverse), pending=None)
-
-    def _current_copy(self, engine: RidgeEngine) -> "PrimalSolution":
-        """Return a solution without pending changes, and keep this one valid."""
-        if self.pending is None:
-            return self
-        copied = replace(self, sums=self.sums.copy(), inverse=self.inverse.copy())
-        return copied.apply_pending(engine)
 
     def _changed(
         self, features: FeatureMap, samples: TrainingSamples, sign: float

@@ -56,18 +56,21 @@ class Sums:
             moment += engine.asarray(self.moment[level])
         return gram, moment
 
-    def changed(self, engine: RidgeEngine, Z: Any, Y: Any, sign: float) -> "Sums":
-        """Add (sign 1) or subtract (-1) samples; the Gram matrices change in their own memory.
+    def changed(
+        self, engine: RidgeEngine, Z: Any, Y: Any, sign: float, *, overwrite: bool = False
+    ) -> "Sums":
+        """Add (sign 1) or subtract (-1) samples; the Gram matrices may be overwritten on request.
 
         Raises
         ------
         ValueError
             If samples are subtracted that cannot be in the sums.
         """
-        return self.with_moment(engine, Z, Y, sign).with_gram(engine, Z, sign)
+        sums = self.with_moment(engine, Z, Y, sign)
+        return sums.with_gram(engine, Z, sign, overwrite=overwrite)
 
     def with_moment(self, engine: RidgeEngine, Z: Any, Y: Any, sign: float) -> "Sums":
-        """Change the moments, in new memory, and the numbers of samples.
+        """Change the moments and the numbers of samples.
 
         The Gram matrices stay; `with_gram` must follow before the next change.
         """
@@ -90,18 +93,22 @@ class Sums:
             n_targets={level: n for level, n in n_targets.items() if n.any()},
         )
 
-    def with_gram(self, engine: RidgeEngine, Z: Any, sign: float) -> "Sums":
-        """Change the Gram matrices, in their own memory; they lose levels without samples."""
+    def with_gram(
+        self, engine: RidgeEngine, Z: Any, sign: float, *, overwrite: bool = False
+    ) -> "Sums":
+        """Change the Gram matrices, which lose levels without samples."""
         gram, levels = dict(self.gram), _levels(_magnitudes(engine, Z))
         for level in map(int, np.unique(levels)):
             if level not in self.n_rows:
-                _erase(gram.pop(level))
+                del gram[level]
                 continue
             rows = np.flatnonzero(levels == level)
             part = Z if len(rows) == len(levels) else Z[rows]
-            if level not in gram:
-                gram[level] = engine.to_numpy(engine.zeros(Z.shape[1], Z.shape[1]))
-            square = engine.add_square(engine.asarray(gram[level]), part.T, sign)
+            is_new = level not in gram
+            start = engine.zeros(Z.shape[1], Z.shape[1]) if is_new else gram[level]
+            square = engine.add_square(
+                engine.asarray(start), part.T, sign, overwrite=overwrite or is_new
+            )
             gram[level] = engine.to_numpy(square)
         return replace(self, gram=gram)
 
@@ -112,10 +119,6 @@ class Sums:
             moment={level: B[:, columns] for level, B in self.moment.items()},
             n_targets={level: n[columns] for level, n in self.n_targets.items()},
         )
-
-    def copy(self) -> "Sums":
-        """Return the same sums in new memory."""
-        return replace(self, gram={level: A.copy() for level, A in self.gram.items()})
 
 
 @dataclass(frozen=True)
@@ -184,9 +187,3 @@ def _count(number: Any) -> Any:
     if np.min(number) < 0:
         raise ValueError(NEVER_LEARNED)
     return number
-
-
-def _erase(A: FloatArray) -> None:
-    """Overwrite the memory of sums that are no longer needed."""
-    if A.flags.writeable:
-        A[...] = 0.0

@@ -46,7 +46,7 @@ class RequestFolder:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock: int | None = _locked(self.path / _LOCK)
-        self._log: int | None = None  # last: without it, there is nothing to close
+        self._log: int | None = None  # set last: `close` and `__del__` need both
 
     def close(self) -> None:
         """Release the folder; this may be called twice."""
@@ -74,19 +74,26 @@ class RequestFolder:
         metadata = {"json": text, "digest": _digest(text, tensors)}
         draft = self.path / f".{SNAPSHOT}.{secrets.token_hex(8)}.part"
         descriptor = os.open(self.path / log, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND)
+        before, written = self._log, None
         try:
             os.fsync(descriptor)
             _write(draft, safetensors.numpy.save(tensors, metadata))
+            written = os.stat(draft)
             os.replace(draft, self.path / SNAPSHOT)
+            self._log = descriptor
             _synchronize(self.path)
         except BaseException:
-            os.close(descriptor)
             draft.unlink(missing_ok=True)
-            (self.path / log).unlink(missing_ok=True)
+            # Once the new snapshot is in place, requests belong into its log.
+            if written is not None and os.path.samestat(written, os.stat(self.path / SNAPSHOT)):
+                self._log = descriptor
+            else:
+                os.close(descriptor)
+                (self.path / log).unlink()
             raise
-        if self._log is not None:
-            os.close(self._log)
-        self._log = descriptor
+        finally:
+            if before is not None and self._log != before:
+                os.close(before)
         self._remove_others(log)
 
     def read(self) -> tuple[dict[str, Array], Any, list[Any]]:
