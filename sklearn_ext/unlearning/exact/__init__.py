@@ -28,6 +28,7 @@ from ._solver import (
     forget_samples,
     learn_samples as learn_samples,
     relabel_samples as relabel_samples,
+    rescale_features as rescale_features,
 )
 from ._training_samples import (
     Request as Request,

@@ -32,6 +32,7 @@ from ._solver import (
     forget_samples,
     learn_samples,
     relabel_samples,
+    rescale_features,
     warn_if_imprecise,
     what_to_store,
 )
@@ -160,6 +161,40 @@ class BaseRandomFeature(
             solution = solution.apply_pending(features.engine)
         changed = working_copy(self)
         changed._set_model(solution, stored, request.retained, request.samples, -1)
+        return changed
+
+    def _rescaling(
+        self,
+        before: Any,
+        after: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike,
+        scale: FloatArray,
+        shift: FloatArray,
+    ) -> Self | None:
+        """Return the model of columns that have changed by an affine map, given all its samples.
+
+        None if it must be fitted again.
+        """
+        is_identity = self.random_weights_ is None and self.feature_map_ is None
+        if not is_identity or self._samples is not None:
+            return None
+        samples, _ = self._checked_samples(before, y, sample_weight)
+        config = self._request_config()
+        solution = rescale_features(
+            self._solution,
+            self._features(),
+            samples,
+            replace(samples, X=self._validated(after)),
+            np.append(scale, 1.0),
+            np.append(shift, 0.0),
+            config,
+        )
+        if solution is None:
+            return None
+        warn_if_imprecise(solution, config)
+        changed = working_copy(self)
+        changed._set_model(solution, None, None, samples[:0], 1)
         return changed
 
     def relabel(

@@ -4,16 +4,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from scipy.linalg import LinAlgWarning
 
 from ...utils._typing import FloatArray
 from ...utils._warnings import warn_caller
 from ._engine import IllConditionedError
 from ._feature_map import FeatureMap
+from ._ridge import EPSILON
 from ._training_samples import Request, TrainingSamples
 from .solutions import NEVER_LEARNED, DualSolution, PrimalSolution, RidgePath, Solution
 
 _TRUSTED_CONDITION = 1e7  # below this, even the form with the larger matrix is exact to 1e-9
+_LARGEST_RESCALING_ERROR = 1e-10  # of the coefficients
 
 
 @dataclass(frozen=True)
@@ -300,6 +303,51 @@ def learn_samples(
     if stored is None:
         return _refactored(solution, features, added, 1.0)
     return fit_ridge(features, stored.extended(added), config)
+
+
+def rescale_features(
+    solution: Solution,
+    features: FeatureMap,
+    before: TrainingSamples,
+    after: TrainingSamples,
+    scale: FloatArray,
+    shift: FloatArray,
+    config: RandomFeatureConfig,
+) -> Solution | None:
+    """Fit to features that have changed by an affine map, from sums instead of samples.
+
+    This takes :math:`O(p^3 + n p)` operations for p features of n samples; a new fit takes
+    :math:`O(n p^2)`.
+
+    Parameters
+    ----------
+    solution : PrimalSolution or RidgePath
+        The model before the change; it stays valid.
+    features : FeatureMap
+        Maps samples to features, of which the last one is constant.
+    before, after : TrainingSamples
+        All samples in the model, before and after the change.
+    scale, shift : ndarray of shape (p,)
+        The features have changed from z to ``scale * z + shift``.
+    config : RandomFeatureConfig
+        Settings of the regression.
+
+    Returns
+    -------
+    PrimalSolution, RidgePath or None
+        None if a new fit is needed: for a dual solution, or if the sums would lose digits.
+    """
+    if isinstance(solution, DualSolution) or solution.name == "dual" or not config.fit_intercept:
+        return None
+    if chosen_solver(config, solution.n_samples, features.n_columns) == "dual":
+        return None
+    is_small = (abs(np.log2(scale)) <= 1.0).all() and (abs(shift) <= 1.0).all()
+    error = EPSILON * (solution.n_rescaled + 1) * solution.condition
+    if not is_small or error > _LARGEST_RESCALING_ERROR:
+        return None
+    with suppress(IllConditionedError):
+        return solution.rescaled(features, before, after, scale, shift)
+    return None
 
 
 def is_trusted(solution: Solution) -> bool:

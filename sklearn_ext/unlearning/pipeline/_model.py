@@ -11,7 +11,7 @@ from sklearn.base import clone
 from ...utils._typing import Array, FloatArray, IntArray
 from ..exact import overwrite_memory
 from ._samples import StoredSamples
-from ._steps import can_update, change_step, fitted_step, kind_of, transformed
+from ._steps import affine_change, can_update, change_step, fitted_step, kind_of, transformed
 
 Steps = list[tuple[str, Any]]
 
@@ -139,9 +139,17 @@ def forget_positions(
     X, steps, work, first = _changed_steps(
         model, samples.take(positions), weights, "forget", config
     )
-    if first is not None:
-        return _refitted_from(first, steps, samples.without(positions), work, config), work
     head = model.head
+    if first is not None:
+        left = samples.without(positions)
+        if first == len(steps) - 1 and head.retained_ is None:
+            Z = transformed(model.steps[first - 1][1], X)
+            rescaled = _rescaled_head(
+                head._forgetting(head._request(None, Z, y, weights)), model, steps, left, config
+            )
+            if rescaled is not None:
+                return _with_head(steps, rescaled, left, work)
+        return _refitted_from(first, steps, left, work, config), work
     if head.retained_ is None:
         request = head._request(None, X, y, weights)
     else:
@@ -171,10 +179,15 @@ def learn_samples(
         X = transformed(step, X)
     added = StoredSamples(X, y, weights, ids, np.zeros(len(ids), dtype=bool))
     Z, steps, work, first = _changed_steps(model, X, weights, "learn", config)
+    head = model.head
     if first is not None:
         extended = model.samples.extended(added)
+        if first == len(steps) - 1 and head.retained_ is None:
+            rescaled = _rescaled_head(head, model, steps, model.samples.compressed(), config)
+            if rescaled is not None:
+                Z = transformed(steps[first - 1][1], Z)
+                return _with_head(steps, rescaled._learning(Z, y, weights), extended, work)
         return _refitted_from(first, steps, extended, work, config), work
-    head = model.head
     n_seen = 0 if head.retained_ is None else len(head.retained_)
     added.head_index = n_seen + np.arange(len(ids))
     extended = model.samples.extended(added)
@@ -214,6 +227,33 @@ def _changed_steps(
                 return X, steps, work, i + 1
         X = transformed(step, X)
     return X, steps, work, None
+
+
+def _rescaled_head(
+    head: Any, model: PipelineModel, steps: Steps, samples: StoredSamples, config: PipelineConfig
+) -> Any:
+    """Fit the last step again from its sums, because the step before rescales its output.
+
+    `head` knows `samples` through the steps of `model`; `steps` are the new ones. Returns None if
+    the last step must be fitted to the samples.
+    """
+    before, after = model.steps[-2][1], steps[-2][1]
+    change = affine_change(before, after)
+    if change is None:
+        return None
+    X = samples.X
+    for _, step in steps[config.n_stored : -2]:
+        X = transformed(step, X)
+    old, new = transformed(before, X), transformed(after, X)
+    return head._rescaling(old, new, samples.y, samples.weights, *change)
+
+
+def _with_head(
+    steps: Steps, head: Any, samples: StoredSamples, work: list[str]
+) -> tuple[PipelineModel, list[str]]:
+    name = steps[-1][0]
+    work.append(f"{name}: fitted again from sums")
+    return PipelineModel([*steps[:-1], (name, head)], samples), work
 
 
 def _refitted_from(

@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from ...utils._typing import Array, FloatArray
+from .preprocessing import ForgettingOneHotEncoder, ForgettingScaler
 
 Kind = Literal["fixed", "forgetting", "learned"]
 _QUANTILES = {
@@ -118,6 +119,42 @@ def change_step(step: Any, X: Any, weights: FloatArray, verb: Literal["forget", 
         getattr(part, verb)(given, **extra)
     after = [_statistics(part) for part, _ in parts]
     return not all(map(_equal, before, after))
+
+
+def affine_change(before: Any, after: Any) -> tuple[FloatArray, FloatArray] | None:
+    """Return how the output z of a step has changed after a request.
+
+    Returns
+    -------
+    scale, shift : ndarray of shape (n_features_out,)
+        The output is now ``scale * z + shift``. None if it has changed in another way.
+    """
+    if isinstance(after, ForgettingScaler):
+        shift = (before._center() - after._center()) / after.scale_
+        return before.scale_ / after.scale_, shift
+    if isinstance(after, ForgettingOneHotEncoder):
+        if not _equal(before.categories_, after.categories_):
+            return None
+        return _unchanged(sum(map(len, after.categories_)))
+    if not isinstance(after, ColumnTransformer):
+        return None
+    changes = []
+    for (name, old, _), (_, new, _) in zip(before.transformers_, after.transformers_, strict=True):
+        place = after.output_indices_[name]
+        if place.start == place.stop:
+            continue  # no columns
+        is_fixed = old is new or kind_of(new) == "fixed"
+        changes.append(
+            _unchanged(place.stop - place.start) if is_fixed else affine_change(old, new)
+        )
+    if None in changes:
+        return None
+    scales, shifts = zip(*filter(None, changes), strict=True)
+    return np.concatenate(scales), np.concatenate(shifts)
+
+
+def _unchanged(width: int) -> tuple[FloatArray, FloatArray]:
+    return np.ones(width), np.zeros(width)
 
 
 def _parts(step: Any) -> list[tuple[Any, Any]]:

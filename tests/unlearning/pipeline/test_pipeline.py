@@ -206,6 +206,39 @@ def test_a_last_step_without_a_seed_keeps_its_features():
     assert abs(other.steps_[-1][1].random_weights_ - frequencies).max() > 0.01
 
 
+@pytest.mark.parametrize(
+    ("head", "step"),
+    [
+        (regressor(feature_map="identity"), ForgettingScaler()),
+        (regressor(feature_map="identity", alpha=[0.1, 1.0]), "columns"),
+        (RandomFeatureClassifier(feature_map="identity"), ForgettingScaler()),
+    ],
+    ids=["regressor", "several ridges and columns", "classifier"],
+)
+def test_a_linear_last_step_is_fitted_from_sums(head, step):
+    X, y = data()
+    X[:, 1] = X[:, 1] > 5
+    y = y > 140 if hasattr(head, "predict_proba") else np.column_stack((y, X[:, 0]))
+    if step == "columns":
+        step = make_column_transformer(
+            (ForgettingScaler(), [0, 2, 3]), (ForgettingOneHotEncoder(), [1])
+        )
+    X[9, 2] = 1e7  # the outlier hides the digits of the others
+    s, ids = np.random.RandomState(0).uniform(0.5, 2.0, len(y)), np.arange(len(y))
+    pipeline = make_forgetting_pipeline(step, head).fit(X, y, sample_weight=s)
+    name = pipeline.steps[-1][0]
+    pipeline.forget([9])
+    assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again"
+    assert_same(pipeline, refit(pipeline, X, y, ids, sample_weight=s), X)
+    for gone in GONE:
+        pipeline.forget([gone])
+        assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again from sums"
+    assert_same(pipeline, refit(pipeline, X, y, ids, sample_weight=s), X)
+    pipeline.learn(X[GONE], y[GONE], sample_weight=s[GONE])
+    assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again from sums"
+    assert_same(pipeline, pipeline.refitted(), X)
+
+
 def test_requests_by_mask_and_in_any_order():
     X, y = data()
     pipeline = REGRESSORS["scaler, linear"]().fit(X, y)

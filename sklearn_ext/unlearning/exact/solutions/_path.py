@@ -168,6 +168,25 @@ class RidgePath:
         known = known.changed(samples.Y, samples.weights, int(sign))
         return self._chosen(engine, (first, *others), known)
 
+    @property
+    def n_rescaled(self) -> int:
+        """How often the features in the sums were rescaled."""
+        return self.candidates[0].n_rescaled
+
+    def rescaled(
+        self,
+        features: FeatureMap,
+        before: TrainingSamples,
+        after: TrainingSamples,
+        scale: FloatArray,
+        shift: FloatArray,
+    ) -> "RidgePath":
+        """Fit to changed features; parameters and errors as for `PrimalSolution.rescaled`."""
+        engine = features.engine
+        first = self.candidates[0].rescaled(features, before, after, scale, shift)
+        others = [_with_ridge(engine, first, c.ridge) for c in self.candidates[1:]]
+        return self._chosen(engine, (first, *others), self.known)
+
     def with_columns(self, columns: IntArray) -> "RidgePath":
         """Return the solution for some columns of the targets, which may be repeated.
 

@@ -11,7 +11,7 @@ from .._feature_map import FeatureMap
 from .._ridge import primal_elimination, primal_fit, primal_update
 from .._training_samples import Request, TrainingSamples
 from ._errors import accumulated
-from ._sums import Sums, TargetSums
+from ._sums import Sums, TargetSums, change_level
 
 _SMALLEST_BLOCK = 512  # samples: each block makes one pass over the whole Gram matrix
 
@@ -64,6 +64,8 @@ class PrimalSolution:
         Number of samples forgotten or learned since then.
     pending : PrimalUpdate or None
         Change that has not yet been applied to the Gram matrices and to `inverse`.
+    n_rescaled : int
+        How often the features in the sums were rescaled.
     """
 
     sums: Sums
@@ -77,6 +79,7 @@ class PrimalSolution:
     error: FloatArray
     n_changed: int = 0
     pending: PrimalUpdate | None = None
+    n_rescaled: int = 0
 
     name: ClassVar[str] = "primal"
 
@@ -153,6 +156,43 @@ class PrimalSolution:
         sums = sums.changed(engine, *_weighted(features, samples), sign)
         n_samples = self.n_samples + int(sign) * len(samples)
         return self.from_sums(engine, sums, self.ridge, self.coef.shape, n_samples)
+
+    def rescaled(
+        self,
+        features: FeatureMap,
+        before: TrainingSamples,
+        after: TrainingSamples,
+        scale: FloatArray,
+        shift: FloatArray,
+    ) -> "PrimalSolution":
+        """Fit to changed features by changing the sums.
+
+        Parameters
+        ----------
+        features : FeatureMap
+            Maps samples to features, of which the last one is constant.
+        before, after : TrainingSamples
+            All samples in the model, before and after the change.
+        scale, shift : ndarray of shape (p,)
+            The features have changed from z to ``scale * z + shift``.
+
+        Returns
+        -------
+        PrimalSolution
+
+        Raises
+        ------
+        IllConditionedError
+            If the matrix is singular in float64.
+        """
+        engine = features.engine
+        (old, Y), (new, _) = _weighted(features, before), _weighted(features, after)
+        # A sample must be found later among those of its magnitude.
+        moved = np.flatnonzero(change_level(engine, old, new, Y))
+        sums = self.apply_pending(engine).sums.changed(engine, old[moved], Y[moved], -1.0)
+        sums = sums.rescaled(scale, shift).changed(engine, new[moved], Y[moved], 1.0)
+        solution = self.from_sums(engine, sums, self.ridge, self.coef.shape, self.n_samples)
+        return replace(solution, n_rescaled=self.n_rescaled + 1)
 
     def with_columns(self, columns: IntArray) -> "PrimalSolution":
         """Return the solution for some columns of the targets, which may be repeated."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ....utils._typing import FloatArray, IntArray
+from ....utils._typing import BoolArray, FloatArray, IntArray
 from .._engine import EngineArray, RidgeEngine
 
 NEVER_LEARNED = (
@@ -112,6 +112,23 @@ class Sums:
             gram[level] = engine.to_numpy(square)
         return replace(self, gram=gram)
 
+    def rescaled(self, scale: FloatArray, shift: FloatArray) -> "Sums":
+        r"""Return the sums of the features :math:`a_j z_j + b_j`; the last feature is constant.
+
+        With the column c of the Gram matrix that belongs to the constant feature and its last entry
+        s, the new matrix is :math:`a a^T \circ G + (a \circ c) b^T + b (a \circ c)^T + s b b^T`.
+        """
+        gram = {}
+        for level, lower in self.gram.items():
+            G = np.tril(lower) + np.tril(lower, -1).T
+            mixed = np.outer(scale * G[:, -1], shift)
+            gram[level] = np.outer(scale, scale) * G + mixed + mixed.T
+            gram[level] += G[-1, -1] * np.outer(shift, shift)
+        moment = {
+            level: scale[:, None] * B + shift[:, None] * B[-1] for level, B in self.moment.items()
+        }
+        return replace(self, gram=gram, moment=moment)
+
     def with_columns(self, columns: IntArray) -> "Sums":
         """Return the sums for some columns of the targets, which may be repeated."""
         return replace(
@@ -167,6 +184,15 @@ class TargetSums:
             energy={level: total[columns] for level, total in self.energy.items()},
             n_targets={level: n[columns] for level, n in self.n_targets.items()},
         )
+
+
+def change_level(
+    engine: RidgeEngine, before: EngineArray, after: EngineArray, Y: EngineArray
+) -> BoolArray:
+    """Return a mask of the samples whose level differs between two arrays of their features."""
+    sizes, targets = [_magnitudes(engine, Z) for Z in (before, after)], abs(engine.to_numpy(Y))
+    rows = np.not_equal(*map(_levels, sizes))
+    return rows | np.not_equal(*(_levels(s[:, None] * targets) for s in sizes)).any(axis=1)
 
 
 def _magnitudes(engine: RidgeEngine, Z: EngineArray) -> FloatArray:
