@@ -370,7 +370,7 @@ class BaseRandomFeature(
     def _become(self, changed: Self) -> None:
         """Take over the attributes of another model in one step, and overwrite those replaced."""
         before = self._matrices()
-        self.__dict__ = vars(changed)
+        self.__dict__ = changed.__dict__
         overwrite_memory(before, self._matrices())
 
     def _matrices(self) -> list[FloatArray]:

@@ -618,15 +618,17 @@ class ForgettingPipeline(_BaseComposition):
             If a step is neither of scikit-learn nor of this package, and not frozen.
         """
         check_is_fitted(self)
-        before = getattr(self, "_folder", None)
-        is_same = before is not None and before.path.resolve() == Path(path).resolve()
-        folder = before if is_same else RequestFolder(path)
+        before: RequestFolder | None = getattr(self, "_folder", None)
+        if before is not None and before.path.resolve() == Path(path).resolve():
+            folder = before
+        else:
+            folder = RequestFolder(path)
         saved = working_copy(self)
         saved._folder = folder
         saved.requests_ = [record | {"durable": True} for record in self.requests_]
         try:
             folder.write_snapshot(*saved._snapshot())
-            self.__dict__ = vars(saved)
+            self.__dict__ = saved.__dict__
         finally:
             for each in (before, folder):
                 if each is not None and each is not getattr(self, "_folder", None):
@@ -853,16 +855,16 @@ class ForgettingPipeline(_BaseComposition):
             "durable": False,
         }
         changed.requests_ = [*self.requests_, record]
-        folder = vars(changed).pop("_folder", None)
+        folder = changed.__dict__.pop("_folder", None)
         try:
-            self.__dict__ = vars(changed)
+            self.__dict__ = changed.__dict__
             overwrite_replaced(before, model)
             if folder is not None:
                 durable = record | {"durable": True}
                 folder.append(encoded_request(durable, given))
                 changed = working_copy(self)
                 changed._folder, changed.requests_ = folder, [*self.requests_[:-1], durable]
-                self.__dict__ = vars(changed)
+                self.__dict__ = changed.__dict__
         except BaseException:
             if folder is not None and not hasattr(self, "_folder"):
                 folder.close()
