@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (an example names it)
 from sphinx.application import Sphinx
 
 import sklearn_ext

@@ -75,7 +75,7 @@ for name, model in {"alone": alone, "together": together}.items():
 # -------------------
 #
 # Functions of different random features agree everywhere only if they are zero. Too large a weight
-# therefore shrinks the model: the disagreement tends to zero, and so does the score. Choose the
+# therefore shrinks the model: the disagreement tends to zero, and the score falls. Choose the
 # weight by cross-validation. All candidates and folds together cost little more than one fit,
 # because a fold is held out by subtracting sums.
 
@@ -85,7 +85,7 @@ print(f"chosen: {chosen.consensus_weight_}")
 weights = np.array([0.01, 0.03, 0.1, 0.3, 1, 3, 10, 100, 1000])
 fits = [DecentralizedRFKRR(consensus_weight=c, **parameters).fit(X, y, node=node) for c in weights]
 scores = [model.score(X_test, y_test, node=node_test) for model in fits]
-assert scores[-1] < 0.5 * max(scores)
+assert scores[-1] < max(scores) - 0.03
 assert fits[-1].consensus_error_ < 0.1 * fits[0].consensus_error_
 fig, ax = plt.subplots(layout="constrained")
 ax.semilogx(weights, scores, "o-")

@@ -92,7 +92,9 @@ for name, error in errors.items():
 assert min(errors, key=errors.get) == "LAB-RBF, 150 stored samples"
 
 # %%
-# The learned bandwidths separate the noise from the relevant features, and show the two regimes.
+# The learned bandwidths separate the noise from the relevant features. They hardly differ between
+# the two regions, although the target depends on the second feature in one and on the third in the
+# other.
 
 fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 positions = np.arange(X.shape[1])
@@ -103,8 +105,7 @@ for shift, (side, chosen) in enumerate(
     }.items()
 ):
     median = np.median(lab.bandwidths_[chosen], axis=0)
-    assert median[1 + shift] == median[1:].max()  # feature 1 on the left, feature 2 on the right
-    assert median[:3].min() > median[3:].max()
+    assert median[:3].min() > 100 * median[3:].max()
     ax.bar(positions + 0.4 * shift - 0.2, median, width=0.4, label=side)
 ax.set_xticks(positions, [f"feature {k}" for k in positions])
 ax.set_ylabel("median bandwidth")
