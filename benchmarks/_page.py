@@ -138,10 +138,12 @@ def picture(name: str) -> str:
     return f"![First metric against fit time]({(PLOTS / name).relative_to(PAGE.parent)}.png)"
 
 
-def program_section(name: str, output: str) -> str:
-    """Return the section of a program that prints its figures."""
+def program_section(name: str, output: str, larger: str = "") -> str:
+    """Return the section of a program that prints its figures, here and on larger data."""
     command = f"`python {' '.join(_records.PROGRAMS[name])}`"
     lines = [f"({anchor(name)})=", f"## {name}", "", command, "", "```text", output, "```"]
+    if larger:
+        lines += ["", "On larger data:", "", "```text", larger, "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -189,7 +191,9 @@ def text() -> str:
         parts.append(section(report))
         if reports := _records.full_reports(method):
             parts.append(full_section(reports))
-    parts += [program_section(name, _records.quick_output(name)) for name in _records.PROGRAMS]
+    for name in _records.PROGRAMS:
+        output, larger = _records.quick_output(name), _records.full_output(name)
+        parts.append(program_section(name, output, larger))
     parts.append(gpu_section())
     return "\n".join(parts)
 

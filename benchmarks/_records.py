@@ -3,7 +3,7 @@
 The folder ``quick`` has one report per benchmark, and the output of programs that print figures.
 ``make bench-report`` measures all of them again. The folder ``full`` has reports on larger data;
 ``python -m benchmarks METHOD --out benchmarks/records/full`` adds one. The latest report counts for
-each contender on each data set.
+each contender on each data set. The output of a program on larger data is in ``full``, too.
 """
 
 import json
@@ -47,6 +47,12 @@ def quick_report(method: str) -> Report:
 def quick_output(name: str) -> str:
     """Read the recorded output of a program."""
     return (QUICK / f"{name}.txt").read_text().rstrip()
+
+
+def full_output(name: str) -> str:
+    """Read the recorded output of a program on larger data, which few programs have."""
+    path = FULL / f"{name}.txt"
+    return path.read_text().rstrip() if path.exists() else ""
 
 
 def full_reports(method: str) -> list[Report]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import t as student
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit
@@ -28,7 +29,6 @@ TABLES = ("iris", "wine_cultivars", "breast_cancer")
 RATIOS = (0.6, 0.7, 0.8, 0.9)
 MOST_TRAINING, MOST_TEST = 300, 500
 OURS = "classifier"
-NORMAL_95 = 1.96
 
 
 def with_svm(imputer):
@@ -78,8 +78,9 @@ def accuracies(table, ratio, repetition):
 
 
 def interval(differences):
-    """Return the mean of paired differences, and the half width of its 95% interval."""
-    return np.mean(differences), NORMAL_95 * np.std(differences, ddof=1) / len(differences) ** 0.5
+    """Return the mean of paired differences, and the half width of its 95% t interval."""
+    n = len(differences)
+    return np.mean(differences), student.ppf(0.975, n - 1) * np.std(differences, ddof=1) / n**0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:

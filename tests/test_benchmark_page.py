@@ -82,6 +82,11 @@ def test_a_program_section_has_the_command_and_its_output(monkeypatch):
     assert "```text\nusage: " in text
 
 
+def test_a_program_section_has_its_output_on_larger_data():
+    text = _page.program_section("missing_accuracy", "few tables", "many tables")
+    assert text.endswith("few tables\n```\n\nOn larger data:\n\n```text\nmany tables\n```\n")
+
+
 def test_the_page_is_rendered_from_the_records():
     assert _page.PAGE.read_text() == _page.text()
 

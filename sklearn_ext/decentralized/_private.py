@@ -242,15 +242,15 @@ class _PrivateNode:
     """The sums of one node, with and without noise."""
 
     def __init__(
-        self, j: int, samples: NodeSamples, z: FeatureMap, release: GaussianRelease, seed: int
+        self, rank: int, samples: NodeSamples, z: FeatureMap, release: GaussianRelease, seed: int
     ):
         low, high = release.target_range
         self._half = (high - low) / 2.0
         targets = (np.clip(samples.Y, low, high) - (low + high) / 2.0) / self._half
-        self._j, self._noise_scale = j, release.noise_scale
+        self.rank, self._noise_scale = rank, release.noise_scale
         n_samples, engine = len(targets), make_engine()
         folds = np.empty(n_samples, dtype=int)
-        folds[node_generator(seed, j).permutation(n_samples)] = np.arange(n_samples) % _N_FOLDS
+        folds[node_generator(seed, rank).permutation(n_samples)] = np.arange(n_samples) % _N_FOLDS
         scaled = NodeSamples(samples.X, targets, samples.weights, samples.index)
         self._folds = [
             sum_over_samples(scaled.take(np.flatnonzero(folds == fold)), z, {}, engine)
@@ -262,7 +262,7 @@ class _PrivateNode:
         noise = (
             np.random.default_rng()
             if release.random_state is None
-            else node_generator(release.random_state, j)
+            else node_generator(release.random_state, rank)
         )
         gram, moment = release_sums(self._gram, self._moment, self._noise_scale, noise)
         self.released = np.concatenate((gram[np.triu_indices(len(gram))], moment))
@@ -270,7 +270,7 @@ class _PrivateNode:
     def solve(self, released: FloatArray) -> _PrivateFit:
         """Combine the sums of this node with the release of the others, (J, n_released)."""
         size = len(self._moment)
-        others = np.delete(released, self._j, axis=0)
+        others = np.delete(released, self.rank, axis=0)
         others = others[~np.isnan(others[:, 0])]
         total = others.sum(axis=0)
         upper = np.zeros((size, size))
@@ -347,7 +347,7 @@ def _exchange(
     transport: Transport,
 ) -> tuple[_PrivateFit, Any, Any, list[int]]:
     """Flood the release of a node, and solve with those of the others."""
-    rank = node._j
+    rank = node.rank
     members = config.neighbors(rank)
     with Neighbors(transport, rank, members, config.n_nodes, network.timeout) as neighbors:
         own = describe_settings(config, samples, asynchronous=network.asynchronous, update=False)
