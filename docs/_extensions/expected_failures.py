@@ -8,6 +8,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
+import sklearn_ext
 from sklearn_ext.utils._estimators import EXPECTED_FAILED_CHECKS
 
 
@@ -24,7 +25,8 @@ def lines() -> Iterator[str]:
 def rows() -> Iterator[tuple[str, str, str]]:
     for name, checks in sorted(EXPECTED_FAILED_CHECKS.items()):
         for check, reason in sorted(checks.items()):
-            yield f":class:`~sklearn_ext.{name}`", f"``{check}``", reason
+            path = name if name in sklearn_ext.__all__ else f"generative.{name}"
+            yield f":class:`~sklearn_ext.{path}`", f"``{check}``", reason
 
 
 class ExpectedFailures(SphinxDirective):

@@ -104,6 +104,8 @@ print(report)
 forgotten = [report.scores[name]["FA"] for name in models if name != "original"]
 assert sum(accuracy < 2 for accuracy in forgotten) >= 3
 assert report.scores["RandomLabel"]["MIA"] == 0 < report.scores["retrained"]["MIA"]
+gaps = {name: scores["gap"] for name, scores in report.scores.items()}
+assert max(gaps["MUSO"], gaps["SFRon"]) < gaps["RandomLabel"] < gaps["original"]
 UnlearningReportDisplay.from_report(report)
 plt.show()
 

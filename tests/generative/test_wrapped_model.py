@@ -9,12 +9,14 @@ from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from sklearn_ext import ConditionalDDPM, DiffusionOODDetector, NetClassifier, SFRonClassForgetter
 from sklearn_ext.generative import DiffusionModel, MLPDenoiser, Noising, linear_levels
 from sklearn_ext.neural import torch_generator
+from sklearn_ext.utils import expected_failed_checks
 
 CENTERS = np.array([[-6.0, 0.0], [6.0, 0.0], [0.0, 9.0]])
 RANGE = (-9.0, 12.0)
@@ -363,3 +365,27 @@ def test_networks_and_schedulers_of_diffusers_work(prediction):
     assert np.isfinite(detector.score_samples(X)).all()
     with pytest.raises(ValueError, match="must agree with the scheduler"):
         model.set_params(prediction="sample").fit(X, y)
+
+
+class Scaled(nn.Module):
+    """A network for samples of any shape, with or without classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1,), 0.5))
+
+    def forward(self, x, t, c=None):
+        return self.scale * x
+
+
+@pytest.mark.filterwarnings(WORSE)
+@parametrize_with_checks(
+    [
+        DiffusionModel(
+            Scaled(), schedule=linear_levels(T), sample_range=None, null_label=1000, random_state=0
+        )
+    ],
+    expected_failed_checks=expected_failed_checks,
+)
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)

@@ -9,6 +9,7 @@ import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -37,6 +38,12 @@ from .._forget_request import ForgetRequest
 from ..steps import OPTIMIZERS, FineTuneConfig, Record
 from ._net_data import Loss, loss_of
 from ._trust_region import RetainedLimit
+
+
+def check_given_together(X_val: AnySamples, y_val: ArrayLike | None) -> None:
+    """Raise ValueError if samples are given without labels, or labels without samples."""
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val must be given together, but only one was given.")
 
 
 class FitMonitor:
@@ -231,6 +238,18 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             monitor.begin(0)
         samples = NetSamples(net, X, codes, training=True)
         return Task(net, original, samples, codes, request, rng, monitor)
+
+    def _held_out(
+        self, task: Task, X_val: AnySamples, y_val: ArrayLike | None
+    ) -> tuple[NetSamples | None, IntArray | None]:
+        """Validate samples that the original net was not trained on."""
+        if X_val is None or y_val is None:
+            return None, None
+        X_val = validate_input(self, X_val, reset=False, any_form=True)
+        codes = class_codes(task.net, y_val)
+        samples = NetSamples(task.net, X_val, codes)
+        check_consistent_length(samples, codes)
+        return samples, codes
 
     def _limit(self) -> RetainedLimit:
         return RetainedLimit(self.retained_tolerance, self.on_retained_loss)

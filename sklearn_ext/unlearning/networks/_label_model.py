@@ -20,15 +20,19 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d
 from ...neural import head_of, outputs_and_features
 from ...utils._typing import FloatArray, IntArray
 from .._forget_request import ForgetRequest
-from ._net_data import NetData
+from ._net_data import NetData, present_probabilities, probabilities
 
 _MAX_SAMPLES = 5000  # the number of features limits the accuracy long before
-_BATCH = 512
+_BLOCK = 512  # samples whose features are in double precision together
+_N_COMPARED = 1000  # retained samples that decide between the kinds of features
 _N_COMPONENTS = 500
 _N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
+_N_WATCHED = 500  # retained samples whose loss shows what the network has memorized
 _N_PATCHES, _N_FILTERS = 2000, 64
 _LARGEST_SIDE = 32  # of an image whose patches are described; larger ones are averaged first
+_SMALLEST_LOSS = 1e-12  # probabilities and losses are clipped from below at this value
 _ALPHAS = 10.0 ** np.arange(-3.0, 1.5, 0.5)  # ridges, as multiples of the number of samples
+_POWERS = 2.0 ** np.arange(-2.0, 5.1, 0.25)  # of probabilities
 _TEMPERATURES = (1.0, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 
 # Maps the inputs of a batch to features, a tensor of shape (n, n_features).
@@ -173,10 +177,13 @@ class LabelModel:
     kind : str
     accuracy : float
         As in :class:`LabelModelSummary`.
+    loss : float
+        Leave-one-out log loss on the retained samples, in nats.
     """
 
     kind: str
     accuracy: float
+    loss: float
     _features: Features
     _mean: torch.Tensor
     _scale: torch.Tensor
@@ -201,7 +208,7 @@ class LabelModel:
         tensor of shape (n, n_classes)
         """
         found = []
-        for batch in index.split(_BATCH):
+        for batch in index.split(data.batch_size):
             Z = _standardized(self._features, data, batch, self._mean, self._scale)
             scores = self._temperature * (Z @ self._weights)
             found.append(scores.masked_fill(~self._present, -torch.inf).log_softmax(dim=1))
@@ -263,8 +270,14 @@ def fit_label_model(
         candidates = {kind: lambda: fourier_features(sample, rng)}
     elif not candidates:  # token ids, for example, of a network whose initial weights are lost
         candidates["learned"] = lambda: network_features(data.module)
-    fitted = (_fit_ridge(data, index, name, make()) for name, make in candidates.items())
-    return max(fitted, key=lambda model: model.accuracy)
+    features = {name: make() for name, make in candidates.items()}
+    if len(features) == 1 or len(index) <= _N_COMPARED:
+        fitted = (_fit_ridge(data, index, name, each) for name, each in features.items())
+        return max(fitted, key=lambda model: model.accuracy)
+    some = draw_samples(index, _N_COMPARED, rng)
+    compared = [_fit_ridge(data, some, name, each) for name, each in features.items()]
+    best = max(compared, key=lambda model: model.accuracy).kind
+    return _fit_ridge(data, index, best, features[best])
 
 
 def _sees_images(module: nn.Module, sample: torch.Tensor) -> bool:
@@ -275,19 +288,19 @@ def _sees_images(module: nn.Module, sample: torch.Tensor) -> bool:
 @torch.no_grad()
 def _fit_ridge(data: NetData, index: torch.Tensor, kind: str, features: Features) -> LabelModel:
     """Fit a ridge regression of +1 and -1 for each class, with the ridge that predicts best."""
-    batches = index.split(_BATCH)
+    batches = index.split(data.batch_size)
     raw = torch.cat([features(data.inputs(batch)).float() for batch in batches])
     mean, scale = raw.mean(dim=0), raw.std(dim=0, correction=0).clamp_min(1e-6)
-    blocks = [_with_one((block - mean) / scale) for block in raw.split(_BATCH)]
+    blocks = [_with_one((block - mean) / scale) for block in raw.split(_BLOCK)]
     codes = data.codes[index]
     T = 2 * torch.nn.functional.one_hot(codes, data.n_classes).double() - 1
     S = sum(block.T @ block for block in blocks)
-    B = sum(block.T @ t for block, t in zip(blocks, T.split(_BATCH), strict=True))
+    B = sum(block.T @ t for block, t in zip(blocks, T.split(_BLOCK), strict=True))
     values, vectors = torch.linalg.eigh(S)
     gains = [1 / (values.clamp_min(0) + alpha * len(index)) for alpha in _ALPHAS]
     rotated = vectors.T @ B
     left_out: list[list[torch.Tensor]] = [[] for _ in gains]
-    for block, t in zip(blocks, T.split(_BATCH), strict=True):
+    for block, t in zip(blocks, T.split(_BLOCK), strict=True):
         turned = block @ vectors
         for k, gain in enumerate(gains):
             leverage = (turned.square() @ gain)[:, None].clamp_max(1 - 1e-9)
@@ -297,14 +310,16 @@ def _fit_ridge(data: NetData, index: torch.Tensor, kind: str, features: Features
     accuracies = [(each.argmax(dim=1) == codes).double().mean().item() for each in scores]
     best = int(np.argmax(accuracies))
     present = data.present()
+    temperature, loss = _temperature(scores[best].masked_fill(~present, -torch.inf), codes)
     return LabelModel(
         kind,
         accuracies[best],
+        loss,
         features,
         mean,
         scale,
         vectors @ (gains[best][:, None] * rotated),
-        _temperature(scores[best].masked_fill(~present, -torch.inf), codes),
+        temperature,
         present,
     )
 
@@ -320,12 +335,13 @@ def _standardized(
     return _with_one((features(data.inputs(batch)).float() - mean) / scale)
 
 
-def _temperature(scores: torch.Tensor, codes: torch.Tensor) -> float:
-    """Return the factor of the scores with the smallest log loss."""
+def _temperature(scores: torch.Tensor, codes: torch.Tensor) -> tuple[float, float]:
+    """Return the factor of the scores with the smallest log loss, and this loss."""
     losses = [
         torch.nn.functional.cross_entropy(factor * scores, codes).item() for factor in _TEMPERATURES
     ]
-    return _TEMPERATURES[int(np.argmin(losses))]
+    best = int(np.argmin(losses))
+    return _TEMPERATURES[best], losses[best]
 
 
 def draw_samples(index: torch.Tensor, n_samples: int, rng: np.random.RandomState) -> torch.Tensor:
@@ -354,7 +370,9 @@ def flat_samples(data: NetData, index: torch.Tensor) -> FloatArray:
             return inputs.flatten(start_dim=1)
         return data.features(batch)
 
-    return torch.cat([vectors(batch).float().cpu() for batch in index.split(_BATCH)]).numpy()
+    return torch.cat(
+        [vectors(batch).float().cpu() for batch in index.split(data.batch_size)]
+    ).numpy()
 
 
 def accuracy_of(model: LabelModel, data: NetData, index: torch.Tensor) -> float:
@@ -363,51 +381,131 @@ def accuracy_of(model: LabelModel, data: NetData, index: torch.Tensor) -> float:
     return (predicted == data.codes[index]).double().mean().item()
 
 
-def expected_forget_score(
-    data: NetData,
-    rng: np.random.RandomState,
-    initial: nn.Module | None = None,
-    X_val: Any = None,
-    codes_val: IntArray | torch.Tensor | None = None,
-) -> float:
-    r"""Estimate the accuracy of a retrained model on the forget set.
+class UnseenOutputs:
+    r"""What a network says about the samples to forget if it has not been trained on them.
 
-    The accuracy of a label model shows how much the retained samples reveal about the forget set.
-    Samples that neither model was trained on show how much more or less a network learns from them:
+    A network that has memorized its training samples says what a label model of the retained ones
+    does. A network that has memorized nothing says what the original network does, up to classes
+    without retained samples. With the log loss L of the original network on retained samples, and
+    the loss :math:`L_u` on samples that it has not seen, the probabilities are
 
-    .. math::
-        \min\Bigl(1, \mathrm{acc}_{\mathrm{label}}(D_f)\,
-        \frac{\mathrm{acc}_{\mathrm{net}}(D_{val})}{\mathrm{acc}_{\mathrm{label}}(D_{val})}\Bigr) .
+    .. math:: m\, p_{\mathrm{label}}^s / Z + (1 - m)\, p_{\mathrm{net}},
+        \qquad m = \max(0, 1 - L / L_u) .
 
     Parameters
     ----------
     data : NetData
         The original network, not changed yet, and its samples.
+    model : LabelModel
+        The label model, whose leave-one-out loss takes the place of :math:`L_u`.
     rng : numpy.random.RandomState
-        Draws the features.
-    initial : torch.nn.Module, default=None
-        The network as it was before it was trained.
-    X_val : array, tensor or reader of n_validation samples, default=None
+        Draws the retained samples whose loss is computed.
+    held_out : (NetData, tensor) or None, default=None
+        Samples that the network was not trained on, from :func:`held_out_samples`. They determine
+        :math:`L_u` and the power s, with which the label model is as confident as the network.
+
+    Attributes
+    ----------
+    memorized : float
+        The weight m.
+    """
+
+    def __init__(
+        self,
+        data: NetData,
+        model: LabelModel,
+        rng: np.random.RandomState,
+        held_out: tuple[NetData, torch.Tensor] | None = None,
+    ) -> None:
+        self._data = data
+        self._model = model
+        self._held_out = held_out
+        seen = _log_loss(data, draw_samples(data.retain, _N_WATCHED, rng))
+        unseen = model.loss if held_out is None else _log_loss(*held_out)
+        self.memorized = max(0.0, 1.0 - seen / max(unseen, _SMALLEST_LOSS))
+
+    def probabilities(self, *, sharpen: bool) -> torch.Tensor:
+        """Return probabilities for the samples to forget, of shape (n_forget, n_classes).
+
+        Parameters
+        ----------
+        sharpen : bool
+            Whether the label model becomes as confident as a network.
+
+        Returns
+        -------
+        tensor
+        """
+        labels = self._model.log_probabilities(self._data, self._data.forget)
+        power = self._power(labels) if sharpen else 1.0
+        mixed = self.memorized * (power * labels).softmax(dim=1)
+        return mixed + (1 - self.memorized) * self._own()
+
+    def accuracy(self) -> float:
+        r"""Return the expected accuracy on the samples to forget.
+
+        The accuracy of the label model is multiplied by the ratio of the network's accuracy to its
+        own on samples that are held out, if there are any.
+
+        Returns
+        -------
+        float
+        """
+        data = self._data
+        score = accuracy_of(self._model, data, data.forget)
+        if self._held_out is not None:
+            others, known = self._held_out
+            hits = others.outputs(known).argmax(dim=1) == others.codes[known]
+            known_accuracy = accuracy_of(self._model, others, known)
+            if known_accuracy > 0:
+                score = min(1.0, score * hits.double().mean().item() / known_accuracy)
+        own = (self._own().argmax(dim=1) == data.codes[data.forget]).double().mean().item()
+        return self.memorized * score + (1 - self.memorized) * own
+
+    def _own(self) -> torch.Tensor:
+        """Return the probabilities of the original network, restricted to present classes."""
+        found = present_probabilities(self._data, self._data.forget)
+        present = self._data.present().float()
+        return torch.where(found.any(dim=1, keepdim=True), found, present / present.sum())
+
+    def _power(self, labels: torch.Tensor) -> float:
+        if self._held_out is None:
+            return self._model.sharpness
+        confidence = probabilities(*self._held_out).amax(dim=1).mean()
+        errors = [
+            abs(((power * labels).softmax(dim=1).amax(dim=1).mean() - confidence).item())
+            for power in _POWERS
+        ]
+        return float(_POWERS[int(np.argmin(errors))])
+
+
+def held_out_samples(
+    data: NetData, X_val: Any, codes_val: IntArray | torch.Tensor | None
+) -> tuple[NetData, torch.Tensor] | None:
+    """Return samples that a network was not trained on, and indices of those in retained classes.
+
+    Parameters
+    ----------
+    data : NetData
+        The original network and its samples.
+    X_val : array, tensor or reader of n_validation samples, or None
         Samples that the net was not trained on.
-    codes_val : array or tensor of shape (n_validation,), default=None
+    codes_val : array or tensor of shape (n_validation,), or None
         Class indices of these samples.
 
     Returns
     -------
-    float
+    (NetData, int64 tensor) or None
+        None without samples of retained classes; the others reveal nothing about these.
     """
-    model = fit_label_model(data, rng, initial=initial)
-    score = accuracy_of(model, data, data.forget)
     if X_val is None or codes_val is None:
-        return score
-    nothing, everything = np.arange(0), np.arange(len(codes_val))
-    held_out = NetData(data.module, X_val, codes_val, ForgetRequest(nothing, everything))
-    # Other classes reveal nothing about the retained ones.
-    known = torch.nonzero(data.present()[held_out.codes])[:, 0].cpu()
-    if not len(known):
-        return score
-    hits = held_out.outputs(known).argmax(dim=1) == held_out.codes[known]
-    known_accuracy = accuracy_of(model, held_out, known)
-    if known_accuracy == 0:
-        return score
-    return min(1.0, score * hits.double().mean().item() / known_accuracy)
+        return None
+    request = ForgetRequest(np.arange(0), np.arange(len(codes_val)))
+    others = NetData(data.module, X_val, codes_val, request)
+    known = torch.nonzero(data.present()[others.codes])[:, 0].cpu()
+    return (others, known) if len(known) else None
+
+
+def _log_loss(data: NetData, index: torch.Tensor) -> float:
+    own = probabilities(data, index).gather(1, data.codes[index][:, None])
+    return -own.clamp_min(_SMALLEST_LOSS).log().mean().item()

@@ -20,8 +20,8 @@ from ...utils._warnings import warn_caller
 from ...utils.compat import with_callbacks
 from .._forget_request import ForgetRequest
 from ..steps import FineTuneConfig, FineTuning, Monitor, Record, private_randomness
-from ._base import BaseFineTuner, Task
-from ._label_model import fit_classifier, fit_label_model
+from ._base import BaseFineTuner, Task, check_given_together
+from ._label_model import UnseenOutputs, fit_classifier, fit_label_model, held_out_samples
 from ._muso_labels import HeadLabels, call_label_function, given_targets, predicted_targets
 from ._net_data import Loss, NetData, retained_targets, takes_probabilities
 from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
@@ -43,7 +43,7 @@ class MUSOConfig:
         Targets of the retained samples: probabilities of the original network, or labels.
     limit : RetainedLimit, default=RetainedLimit()
         How much accuracy on retained samples may be lost.
-    retained_ratio : float in (0, 1], default=0.5
+    retained_ratio : float in (0, 1], default=0.35
         Fraction of the retained samples that each epoch visits.
     subset_ratio : float in (0, 1], default=0.2
         Fraction of the retained samples that "head" and "projection" draw in each epoch.
@@ -67,7 +67,7 @@ class MUSOConfig:
     soft_targets: bool | str = "auto"
     retained_targets: str = "auto"
     limit: RetainedLimit = DEFAULT_LIMIT
-    retained_ratio: float = 0.5
+    retained_ratio: float = 0.35
     subset_ratio: float = 0.2
     eps: float | None = None
     head: str | None = None
@@ -106,6 +106,8 @@ def muso(
     *,
     classes: ArrayLike | None = None,
     initial: nn.Module | None = None,
+    X_val: Any = None,
+    codes_val: IntArray | torch.Tensor | None = None,
     loss: Loss = cross_entropy,
     monitor: Monitor | None = None,
 ) -> MUSOResult:
@@ -131,6 +133,11 @@ def muso(
     initial : torch.nn.Module, default=None
         The network as it was before it was trained on the samples. Its features have never seen
         the samples to forget, so a label model may use them.
+    X_val : array, tensor or reader of n_validation samples, default=None
+        Samples that the network was not trained on. They show how much it has memorized, and how
+        confident it is about samples that it has not seen.
+    codes_val : array or tensor of int64 of shape (n_validation,), default=None
+        Class indices of these samples.
     loss : callable, default=torch.nn.functional.cross_entropy
         Maps outputs of the network and targets to the mean loss of a batch or, with
         ``reduction="none"``, to the losses of its samples.
@@ -185,7 +192,10 @@ def muso(
         region = TrustRegion(data, config.limit, rng)
         label_model = None
         if not from_head:
-            forget_targets, label_model = _fixed_targets(data, config, rng, classes, initial, soft)
+            held_out = held_out_samples(data, X_val, codes_val)
+            forget_targets, label_model = _fixed_targets(
+                data, config, rng, classes, initial, held_out, soft
+            )
             targets[n_retained:] = _like(targets, forget_targets)
         n_anchors = math.ceil(config.retained_ratio * n_retained)
         n_visited = n_anchors + len(data.forget)
@@ -266,6 +276,7 @@ def _fixed_targets(
     rng: np.random.RandomState,
     classes: ArrayLike | None,
     initial: nn.Module | None,
+    held_out: tuple[NetData, torch.Tensor] | None,
     soft: bool,
 ) -> tuple[torch.Tensor, Any]:
     """Return targets of the forget set that stay the same, and the model behind them, if any."""
@@ -273,11 +284,9 @@ def _fixed_targets(
     known = np.arange(data.n_classes) if classes is None else np.asarray(classes)
     if isinstance(chosen, str):
         model = fit_label_model(data, rng, kind=chosen, initial=initial)
-        found = model.log_probabilities(data, data.forget)
-        if not soft:
-            return found.argmax(dim=1), model.summary
-        power = model.sharpness if config.soft_targets == "auto" else 1.0
-        return (power * found).softmax(dim=1), model.summary
+        unseen = UnseenOutputs(data, model, rng, held_out)
+        found = unseen.probabilities(sharpen=config.soft_targets == "auto")
+        return found if soft else found.argmax(dim=1), model.summary
     if hasattr(chosen, "fit"):
         if soft and not hasattr(chosen, "predict_proba"):
             raise TypeError(
@@ -292,9 +301,10 @@ def _fixed_targets(
 class MUSOUnlearner(BaseFineTuner):
     """Unlearn by relabeling (MUSO): fine-tune with the labels that a retrained model would give.
 
-    If a linear model is fine-tuned with the labels that a retrained model gives to the samples to
-    forget, it ends exactly at the weights of the retrained model. This estimator estimates those
-    labels without retraining, and fine-tunes a network with them.
+    If a model that is linear in fixed features is fine-tuned with the labels that a retrained model
+    gives to the samples to forget, it ends exactly at the weights of the retrained model. This
+    estimator estimates those labels without retraining, and fine-tunes a network with them, which
+    is an approximation.
 
     Parameters
     ----------
@@ -311,7 +321,9 @@ class MUSOUnlearner(BaseFineTuner):
           network is convolutional, or else random features of the inputs; or those of the network
           before its training, which are the best ones if it was pretrained. The ones with the best
           leave-one-out predictions of the retained samples are used. The network before its
-          training is built again from the parameter `module` of the net.
+          training is built again from the parameter `module` of the net. The predictions are mixed
+          with the outputs of the original network, which count the more, the less it has memorized
+          its training samples.
         - "random_features": the same with random features.
         - "head": a ridge regression of the retained labels on the features before the last linear
           layer. It is refitted in each epoch and makes new predictions for each batch. The features
@@ -333,7 +345,7 @@ class MUSOUnlearner(BaseFineTuner):
         For any other label model, or if the loss of the network does not take probabilities,
         "auto" means labels.
 
-    retained_ratio : float in (0, 1], default=0.5
+    retained_ratio : float in (0, 1], default=0.35
         Fraction of the retained samples that each epoch visits. The samples to forget are all
         visited.
 
@@ -468,7 +480,7 @@ class MUSOUnlearner(BaseFineTuner):
         *,
         label_model: Any = "auto",
         soft_targets: bool | str = "auto",
-        retained_ratio: float = 0.5,
+        retained_ratio: float = 0.35,
         subset_ratio: float = 0.2,
         eps: float | None = None,
         head: str | None = None,
@@ -539,7 +551,13 @@ class MUSOUnlearner(BaseFineTuner):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
-        self, X: AnySamples, y: ArrayLike | None = None, *, forget: ArrayLike | None = None
+        self,
+        X: AnySamples,
+        y: ArrayLike | None = None,
+        *,
+        forget: ArrayLike | None = None,
+        X_val: AnySamples = None,
+        y_val: ArrayLike | None = None,
     ) -> Self:
         """Fit the original model unless it is fitted already, then forget some of its samples.
 
@@ -555,6 +573,11 @@ class MUSOUnlearner(BaseFineTuner):
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
             split together with the samples.
+        X_val : array-like of shape (n_validation, ...), default=None
+            Samples that the original model was not trained on. They show how much it has memorized,
+            and how confident it is about samples that it has not seen.
+        y_val : array-like of shape (n_validation,), default=None
+            Class labels of these samples.
 
         Returns
         -------
@@ -566,12 +589,14 @@ class MUSOUnlearner(BaseFineTuner):
         ValueError
             If a parameter is out of range, X or y is not finite or has the wrong shape, `forget`
             selects no sample, all samples, a sample twice or one that does not exist, `forget` is a
-            mask of the wrong length, fewer than two classes would be left, or the training produces
-            weights that are not finite.
+            mask of the wrong length, fewer than two classes would be left, only one of `X_val` and
+            `y_val` is given, or the training produces weights that are not finite.
         TypeError
             If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """
+        check_given_together(X_val, y_val)
         task = self._begin(X, y, forget)
+        samples_val, codes_val = self._held_out(task, X_val, y_val)
         result = muso(
             task.net.module_,
             task.X,
@@ -581,6 +606,8 @@ class MUSOUnlearner(BaseFineTuner):
             task.rng,
             classes=class_labels(task.net),
             initial=task.initial,
+            X_val=samples_val,
+            codes_val=codes_val,
             loss=task.loss,
             monitor=task.monitor,
         )

@@ -8,14 +8,13 @@ import skorch
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ...neural import AnySamples, NetSamples, class_codes, validate_input
+from ...neural import AnySamples
 from ...utils._atomic import atomic_fit
 from ...utils.compat import with_callbacks
 from ..steps import OPTIMIZERS, SCHEDULES, density
-from ._base import BaseUnlearner, Task
+from ._base import BaseUnlearner, Task, check_given_together
 from ._sfron_algorithm import SFRonConfig, sfron
 
 
@@ -82,8 +81,9 @@ class SFRonUnlearner(BaseUnlearner):
         Iterations skip the forget step while the accuracy on the samples to forget is not above
         this value. "auto" estimates the accuracy of a retrained model: the accuracy of a label
         model that is fitted to the retained samples, as in :class:`MUSOUnlearner`, times the ratio
-        of the original model's accuracy to that of the label model on `X_val`, if given. With None,
-        no step is skipped, which usually forgets too much.
+        of the original model's accuracy to that of the label model on `X_val`, if given; mixed with
+        the accuracy of the original model, which counts the more, the less it has memorized. With
+        None, no step is skipped, which usually forgets too much.
 
     optimizer : {"adamw", "adam", "sgd"}, torch.optim.Optimizer class or None, default=None
         The optimizer. "sgd" uses a momentum of 0.9. None means that of the net, with its
@@ -373,15 +373,9 @@ class SFRonUnlearner(BaseUnlearner):
         TypeError
             If `estimator` is not a skorch classifier, or `forget` is neither a mask nor indices.
         """
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val must be given together, but only one was given.")
+        check_given_together(X_val, y_val)
         task = self._begin(X, y, forget)
-        samples_val = codes_val = None
-        if X_val is not None and y_val is not None:
-            X_val = validate_input(self, X_val, reset=False, any_form=True)
-            codes_val = class_codes(task.net, y_val)
-            samples_val = NetSamples(task.net, X_val, codes_val)
-            check_consistent_length(samples_val, codes_val)
+        samples_val, codes_val = self._held_out(task, X_val, y_val)
         config = self._config(task)
         try:
             result = sfron(

@@ -30,7 +30,7 @@ from ..steps import (
     squared_sample_gradients,
     weighted_ascent,
 )
-from ._label_model import draw_samples, expected_forget_score
+from ._label_model import UnseenOutputs, draw_samples, fit_label_model, held_out_samples
 from ._net_data import Loss, NetData, retained_targets
 from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
 
@@ -232,7 +232,9 @@ def sfron(
         data = NetData(module, X, codes, request, loss)
         stop_score = config.stop_forget_score
         if isinstance(stop_score, str):
-            stop_score = expected_forget_score(data, rng, initial, X_val, codes_val)
+            model = fit_label_model(data, rng, initial=initial)
+            held_out = held_out_samples(data, X_val, codes_val)
+            stop_score = UnseenOutputs(data, model, rng, held_out).accuracy()
         mask = None
         if config.saliency_threshold is not None:
             mask = forget_remain_mask(

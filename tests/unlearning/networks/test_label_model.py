@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
 
 from sklearn_ext.neural import MLP, NetClassifier, SmallCNN, net_from_module
 from sklearn_ext.unlearning import ForgetRequest, MUSOUnlearner
 from sklearn_ext.unlearning.networks import NetData
 from sklearn_ext.unlearning.networks._base import untrained_module
 from sklearn_ext.unlearning.networks._label_model import (
+    UnseenOutputs,
     accuracy_of,
     fit_label_model,
+    held_out_samples,
     network_features,
     patch_features,
 )
@@ -132,3 +135,80 @@ def test_earlier_weights_of_a_given_network_are_unknown(digits):
     assert untrained_module(net, 0) is None
     labels = MUSOUnlearner(net, max_epochs=0, random_state=0).fit(X, y, forget=FORGET).label_model_
     assert labels.kind == "random_features"
+
+
+@pytest.fixture(scope="module")
+def threes(digits):
+    """A network trained briefly, which has to forget a class, and its label model."""
+    X, y = digits[0][:400], digits[1][:400]
+    net = NetClassifier(module__hidden_sizes=(32,), lr=1e-2, max_epochs=30, random_state=0).fit(
+        X, y
+    )
+    data = NetData(net.module_, X, y, ForgetRequest.from_user(y == 3, 400))
+    return net, data, fit_label_model(data, np.random.RandomState(0))
+
+
+def restricted(probabilities):
+    """Return probabilities of all classes but the forgotten one."""
+    kept = probabilities * (np.arange(10) != 3)
+    return kept / kept.sum(axis=1, keepdims=True)
+
+
+def test_unseen_outputs_mix_the_label_model_and_the_network(digits, threes):
+    X, y = digits[0][:400], digits[1][:400]
+    net, data, model = threes
+    unseen = UnseenOutputs(data, model, np.random.RandomState(0))
+    loss = log_loss(y[y != 3], net.predict_proba(X[y != 3]), labels=np.arange(10))
+    weight = 1 - loss / model.loss
+    assert 0 < weight < 1
+    assert unseen.memorized == pytest.approx(weight, abs=1e-5)
+    labels = model.log_probabilities(data, data.forget).exp().numpy()
+    own = restricted(net.predict_proba(X[y == 3]))
+    expected = weight * labels + (1 - weight) * own
+    np.testing.assert_allclose(unseen.probabilities(sharpen=False), expected, atol=1e-5)
+    assert unseen.accuracy() == 0.0  # no retained sample is a three
+
+
+def test_a_network_that_has_memorized_nothing_keeps_its_outputs(digits):
+    X, y = digits
+    model, data = fitted(X, y, MLP(64, 10))
+    unseen = UnseenOutputs(data, model, np.random.RandomState(0))
+    assert unseen.memorized == 0.0
+    outputs = data.outputs(data.forget)
+    torch.testing.assert_close(unseen.probabilities(sharpen=True), outputs.softmax(dim=1))
+    hits = outputs.argmax(dim=1) == data.codes[data.forget]
+    assert unseen.accuracy() == pytest.approx(hits.double().mean().item())
+
+
+def test_memorized_labels_are_not_expected(digits):
+    X = digits[0]
+    y = np.random.RandomState(0).randint(10, size=len(X))
+    net = NetClassifier(max_epochs=80, random_state=0).fit(X, y)
+    assert net.score(X[FORGET], y[FORGET]) > 0.95
+    data = NetData(net.module_, X, y, ForgetRequest.from_user(FORGET, len(y)))
+    unseen = UnseenOutputs(
+        data, fit_label_model(data, np.random.RandomState(0)), np.random.RandomState(0)
+    )
+    assert unseen.memorized > 0.9
+    assert unseen.accuracy() < 0.35
+
+
+def test_held_out_samples_tell_memory_and_confidence(digits, threes):
+    X, y = digits
+    net, data, model = threes
+    held_out = held_out_samples(data, X[400:], y[400:])
+    unseen = UnseenOutputs(data, model, np.random.RandomState(0), held_out)
+    known = y[400:] != 3
+    losses = [
+        log_loss(labels, net.predict_proba(samples), labels=np.arange(10))
+        for samples, labels in ((X[:400][y[:400] != 3], y[:400][y[:400] != 3]),
+                                (X[400:][known], y[400:][known]))
+    ]  # fmt: skip
+    weight = 1 - losses[0] / losses[1]
+    assert unseen.memorized == pytest.approx(weight, abs=1e-5)
+    own = restricted(net.predict_proba(X[:400][y[:400] == 3]))
+    labels = (unseen.probabilities(sharpen=True).numpy() - (1 - weight) * own) / weight
+    confidence = net.predict_proba(X[400:][known]).max(axis=1).mean()
+    assert labels.max(axis=1).mean() == pytest.approx(confidence, abs=0.05)
+    assert held_out_samples(data, X[400:][~known], y[400:][~known]) is None
+    assert held_out_samples(data, None, None) is None

@@ -56,7 +56,7 @@ def test_the_label_model_uses_a_limited_number_of_samples(net, digits, forget, m
 @pytest.mark.parametrize("choice", ["outputs", "labels"])
 def test_retained_samples_keep_their_outputs(net, digits, choice):
     X, y = digits
-    params = {"max_epochs": 10, "learning_rate": 1e-2, "retained_targets": choice}
+    params = {"max_epochs": 15, "learning_rate": 1e-2, "retained_targets": choice}
     unlearner = MUSOUnlearner(net, random_state=0, **params).fit(X, y, forget=[0, 1])
     trained = [
         np.log(model.predict_proba(X)[np.arange(600), np.searchsorted(net.classes_, y)]).mean()
@@ -234,3 +234,20 @@ def test_an_initial_head_must_fit_the_layer(net, digits):
     unlearner.set_params(initial_head=np.zeros((33, 10)), head="3").fit(*digits, forget=forget)
     with pytest.raises(ValueError, match="head='nowhere' is not a"):
         unlearner.set_params(head="nowhere").fit(*digits, forget=[0, 1])
+
+
+def test_samples_that_are_held_out_change_the_targets(net, digits):
+    X, y = load_digits(return_X_y=True)
+    X, y = (X / 16).astype(np.float32), digits[1][0][:-1] + y.astype(str).astype(object)
+    rows = np.arange(600) % 10 == 0
+    plain = MUSOUnlearner(net, random_state=0).fit(X[:600], y[:600], forget=rows)
+    held_out = {"X_val": X[600:900], "y_val": y[600:900]}
+    informed = MUSOUnlearner(net, random_state=0).fit(X[:600], y[:600], forget=rows, **held_out)
+    assert informed.score(X[900:], y[900:]) > net.score(X[900:], y[900:]) - 0.03
+    confidence = [
+        model.predict_proba(X[:600][rows]).max(axis=1).mean() for model in (plain, informed)
+    ]
+    new = net.predict_proba(X[600:]).max(axis=1).mean()
+    assert abs(confidence[1] - new) < abs(confidence[0] - new)
+    with pytest.raises(ValueError, match="X_val and y_val must be given together"):
+        MUSOUnlearner(net).fit(X[:600], y[:600], forget=rows, X_val=X[600:900])
