@@ -1,7 +1,7 @@
 r"""
-================================
+=================================
 Relabeling as a way of forgetting
-================================
+=================================
 
 MUSO fine-tunes a model with the labels that a retrained model would give to the samples to forget.
 For a linear model with more features than samples, this ends exactly at the weights of the
