@@ -68,7 +68,15 @@ html_theme_options = {
 }
 html_sidebars = {
     page: []
-    for page in ("index", "api", "benchmarks", "paper_claims", "which_method", "csv_to_score")
+    for page in (
+        "index",
+        "api",
+        "benchmarks",
+        "paper_claims",
+        "which_method",
+        "csv_to_score",
+        "scale",
+    )
 }
 
 # In the diagrams of estimators, the question mark leads to the page in the API reference.
