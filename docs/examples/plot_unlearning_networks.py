@@ -92,17 +92,18 @@ plt.show()
 # How close do they come?
 # -----------------------
 #
-# The lines show the retrained network. It takes threes for other digits (FA), and so do nearly all
-# four unlearned networks. Even there, the attacker (MIA) takes some threes for training images by
-# chance. With random labels, it takes none: images that the network was taught to classify wrongly
-# look unlike all others, which reveals them as well.
+# The lines show the retrained network. It takes threes for other digits (FA). So do the networks
+# of MUSO and SFRon, and the two others nearly always. Even there, the attacker (MIA) takes some
+# threes for training images by chance. With random labels, it takes none: images that the network
+# was taught to classify wrongly look unlike all others, which reveals them as well.
 
 report = unlearning_report(
     models, X, y, threes, X_test=X_test, y_test=y_test, retrained=retrained, random_state=0
 )
 print(report)
-forgotten = [report.scores[name]["FA"] for name in models if name != "original"]
-assert sum(accuracy < 2 for accuracy in forgotten) >= 3
+forgotten = {name: scores["FA"] for name, scores in report.scores.items() if name != "original"}
+assert max(forgotten["MUSO"], forgotten["SFRon"]) < 2
+assert max(forgotten.values()) < 20
 assert report.scores["RandomLabel"]["MIA"] == 0 < report.scores["retrained"]["MIA"]
 gaps = {name: scores["gap"] for name, scores in report.scores.items()}
 assert max(gaps["MUSO"], gaps["SFRon"]) < gaps["RandomLabel"] < gaps["original"]
