@@ -38,4 +38,4 @@ with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_addres
 
 print(search.best_params_)
 print("largest difference:", np.abs(here - there).max())
-assert (here == there).all()
+assert np.allclose(here, there, rtol=1e-9, atol=0)

@@ -82,7 +82,7 @@ def solve_dekrr(
     array([152.13348416])
     """
     engine = make_engine() if engine is None else engine
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
+    parallel = Parallel(n_jobs=n_jobs, require="sharedmem")
     n_announced = 4 + len(SELECTION_CANDIDATES) * (config.compares_selections and memories is None)
     candidates: list[Candidate] = []
     if memories is None:

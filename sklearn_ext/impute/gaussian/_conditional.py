@@ -176,7 +176,7 @@ def run_in_threads(
     """Apply a task to items and return the results in order; `n_jobs` is as in joblib."""
     if len(items) < 2 or effective_n_jobs(n_jobs) == 1:
         return [task(item) for item in items]
-    results: list[Result] = Parallel(n_jobs=n_jobs, prefer="threads")(
+    results: list[Result] = Parallel(n_jobs=n_jobs, require="sharedmem")(
         delayed(task)(item) for item in items
     )
     return results

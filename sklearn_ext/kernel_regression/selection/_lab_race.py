@@ -192,7 +192,7 @@ def select_lab(
     legs = _LEGS[: 4 - len(splits)]
     full = FULL_LENGTH if config.max_iter == "auto" else int(config.max_iter)
     legs = tuple(dict.fromkeys(min(leg, full) for leg in legs))
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
+    parallel = Parallel(n_jobs=n_jobs, require="sharedmem")
 
     def run(racing: list[Candidate], splits: list[Split], length: int) -> list[Candidate]:
         """Train candidates and return them from the best to the worst."""
