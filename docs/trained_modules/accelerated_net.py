@@ -23,6 +23,7 @@ class Accelerator(accelerate.Accelerator):
 def main():
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype(np.float32)
+    torch.manual_seed(0)
     accelerator = Accelerator(cpu=True)
     net = AcceleratedNet(
         torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)),
@@ -38,7 +39,8 @@ def main():
     net.fit(X, y)
     n_batches = len(net.history[0, "batches"])
     weight = net.module_[0].weight.sum().item()
-    print(accelerator.process_index, n_batches, f"{weight:.6f}", f"{net.score(X, y):.2f}")
+    line = f"{accelerator.process_index} {n_batches} {weight:.6f} {net.score(X, y):.2f}\n"
+    print(line, end="")  # in one piece, because all processes share the output
 
 
 if __name__ == "__main__":
