@@ -184,9 +184,12 @@ def test_too_few_rounds_warn():
     [
         ({"solver": "direct", "network": InProcessNetwork()}, "solver must be one of"),
         ({"solver": "cg", "network": InProcessNetwork()}, "solver must be one of"),
-        (
-            {"consensus_weight": "cv", "network": InProcessNetwork(asynchronous=True)},
-            "'cv', which needs synchronous rounds",
+        *(
+            (
+                {name: "cv", "network": InProcessNetwork(asynchronous=True)},
+                f"{name} must not be 'cv' on a network that is asynchronous",
+            )
+            for name in ("gamma", "alpha", "consensus_weight")
         ),
         (
             {"message_dtype": "float32", "network": InProcessNetwork(loss_probability=0.1)},
