@@ -579,7 +579,7 @@ def test_memory_that_a_request_replaces_is_overwritten(digits, solver, n_compone
     model.fit(X, y)
     for lazy in (False, True):
         before = [*model._solution.matrices, *model._samples.arrays]
-        coef = model.coef_
+        coef = model.feature_coef_
         given = coef.copy()
         model.forget(np.flatnonzero(model.retained_)[:3], lazy=lazy)
         pickle.dumps(model)  # applies the pending update
