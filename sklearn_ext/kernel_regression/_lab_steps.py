@@ -257,17 +257,19 @@ class LABTrainer:
         theta = engine.asarray(self.theta[kept])
         if not math.isfinite(engine.norm(theta)):
             raise FloatingPointError("the bandwidths are not finite")
-        loss = outer_loss(
-            engine,
-            config.kernel,
-            engine.asarray(data.features(batch)),
-            engine.asarray(data.Y[batch]),
-            engine.asarray(data.weights[batch]),
-            engine.asarray(self.centers[kept]),
-            engine.asarray(self.targets[kept]),
-            theta,
-            self.alpha,
-        )
+        # BLAS may report invalid values where the result has none; the check below decides.
+        with np.errstate(invalid="ignore", over="ignore"):
+            loss = outer_loss(
+                engine,
+                config.kernel,
+                engine.asarray(data.features(batch)),
+                engine.asarray(data.Y[batch]),
+                engine.asarray(data.weights[batch]),
+                engine.asarray(self.centers[kept]),
+                engine.asarray(self.targets[kept]),
+                theta,
+                self.alpha,
+            )
         if not math.isfinite(loss.value):
             raise FloatingPointError("the outer loss is not finite")
 
