@@ -1,9 +1,9 @@
 """Approximate unlearning for neural networks; names outside `__all__` are internal."""
 
-from ._label_model import LabelModelSummary
-from ._muso import MUSOConfig, MUSOUnlearner, muso
-from ._muso_labels import projected_scores
-from ._natmu import NatMUConfig, NatMUUnlearner, natmu
+from ._muso import MUSOUnlearner
+from ._muso_algorithm import MUSOConfig, muso
+from ._natmu import NatMUUnlearner
+from ._natmu_algorithm import NatMUConfig, natmu
 from ._natmu_blending import blend, gradual_masks
 from ._net_data import NetData, loss_of as loss_of
 from ._sfron import SFRonUnlearner
@@ -28,6 +28,7 @@ from .baselines import (
     scrub,
     wrong_labels,
 )
+from .labels import LabelModelSummary, projected_scores
 
 __all__ = [
     "BadTeacherUnlearner",

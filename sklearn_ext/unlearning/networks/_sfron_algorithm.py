@@ -30,9 +30,9 @@ from ..steps import (
     squared_sample_gradients,
     weighted_ascent,
 )
-from ._label_model import UnseenOutputs, draw_samples, fit_label_model, held_out_samples
 from ._net_data import Loss, NetData, retained_targets
 from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
+from .labels import UnseenOutputs, draw_samples, fit_label_model, held_out_samples
 
 _EPOCHS = 5
 _MAX_ITER = 200

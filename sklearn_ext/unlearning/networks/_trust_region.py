@@ -7,8 +7,8 @@ import torch
 
 from ...utils._warnings import warn_caller
 from ..steps import Record
-from ._label_model import draw_samples
 from ._net_data import NetData
+from .labels import draw_samples
 
 _WATCHED_RETAINED_SAMPLES = 500
 _WATCHED_FORGET_SAMPLES = 250

@@ -10,7 +10,7 @@ from sklearn_ext.neural import MLP, NetClassifier, SmallCNN, net_from_module
 from sklearn_ext.unlearning import ForgetRequest, MUSOUnlearner
 from sklearn_ext.unlearning.networks import NetData
 from sklearn_ext.unlearning.networks._base import untrained_module
-from sklearn_ext.unlearning.networks._label_model import (
+from sklearn_ext.unlearning.networks.labels._label_model import (
     UnseenOutputs,
     accuracy_of,
     fit_label_model,

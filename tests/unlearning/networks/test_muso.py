@@ -10,13 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn_ext import MUSOUnlearner
 from sklearn_ext.neural import NetClassifier, head_of
 from sklearn_ext.unlearning import ForgetRequest
-from sklearn_ext.unlearning.networks import (
-    MUSOConfig,
-    _label_model,
-    _muso_labels,
-    muso,
-    projected_scores,
-)
+from sklearn_ext.unlearning.networks import MUSOConfig, muso, projected_scores
+from sklearn_ext.unlearning.networks.labels import _label_model, _muso_labels
 from sklearn_ext.unlearning.steps import FineTuneConfig
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sklearn_ext.unlearning.networks import projected_scores
-from sklearn_ext.unlearning.networks._muso_labels import (
+from sklearn_ext.unlearning.networks.labels._muso_labels import (
     best_class,
     leave_out_head,
     projected_head,

@@ -47,7 +47,7 @@ def test_blending_by_batch_gives_the_same_bits(net, images, forget, monkeypatch)
     X, y = images
     unlearner = NatMUUnlearner(net, max_epochs=2, random_state=0)
     at_once = unlearner.fit(X, y, forget=forget).predict_proba(X)
-    monkeypatch.setattr("sklearn_ext.unlearning.networks._natmu._MAX_STORED_BYTES", 0)
+    monkeypatch.setattr("sklearn_ext.unlearning.networks._natmu_algorithm._MAX_STORED_BYTES", 0)
     np.testing.assert_array_equal(unlearner.fit(X, y, forget=forget).predict_proba(X), at_once)
 
 

@@ -24,7 +24,8 @@ from sklearn_ext import (
 from sklearn_ext.metrics import membership_inference_score
 from sklearn_ext.neural import NetClassifier, head_of, outputs_and_features
 from sklearn_ext.unlearning import ForgetRequest
-from sklearn_ext.unlearning.networks import NetData, _muso_labels
+from sklearn_ext.unlearning.networks import NetData
+from sklearn_ext.unlearning.networks.labels import _muso_labels
 from sklearn_ext.unlearning.steps import FastSlowConfig, fast_slow
 
 pytestmark = [

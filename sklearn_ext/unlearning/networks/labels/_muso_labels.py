@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ...neural import head_of, head_parameters
-from ...utils._typing import Array
+from ....neural import head_of, head_parameters
+from ....utils._typing import Array
+from .._net_data import NetData
 from ._label_model import flat_samples
-from ._net_data import NetData
 
 _FIRST_EPS, _LAST_EPS = 1e-6, 1e-2
 _HEAD_EPS = 1e-3

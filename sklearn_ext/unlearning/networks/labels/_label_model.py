@@ -17,10 +17,10 @@ from sklearn.base import clone
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d
 
-from ...neural import head_of, outputs_and_features
-from ...utils._typing import FloatArray, IntArray
-from .._forget_request import ForgetRequest
-from ._net_data import NetData, present_probabilities, probabilities
+from ....neural import head_of, outputs_and_features
+from ....utils._typing import FloatArray, IntArray
+from ..._forget_request import ForgetRequest
+from .._net_data import NetData, present_probabilities, probabilities
 
 _MAX_SAMPLES = 5000  # the number of features limits the accuracy long before
 _BLOCK = 512  # samples whose features are in double precision together
