@@ -47,7 +47,10 @@ krr = DecentralizedRFKRR(
     network=network, on_failure=on_failure, aggregate="neighborhood", random_state=0,
 )
 krr.fit(X[rank::4], y[rank::4])
-print("failed", *krr.failed_nodes_, "finite", np.isfinite(krr.predict(X)).all(), flush=True)
+failed = " ".join(map(str, krr.failed_nodes_))
+finite = np.isfinite(krr.predict(X)).all()
+# In one piece: torchrun's processes write unbuffered into one pipe.
+print(f"failed {failed} finite {finite}\\n", end="", flush=True)
 """
 
 
@@ -197,7 +200,7 @@ def test_survivors_of_random_faults_exclude_the_victim():
 def test_launchers_treat_survivors_as_documented(launcher, tmp_path):
     program = tmp_path / "node.py"
     # Survivors have finished their fit long before torchrun would let them end in peace.
-    program.write_text(NODE_PROGRAM + "import time; time.sleep(5); print('still here', rank)\n")
+    program.write_text(NODE_PROGRAM + "import time; time.sleep(5); print(f'still here {rank}')\n")
     start = [str(EXAMPLES / "start_nodes.py"), "--nodes", "4"]
     command = TORCHRUN if launcher == "torchrun" else start
     done = subprocess.run(
@@ -258,7 +261,8 @@ for batch in np.split(np.arange(480), 4):
     krr.partial_fit(X[own], y[own])
     joint.partial_fit(X[batch], y[batch], node=node[batch])
 apart = abs(krr.predict(X, node=rank) - joint.predict(X, node=rank)).max()
-print("node", rank, krr.failed_nodes_.tolist(), apart < 1e-6, flush=True)
+# In one piece: torchrun's processes write unbuffered into one pipe.
+print(f"node {rank} {krr.failed_nodes_.tolist()} {apart < 1e-6}\\n", end="", flush=True)
 """
 
 
