@@ -87,13 +87,16 @@ def test_only_networks_with_a_common_start_share_a_basin():
 def test_peak_memory_in_units_of_one_network(tmp_path, contender, n, low, high):
     n_parameters = soup_memory.write_ingredients(tmp_path, n, 1200)
     context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(
-        target=soup_memory.measure,
-        args=(sender, contender, tmp_path, 128, 1200, n_parameters, 1),
-        kwargs={"timed": False},
-    )
-    child.start()
-    row = receiver.recv()
-    child.join()
-    assert low < row["models"] < high
+    peaks = []
+    # Sampled memory can miss a peak but never invents one: only a bound from below is tried again.
+    while not peaks or (max(peaks) <= low and len(peaks) < 3):
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(
+            target=soup_memory.measure,
+            args=(sender, contender, tmp_path, 128, 1200, n_parameters, 1),
+            kwargs={"timed": False},
+        )
+        child.start()
+        peaks.append(receiver.recv()["models"])
+        child.join()
+    assert low < max(peaks) < high
