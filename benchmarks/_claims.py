@@ -3,13 +3,12 @@
 from . import _scoreboard
 from ._scoreboard import Line
 
-# Claims in our words; each has the places on the scoreboard that decide it, as (part of the title,
-# part of the data), or a sentence where no comparison on the scoreboard can.
+# Claims in our words. Each has the lines of the scoreboard that decide it, as (part of the title,
+# part of the data), or a sentence if no line can.
 CLAIMS = {
     "LAB-RBF (2310.05236, 2406.01435)": (
         ("Learned, locally adaptive bandwidths make a kernel flexible enough to do without a "
-         "ridge, "
-         "and more accurate than fixed kernels and other learners on real tables.",
+         "ridge, and more accurate than fixed kernels and other learners on real tables.",
          [("(LAB)", "")]),
         ("A small part of the data as support is enough.",
          "See the column *rows stored* of {bench-lab-rbf-full}: kernel ridge regression stores "
@@ -22,33 +21,28 @@ CLAIMS = {
          [("(DeKRR)", "")]),
         ("Nodes exchange coefficients, never samples.",
          "Holds for the messages, but samples can be reconstructed from the sums that are "
-         "exchanged "
-         "before the first round: see the example on reconstruction. Privacy needs "
+         "exchanged before the first round: see the example on reconstruction. Privacy needs "
          "GaussianRelease."),
     ),
     "Supervised kernel imputation (2405.07800)": (
         ("Imputing with the labels in view improves the classification of data with missing "
-         "values, "
-         "most at high rates.",
+         "values, most at high rates.",
          [("supervised kernel imputation", "20 %"), ("supervised kernel imputation", "50 %"),
           ("supervised kernel imputation", "80 %")]),
         ("The published two-stage method is itself better than other imputers.",
          "Does not hold here: on most tables of {bench-imputation-full}, the row *published* is "
-            "below filling with means. Our default, the joint Gaussian model, is above both.",
-        ),
+         "below filling with means. Our default, the joint Gaussian model, is above both."),
     ),
     "MUSO (2410.08557)": (
         ("Over-parameterized linear models forget exactly by relabeling.",
          "Holds to 11 digits: column *digits* of {bench-exact-unlearning-full}."),
         ("Relabeling brings networks closer to retraining than other unlearning methods, for "
-         "classes, "
-         "subclasses and random samples.",
+         "classes, subclasses and random samples.",
          [("(MUSO)", "")]),
     ),
     "NatMU (2405.15495)": (
         ("Blending retained content into the forgotten samples, under true labels, avoids "
-         "unnatural "
-         "models and outperforms relabeling.",
+         "unnatural models and outperforms relabeling.",
          [("(NatMU)", "")]),
     ),
     "SFR-on (2409.19732)": (
@@ -124,7 +118,7 @@ and *does not hold here* otherwise.
 
 
 def answer(lines: list[Line]) -> str:
-    """Say how many comparisons agree with a claim."""
+    """Return the answer to a claim, with the comparisons behind it."""
     verdicts = [line.verdict for line in lines]
     n_better, n_against = (
         verdicts.count("better"),
@@ -151,9 +145,9 @@ def text() -> str:
         rows = ["| Claim | Here |", "| --- | --- |"]
         for claim, evidence in claims:
             if isinstance(evidence, str):
-                says = evidence.replace("{", "[the record](#").replace("}", ")")
+                here = evidence.replace("{", "[the record](#").replace("}", ")")
             else:
-                says = answer(
+                here = answer(
                     [
                         line
                         for title, data in evidence
@@ -161,6 +155,6 @@ def text() -> str:
                         if title in line.entry.title and data in line.data
                     ]
                 )
-            rows.append(f"| {claim} | {says} |")
+            rows.append(f"| {claim} | {here} |")
         sections.append("\n".join([f"## {paper}", "", *rows]) + "\n")
     return "\n".join(sections)

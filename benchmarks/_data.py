@@ -6,7 +6,9 @@ collection also contain ``test_masks``, the masks of the test samples of ten spl
 packed along the first axis.
 """
 
+import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -59,13 +61,24 @@ def load(name: str) -> Arrays:
     return load_npz(name)
 
 
+def decoded(arrays: Arrays, rows: Iterable[int]) -> npt.NDArray[np.uint8]:
+    """Return images of a file of JPEGs as (n, channels, height, width)."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingDataError("The images are stored as JPEG: pip install pillow") from error
+    blob, offset = arrays["blob"].tobytes(), arrays["offset"]
+    files = (io.BytesIO(blob[offset[k] : offset[k + 1]]) for k in rows)
+    return np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files])
+
+
 def split_mask(
     arrays: Arrays, split: int, groups: npt.ArrayLike | None = None
 ) -> npt.NDArray[np.bool_]:
     """Return the boolean mask of the test samples of a split.
 
-    If the file contains splits, one of them is used. Otherwise the test set is a fifth of the
-    samples, or of the groups, drawn with the index of the split as the seed.
+    If the file contains splits, one of them is used. Otherwise the test set is one fifth of the
+    samples or groups, drawn with the index of the split as the seed.
     """
     n = len(arrays["X"])
     if groups is None and "test_masks" in arrays:

@@ -1,13 +1,13 @@
 """Embeddings of photographs by a network that was trained on ImageNet, with unknown inputs.
 
-The known classes are eight of CIFAR-10, of which ships and trucks are left out. The images are
-enlarged to 128 by 128 pixels, and the embeddings are the 1,280 features of EfficientNet-Lite0, to
-which a detector adds a small network of its own. Outliers for training are patches of photographs
-that come with scikit-learn and scikit-image. The unknown inputs are ships and trucks, clothes of
-Fashion-MNIST, digits of MNIST, and textures that come with scikit-image.
+The known classes are those of CIFAR-10 except ships and trucks. The images are enlarged to 128 by
+128 pixels, and the embeddings are the 1,280 features of EfficientNet-Lite0, to which a detector
+adds a small network of its own. Outliers for training are patches of photographs that come with
+scikit-learn and scikit-image. The unknown inputs are ships and trucks, clothes of Fashion-MNIST,
+digits of MNIST, and textures that come with scikit-image.
 
-The embeddings of 5,600 images take about 90 seconds of one core. They are kept in
-``benchmarks/cache``. Each split trains on other images of the same 2,400.
+Computing the embeddings of 5,600 images takes about 90 seconds on one core. They are kept in
+``benchmarks/cache``. Each split trains on another draw from the same 2,400 images.
 """
 
 from pathlib import Path
@@ -18,8 +18,7 @@ from torch import nn
 
 from . import _ood_sets
 from ._contract import Task
-from ._data import MissingDataError, load_npz
-from .flat_lora import decoded
+from ._data import MissingDataError, decoded, load_npz
 
 NAME = "cifar_embedded"
 CACHE = Path(__file__).parent / "cache" / "ood_embedded.npz"
@@ -50,7 +49,7 @@ def load_task(split):
 
 
 def embeddings():
-    """Return the embeddings of all images, from the cache if they are there."""
+    """Return the embeddings of all images; they are cached."""
     if not CACHE.exists():
         found = {name: embedded(images) for name, images in all_images().items()}
         CACHE.parent.mkdir(exist_ok=True)
@@ -85,22 +84,18 @@ def all_images():
     pictures = {name: decoded(arrays, rows) for name, rows in chosen_rows().items()}
     for name, file in (("clothes", "fashion_mnist"), ("digits", "mnist")):
         drawn = load_npz(file)["X_test"][rng.permutation(10_000)[:N_UNKNOWN]]
-        pictures[f"test_{name}"] = gray(np.pad(drawn, ((0, 0), (2, 2), (2, 2))))
+        pictures[f"test_{name}"] = _ood_sets.in_color(np.pad(drawn, ((0, 0), (2, 2), (2, 2))))
     photos = _ood_sets._scikit_image_data()
     textures = [
         _ood_sets.patches(getattr(photos, name)(), N_UNKNOWN // 3, 32, rng) for name in TEXTURES
     ]
-    pictures["test_textures"] = gray(255 * np.concatenate(textures))
+    pictures["test_textures"] = _ood_sets.in_color(255 * np.concatenate(textures))
     pictures["outliers"] = photograph_patches(N_OUTLIERS, rng)
     return pictures
 
 
-def gray(images):
-    return np.repeat(images[:, None], 3, axis=1)
-
-
 def photograph_patches(n, rng, scales=(1, 2, 4)):
-    """Return patches of photographs at random scales, of which no other set contains a part."""
+    """Return patches at random scales of photographs that occur in no other set."""
     from sklearn.datasets import load_sample_images
 
     photos = _ood_sets._scikit_image_data()
@@ -108,9 +103,7 @@ def photograph_patches(n, rng, scales=(1, 2, 4)):
     out = np.empty((n, 3, 32, 32), dtype=np.float32)
     for patch in out:
         picture, scale = pictures[rng.randint(len(pictures))], rng.choice(scales)
-        top, left = (rng.randint(length - 32 * scale) for length in picture.shape[:2])
-        cut = picture[top : top + 32 * scale, left : left + 32 * scale, :3]
-        patch[:] = cut.reshape(32, scale, 32, scale, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
+        patch[:] = _ood_sets.patch_of(picture[..., :3], 32, scale, rng).transpose(2, 0, 1)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Known outliers for the sets of ``_ood_sets``, and a pair of sets that nothing was tuned on.
+"""Known outliers for the sets of ``_ood_sets``, and two sets on which nothing was tuned.
 
 Outliers are made from training images and the photograph ``china.jpg``, never from test data. They
 are patches and mixtures of two classes and, for digits, also shuffled pixels and halves of two
@@ -10,14 +10,12 @@ Fashion-MNIST, uniform noise and images with inverted pixels. ``cifar_embedded``
 ``_ood_embedded``.
 """
 
-import io
-
 import numpy as np
 from sklearn.datasets import load_sample_image
 
 from . import _ood_embedded, _ood_sets
 from ._contract import Task
-from ._data import MissingDataError, load_npz
+from ._data import decoded, load_npz
 
 CIFAR = "cifar"
 DATASETS = ("digits", "digits_rows", "fashion_rows", CIFAR, _ood_embedded.NAME)
@@ -26,7 +24,7 @@ N_CIFAR_TRAIN, N_CIFAR_TEST = 2000, 1000
 
 
 def load_task(name, split):
-    """Return a task of ``_ood_sets``, or the pair with CIFAR-10, with outliers for training."""
+    """Return a task of ``_ood_sets`` or one with CIFAR-10, with outliers for training."""
     if name == _ood_embedded.NAME:
         return _ood_embedded.load_task(split)
     task = _cifar(split) if name == CIFAR else _ood_sets.load_task(name, split)
@@ -62,12 +60,9 @@ def _outliers(X, y, rng, *, all_kinds):
 
 
 def _color_patches(photo, n, size, rng, scales=(1, 2, 4, 8)):
-    out = np.empty((n, 3, size, size))
+    out, photo = np.empty((n, 3, size, size)), photo / 255
     for patch in out:
-        scale = rng.choice(scales)
-        top, left = (rng.randint(length - size * scale) for length in photo.shape[:2])
-        cut = photo[top : top + size * scale, left : left + size * scale] / 255
-        patch[:] = cut.reshape(size, scale, size, scale, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
+        patch[:] = _ood_sets.patch_of(photo, size, rng.choice(scales), rng).transpose(2, 0, 1)
     return out
 
 
@@ -79,7 +74,7 @@ def _cifar(seed):
         rng.permutation(np.flatnonzero(stored["is_test"] == part))[:n]
         for part, n in ((False, N_CIFAR_TRAIN), (True, N_CIFAR_TEST))
     )
-    X_test = _decoded(stored, test)
+    X_test = _pixels(stored, test)
     textures = [
         _ood_sets.patches(getattr(photos, name)(), 500, 32, rng)
         for name in ("brick", "grass", "gravel")
@@ -87,28 +82,16 @@ def _cifar(seed):
     padded = np.pad(clothes["X_test"][:1000] / 255, ((0, 0), (2, 2), (2, 2)))
     parts = {
         "known": X_test,
-        "textures": _gray(np.concatenate(textures)),
-        "clothes": _gray(padded),
+        "textures": _ood_sets.in_color(np.concatenate(textures)),
+        "clothes": _ood_sets.in_color(padded),
         "uniform": rng.uniform(size=(1000, 3, 32, 32)),
         "inverted": 1 - X_test,
     }
     kind = np.repeat(list(parts), [len(part) for part in parts.values()])
     X = np.concatenate(list(parts.values())).astype(np.float32)
     labels = stored["y"][train].astype(int)
-    return Task(CIFAR, seed, _decoded(stored, train), labels, X, kind, extra={"near": "textures"})
+    return Task(CIFAR, seed, _pixels(stored, train), labels, X, kind, extra={"near": "textures"})
 
 
-def _gray(images):
-    return np.repeat(images[:, None], 3, axis=1)
-
-
-def _decoded(stored, rows):
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDataError("CIFAR-10 is stored as JPEG: pip install pillow") from error
-    blob, offset = stored["blob"], stored["offset"]
-    images = [
-        np.asarray(Image.open(io.BytesIO(blob[offset[i] : offset[i + 1]].tobytes()))) for i in rows
-    ]
-    return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
+def _pixels(stored, rows):
+    return decoded(stored, rows).astype(np.float32) / 255

@@ -105,13 +105,22 @@ def patches(photo, n, size, rng, scales=(1, 2, 4, 8)):
     gray = photo.mean(axis=2) if photo.ndim == 3 else photo.astype(float)
     out = np.empty((n, size, size))
     for patch in out:
-        scale = rng.choice(scales)
-        top, left = (rng.randint(length - size * scale) for length in gray.shape)
-        cut = gray[top : top + size * scale, left : left + size * scale]
-        patch[:] = cut.reshape(size, scale, size, scale).mean(axis=(1, 3))
+        patch[:] = patch_of(gray, size, rng.choice(scales), rng)
         patch -= patch.min()
         patch /= max(patch.max(), 1e-6)
     return out
+
+
+def patch_of(photo, size, scale, rng):
+    """Return a mean-pooled square patch at a random place of a photograph."""
+    top, left = (rng.randint(length - size * scale) for length in photo.shape[:2])
+    cut = photo[top : top + size * scale, left : left + size * scale]
+    return cut.reshape(size, scale, size, scale, *photo.shape[2:]).mean(axis=(1, 3))
+
+
+def in_color(images):
+    """Return gray images with three equal channels."""
+    return np.repeat(images[:, None], 3, axis=1)
 
 
 def _pooled(images):
@@ -122,7 +131,7 @@ def _faces(size):
     photos = _scikit_image_data()
     from skimage.transform import resize
 
-    faces = photos.lfw_subset()[:100]  # the second half are not faces
+    faces = photos.lfw_subset()[:100]  # the second half shows no faces
     return np.array([resize(face, (size, size), anti_aliasing=True) for face in faces])
 
 

@@ -139,7 +139,7 @@ def picture(name: str) -> str:
 
 
 def program_section(name: str, output: str, larger: str = "") -> str:
-    """Return the section of a program that prints its figures, here and on larger data."""
+    """Return the section of a program that prints figures, with its output on larger data."""
     command = f"`python {' '.join(_records.PROGRAMS[name])}`"
     lines = [f"({anchor(name)})=", f"## {name}", "", command, "", "```text", output, "```"]
     if larger:
@@ -148,7 +148,7 @@ def program_section(name: str, output: str, larger: str = "") -> str:
 
 
 def gpu_section() -> str:
-    """Return the comparison of CPU and GPU, or the sentence that it was never made."""
+    """Return the section with the comparison of CPU and GPU, if it was recorded."""
     command = "`python -m benchmarks.gpu --record`"
     lines = ["(bench-gpu)=", "## GPU", ""]
     if _records.GPU.exists():

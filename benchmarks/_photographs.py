@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._data import load_npz
-from .flat_lora import EfficientNetLite0, decoded
+from ._data import decoded, load_npz
+from .flat_lora import EfficientNetLite0
 
 N_TEST = 2000
 # Airplane and ship, automobile and truck, bird and frog, cat and dog, deer and horse.
@@ -13,7 +13,7 @@ GROUPS = np.array([0, 1, 2, 3, 4, 3, 2, 4, 0, 1])
 
 
 def photographs(seed, *, n_train):
-    """Draw as many images of each class for training and for testing; pixels are in [0, 1]."""
+    """Draw equal numbers of images per class, for training and for testing; pixels in [0, 1]."""
     arrays = load_npz("cifar10_jpeg")
     rng = np.random.RandomState(seed)
     is_test = arrays["is_test"].astype(bool)

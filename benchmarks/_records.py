@@ -3,7 +3,7 @@
 The folder ``quick`` has one report per benchmark, and the output of programs that print figures.
 ``make bench-report`` measures all of them again. The folder ``full`` has reports on larger data;
 ``python -m benchmarks METHOD --out benchmarks/records/full`` adds one. The latest report counts for
-each contender on each data set. The output of a program on larger data is in ``full``, too.
+each contender on each data set. The folder also has the output of programs on larger data.
 """
 
 import json
@@ -16,7 +16,7 @@ from ._report import ROOT, Report, Row, summarize
 RECORDS = ROOT / "benchmarks" / "records"
 QUICK, FULL = RECORDS / "quick", RECORDS / "full"
 GPU = FULL / "gpu.txt"  # written by `python -m benchmarks.gpu --record` where there is a GPU
-# Programs that print their figures, with the arguments of python.
+# Programs that print their figures, with their arguments to Python.
 PROGRAMS = {
     "demo": ("docs/examples/quickstart.py",),
     "lab_rbf_cost": ("-m", "benchmarks.lab_rbf_cost"),

@@ -27,7 +27,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a method is compared in, and with whom.
+    """The metrics by which a method is compared, and its peers.
 
     Parameters
     ----------
@@ -42,10 +42,11 @@ class Entry:
     not_peers : sequence of str
         Contenders that are not alternatives, because they see more than the method may.
     peers : sequence of str
-        Those of our own estimators that are peers, too: the methods of other papers, and the other
-        methods for the same task. The remaining ones are other forms of the method.
+        Our own estimators that also count as peers: the methods of other papers, and other methods
+        for the same task. The remaining ones are other forms of the method.
     groups : mapping of str to sequence of str
-        Data sets whose metrics are averaged, by a plain name. All others have a line of their own.
+        Data sets whose metrics are averaged, by the name of their group. Each of the other data
+        sets has its own line.
     """
 
     method: str
@@ -148,8 +149,8 @@ ENTRIES = (
         "joint Gaussian",
         CLASSIFICATION,
         groups={
-            f"7 tables, {share} % missing": tuple(f"{name}@{share}" for name in TABLES)
-            for share in (20, 50, 80)
+            f"7 tables, {percent} % missing": tuple(f"{name}@{percent}" for name in TABLES)
+            for percent in (20, 50, 80)
         },
     ),
     Entry(
@@ -282,7 +283,7 @@ DATA = {
 def lines() -> list[Line]:
     """Return all comparisons, losses first, and within a verdict in the order of the entries.
 
-    Records on larger data count where they contain a comparison, and quick ones elsewhere.
+    If the records on larger data contain comparisons of an entry, they replace the quick ones.
     """
     every: list[Line] = []
     for entry in ENTRIES:
@@ -298,7 +299,8 @@ def verdict(method: str, row: Row, ours: Row) -> str | None:
     Returns
     -------
     str or None
-        Seen from the contender; None if the scoreboard has no metrics of the method.
+        "better than ours", "mixed", "level" or "worse than ours". None if the scoreboard has no
+        metrics of the method.
     """
     metrics: dict[str, Metric] = {}
     for entry in ENTRIES:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._data import load_npz
+from ._data import decoded, load_npz
 from ._soup_protocol import Problem, train
 
 CACHE = Path(__file__).parent / "cache" / "soup_images"
@@ -91,14 +91,9 @@ class UpperLayers(nn.Module):
         return self.head(self.features(x))
 
 
-def decoded(arrays, rows):
+def as_tensor(arrays, rows):
     """Return images as a tensor of float32 of shape (n, 3, 32, 32), with pixels from 0 to 255."""
-    from PIL import Image
-
-    blob, offset = arrays["blob"].tobytes(), arrays["offset"]
-    files = (io.BytesIO(blob[offset[k] : offset[k + 1]]) for k in rows)
-    images = np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files])
-    return torch.as_tensor(images, dtype=torch.float32)
+    return torch.as_tensor(decoded(arrays, rows), dtype=torch.float32)
 
 
 def cropped(images, generator):
@@ -152,14 +147,14 @@ def features(split):
     def of(images):
         return outputs(layers, images).half()
 
-    plain, tested = decoded(arrays, training), decoded(arrays, test)
+    plain, tested = as_tensor(arrays, training), as_tensor(arrays, test)
     versions = [plain, *(cropped(plain, generator) for _ in range(N_CROPS))]
     harder = [shifted(tested[:N_SHIFTED], kind, generator) for kind in SHIFTS]
     y = torch.as_tensor(arrays["y"].astype(np.int64))
     found = Features(
         torch.stack([of(images) for images in versions]),
         y[training],
-        of(decoded(arrays, mixing)),
+        of(as_tensor(arrays, mixing)),
         y[mixing],
         of(torch.cat([tested, *harder])),
         torch.cat([y[test], *[y[test[:N_SHIFTED]]] * len(SHIFTS)]),
@@ -174,7 +169,6 @@ def start_of(split, found):
     module = UpperLayers().eval()
     X = outputs(module.features, found.training[0])
     generator = torch.Generator().manual_seed(split)
-    # The head alone, on fixed features.
     train(module.head, X, found.y_training, generator, n_epochs=20, lr=3e-3, weight_decay=1e-2)
     return module
 
@@ -217,7 +211,7 @@ def fine_tune(split, k, settings, path):
 
 
 def make_problem(split, n_jobs=1):
-    """Train the ingredients of a split that are not in the cache, and return all.
+    """Train those ingredients of a split that are not in the cache, and return the problem.
 
     Parameters
     ----------

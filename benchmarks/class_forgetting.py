@@ -1,4 +1,4 @@
-"""Forgetting a digit in a diffusion model: what is left of it, and the damage to the others.
+"""Forgetting a class in a diffusion model: what is left of it, and the damage to the others.
 
 The split is the class to forget. ``digits`` has 8 x 8 pixels, a residual MLP as the model and a
 perceptron as the classifier; ``mnist`` and ``fashion_mnist`` have 28 x 28 pixels, a U-Net and a
@@ -62,7 +62,7 @@ def cached(name, suffix):
 
 @cache
 def trained(name):
-    """Return the model and the CPU seconds of its training; an interrupted run continues."""
+    """Return the model and the CPU seconds of its training; interrupted training continues."""
     weights, times = cached(name, ".safetensors"), cached(name, ".json")
     model = ConditionalDDPM(random_state=0, warm_start=True, checkpoint=weights)
     if weights.exists():

@@ -2,8 +2,8 @@
 
 The name of a data set gives the assignment of its samples to nodes and the number of features per
 node: ``air_y_70`` is AirQuality, sorted over ten nodes by the size of the target, with 70 features.
-"RSE" is the relative squared error 1 - R2 on all test samples, each predicted by its own node; "RSE
-mean" is that of the mean over all nodes. "paper" is the figure of the paper, where it has one.
+"RSE" is the relative squared error 1 - R2 on all test samples, each predicted by its own node, and
+"RSE mean" is that of the mean over all nodes. "paper" is the paper's figure, if it has one.
 
 ``air_sites_50`` deals AirQuality at random to 40 sites of 50 samples, for the release with
 differential privacy.
@@ -213,8 +213,8 @@ def pooled_features(per_node):
 class OneExchange(RegressorMixin, BaseEstimator):
     """Ridge regression on one shared map, from sums that all nodes add up once.
 
-    The width, the ridge and the intercept are those of our defaults; `tuned` chooses width and
-    ridge as "DeKRR tuned" does, by cross-validation with five folds. This is also the limit of DKLA
+    The width, the ridge and the intercept are those of our defaults. With `tuned`, cross-validation
+    with five folds chooses width and ridge, as for "DeKRR tuned". This is also the limit of DKLA
     with these parameters.
     """
 
@@ -261,8 +261,8 @@ def one_exchange(tuned):
 class DKLA(RegressorMixin, BaseEstimator):
     """The paper's ADMM for DKLA: one shared map, and neighbors that agree on coefficients.
 
-    It stops when the error on all training samples, as a mean over the functions of the nodes, is
-    within one percent of that of the limit.
+    It stops when the error on all training samples, averaged over the functions of the nodes, is
+    within one percent of the limit's error.
     """
 
     def __init__(self, gamma, alpha, n_components, graph, seed, max_iter=1500):

@@ -1,7 +1,7 @@
-"""Regeneration against other detectors: how well they find samples of unknown classes.
+"""Compare regeneration with other detectors of samples of unknown classes.
 
-Detectors on a network use networks trained on the same samples from the same seed, except that each
-detector holds out its own fraction of them for the threshold. Detectors of scikit-learn get flat
+Detectors on a network use networks trained on the same samples with the same seed, except that each
+detector holds out its own fraction of them for the threshold. scikit-learn's detectors get flat
 vectors.
 """
 
@@ -46,8 +46,6 @@ def on_the_net(name):
     def build(task, seed, n_threads):
         from sklearn_ext import ood
 
-        if not hasattr(ood, name):
-            raise ImportError(f"no {name} in sklearn_ext.ood")
         return getattr(ood, name)(net(seed), random_state=seed)
 
     return build

@@ -1,4 +1,4 @@
-"""Deleting samples from a whole pipeline, compared with fitting again and with shards.
+"""Compare deletions from a whole pipeline with fitting again and with shards.
 
 The training data lose a tenth of their samples, in requests of ten. The first column is R2 for
 regression, and the area under the ROC curve (averaged over classes) for classification, before the
@@ -65,7 +65,7 @@ def load_task(name, split):
 
 
 class Deleting(BaseEstimator):
-    """A model with one response for both kinds of tasks: predictions, or scores of classes."""
+    """A model that deletes samples by a new fit; its outputs are predictions or class scores."""
 
     def __init__(self, estimator):
         self.estimator = estimator
@@ -96,7 +96,7 @@ class DeletingPipeline(Deleting):
 
 
 class SISA(Deleting):
-    """Shards of the data with a model each."""
+    """Shards of the data, each with its own model."""
 
     def __init__(self, estimator, n_shards=N_SHARDS, random_state=None):
         self.estimator = estimator
@@ -195,8 +195,6 @@ def score(output, task):
 
 
 def coverage(model, task):
-    if not hasattr(model.model_, "predict_interval"):
-        return {}
     lower, upper = model.model_.predict_interval(task.X_test, alpha=0.1)
     return 100.0 * np.mean((lower <= task.y_test) & (task.y_test <= upper))
 

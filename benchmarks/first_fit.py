@@ -1,8 +1,8 @@
 """CPU seconds of the first import and fit in a new process, with an empty cache of numba.
 
-Each line is a process of its own: the seconds of all its threads until the import has returned,
-until the first fit has, and what a second fit takes. The last two lines are the floor: importing
-the libraries, and one optimizer step of torch, which loads torch's compiler.
+Each line is a process of its own. It shows the CPU seconds of all threads until the end of the
+import and until the end of the first fit, and those of a second fit. The last two lines are lower
+bounds: importing the libraries, and one optimizer step of torch, which loads torch's compiler.
 """
 
 import os

@@ -28,7 +28,7 @@ from torch import nn
 
 from . import _digits_shift, _soup_images
 from ._contract import Benchmark, Task
-from ._data import MissingDataError, load_npz
+from ._data import MissingDataError, decoded, load_npz
 
 DIGITS = ("digits transformer", "digits CNN")
 IMAGES = ("CIFAR-10", "Fashion-MNIST")
@@ -68,7 +68,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class SentenceClassifier(nn.Module):
-    """The mean of a transformer's outputs over all tokens but 0, the padding, and a linear head."""
+    """A linear head on the mean of a transformer's outputs over all tokens except padding (0)."""
 
     def __init__(self, folder):
         from transformers import BertModel
@@ -197,14 +197,6 @@ def _images(name, split):
         y_train, y_test = arrays["y"][train], arrays["y"][test]
     X_train, X_test = (X.astype(np.float32) for X in (X_train, X_test))
     return X_train, y_train.astype(int), X_test, y_test.astype(int)
-
-
-def decoded(arrays, rows):
-    from PIL import Image
-
-    blob, offset = arrays["blob"].tobytes(), arrays["offset"]
-    files = (io.BytesIO(blob[offset[k] : offset[k + 1]]) for k in rows)
-    return np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files])
 
 
 def stored(module):

@@ -1,4 +1,4 @@
-"""Every estimator on a GPU against itself on the CPU: outputs, seconds, memory, and crossover.
+"""Compare every estimator on a GPU with itself on the CPU: outputs, seconds, memory, crossover.
 
     python -m benchmarks.gpu [--device cuda] [--only NAME ...] [--sizes N ...] [--record]
 
@@ -6,7 +6,7 @@ Each estimator that computes with torch is fitted twice on each device, with the
 second fit is timed. "Difference" is the largest difference between the outputs of the two devices,
 relative to the largest output, and "agreement" is the fraction of equal predictions. Draws on a GPU
 differ from those on the CPU, so models that draw there (``ConditionalDDPM``) agree in distribution
-only. "Crossover" is the smallest number of samples from which on a fit takes less time on the GPU.
+only. "Crossover" is the number of samples from which a fit takes less time on the GPU.
 
 With ``--record``, the output becomes the section "GPU" of the benchmark page.
 """

@@ -1,16 +1,16 @@
-"""Imputers against each other: error, and accuracy of the classifiers that follow.
+"""Compare imputers by their errors and by the accuracy of classifiers that follow.
 
 A cell is a data set, a percentage of missing training entries and a repetition, named
 ``set@percent``. The data sets of the folder ``imputation`` bring their own splits (training,
 validation, test) and masks. Training samples have missing values. Test samples are evaluated
-complete (A), and with as many missing values as the training samples (B), drawn with a fixed seed.
+complete (A) and with as many missing values as the training samples (B), drawn with a fixed seed.
 An imputer is fitted to the training samples and their labels. Then a support vector machine, tuned
 on the complete validation samples, logistic regression and a random forest are fitted to its
 output. Classifiers that accept missing values are evaluated by themselves.
 
 ``python -m benchmarks.imputation RESULT.json`` averages a result of the runner over the data sets:
-means by percentage of missing entries, and accuracy minus that of mean imputation, with paired
-standard errors.
+it prints means by percentage of missing entries, and the gain in accuracy over mean imputation with
+its paired standard error.
 """
 
 import json
@@ -33,7 +33,7 @@ from ._data import SHIPPED, load
 SETS = ("australian", "banknote", "breast", "heart", "ionosphere", "parkinsons", "pima")
 PERCENTS = (20, 50, 80)
 GRID = [2.0**k for k in range(-5, 6, 2)]
-# As many points as the pairs (C, gamma) of the machines.
+# The grid has as many points as there are pairs (C, gamma) for the SVM.
 BOOSTING_GRID = [
     {"learning_rate": rate, "max_leaf_nodes": leaves, "l2_regularization": ridge}
     for rate in (0.02, 0.05, 0.1, 0.3)
@@ -49,9 +49,9 @@ def load_task(name, split):
     name_of_set, percent = name.split("@")
     ratio = int(percent) / 100
     if name_of_set in SHIPPED:
-        X, y, sizes, missing = _drawn_cell(name_of_set, ratio, split)
+        X, y, sizes, missing = drawn_cell(name_of_set, ratio, split)
     else:
-        X, y, sizes, missing = _stored_cell(name_of_set, ratio, split)
+        X, y, sizes, missing = stored_cell(name_of_set, ratio, split)
     train, validation = sizes[0], sizes[0] + sizes[1]
     X_test = X[validation:]
     hidden = np.random.RandomState(1000 * split + int(percent)).rand(*X_test.shape) < ratio
@@ -66,7 +66,8 @@ def load_task(name, split):
     return Task(name, split, samples, y[:train], X_test, y[validation:], extra=extra)
 
 
-def _stored_cell(name, ratio, repetition):
+def stored_cell(name, ratio, repetition):
+    """Return samples, labels, the sizes of the three parts, and the mask of a repetition."""
     arrays = load(f"imputation/{name}")
     (found,) = np.flatnonzero(np.isclose(arrays["ratio"], ratio) & (arrays["rep"] == repetition))
     order, sizes = arrays["perm"][found].astype(int), arrays["sizes"][found].astype(int)
@@ -76,7 +77,8 @@ def _stored_cell(name, ratio, repetition):
     return X, y, sizes, bits.reshape(sizes[0], -1).astype(bool)
 
 
-def _drawn_cell(name, ratio, seed):
+def drawn_cell(name, ratio, seed):
+    """Return the same for a data set without stored splits, drawn with a seed."""
     arrays = load(name)
     rng = np.random.RandomState(seed)
     order = rng.permutation(len(arrays["X"]))
@@ -88,7 +90,7 @@ def _drawn_cell(name, ratio, seed):
 
 
 class Imputed(BaseEstimator):
-    """An imputer of training samples, whose `transform` imputes complete and incomplete ones."""
+    """An imputer that is fitted to incomplete samples and also accepts complete ones."""
 
     def __init__(self, imputer):
         self.imputer = imputer
@@ -150,19 +152,19 @@ class PublishedAfterTuning(BaseEstimator):
 
 
 def tuned_machine(X, y, X_validation, y_validation):
-    """Fit a machine with the first C and gamma that are best on the validation samples."""
+    """Return the fitted SVM with the first pair (C, gamma) that is best on validation samples."""
     machines = [SVC(C=C, gamma=gamma) for C in GRID for gamma in GRID]
     scores = [machine.fit(X, y).score(X_validation, y_validation) for machine in machines]
     return machines[int(np.argmax(scores))]
 
 
 def nrmse(imputed, X, missing):
-    """Root mean squared error of imputed entries over the standard deviation of true ones."""
+    """Return the root mean squared error divided by the standard deviation of the true values."""
     return np.sqrt(np.mean((imputed - X)[missing] ** 2)) / np.std(X[missing])
 
 
 def metrics(model, output, task):
-    """Accuracies on complete (A) and incomplete (B) test samples, and errors of imputation."""
+    """Return accuracies on complete (A) and incomplete (B) test samples, and imputation errors."""
     extra, X_test, y_test = task.extra, task.X_test, task.y_test
     incomplete = np.where(extra["hidden"], np.nan, X_test)
     if isinstance(model, Incomplete):
@@ -287,7 +289,7 @@ def average(rows):
             for name in next(iter(found.values()))["metrics"]
         }
         for name in [name for name in entry if name[-2:] in (" A", " B")]:
-            # Classifiers without imputer are compared to the machine on mean-imputed samples.
+            # Classifiers without an imputer are compared with the SVM on mean-imputed samples.
             against = name.replace("own", "SVM")
             reference = cells.get((percent, REFERENCE), {})
             gains = [

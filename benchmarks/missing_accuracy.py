@@ -71,7 +71,7 @@ def accuracies(table, ratio, repetition):
     train, test = next(splitter.split(X, y))
     rng = np.random.RandomState([repetition, int(100 * ratio)])
     X = np.where(rng.rand(*X.shape) < ratio, np.nan, X)
-    # A column that is constant in training is of no use to any contender.
+    # No contender can use a column that is constant in training.
     varies = [len(np.unique(x[~np.isnan(x)])) > 1 for x in X[train].T]
     X = X[:, varies]
     return [np.mean(f(X[train], y[train], X[test]) == y[test]) for f in CONTENDERS.values()]

@@ -1,7 +1,7 @@
-"""Imputers against each other under thirteen mechanisms that make entries missing.
+"""Compare imputers under thirteen mechanisms that make entries missing.
 
-A data set ``table@mechanism`` is a table from which a mechanism removes about 30% of the entries,
-or of those that it can reach. The mechanisms are those of the public suites: completely at random,
+A data set ``table@mechanism`` is a table from which a mechanism removes about 30% of the entries
+that it can reach. The mechanisms are those of the public suites: completely at random,
 at random given observed columns, and not at random, where the missing value itself matters. The
 error is the root mean squared error of the imputed entries, in standard deviations of their
 columns.
@@ -28,7 +28,7 @@ TABLES = ("wine_cultivars", "diabetes", "iris")
 AMBIGUOUS = {"pima": "classification/pima", "heart": "classification/heart"}
 MOST_SAMPLES = 800
 RATE = 0.3
-COVERAGE_SPLITS = range(6)  # one split leaves a column of 150 samples an error of 4 points
+COVERAGE_SPLITS = range(6)  # with one split, columns of 150 samples have an error of 4 points
 BAND = 1.645  # standard deviations on each side of the mean of a Gaussian band of 90%
 OURS, WITHOUT_LABELS = "joint Gaussian", "joint Gaussian, no y"
 CONTENDERS = {
@@ -47,7 +47,7 @@ def standardized(X):
 
 
 def probabilities(score):
-    """Probabilities with mean RATE that grow with a score, by a logistic function."""
+    """Return probabilities with mean RATE that are a logistic function of a score."""
     low, high = -20.0, 20.0
     for _ in range(60):
         middle = (low + high) / 2.0
@@ -76,7 +76,7 @@ def given_several_columns(X, y, rng):
 
 
 def given_all_columns(X, y, rng):
-    """Also given entries that are missing themselves."""
+    """Depend on all columns, including entries that are missing themselves."""
     score = X @ rng.randn(X.shape[1], X.shape[1]) / np.sqrt(X.shape[1])
     return rng.rand(*X.shape) < np.column_stack([probabilities(2.0 * s) for s in score.T])
 
@@ -89,7 +89,7 @@ def self_masked(direction):
 
 
 def censored(direction):
-    """Half of the columns lack all values beyond a quantile."""
+    """Remove all values beyond a quantile from half of the columns."""
 
     def mechanism(X, y, rng):
         columns = rng.choice(X.shape[1], (X.shape[1] + 1) // 2, replace=False)
@@ -102,13 +102,13 @@ def censored(direction):
 
 
 def in_blocks(X, y, rng):
-    """Three groups of columns are each missing or observed together."""
+    """Remove the columns of each of three groups together."""
     group = rng.permutation(np.arange(X.shape[1]) % 3)
     return (rng.rand(len(X), 3) < RATE)[:, group]
 
 
 def monotone(X, y, rng):
-    """A sample that lacks a column lacks all later ones."""
+    """Remove all columns after the first missing one."""
     d = X.shape[1]
     # The first column is complete. Half of the samples drop out, at a random column.
     first = np.where(rng.rand(len(X)) < 2 * RATE, rng.randint(1, d, size=len(X)), d)
@@ -116,7 +116,7 @@ def monotone(X, y, rng):
 
 
 def by_group(X, y, rng):
-    """The rate depends on the third of the samples, by a complete column."""
+    """Remove entries at rates that depend on the tercile of a complete column."""
     column = rng.randint(X.shape[1])
     thirds = np.searchsorted(np.quantile(X[:, column], [1 / 3, 2 / 3]), X[:, column])
     missing = rng.rand(*X.shape) < np.array([0.05, 0.25, 0.6])[rng.permutation(3)][thirds, None]
@@ -125,7 +125,7 @@ def by_group(X, y, rng):
 
 
 def by_label(X, y, rng):
-    """The rate depends on the label, or on the half of a numeric target."""
+    """Remove entries at rates that depend on the label, or on the half of a numeric target."""
     classes = np.unique(y, return_inverse=True)[1]
     upper = classes >= np.median(classes) if classes.max() > 20 else classes % 2 == 0
     return rng.rand(*X.shape) < np.where(upper, 0.5, 0.1)[:, None]

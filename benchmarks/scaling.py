@@ -1,8 +1,8 @@
-"""Fits of a million rows that stay in a file, and of sites in processes of their own.
+"""Fits of a million rows that stay in a file, and of sites in separate processes.
 
 The table has one million rows of ten numbers, in float32 (38 MiB), and is read through a memory
-map. Each line is a process of its own: CPU seconds of all its threads, and the memory that it needs
-at its peak beyond what the libraries and a small fit have taken.
+map. Each line is a process of its own. It shows the CPU seconds of all threads, and the peak memory
+beyond that of the libraries and a small fit.
 """
 
 import os
@@ -28,7 +28,7 @@ def memory(name):
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 def report(fit):
-    fit(X[:3000], y[:3000])  # loads and compiles what is needed
+    fit(X[:3000], y[:3000])  # loads libraries and compiles functions
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before, start = memory("VmRSS"), time.process_time()

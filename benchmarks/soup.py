@@ -2,7 +2,7 @@
 
 Twelve networks are fine-tuned from one start (see ``_soup_protocol.py`` and ``_soup_images.py``)
 before anything is measured. Every contender gets their files and the mixing samples. The test
-samples are a third part of the data.
+samples are separate from both.
 """
 
 import tempfile
@@ -127,7 +127,7 @@ class Ensemble(MeanSingle):
 
 
 class TorchAverage(WithNetworks):
-    """Weights averaged by ``torch.optim.swa_utils``, statistics of the mixing samples."""
+    """Weights averaged by ``torch.optim.swa_utils``, with statistics of the mixing samples."""
 
     def fit(self, X, y):
         import torch

@@ -7,9 +7,9 @@ process on one thread. Memory is the peak of the process's anonymous pages above
 fit. Pages of mapped files are not counted, because the system can take them back at any time. The
 time of a step is processor time, as the difference between a long and a short fit.
 
-The naive learned soup works as the published code: all ingredients are in memory, the weights are
+The naive learned soup works like the published code: all ingredients are in memory, the weights are
 a sum of N scaled copies, and the graph of the gradients runs through all of them. "stacked" is the
-same with one contraction per tensor. They only mix, while our fits also evaluate each ingredient
+same with one contraction per tensor. Both only mix, while our fits also evaluate each ingredient
 and the soups.
 """
 
@@ -75,6 +75,39 @@ def soup(paths, width, n_epochs, **parameters):
     return getattr(soups, kind)(network(width), ingredients=paths, random_state=0, **parameters)
 
 
+def read_versions(paths, *, stacked):
+    """Return the ingredients' versions of each tensor, stacked or as a list."""
+    import torch
+
+    from sklearn_ext.neural import LazyTensors
+
+    models = [
+        {name: tensor.clone() for name, tensor in LazyTensors(path).items()} for path in paths
+    ]
+    versions = {name: [model[name] for model in models] for name in models[0]}
+    if stacked:
+        for name in versions:
+            versions[name] = torch.stack(versions[name])
+            for model in models:
+                del model[name]
+    return versions
+
+
+def weighted(versions, coef, *, stacked):
+    """Return the weighted sum of the versions of each tensor."""
+    import torch
+
+    if stacked:
+        return {
+            name: torch.tensordot(coef[t], tensors, dims=1)
+            for t, (name, tensors) in enumerate(versions.items())
+        }
+    return {
+        name: sum(a * w for a, w in zip(coef[t], tensors, strict=True))
+        for t, (name, tensors) in enumerate(versions.items())
+    }
+
+
 class NaiveLearned:
     """Coefficients of each tensor, learned by autograd through a sum of all ingredients."""
 
@@ -87,37 +120,17 @@ class NaiveLearned:
     def fit(self, X, y):
         import torch
 
-        from sklearn_ext.neural import LazyTensors, minibatches
+        from sklearn_ext.neural import minibatches
 
-        models = [
-            {name: tensor.clone() for name, tensor in LazyTensors(path).items()}
-            for path in self.paths
-        ]
-        names = list(models[0])
-        versions = {name: [model[name] for model in models] for name in names}
-        if self.stacked:
-            for name in names:
-                versions[name] = torch.stack(versions[name])
-                for model in models:
-                    del model[name]
-        logits = torch.zeros(len(names), len(models), requires_grad=True)
+        versions = read_versions(self.paths, stacked=self.stacked)
+        logits = torch.zeros(len(versions), len(self.paths), requires_grad=True)
         factor = torch.ones((), requires_grad=True)
         optimizer = torch.optim.AdamW([logits, factor], lr=0.05, weight_decay=0.0)
         X, y = torch.as_tensor(X), torch.as_tensor(y)
         generator = torch.Generator().manual_seed(0)
         for _ in range(self.n_epochs):
             for index in minibatches(len(X), BATCH, generator):
-                coef = logits.softmax(dim=1)
-                if self.stacked:
-                    weights = {
-                        name: torch.tensordot(coef[t], versions[name], dims=1)
-                        for t, name in enumerate(names)
-                    }
-                else:
-                    weights = {
-                        name: sum(a * w for a, w in zip(coef[t], versions[name], strict=True))
-                        for t, name in enumerate(names)
-                    }
+                weights = weighted(versions, logits.softmax(dim=1), stacked=self.stacked)
                 output = torch.func.functional_call(self.module, weights, X[index])
                 loss = torch.nn.functional.cross_entropy(factor * output, y[index])
                 optimizer.zero_grad()
@@ -138,7 +151,8 @@ CONTENDERS = {
     "naive learned": (NaiveLearned, {}),
     "naive, stacked": (NaiveLearned, {"stacked": True}),
 }
-GROWING = ("naive learned", "naive, stacked", "stored, b=16")  # not run for many ingredients
+# The memory of these grows with the number of ingredients, so they only run with the smallest one.
+GROWING = ("naive learned", "naive, stacked", "stored, b=16")
 WITHOUT_STEPS = ("uniform", "greedy")
 
 

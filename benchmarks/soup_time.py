@@ -1,9 +1,9 @@
-"""Time to equal loss: processor seconds until a soup reaches the final loss of a learned soup.
+"""Processor seconds until a soup reaches the final loss of a naive learned soup.
 
     python -m benchmarks.soup_time [--n 16 72]
 
 A network of 3.4 million parameters is trained on noisy digits, enlarged to 28 x 28 pixels, and
-fine-tuned N times with randomly drawn settings. The naive learned soup works as the published code:
+fine-tuned N times with randomly drawn settings. The naive learned soup is like the published code:
 all ingredients are in memory, the weights are a sum of N scaled copies, and the graph of the
 gradients runs through all of them. It makes five passes over 600 mixing samples in batches of 64,
 and its final loss on them is the target of the others. The temperature of the published soup is
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .soup_memory import BATCH, PeakMemory, network
+from .soup_memory import BATCH, PeakMemory, network, read_versions, weighted
 
 WIDTH = 1200
 N_PASSES = 5
@@ -101,24 +101,14 @@ def naive(paths, X, y, *, stacked):
     """Learn positive coefficients of each tensor by autograd through all ingredients."""
     import torch
 
-    from sklearn_ext.neural import LazyTensors, minibatches
+    from sklearn_ext.neural import minibatches
 
     module = network(WIDTH).module
     coef = None
 
-    def weights():
-        if stacked:
-            return {
-                name: torch.tensordot(coef[t], versions[name], dims=1)
-                for t, name in enumerate(names)
-            }
-        return {
-            name: sum(a * w for a, w in zip(coef[t], versions[name], strict=True))
-            for t, name in enumerate(names)
-        }
-
     def loss_on(inputs, targets):
-        outputs = torch.func.functional_call(module, weights(), inputs)
+        weights = weighted(versions, coef, stacked=stacked)
+        outputs = torch.func.functional_call(module, weights, inputs)
         return torch.nn.functional.cross_entropy(outputs, targets)
 
     @torch.no_grad()
@@ -126,17 +116,8 @@ def naive(paths, X, y, *, stacked):
         return float(loss_on(X, y))
 
     clock = Clock(loss)
-    models = [
-        {name: tensor.clone() for name, tensor in LazyTensors(path).items()} for path in paths
-    ]
-    names = list(models[0])
-    versions = {name: [model[name] for model in models] for name in names}
-    if stacked:
-        for name in names:
-            versions[name] = torch.stack(versions[name])
-            for model in models:
-                del model[name]
-    logits = torch.zeros(len(names), len(paths), requires_grad=True)
+    versions = read_versions(paths, stacked=stacked)
+    logits = torch.zeros(len(versions), len(paths), requires_grad=True)
     optimizer = torch.optim.AdamW([logits], lr=0.05, weight_decay=0.0)
     generator = torch.Generator().manual_seed(0)
     for _ in range(N_PASSES):

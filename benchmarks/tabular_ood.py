@@ -39,7 +39,7 @@ def table(name):
 
 
 def task(X, y, position, seed):
-    """Return training samples, test samples, and which of these are of the known classes."""
+    """Return training samples, test samples, and a mask of the test samples of known classes."""
     classes, counts = np.unique(y, return_counts=True)
     outlier = classes[np.argsort(counts, kind="stable")[position]]
     rng = np.random.RandomState(seed)
@@ -50,7 +50,7 @@ def task(X, y, position, seed):
 
 
 def scores(X, X_test, seed):
-    """Return the scores of the test samples by each detector: higher is more ordinary."""
+    """Return the scores of the test samples by each detector; inliers have higher scores."""
     from pyod.models.ecod import ECOD
     from pyod.models.iforest import IForest
     from pyod.models.lof import LOF
