@@ -1,4 +1,4 @@
-"""Accidents of files: damaged bytes, and processes that are killed while they write."""
+"""Damage to files: changed bytes, and processes that are killed while they write."""
 
 import fcntl
 import os

@@ -54,7 +54,7 @@ RESPONSES = ("predict", "predict_proba", "decision_function", "score_samples", "
 
 
 def instance(Estimator):
-    """Return an estimator with a fixed seed where it has one."""
+    """Return an instance of an estimator class, with a fixed seed if the class takes one."""
     build = BUILDERS.get(Estimator.__name__, lambda cls: cls())
     estimator = build(Estimator)
     if "random_state" in estimator.get_params(deep=False):
@@ -63,6 +63,7 @@ def instance(Estimator):
 
 
 def instances():
+    """Return an instance of every public estimator."""
     return [instance(Estimator) for _, Estimator in all_estimators()]
 
 

@@ -1,4 +1,4 @@
-"""Helper for tests on real data that do not ship with the dependencies."""
+"""Load real data that do not ship with the dependencies, or skip the test."""
 
 from collections.abc import Callable
 from typing import Any

@@ -35,7 +35,7 @@ API_PAGE = Path(__file__).parents[1] / "docs" / "api.rst"
 
 
 def public_objects():
-    """Classes and functions of the package and its public modules, by the shortest name."""
+    """Return the classes and functions of all public modules by their shortest name."""
     modules = [sklearn_ext]
     found = {}
     for module in modules:  # which grows: public modules can have public modules
@@ -49,7 +49,7 @@ def public_objects():
 
 
 def public_callables():
-    """The public objects, and the public methods of their classes."""
+    """Yield the public objects and the public methods of their classes."""
     for name, obj in public_objects().items():
         yield pytest.param(obj, id=name)
         if inspect.isclass(obj):
@@ -62,7 +62,7 @@ def public_callables():
 
 
 def signature_names(obj):
-    """Parameters as in a docstring: without self and cls, but with stars."""
+    """Return the names of the parameters as in a docstring: with stars, without self and cls."""
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     parameters = inspect.signature(obj).parameters.values()
     return [stars.get(p.kind, "") + p.name for p in parameters if p.name not in ("self", "cls")]
@@ -127,8 +127,8 @@ def ending_with(suffix):
     return [name for name, _ in all_estimators() if name.endswith(suffix)]
 
 
-# Families of classes with parameters in common; parameters whose meaning differs, and those whose
-# types or defaults do.
+# Families of classes with parameters in common; the parameters whose meaning differs, and those
+# whose types or defaults differ.
 FAMILIES = {
     "LAB": (["LABRidgelessRegressor", "LABRidgelessClassifier"], [], ()),
     "decentralized": (["DecentralizedRFKRR", "DecentralizedRFClassifier"], [], ()),

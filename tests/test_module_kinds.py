@@ -121,7 +121,7 @@ NOT_PICKLED = {
     "lambda": r"local object 'WithLambda.*lambda",
     "scripted": "serialize object __torch__",
 }
-# What else is refused, and in which words.
+# Combinations that are refused, with the message of the error.
 REFUSED = {
     ("scripted", "MSPOODDetector"): "RecursiveScriptModule has no torch.nn.Linear layer",
 }
@@ -161,7 +161,7 @@ def assert_same(estimator, expected):
 
 
 def stored_and_loaded(name, estimator, kind, folder):
-    """Yield what the files of an estimator give back."""
+    """Yield the estimator that is loaded from the files of another one, if it has files."""
     if name in SOUPS:
         estimator.save(folder / "soup.safetensors")
         soup = ESTIMATORS[name](net_with(kind), param_grid={"max_epochs": [2, 3]}, random_state=0)

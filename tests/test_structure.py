@@ -54,7 +54,7 @@ def is_for_type_checkers(node):
 
 
 def import_nodes(tree):
-    """All imports of a module, also those inside functions, but not those for type checkers."""
+    """Yield all imports of a module, including those inside functions, except for type checkers."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node
@@ -63,7 +63,7 @@ def import_nodes(tree):
 
 
 def imported_modules(name):
-    """Modules of the package that a module imports."""
+    """Yield the modules of the package that a module imports."""
     path = MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in import_nodes(ast.parse(path.read_text())):
@@ -143,7 +143,7 @@ def test_no_private_base_class_has_a_single_child():
 
 
 def configs_made_by(Estimator):
-    """The configs that the methods of an estimator make, with the names of the fields they set."""
+    """Yield each config that an estimator makes, the names of its fields and those that are set."""
     for cls in Estimator.__mro__:
         if not cls.__module__.startswith("sklearn_ext."):
             continue
@@ -172,7 +172,7 @@ def test_test_names_are_short_enough_to_read():
 
 
 def frames_between_fit_and(formula, fit):
-    """Fewest frames of the package from a call of `fit` to a formula, both included."""
+    """Return the fewest frames of the package from a call of `fit` to a formula, both included."""
     code, fewest = inspect.unwrap(formula).__code__, []
 
     def count(frame, event, _):
@@ -196,7 +196,7 @@ def frames_between_fit_and(formula, fit):
 
 
 def formulas():
-    """For each method the function that holds its central formula, and a call of `fit`."""
+    """Return the function with the central formula of each method, and a call of `fit`."""
     from sklearn_ext import decentralized, impute, kernel_regression, lora, ood, soup
     from sklearn_ext.unlearning import networks, steps
 

@@ -13,6 +13,7 @@ from sklearn_ext.decentralized.math import FeatureMap, solve_direct, solve_jacob
 from tests.decentralized.problems import ENGINE, make_problem, smooth_targets
 
 every_graph = pytest.mark.parametrize("graph", ["ring", "star", "path", "complete", "random"])
+FOLD_KEYS = ("X", "Y", "weights")
 
 
 def random_thetas(problem, seed=0):
@@ -261,9 +262,6 @@ def test_subtracting_a_fold_leaves_the_other_samples():
             np.testing.assert_allclose(left.neighbor_gram[i], expected.neighbor_gram[i], atol=1e-11)
 
 
-FOLD_KEYS = ("X", "Y", "weights")
-
-
 @pytest.mark.parametrize("graph", ["star", "ring"])
 def test_anchors_give_the_solution_of_an_explicit_system(graph):
     problem = make_problem(graph)
@@ -286,7 +284,7 @@ def test_anchors_give_the_solution_of_an_explicit_system(graph):
         A[rows, rows] += Z.T @ Z
         r[rows] = Z.T @ problem.Y[j]
         for i in np.flatnonzero(problem.adjacency[j]):
-            # D has one row per anchor, the coefficients of f_j - f_i there.
+            # Each row of D has the coefficients of f_j - f_i at one anchor.
             D = np.zeros((len(R), starts[-1]))
             D[:, rows] = anchors[j]
             D[:, starts[i] : starts[i + 1]] = -anchors[i]

@@ -85,14 +85,17 @@ def test_node_is_routed_through_pipelines_and_searches():
     assert r2_score(Y[TEST], own) > 0.6
 
 
-@pytest.mark.parametrize("graph", ["ring", [("north", "east"), ("east", "south")]])
-def test_edges_join_labels_of_nodes(graph):
-    if graph == "ring":
-        krr = fit(graph=graph)
-    else:
-        with pytest.warns(UserWarning, match="its 2 components cannot exchange"):
-            krr = fit(graph=graph)
-        assert krr.adjacency_[krr.nodes_ == "west"].sum() == 0.0
+def test_edges_join_labels_of_nodes():
+    with pytest.warns(UserWarning, match="its 2 components cannot exchange"):
+        krr = fit(graph=[("north", "east"), ("east", "south")])
+    neighbors = {name: krr.nodes_[row > 0].tolist() for name, row in zip(
+        krr.nodes_.tolist(), krr.adjacency_, strict=True)}  # fmt: skip
+    assert neighbors == {
+        "east": ["north", "south"],
+        "north": ["east"],
+        "south": ["east"],
+        "west": [],
+    }
     assert np.isfinite(krr.predict(X)).all()
 
 
@@ -194,10 +197,7 @@ def test_partial_fit_adds_samples():
     ("parameters", "message"),
     [
         ({"graph": "cube"}, "graph must be one of"),
-        (
-            {"graph": np.zeros((3, 3))},
-            r"\(4, 4\) for 4 nodes, got shape \(3, 3\)",
-        ),
+        ({"graph": np.zeros((3, 3))}, r"\(4, 4\) for 4 nodes, got shape \(3, 3\)"),
         ({"n_components": [4, 4]}, "one number or one for each of 4 nodes"),
         ({"n_components": [4, 4, 4, 0]}, "must be positive integers"),
         ({"anchors": X[:5, :3]}, "anchors must have 10 features like X, got 3"),
@@ -370,8 +370,9 @@ def test_nodes_notice_that_the_selection_fails(network):
     assert auto.gamma_ in [pairs.gamma_ / 4.0**power for power in range(1, 5)]
     errors = [1.0 - krr.score(samples[TEST], targets[TEST]) for krr in (auto, pairs)]
     assert errors[0] < 0.01 < 0.5 < errors[1]
+    gamma = auto.gamma_
     auto.partial_fit(samples[TEST], targets[TEST], node=NODE[TEST])
-    assert (auto.feature_selection_, auto.gamma_) == ("plain", auto.gamma_)
+    assert (auto.feature_selection_, auto.gamma_) == ("plain", gamma)
 
 
 def test_selection_stays_where_it_works_or_the_width_is_given():

@@ -1,4 +1,4 @@
-"""One node dies or freezes at a random moment: only that node is excluded, and the others agree."""
+"""If a node dies or freezes at any moment, the others exclude it alone and agree."""
 
 import time
 from collections import defaultdict, deque
@@ -38,7 +38,7 @@ class _ShufflingTransport(_QueueTransport):
 
 
 class _FaultyTransport(_ShufflingTransport):
-    """Dies or freezes when it has sent some number of frames."""
+    """Dies or freezes after it has sent a given number of frames."""
 
     def __init__(self, *arguments, n_frames, freezes):
         super().__init__(*arguments)
@@ -56,7 +56,7 @@ class _FaultyTransport(_ShufflingTransport):
 
 
 class FaultyNetwork(InProcessNetwork):
-    """A network in which one node fails at a moment of its own program."""
+    """A network in which one node fails after it has sent a given number of frames."""
 
     def __init__(self, victim, n_frames, freezes):
         super().__init__(timeout=TIMEOUT, random_state=n_frames)
@@ -70,7 +70,7 @@ class FaultyNetwork(InProcessNetwork):
 
 
 def outcomes(network, config, seed=0):
-    """Run all nodes, and return the result or the error of each; None for the victim."""
+    """Run all nodes, and return the result or the error of each, or None if it has failed."""
 
     def caught(program, transport):
         try:
@@ -98,7 +98,7 @@ def outcomes(network, config, seed=0):
 
 
 def check_random_fault(seed):
-    """Return whether the victim was excluded."""
+    """Check the survivors of a random fault, and return whether they excluded the victim."""
     rng = np.random.default_rng(seed)
     n_nodes = int(rng.integers(3, 8))
     kind = str(rng.choice(["random", "ring", "path", "star", "complete"]))
@@ -111,7 +111,7 @@ def check_random_fault(seed):
         "on_failure": str(rng.choice(["freeze", "drop"])),
     }
     config = DeKRRConfig(adjacency, **parameters)
-    # About 30 frames of the set-up and as many of the rounds, for each neighbor.
+    # The set-up sends about 30 frames to each neighbor, and the rounds send as many.
     n_frames = int(rng.integers(30 * adjacency[victim].sum()) * rng.choice([0.2, 1.0]))
     network = FaultyNetwork(victim, n_frames, freezes=bool(rng.integers(2)))
     results = outcomes(network, config)
@@ -129,7 +129,7 @@ def check_random_fault(seed):
         agreed = {(result.mean[0], result.gamma, result.total_weight) for result in finished}
         assert len(agreed) == 1
     if results[victim] is not None:
-        return False  # it had finished before
+        return False  # it had already finished
     neighbors = [results[i] for i in config.neighbors(victim) if results[i] in finished]
     ran_out = [result for result in neighbors if not result.failed]
     # A neighbor may miss the failure only if it needed nothing more from the victim.
@@ -161,7 +161,7 @@ def test_only_the_victim_is_excluded_from_many_networks():
     assert np.mean(excluded) > 0.5
 
 
-def test_slow_node_is_excluded_and_learns_it():
+def test_a_slow_node_is_excluded_and_told_so():
     config = DeKRRConfig(make_graph("ring", 5), n_components=6, alpha=1e-2)
     network = InProcessNetwork(delays={2: 1.0}, timeout=0.5)
     results = outcomes(network, config)

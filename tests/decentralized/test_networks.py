@@ -85,9 +85,9 @@ def test_communication_cost_counts_what_is_sent(n_outputs, anchors):
     sent = fit(y, **parameters, network=InProcessNetwork()).n_floats_sent_
     for key in ("setup_by_edge", "round_by_edge"):
         np.testing.assert_array_equal(sent[key], simulated.n_floats_sent_[key])
-    # Node 0 (10 features) to node 1 (12 features): the announcements of nodes 0, 4, 5 and 6, from
-    # which node 1 is not closer, with 5 held-out errors each, then its map of 5 frequencies in 10
-    # dimensions, the triangle of a 12 x 12 block and a 10 x 12 block.
+    # Node 0 (10 features) sends to node 1 (12 features) the announcements of nodes 0, 4, 5 and 6,
+    # to which node 1 is not closer, with 5 held-out errors each. Then it sends its map of 5
+    # frequencies in 10 dimensions, the triangle of a 12 x 12 block and a 10 x 12 block.
     announcements = 4 * (n_outputs + 4 + 5)
     blocks = 0 if anchors is not None else 50 + 78 + 120
     assert sent["setup_by_edge"][0, 1] == announcements + blocks
@@ -117,7 +117,7 @@ def test_lost_and_late_messages_do_not_change_the_solution(faults):
     assert_same_functions(fit(network=network, max_iter=5000), fit(), 1e-7)
 
 
-def test_120_rounds_compensate_for_losing_half_of_messages():
+def test_120_rounds_compensate_for_losing_half_the_messages():
     network = InProcessNetwork(loss_probability=0.5, random_state=0)
     with pytest.warns(ConvergenceWarning, match="max_iter=120"):
         lossy = fit(network=network, tol=0.0, max_iter=120)
@@ -330,8 +330,8 @@ def test_bfloat16_rounds_to_the_nearest_number():
     np.testing.assert_array_equal(decode(encode(values, "bfloat16"), "bfloat16"), expected)
 
 
-def run_with_settings(configs, rows_of=None, settings=None):
-    """Run one node per configuration, and return the errors."""
+def run_with_settings(configs, columns_of=None, settings=None):
+    """Run one node per configuration, and return the messages of their errors."""
     n_nodes = len(configs)
 
     def caught(program, transport):
@@ -342,7 +342,7 @@ def run_with_settings(configs, rows_of=None, settings=None):
 
     programs = {}
     for rank, config in enumerate(configs):
-        columns = slice(None) if rows_of is None else rows_of[rank]
+        columns = slice(None) if columns_of is None else columns_of[rank]
         samples = NodeSamples.from_arrays(X[rank::n_nodes, columns], Y[rank::n_nodes])
         program = partial(
             run_node,
@@ -392,8 +392,8 @@ def test_all_nodes_name_different_columns():
     assert len(set(errors)) == 1
 
 
-def test_rounds_do_not_stop_before_the_news_has_arrived():
-    """Only the first node of a path has targets, so that the others seem to have settled."""
+def test_rounds_do_not_stop_before_news_has_arrived():
+    """Only the first node of a path has nonzero targets, so the others seem to have converged."""
     adjacency = make_graph("path", 7)
     targets = np.where(NODE == "a", Y - Y.mean(), 0.0)
     joint = fit(targets, graph=adjacency, fit_intercept=False, consensus_weight=4.0)

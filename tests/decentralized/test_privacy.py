@@ -84,7 +84,7 @@ def score(krr):
 
 
 def test_small_sites_benefit_at_epsilon_3():
-    """Thirty sites of twenty samples: noise ends the benefit only at a small epsilon."""
+    """At thirty sites of twenty samples, noise ends the benefit only if epsilon is small."""
     alone = score(make(1e-3))
     scores = [score(make(epsilon)) for epsilon in (3.0, 1e6)]
     assert alone < scores[0] < scores[1]
@@ -98,7 +98,7 @@ def test_network_carries_the_release_once():
     local, talking = make(3.0), make(3.0, network=InProcessNetwork())
     assert score(talking) == score(local)
     assert talking.n_floats_sent_["total"] == local.n_floats_sent_["total"]
-    # A node passes its 31 * 32 / 2 + 31 numbers on with its index, on a ring of 30 nodes.
+    # On a ring of 30 nodes, an edge carries the 31 * 32 / 2 + 31 numbers and the index of 15 nodes.
     assert local.n_floats_sent_["setup_by_edge"][0, 1] == 15 * (31 * 16 + 31 + 1)
     assert talking.communication_cost_["total"] > 8 * talking.n_floats_sent_["total"]
     with pytest.raises(ValueError, match="privacy must be None for partial_fit"):

@@ -1,4 +1,4 @@
-"""Fits in separate processes: the gallery example under torchrun, and processes that fail."""
+"""Fits in separate processes: the gallery example under torchrun, and failing processes."""
 
 import ast
 import os
@@ -19,6 +19,18 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SCRIPT = EXAMPLES / "torchrun_dekrr.py"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(*arguments, timeout=300):
+    """Run Python with some arguments, and return the completed process."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=ONE_THREAD,
+    )
+
 
 # The process of rank 2 is killed when it sends the 40th message of its rounds.
 NODE_PROGRAM = """
@@ -56,13 +68,7 @@ print(f"failed {failed} finite {finite}\\n", end="", flush=True)
 
 @pytest.mark.slow
 def test_four_processes_find_the_joint_solution():
-    done = subprocess.run(
-        [sys.executable, *TORCHRUN, str(SCRIPT), "--compare"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=ONE_THREAD,
-    )
+    done = run(*TORCHRUN, str(SCRIPT), "--compare")
     assert done.returncode == 0, done.stderr
     apart = [float(x) for x in re.findall(r"(\S+) from the joint solution", done.stdout)]
     assert len(apart) == 4
@@ -78,25 +84,31 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("asynchronous", "on_failure"), [(False, "drop"), (True, "freeze")])
-def test_killed_process_does_not_block_the_others(asynchronous, on_failure):
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "4"}
+def run_nodes(program, n_nodes, *arguments, timeout=180):
+    """Run a program in one process per node; return what each has printed, and its exit status."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", NODE_PROGRAM, str(asynchronous), on_failure],
+            [sys.executable, "-W", "ignore", "-c", program, *arguments],
             stdout=subprocess.PIPE,
             text=True,
-            env={**ONE_THREAD, **meeting, "RANK": str(rank)},
+            env={**ONE_THREAD, **meeting, "RANK": str(rank), "WORLD_SIZE": str(n_nodes)},
         )
-        for rank in range(4)
+        for rank in range(n_nodes)
     ]
     try:
-        outputs = [process.communicate(timeout=180)[0] for process in processes]
+        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert processes[2].returncode == -signal.SIGKILL
+    return outputs, [process.returncode for process in processes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asynchronous", "on_failure"), [(False, "drop"), (True, "freeze")])
+def test_killed_process_does_not_block_the_others(asynchronous, on_failure):
+    outputs, statuses = run_nodes(NODE_PROGRAM, 4, str(asynchronous), on_failure)
+    assert statuses[2] == -signal.SIGKILL
     for survivor in (0, 1, 3):
         assert "failed 2 finite True" in outputs[survivor]
 
@@ -167,20 +179,14 @@ for seed in seeds:
     os.kill(children[victim][0], signal.SIGKILL)
     for pid, _ in children.values():
         os.waitpid(pid, 0)
-    remaining = np.delete(np.delete(adjacency, victim, 0), victim, 1)
     print(seed, victim, freezes, sorted(set(lines)), flush=True)
 """
 
 
 def run_faults(first, last):
-    """Return one line per fault: seed, victim, whether it was frozen, and what survivors said."""
-    done = subprocess.run(
-        [sys.executable, "-c", FAULT_PROGRAM, str(free_port() % 20_000 + 20_000), first, last],
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        env=ONE_THREAD,
-    )
+    """Return one line per fault: seed, victim, whether it froze, and the survivors' reports."""
+    port = str(free_port() % 20_000 + 20_000)
+    done = run("-c", FAULT_PROGRAM, port, first, last, timeout=1500)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -188,28 +194,22 @@ def run_faults(first, last):
 @pytest.mark.slow
 def test_survivors_of_random_faults_exclude_the_victim():
     for line in run_faults("0", "12"):
-        _, victim, _, said = line.split(" ", 3)
-        lines = ast.literal_eval(said)
-        # All survivors say the same: who has failed, the mean of the targets and the width.
-        assert len(lines) == 1, line
-        assert re.match(rf"\[{victim}\] .* True", lines[0]), line
+        _, victim, _, reported = line.split(" ", 3)
+        reports = ast.literal_eval(reported)
+        # All survivors report the same failed node, mean of the targets and width.
+        assert len(reports) == 1, line
+        assert re.match(rf"\[{victim}\] .* True", reports[0]), line
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "start_nodes"])
 def test_launchers_treat_survivors_as_documented(launcher, tmp_path):
     program = tmp_path / "node.py"
-    # Survivors have finished their fit long before torchrun would let them end in peace.
+    # The survivors stay alive after their fit, so that torchrun has the time to end them.
     program.write_text(NODE_PROGRAM + "import time; time.sleep(5); print(f'still here {rank}')\n")
     start = [str(EXAMPLES / "start_nodes.py"), "--nodes", "4"]
     command = TORCHRUN if launcher == "torchrun" else start
-    done = subprocess.run(
-        [sys.executable, *command, str(program), "False", "freeze"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=ONE_THREAD,
-    )
+    done = run(*command, str(program), "False", "freeze")
     survivors = sorted(int(rank) for rank in re.findall(r"still here (\d)", done.stdout))
     if launcher == "torchrun":
         assert done.returncode != 0
@@ -218,25 +218,6 @@ def test_launchers_treat_survivors_as_documented(launcher, tmp_path):
         assert done.returncode == 0
         assert survivors == [0, 1, 3]
         assert "node 2 ended with code -9" in done.stdout
-
-
-def run_nodes(program, n_nodes, *arguments, timeout=180):
-    """Run a program in one process per node, and return what every process has printed."""
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", program, *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**ONE_THREAD, **meeting, "RANK": str(rank), "WORLD_SIZE": str(n_nodes)},
-        )
-        for rank in range(n_nodes)
-    ]
-    try:
-        return [process.communicate(timeout=timeout)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
 
 
 STREAMING_PROGRAM = """
@@ -270,13 +251,7 @@ print(f"node {rank} {krr.failed_nodes_.tolist()} {apart < 1e-6}\\n", end="", flu
 def test_streaming_under_torchrun_waits_for_late_nodes(tmp_path):
     program = tmp_path / "node.py"
     program.write_text(STREAMING_PROGRAM)
-    done = subprocess.run(
-        [sys.executable, *TORCHRUN, str(program)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=ONE_THREAD,
-    )
+    done = run(*TORCHRUN, str(program))
     assert done.returncode == 0, done.stderr
     assert sorted(re.findall(r"node (\d) \[\] True", done.stdout)) == list("0123")
 
@@ -322,7 +297,7 @@ except ValueError as error:
     ],
 )
 def test_disagreement_raises_the_same_error_everywhere(what, message):
-    outputs = run_nodes(DISAGREEING_PROGRAM, 4, what)
+    outputs, _ = run_nodes(DISAGREEING_PROGRAM, 4, what)
     assert len(set(outputs)) == 1
     assert outputs[0].startswith("All nodes must have the same settings, but ")
     assert message in outputs[0]
@@ -345,15 +320,15 @@ except TimeoutError as error:
     print(error, time.monotonic() - start < 60)
 except ValueError as error:
     print("NaN" in str(error))
-    time.sleep(40)  # alive, but it has not joined
+    time.sleep(40)  # alive, but not joining
 """
 
 
 @pytest.mark.slow
 def test_timeout_bounds_the_meeting():
-    outputs = run_nodes(MISSING_PROGRAM, 3)
+    outputs, _ = run_nodes(MISSING_PROGRAM, 3)
     assert outputs[1] == "True\n"
     for rank in (0, 2):
-        # Node 0 holds the meeting, and may give up first.
+        # Node 0 hosts the meeting and may give up first.
         assert outputs[rank].startswith("The processes of the nodes [1] have not joined")
         assert outputs[rank].endswith(" True\n")

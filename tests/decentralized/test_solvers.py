@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sklearn_ext.decentralized.math import (
     SOLVERS,
@@ -92,8 +93,6 @@ def test_neighbors_have_different_colors():
 
 @pytest.mark.parametrize("solver", list(SOLVERS))
 def test_torch_and_numba_give_the_same_solution(solver):
-    import torch
-
     problem = make_problem("star", c=1.5, n_outputs=2)
     X = np.vstack(problem.X)
     expected = problem.predict(solve_direct(problem.system()).coefs, X)

@@ -1,14 +1,14 @@
 """The Statlog heart data with the masks of the two-stage method's authors.
 
 The 270 samples have 13 features, scaled to [0, 1], in the order and with the masks of the first
-repetition. The data are not part of the package. Tests that need them are skipped without them.
+repetition. Tests that need these data are skipped where they are not available.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks._data import load
+from benchmarks.imputation import stored_cell
 from tests.real_data import loaded_or_skipped
 
 
@@ -23,12 +23,6 @@ class Cell(NamedTuple):
 
 
 def load_cell(ratio):
-    stored = loaded_or_skipped(load, "imputation/heart")
-    k = int(np.flatnonzero(np.isclose(stored["ratio"], ratio) & (stored["rep"] == 1))[0])
-    order = stored["perm"][k].astype(int)
-    X, y = stored["X"][order], stored["y"][order].astype(float)
-    n_train, n_validation, _ = stored["sizes"][k]
-    bits = np.unpackbits(stored["mask_bits"][k])[: n_train * X.shape[1]]
-    missing = bits.reshape(n_train, -1).astype(bool)
-    test = slice(n_train + n_validation, None)
+    X, y, (n_train, n_validation, _), missing = loaded_or_skipped(stored_cell, "heart", ratio, 1)
+    y, test = y.astype(float), slice(n_train + n_validation, None)
     return Cell(np.where(missing, np.nan, X[:n_train]), y[:n_train], X[:n_train], X[test], y[test])

@@ -21,18 +21,18 @@ def scaled(name):
 
 
 def with_missing(X, ratio, seed):
-    """Remove a fraction of the entries completely at random; also return their mask."""
+    """Return X without a fraction of its entries, removed completely at random, and their mask."""
     missing = np.random.RandomState(seed).rand(*X.shape) < ratio
     return np.where(missing, np.nan, X), missing
 
 
 def nrmse(imputed, X, missing):
-    """Root mean squared error of imputed entries over the standard deviation of true ones."""
+    """Return the root mean squared error divided by the standard deviation of the true values."""
     return np.sqrt(np.mean((imputed - X)[missing] ** 2)) / np.std(X[missing])
 
 
 def central_differences(value, x, step=1e-4):
-    """Numerical gradient of a function of a vector, exact for quadratic functions."""
+    """Return the numerical gradient of a function of a vector; it is exact for quadratics."""
     gradient = np.empty_like(x)
     for k in range(len(x)):
         away = np.zeros_like(x)
@@ -42,7 +42,7 @@ def central_differences(value, x, step=1e-4):
 
 
 def correlated(n, d, seed, ratio=0.4):
-    """Gaussian samples with missing values; some are complete, some equal, some empty."""
+    """Return Gaussian samples with missing values; some are complete, some equal, some empty."""
     rng = np.random.RandomState(seed)
     X = rng.randn(n, d) @ rng.randn(d, d) + rng.randn(d)
     samples, _ = with_missing(X, ratio, seed + 1)
@@ -53,5 +53,6 @@ def correlated(n, d, seed, ratio=0.4):
 
 
 def covariance(d, seed):
+    """Return a random mean vector and covariance matrix."""
     A = np.random.RandomState(seed).randn(3 * d, d)
     return np.random.RandomState(seed + 1).randn(d), A.T @ A / (3 * d)

@@ -16,7 +16,7 @@ N = 240
 
 
 def customers(seed=0, n=N):
-    """A complete table with a column of every supported type, all of which share a cause."""
+    """Return a complete table with a column of every supported type; all share one cause."""
     rng = np.random.RandomState(seed)
     z = rng.randn(n)
     level = np.digitize(z, [-0.6, 0.6])
@@ -144,7 +144,7 @@ def test_types_are_those_of_the_fit():
     holes["small"] = truth["small"].astype(float).where(np.arange(N) % 4 > 0)[:40]
     imputed = imputer.transform(holes)
     assert imputed.drop(columns="income").dtypes.tolist() == truth.dtypes.tolist()[1:]
-    # A type that cannot hold an observed value gives way.
+    # A column changes its type if the type cannot hold an observed value.
     half = imputer.transform(holes.assign(small=holes["small"] + 0.5))
     assert half["small"].dtype == float
     assert half["small"].dropna().mod(1).eq(0.5).sum() == 30
@@ -209,7 +209,7 @@ def test_the_classifier_takes_mixed_tables():
 
 
 def test_categories_are_predicted_better_than_by_peers():
-    """In 1,200 samples of three nominal columns whose codes have no order."""
+    """The table has 1,200 samples and three nominal columns whose codes have no order."""
     rng = np.random.RandomState(0)
     z = rng.randn(1200, 2)
     frame = pd.DataFrame(z, columns=["a", "b"])
@@ -264,9 +264,9 @@ def test_draws_of_categories_follow_their_probabilities():
     imputer.set_params(sample_posterior=True)
     draws = [imputer.set_params(random_state=k).transform(holes) for k in range(20)]
     assert draws[0].equals(imputer.set_params(random_state=0).transform(holes))
-    share = np.mean([draw["job"] == "none" for draw in draws])
-    assert share == pytest.approx(P[:, 1].mean(), abs=0.02)
-    # Categories of a sample are drawn together: membership and job stay dependent.
+    frequency = np.mean([draw["job"] == "none" for draw in draws])
+    assert frequency == pytest.approx(P[:, 1].mean(), abs=0.02)
+    # The categories of a sample are drawn together, so that activity and job stay dependent.
     both = np.mean([(d["active"] & (d["job"] == "full"))[::2].mean() for d in draws])
     assert both == pytest.approx((truth["active"] & (truth["job"] == "full")).mean(), abs=0.04)
 

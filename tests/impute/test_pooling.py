@@ -16,7 +16,7 @@ IMPUTER = SupervisedKernelImputer(shrinkage=0.0, residual_smoothing=False)
 
 
 def problem(seed, n=150):
-    """A regression on two columns, one of which is missing more often for large targets."""
+    """Return a regression on two columns, one of which is missing more often for large targets."""
     rng = np.random.RandomState(seed)
     X = rng.randn(n, 2) @ np.array([[1.0, 0.6], [0.0, 0.8]])
     y = X @ [1.0, -1.0] + rng.randn(n)
@@ -70,7 +70,7 @@ def test_intervals_cover_the_truth():
     np.testing.assert_allclose(np.mean(covered, axis=0), 0.9, atol=0.07)
 
 
-def test_without_missing_values_nothing_lies_between_the_draws():
+def test_without_missing_values_draws_do_not_vary():
     X, y = problem(0)
     X = np.nan_to_num(X)
     pooled = pool_estimates(LinearRegression(), IMPUTER, X, y, n_draws=3, random_state=0)

@@ -13,8 +13,8 @@ from sklearn_ext import SupervisedKernelImputer
 from tests.impute.tables import nrmse, scaled, with_missing
 
 # Mean errors over four masks, by data set and fraction of missing values: column means, KNNImputer
-# and IterativeImputer of scikit-learn; the Gaussian model without labels, with labels, and with
-# half of the labels.
+# and IterativeImputer of scikit-learn, then the Gaussian model without labels, with all labels, and
+# with half of the labels.
 REFERENCE = {
     ("iris", 0.2): (1.012, 0.559, 0.417, 0.437, 0.345, 0.397),
     ("iris", 0.5): (1.024, 0.726, 0.662, 0.638, 0.395, 0.551),
@@ -226,13 +226,13 @@ def test_standard_deviations_follow_the_errors_of_columns():
     imputer = SupervisedKernelImputer(random_state=0)
     imputed, std = imputer.fit(samples).transform(samples, return_std=True)
     inside = np.abs(imputed - X) < 1.645 * std
-    shares = [inside[at, p].mean() for p, at in enumerate(missing.T)]
-    assert np.mean(shares) == pytest.approx(0.9, abs=0.03)
-    assert min(shares) > 0.83
-    assert max(shares) < 0.98
+    coverage = [inside[at, p].mean() for p, at in enumerate(missing.T)]
+    assert np.mean(coverage) == pytest.approx(0.9, abs=0.03)
+    assert min(coverage) > 0.83
+    assert max(coverage) < 0.98
     z = (imputed - X) / np.where(missing, std, 1.0)
     errors = [np.sqrt(np.mean(z[at, p] ** 2)) for p, at in enumerate(missing.T)]
-    # It is 0.22 without the scale of each column.
+    # Without a scale for each column, this spread is 0.22.
     assert np.std(np.log(errors)) < 0.18
 
 
@@ -417,8 +417,8 @@ def test_kernels_are_between_landmarks(wine):
     assert imputer.kernel_.shape == (60, 60)
     assert np.linalg.eigvalsh(imputer.kernel_).min() > -1e-10
     np.testing.assert_allclose(imputer.kernel_, imputer.kernel_initial_ * imputer.kernel_factor_)
-    shares = np.bincount(y[imputer.landmark_indices_]) / 60
-    np.testing.assert_allclose(shares, np.bincount(y) / 178, atol=0.02)
+    frequencies = np.bincount(y[imputer.landmark_indices_]) / 60
+    np.testing.assert_allclose(frequencies, np.bincount(y) / 178, atol=0.02)
     assert imputer.dual_coef_.shape == (60, 3)
     assert SupervisedKernelImputer(random_state=0).fit(X).dual_coef_.shape == (178, 0)
     targets = SupervisedKernelImputer(random_state=0).fit(X, np.linspace(0, 0.7, 178))

@@ -1,4 +1,3 @@
-import matplotlib
 import numpy as np
 import pytest
 from sklearn.datasets import make_friedman1
@@ -15,15 +14,6 @@ from sklearn_ext import (
 
 X, y = make_friedman1(300, random_state=0)
 node = np.array(list("abcde"))[np.arange(300) % 5]
-
-
-@pytest.fixture(autouse=True)
-def no_window():
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield
-    plt.close("all")
 
 
 def fit(**parameters):

@@ -5,12 +5,6 @@ import pytest
 from sklearn_ext import ConditionalDDPM, GeneratedSamplesDisplay, SFRonClassForgetter
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def models():
     rng = np.random.default_rng(0)
@@ -20,7 +14,7 @@ def models():
     return {"before": model, "after": forgetter.fit(X, y, forget_class="b")}
 
 
-def test_there_is_a_panel_per_model_and_a_row_per_class(models):
+def test_panels_are_models_and_rows_are_classes(models):
     display = GeneratedSamplesDisplay.from_estimator(
         models, n_samples=4, image_shape=(2, 3), n_steps=2, random_state=0
     )
@@ -65,12 +59,7 @@ def test_color_images_and_given_axes_are_used():
     ("shape", "labels", "options", "message"),
     [
         ((2, 31), [0, 1], {}, "image_shape must give .* got None for samples with 31"),
-        (
-            (2, 6),
-            [0, 1],
-            {"image_shape": (2, 2)},
-            r"with 6 features, got \(2, 2\)",
-        ),
+        ((2, 6), [0, 1], {"image_shape": (2, 2)}, r"with 6 features, got \(2, 2\)"),
         ((3, 2, 2), [0, 0, 1], {}, "equally often"),
         ((2, 2, 2), [0, 1], {"axes": [None, None]}, "axes must have one entry per model, 1, got 2"),
     ],

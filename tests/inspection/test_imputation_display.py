@@ -1,19 +1,10 @@
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from sklearn.impute import SimpleImputer
 
 from sklearn_ext import ImputationDisplay, SupervisedKernelImputer
-
-
-@pytest.fixture(autouse=True)
-def no_window():
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -45,8 +36,6 @@ def test_an_imputer_without_uncertainty_has_no_bars(frame):
 
 
 def test_a_given_figure_is_used(frame):
-    from matplotlib.figure import Figure
-
     figure = Figure()
     truth = np.nan_to_num(frame.to_numpy())
     hidden = np.eye(80, 5, dtype=bool)

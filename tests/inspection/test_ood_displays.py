@@ -1,4 +1,4 @@
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import sparse
@@ -9,15 +9,6 @@ from sklearn.preprocessing import FunctionTransformer, normalize
 
 from sklearn_ext import FeatureCosineDisplay, KNNOODDetector, NetClassifier, OODScoreDisplay
 from sklearn_ext.neural import penultimate
-
-
-@pytest.fixture(autouse=True)
-def no_window():
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +42,6 @@ def test_histograms_of_a_detector_show_its_threshold(digits, detector):
 
 
 def test_histograms_of_scores_alone():
-    import matplotlib.pyplot as plt
-
     _, ax = plt.subplots()
     display = OODScoreDisplay.from_predictions([1.0, 2.0], [0.0, 0.5], ax=ax)
     assert display.ax_ is ax

@@ -1,21 +1,11 @@
 """Displays of model soups."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
 from sklearn_ext import MEHLSoup, SoupCoefficientDisplay, SoupScoreDisplay, UniformSoup
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 class Fitted(MEHLSoup):

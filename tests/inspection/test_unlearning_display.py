@@ -1,18 +1,9 @@
-import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sklearn_ext import UnlearningReportDisplay
 from sklearn_ext.metrics import UnlearningReport
-
-
-@pytest.fixture(autouse=True)
-def no_window():
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -38,7 +29,7 @@ def test_a_line_marks_the_retrained_model(report):
         np.testing.assert_array_equal(target, [report.scores["retrained"][name]] * 2)
 
 
-def test_without_a_retrained_model_there_is_no_line(report):
+def test_a_report_without_a_retrained_model_has_no_line(report):
     del report.scores["retrained"]
     display = UnlearningReportDisplay.from_report(report, metrics=["FA"])
     (ax,) = display.axes_
@@ -47,8 +38,6 @@ def test_without_a_retrained_model_there_is_no_line(report):
 
 
 def test_given_axes_are_used(report):
-    from matplotlib.figure import Figure
-
     axes = Figure().subplots(2)
     display = UnlearningReportDisplay.from_report(report, metrics=["TA", "MIA"], axes=axes)
     assert display.figure_ is axes[0].figure

@@ -7,6 +7,7 @@ from scipy.linalg import LinAlgError
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
 
 from sklearn_ext.kernel_regression import dual_coefficients, make_engine, outer_loss
+from sklearn_ext.kernel_regression.engines._lab_engine_torch import LABTorchEngine
 
 ENGINES = ("numba", "torch")
 KERNELS = ("exponential", "laplacian", "rbf")
@@ -25,14 +26,14 @@ def reference_kernel(kernel, points, centers, theta):
     squares = (theta**2 * gaps**2).sum(dim=2)
     if kernel == "rbf":
         return torch.exp(-squares)
-    # The square root has no derivative at zero; that of the kernel is zero there.
+    # The square root has no derivative at zero, but that of the kernel is zero there.
     positive = squares > 0
     roots = torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
     return torch.exp(-roots)
 
 
 def problem(n_outputs=1, n_features=4, seed=0):
-    """A batch that contains some of the centers, of which one is repeated."""
+    """Return arrays of a problem whose batch contains some centers, one of which is repeated."""
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(30, n_features))
     centers[7] = centers[3]
@@ -104,10 +105,6 @@ def test_engines_agree(kernel):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", ENGINES)
 def test_single_precision_is_close(kernel, name):
-    from sklearn_ext.kernel_regression.engines._lab_engine_torch import (
-        LABTorchEngine,  # for its dtype
-    )
-
     engines = {
         "numba": make_engine("numba").in_single_precision(),
         "torch": LABTorchEngine(dtype=torch.float32),

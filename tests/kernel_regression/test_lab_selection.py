@@ -87,7 +87,7 @@ def test_the_table_ranks_all_candidates(Estimator):
     assert table["kernel"][0] == model.kernel_
     assert table["alpha"][0] == model.alpha_
     np.testing.assert_array_equal(table["rank"], np.arange(1, 13))
-    last = table["max_iter"] == 0  # the losses of those that left first are comparable
+    last = table["max_iter"] == 0  # candidates that left first have comparable losses
     assert last.sum() >= 8
     assert (np.diff(table["loss"][last]) >= 0).all()
     assert (table["seconds"] > 0).all()
@@ -243,7 +243,7 @@ def test_all_samples_choose_their_own_ridge():
 
 
 def rough(n_samples=300):
-    """A path of a Gaussian process with the exponential kernel."""
+    """Return samples and a path of a Gaussian process with the exponential kernel."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_samples, 4))
     gaps = np.sqrt(((X[:, None] - X[None]) ** 2).sum(axis=2))
@@ -287,7 +287,7 @@ def test_the_margin_decides_for_or_against_all_samples(min_gain, n_support):
         min_gain_of_all=min_gain,
     )
     assert selection.config.n_support == n_support
-    # Learned bandwidths would have to lower the loss by more than all of it.
+    # Learned bandwidths would have to lower the loss by more than its value.
     assert selection.config.equal_bandwidths == (n_support == "all")
 
 

@@ -96,7 +96,7 @@ def test_growth_by_error_prefers_samples_with_large_errors(wave, growth):
     machine = trainer(X, y, growth=growth)
     run(machine, [Stage(0, 20), Stage(0, 30)])
     outliers = np.isin(machine.support[20:], np.arange(15))
-    assert outliers.mean() > 0.3  # a tenth of the samples
+    assert outliers.mean() > 0.3  # one tenth of the samples are outliers
 
 
 def test_locality_sets_the_spread_of_the_bandwidths(wave):

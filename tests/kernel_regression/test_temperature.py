@@ -26,7 +26,7 @@ def test_only_ratios_of_weights_matter():
 def test_a_few_perfect_samples_do_not_give_certainty():
     scores = np.array([[1.0, -1.0], [-1.0, 1.0]])
     T = fit_temperature(scores, np.array([0, 1]), np.ones(2))
-    # The smoothed optimum is exact: with n = 2 the true class has probability 3/4.
+    # With two samples, smoothing gives the true class a probability of exactly 3/4.
     np.testing.assert_allclose(softmax(scores[0] / T)[0], 0.75, rtol=1e-3)
 
 

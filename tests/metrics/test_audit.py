@@ -1,4 +1,4 @@
-"""The audit of unlearning: formulas against closed forms, and models of known memory."""
+"""The audit of unlearning: closed forms of its formulas, and models of known memory."""
 
 import joblib
 import numpy as np
@@ -109,7 +109,7 @@ def test_the_interval_covers_the_area_as_often_as_stated():
 
 
 def test_the_attack_on_single_samples_finds_what_is_remembered(samples, models):
-    """The noise is 1 and the memory 3: with known difficulties, the area is that of N(3, 2)."""
+    """With known difficulties, the area is that of N(3, 2): the noise is 1 and the memory is 3."""
     scores = audited(samples, models)
     best = norm.cdf(3 / np.sqrt(2))
     assert scores["original"]["auc"] == pytest.approx(best, abs=0.03)
@@ -176,7 +176,7 @@ def test_unlearners_are_audited_with_unlearned_shadows(nets):
 
 def test_a_model_that_has_not_forgotten_relearns_at_once(nets):
     X, y, X_test, y_test, forget, named = nets
-    y = np.where(forget, (y + 1) % 4, y)  # labels that only memory can know
+    y = np.where(forget, (y + 1) % 4, y)  # wrong labels, which a model can only memorize
     net = NetClassifier(module__hidden_sizes=(256,), max_epochs=300, lr=0.1, random_state=0)
     memory = clone(net).fit(X[forget], y[forget])
     weights = [p.detach().clone() for p in memory.module_.parameters()]

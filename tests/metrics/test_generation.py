@@ -59,12 +59,12 @@ def test_fewer_samples_than_features_are_allowed():
         ([[1.0], [np.nan]], [[1.0], [2.0]], "NaN"),
     ],
 )
-def test_frechet_distance_refuses_sets_that_do_not_match(A, B, message):
+def test_the_frechet_distance_refuses_unsuitable_sets(A, B, message):
     with pytest.raises(ValueError, match=message):
         frechet_distance(A, B)
 
 
-def test_the_report_shows_what_was_kept_or_spoiled(digits):
+def test_the_report_tells_kept_from_spoiled_classes(digits):
     X, y, classifier = digits
     models = {
         "kept": Resampling(X, y),

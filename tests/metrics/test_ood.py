@@ -8,7 +8,7 @@ from sklearn_ext.metrics import fpr_at_tpr_score, ood_report, select_outliers
 
 
 def smallest_rate(positives, negatives, tpr):
-    """The rate of the best threshold, by trying each."""
+    """Return the rate of the best threshold, found by trying each."""
     rates = [
         np.mean(negatives >= t) for t in np.unique(positives) if np.mean(positives >= t) >= tpr
     ]
@@ -139,6 +139,6 @@ def test_selection_equals_the_step_up_procedure():
 
 
 @pytest.mark.parametrize("p", [[0.5, 1.2], [-0.1], [np.nan]])
-def test_p_values_outside_of_zero_to_one_raise(p):
+def test_p_values_outside_zero_to_one_are_refused(p):
     with pytest.raises(ValueError, match="p_values must be between 0 and 1"):
         select_outliers(p)

@@ -9,7 +9,7 @@ from sklearn_ext.utils._warnings import warn_caller
 
 
 def inside(name, source):
-    """Return what a module of this name defines as `run`."""
+    """Return the function `run` that the source defines in a module of this name."""
     module = types.ModuleType(name)
     exec(source, vars(module))
     return module.run

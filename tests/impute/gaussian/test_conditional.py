@@ -11,7 +11,7 @@ every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
 
 
 def conditional(x, mean, cov):
-    """Mean and covariance of the missing values of one sample, by the textbook formula."""
+    """Return the completed sample and the covariance of its missing values by the textbook."""
     o, m = ~np.isnan(x), np.isnan(x)
     W = np.linalg.solve(cov[np.ix_(o, o)], cov[np.ix_(o, m)]).T
     z = x.copy()
@@ -142,6 +142,6 @@ def test_kernels_are_compiled_for_one_type_of_array():
 
 
 def is_kernel(value):
-    """Whether Python calls a compiled function; the others are part of one that it calls."""
+    """Return whether an object is a compiled function that Python calls directly."""
     is_compiled = hasattr(value, "py_func")
     return is_compiled and not value.targetoptions.get("no_cpython_wrapper")

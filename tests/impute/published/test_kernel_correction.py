@@ -1,26 +1,18 @@
 import numpy as np
 import pytest
 
-from sklearn_ext.impute import correct_kernel, expected_gaussian_kernel
+from sklearn_ext.impute import correct_kernel
 from sklearn_ext.impute.published import svm_duals
 from sklearn_ext.impute.published._kernel_correction import optimal_factor, worst_perturbation
 
 
-@pytest.fixture
-def problem():
-    rng = np.random.RandomState(0)
-    Z, V = rng.rand(50, 3), 0.1 * rng.rand(50, 3) * (rng.rand(50, 3) < 0.4)
-    y = np.where(Z[:, 0] + 0.2 * rng.randn(50) > 0.5, 1.0, -1.0)
-    return expected_gaussian_kernel(Z, V, 2.0), y[:, None]
-
-
 def value(base, factor, perturbation, a, eta):
-    """The terms of the objective that depend on the factor or the perturbation."""
+    """Return the terms of the objective that depend on the factor or the perturbation."""
     return -0.5 * np.sum((a @ a.T) * base * factor * perturbation) + eta * np.sum((factor - 1) ** 2)
 
 
-def test_the_factor_minimizes_the_objective(problem):
-    base, y = problem
+def test_the_factor_minimizes_the_objective(kernel_and_signs):
+    base, y = kernel_and_signs
     a, _ = svm_duals(base, y, 1.0)
     ones = np.ones_like(base)
     factor = optimal_factor(base, a, 0.7)
@@ -32,8 +24,8 @@ def test_the_factor_minimizes_the_objective(problem):
     np.testing.assert_allclose(gradient, 0.0, atol=1e-12)
 
 
-def test_the_perturbation_is_the_worst_in_its_ball(problem):
-    base, y = problem
+def test_the_perturbation_is_the_worst_in_its_ball(kernel_and_signs):
+    base, y = kernel_and_signs
     a, _ = svm_duals(base, y, 1.0)
     ones = np.ones_like(base)
     E = worst_perturbation(base, ones, a, 3.0)
@@ -46,8 +38,8 @@ def test_the_perturbation_is_the_worst_in_its_ball(problem):
 
 
 @pytest.mark.parametrize("kappa", [0.1, 0.5, 1.0])
-def test_the_corrected_kernel_is_psd_and_nonnegative(problem, kappa):
-    base, y = problem
+def test_the_corrected_kernel_is_psd_and_nonnegative(kernel_and_signs, kappa):
+    base, y = kernel_and_signs
     corrected = correct_kernel(base, lambda K: svm_duals(K, y, 1.0), kappa)
     kernel = base * corrected.factor
     assert np.linalg.eigvalsh(kernel).min() >= -1e-10
@@ -57,8 +49,8 @@ def test_the_corrected_kernel_is_psd_and_nonnegative(problem, kappa):
     assert corrected.factor[apart].min() < 1.0 - kappa / 4.0
 
 
-def test_small_kappa_changes_little_and_zero_nothing(problem):
-    base, y = problem
+def test_small_kappa_changes_little_and_zero_nothing(kernel_and_signs):
+    base, y = kernel_and_signs
 
     def solve(K):
         return svm_duals(K, y, 1.0)
@@ -67,8 +59,8 @@ def test_small_kappa_changes_little_and_zero_nothing(problem):
     np.testing.assert_allclose(correct_kernel(base, solve, 1e-9).factor, 1.0, atol=1e-8)
 
 
-def test_the_correction_separates_classes_better(problem):
-    base, y = problem
+def test_the_correction_separates_classes_better(kernel_and_signs):
+    base, y = kernel_and_signs
     plain, _ = svm_duals(base, y, 1.0)
     corrected = correct_kernel(base, lambda K: svm_duals(K, y, 1.0), 0.5)
     kernel, a = base * corrected.factor, corrected.dual_coef
@@ -79,8 +71,8 @@ def test_the_correction_separates_classes_better(problem):
     assert dual_value(kernel, a) < dual_value(base, plain)
 
 
-def test_a_kernel_without_labels_stays_as_it_is(problem):
-    base, _ = problem
+def test_a_kernel_without_labels_is_unchanged(kernel_and_signs):
+    base, _ = kernel_and_signs
     corrected = correct_kernel(base, None, 0.5)
     np.testing.assert_array_equal(corrected.initial * corrected.factor, base)
     assert corrected.dual_coef.shape == (50, 0)

@@ -3,7 +3,6 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.svm import SVC
 
-from sklearn_ext.impute import expected_gaussian_kernel
 from sklearn_ext.impute.published import (
     least_squares_machines,
     ridge_duals,
@@ -12,23 +11,15 @@ from sklearn_ext.impute.published import (
 )
 
 
-@pytest.fixture
-def problem():
-    rng = np.random.RandomState(0)
-    Z, V = rng.rand(50, 3), 0.1 * rng.rand(50, 3) * (rng.rand(50, 3) < 0.4)
-    y = np.where(Z[:, 0] + 0.2 * rng.randn(50) > 0.5, 1.0, -1.0)
-    return expected_gaussian_kernel(Z, V, 2.0), y[:, None]
-
-
-def test_dual_machines_are_those_of_scikit_learn(problem):
-    base, y = problem
+def test_dual_machines_are_those_of_scikit_learn(kernel_and_signs):
+    base, y = kernel_and_signs
     svc = SVC(kernel="precomputed").fit(base, y[:, 0])
     a, b = svm_duals(base, y, 1.0)
     np.testing.assert_allclose(base @ a[:, 0] + b, svc.decision_function(base), atol=1e-10)
 
 
-def test_unlabeled_samples_have_no_weight(problem):
-    base, y = problem
+def test_unlabeled_samples_have_no_weight(kernel_and_signs):
+    base, y = kernel_and_signs
     some = y.copy()
     some[::3] = 0.0
     a, b = svm_duals(base, some, 1.0)
@@ -39,8 +30,8 @@ def test_unlabeled_samples_have_no_weight(problem):
     np.testing.assert_allclose(b, b_alone)
 
 
-def test_ridge_duals_solve_their_linear_system(problem):
-    base, y = problem
+def test_ridge_duals_solve_their_linear_system(kernel_and_signs):
+    base, y = kernel_and_signs
     targets = np.hstack((y, 2.0 * y + 1.0))
     targets[::4] = np.nan
     a, b = ridge_duals(base, targets, 2.0)
@@ -51,8 +42,8 @@ def test_ridge_duals_solve_their_linear_system(problem):
     )
 
 
-def test_a_sample_of_weight_two_counts_twice(problem):
-    base, y = problem
+def test_a_sample_of_weight_two_counts_twice(kernel_and_signs):
+    base, y = kernel_and_signs
     weights = 1.0 + (np.arange(50) % 3 == 0)
     twice = np.repeat(np.arange(50), weights.astype(int))
     for fit in (svm_duals, ridge_duals):
@@ -67,8 +58,8 @@ def test_a_sample_of_weight_two_counts_twice(problem):
             np.testing.assert_allclose(actual, expected, atol=1e-10)
 
 
-def test_an_absent_class_gets_a_constant_machine(problem):
-    base, y = problem
+def test_an_absent_class_gets_a_constant_machine(kernel_and_signs):
+    base, y = kernel_and_signs
     a, b = svm_duals(base, np.hstack((y, -np.ones((50, 1)))), 1.0)
     expected, b_expected = svm_duals(base, y, 1.0)
     np.testing.assert_array_equal(a, np.hstack((expected, np.zeros((50, 1)))))

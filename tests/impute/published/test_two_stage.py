@@ -1,4 +1,4 @@
-"""The two-stage method against the figures of the authors' program."""
+"""The two-stage method, compared with figures of the authors' program."""
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_the_centered_variant_stays_near_its_base(cell):
 
 def test_new_samples_are_completed_by_their_distances():
     t = np.linspace(0.0, 1.0, 40)
-    X = np.column_stack((t, 3.0 * t, 1.0 - t, 2.0 * t))  # every feature determines the distance
+    X = np.column_stack((t, 3.0 * t, 1.0 - t, 2.0 * t))  # every feature determines all distances
     imputer = SupervisedKernelImputer(solver="two_stage", max_iter=2).fit(X, t > 0.5)
     samples, missing = with_missing(X, 0.4, 0)
     samples[0] = np.nan
@@ -220,7 +220,7 @@ def test_the_published_form_refuses_hours_of_work():
 
 
 def test_the_centered_variant_corrects_by_common_features():
-    """The correction is diag(a) (C o C) diag(a) / 4 eta, whatever the kernel of the base is."""
+    """The correction is diag(a) (C o C) diag(a) / (4 eta) for any kernel of the base."""
     rng = np.random.RandomState(0)
     base = rng.uniform(size=(12, 4))
     X = np.where(rng.uniform(size=base.shape) < 0.3, np.nan, base)
