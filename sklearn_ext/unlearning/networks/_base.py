@@ -1,4 +1,4 @@
-"""What the unlearners of networks share: the original net, the request, and the predictions."""
+"""Base classes of the unlearners for networks: the request, the original net, and predictions."""
 
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -43,7 +43,8 @@ from ._trust_region import RetainedLimit
 def check_given_together(X_val: AnySamples, y_val: ArrayLike | None) -> None:
     """Raise ValueError if samples are given without labels, or labels without samples."""
     if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val must be given together, but only one was given.")
+        missing = "X_val" if X_val is None else "y_val"
+        raise ValueError(f"X_val and y_val must be given together, but {missing} is None.")
 
 
 class FitMonitor:
@@ -115,7 +116,7 @@ class FitMonitor:
 
 
 def untrained_module(net: skorch.NeuralNetClassifier, seed: int) -> nn.Module | None:
-    """Return the module of a net as it is before training, with new random weights if it has any.
+    """Return the module of a net as it was before training, with new random weights if it has any.
 
     A module with pretrained weights has these weights. None is returned if the module cannot be
     built again, or if a net was put around a trained module, whose earlier weights are unknown.
@@ -218,8 +219,8 @@ class BaseUnlearner(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         request = ForgetRequest.from_user(forget, len(y))
         if not request.is_empty and len(np.unique(y[request.retain])) < 2:
             raise ValueError(
-                "At least two classes must remain after forgetting, but the retained samples have "
-                "only one."
+                "forget must leave samples of at least two classes, but all retained samples have "
+                f"the label {y[request.retain].tolist()[0]!r}."
             )
         rng = local_random_state(self.random_state)
         original = fitted_copy(self.estimator, X, y, random_state=rng)

@@ -4,14 +4,15 @@ import copy
 
 import numpy as np
 import pytest
-import skorch
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
 from sklearn_ext import (
     BadTeacherUnlearner,
+    CTUnlearner,
     GradientAscentUnlearner,
+    MSGUnlearner,
     NetClassifier,
     SalUnUnlearner,
 )
@@ -40,30 +41,6 @@ def forget(digits):
 
 def weights(estimator):
     return {name: value.clone() for name, value in estimator.module_.state_dict().items()}
-
-
-class SoftmaxNet(nn.Module):
-    """A net that returns probabilities, as skorch expects, and uses dropout."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
-        )
-
-    def forward(self, X):
-        return self.layers(X).softmax(dim=1)
-
-
-@pytest.fixture(scope="module")
-def plain_skorch(digits):
-    X, y = digits
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = skorch.NeuralNetClassifier(
-            SoftmaxNet, optimizer=torch.optim.Adam, lr=5e-3, max_epochs=15, batch_size=64,
-            train_split=None, verbose=0)  # fmt: skip
-        return net.fit(X.astype(np.float32), y.astype(np.int64))
 
 
 def test_gradient_ascent_climbs_the_loss(net, digits, forget):
@@ -120,6 +97,44 @@ def test_teachers_and_student_share_a_temperature(net, digits):
     unlearner = make(BadTeacherUnlearner, net, temperature=3.0, learning_rate=1e-12, max_epochs=1)
     unlearner.fit(*digits, forget=[0])
     assert unlearner.history_[0]["loss"] < 0.02  # from the one sample to forget of 600
+
+
+class Convolutional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(1, 2, 3), nn.Linear(72, 10)
+
+    def forward(self, X):
+        return self.head(self.convolution(X[:, None]).relu().flatten(start_dim=1))
+
+
+@pytest.mark.parametrize("Unlearner", [CTUnlearner, MSGUnlearner])
+@pytest.mark.filterwarnings("ignore:The accuracy on .* retained samples fell")
+@pytest.mark.filterwarnings("ignore:The network has no trainable convolution")
+def test_frozen_convolutions_are_neither_renewed_nor_transposed(Unlearner, digits, forget):
+    X, y = digits[0].reshape(-1, 8, 8), digits[1]
+    net = NetClassifier(Convolutional, max_epochs=1, random_state=0).fit(X, y)
+    net.module_.convolution.requires_grad_(False)
+    unlearner = make(Unlearner, net, learning_rate=1e-12, max_epochs=1).fit(X, y, forget=forget)
+    before, after = weights(net), weights(unlearner.estimator_)
+    assert torch.equal(before["convolution.weight"], after["convolution.weight"])
+    renewed = (before["head.weight"] - after["head.weight"]).abs() > 1e-6
+    expected = 0.3 if Unlearner is MSGUnlearner else 0.0
+    assert renewed.double().mean().item() == pytest.approx(expected, abs=0.01)
+
+
+def test_msg_needs_a_layer_to_renew(digits, forget):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(10))
+
+        def forward(self, X):
+            return self.scale * X[:, :10]
+
+    net = NetClassifier(Scaled, max_epochs=1, random_state=0).fit(*digits)
+    with pytest.raises(ValueError, match="must have a trainable convolution or linear layer"):
+        make(MSGUnlearner, net).fit(*digits, forget=forget)
 
 
 def test_wrong_labels_follow_the_retained_classes():

@@ -22,10 +22,10 @@ from sklearn.utils._testing import assert_docstring_consistency
 from torch import nn
 from torch.optim import AdamW
 
+from sklearn_ext import all_estimators
 from sklearn_ext.neural import NetClassifier
 from sklearn_ext.unlearning import (
     BadTeacherUnlearner,
-    CTUnlearner,
     FineTuneUnlearner,
     ForgetRequest,
     GradientAscentUnlearner,
@@ -33,8 +33,6 @@ from sklearn_ext.unlearning import (
     MUSOUnlearner,
     NatMUUnlearner,
     RandomLabelUnlearner,
-    SalUnUnlearner,
-    SCRUBUnlearner,
     SFRonUnlearner,
     SSDUnlearner,
 )
@@ -54,20 +52,7 @@ from sklearn_ext.unlearning.networks._base import untrained_module
 from sklearn_ext.unlearning.steps import FineTuneConfig
 from sklearn_ext.utils._random import draw_seed
 
-UNLEARNERS = [
-    BadTeacherUnlearner,
-    CTUnlearner,
-    FineTuneUnlearner,
-    GradientAscentUnlearner,
-    MSGUnlearner,
-    MUSOUnlearner,
-    NatMUUnlearner,
-    RandomLabelUnlearner,
-    SCRUBUnlearner,
-    SSDUnlearner,
-    SalUnUnlearner,
-    SFRonUnlearner,
-]
+UNLEARNERS = [cls for name, cls in all_estimators() if name.endswith("Unlearner")]
 every_unlearner = pytest.mark.parametrize("Unlearner", UNLEARNERS)
 # Weak enough that the networks of this file survive.
 GENTLE = {GradientAscentUnlearner: {"learning_rate": 1e-3}}
@@ -259,30 +244,6 @@ def test_it_can_be_pickled(Unlearner, net, digits, forget):
     np.testing.assert_array_equal(restored.predict_proba(X), unlearner.predict_proba(X))
 
 
-class SoftmaxNet(nn.Module):
-    """A net that returns probabilities, as skorch expects, and uses dropout."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
-        )
-
-    def forward(self, X):
-        return self.layers(X).softmax(dim=1)
-
-
-@pytest.fixture(scope="module")
-def plain_skorch(digits):
-    X, y = digits
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = skorch.NeuralNetClassifier(
-            SoftmaxNet, optimizer=torch.optim.Adam, lr=5e-3, max_epochs=15, batch_size=64,
-            train_split=None, verbose=0)  # fmt: skip
-        return net.fit(X.astype(np.float32), y.astype(np.int64))
-
-
 @every_unlearner
 def test_plain_skorch_nets_are_accepted(Unlearner, plain_skorch, digits, forget):
     X, y = digits
@@ -428,7 +389,7 @@ class Untrainable(NetClassifier):
     [
         (
             lambda y: y == 3,
-            "At least two classes must remain .* the retained samples have only one",
+            "forget must leave .* two classes, but all retained samples have the label False",
         ),
         (lambda y: y > 9, "selects no sample"),
     ],

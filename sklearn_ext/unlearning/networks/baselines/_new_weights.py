@@ -45,14 +45,12 @@ def renew_small_gradients(
         Factors of the gradients, 1 for new weights.
     """
     module = data.module.eval()
-    found = {f"{name}.weight": layer for name, layer in module.named_modules()}
-    kernels = {name: layer.weight for name, layer in found.items() if isinstance(layer, nn.Conv2d)}
-    linear = {name: layer.weight for name, layer in found.items() if isinstance(layer, nn.Linear)}
-    weights = {
-        name: weight
-        for name, weight in (kernels or linear).items()
-        if isinstance(weight, nn.Parameter) and weight.requires_grad
-    }
+    weights = _trainable_weights(module, nn.Conv2d) or _trainable_weights(module, nn.Linear)
+    if not weights:
+        raise ValueError(
+            "The network must have a trainable convolution or linear layer for MSGUnlearner, but "
+            "it has none."
+        )
     drawn = rng.choice(len(data.retain), min(len(data.forget), len(data.retain)), replace=False)
     retained = data.retain[torch.as_tensor(drawn)]
     of_retained, of_forget = (
@@ -73,8 +71,19 @@ def renew_small_gradients(
     return factors
 
 
+def _trainable_weights(module: nn.Module, kind: type[nn.Module]) -> dict[str, nn.Parameter]:
+    """Return the weights of the layers of a kind that are not frozen, by parameter name."""
+    found = {f"{name}.weight": layer for name, layer in module.named_modules()}
+    weights = {name: layer.weight for name, layer in found.items() if isinstance(layer, kind)}
+    return {
+        name: weight
+        for name, weight in weights.items()
+        if isinstance(weight, nn.Parameter) and weight.requires_grad
+    }
+
+
 def transpose_convolutions(data: NetData, rng: np.random.RandomState) -> None:
-    """Swap the height and the width of all square kernels of a network in place.
+    """Swap the height and the width of all square kernels that are not frozen, in place.
 
     Parameters
     ----------
@@ -83,13 +92,12 @@ def transpose_convolutions(data: NetData, rng: np.random.RandomState) -> None:
     rng : numpy.random.RandomState
         Not used.
     """
-    layers = [layer for layer in data.module.modules() if isinstance(layer, nn.Conv2d)]
-    kernels = [layer.weight for layer in layers]
+    kernels = list(_trainable_weights(data.module, nn.Conv2d).values())
     kernels = [kernel for kernel in kernels if kernel.shape[-1] == kernel.shape[-2] > 1]
     if not kernels:
         warn_caller(
-            "The network has no convolution with square kernels, so nothing was transposed and "
-            "CTUnlearner only fine-tunes."
+            "The network has no trainable convolution with square kernels, so nothing was "
+            "transposed and CTUnlearner only fine-tunes."
         )
     with torch.no_grad():
         for kernel in kernels:
@@ -102,8 +110,8 @@ class MSGUnlearner(BaseTargetUnlearner):
     The weights of convolutions are ranked by the gradient of the loss on retained samples minus
     that on samples to forget. Those with the smallest gradients get new random values, and the
     network is fine-tuned on the retained samples, with smaller gradients of the other weights. In a
-    network without convolutions, the weights of linear layers are ranked instead. The method won a
-    place in the NeurIPS 2023 unlearning competition and leads the comparison in [1]_.
+    network without trainable convolutions, the weights of linear layers are ranked instead. The
+    method was placed in the NeurIPS 2023 unlearning competition and leads the comparison in [1]_.
 
     Parameters
     ----------
@@ -136,10 +144,10 @@ class MSGUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -248,8 +256,8 @@ class CTUnlearner(BaseTargetUnlearner):
 
     Every square kernel of a convolution is transposed, and the network is then fine-tuned on the
     retained samples. The method comes from the NeurIPS 2023 unlearning competition and is one of
-    the two that lead the comparison in [1]_. Without convolutions, it is plain fine-tuning, and
-    `fit` warns.
+    the two that lead the comparison in [1]_. Without trainable convolutions, it is plain
+    fine-tuning, and `fit` warns.
 
     Parameters
     ----------
@@ -276,10 +284,10 @@ class CTUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.

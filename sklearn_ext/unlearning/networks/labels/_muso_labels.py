@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ....neural import head_of, head_parameters
+from ....neural import encode_labels, head_of, head_parameters
 from ....utils._typing import Array
 from .._net_data import NetData
 from ._label_model import flat_samples
@@ -27,7 +27,7 @@ _HEAD_SHARPNESS = 4.0  # soft targets are the softmax of scores in [0, 1] times 
 def call_label_function(
     data: NetData, function: Callable[..., ArrayLike], classes: Array
 ) -> ArrayLike:
-    """Return what a user's function gives for the retained samples and the forget set."""
+    """Call a user's function on the retained samples, their labels and the forget set."""
 
     def arrays(inputs: Any) -> Any:
         if isinstance(inputs, Mapping):
@@ -65,7 +65,9 @@ def given_targets(data: NetData, values: ArrayLike, soft: bool, classes: Array) 
         if (values < 0).any() or not np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
             raise ValueError(
                 "label_model must give probabilities, which are not negative and sum to one for "
-                "each sample, if soft_targets=True."
+                f"each sample, if soft_targets=True, got values from {values.min():.3g} to "
+                f"{values.max():.3g} with sums from {values.sum(axis=1).min():.3g} to "
+                f"{values.sum(axis=1).max():.3g}."
             )
         return torch.as_tensor(values, device=data.device)
     if values.shape != (n_forget,):
@@ -73,11 +75,7 @@ def given_targets(data: NetData, values: ArrayLike, soft: bool, classes: Array) 
             f"label_model must give one label for each of the {n_forget} samples to forget, or "
             f"scores of shape {(n_forget, n_classes)}, got shape {values.shape}."
         )
-    if unknown := set(values.tolist()).difference(classes.tolist()):
-        raise ValueError(
-            f"label_model gives the labels {unknown}, which are not classes of the net."
-        )
-    found = np.searchsorted(classes, values).astype(np.int64)
+    found = encode_labels(values, classes, name="label_model")
     codes = torch.as_tensor(found, device=data.device)
     return torch.nn.functional.one_hot(codes, n_classes).float() if soft else codes
 
@@ -205,7 +203,7 @@ def leave_out_head(
     T_r : tensor of shape (n, n_classes)
         One-hot targets of the retained samples.
     W_0 : tensor of shape (q, n_classes)
-        Head that the ridge penalty pulls towards.
+        Head toward which the ridge penalty pulls.
     eps : float
         Ridge, as a multiple of the mean eigenvalue of S.
 
@@ -259,7 +257,7 @@ class HeadLabels:
     head : str or None
         Name of the last linear layer; None means the last :class:`torch.nn.Linear`.
     initial_head : array-like of shape (n_penultimate + 1, n_classes) or None
-        Head before the original training, biases in the last row; None means zero.
+        Head before the original training, with the biases in the last row; None means zero.
     """
 
     def __init__(
