@@ -1,4 +1,4 @@
-"""Which samples to forget: the request of a user, and the usual choices of experiments."""
+"""The samples to forget: a user's request, and the usual choices in experiments."""
 
 from dataclasses import dataclass
 from numbers import Real

@@ -45,8 +45,8 @@ class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
     which restore it on the other classes. This takes a small fraction of the time of training. The
     loop is that of :class:`SFRonUnlearner`, with denoising errors as losses.
 
-    Traces of the classes may remain. Do not rely on a classifier
-    alone to evaluate the result: it may assign a class to samples that resemble no data. Use
+    Traces of the classes may remain. Do not rely on a classifier alone to evaluate the result: it
+    may assign a class to samples that resemble no data. Use
     :func:`~sklearn_ext.metrics.generation_report`, for instance.
 
     Parameters
@@ -94,8 +94,8 @@ class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
 
     saliency_threshold : float or None, default=1.0
         Forget steps may change a weight if its mean squared gradient on the samples to forget is
-        at least this many times that on the others. None lets all weights change, which doubles
-        the damage to the other classes.
+        at least this many times that on the others. With None, all weights may change, which
+        doubles the damage to the other classes.
 
     mask_batches : int or "auto", default="auto"
         Number of batches of forget samples, and of retained samples, from which these gradients
@@ -168,7 +168,7 @@ class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
 
     See Also
     --------
-    SFRonUnlearner : The same for samples of a classifier's training set.
+    SFRonUnlearner : The same method for training samples of a classifier.
     ConditionalDDPM : The model.
 
     References
@@ -266,8 +266,8 @@ class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
 
         This sets the weighted ascent of the denoising loss, scaled by 10 and clipped to a norm of
         1, in place of the redirection; 50 iterations with one repair step each; and batches of 128
-        samples with a learning rate of 1e-4 [1]_. On small images these
-        steps are too short to forget a class completely. Use these settings for comparisons.
+        samples with a learning rate of 1e-4 [1]_. On small images, these steps are too short to
+        forget a class completely. Use these settings for comparisons.
 
         Parameters
         ----------
@@ -456,7 +456,7 @@ class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
     def _set_result(self, result: ClassForgetting | None) -> None:
         mask = None if result is None else result.mask
         self.history_ = [] if result is None else result.history
-        # The names are those in the network that the user knows.
+        # Users know the names in their own network, not those in the module around it.
         adapted = result is not None and isinstance(result.module, AdaptedModule)
         prefix = "module." if adapted else ""
         self.mask_ = (
@@ -578,11 +578,14 @@ def _fitted_model(
     if hasattr(model, "diffusion_"):
         if model.diffusion_.n_classes == 0:
             raise ValueError(
-                "estimator must be fitted with labels to forget a class, but it was fitted without."
+                "estimator must be fitted with labels to forget a class, but it was fitted without "
+                "labels."
             )
         return copy.deepcopy(model)
     if estimator is not None and model is not estimator:
-        raise ValueError("estimator is a FrozenEstimator around a model that is not fitted.")
+        raise ValueError(
+            "estimator is a FrozenEstimator around a model that is not fitted. Fit the model first."
+        )
     model = clone(model)
     if model.random_state is None:
         model.set_params(random_state=draw_seed(rng))

@@ -35,7 +35,7 @@ _LARGEST_AUTO_BATCHES = 64
 
 @dataclass(frozen=True)
 class ClassForgettingConfig:
-    """How :func:`~sklearn_ext.unlearning.diffusion.forget_classes` changes a denoiser.
+    """Settings of :func:`~sklearn_ext.unlearning.diffusion.forget_classes`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ClassForgettingConfig:
         When these sample weights are computed, losses are clipped from below at this value.
     saliency_threshold : float or None, default=1.0
         Forget steps may change a weight if its mean squared gradient on the forget set is at
-        least this many times that on the retained set. None lets all weights change.
+        least this many times that on the retained set. With None, all weights may change.
     mask_batches : int or None, default=None
         Number of batches of each set for these gradients. None makes four passes over the
         retained set, but at most 64 batches.
@@ -247,7 +247,7 @@ def forget_classes(
 
 
 def redirected_codes(codes: IntArray, forget_codes: IntArray, redirect_to: int | None) -> IntArray:
-    """Return the class whose meaning each sample's class gets; retained classes keep their own.
+    """Return the class that replaces the class of each sample if that is forgotten.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def redirected_codes(codes: IntArray, forget_codes: IntArray, redirect_to: int |
 def denoising_sample_losses(
     module: nn.Module, noising: Noising, x: torch.Tensor, codes: torch.Tensor
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    r"""Return the function of the losses :math:`\lVert e_i - \hat e(x_{i,t}, t, c_i) \rVert^2`.
+    r"""Return a function for the losses :math:`\lVert e_i - \hat e(x_{i,t}, t, c_i) \rVert^2`.
 
     Each call draws new times and noise, and hides classes as `noising` determines.
 

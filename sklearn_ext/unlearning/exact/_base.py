@@ -421,13 +421,13 @@ class BaseRandomFeature(
         if indices is None:
             if self._samples is not None:
                 raise ValueError(
-                    "X and y are for models that store no samples. This model stores them: give "
+                    "X and y are for models that store no samples. This model stores them: pass "
                     "indices instead."
                 )
             return Request(self._checked_samples(X, y, sample_weight)[0])
         if self._samples is None or self.retained_ is None:
             raise ValueError(
-                "indices are for models that store their samples. Give X and y, or fit with "
+                "indices are for models that store their samples. Pass X and y, or fit with "
                 "store=True."
             )
         if sample_weight is not None:
@@ -530,7 +530,7 @@ def _checked_alpha(alpha: Any) -> float | tuple[float, ...]:
         return float(alpha)
     candidates = np.unique(np.asarray(alpha, dtype=np.float64))
     if len(candidates) == 0 or not (candidates > 0.0).all() or np.isinf(candidates[-1]):
-        raise ValueError(f"alpha must be a positive number or several of them, got {alpha!r}.")
+        raise ValueError(f"alpha must be a positive number or an array of them, got {alpha!r}.")
     return tuple(candidates.tolist())
 
 

@@ -102,10 +102,10 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
     :math:`O(n^2 p + n^3)` operations to fit and :math:`O(n^2 m + n p)` to forget; the primal
     solver takes :math:`O(n p^2 + p^3)` to fit and :math:`O(p^2 m)` to forget.
 
-    Exact means equal in exact arithmetic. In float64 the coefficients agree with those of a new
+    "Exact" means equal in exact arithmetic. In float64, the coefficients agree with those of a new
     fit to about 1e-11, and to 1e-9 after outliers were forgotten (a target of 1e12, a weight of
-    1e14). This does not certify deletion: a residue of rounding remains, and so do
-    copies of the model that were made before.
+    1e14). This does not certify deletion: rounding errors remain, and so do copies of the model
+    that were made before.
 
     References
     ----------

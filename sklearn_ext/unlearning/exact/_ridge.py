@@ -31,8 +31,9 @@ from ._engine import EngineArray, IllConditionedError, RidgeEngine, bordered
 
 # Measured on digits and diabetes: the relative error of an update is at most 1e-16 times the
 # condition number of its small system, plus about 1e-18 times the condition number of A and the
-# factor by which forgetting raises it. Learning loses as many digits as the new samples dwarf the
-# old model by, or as the old model explains of them.
+# factor by which forgetting raises it. Learning loses a factor of precision: the size of the new
+# samples, relative to the old model in the primal form, or relative to the part of them that the
+# old model does not explain in the dual form.
 LARGEST_CONDITION = 1e7
 LARGEST_CANCELLATION = 1e7
 LARGEST_SYSTEM_ERROR = 1e-6

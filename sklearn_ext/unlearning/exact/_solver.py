@@ -186,7 +186,7 @@ def forget_samples(
 
     Parameters
     ----------
-    solution : DualSolution or PrimalSolution
+    solution : DualSolution, PrimalSolution or RidgePath
         The model of all samples; it stays valid.
     features : FeatureMap
         Maps samples to features.
@@ -199,7 +199,7 @@ def forget_samples(
 
     Returns
     -------
-    DualSolution or PrimalSolution
+    DualSolution, PrimalSolution or RidgePath
         The model of the retained samples. Its large matrices may still have a pending update,
         which its method `apply_pending` applies.
 
@@ -249,7 +249,9 @@ def relabel_samples(
     *,
     stored: TrainingSamples | None = None,
 ) -> FloatArray:
-    """Predict samples with the model that excludes them; parameters and errors as above.
+    """Predict samples with the model that excludes them.
+
+    Parameters and errors are those of `forget_samples`.
 
     Returns
     -------
@@ -275,7 +277,7 @@ def learn_samples(
 
     Parameters
     ----------
-    solution : DualSolution or PrimalSolution
+    solution : DualSolution, PrimalSolution or RidgePath
         The model before learning; it stays valid.
     features : FeatureMap
         Maps samples to features.
@@ -288,7 +290,7 @@ def learn_samples(
 
     Returns
     -------
-    DualSolution or PrimalSolution
+    DualSolution, PrimalSolution or RidgePath
 
     Raises
     ------
@@ -335,7 +337,7 @@ def rescale_features(
     Returns
     -------
     PrimalSolution, RidgePath or None
-        None if a new fit is needed: for a dual solution, or if the sums would lose digits.
+        None if a new fit is needed: for a dual solution, or if the sums would lose precision.
     """
     if isinstance(solution, DualSolution) or solution.name == "dual" or not config.fit_intercept:
         return None

@@ -42,7 +42,7 @@ class TrainingSamples:
 
     @property
     def arrays(self) -> list[FloatArray]:
-        """The numbers of the samples."""
+        """Arrays with the values of the samples."""
         return [self.X.data if sp.issparse(self.X) else self.X, self.Y, self.weights]
 
     def with_targets(self, Y: FloatArray) -> "TrainingSamples":

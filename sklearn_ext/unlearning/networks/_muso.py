@@ -33,14 +33,13 @@ class MUSOUnlearner(BaseFineTuner):
         Estimates the labels of the samples to forget.
 
         - "auto": a ridge regression of at most 5,000 retained samples on features that have never
-          depended on the samples to forget. The features are responses to image patches if the
-          network is convolutional, or else random features of the inputs; or those of the network
-          before its training, which are the best ones if it was pretrained. The ones with the best
-          leave-one-out predictions of the retained samples are used. The network before its
-          training is built again from the parameter `module` of the net. The predictions are mixed
-          with the outputs of the original network, which count the more, the less it has memorized
-          its training samples.
-        - "random_features": the same with random features.
+          depended on the samples to forget: either those of the network before its training, which
+          is built again from the parameter `module` of the net, or responses to image patches if
+          the network is convolutional, and random features of the inputs otherwise. The better
+          leave-one-out predictions of the retained samples decide. The predictions are mixed with
+          the outputs of the original network, whose weight is larger the less it has memorized its
+          training samples.
+        - "random_features": the ridge regression of "auto" on random features of the inputs.
         - "head": a ridge regression of the retained labels on the features before the last linear
           layer. It is refitted in each epoch and makes new predictions for each batch. The features
           were trained on the samples to forget, so this model changes too few labels unless a
@@ -96,17 +95,17 @@ class MUSOUnlearner(BaseFineTuner):
         The optimizer. "sgd" uses a momentum of 0.9.
 
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
-        Targets of the retained samples: the probabilities of the original network, which keep it as
-        it is on them, or their labels, as in the paper, which train it further.
-        "auto" means the probabilities, or the labels if the loss of the network does not take
-        probabilities.
+        Targets of the retained samples. "outputs" are the probabilities of the original network,
+        which preserve its predictions for these samples. "labels", as in the paper, train it
+        further. "auto" means "outputs" if the loss of the network takes probabilities, and "labels"
+        otherwise.
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -129,15 +128,15 @@ class MUSOUnlearner(BaseFineTuner):
         Indices of the samples to forget.
 
     forget_labels_ : ndarray of shape (n_forget,)
-        Labels that the samples to forget had in the last epoch.
+        Labels with which the samples to forget were trained in the last epoch.
 
     changed_fraction_ : ndarray of shape (n_epochs,)
         Fraction of these labels that differed from the true ones in each epoch.
 
     label_model_ : LabelModelSummary, estimator or None
-        The fitted label model. None for labels that are given, and for "head" and "projection". The
-        attributes `kind` and `accuracy` of a summary tell which features were chosen, and the
-        leave-one-out accuracy on the retained samples.
+        The fitted label model. None if labels are given, and for "head" and "projection". The
+        attributes `kind` and `accuracy` of a summary are the kind of features that was chosen and
+        the leave-one-out accuracy on the retained samples.
 
     history_ : list of dict
         One record per epoch, with the loss, the accuracies "FA" on samples to forget and "RA" on
@@ -237,10 +236,11 @@ class MUSOUnlearner(BaseFineTuner):
     def from_paper(cls, estimator: Any = None, **params: Any) -> Self:
         """Return the unlearner with the label rule of the paper.
 
-        This sets true labels of all retained samples, no limit to what is lost on them, and
-        ``label_model="projection"``, the rule of equation 2 of the paper: the label of a
-        sample is the class with the largest score :math:`Z_u R + (Z_u - Z_u^p) W_p`, where the
-        head R is projected onto the features of the retained samples.
+        This sets the true labels of all retained samples as targets, no limit on the loss of
+        accuracy on them, and ``label_model="projection"``. By this rule, equation 2 of the paper,
+        the label of a sample is the class with the largest score
+        :math:`Z_u R + (Z_u - Z_u^p) W_p`, where the head R is projected onto the features of the
+        retained samples.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ class MUSOUnlearner(BaseFineTuner):
             Training data of the original model, including the samples to forget. A tensor, a dict
             of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels of the samples. None takes them from a dataset.
+            Class labels of the samples. With None, X must be a dataset that contains them.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is

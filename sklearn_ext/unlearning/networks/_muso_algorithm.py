@@ -44,7 +44,7 @@ class MUSOConfig:
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
         Targets of the retained samples: probabilities of the original network, or labels.
     limit : RetainedLimit, default=RetainedLimit()
-        How much accuracy on retained samples may be lost.
+        Limit on the loss of accuracy on retained samples.
     retained_ratio : float in (0, 1], default=0.35
         Fraction of the retained samples that each epoch visits.
     subset_ratio : float in (0, 1], default=0.2
@@ -78,18 +78,18 @@ class MUSOConfig:
 
 @dataclass(frozen=True)
 class MUSOResult:
-    """What :func:`muso` returns.
+    """The result of :func:`muso`.
 
     Attributes
     ----------
     history : list of dict
         One record per epoch.
     forget_codes : ndarray of int64 of shape (n_forget,)
-        Class indices that the samples to forget had as targets in the last epoch.
+        Class indices that were the targets of the samples to forget in the last epoch.
     changed_fraction : ndarray of shape (n_epochs,)
-        Fraction of these that differed from the true ones in each epoch.
+        Fraction of these class indices that differed from the true ones in each epoch.
     label_model : LabelModelSummary, estimator or None
-        The fitted label model. None for labels that are given, and for "head" and "projection".
+        The fitted label model. None if labels are given, and for "head" and "projection".
     """
 
     history: list[Record] = field(default_factory=list)
@@ -130,8 +130,8 @@ def muso(
     rng : numpy.random.RandomState
         Source of all random draws.
     classes : array-like of shape (n_classes,), default=None
-        Class labels that a `label_model` which is an array or a function uses. None means the
-        class indices.
+        Class labels of the outputs, which a `label_model` that is an array or a function uses.
+        None means the class indices.
     initial : torch.nn.Module, default=None
         The network as it was before it was trained on the samples. Its features have never seen
         the samples to forget, so a label model may use them.
@@ -187,7 +187,7 @@ def muso(
         index = torch.cat([data.retain, data.forget])
         true_codes = data.codes[index]
         targets = retained_targets(data, config.retained_targets)[index]
-        from_head = config.label_model in ("head", "projection") if _is_name(config) else False
+        from_head = _is_name(config) and config.label_model in ("head", "projection")
         soft = _is_soft(config, data, from_head)
         if soft and targets.ndim == 1:
             targets = nn.functional.one_hot(targets, data.n_classes).float()

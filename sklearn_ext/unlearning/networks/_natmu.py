@@ -39,8 +39,8 @@ class NatMUUnlearner(BaseFineTuner):
         forget. Smaller values suit random samples, values around 0 suit whole classes.
 
     n_hybrids : int or "auto", default="auto"
-        Blends of each sample to forget, each with a retained sample of a different class. "auto"
-        means four, or the number of other classes if that is smaller.
+        Number of blends of each sample to forget, each with a retained sample of a different class.
+        "auto" means four, or the number of other classes if that is smaller.
 
     mask : {"auto", "gradual", "uniform"}, array-like or callable, default="auto"
         Weights of the sample to forget. "gradual" varies across an image, "uniform" is one weight
@@ -83,17 +83,17 @@ class NatMUUnlearner(BaseFineTuner):
         The optimizer. "sgd" uses a momentum of 0.9.
 
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
-        Targets of the retained samples: the probabilities of the original network, which keep it as
-        it is on them, or their labels, as in the paper, which train it further.
-        "auto" means the probabilities, or the labels if the loss of the network does not take
-        probabilities.
+        Targets of the retained samples. "outputs" are the probabilities of the original network,
+        which preserve its predictions for these samples. "labels", as in the paper, train it
+        further. "auto" means "outputs" if the loss of the network takes probabilities, and "labels"
+        otherwise.
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -119,7 +119,7 @@ class NatMUUnlearner(BaseFineTuner):
         Sample to forget, retained sample (both as indices into X) and mask of each blend.
 
     masks_ : ndarray of shape (n_masks, \*sample_shape)
-        Weights of the sample to forget, up to axes of length one.
+        Weights of the sample to forget. Axes along which they are constant may have length one.
 
     stock_exhausted_ : bool
         Whether some retained samples had to be used more than once.
@@ -264,7 +264,7 @@ class NatMUUnlearner(BaseFineTuner):
             Training data of the original model, including the samples to forget. A tensor, a dict
             of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels of the samples. None takes them from a dataset.
+            Class labels of the samples. With None, X must be a dataset that contains them.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is

@@ -41,7 +41,7 @@ class NatMUConfig:
     delta : float, default=-0.05
         Shift of the weight of the sample to forget.
     n_hybrids : int or "auto", default="auto"
-        Blends of each sample to forget.
+        Number of blends of each sample to forget.
     mask : {"auto", "gradual", "uniform"}, array-like or callable, default="auto"
         Weights of the sample to forget.
     reinit_head : bool or "auto", default=False
@@ -57,7 +57,7 @@ class NatMUConfig:
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
         Targets of the retained samples: probabilities of the original network, or labels.
     limit : RetainedLimit, default=RetainedLimit()
-        How much accuracy on retained samples may be lost.
+        Limit on the loss of accuracy on retained samples.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class NatMUConfig:
 
 @dataclass(frozen=True)
 class NatMUResult:
-    """What :func:`natmu` returns.
+    """The result of :func:`natmu`.
 
     Attributes
     ----------
@@ -243,7 +243,7 @@ def _blendable(inputs: Any) -> torch.Tensor:
         return inputs
     kind = f"{inputs.dtype} values" if isinstance(inputs, torch.Tensor) else type(inputs).__name__
     raise TypeError(
-        "NatMU blends samples, so that X must contain real numbers such as features or pixels, but "
+        "NatMU blends samples, so X must contain real numbers such as features or pixels, but "
         f"the network takes {kind}. Use MUSOUnlearner or SFRonUnlearner."
     )
 

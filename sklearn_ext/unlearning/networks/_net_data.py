@@ -85,7 +85,7 @@ class NetData:
     device : torch.device
         The device of the module.
     X : tensor of shape (n_samples, ...) or reader
-        The training data, where they were.
+        The training data, on the device on which they were given.
     codes : int64 tensor of shape (n_samples,)
         Class indices of the samples, on this device.
     forget, retain : int64 tensors
@@ -280,7 +280,7 @@ def present_probabilities(data: NetData, index: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     tensor of shape (n, n_classes)
-        Zero for other classes, and for samples to which the network gives no such class.
+        Zero for other classes, and for samples for which all such classes have probability zero.
     """
     found = probabilities(data, index) * data.present()
     total = found.sum(dim=1, keepdim=True)
@@ -288,7 +288,7 @@ def present_probabilities(data: NetData, index: torch.Tensor) -> torch.Tensor:
 
 
 def retained_targets(data: NetData, choice: str) -> torch.Tensor:
-    """Return targets of all samples, by default those that keep the network on retained samples.
+    """Return targets of all samples, which by default preserve the outputs for retained samples.
 
     Parameters
     ----------
@@ -301,13 +301,13 @@ def retained_targets(data: NetData, choice: str) -> torch.Tensor:
     Returns
     -------
     tensor of shape (n_samples, n_classes), or int64 tensor of shape (n_samples,)
-        Samples to forget have their own classes. Probabilities of retained samples are those among
-        the classes of which something is retained.
+        The targets of samples to forget are their own classes. The probabilities of retained
+        samples are restricted to classes that have retained samples.
     """
     if choice == "labels" or (choice == "auto" and not takes_probabilities(data)):
         return data.codes.clone()
     targets = nn.functional.one_hot(data.codes, data.n_classes).float()
-    # A retrained network never sees a class that is forgotten whole, so it gives it nothing.
+    # A retrained network has never seen a class that is forgotten as a whole.
     found = present_probabilities(data, data.retain)
     known = found.any(dim=1)
     targets[data.retain[known]] = found[known]

@@ -79,11 +79,11 @@ class SFRonUnlearner(BaseUnlearner):
 
     stop_forget_score : float, "auto" or None, default="auto"
         Iterations skip the forget step while the accuracy on the samples to forget is not above
-        this value. "auto" estimates the accuracy of a retrained model: the accuracy of a label
-        model that is fitted to the retained samples, as in :class:`MUSOUnlearner`, times the ratio
-        of the original model's accuracy to that of the label model on `X_val`, if given; mixed with
-        the accuracy of the original model, which counts the more, the less it has memorized. With
-        None, no step is skipped, which usually forgets too much.
+        this value. "auto" estimates the accuracy of a retrained model. The estimate is the accuracy
+        of a label model that is fitted to the retained samples, as in :class:`MUSOUnlearner`, times
+        the ratio of the original model's accuracy to that of the label model on `X_val`, if given.
+        It is mixed with the accuracy of the original model, whose weight is larger the less it has
+        memorized. With None, no step is skipped, which usually forgets too much.
 
     optimizer : {"adamw", "adam", "sgd"}, torch.optim.Optimizer class or None, default=None
         The optimizer. "sgd" uses a momentum of 0.9. None means that of the net, with its
@@ -115,17 +115,17 @@ class SFRonUnlearner(BaseUnlearner):
         Samples per step. None means the batch size of the net.
 
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
-        Targets of the retained samples: the probabilities of the original network, which keep it as
-        it is on them, or their labels, as in the paper, which train it further.
-        "auto" means the probabilities, or the labels if the loss of the network does not take
-        probabilities.
+        Targets of the retained samples. "outputs" are the probabilities of the original network,
+        which preserve its predictions for these samples. "labels", as in the paper, train it
+        further. "auto" means "outputs" if the loss of the network takes probabilities, and "labels"
+        otherwise.
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -347,7 +347,7 @@ class SFRonUnlearner(BaseUnlearner):
             Training data of the original model, including the samples to forget. A tensor, a dict
             of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels of the samples. None takes them from a dataset.
+            Class labels of the samples. With None, X must be a dataset that contains them.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is

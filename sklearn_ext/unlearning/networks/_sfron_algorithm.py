@@ -67,9 +67,9 @@ class SFRonConfig:
     forget_schedule : str, default="cosine"
         Decay of length and factor.
     lambd : float, default=0.5
-        Exponent of the weights of samples.
+        Samples are weighted by their losses to the power of ``-lambd``.
     loss_floor : float, default=1e-4
-        Losses are clipped from below at this value.
+        When these sample weights are computed, losses are clipped from below at this value.
     saliency_threshold : float or None, default=1
         Smallest ratio of squared gradients of a weight in the mask.
     slow_learning_rate : float in (0, 1], default=1
@@ -90,11 +90,11 @@ class SFRonConfig:
     fisher : {"batch", "sample"}, default="batch"
         Whether gradients are squared per batch or per sample.
     mask_max_samples : int, "auto" or None, default="auto"
-        Largest number of retained samples behind the mask.
+        Largest number of retained samples from which the mask is computed.
     retained_targets : {"auto", "outputs", "labels"}, default="auto"
         Targets of the repair steps: probabilities of the original network, or labels.
     limit : RetainedLimit, default=RetainedLimit()
-        How much accuracy on retained samples may be lost.
+        Limit on the loss of accuracy on retained samples.
 
     Examples
     --------
@@ -130,7 +130,7 @@ class SFRonConfig:
 
 @dataclass(frozen=True)
 class SFRonResult:
-    """What :func:`sfron` returns.
+    """The result of :func:`sfron`.
 
     Attributes
     ----------
@@ -186,8 +186,8 @@ def sfron(
         The network as it was before it was trained on the samples, whose features help to estimate
         the score at which forgetting pauses.
     X_val : array, tensor or reader of n_validation samples, default=None
-        Samples that the network was not trained on. They improve the score at which forgetting
-        pauses.
+        Samples that the network was not trained on. They improve the estimate of the score at
+        which forgetting pauses.
     codes_val : array or tensor of int64 of shape (n_validation,), default=None
         Class indices of these samples.
     loss : callable, default=torch.nn.functional.cross_entropy

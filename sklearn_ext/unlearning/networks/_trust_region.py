@@ -1,4 +1,4 @@
-"""The limit to what an unlearner may lose on the retained samples."""
+"""A limit on the accuracy that an unlearner may lose on the retained samples."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,19 @@ from .labels import draw_samples
 
 _WATCHED_RETAINED_SAMPLES = 500
 _WATCHED_FORGET_SAMPLES = 250
-_FRACTIONS = (0.5, 0.25, 0.125, 0.0)  # of a change that is kept where all of it is too much
+_FRACTIONS = (0.5, 0.25, 0.125, 0.0)  # of a change, tried in turn if all of it loses too much
 
 
 @dataclass(frozen=True)
 class RetainedLimit:
-    """How much accuracy on retained samples an unlearner may lose.
+    """A limit on the accuracy that an unlearner may lose on the retained samples.
 
     Parameters
     ----------
     tolerance : float or None, default=0.05
-        Largest loss of accuracy on the retained samples. None: unlimited.
+        Largest loss of accuracy on the retained samples. None means no limit.
     on_loss : {"warn", "raise"}, default="warn"
-        What happens at the end if more is lost.
+        Whether to warn or to raise an error at the end if more is lost.
 
     Examples
     --------
@@ -78,8 +78,8 @@ class TrustRegion:
         """Measure the network, and shorten its change if it has lost too much.
 
         The change is everything since the last check that found the network within the limit.
-        Nothing is shortened before there was such a check, so that a method may start from new
-        weights.
+        After `start_anew`, no change is shortened until a check has found the network within the
+        limit again.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class TrustRegion:
         return {"FA": self.forget_accuracy(), "RA": self._last, "kept": kept}
 
     def start_anew(self) -> None:
-        """Accept the present weights, however bad, as the start of what follows."""
+        """Accept the present weights, which may be new, whatever accuracy they have."""
         self._safe = None
         self.inside = False
 
@@ -123,7 +123,7 @@ class TrustRegion:
         Raises
         ------
         ValueError
-            If it has, and the limit says so.
+            If it has, and `on_loss` of the limit is "raise".
         """
         if self._allowed():
             return

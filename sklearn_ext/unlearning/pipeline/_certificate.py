@@ -17,7 +17,7 @@ _PINNED = "{} pinned samples may not be deleted: {} learned from them. The ids a
 
 @dataclass(frozen=True)
 class DeletionCertificate:
-    """What a pipeline did to delete samples, and what it cannot claim.
+    """The record of a deletion: the work that was done, and the limits of the claim.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ class DeletionCertificate:
     n_retained : int
         Number of samples left after the request.
     model_before, model_after : str
-        Hashes of what the model predicts with, before and after the request.
+        Hashes of the fitted model, before and after the request.
     work : list of str
-        What was updated and what was fitted again.
+        The steps that were updated or fitted again.
     durable : bool
         Whether the request was on disk when it returned.
     audit : dict or None, default=None
         Result of the audit: the number of outputs that were compared, and the largest absolute
         difference to a pipeline fitted without the samples, divided by the largest output.
     not_claimed : list of str
-        What the certificate does not cover.
+        Limits of the certificate, in sentences.
 
     Examples
     --------
@@ -91,6 +91,6 @@ class DeletionCertificate:
 
 
 def not_claimed(n_pinned: int, learned: list[str]) -> list[str]:
-    """Return what a certificate cannot cover."""
+    """Return the limits of a certificate, in sentences."""
     pinned = [_PINNED.format(n_pinned, ", ".join(learned))] if learned else []
     return [*pinned, *NOT_CLAIMED]

@@ -1,4 +1,4 @@
-"""Checks of what the user of a pipeline passes: steps, samples, targets, ids and pinned samples."""
+"""Checks of the input of a pipeline: steps, samples, targets, ids and pinned samples."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -129,7 +129,9 @@ def checked_ids(sample_id: ArrayLike | None, n: int, first: Callable[[], int]) -
         return first() + np.arange(n)
     ids = as_ids(column_or_1d(sample_id))
     if len(ids) != n:
-        raise ValueError(f"sample_id must have one entry for each of {n} samples, got {len(ids)}.")
+        raise ValueError(
+            f"sample_id must have one entry for each of the {n} samples, got {len(ids)}."
+        )
     if len(set(ids.tolist())) < n:
         twice = Counter(ids.tolist()).most_common(1)[0][0]
         raise ValueError(f"sample_id contains {twice!r} more than once.")
@@ -139,7 +141,7 @@ def checked_ids(sample_id: ArrayLike | None, n: int, first: Callable[[], int]) -
 def declared_pinned(
     pinned: ArrayLike, samples: StoredSamples, ids: Array, weights: FloatArray
 ) -> BoolArray:
-    """Return a mask over the samples for the ids, or the mask over all given samples, of a user."""
+    """Return the mask of the stored samples that a user's ids, or mask of all samples, select."""
     chosen = np.asarray(pinned)
     if chosen.dtype == bool:
         if chosen.shape != ids.shape:

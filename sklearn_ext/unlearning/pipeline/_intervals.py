@@ -20,7 +20,7 @@ _BLOCK_ELEMENTS = 2**23
 def leave_one_out(
     solution: OneRidge, Z: FloatArray, Y: FloatArray, weights: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Compute the errors of the models without one sample each, and their directions.
+    """Compute the errors of the models that each exclude one sample, and their directions.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def jackknife_plus(
     Z : ndarray of shape (m, p)
         Features of the samples to predict.
     residuals : ndarray of shape (n, k)
-        Errors of the models without one sample each.
+        Errors of the models that each exclude one sample.
     directions : ndarray of shape (p, n)
         Directions from `leave_one_out`.
     alpha : float in (0, 1)

@@ -18,16 +18,16 @@ Steps = list[tuple[str, Any]]
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """What `fit` was asked for; requests follow it whatever the parameters are by then.
+    """Settings of `fit`, which later requests follow even if parameters have changed since.
 
     Parameters
     ----------
     steps : list of (str, estimator)
         Unfitted or frozen steps.
     pin : {"features", "preprocessing"}
-        What is fitted to the pinned samples and then frozen.
+        Steps that are fitted to the pinned samples and then frozen.
     on_pinned : {"raise", "relearn"}
-        What to do with a request that names a pinned sample.
+        Whether a request that names a pinned sample is refused, or fits everything again.
     seed : int
         Seed of the last step, if it has none.
     """
@@ -57,7 +57,7 @@ class PipelineConfig:
 
 @dataclass(frozen=True)
 class PipelineModel:
-    """Fitted steps, and the samples that they know, as they are stored.
+    """Fitted steps, and the samples to which they were fitted, in their stored form.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def forget_positions(
     model : PipelineModel
         The model of the samples that are left.
     work : list of str
-        What was updated and what was fitted again.
+        The steps that were updated or fitted again.
     """
     samples = model.samples
     y, weights = samples.y[positions], samples.weights[positions]
@@ -174,7 +174,7 @@ def learn_samples(
     ids: Array,
     config: PipelineConfig,
 ) -> tuple[PipelineModel, list[str]]:
-    """Learn samples of the user; returns as `forget_positions`."""
+    """Learn samples of the user; returns a model and the work, as `forget_positions` does."""
     for _, step in model.steps[: config.n_stored]:
         X = transformed(step, X)
     added = StoredSamples(X, y, weights, ids, np.zeros(len(ids), dtype=bool))

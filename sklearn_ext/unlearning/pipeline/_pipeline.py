@@ -95,18 +95,18 @@ class ForgettingPipeline(_BaseComposition):
     Parameters
     ----------
     steps : list of (str, estimator) or None, default=None
-        Names and steps, as in :class:`~sklearn.pipeline.Pipeline`. None: a ForgettingScaler and a
-        RandomFeatureRegressor.
+        Names and steps, as in :class:`~sklearn.pipeline.Pipeline`. None means a ForgettingScaler
+        and a RandomFeatureRegressor.
     pin : {"features", "preprocessing"}, default="features"
-        What is fitted to the pinned samples and then frozen. "features": the learned steps and
-        those before them. "preprocessing": all steps but the last one. A request is then cheap,
-        because forgetting steps do not change.
+        Steps that are fitted to the pinned samples and then frozen. "features" means the learned
+        steps and those before them, "preprocessing" all steps but the last one. With
+        "preprocessing", a request is cheap, because forgetting steps do not change.
     pinned_fraction : float in (0, 1) or None, default=None
         Fraction of the samples to pin if none are declared in `fit`. They are drawn at random, in
         proportion from each class, and reported in ``pinned_``.
     on_pinned : {"raise", "relearn"}, default="raise"
-        What to do with a request that names a pinned sample: refuse it, or fit everything again
-        without it, which costs as much as a fit.
+        Whether a request that names a pinned sample is refused, or fits everything again without
+        the sample, which costs as much as a fit.
     random_state : int, RandomState instance or None, default=None
         Seed for drawing pinned samples, and for the last step if it has none.
 
@@ -121,7 +121,7 @@ class ForgettingPipeline(_BaseComposition):
     n_retained_ : int
         Number of samples in the model.
     requests_ : list of dict
-        One record per request: ids, time, hashes of the model, and the work that was done.
+        One record per request, with ids, time, hashes of the model, and the work that was done.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -637,7 +637,7 @@ class ForgettingPipeline(_BaseComposition):
     def compact(self) -> None:
         """Rewrite the folder without deleted samples, and with an empty log.
 
-        Before, the files still contain the values of samples that were deleted since the last
+        Until then, the files still contain the values of samples that were deleted since the last
         :meth:`save`.
 
         Raises
@@ -823,7 +823,7 @@ class ForgettingPipeline(_BaseComposition):
         return max(known) + 1
 
     def _model_hash(self) -> str:
-        """Hash what the model predicts with."""
+        """Hash everything on which predictions depend."""
         n_pinned, head = self._config.n_pinned, self._head()
         if self._pinned_hash is None:
             self._pinned_hash = hash_of_steps(self.steps_[:n_pinned])
@@ -948,11 +948,11 @@ def make_forgetting_pipeline(
     *steps : estimators
         The steps.
     pin : {"features", "preprocessing"}, default="features"
-        What is fitted to the pinned samples and then frozen.
+        Steps that are fitted to the pinned samples and then frozen.
     pinned_fraction : float in (0, 1) or None, default=None
         Fraction of the samples to pin if none are declared in `fit`.
     on_pinned : {"raise", "relearn"}, default="raise"
-        What to do with a request that names a pinned sample.
+        Whether a request that names a pinned sample is refused, or fits everything again.
     random_state : int, RandomState instance or None, default=None
         Seed for drawing pinned samples, and for the last step if it has none.
 

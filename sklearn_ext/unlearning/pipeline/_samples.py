@@ -78,7 +78,7 @@ class StoredSamples:
         return np.array([self._place[key] for key in keys], dtype=np.int64)
 
     def rows(self) -> IntArray:
-        """Return the positions of the samples that are left, in the order in which they came."""
+        """Return the positions of the samples that are left, in the order of their arrival."""
         return np.flatnonzero(self.alive)
 
     def take(self, positions: IntArray) -> Any:
@@ -86,7 +86,7 @@ class StoredSamples:
         return _safe_indexing(self.X, positions)
 
     def deleted(self, positions: IntArray) -> "StoredSamples":
-        """Return the samples that are left, except those at `positions`, mostly in this memory."""
+        """Return the samples that are left, except those at `positions`; memory may be shared."""
         n_left = len(self) - len(positions)
         if not isinstance(self.X, np.ndarray) or n_left < _LARGEST_WASTE * len(self.alive):
             return self.without(positions)

@@ -1,4 +1,4 @@
-"""What a step of a pipeline knows about samples, and how it forgets them."""
+"""The kinds of steps of a pipeline, by how they depend on samples and forget them."""
 
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ def kind_of(step: Any) -> Kind:
         return "fixed"
     if isinstance(step, (ColumnTransformer, Pipeline, FeatureUnion)):
         kinds = set(map(kind_of, _members(step)))
-        # Even of fixed members, a ColumnTransformer needs a fit.
+        # A ColumnTransformer needs a fit even if all its members are fixed.
         fixed = "forgetting" if isinstance(step, ColumnTransformer) else "fixed"
         return "learned" if "learned" in kinds else "forgetting" if "forgetting" in kinds else fixed
     if hasattr(step, "forget") and hasattr(step, "learn"):
@@ -78,7 +78,7 @@ def _has_quantiles(step: Any) -> bool:
 
 
 def fitted_step(step: Any, X: Any, y: Array, weights: FloatArray) -> Any:
-    """Return a clone of a step that is fitted to samples; fixed steps stay as they are."""
+    """Return a clone of a step that is fitted to samples; fixed steps are returned unchanged."""
     if step is None or isinstance(step, str):
         return "passthrough"
     if isinstance(step, FrozenEstimator):
@@ -171,7 +171,7 @@ def _parts(step: Any) -> list[tuple[Any, Any]]:
 
 
 def _statistics(part: Any) -> list[Any]:
-    """Return what the output depends on: the public fitted attributes, without counts."""
+    """Return the public fitted attributes on which the output depends: all but counts."""
     return [
         value
         for name, value in sorted(vars(part).items())

@@ -292,7 +292,7 @@ def fast_slow(
     ...     torch.optim.SGD(line.parameters(), lr=0.1),
     ...     FastSlowConfig(1, forget_norm=1.0),
     ... )
-    >>> round(line.weight.item(), 3)  # a forget step of -0.1, of which a repair undoes a fifth
+    >>> round(line.weight.item(), 3)  # a forget step of -0.1, one fifth of which is repaired
     -0.08
     """
     parameters = dict(module.named_parameters())

@@ -1,4 +1,4 @@
-"""The training loop that the fine-tuning unlearners share, and the pieces it is made of."""
+"""The training loop that the fine-tuning unlearners share, and its parts."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +43,7 @@ class Monitor(Protocol):
 
 
 class Guard(Protocol):
-    """Checks a module now and then, and may change it or ask for smaller steps.
+    """Checks a module at intervals, and may change it or ask for smaller steps.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class FineTuneConfig:
     batch_size : int, default=32
         Samples per step.
     optimizer : {"adamw", "adam", "sgd"} or torch.optim.Optimizer class, default="adamw"
-        "sgd" uses a momentum of 0.9.
+        The optimizer. "sgd" uses a momentum of 0.9.
     weight_decay : float, default=0
         Weight decay of the optimizer.
     cosine : bool, default=True
@@ -358,7 +358,7 @@ def _is_frozen(layer: nn.Module) -> bool:
 
 
 def mask_gradients(parameters: Mapping[str, nn.Parameter], mask: Mask | None) -> None:
-    """Multiply the gradients by a mask or by factors in place; None leaves them as they are."""
+    """Multiply the gradients by a mask or by factors in place; None leaves them unchanged."""
     if mask is None:
         return
     for name, selected in mask.items():

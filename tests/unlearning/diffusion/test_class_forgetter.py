@@ -137,7 +137,7 @@ def test_forgotten_classes_are_refused_and_not_trained_again(redirected, blobs, 
         loaded.fit(*blobs)
 
 
-def test_a_dataset_is_forgotten_from_as_its_array_is(blobs):
+def test_a_dataset_and_its_arrays_give_the_same_result(blobs):
     X, codes = blobs[0].astype(np.float32), np.searchsorted(LABELS, blobs[1])
     data = TensorDataset(torch.from_numpy(X), torch.from_numpy(codes))
     model = ConditionalDDPM(width=8, max_iter=20, random_state=0).fit(X, codes)
@@ -182,12 +182,12 @@ def test_the_history_has_a_record_per_iteration(redirected):
     assert set(redirected.mask_) == names
 
 
-def test_no_request_or_no_iterations_keep_the_model(model, blobs):
+def test_without_a_request_or_iterations_nothing_changes(model, blobs):
     unasked = SFRonClassForgetter(model, random_state=0).fit(*blobs)
     assert same_weights(unasked.estimator_, model)
     assert len(unasked.forget_idx_) == len(unasked.history_) == 0
-    none = SFRonClassForgetter(model, max_iter=0, random_state=0).fit(*blobs, forget_class="left")
-    assert same_weights(none.estimator_, model)
+    idle = SFRonClassForgetter(model, max_iter=0, random_state=0).fit(*blobs, forget_class="left")
+    assert same_weights(idle.estimator_, model)
     assert unasked.score(*blobs) == model.score(*blobs)
     np.testing.assert_array_equal(
         unasked.reconstruct(blobs[0], random_state=0), model.reconstruct(blobs[0], random_state=0)

@@ -491,7 +491,7 @@ def test_forgetting_much_factors_again(digits):
     assert not model.forget([100]).refitted_
 
 
-def test_request_that_would_lose_digits_factors_again(digits):
+def test_request_that_would_lose_precision_factors_again(digits):
     X, y = digits
     twice = np.vstack((X, X[:1])), np.append(y, y[0])
     model = classifier(alpha=1e-10).fit(*twice)
@@ -519,7 +519,7 @@ def test_solver_changes_when_many_samples_are_forgotten(digits):
     assert_same(model, retrained(model, X, y, model.retained_))
 
 
-def test_solver_changes_when_learning_would_lose_digits(digits):
+def test_solver_changes_when_learning_would_lose_precision(digits):
     X, y = digits
     for alpha, solver in ((1e-8, "primal"), (1.0, "dual")):
         model = classifier(n_components=100, alpha=alpha).fit(X[:190], y[:190])

@@ -146,7 +146,7 @@ def test_one_sample_gives_the_leave_one_out_prediction(engine):
     close(np.array(labels), expected, 1e-9)
 
 
-def test_update_that_loses_all_digits_is_refused(engine):
+def test_update_that_loses_all_precision_is_refused(engine):
     # Without the three samples, three directions of the features are lost.
     Z = np.eye(6)
     Y = np.ones((6, 1))

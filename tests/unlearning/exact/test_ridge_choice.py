@@ -1,4 +1,4 @@
-"""Of several ridge penalties, generalized cross-validation chooses one, in every request again."""
+"""Generalized cross-validation chooses one of several penalties, again in every request."""
 
 import pickle
 
@@ -21,7 +21,7 @@ SOLVERS = ("dual", "primal")
 
 
 def noisy(n=120, n_outliers=12):
-    """A sine, after samples whose targets are noise: without them, a smaller penalty is best."""
+    """Noise followed by a sine; without the noise, a smaller penalty is best."""
     rng = np.random.RandomState(0)
     X = rng.uniform(-2, 2, size=(n, 1))
     y = np.sin(3 * X[:, 0]) + 0.01 * rng.standard_normal(n)
@@ -138,5 +138,5 @@ def test_a_pipeline_chooses_again_and_is_stored(tmp_path, n_components):
 @pytest.mark.parametrize("alpha", [[], [1.0, -1.0], [np.inf], [np.nan]])
 def test_penalties_must_be_positive(alpha):
     X, y = noisy(20)
-    with pytest.raises(ValueError, match="alpha must be a positive number or several of them"):
+    with pytest.raises(ValueError, match="alpha must be a positive number or an array of them"):
         regressor(alpha=alpha).fit(X, y)

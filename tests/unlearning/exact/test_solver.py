@@ -82,7 +82,7 @@ def test_rescaled_sums_are_those_of_the_changed_features(alpha):
     assert abs(ours.coef - theirs.coef).max() < 1e-11 * abs(theirs.coef).max()
 
 
-def test_sums_that_would_lose_digits_are_not_rescaled():
+def test_sums_that_would_lose_precision_are_not_rescaled():
     rng = np.random.default_rng(0)
     Z = np.hstack((rng.normal(size=(50, 3)), np.ones((50, 1))))
     features = FeatureMap(RidgeScipyEngine(), np.asarray, n_columns=4, is_identity=True)

@@ -9,38 +9,18 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sklearn_ext import (
-    BadTeacherUnlearner,
-    CTUnlearner,
-    FineTuneUnlearner,
-    GradientAscentUnlearner,
-    MSGUnlearner,
     MUSOUnlearner,
     NatMUUnlearner,
     NetClassifier,
-    RandomLabelUnlearner,
-    SalUnUnlearner,
-    SCRUBUnlearner,
     SFRonUnlearner,
     SSDUnlearner,
+    all_estimators,
     unlearning_report,
 )
 from sklearn_ext.unlearning import ForgetRequest
 from sklearn_ext.unlearning.networks import NetData
 
-UNLEARNERS = [
-    BadTeacherUnlearner,
-    CTUnlearner,
-    FineTuneUnlearner,
-    GradientAscentUnlearner,
-    MSGUnlearner,
-    MUSOUnlearner,
-    NatMUUnlearner,
-    RandomLabelUnlearner,
-    SCRUBUnlearner,
-    SSDUnlearner,
-    SalUnUnlearner,
-    SFRonUnlearner,
-]
+UNLEARNERS = [cls for name, cls in all_estimators() if name.endswith("Unlearner")]
 every_unlearner = pytest.mark.parametrize("Unlearner", UNLEARNERS)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:label_model returned the true label of every sample"),

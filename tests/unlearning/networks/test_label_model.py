@@ -1,4 +1,4 @@
-"""Label models never depend on the samples to forget, and say how good they are."""
+"""Label models do not depend on the samples to forget, and estimate their own accuracy."""
 
 import numpy as np
 import pytest
@@ -193,7 +193,7 @@ def test_memorized_labels_are_not_expected(digits):
     assert unseen.accuracy() < 0.35
 
 
-def test_held_out_samples_tell_memory_and_confidence(digits, threes):
+def test_held_out_samples_set_weight_and_confidence(digits, threes):
     X, y = digits
     net, data, model = threes
     held_out = held_out_samples(data, X[400:], y[400:])

@@ -1,4 +1,4 @@
-"""No unlearner loses much on the retained samples without saying so."""
+"""No unlearner loses much accuracy on the retained samples without a warning."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_dampening_cannot_destroy_the_network(net, digits):
     assert unlearner.score(X, y) > net.score(X, y) - 0.1
 
 
-def test_a_loss_at_the_end_is_told_or_raised(net, digits):
+def test_a_loss_at_the_end_warns_or_raises(net, digits):
     params = {"init_fraction": 1.0, "max_epochs": 1, "learning_rate": 1e-4, "random_state": 0}
     message = r"The accuracy on 500 retained samples fell from 9\d\.\d to .* retrain"
     with pytest.warns(UserWarning, match=message):

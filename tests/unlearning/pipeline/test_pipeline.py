@@ -183,7 +183,7 @@ def test_a_table_with_categories_is_forgotten(n_components, work):
 
 
 @pytest.mark.parametrize("name", ["scaler, dual", "scaler, primal", "pinned scaler"])
-def test_weights_and_outputs(name):
+def test_weights_and_several_outputs_are_kept(name):
     X, y = data()
     Y, s = np.column_stack((y, X[:, 0])), np.random.RandomState(0).uniform(0.5, 3, len(y))
     s[10] = 0.0

@@ -67,7 +67,7 @@ def test_scaler_equals_standard_scaler():
     assert ours.scale_[2] == 1.0
 
 
-def test_a_large_mean_costs_no_digits():
+def test_a_large_mean_costs_no_precision():
     X = 1e9 + np.array([[0.0], [1.0], [2.0], [3.0]])
     assert ForgettingScaler().fit(X).var_[0] == 1.25
 

@@ -221,7 +221,7 @@ def test_without_ascent_it_is_fine_tuning():
     assert_same(ours.weights(), theirs.weights())
 
 
-def test_no_iterations_change_nothing():
+def test_zero_iterations_change_nothing():
     problem = Classification()
     before = problem.weights()
     assert problem.run(max_iter=0) == []

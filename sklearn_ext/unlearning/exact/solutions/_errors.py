@@ -4,9 +4,8 @@ from ....utils._typing import FloatArray
 from .._engine import IllConditionedError
 from .._ridge import EPSILON
 
-_TOLERANCE = (
-    1e-12  # of the largest coefficient: estimated error at which a matrix is factored again
-)
+# Estimated error, relative to the largest coefficient, at which a matrix is factored again.
+_TOLERANCE = 1e-12
 
 
 def accumulated(error: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:

@@ -5,8 +5,8 @@ predictions, the choice minimizes
 
 .. math:: \frac{n \sum_i e_i^2}{(n - \operatorname{tr} H)^2} ,
 
-summed over the columns of targets. Both parts are functions of what the two forms update anyway, so
-the choice is made again after every request, at no cost beyond the updates of all candidates.
+summed over the columns of targets. Requests update both parts anyway, so the choice is made again
+after every request, at no cost beyond the updates of all candidates.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ class RidgePath:
     candidates : tuple of DualSolution or PrimalSolution
         Solutions by ascending penalty. In the primal form, only the first one has sums.
     known : ndarray of shape (n,) or TargetSums
-        What the criterion needs besides: weights of the samples in the dual form, sums over targets
-        in the primal form.
+        Other data of the criterion: weights of the samples in the dual form, sums over targets in
+        the primal form.
     best : int
         The chosen candidate.
     """
@@ -66,7 +66,7 @@ class RidgePath:
     def _chosen(
         cls, engine: RidgeEngine, candidates: Sequence[Any], known: FloatArray | TargetSums
     ) -> "RidgePath":
-        """Choose a candidate, all of which have sums, and take the sums from all but the first."""
+        """Choose among candidates that have sums, and remove the sums of all but the first."""
         if isinstance(known, TargetSums):
             n = known.weight
             residuals = [candidate.residual(known) for candidate in candidates]
@@ -78,7 +78,7 @@ class RidgePath:
             errors.sum() / (n - freedom) ** 2 if freedom < n else np.inf
             for errors, freedom in residuals
         ]
-        # Among equal ones, the largest penalty.
+        # The largest penalty wins a tie.
         best = len(criteria) - 1 - int(np.argmin(criteria[::-1]))
         return cls(tuple(candidates), known, best)
 

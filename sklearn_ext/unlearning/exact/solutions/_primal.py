@@ -119,7 +119,7 @@ class PrimalSolution:
         return [self.inverse, *self.sums.gram.values(), *self.sums.moment.values(), *changed]
 
     def labels(self, features: FeatureMap, request: Request) -> FloatArray:
-        """Predict samples by the model without them; parameters as for `DualSolution.labels`."""
+        """Predict samples with the model that excludes them, as `DualSolution.labels` does."""
         engine = features.engine
         Z, Y = _weighted(features, request.samples)
         _, coef = self._eliminated(engine, Z, Y, -1.0)

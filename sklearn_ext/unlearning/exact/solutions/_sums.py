@@ -1,4 +1,4 @@
-"""Sums over samples that lose no digits of small samples to large ones."""
+"""Sums over samples, grouped by magnitude so that large samples cost small ones no precision."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,10 +18,10 @@ _LEVEL_OFFSET = 4  # level 0 spans magnitudes from 2**-4 to 2**4
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over samples that lose no digits of small samples to large ones.
+    """Sums over samples, in which large samples cost small ones no precision.
 
     A sample's level is its order of magnitude, and each level has its own sums. Forgetting a sample
-    therefore disturbs no sums but those of samples of its size, and sums of no sample are zero.
+    therefore changes only the sums of samples of its size, and sums over no samples are zero.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Sums:
     def total(self, engine: RidgeEngine, ridge: float, p: int, k: int) -> tuple[Any, Any]:
         """Return the Gram matrix plus the ridge, and the moment, in new memory."""
         gram, moment = engine.zeros(p, p), engine.zeros(p, k)
-        for level in sorted(self.gram):  # from small to large, so that no digits are lost
+        for level in sorted(self.gram):  # from small to large, so that no precision is lost
             gram += engine.asarray(self.gram[level])
         gram.reshape(-1)[:: p + 1] += ridge
         for level in sorted(self.moment):

@@ -1,4 +1,4 @@
-"""Fine-tuning on samples and targets that are chosen once, of which all baselines are cases."""
+"""Fine-tuning on samples and targets that are chosen once, the algorithm of most baselines."""
 
 import copy
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class BaselineConfig:
         Takes a :class:`NetData` and a RandomState, and changes the network before the fine-tuning.
         Returns factors of the gradients by parameter name, or None.
     limit : RetainedLimit, default=RetainedLimit()
-        How much accuracy on retained samples may be lost.
+        Limit on the loss of accuracy on retained samples.
 
     Examples
     --------
@@ -176,9 +176,9 @@ def negative_loss(data: NetData, outputs: torch.Tensor, targets: torch.Tensor) -
 
 
 def wrong_labels(data: NetData, rng: np.random.RandomState) -> TrainingSet:
-    """Return all samples, the samples to forget with random wrong classes.
+    """Return all samples as a training set in which the samples to forget have wrong classes.
 
-    The wrong classes are as frequent as among the retained samples.
+    The wrong classes are drawn with the class frequencies of the retained samples.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def wrong_labels(data: NetData, rng: np.random.RandomState) -> TrainingSet:
 def draw_wrong_labels(
     codes: IntArray, retained_codes: IntArray, rng: np.random.RandomState
 ) -> IntArray:
-    """Draw a class other than its own for each sample, as frequent as among retained samples.
+    """Draw another class for each sample, with the class frequencies of the retained samples.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def teacher_targets(
     temperature: float,
     log_probabilities: Callable[[torch.Tensor], torch.Tensor],
 ) -> TrainingSet:
-    """Return all samples with probabilities of the original net or of a random net.
+    """Return all samples with the probabilities of the original or of a random net as targets.
 
     Targets of retained samples come from the original net, targets of the samples to forget from a
     copy of it with new random weights.

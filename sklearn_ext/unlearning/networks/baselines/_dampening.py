@@ -68,7 +68,7 @@ def dampen(
     n_selected = 0
     for name, weight in weights.items():
         selected = forget_importance[name] > selection * importance[name]
-        # A selected weight has a positive divisor.
+        # The divisor may be zero for other weights, which `where` leaves unchanged.
         factor = (dampening * importance[name] / forget_importance[name]).clamp_max(1.0)
         weight.copy_(torch.where(selected, factor * weight, weight))
         n_selected += int(selected.sum())
@@ -102,10 +102,10 @@ class SSDUnlearner(BaseUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -205,7 +205,7 @@ class SSDUnlearner(BaseUnlearner):
             Training data of the original model, including the samples to forget. A tensor, a dict
             of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels of the samples. None takes them from a dataset.
+            Class labels of the samples. With None, X must be a dataset that contains them.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is

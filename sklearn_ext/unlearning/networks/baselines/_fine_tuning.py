@@ -1,4 +1,4 @@
-"""Fine-tuning on the retained samples, and gradient ascent on the others."""
+"""Fine-tuning on the retained samples, and gradient ascent on the samples to forget."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Self
@@ -37,7 +37,7 @@ class BaseTargetUnlearner(BaseFineTuner, ABC):
             Training data of the original model, including the samples to forget. A tensor, a dict
             of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels of the samples. None takes them from a dataset.
+            Class labels of the samples. With None, X must be a dataset that contains them.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is
@@ -88,8 +88,8 @@ class FineTuneUnlearner(BaseTargetUnlearner):
         :class:`~sklearn_ext.neural.NetClassifier`.
 
     learning_rate : float, default=0.1
-        Initial learning rate, which decays to 0 along half a cosine. On small
-        networks, rates of up to four times that of the original training forget best.
+        Initial learning rate, which decays to 0 along half a cosine. On small networks, rates of
+        up to four times that of the original training forget best.
 
     weight_decay : float, default=0
         Weight decay of the optimizer.
@@ -106,10 +106,10 @@ class FineTuneUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -229,10 +229,10 @@ class GradientAscentUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.

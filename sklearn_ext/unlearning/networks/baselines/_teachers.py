@@ -57,7 +57,7 @@ class SCRUBConfig:
     log_probabilities : callable or None, default=None
         Maps outputs of the network to log-probabilities. None takes logits.
     limit : RetainedLimit, default=RetainedLimit()
-        How much accuracy on retained samples may be lost.
+        Limit on the loss of accuracy on retained samples.
 
     Examples
     --------
@@ -111,10 +111,10 @@ class BadTeacherUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -302,10 +302,15 @@ def scrub(
         size, n_retained = config.training.batch_size, len(data.retain)
         n_climbs = min(config.n_forget_epochs, config.training.n_epochs(n_retained))
         run = FineTuning(
-            module, n_retained, objective, config.training, generator,
+            module,
+            n_retained,
+            objective,
+            config.training,
+            generator,
             n_extra_steps=n_climbs * n_minibatches(len(data.forget), size),
-            monitor=monitor, guard=region,
-        )  # fmt: skip
+            monitor=monitor,
+            guard=region,
+        )
         run.begin()
         for epoch in range(run.n_epochs):
             climbing = epoch < n_climbs
@@ -367,10 +372,10 @@ class SCRUBUnlearner(BaseFineTuner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -483,7 +488,7 @@ class SCRUBUnlearner(BaseFineTuner):
             Training data of the original model, including the samples to forget. A tensor, a dict
             of arrays or a map-style :class:`torch.utils.data.Dataset` is read batch by batch.
         y : array-like of shape (n_samples,) or None, default=None
-            Class labels of the samples. None takes them from a dataset.
+            Class labels of the samples. With None, X must be a dataset that contains them.
         forget : array-like of bool of shape (n_samples,), or of int, default=None
             Mask or indices of the samples to forget. With None, nothing is forgotten, and
             `estimator_` is a copy of the original model. In cross-validation, pass a mask: it is

@@ -43,10 +43,10 @@ class RandomLabelUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.
@@ -138,10 +138,10 @@ class SalUnUnlearner(BaseTargetUnlearner):
 
     retained_tolerance : float in [0, 1] or None, default=0.05
         Largest loss of accuracy on the retained samples, 500 of which are watched. Changes that
-        lose more are shortened, and the following steps are half as long. None: unlimited.
+        lose more are shortened, and the following steps are half as long. None means no limit.
 
     on_retained_loss : {"warn", "raise"}, default="warn"
-        What `fit` does if the accuracy is still lower at the end.
+        Whether `fit` warns or raises an error if the accuracy is still lower at the end.
 
     random_state : int, RandomState instance or None, default=None
         Seed of all random draws, and of the original training if there is one.

@@ -22,14 +22,14 @@ from ....utils._typing import FloatArray, IntArray
 from ..._forget_request import ForgetRequest
 from .._net_data import NetData, present_probabilities, probabilities
 
-_MAX_SAMPLES = 5000  # the number of features limits the accuracy long before
+_MAX_SAMPLES = 5000  # more would not help: the number of features limits the accuracy first
 _BLOCK = 512  # samples whose features are in double precision together
 _N_COMPARED = 1000  # retained samples that decide between the kinds of features
 _N_COMPONENTS = 500
 _N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
 _N_WATCHED = 500  # retained samples whose loss shows what the network has memorized
 _N_PATCHES, _N_FILTERS = 2000, 64
-_LARGEST_SIDE = 32  # of an image whose patches are described; larger ones are averaged first
+_LARGEST_SIDE = 32  # of an image, in pixels; larger images are averaged first
 _SMALLEST_LOSS = 1e-12  # probabilities and losses are clipped from below at this value
 _ALPHAS = 10.0 ** np.arange(-3.0, 1.5, 0.5)  # ridges, as multiples of the number of samples
 _POWERS = 2.0 ** np.arange(-2.0, 5.1, 0.25)  # of probabilities
@@ -192,16 +192,16 @@ class LabelModel:
     _present: torch.Tensor
 
     def log_probabilities(self, data: NetData, index: torch.Tensor) -> torch.Tensor:
-        """Return log-probabilities, with which retained samples are predicted best.
+        """Return log-probabilities at the temperature that predicts the retained samples best.
 
         Classes without retained samples have the probability 0.
 
         Parameters
         ----------
         data : NetData
-            The samples.
+            All samples.
         index : int64 tensor of shape (n,)
-            Those to predict.
+            The samples to predict.
 
         Returns
         -------
@@ -221,10 +221,10 @@ class LabelModel:
 
     @property
     def sharpness(self) -> float:
-        r"""The power :math:`\max(1, 0.7 / (1 - a))` that makes probabilities like a network's.
+        r"""The power :math:`\max(1, 0.7 / (1 - a))` that gives them a network's confidence.
 
-        These are calibrated; a network is more confident about samples that it has not seen, the
-        more so the higher its accuracy a.
+        The probabilities of the label model are calibrated. A network is more confident about
+        samples that it has not seen; the higher its accuracy a, the more so.
         """
         return max(1.0, 0.7 / max(1.0 - self.accuracy, 0.01))
 
@@ -243,10 +243,10 @@ def fit_label_model(
     data : NetData
         The network and its samples.
     rng : numpy.random.RandomState
-        Draws features and, where there are too many, samples.
+        Draws features, and samples if there are too many.
     kind : {"auto", "patches", "random_features", "initial"}, default="auto"
         Kind of features. "auto" tries those of the untrained network, if it is given, and patches
-        if the network is a convolutional one, or else random features.
+        if the network is convolutional, or random features otherwise.
     initial : torch.nn.Module, default=None
         The network as it was before it was trained on the samples.
 
@@ -382,15 +382,18 @@ def accuracy_of(model: LabelModel, data: NetData, index: torch.Tensor) -> float:
 
 
 class UnseenOutputs:
-    r"""What a network says about the samples to forget if it has not been trained on them.
+    r"""Estimated outputs for the samples to forget of a network that was not trained on them.
 
-    A network that has memorized its training samples says what a label model of the retained ones
-    does. A network that has memorized nothing says what the original network does, up to classes
-    without retained samples. With the log loss L of the original network on retained samples, and
-    the loss :math:`L_u` on samples that it has not seen, the probabilities are
+    If the original network has memorized its training samples, the estimate is the prediction of a
+    label model of the retained samples. If it has memorized nothing, the estimate is its own
+    output, restricted to classes that have retained samples. With the log loss L of the original
+    network on retained samples, and the loss :math:`L_u` on samples that it has not seen, the
+    probabilities are
 
     .. math:: m\, p_{\mathrm{label}}^s / Z + (1 - m)\, p_{\mathrm{net}},
-        \qquad m = \max(0, 1 - L / L_u) .
+        \qquad m = \max(0, 1 - L / L_u) ,
+
+    where Z normalizes the powers.
 
     Parameters
     ----------
@@ -496,7 +499,8 @@ def held_out_samples(
     Returns
     -------
     (NetData, int64 tensor) or None
-        None without samples of retained classes; the others reveal nothing about these.
+        None if no sample belongs to a retained class: the others reveal nothing about the
+        predictions for retained classes.
     """
     if X_val is None or codes_val is None:
         return None

@@ -12,6 +12,7 @@ _LARGEST = 1e100  # products of three values of this size are still finite
 
 
 def validated_numbers(estimator: Any, X: Any, *, reset: bool) -> FloatArray:
+    """Return samples in float64. They may contain NaN, but no huge values."""
     X = validate_data(estimator, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=reset)
     if X.size and np.nanmax(abs(X), initial=0.0) > _LARGEST:
         raise ValueError(
@@ -22,6 +23,7 @@ def validated_numbers(estimator: Any, X: Any, *, reset: bool) -> FloatArray:
 
 
 def checked_weights(sample_weight: ArrayLike | None, X: Any) -> FloatArray:
+    """Return weights that are neither negative nor huge."""
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if weights.max(initial=0.0) > _LARGEST:
         raise ValueError(f"sample_weight must be below {_LARGEST:.0e}, got {weights.max():.3g}.")

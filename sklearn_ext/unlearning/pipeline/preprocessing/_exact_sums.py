@@ -1,4 +1,4 @@
-r"""Exact sums of floating-point numbers, from which addends can be taken away.
+r"""Exact sums of floating-point numbers, from which addends can be subtracted again.
 
 A sum is an integer in units of the smallest positive float, :math:`2^{-1074}`, kept as digits to
 the base :math:`2^{32}`. Addition of integers is exact, so a sum depends neither on the order of the
@@ -139,7 +139,7 @@ def integers(digits: IntArray) -> list[int]:
 
 
 def mean_and_variance(digits: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return the correctly rounded mean and variance of each column; NaN without a value.
+    """Return the correctly rounded mean and variance of each column, or NaN without a value.
 
     Parameters
     ----------

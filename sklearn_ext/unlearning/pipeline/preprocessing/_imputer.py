@@ -14,17 +14,17 @@ from ....utils._warnings import warn_caller
 from ._checks import checked_weights, n_left, validated_numbers
 from ._exact_sums import changed_moments, empty_moments, mean_and_variance
 
-_UNITS = 2**1074  # of one in the smallest positive float
+_UNITS = 2**1074  # the number one in units of the smallest positive float
 
 
 class ForgettingImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Imputation by the mean or the most frequent value, that forgets samples exactly.
+    """Imputation by the mean or the most frequent value that forgets samples exactly.
 
     Parameters
     ----------
     strategy : {"mean", "most_frequent"}, default="mean"
         Value that replaces missing ones. A median is not available: it is not a function of sums,
-        so without all values it cannot be updated.
+        so it cannot be updated without all values.
 
     Attributes
     ----------
@@ -207,7 +207,10 @@ class ForgettingImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if self.strategy == "mean":
             self._sums = changed_moments(sums, X, weights, sign)
             if (self._sums[0, :, -1] < 0).any():
-                raise ValueError("The samples to forget have more values than were learned.")
+                raise ValueError(
+                    "X contains samples that were never learned: they have more values than were "
+                    "learned. Check X and sample_weight."
+                )
             self.statistics_ = np.nan_to_num(mean_and_variance(self._sums)[0])
             return self
         self._sums = [_counts(sums[j], X[:, j], weights, sign) for j in range(X.shape[1])]
@@ -229,7 +232,7 @@ def _is_missing(column: Array) -> Any:
 def _counts(
     before: dict[Any, int], column: Array, weights: FloatArray, sign: int
 ) -> dict[Any, int]:
-    """Return the total weights by value, as exact integers, without values of no sample."""
+    """Return the total weights by value, as exact integers; values without samples are left out."""
     after, observed = dict(before), ~_is_missing(column)
     for value, weight in zip(column[observed].tolist(), weights[observed].tolist(), strict=True):
         numerator, denominator = weight.as_integer_ratio()

@@ -20,8 +20,7 @@ class ForgettingOneHotEncoder(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     handle_unknown : {"ignore", "error"}, default="ignore"
-        What `transform` does with a category of which no sample is left: encode it by zeros, or
-        raise an error.
+        Whether `transform` encodes a category without samples by zeros, or raises an error.
 
     Attributes
     ----------
@@ -60,7 +59,6 @@ class ForgettingOneHotEncoder(TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict[str, Any] = {"handle_unknown": [StrOptions({"ignore", "error"})]}
 
-    _encoder: OneHotEncoder
     _ENCODING: ClassVar[dict[str, Any]] = {"sparse_output": False, "handle_unknown": "error"}
 
     def __init__(self, *, handle_unknown: str = "ignore") -> None:

@@ -19,8 +19,7 @@ class ForgettingScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Each feature is centered and divided by its standard deviation, as by
     :class:`~sklearn.preprocessing.StandardScaler`. The sums of weights, values and squares are
     exact integers. Mean and scale are rounded once from them, so after :meth:`forget` they equal,
-    bit for bit, those of a fit without the forgotten samples, in whatever order samples came and
-    went.
+    bit for bit, those of a fit without the forgotten samples, whatever the order of the requests.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ class RequestFolder:
             _synchronize(self.path)
         except BaseException:
             draft.unlink(missing_ok=True)
-            # Once the new snapshot is in place, requests belong into its log.
+            # Once the new snapshot is in place, requests belong in its log.
             if written is not None and os.path.samestat(written, os.stat(self.path / SNAPSHOT)):
                 self._log = descriptor
             else:
@@ -124,7 +124,7 @@ class RequestFolder:
         return tensors, header, requests
 
     def append(self, request: Any) -> None:
-        """Append a request to the log; it is on the disk when this returns."""
+        """Append a request to the log; it is on disk when this method returns."""
         if self._log is None:
             raise ValueError("The folder is closed.")
         text = json.dumps(request)

@@ -29,7 +29,7 @@ def encoded_model(
     model : PipelineModel
         Fitted steps and samples.
     attributes : dict of str to object
-        Anything else to store.
+        Other content to store.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def decoded_request(entry: dict[str, Any]) -> tuple[dict[str, Any], Any]:
 
 
 def hash_of_steps(steps: Any, start: str = "") -> str:
-    """Hash what determines the output of steps.
+    """Hash everything on which the output of steps depends.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _decoded_step(name: str, data: Any, tensors: Tensors, frozen: dict[str, Any]
 
 
 def _content(name: str, step: Any) -> tuple[Any, Tensors]:
-    """Return what determines a step; only the type, if it can be neither stored nor pickled."""
+    """Return the content of a step, or only its type if it can be neither stored nor pickled."""
     tensors: Tensors = {}
     try:
         return encode(step, tensors, name), tensors
