@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..neural import LazyTensors
-from ..neural.files import fitted_tensors, names_of_tensors
+from ..neural.files import matched_tensors, names_of_tensors
 from ._injection import merge_lora
 
 
@@ -75,7 +75,7 @@ def load_pretrained(
     heads = tuple(f"{name}." for name in replaceable)
     counters = tuple(name for name in own if name.endswith("num_batches_tracked"))
     try:
-        fitting = fitted_tensors(
+        fitting = matched_tensors(
             state, own, "pretrained", aliases=names, replaceable=(*heads, *counters)
         )
     except ValueError as error:

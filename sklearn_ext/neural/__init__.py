@@ -38,7 +38,6 @@ from ._input import (
     AnySamples as AnySamples,
     check_form as check_form,
     concatenated as concatenated,
-    has_own_form as has_own_form,
     module_inputs as module_inputs,
     n_samples_of as n_samples_of,
     sample_and_target as sample_and_target,

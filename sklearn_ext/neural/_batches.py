@@ -23,7 +23,7 @@ from ._input import (
     select_samples,
 )
 
-_LOADER_CHOOSES = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "generator")
+_SAMPLING_PARAMS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "generator")
 
 
 def minibatches(
@@ -64,7 +64,7 @@ def _split(order: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
 
 
 class TensorBatches:
-    """Batch iterator for skorch nets: data in memory are sliced, all others go through a loader.
+    """Batch iterator for skorch nets that slices data in memory, and loads all other data.
 
     With small networks, slicing is many times faster than a data loader, which collects the samples
     of a batch one by one in Python. Data are sliced if they are arrays, tensors or dicts of them,
@@ -82,7 +82,7 @@ class TensorBatches:
         global generator.
     **loader
         Any other parameter of :class:`torch.utils.data.DataLoader`, such as `num_workers` or
-        `collate_fn`. If there are any, data in memory go through the loader, too.
+        `collate_fn`. If you pass any, data in memory go through the loader, too.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class TensorBatches:
 def read_batches(
     dataset: Dataset, indices: Iterable[torch.Tensor], loader: Mapping[str, Any]
 ) -> Iterator[Any]:
-    """Yield batches of a map-style dataset: slices of data in memory, or what a loader collects.
+    """Yield batches of a map-style dataset, sliced from memory or collected by a data loader.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def read_batches(
     indices : iterable of tensors of int64
         The indices of each batch.
     loader : mapping
-        Parameters of the data loader. If there are any, data in memory go through it, too.
+        Parameters of the data loader. If it has entries, data in memory go through the loader, too.
 
     Yields
     ------
@@ -145,7 +145,7 @@ def read_batches(
 
 
 def _held_tensors(dataset: Any) -> tuple[Any, torch.Tensor] | None:
-    """Return the samples and targets of a dataset that holds them in memory as they are."""
+    """Return the samples and targets that a dataset holds in memory unchanged, or None."""
     if isinstance(dataset, Subset):
         held = _held_tensors(dataset.dataset)
         if held is None:
@@ -174,7 +174,7 @@ def _held_tensors(dataset: Any) -> tuple[Any, torch.Tensor] | None:
 
 def _as_tensor(values: Array | torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings():
-        # torch warns about memory that it must not write to. Batches are copies of it.
+        # torch warns about read-only memory, but nothing writes to it: batches are copies.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.as_tensor(values)
 
@@ -191,8 +191,8 @@ def _loaded(
     params: Mapping[str, Any],
 ) -> Iterator[Any]:
     """Yield the given batches of a dataset through a data loader."""
-    # With a generator of its own, the loader does not draw from the global one, so dropout is the
-    # same as for arrays.
+    # A loader with its own generator leaves the global one alone, so dropout draws the same numbers
+    # as with arrays.
     yield from DataLoader(
         dataset,
         batch_sampler=[index.tolist() for index in batches],
@@ -210,14 +210,14 @@ def loader_params(net: skorch.NeuralNet, iterator: str) -> dict[str, Any]:
     iterator : {"iterator_train", "iterator_valid"}
     """
     params = net.get_params_for(iterator)
-    return {name: v for name, v in params.items() if name not in _LOADER_CHOOSES}
+    return {name: v for name, v in params.items() if name not in _SAMPLING_PARAMS}
 
 
 class NetSamples:
     """Samples in any form, read batch by batch onto the device of a net.
 
-    This is the one reader of the package. Use it wherever an algorithm chooses samples by their
-    index::
+    All algorithms of the package read samples through this class. Use it wherever an algorithm
+    chooses samples by their index::
 
         samples = NetSamples(net, X, targets)     # X: array, tensor, dict of them, or Dataset
         inputs, t = samples.take(index)           # one batch, on the device of the net
@@ -228,9 +228,9 @@ class NetSamples:
 
     Only the current batch is copied. Arrays and tensors are sliced. Everything else goes through
     the `dataset` and the iterator of the net, with its `collate_fn` and `num_workers`, so
-    transforms and augmentation happen. The targets inside a dataset are ignored: pass those that
-    :func:`validate_input` has returned, encoded for the loss. Inputs have the type that the module
-    computes in; see :func:`module_inputs`.
+    transforms and augmentation are applied. The targets inside a dataset are ignored: pass those
+    that :func:`validate_input` has returned, encoded for the loss. Inputs have the type that the
+    module computes in; see :func:`module_inputs`.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ class NetSamples:
     X : ndarray, tensor, dict of them, or torch.utils.data.Dataset
         As :func:`validate_input` returns it with ``any_form=True``. Nothing is copied.
     targets : ndarray or tensor of shape (n_samples, ...), default=None
-        None yields None in place of the targets.
+        With None, each batch has None in place of its targets.
     training : bool, default=False
         Whether to read datasets through `iterator_train` rather than `iterator_valid`.
 
@@ -320,7 +320,7 @@ class NetSamples:
         return self._on_device(unpack_data(collate(items))[0], index)
 
     def batches(self, indices: Iterable[torch.Tensor]) -> Iterator[tuple[Any, Any]]:
-        """Yield the inputs and targets of one batch after the other, as `take` returns them.
+        """Yield the inputs and targets of each batch, as `take` returns them.
 
         Unlike repeated calls of `take`, this uses the worker processes of the net's iterator.
 
@@ -349,7 +349,7 @@ class NetSamples:
         yield from self.batches(minibatches(len(self), batch_size, generator))
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Any, Any]]:
-        """Yield batches of all samples in their order."""
+        """Yield batches of all samples in their original order."""
         yield from self.batches(torch.arange(len(self)).split(batch_size))
 
     def _on_device(self, inputs: Any, index: torch.Tensor) -> tuple[Any, Any]:

@@ -41,7 +41,7 @@ from ._outputs import in_single_precision, main_output
 
 AUTO = "auto"
 ON_INTERRUPT = ("raise", "keep")
-# Attributes during training only. Callbacks may copy or store the net meanwhile.
+# Attributes that exist during training only. Copies of the net that a callback makes lack them.
 _TRANSIENT = ("is_training_", "fit_loop")
 
 
@@ -244,7 +244,7 @@ class ConventionalNet(skorch.NeuralNet):
         reset = afresh or not hasattr(self, "input_shape_")
         X, targets = validate_input(self, X, y, reset=reset, any_form=True)
         encoded = self._encode(targets, afresh, classes)
-        # None: the dataset contains the encoded targets already.
+        # With None, skorch takes the targets inside the dataset, which are encoded already.
         given = None if y is None and _are_equal(encoded, targets) else encoded
         restored_on_error = contextlib.nullcontext() if afresh else self._restored_on_error()
         with restored_on_error, seeded(draw_seed(self.random_state), self.device):
@@ -360,7 +360,7 @@ class ConventionalNet(skorch.NeuralNet):
         return main_output(outputs) if isinstance(outputs, Mapping) else outputs
 
     def get_dataset(self, X: AnySamples, y: Array | None = None) -> Dataset:
-        """Return the dataset of some data; targets that are given replace those in a dataset.
+        """Return the data as a dataset, whose own targets are replaced by y if it is given.
 
         Parameters
         ----------
@@ -393,7 +393,7 @@ class ConventionalNet(skorch.NeuralNet):
         if was_trained and getattr(self, "module_", None) is not before:
             names = ", ".join(sorted(name for name in params if "__" in name))
             warn_caller(
-                f"set_params({names}) has built the module anew, so its trained weights are lost. "
+                f"set_params({names}) has rebuilt the module, so its trained weights are lost. "
                 "Call fit before you predict."
             )
         return self
@@ -423,7 +423,7 @@ class ConventionalNet(skorch.NeuralNet):
     def score(
         self, X: AnySamples, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the accuracy of a classifier, or the coefficient of determination.
+        """Return the accuracy of a classifier or the coefficient of determination of a regressor.
 
         Parameters
         ----------
@@ -445,8 +445,8 @@ class ConventionalNet(skorch.NeuralNet):
         return copied_net(self, memo)
 
     def __getstate__(self) -> dict[str, Any]:
-        # skorch stores what it initializes as bytes. Given modules are stored in the same way,
-        # since skops takes no tensors.
+        # skorch stores the parts that it initializes as bytes. Module instances that the user has
+        # passed are stored in the same way, because skops does not accept tensors.
         given = [n for n in ("module", "criterion") if isinstance(vars(self).get(n), nn.Module)]
         prefixes = self.cuda_dependent_attributes_
         stored = object.__new__(type(self))
@@ -465,13 +465,13 @@ def _are_equal(first: Array, second: Array) -> bool:
 def copied_net(net: Any, memo: dict[int, Any] | None = None) -> Any:
     """Return a copy of a skorch net that shares no state with it, without pickling anything.
 
-    skorch pickles a net to copy it, which modules with lambdas or local classes do not survive.
+    skorch pickles a net to copy it, which fails for modules with lambdas or local classes.
 
     Parameters
     ----------
     net : skorch.NeuralNet
     memo : dict or None, default=None
-        What has been copied already, as for :func:`copy.deepcopy`.
+        Copies that have already been made, as for :func:`copy.deepcopy`.
 
     Returns
     -------
@@ -495,15 +495,16 @@ class StopTraining(KeyboardInterrupt):
 
 
 class _Interrupt(BaseException):
-    """Ctrl-C under a name that skorch does not catch."""
+    """A KeyboardInterrupt in the form of an exception that skorch does not catch."""
 
 
 @contextlib.contextmanager
 def interrupts_raised(net: skorch.NeuralNet) -> Iterator[None]:
-    """Let Ctrl-C end the training of any net in a KeyboardInterrupt, in a ``with`` block.
+    """Let Ctrl-C end the training of a net in a ``with`` block with a KeyboardInterrupt.
 
-    skorch ends its training loop and treats the net as fitted. It does the same at the request of
-    its callback EarlyStopping, which stays as it is. Our own nets need no such block.
+    By itself, skorch ends its training loop and treats the net as fitted. It does the same at the
+    request of its callback EarlyStopping, and this block does not change that. The nets of this
+    package need no such block.
 
     Parameters
     ----------
@@ -530,7 +531,7 @@ def interrupts_raised(net: skorch.NeuralNet) -> Iterator[None]:
 
 
 def _is_request_of_a_callback(interrupt: KeyboardInterrupt) -> bool:
-    """Return whether it is a StopTraining, or EarlyStopping has raised it by its own statement."""
+    """Return whether a callback has raised it: StopTraining, or skorch's EarlyStopping."""
     if isinstance(interrupt, StopTraining):
         return True
     traceback: TracebackType | None = interrupt.__traceback__

@@ -94,7 +94,7 @@ PRECISIONS = ("full", "bf16")
 def mixed_precision(
     precision: str, device: torch.device | str | None
 ) -> contextlib.AbstractContextManager[Any]:
-    """Return a context whose forward passes compute in a precision, one of `PRECISIONS`."""
+    """Return a context for forward passes in the given precision, one of `PRECISIONS`."""
     if precision == "full":
         return contextlib.nullcontext()
     return torch.autocast(resolve_device(device).type, dtype=torch.bfloat16)

@@ -143,7 +143,7 @@ def class_codes(net: skorch.NeuralNetClassifier, y: ArrayLike) -> IntArray:
 def loss_of_outputs(
     net: skorch.NeuralNet, outputs: Any, targets: Any, *, X: Any = None, training: bool = False
 ) -> torch.Tensor:
-    """Return the loss of a batch by the net's own `get_loss`, whatever else its signature takes.
+    """Return the loss of a batch by the net's own `get_loss`, which may have further parameters.
 
     Parameters
     ----------

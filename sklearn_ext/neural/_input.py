@@ -1,4 +1,4 @@
-"""Samples in any form that a network takes: what is accepted, and what is checked."""
+"""Samples in any form that a network takes: their validation, selection and conversion."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias, overload
@@ -170,7 +170,7 @@ def select_samples(X: AnySamples, index: IntArray) -> AnySamples:
 
 
 def concatenated(first: AnySamples, second: AnySamples) -> AnySamples:
-    """Return the samples of two collections as one; of different forms, as a dataset.
+    """Return the samples of two collections as one, which is a dataset if their forms differ.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def concatenated(first: AnySamples, second: AnySamples) -> AnySamples:
 
 
 class _TensorItems(Dataset):
-    """A dataset whose samples are tensors where they were arrays, so that loaders can mix them."""
+    """A dataset that returns arrays as tensors, so that a loader can mix the two in a batch."""
 
     def __init__(self, X: AnySamples) -> None:
         self.dataset = X if isinstance(X, Dataset) else skorch.dataset.Dataset(X)
@@ -314,7 +314,7 @@ def _set_or_compare_shape(estimator: Any, shape: tuple[int, ...] | None, *, rese
 
 
 def _check_finite(X: AnySamples) -> None:
-    """Raise ValueError if a tensor or an array in X has NaN or infinity; datasets are not read."""
+    """Raise ValueError if a tensor or array in X contains NaN or infinity; skip datasets."""
     for part in X.values() if isinstance(X, Mapping) else [X]:
         if isinstance(part, torch.Tensor) and part.is_floating_point():
             finite = bool(torch.isfinite(part).all())
@@ -333,7 +333,7 @@ def _has_integers(X: Any) -> bool:
     elif isinstance(X, (list, tuple)):
         try:
             dtypes = [np.asarray(X).dtype]
-        except (TypeError, ValueError):  # the validation will say what is wrong
+        except (TypeError, ValueError):  # the validation raises a clearer error
             return False
     else:
         dtypes = [getattr(X, "dtype", None)]
@@ -344,7 +344,7 @@ def _has_integers(X: Any) -> bool:
 
 
 def module_inputs(net: skorch.NeuralNet, x: Any) -> Any:
-    """Return a batch on the net's device in the type that its module computes in.
+    """Return a batch in the type that the module of a net computes in.
 
     Real numbers and unsigned bytes are cast to the floating-point type of the module's parameters.
     The values of pixels stay as they are, 0 to 255. Other integers, such as token ids, become int64
@@ -356,6 +356,7 @@ def module_inputs(net: skorch.NeuralNet, x: Any) -> Any:
     net : skorch.NeuralNet
         An initialized net.
     x : tensor, or dict of tensors
+        A batch on the device of the net.
     """
     dtype = _dtype_of(net.module_)
     if isinstance(x, Mapping):
@@ -375,7 +376,7 @@ def module_inputs(net: skorch.NeuralNet, x: Any) -> Any:
 
 
 def takes_integers(net: skorch.NeuralNet, X: AnySamples) -> bool:
-    """Return whether samples are integers that reach the module of a net as such, as token ids."""
+    """Return whether samples are integers that a net's module takes as they are, like token ids."""
     if not isinstance(X, (np.ndarray, torch.Tensor)):
         return False
     first = to_tensor(X[:2], device=net.device)
@@ -394,7 +395,7 @@ def _dtype_of(module: Any) -> torch.dtype | None:
 
 @torch.no_grad()
 def _takes_integers(module: nn.Module, x: torch.Tensor, dtype: torch.dtype | None) -> bool:
-    """Try a batch of integers; only the module itself knows whether it can look them up."""
+    """Return whether a module takes a batch of integers, which only a trial can tell."""
     if dtype is None:
         return True
     training = [part for part in module.modules() if part.training]

@@ -126,7 +126,7 @@ def has_finite_parameters(module: nn.Module) -> bool:
 
 
 def _is_compiled(module: Any) -> bool:
-    # torch loads its compiler where a module is compiled or trained, which takes a second.
+    # Importing the compiler takes a second, so it counts only if torch has already loaded it.
     compiler = sys.modules.get("torch._dynamo")
     return compiler is not None and isinstance(module, compiler.OptimizedModule)
 
@@ -150,7 +150,7 @@ def copied_module(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.M
     ----------
     module : torch.nn.Module
     memo : dict or None, default=None
-        What has been copied already, as for :func:`copy.deepcopy`.
+        Copies that have already been made, as for :func:`copy.deepcopy`.
 
     Raises
     ------
@@ -164,12 +164,12 @@ def copied_module(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.M
         memo[id(module)] = copied
         return copied
     try:
-        with torch.no_grad():  # otherwise, no optimizer would take the copies of scripted modules
+        with torch.no_grad():  # otherwise, optimizers would reject the copies of scripted modules
             other = copy.deepcopy(module, memo)
     except (RuntimeError, TypeError) as error:
         raise TypeError(
             f"{type(module).__name__} cannot be copied: {error} Weights that are computed from "
-            "others must be a torch.nn.utils.parametrize parametrization, and handles of files or "
+            "others must be a torch.nn.utils.parametrize parametrization, and file handles and "
             "locks must not be attributes of a module."
         ) from error
     for new, old in zip(other.parameters(), module.parameters(), strict=True):

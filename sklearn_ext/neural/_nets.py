@@ -427,8 +427,8 @@ def net_from_module(
 ) -> NetClassifier | NetRegressor:
     """Return a fitted net around a trained module, without training it.
 
-    The net predicts at once, and everything that takes a fitted net takes it: detectors, unlearners
-    and soups.
+    The net can predict at once. You can pass it wherever a fitted net is accepted: to detectors,
+    unlearners and soups.
 
     Parameters
     ----------
@@ -485,8 +485,8 @@ def net_from_module(
         layers = list(linear_layers(module).values())
         if not layers:
             raise ValueError(
-                f"{name_of(module)} has no linear layer that tells the number of outputs; pass "
-                "classes."
+                f"{name_of(module)} has no linear layer from which to infer the number of outputs; "
+                "pass classes."
             )
         labels = np.arange(head_parameters(layers[-1])[0].shape[0])
     else:
@@ -494,7 +494,7 @@ def net_from_module(
     criterion = nn.CrossEntropyLoss if criterion is None else criterion
     net = NetClassifier(module, criterion=criterion, classes=labels, **params)
     if len(labels) < 2 or len(np.unique(labels)) < len(labels):
-        raise ValueError(f"classes must be two or more different labels, got {labels}.")
+        raise ValueError(f"classes must be at least two distinct labels, got {labels}.")
     net.classes_inferred_, net.n_outputs_ = labels, len(labels)
     with seeded(draw_seed(net.random_state)):
         return net.initialize()

@@ -74,7 +74,7 @@ def linear_layers(module: nn.Module) -> dict[str, nn.Module]:
 def head_parameters(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight and the bias of a linear layer, in double precision on the CPU.
 
-    Those of a layer with an adapter include the adapter's update.
+    For a layer with an adapter, both include the adapter's update.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def head_parameters(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         # torch's stubs call the bias a Tensor; it is None in a layer without one.
         own: torch.Tensor | None = layer.bias
         return weight, weight.new_zeros(len(weight)) if own is None else own.cpu().double()
-    # What an adapter adds is known to its layer only, so the images of a basis are computed.
+    # Only the layer knows what its adapter adds, so its outputs for a basis are computed.
     base: Any = layer.base_layer
     zero = torch.zeros(1, base.in_features, dtype=base.weight.dtype, device=base.weight.device)
     basis = torch.eye(base.in_features, dtype=zero.dtype, device=zero.device)
@@ -115,10 +115,10 @@ class Head:
     name : str
         Name of the layer in the module.
     weight : ndarray of float64 of shape (n_classes, n_features)
-        It includes the update of an adapter, and a temperature that divides the outputs of the
-        layer.
+        Weight of the layer, including the update of an adapter and divided by the temperature if
+        the net has one.
     bias : ndarray of float64 of shape (n_classes,)
-        Likewise.
+        Bias of the layer, with the same changes.
     norm : float or None, default=None
         Norm to which the logits of each sample are scaled; None leaves them as they are.
 
@@ -174,7 +174,7 @@ def checked_head(net: skorch.NeuralNet, X: AnySamples, name: str | None = None) 
 
     The outputs may be the logits of the head, their probabilities or log-probabilities, the logits
     divided by a temperature, or the logits scaled to a fixed norm. Anything else is refused,
-    because logits that are computed from features would not be those of the net.
+    because logits computed from the features would differ from those of the net.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def _tolerance(net: skorch.NeuralNet) -> float:
 
 
 def _known_log_probabilities(net: skorch.NeuralNet, outputs: torch.Tensor) -> torch.Tensor | None:
-    """Return the log-probabilities of a net, or None if its criterion does not tell them."""
+    """Return the log-probabilities of a net, or None if its criterion does not define them."""
     try:
         return log_probabilities(net, outputs)
     except ValueError:
@@ -269,7 +269,7 @@ def _known_log_probabilities(net: skorch.NeuralNet, outputs: torch.Tensor) -> to
 
 
 def _infer(net: skorch.NeuralNet, inputs: Any) -> Any:
-    """Pass a batch through a net so that hooks are called, which compiled modules skip."""
+    """Pass a batch through a net and call its hooks, which a compiled module would skip."""
     module = uncompiled(net.module_)
     if module is net.module_:
         return net.infer(inputs)
@@ -363,8 +363,8 @@ def _only(inputs: list[torch.Tensor], module: nn.Module) -> torch.Tensor:
 def main_output(outputs: Any) -> torch.Tensor:
     """Return the logits among the outputs of a module.
 
-    They are the only output, the first of a tuple, or the entry "logits" of a dict such as an
-    output of Hugging Face's transformers. torchvision's dicts have them under "out".
+    The logits are the only output, the first one of a tuple, or the entry "logits" of a dict, such
+    as an output of Hugging Face's transformers. In torchvision's dicts, the entry is called "out".
 
     Raises
     ------
@@ -390,9 +390,9 @@ def main_output(outputs: Any) -> torch.Tensor:
 
 
 def are_log_probabilities(outputs: torch.Tensor) -> bool:
-    """Return whether outputs that a negative log-likelihood takes are log-probabilities.
+    """Return whether outputs for a negative log-likelihood are log-probabilities.
 
-    They are never positive, whereas a probability of each sample is.
+    Log-probabilities are never positive, but each sample has at least one positive probability.
     """
     return not bool((outputs.detach() > 0).any())
 

@@ -1,4 +1,4 @@
-"""Files: named tensors, their fields in JSON, and the writing of files as a whole."""
+"""Files: named tensors, their fields in JSON, and atomic writing."""
 
 from ._drafts import locked_folder as locked_folder, replacing as replacing
 from ._fields import (
@@ -20,7 +20,7 @@ from ._fingerprint import fingerprint as fingerprint
 from ._name_patterns import matches_name as matches_name
 from ._names import (
     KeyMap as KeyMap,
-    fitted_tensors as fitted_tensors,
+    matched_tensors as matched_tensors,
     names_of_tensors as names_of_tensors,
 )
 from ._sources import (

@@ -1,4 +1,4 @@
-"""Writing a file as a whole: others see the old file or the new one, never a part of it."""
+"""Atomic writing: readers see the old file or the new one, never a part of it."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             if fcntl is not None:
-                os.replace(draft, path)  # before closing the file releases the lock
+                os.replace(draft, path)  # while the file is open, and its lock is held
         if fcntl is None:
             os.replace(draft, path)
     finally:
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Keep other writers, and unless `shared` other readers, out of a folder of several files."""
+    """Lock a folder of several files against writers and, unless `shared`, against readers."""
     if fcntl is None or not folder.is_dir():
         yield
         return

@@ -1,4 +1,4 @@
-"""Fields of JSON that comes from a file, and may have been damaged or written by anyone.
+"""Checks of JSON fields from a file, which may be damaged or written by anyone.
 
 A schema maps the name of each field to a check. A check takes a stored value and the name of its
 field, and returns the value as the program uses it, or raises a ValueError that names the field.
@@ -75,12 +75,12 @@ def checked_fields(
 
 
 def text(value: Any, name: str) -> str:
-    """Check a string."""
+    """Check that a value is a string."""
     return value if isinstance(value, str) else _refuse(value, name, "a string")
 
 
 def boolean(value: Any, name: str) -> bool:
-    """Check true or false."""
+    """Check that a value is true or false."""
     return value if isinstance(value, bool) else _refuse(value, name, "true or false")
 
 

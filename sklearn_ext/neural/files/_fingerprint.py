@@ -18,7 +18,7 @@ from ._tensors import bytes_of
 
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "skorch")
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, np.dtype)
-# Entries of a class that say nothing about what it does.
+# Entries of a class that do not affect its behavior.
 _NOT_CODE = {
     "__annotations__",
     "__dict__",
@@ -53,7 +53,7 @@ def fingerprint(*values: Any) -> str:
     Raises
     ------
     ValueError
-        If the state of an object, such as an open file, is unknown.
+        If an object, such as an open file, has no state that can be hashed.
 
     Examples
     --------
@@ -158,7 +158,7 @@ class _Fingerprint:
 
     def _parts_of_object(self, value: Any) -> Iterable[Any]:
         if isinstance(value, torch.nn.Module):
-            # Its attributes are parameters, buffers, children, hooks, and those of its class.
+            # The attributes of a module include its parameters, buffers, children and hooks.
             return ["object", self.of(type(value)), self.of(dict(vars(value)))]
         return ["object", *map(self.of, value.__reduce_ex__(4)[:5])]
 
@@ -196,6 +196,6 @@ def _is_library(module: str | None) -> bool:
 
 @functools.cache
 def _version_of(module: str) -> str:
-    """Return the version of the library of a module; the main ones count anyway."""
+    """Return the version of the library of a module; `fingerprint` adds those of `_LIBRARIES`."""
     found = getattr(sys.modules.get(module.partition(".")[0]), "__version__", "")
     return str(found)

@@ -27,7 +27,7 @@ def matches_name(pattern: str, name: str) -> bool:
     Raises
     ------
     ValueError
-        If `pattern` is not a regular expression, or contains what is not supported.
+        If `pattern` is not a regular expression, or contains an unsupported construct.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class _Matcher:
         if op is _op.SUBPATTERN:
             _, added, removed, parts = argument
             if added or removed:
-                raise ValueError("flags within it are not supported")
+                raise ValueError("flags inside a group are not supported")
             return self.ends(parts, {start})
         if op in (_op.ASSERT, _op.ASSERT_NOT):
             direction, parts = argument
@@ -99,7 +99,7 @@ class _Matcher:
                     break  # further repetitions lead nowhere new
                 reached |= current
             following = self.ends(parts, current)
-            # Once a repetition leaves the set of positions unchanged, all further ones do.
+            # Once a repetition leaves the set of positions unchanged, all further ones do, too.
             count = max(count + 1, least) if following == current else count + 1
             current = following
         return reached
@@ -109,7 +109,7 @@ class _Matcher:
             return bool(self.ends(parts, {start}))
         least, most = parts.getwidth()
         if least != most:
-            raise ValueError("what lies behind must have a fixed width")
+            raise ValueError("a look-behind must have a fixed width")
         return start >= least and start in self.ends(parts, {start - least})
 
     def _is_at(self, where: Any, start: int) -> bool:

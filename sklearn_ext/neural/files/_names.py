@@ -1,4 +1,4 @@
-"""Fitting the names of stored tensors to those of a network."""
+"""Matching the names of stored tensors with those of a network."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from ._sources import shortened
 
 KeyMap = Mapping[str, str | None] | Callable[[str], str | None]
 
-# What wrappers put before the names of a whole network: data parallelism and weight averaging,
+# Prefixes that wrappers add to all names of a network: data parallelism and weight averaging,
 # torch.compile, and training frameworks.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _COMPILED = "_orig_mod."
@@ -54,7 +54,7 @@ class RenamedTensors(Mapping[str, torch.Tensor]):
         return len(self.stored)
 
 
-def fitted_tensors(
+def matched_tensors(
     tensors: Mapping[str, torch.Tensor],
     own: Mapping[str, torch.Tensor],
     label: str,
@@ -65,24 +65,24 @@ def fitted_tensors(
 ) -> Mapping[str, torch.Tensor]:
     """Return stored tensors under the names of a network, without reading their values.
 
-    Prefixes that wrappers add, such as "module.", are removed if everything fits then. Tied tensors
-    may be stored under any of their names.
+    Prefixes that wrappers add, such as "module.", are removed if the names match without them. Tied
+    tensors may be stored under any of their names.
 
     Parameters
     ----------
     tensors : mapping of str to tensor
     own : mapping of str to tensor
-        Tensors of the network, each of them once.
+        Tensors of the network, each under one name.
     label : str
         Name of the stored tensors in error messages.
     aliases : mapping of str to sequence of str or None, default=None
-        All names of each own tensor. None: each has only one.
+        All names of each tensor of the network. None means that each has only one.
     key_map : mapping, callable or None, default=None
         New name for a stored name, or None to leave the tensor out. A mapping keeps the names that
         it does not contain.
     replaceable : sequence of str, default=()
-        Beginnings of names that may be missing, unknown or of other shapes, such as those of a new
-        head. They are left out if they do not fit.
+        Prefixes of tensors that may be missing, unknown or of other shapes, such as those of a new
+        head. These tensors are left out if they do not fit.
 
     Returns
     -------
@@ -92,18 +92,18 @@ def fitted_tensors(
     Raises
     ------
     ValueError
-        If a tensor is missing, unknown, of another shape, or not floating-point while its
-        counterpart is. The message names up to five of each kind.
+        If a tensor is missing, unknown or of another shape, or if only one of a stored tensor and
+        its counterpart is floating-point. The message names up to five tensors of each kind.
     """
     names_of = {name: tuple(aliases[name]) if aliases else (name,) for name in own}
     stored = _mapped(tensors, key_map, label)
     new = tuple(replaceable)
-    fits = [
-        _Fit(available, names, new)
+    matches = [
+        _Match(available, names, new)
         for available in _unwrapped(stored)
         for names in _unwrapped_aliases(names_of)
     ]
-    best = min(fits, key=lambda fit: len(fit.missing) + len(fit.unknown))
+    best = min(matches, key=lambda match: len(match.missing) + len(match.unknown))
     wrong = [
         f"{name!r} has shape {tuple(tensors[old].shape)}, but the network's has shape "
         f"{tuple(own[name].shape)}"
@@ -121,7 +121,7 @@ def fitted_tensors(
     return RenamedTensors(tensors, stored)
 
 
-class _Fit:
+class _Match:
     """How stored names agree with those of a network.
 
     Parameters
@@ -129,9 +129,9 @@ class _Fit:
     available : mapping of str to str
         Stored names by the names that they are compared with.
     names_of : mapping of str to sequence of str
-        Names of each own tensor.
+        All names of each tensor of the network.
     replaceable : tuple of str
-        Beginnings of names that need not agree.
+        Prefixes of names that need not agree.
     """
 
     def __init__(
@@ -156,6 +156,7 @@ class _Fit:
         ]
 
     def explained(self, wrong: list[str], kinds: list[str]) -> str:
+        """Return sentences on the names that differ, and on wrong shapes and types."""
         parts = []
         if self.missing:
             parts.append(f"It lacks the tensors {_quoted(self.missing)}.")
@@ -203,7 +204,7 @@ def _mapped(
 def _unwrapped(names: dict[str, str]) -> Iterator[dict[str, str]]:
     """Yield names as they are, and without each prefix that all of them share."""
     yield names
-    # torch.compile of a part of a network puts its mark within the names.
+    # Compiling a part of a network adds the mark of torch.compile in the middle of names.
     plain = {name.replace(_COMPILED, ""): old for name, old in names.items()}
     if plain.keys() != names.keys() and len(plain) == len(names):
         yield from _unwrapped(plain)

@@ -1,4 +1,4 @@
-"""Where weights lie on disk: single files, shards with an index, folders, nested checkpoints."""
+"""Weights on disk: single files, shards with an index, folders, and nested checkpoints."""
 
 import argparse
 import os
@@ -85,7 +85,7 @@ def is_checkpoint_folder(path: str) -> bool:
 
 
 class _ContentError(ValueError):
-    """The file can be read, but has other content."""
+    """The file is readable, but its content is not the expected one."""
 
 
 def _weights_in_folder(folder: Path) -> Path:
@@ -134,8 +134,8 @@ def _open_file(path: Path, key: str | None) -> tuple[dict[str, Reader], dict[str
     if path.suffix == ".safetensors":
         if key is not None:
             raise _ContentError(f"has no entries, so key must be None, got {key!r}.")
-        # The library opens the path twice, for the header and for the tensors. A writer may replace
-        # the file in between, so that they would not belong together.
+        # The library opens the path twice, for the header and for the tensors. If a writer replaces
+        # the file in between, the two do not belong together.
         while True:
             before = os.stat(path)
             file = safetensors.safe_open(path, framework="pt", device="cpu")
@@ -162,8 +162,8 @@ def _tensors_of(content: Any, key: str | None) -> dict[str, torch.Tensor]:
     entry = "" if key is None else f" in the entry {key!r}"
     if not isinstance(content, Mapping):
         raise _ContentError(
-            f"contains a {type(content).__name__}{entry}, not named tensors; it is not a readable "
-            "file of named tensors."
+            f"is not a readable file of named tensors: it contains a {type(content).__name__}"
+            f"{entry}."
         )
     kinds = [f"{name!r} ({type(value).__name__})" for name, value in content.items()]
     raise _ContentError(

@@ -56,7 +56,7 @@ def save_tensors(
     Raises
     ------
     ValueError
-        If `path` has another suffix.
+        If `path` has another suffix, or safetensors cannot store the type of a tensor.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def load_tensors(path: str | os.PathLike, *, key: str | None = None) -> dict[str
     Returns
     -------
     dict of str to tensor
-        The tensors, on the CPU.
+        All tensors by name, on the CPU.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def load_tensors(path: str | os.PathLike, *, key: str | None = None) -> dict[str
     """
     lazy = LazyTensors(path, key=key)
     tensors = dict(lazy.items())
-    # A name that resembles ours is ours, damaged.
+    # A name that resembles that of the checksum is this name with damaged bytes.
     if difflib.get_close_matches(_CHECKSUM, lazy.metadata, cutoff=0.7):
         _verify(lazy, tensors)
     return tensors
@@ -197,7 +197,8 @@ def write_tensors(
 ) -> None:
     """Write the format of safetensors: the size of the header, the header, and the tensors.
 
-    The library's own writer leaves a draft of its own behind if the process is killed.
+    The writer of the safetensors library would leave a temporary file behind if the process were
+    killed.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     checksum = _checksum(tensors, metadata)
@@ -207,6 +208,10 @@ def write_tensors(
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     for name in order:
         tensor = tensors[name]
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(
+                f"The type of the tensor {name!r} must be one of {[*_DTYPES]}, got {tensor.dtype}."
+            )
         end = begin + tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": _DTYPES[tensor.dtype],
@@ -223,7 +228,8 @@ def write_tensors(
 
 def bytes_of(tensor: torch.Tensor) -> Any:
     """Return the bytes of a contiguous tensor on the CPU, without a copy."""
-    flat = tensor.as_strided((tensor.numel(),), (1,))  # of one entry, too, whose stride may be 0
+    # The stride of a tensor with one entry may be 0, which is refused by the view as bytes.
+    flat = tensor.as_strided((tensor.numel(),), (1,))
     return flat.view(torch.uint8).numpy().data
 
 

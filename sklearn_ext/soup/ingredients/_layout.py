@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ...neural.files import KeyMap, fitted_tensors, names_of_tensors
+from ...neural.files import KeyMap, matched_tensors, names_of_tensors
 
 _ADAPTER_MARKS = ("lora_A", "lora_B")
 
@@ -66,7 +66,7 @@ def tensors_of_ingredient(
     label : str
         Name of the ingredient in error messages.
     key_map : mapping, callable or None, default=None
-        New names of tensors, as for :func:`fitted_tensors`.
+        New names of tensors, as for :func:`matched_tensors`.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def tensors_of_ingredient(
             "not the average of the products; merge each adapter into its network first."
         )
     own = layout.own_tensors()
-    return fitted_tensors(tensors, own, label, aliases=layout.aliases, key_map=key_map)
+    return matched_tensors(tensors, own, label, aliases=layout.aliases, key_map=key_map)
 
 
 def first_not_finite(layout: Layout) -> str | None:

@@ -11,9 +11,9 @@ from torch import nn
 
 from sklearn_ext.neural import LazyTensors, load_tensors, save_tensors
 from sklearn_ext.neural.files import (
-    fitted_tensors,
     is_checkpoint_folder,
     is_source,
+    matched_tensors,
     names_of_tensors,
 )
 
@@ -154,7 +154,7 @@ class Tied(nn.Module):
 def fit(module, tensors, **options):
     names = names_of_tensors(module)
     own = {name: module.state_dict()[name] for name in names}
-    return fitted_tensors(tensors, own, "The file", aliases=names, **options)
+    return matched_tensors(tensors, own, "The file", aliases=names, **options)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_bad_files_are_rejected_without_running_code(tmp_path):
         load_tensors(tmp_path / "w.npz")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_tensors(tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"type of the tensor 'a' must be .* got torch.complex128"):
+        save_tensors(tmp_path / "w.safetensors", {"a": torch.ones(1, dtype=torch.complex128)})
     torch.save({"a": Malicious()}, tmp_path / "malicious.pt")
     torch.save([torch.ones(1)], tmp_path / "list.pt")
     save_tensors(tmp_path / "whole.safetensors", {"a": torch.ones(100)})
