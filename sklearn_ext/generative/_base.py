@@ -1,4 +1,4 @@
-"""What all diffusion models share: drawing, reconstructing and scoring samples."""
+"""Base of all diffusion models: drawing, reconstructing and scoring samples."""
 
 import copy
 from numbers import Integral, Real
@@ -67,14 +67,14 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
         n_samples : int, default=1
             Number of samples.
         y : label or array-like of shape (n_samples,), default=None
-            The class of all samples, or of each. None draws classes with their frequencies in
-            training.
+            The class of all samples, or one class per sample. None draws classes with their
+            frequencies in training.
         n_steps : int, default=50
             Number of steps from noise to samples. More steps are slower and follow the model
             more closely.
         guidance : float or None, default=None
             The weight w. 0 draws samples of the class as they are; larger values draw samples
-            that are more typical of it. It has no effect on a model without classes. None is 1,
+            that are more typical of it. It has no effect on a model without classes. None means 1,
             or 0 for a network without a code for "any class", which guidance needs.
         eta : float in [0, 1], default=0.0
             Amount of fresh noise in each step: 0 is DDIM, 1 is the ancestral sampling of DDPM.
@@ -180,9 +180,9 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
         n_steps : int, default=50
             Number of steps back to clean samples.
         guidance : float or None, default=0.0
-            The weight w, see :meth:`sample`.
+            The weight w; see :meth:`sample`.
         eta : float in [0, 1], default=0.0
-            Amount of fresh noise in each step, see :meth:`sample`.
+            Amount of fresh noise in each step; see :meth:`sample`.
         random_state : int, RandomState instance or None, default=None
             Seed of the noise.
 
@@ -225,14 +225,15 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
         y : array-like of shape (n_samples,), default=None
             Class label of each sample. None allows any class for each sample.
         n_draws : int, default=32
-            Number of times, spread evenly, at which a sample is scored. The noise is the same
+            Number of evenly spread times at which a sample is scored. The noise is the same
             for all samples and calls.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            Minus the mean squared error of the estimated noise: higher values are more like the
-            training data. The score is not a log-density, but a reweighted bound on one.
+            The negative squared error of the estimated noise, summed over the entries of a sample
+            and averaged over the draws. Samples with higher scores are more like the training data.
+            The score is not a log-density, but a reweighted bound on one.
 
         Raises
         ------
@@ -311,7 +312,8 @@ class BaseDiffusionModel(DensityMixin, BaseEstimator):
         if y is None:
             if not self.diffusion_.knows_any_class:
                 raise ValueError(
-                    'y is needed, because the network was trained without a code for "any class".'
+                    'y must not be None, because the network was trained without a code for "any '
+                    'class".'
                 )
             return np.full(n_samples, len(self.classes_))
         labels = column_or_1d(y)

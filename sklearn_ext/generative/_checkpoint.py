@@ -258,7 +258,7 @@ def _check_training_state(
     if unknown or missing or wrong:
         raise ValueError(
             f"The state of the training in {source} must fit the denoiser: it lacks {missing[:5]}, "
-            f"has the unknown tensors {unknown[:5]}, and invalid values in {wrong[:5]}."
+            f"has the unknown tensors {unknown[:5]}, and has invalid values in {wrong[:5]}."
         )
 
 

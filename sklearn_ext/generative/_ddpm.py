@@ -117,7 +117,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
         of uninterrupted training.
 
     device : str, torch.device or None, default=None
-        Where to compute: "cpu", "cuda", "mps", or "auto" for the best device available. None is
+        Where to compute: "cpu", "cuda", "mps", or "auto" for the best device available. None means
         the CPU.
 
     random_state : int, RandomState instance or None, default=None
@@ -535,7 +535,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
 
 
 def _as_checkpoint(fitted: dict[str, Any]) -> DDPMCheckpoint:
-    """Return what a checkpoint holds, from the fitted attributes by name."""
+    """Return the content of a checkpoint, given the fitted attributes by name."""
     return DDPMCheckpoint(
         diffusion=fitted["diffusion_"],
         classes=fitted["classes_"],

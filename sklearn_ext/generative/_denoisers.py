@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from ..neural import seeded
 from ..utils._typing import Array
 
-# What calls of a network with the wrong arguments raise.
+# The errors that a network can raise if it is called with the wrong arguments.
 UNUSABLE = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 _N_SINUSOIDS = 64
 _LONGEST_PERIOD = 10_000.0
@@ -31,8 +31,8 @@ def exact_array(tensor: torch.Tensor) -> Array:
 class ModuleStoredByArrays(nn.Module):
     """A module that is stored as its constructor's arguments and arrays of weights.
 
-    In this form it passes through skops, which takes no tensors, and opens on a machine that
-    lacks its device.
+    In this form, skops can store the module, although it does not accept tensors, and a machine
+    that lacks the module's device can load it.
 
     Parameters
     ----------
@@ -329,10 +329,10 @@ def build_denoiser(
     Parameters
     ----------
     module : {"mlp", "unet"}, torch.nn.Module, callable or None
-        The network to build or copy. None is the MLP for vectors of features and the U-Net for
+        The network to build or copy. None means the MLP for vectors of features and the U-Net for
         images. A callable is called with `sample_shape` and `n_classes`.
     width : int or None
-        Number of units or channels. None is the default of the network.
+        Number of units or channels. None means the default of the network.
     sample_shape : tuple of int
         Shape in which the network sees a sample.
     n_classes : int

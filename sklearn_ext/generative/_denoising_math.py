@@ -40,7 +40,7 @@ def prediction_target(x: Any, noise: Any, level: Any, prediction: Prediction) ->
 
 
 def noise_from_prediction(x_t: Any, estimate: Any, level: Any, prediction: Prediction) -> Any:
-    r"""Return the estimate of the noise that a network's output means.
+    r"""Convert a network's output into an estimate of the noise.
 
     It is :math:`\hat e = \sqrt{a}\, \hat v + \sqrt{1 - a}\, x_t` for "v", and follows from
     :math:`\hat x_0` for "sample".
@@ -49,7 +49,7 @@ def noise_from_prediction(x_t: Any, estimate: Any, level: Any, prediction: Predi
         return estimate
     if prediction == "v":
         return level**0.5 * estimate + (1 - level) ** 0.5 * x_t
-    return (x_t - level**0.5 * estimate) / (1 - level) ** 0.5
+    return noise_from_clean(x_t, estimate, level)
 
 
 def denoising_losses(target: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:

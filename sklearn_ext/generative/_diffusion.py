@@ -33,8 +33,8 @@ class UnitRange:
     center : float32 ndarray that broadcasts against a sample
         The value that becomes 0.
     half_width : float32 ndarray of the same shape
-        Half the width of the range. It is zero where all values are equal: they become 0, and
-        `backward` returns them as they were.
+        Half the width of the range. It is zero where all values are equal: these values become 0,
+        and `backward` restores them.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class UnitRange:
 
 
 class _BatchSettings:
-    """What the reader of samples needs of a net: a device, and no settings of loaders."""
+    """The part of a net that the reader of samples needs: a device, and no settings of loaders."""
 
     module_ = None
 
@@ -115,7 +115,7 @@ class _BatchSettings:
 class EncodedSamples:
     """The samples of a dataset in units of a network, read when they are indexed.
 
-    It stands for a tensor of shape (n, ...) where samples are chosen by their index.
+    Algorithms that choose samples by their index take it in place of a tensor of shape (n, ...).
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ class Diffusion:
     prediction : {"epsilon", "v", "sample"}, default="epsilon"
         What the network estimates: the noise, the clean sample, or the difference v of the two.
     bounds : tuple of (float, float) or None, default=(-1.0, 1.0)
-        Range of clean samples in units of the network. None: unlimited.
+        Range of clean samples in units of the network. None means that they are unlimited.
     knows_any_class : bool, default=True
         Whether the network takes the code that means "any class".
 
@@ -294,7 +294,7 @@ def resolve_sample_shape(image_shape: Any, input_shape: tuple[int, ...]) -> tupl
     Parameters
     ----------
     image_shape : sequence of int or None
-        None is the shape of the data.
+        None means the shape of the data.
     input_shape : tuple of int
         Shape of one sample in the data.
 
@@ -329,7 +329,7 @@ def resolve_unit_range(
     sample_shape: tuple[int, ...],
     name: str = "feature_range",
 ) -> UnitRange:
-    """Return the map to [-1, 1] of each feature of a table, or of all pixels of images.
+    """Return the map to [-1, 1], for each feature of a table or for all pixels of images.
 
     Parameters
     ----------

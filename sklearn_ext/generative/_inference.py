@@ -25,7 +25,7 @@ PredictNoise = Callable[[torch.Tensor, int], torch.Tensor]
 
 @dataclass(frozen=True)
 class Sampler:
-    """How :func:`~sklearn_ext.generative.draw_samples` goes from noise to samples.
+    """Settings of the path from noise to samples in :func:`~sklearn_ext.generative.draw_samples`.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def _denoise(
     sampler: Sampler,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Take samples from step `start` down to clean samples."""
+    """Denoise samples from step `start` down to clean samples."""
     with threads_for(diffusion.sample_shape):
         return follow_path(
             conditioned(diffusion, codes, sampler.guidance),
@@ -189,7 +189,7 @@ def follow_path(
     generator: torch.Generator | None = None,
     bounds: tuple[float, float] | None = None,
 ) -> torch.Tensor:
-    """Take samples from the first of some steps down to clean samples.
+    """Denoise samples along the given steps, down to clean samples.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def follow_path(
     x : tensor of shape (n, ...)
         Samples at the first step.
     steps : sequence of int
-        In falling order, as :func:`sampling_steps` returns them.
+        Steps in falling order, as :func:`sampling_steps` returns them.
     levels : ndarray of shape (T,)
         The schedule.
     eta, bounds
@@ -272,7 +272,8 @@ def mean_denoising_losses(
 ) -> torch.Tensor:
     r"""Return :math:`\frac1K \sum_k \lVert e_k - \hat e(x_{t_k}, t_k, c) \rVert^2` per sample.
 
-    These losses are those of whatever the network estimates, such as the clean sample.
+    For a network that estimates something else, such as the clean sample, the losses are the
+    squared errors of its estimate.
 
     The steps are :math:`t_k = \lfloor (k + \tfrac12)\, T / K \rfloor`, k = 0, ..., K - 1. All
     samples share the pairs :math:`(t_k, e_k)`, so that a sample's loss does not depend on the

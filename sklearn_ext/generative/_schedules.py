@@ -23,7 +23,7 @@ def linear_levels(n_timesteps: int) -> FloatArray:
     r"""Return the signal levels of the linear schedule.
 
     :math:`\beta_t` rises linearly from :math:`10^{-4}` to 0.02 over 1000 steps. For another
-    number of steps both ends are multiplied by 1000 / T, which keeps the noise at the end.
+    number of steps, both ends are multiplied by 1000 / T, so that the final level hardly changes.
 
     Parameters
     ----------

@@ -167,7 +167,7 @@ class DenoiserTraining:
         self.step = 0
 
     def descend(self, loss: torch.Tensor, config: DDPMConfig) -> None:
-        """Make a step of Adam down a loss, and update the average."""
+        """Take a step of Adam that lowers a loss, and update the average."""
         decay = cosine_decay(self.step, config.max_iter, floor=_LAST_FRACTION)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * decay
@@ -185,7 +185,7 @@ class DenoiserTraining:
             kept.copy_(current)
 
     def state(self) -> dict[str, Array]:
-        """Return copies of everything that training continues from, except the average."""
+        """Return copies of everything that is needed to continue, except the average."""
         tensors = {WEIGHTS + name: value for name, value in self.module.state_dict().items()}
         for index, parameter in enumerate(self.parameters):
             moments = self.optimizer.state.get(parameter, {})
@@ -255,8 +255,8 @@ def train_denoiser(
     Returns
     -------
     DenoiserTraining
-        The trained network is its attribute ``average``, and ``state()`` is what training can
-        continue from.
+        The trained network is its attribute ``average``. Another training can continue from its
+        ``state()``.
 
     Raises
     ------

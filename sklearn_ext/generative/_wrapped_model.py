@@ -1,7 +1,6 @@
 """A trained diffusion network of any kind as an estimator, without training."""
 
 import copy
-import warnings
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Self
@@ -26,6 +25,7 @@ from ..neural import (
 from ..utils._atomic import atomic_fit
 from ..utils._typing import Array, FloatArray, IntArray, RandomState
 from ..utils._validation import check_class_labels
+from ..utils._warnings import warn_caller
 from ._base import BaseDiffusionModel
 from ._denoisers import UNUSABLE
 from ._denoising_math import PREDICTIONS, Prediction
@@ -34,12 +34,12 @@ from ._training import Noising
 
 _N_TRIED, _N_DRAWS = 8, 4  # samples and draws of noise in the trial of a module
 _SMALLEST_LEVEL = 1e-8
-# What scheduler configurations call the predictions.
+# Predictions by their names in the configurations of schedulers.
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
 
 class AdaptedModule(nn.Module):
-    """A network with its own signature as the ``forward(x, t, c)`` of the package.
+    """A wrapper that gives a network of any signature the ``forward(x, t, c)`` of the package.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class AdaptedModule(nn.Module):
     labels : tensor of int64, shape (n_codes,)
         The network's class label of each class code. Empty for a network without classes.
     call : callable or None
-        Calls the network, see :class:`DiffusionModel`.
+        Calls the network; see :class:`DiffusionModel`.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class AdaptedModule(nn.Module):
             output = output[:, : x.shape[1]]
         if output.shape != x.shape:
             raise ValueError(
-                f"its output has shape {tuple(output.shape)}, but must have the shape of the "
-                f"samples, {tuple(x.shape)}, or twice as many channels"
+                f"its output has shape {tuple(output.shape)} instead of the shape of the samples, "
+                f"{tuple(x.shape)}, or of samples with twice as many channels"
             )
         return output.float()
 
@@ -90,8 +90,9 @@ class DiffusionModel(BaseDiffusionModel):
 
     Wrap the network that you have, such as a ``UNet2DModel`` of diffusers or a DiT on latents, and
     pass the model to :class:`~sklearn_ext.SFRonClassForgetter` or
-    :class:`~sklearn_ext.DiffusionOODDetector`. Nothing is trained: `fit` copies the network, tries
-    it on a few samples, and raises an error or warns if it is called in the wrong way.
+    :class:`~sklearn_ext.DiffusionOODDetector`. Nothing is trained: `fit` copies the network and
+    tries it on a few samples. It raises an error if the network cannot be called with them, and
+    warns if the predictions are worse than a constant zero.
 
     Parameters
     ----------
@@ -111,9 +112,9 @@ class DiffusionModel(BaseDiffusionModel):
         :math:`v = \sqrt{\bar\alpha_t}\, e - \sqrt{1 - \bar\alpha_t}\, x` [1]_.
 
     sample_range : tuple of (float, float) or None
-        Values in X that are -1 and 1 for the network, such as (0, 255) for pixels. Generated
-        samples stay within this range. None means that X is in the units of the network and
-        unlimited, as latents are.
+        Values in X that correspond to -1 and 1 in the units of the network, such as (0, 255) for
+        pixels. Generated samples stay within this range. None means that X is in the units of the
+        network and unlimited, as latents are.
 
     classes : array-like of shape (n_classes,) or None, default=None
         Label of each class of the network, in the order of its integer labels 0, 1, and so on. None
@@ -129,7 +130,7 @@ class DiffusionModel(BaseDiffusionModel):
 
     image_shape : tuple of int or None, default=None
         Shape (height, width) or (channels, height, width) in which the network sees the samples.
-        None is the shape of a sample in X.
+        None means the shape of a sample in X.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the noise in `fit` and in :meth:`score_samples`.
@@ -255,7 +256,7 @@ class DiffusionModel(BaseDiffusionModel):
             Samples like those that the network was trained on. A map-style dataset of pairs
             (sample, label) is read batch by batch.
         y : array-like of shape (n_samples,), default=None
-            Their classes. None means no classes or, for a dataset, the labels in it.
+            Classes of the samples. None means no classes or, for a dataset, the labels in it.
 
         Returns
         -------
@@ -340,7 +341,7 @@ class DiffusionModel(BaseDiffusionModel):
 
     @torch.no_grad()
     def _try(self, X: FloatArray, labels: Array | None) -> None:
-        """Raise ValueError if the network cannot be used; warn if it predicts nothing."""
+        """Raise ValueError if the network cannot be used; warn if its predictions are useless."""
         diffusion = self.diffusion_
         n = n_samples_of(X)
         x = diffusion.encode(X)[torch.arange(n)]
@@ -371,12 +372,10 @@ class DiffusionModel(BaseDiffusionModel):
         loss = float((estimate - batch.target).square().mean())
         loss_of_zero = float(batch.target.square().mean())
         if loss >= loss_of_zero:
-            warnings.warn(
+            warn_caller(
                 f"The network predicts worse than a constant zero: its mean squared error is "
-                f"{loss:.3g} on {n} samples, that of zero {loss_of_zero:.3g}. Check that "
-                "schedule, prediction and sample_range are those of its training.",
-                UserWarning,
-                stacklevel=4,
+                f"{loss:.3g} on {n} samples, but that of zero is {loss_of_zero:.3g}. Check that "
+                "schedule, prediction and sample_range are those of its training."
             )
 
 

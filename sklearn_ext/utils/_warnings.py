@@ -4,7 +4,14 @@ import sys
 import warnings
 from types import FrameType
 
-_PASSED_THROUGH = ("sklearn_ext.", "sklearn.", "skorch.", "joblib.", "contextlib")
+_PASSED_THROUGH = (
+    "sklearn_ext.",
+    "sklearn.",
+    "skorch.",
+    "joblib.",
+    "contextlib",
+    "torch.utils._contextlib",  # decorators such as torch.no_grad
+)
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
