@@ -67,7 +67,7 @@ class NetOutputs:
     X : samples in any form
         Samples on which the head is checked.
     head : str or None, default=None
-        Name of the linear layer; None is the last one whose outputs are those of the net.
+        Name of the linear layer; None means the last one whose outputs are those of the net.
     """
 
     has_features: ClassVar[bool] = True
@@ -113,7 +113,7 @@ class ProbabilityOutputs:
         return np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
 
     def logits(self, values: FloatArray) -> FloatArray:
-        """Return log-probabilities as they are: they are logits, too."""
+        """Return log-probabilities unchanged, because they can serve as logits."""
         return values
 
     def codes(self, X: AnySamples) -> IntArray:
@@ -124,7 +124,7 @@ class ProbabilityOutputs:
 def fitted_outputs(
     estimator: Any, X: AnySamples, y: Array | None, *, head: str | None, rng: np.random.RandomState
 ) -> ClassifierOutputs:
-    """Return the outputs of a classifier. An unfitted classifier is fitted first.
+    """Return the outputs of a classifier, which is fitted first if it is unfitted.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def fitted_outputs(
     y : ndarray of shape (n,) or None
         May be None only if the classifier is fitted.
     head : str or None
-        Name of the linear layer of a net; None is the last one.
+        Name of the linear layer of a net; None means the last one.
     rng : RandomState
 
     Returns
@@ -166,7 +166,7 @@ def fitted_outputs(
 
 
 def is_fitted(estimator: Any) -> bool:
-    """Whether a classifier is fitted, bare or in a FrozenEstimator; None is not."""
+    """Return whether a classifier, bare or in a FrozenEstimator, is fitted; None is not."""
     if estimator is None:
         return False
     if isinstance(unfrozen(estimator), skorch.NeuralNet):
@@ -192,7 +192,7 @@ def _seeded_clone(classifier: Any, rng: np.random.RandomState) -> Any:
 def pad_last_batch(X: AnySamples) -> AnySamples:
     """Repeat the last sample until no batch is so small that it would be rounded differently.
 
-    The result for a sample then doesn't depend on the samples beside it.
+    The result for a sample then does not depend on the other samples.
 
     Parameters
     ----------
@@ -211,16 +211,16 @@ def pad_last_batch(X: AnySamples) -> AnySamples:
 
 
 def features_of(net: skorch.NeuralNet, X: AnySamples, head: str | None = None) -> Tensor:
-    """Compute the input of a net's head, in double precision.
+    """Compute the input of a net's head, and return it in double precision.
 
-    Everything computed from the features is cheap, so it is done in double precision.
+    Scores are cheap to compute from the features, even in double precision.
 
     Parameters
     ----------
     net : skorch.NeuralNet
     X : samples in any form
     head : str or None, default=None
-        Name of the layer; None is the last linear layer.
+        Name of the layer; None means the last linear layer.
 
     Returns
     -------
@@ -242,7 +242,7 @@ def features_of(net: skorch.NeuralNet, X: AnySamples, head: str | None = None) -
 
 
 def tensor_like(features: Tensor, values: FloatArray) -> Tensor:
-    """Return an array as a tensor on the device of some features."""
+    """Return an array as a tensor on the device of the features."""
     return torch.from_numpy(values).to(features.device)
 
 

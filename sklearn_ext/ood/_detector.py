@@ -115,15 +115,15 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         """
 
     def _needs_labels(self) -> bool:
-        """Whether `fit` must be given y."""
+        """Return whether `fit` needs y."""
         return True
 
     def _fewest_classes(self) -> int:
-        """How many classes y must have, if it is given."""
+        """Return the smallest number of classes that y may have, if it is given."""
         return 2
 
     def _needs_training_samples(self) -> bool:
-        """Whether `fit` learns anything other than the threshold."""
+        """Return whether `fit` learns anything other than the threshold."""
         return True
 
     def _check_samples(self, X: AnySamples, y: Any = "no_validation", *, reset: bool) -> Any:
@@ -171,11 +171,11 @@ class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, or if labels are missing or name too few
-            classes.
+            If the input is not finite or has a wrong shape, or if labels are missing or name too
+            few classes.
         """
         check_form(X, any_form=self._takes_any_form)
-        if y is None and not isinstance(X, Dataset):  # whose samples come with their labels
+        if y is None and not isinstance(X, Dataset):  # a dataset contains labels
             if self._needs_labels():
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None."
@@ -394,7 +394,7 @@ def is_outlier(y: Array, outlier_label: Any) -> BoolArray:
     -------
     bool ndarray of shape (n,)
     """
-    # Among strings, numpy has turned a number into a string as well.
+    # In an array of strings, NumPy has converted a numeric outlier label into a string.
     mark = str(outlier_label) if y.dtype.kind in "US" else outlier_label
     return np.asarray(y == mark) & np.ones(len(y), dtype=bool)
 
@@ -406,9 +406,9 @@ def rejection_threshold(scores: FloatArray, rate: float) -> float:
     :math:`k / (n + 1)` at most. The threshold is therefore the score at
     :math:`k = \lfloor \rho (n + 1) \rfloor`. If this is 0, there are too few scores for the rate,
     and the threshold is the smallest score, below which the next one falls with probability
-    :math:`1 / (n + 1)`. It is lowered by a millionth of its size: the score of a held-out sample
-    that is computed again, in another batch or on other threads, differs by rounding, and must not
-    fall below.
+    :math:`1 / (n + 1)`. It is then lowered by a millionth of its size. Otherwise, the score of a
+    held-out sample could fall below it when it is computed again, in another batch or on other
+    threads, and rounded differently.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 r"""Fusion of several scores into one, through their p-values among held-out samples.
 
-The p-value of a score is the fraction of in-distribution samples that score as low. Scores of any
-scale become comparable that way. Empirical p-values of n samples end at 1 / (n + 1), so that all
-far outliers would tie; below the 10 % quantile, they continue with an exponential tail.
+The p-value of a score is the fraction of in-distribution samples whose scores are at most as high.
+This makes scores of any scale comparable. Empirical p-values of n samples end at 1 / (n + 1), so
+that all far outliers would tie; below the 10 % quantile, they continue with an exponential tail.
 """
 
 from dataclasses import dataclass
@@ -61,13 +61,13 @@ class ScoreFusion:
 
     With p-values :math:`p_1, \dots, p_m` of m scores, the methods are
 
-    - "harmonic": the logarithm of their harmonic mean [1]_, which needs no independence and is led
-      by the smallest p-values;
+    - "harmonic": the logarithm of their harmonic mean [1]_, which needs no independence and is
+      dominated by the smallest p-values;
     - "fisher": the sum of their logarithms [2]_, which adds up weak evidence from all scores;
     - "min": the logarithm of the smallest.
 
-    The sum and the minimum are not calibrated for dependent scores, nor need they be: a threshold
-    on the fused score is set on other held-out samples.
+    The sum and the minimum are not calibrated for dependent scores. They need not be, because the
+    threshold on the fused score is set on other held-out samples.
 
     Parameters
     ----------

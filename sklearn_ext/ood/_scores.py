@@ -232,13 +232,14 @@ def vim_score(logits: Tensor, residuals: Tensor, scale: float) -> Tensor:
     .. math::
         s(z) = \log \sum_c e^{l_c} - \alpha |R^T (z - o)|
 
-    It ranks samples as the softmax probability of the virtual logit does, but does not saturate.
+    It ranks samples in the reverse order of the softmax probability of the virtual logit, but does
+    not saturate.
 
     Parameters
     ----------
     logits : tensor of shape (n, C)
     residuals : tensor of shape (n,)
-        Lengths :math:`|R^T (z - o)|` of the features outside of the principal space.
+        Lengths :math:`|R^T (z - o)|` of the parts of the features outside the principal space.
     scale : float
         :math:`\alpha`, the mean largest logit of inliers divided by their mean residual.
 
@@ -363,7 +364,7 @@ def ash_score(
     weight : tensor of shape (C, d)
     bias : tensor of shape (C,)
     quantile : float in [0, 1), default=0.65
-        Fraction of the entries that is pruned.
+        Fraction of the entries that are pruned.
     norm : float or None, default=None
         Norm to which the module scales the logits of each sample; None if it leaves them as they
         are.
@@ -553,7 +554,7 @@ def logit_origin(weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def residual_basis(centered: Tensor, n_components: int) -> Tensor:
-    r"""Return an orthonormal basis of the directions outside of the principal space.
+    r"""Return an orthonormal basis of the directions outside the principal space.
 
     Parameters
     ----------

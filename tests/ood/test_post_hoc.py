@@ -147,7 +147,7 @@ def test_mahalanobis(digits, net, outputs_of):
 
 def test_class_without_samples_raises(digits, net):
     X, y = digits[1]
-    with pytest.raises(ValueError, match=r"y has none of \[3, 7\]"):
+    with pytest.raises(ValueError, match=r"got none of the classes \[3, 7\]"):
         MahalanobisOODDetector(net).fit(X[(y != 3) & (y != 7)], y[(y != 3) & (y != 7)])
 
 

@@ -1,6 +1,6 @@
 """Out-of-distribution detection by regenerating the input with a diffusion model (DDoS).
 
-Names outside `__all__` are internal.
+Names outside `__all__` are for this package only.
 """
 
 from ._diffusion_detector import DiffusionOODDetector

@@ -61,8 +61,8 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
 
     Noise is added to a sample, and a diffusion model of the training samples removes it again. An
     ordinary sample comes back with little change; an unusual one comes back as something
-    ordinary. The score is how far the sample has moved, in pixels (or features of the input), in
-    features of a classifier and in the probabilities of its classes. No outliers are needed.
+    ordinary. The score measures how far the sample has moved, in pixels (or features of the input),
+    in features of a classifier and in the probabilities of its classes. Training needs no outliers.
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
         is. It has no effect unless `conditional` is True.
 
     disparity : "auto", "pixel", "feature", "probability" or tuple of them, default="auto"
-        What is compared. The logs of several disparities are standardized and added up. "auto"
-        is pixels and features for a net, pixels and probabilities for another classifier, and
-        pixels without a classifier.
+        The disparities to compute. The logs of several disparities are standardized and added up.
+        "auto" means pixels and features for a net, pixels and probabilities for another classifier,
+        and pixels without a classifier.
 
     feature_metric : {"cosine", "l2", "unit_l1"}, default="cosine"
         Distance of features: one minus the cosine, the Euclidean distance, or the sum of absolute
@@ -137,8 +137,7 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
     scale : {"minmax", "standard"} or (float, float), default="minmax"
         The units in which noise is added. "minmax" maps the range of the training samples to
         [-1, 1], "standard" their mean and standard deviation to 0 and 1, and a pair is a fixed
-        range that becomes [-1, 1]. Features have ranges of their own, all pixels of images share
-        one.
+        range that becomes [-1, 1]. Each feature has its own range; all pixels of images share one.
 
     head : str or None, default=None
         Name of the linear layer that returns the logits. By default, it is the last such layer.
@@ -158,8 +157,8 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
 
     device : str, torch.device or None, default=None
         Where the diffusion models "empirical" and "ddpm" compute: "cpu", "cuda", "mps", or "auto"
-        for the best device available. None is the CPU. Networks that you pass have devices of
-        their own.
+        for the best device available. None means the CPU. Networks that you pass have their own
+        devices.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the choice of samples, of the training of a classifier, and of the noise. The
@@ -189,7 +188,7 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
         ``upper``.
 
     disparity_ : tuple of str
-        What is compared.
+        Names of the disparities that enter the scores.
 
     noise_level_ : float
         The noise level of the scores.
@@ -532,7 +531,7 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
         return -combine(diffusion_disparities(X, **self._fitted_parts()), self.calibration_)
 
     def disparities(self, X: AnySamples) -> dict[str, FloatArray]:
-        """Measure in which respect samples are unusual.
+        """Measure in what respects samples are unusual.
 
         Parameters
         ----------
@@ -542,8 +541,8 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
         Returns
         -------
         dict of str to ndarray of shape (n_samples,)
-            Mean over the regenerations of every available disparity, whether the scores use it or
-            not: "pixel", and "feature" and "probability" as far as the classifier has them. A
+            Mean over the regenerations of every available disparity, whether or not the scores use
+            it: "pixel", and "feature" and "probability" if the classifier provides them. A
             disparity is zero for a sample that comes back unchanged.
         """
         check_is_fitted(self)
@@ -576,8 +575,8 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
         samples = self._check_samples(X, reset=False)
         if n_repeats is not None and not 1 <= n_repeats <= len(self.noise_):
             raise ValueError(
-                f"n_repeats must be from 1 to {len(self.noise_)}, the detector's own n_repeats, "
-                f"got {n_repeats!r}."
+                f"n_repeats must be between 1 and {len(self.noise_)}, the detector's own "
+                f"n_repeats, got {n_repeats!r}."
             )
         config, outputs, blocks = self._config, self._outputs, []
         for batch in gen_batches(n_samples_of(samples), self.batch_size):

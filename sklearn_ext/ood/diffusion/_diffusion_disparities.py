@@ -24,7 +24,7 @@ _UNSCALED = PathScale(np.float32(0), np.float32(1), np.float32(-1), np.float32(1
 
 @dataclass(frozen=True)
 class DiffusionOODConfig:
-    """How :func:`~sklearn_ext.ood.diffusion_disparities` regenerates and compares samples.
+    """Settings of :func:`~sklearn_ext.ood.diffusion_disparities`.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def diffusion_disparities(
     config : DiffusionOODConfig
         What to compute, and how.
     scale : PathScale, default=PathScale(0, 1, -1, 1)
-        The units of the denoiser, which are those of the pixel disparity as well. By default X
-        is in these units already, with values in [-1, 1].
+        The units of the denoiser, which are also those of the pixel disparity. By default, X is
+        already in these units, with values in [-1, 1].
     outputs : ClassifierOutputs or None, default=None
         Features and logits, or probabilities, of a fitted classifier. The "pixel" term needs
         none.
@@ -176,12 +176,13 @@ def available_terms(outputs: ClassifierOutputs | None) -> tuple[str, ...]:
 
 
 def chosen_terms(disparity: Any, outputs: ClassifierOutputs | None) -> tuple[str, ...]:
-    """Return the disparities that the parameter `disparity` of the detector means.
+    """Return the disparities that the parameter `disparity` of the detector selects.
 
     Raises
     ------
     ValueError
-        If it has other values than terms, or the outputs do not allow one of them.
+        If it contains anything other than the names in `TERMS`, each at most once, or if the
+        outputs do not allow one of them.
     """
     available = available_terms(outputs)
     if isinstance(disparity, str):

@@ -161,7 +161,7 @@ def calibrate(disparity: FloatArray) -> tuple[float, float]:
     If all are equal, the standard deviation is set to one, so that scores are finite.
     """
     logs = log_disparity(disparity)
-    # The mean of equal numbers need not be exactly their value, so `std` alone cannot tell.
+    # The mean of equal numbers may differ from them by rounding, so `std` need not be exactly zero.
     return float(logs.mean()), float(logs.std()) if np.ptp(logs) > 0 else 1.0
 
 

@@ -26,8 +26,9 @@ from ...utils._typing import FloatArray, IntArray
 # The logits of a block of queries for all stored samples stay in the cache between the products.
 _BLOCK_ENTRIES = 2**18
 _BLOCK_ROWS = 64, 256
-_DEVICE_ENTRIES = 2**26  # logits that are in the memory of another device together
-# exp(-80) is negligible beside one, but far from the denormal numbers that slow a product down.
+_DEVICE_ENTRIES = 2**26  # largest number of logits in the memory of another device at a time
+# exp(-80) is negligible compared with one, but far from the denormal numbers that slow a product
+# down.
 _SMALLEST_LOGIT = np.float32(-80.0)
 
 
@@ -108,7 +109,7 @@ class EmpiricalDenoiser:
     codes : int ndarray of shape (n_stored,) or None, default=None
         Class indices of the samples; None stores no classes.
     device : str, torch.device or None, default=None
-        Where to compute, see :func:`~sklearn_ext.neural.resolve_device`. None is the CPU, where
+        Where to compute; see :func:`~sklearn_ext.neural.resolve_device`. None means the CPU, where
         NumPy computes.
 
     See Also
@@ -294,7 +295,7 @@ class EmpiricalDenoiser:
 
 
 def draw_prototypes(codes: IntArray, n_prototypes: int, rng: np.random.RandomState) -> IntArray:
-    """Choose samples at random, the same fraction of every class and at least one.
+    """Choose samples at random: the same fraction of every class, and at least one of each.
 
     Parameters
     ----------

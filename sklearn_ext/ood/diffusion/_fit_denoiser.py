@@ -1,4 +1,4 @@
-"""Build the denoiser that the parameter `diffusion` stands for, and its units."""
+"""Build the denoiser that the parameter `diffusion` specifies, and its units."""
 
 import copy
 from collections.abc import Callable
@@ -64,11 +64,14 @@ class CallableDenoiser:
         noise = np.asarray(self.function(x_t, t, y), dtype=x_t.dtype)
         if noise.shape != x_t.shape:
             raise ValueError(
-                f"The callable given as diffusion returned shape {noise.shape} for samples of "
-                f"shape {x_t.shape}; it must return one estimate of the noise for each entry."
+                "The callable given as diffusion must return one estimate of the noise for each "
+                f"entry of samples of shape {x_t.shape}, got shape {noise.shape}."
             )
         if not np.isfinite(noise).all():
-            raise ValueError(f"The callable given as diffusion returned NaN or infinity at t={t}.")
+            raise ValueError(
+                "The callable given as diffusion must return finite numbers, got NaN or infinity "
+                f"at t={t}."
+            )
         return noise
 
 
@@ -214,9 +217,9 @@ def chosen_noise_level(
 ) -> float:
     """Return the largest noise level at which the denoiser still tells stored samples apart.
 
-    Beyond that level an empirical denoiser returns means of many samples, which move ordinary
-    samples as far as unusual ones. A dense table reaches it sooner than images do. Other denoisers
-    have no stored samples and use a level of 0.2.
+    Beyond that level, an empirical denoiser returns means of many samples, which move ordinary
+    samples as far as unusual ones. The level is lower for dense tables than for images. Other
+    denoisers have no stored samples and use a level of 0.2.
 
     Parameters
     ----------
@@ -262,7 +265,7 @@ def _new_model(
     device: str | torch.device | None,
     verbose: int,
 ) -> ConditionalDDPM:
-    """Return an unfitted model for samples that are in units of the path already."""
+    """Return an unfitted model for samples that are already in the units of the path."""
     if isinstance(diffusion, ConditionalDDPM):
         model = clone(diffusion)
     else:

@@ -1,4 +1,4 @@
-"""The units in which noise is added: ordinary samples fill the interval from -1 to 1."""
+"""The units in which noise is added, in which ordinary samples fill the interval from -1 to 1."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +85,7 @@ def fit_path_scale(X: AnySamples, scale: str | tuple[float, float]) -> PathScale
         A dataset is read once.
     scale : {"minmax", "standard"} or (float, float)
         The range of the samples, or their mean and standard deviation; or a fixed range for all
-        entries. Features have units of their own, the pixels of an image share one.
+        entries. Each feature has its own unit; the pixels of images share one.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def fit_path_scale(X: AnySamples, scale: str | tuple[float, float]) -> PathScale
         if not isinstance(scale, str):
             low, high = (np.float64(bound) for bound in scale)
         center, width = (low + high) / 2, (high - low) / 2
-    # A constant feature keeps its unit: a new sample that differs is off by the plain difference.
+    # A constant feature keeps its unit, so a new sample differs from it by the plain difference.
     width = np.where(low < high, width, 1.0)
     bounds = (low - center) / width, (high - center) / width
     return PathScale(*(np.asarray(v, dtype=np.float32) for v in (center, width, *bounds)))

@@ -18,7 +18,7 @@ from ...utils._typing import FloatArray, IntArray
 
 
 class Denoiser(Protocol):
-    """What regeneration needs from a diffusion model."""
+    """The part of a diffusion model that regeneration needs."""
 
     def signal_level(self, t: float) -> float:
         """Return a(t), strictly between 0 and 1 and falling in t."""
@@ -45,8 +45,8 @@ def guided_noise(
 ) -> FloatArray:
     r"""Return :math:`(1 + w)\, \hat e(x_t, t, y) - w\, \hat e(x_t, t)`, classifier-free guidance.
 
-    w = 0 is the conditional estimate. Without y only the unconditional estimate is left (Ho and
-    Salimans, 2022, Eq. 6).
+    w = 0 gives the conditional estimate (Ho and Salimans, 2022, Eq. 6). Without y, the result is
+    the unconditional estimate.
     """
     conditional = denoiser.predict_noise(x_t, t, y)
     if y is None or guidance == 0:

@@ -139,8 +139,8 @@ def separation_diagnostics(
     -------
     dict of str to float
         ``id_cosine``, ``outlier_cosine``, ``id_residual``, ``outlier_residual`` and
-        ``outliers_like_id``: the fraction of outliers that have a probability above 0.99 and a
-        cosine above 0.9, as samples of a class do.
+        ``outliers_like_id``: the fraction of outliers that look like samples of a class, with a
+        probability above 0.99 and a cosine above 0.9.
     """
     basis = row_space_basis(weight)
     confident = msp_score(outlier_features @ weight.T + bias) > _CONFIDENT

@@ -182,8 +182,8 @@ class OrthLossResult:
 class OrderedBatchNorm(nn.BatchNorm1d):
     """Batch normalization whose sums over samples are the same on any number of threads.
 
-    PyTorch adds up the rows of a table in one part per thread, but the positions of a single long
-    sample in order.
+    PyTorch adds up the rows of a table in one part per thread, but adds up the positions of a
+    single long sample in order.
 
     Examples
     --------
@@ -201,9 +201,9 @@ class OrderedBatchNorm(nn.BatchNorm1d):
 class NormalizedMLP(nn.Sequential):
     """A multi-layer perceptron with batch normalization before each ReLU except the last.
 
-    Normalization makes plain gradient steps work for inputs of any scale. Right before the features
-    it would activate each feature on a fixed fraction of every batch, which prevents the features
-    of outliers from differing from those of the classes.
+    Normalization makes plain gradient steps work for inputs of any scale. Right before the
+    features, it would activate each feature on a fixed fraction of every batch, which would prevent
+    the features of outliers from differing from those of the classes.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def pretrain(
     config : OrthLossConfig
     rng : RandomState
     device : str, torch.device or None, default=None
-        None is the CPU.
+        None means the CPU.
     after_epoch : callable or None, default=None
         Called with the net after each epoch. Training ends if it returns True.
 
@@ -402,7 +402,7 @@ def fine_tune_with_outliers(
         verbose=0,
         **config.optimizer_params(),
     )
-    # As objects, because the type of the labels may not be able to hold the outlier label.
+    # The type of the labels may be unable to hold the outlier label, so both become objects.
     marks = np.full(n_samples_of(X_outliers), outlier_label, dtype=object)
     y_all = np.concatenate([y.astype(object), marks])
     samples = concatenated(X, X_outliers)
@@ -461,7 +461,7 @@ class _Report(Callback):
 
 @contextlib.contextmanager
 def _reported(net: skorch.NeuralNet, after_epoch: AfterEpoch | None) -> Iterator[None]:
-    """Report the epochs of a training in a ``with`` block; the net keeps no trace of it."""
+    """Report the epochs of a training in a ``with`` block; the net does not keep the callback."""
     if after_epoch is None:
         yield
         return

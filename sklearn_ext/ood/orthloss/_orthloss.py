@@ -43,8 +43,8 @@ from ._fine_tuning import (
 )
 from ._synthetic_outliers import KINDS, make_synthetic_outliers
 
-# An automatic number of epochs aims at this number of steps. More steps do not fit the classes any
-# better, but move the features of unknown inputs closer to theirs.
+# An automatic number of epochs aims at this number of steps. More steps do not improve the fit of
+# the classes, but move the features of unknown inputs closer to those of the classes.
 _STEPS = 550
 _FEWEST_EPOCHS = 5
 _MOST_PRETRAIN_EPOCHS = 40
@@ -130,7 +130,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
     synthetic_outliers : {"auto", "permute", "mix", "uniform"} or None, default="auto"
         Outliers to train on if no sample is labeled as one: values shuffled within a sample,
         mixtures of two classes, uniform draws from the bounding box, or all three. A warning
-        reports it. None raises an error instead.
+        reports that they are used. None raises an error instead.
 
     ood_score : str, default="fused"
         Score that `score_samples` returns. "fused" combines the scores of
@@ -157,8 +157,8 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
         which follow the epochs of both trainings.
 
     device : str, torch.device or None, default=None
-        Where to train: "cpu", "cuda", "mps", or "auto" for the best available device. None is the
-        device of `estimator`, or the CPU.
+        Where to train: "cpu", "cuda", "mps", or "auto" for the best available device. None means
+        the device of `estimator`, or the CPU.
 
     random_state : int, RandomState instance or None, default=None
         Seeds all randomness of the fit.
@@ -196,7 +196,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
         Diagnostics "before" and "after" fine-tuning. ``id_cosine`` and ``outlier_cosine`` are the
         mean absolute cosines of training samples and of outliers with the rows of the head.
         ``id_residual`` and ``outlier_residual`` are the mean lengths of a unit feature's part
-        outside of the row space. ``outliers_like_id`` is the fraction of outliers with a
+        outside the row space. ``outliers_like_id`` is the fraction of outliers with a
         probability above 0.99 and a cosine above 0.9. A large fraction before fine-tuning suggests
         that some outliers belong to a known class.
 
@@ -390,7 +390,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, labels are missing, name fewer than two
+            If the input is not finite or has a wrong shape, labels are missing, name fewer than two
             classes or are unknown to the fitted classifier, a parameter is out of range, or
             training diverges.
         """
@@ -444,7 +444,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
     def _use(
         self, result: OrthLossResult, samples: TrainingSamples, rng: np.random.RandomState
     ) -> None:
-        """Set the net, its score, and the threshold."""
+        """Set the fitted attributes of the net, its score, and the threshold."""
         net = result.classifier
         self.classifier_, self.classes_, self.head_ = net, class_labels(net), result.head
         self.weight_rows_, self.row_basis_ = result.weight_rows, result.row_basis
@@ -511,7 +511,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
         )
 
     def _known_outliers(self, labeled: AnySamples, given: AnySamples | None) -> AnySamples | None:
-        """Return the labeled outliers and those in `outliers` together; None if there are none."""
+        """Return the labeled outliers together with those in `outliers`, or None without any."""
         if given is None:
             return labeled if n_samples_of(labeled) else None
         checked = validate_input(self, given, reset=False, any_form=True)
@@ -533,7 +533,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
         warn_caller(
             f"No sample is labeled outlier_label={self.outlier_label!r}: training on {len(made)} "
             f"outliers made from the samples (synthetic_outliers={self.synthetic_outliers!r}). "
-            "Samples known to belong to no class are better."
+            "Samples known to belong to no class work better."
         )
         return made
 

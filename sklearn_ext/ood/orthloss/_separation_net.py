@@ -122,8 +122,7 @@ class SeparationNet(NetClassifier):
     The terms are the loss of the inliers (by default, their cross-entropy), the cross-entropy of
     the outliers with the uniform distribution, the negative cosine of the inliers' features with
     the row of the head for their class, and the absolute cosine of the outliers' features with all
-    rows of the head.
-    Features are the input of the head, which is a linear layer.
+    rows of the head. Features are the input of the head, which is a linear layer.
 
     :class:`OrthLossOODDetector` trains this net and adds a score and a threshold.
 
@@ -313,8 +312,8 @@ class SeparationNet(NetClassifier):
         """Prepare a training from the initial weights, and provide its loop as a function.
 
         Entering the context validates the samples and initializes the net. The function that it
-        provides trains the net. Leaving the context checks the weights. Unlike `fit`, this accepts
-        classes without samples, and it doesn't restore the net after an error.
+        provides trains the net. Leaving the context checks the weights. Unlike `fit`, this method
+        accepts classes without samples, and does not restore the net after an error.
 
         Parameters
         ----------
@@ -347,7 +346,7 @@ class SeparationNet(NetClassifier):
         >>> net.predict_proba(X).shape
         (60, 3)
         """
-        # A context adds no frame between a function that trains the net and the training step.
+        # A plain method would add a frame between the function that trains the net and its steps.
         with self.prepare_training(X, y, afresh=True, classes=classes) as (inputs, codes):
             yield functools.partial(self.fit_loop, inputs, codes)
 

@@ -153,7 +153,7 @@ class ViMOODDetector(BasePostHocDetector):
     r"""Detect unknown classes by a virtual logit for "none of the classes" (ViM).
 
     Training features, which are the input of the head, span a principal space. The virtual logit is
-    the length of a feature's part outside of this space, scaled to the size of the largest logits.
+    the length of a feature's part outside this space, scaled to the size of the largest logits.
     The score is the soft maximum of the true logits minus the virtual logit.
 
     Parameters
@@ -319,7 +319,7 @@ class ASHOODDetector(BasePostHocDetector):
         net. To keep them, wrap the fitted net in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     quantile : float in [0, 1), default=0.65
-        Fraction of the entries of a feature that is pruned.
+        Fraction of the entries of a feature that are pruned.
 
     head : str or None, default=None
         Name of the linear layer that returns the logits. By default, it is the last such layer.

@@ -83,7 +83,7 @@ class BasePostHocDetector(BaseOODDetector):
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, labels are missing, name fewer than two
+            If the input is not finite or has a wrong shape, labels are missing, name fewer than two
             classes or are unknown to the fitted classifier, a parameter is out of range, or the
             outputs of the classifier are not those of a linear layer with one output per class.
         """
@@ -103,7 +103,7 @@ class BasePostHocDetector(BaseOODDetector):
         """Return the scores of features, of shape (n,)."""
 
     def _learn(self, features: Tensor, codes: Tensor | None, head: Head) -> None:
-        """Set the fitted attributes from the features of the training samples, if there are any.
+        """Set the fitted attributes that depend on the features of the training samples.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ def known_codes(net: skorch.NeuralNetClassifier, samples: TrainingSamples) -> Te
     Raises
     ------
     ValueError
-        If the net does not know a label, of the held-out samples either.
+        If the net does not know a label of the training samples or of the held-out samples.
     """
     if samples.y is None or samples.y_held_out is None:
         return None

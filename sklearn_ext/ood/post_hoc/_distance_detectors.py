@@ -265,8 +265,8 @@ class MahalanobisOODDetector(BasePostHocDetector):
         missing = np.delete(self.classes_, codes.unique().cpu())
         if len(missing):
             raise ValueError(
-                "MahalanobisOODDetector needs samples of all classes of its estimator, but y has "
-                f"none of {missing.tolist()}."
+                "y must contain samples of all classes of estimator for a MahalanobisOODDetector, "
+                f"got none of the classes {missing.tolist()}."
             )
         means = class_means(features, codes, len(self.classes_))
         residuals = features - means[codes]

@@ -34,8 +34,8 @@ from ._logit_detectors import EnergyOODDetector
 def default_detectors() -> list[BasePostHocDetector]:
     """Return the unfitted detectors whose scores are fused by default.
 
-    The energy finds unknown inputs that resemble several classes; the other three find inputs whose
-    features are far from those of all training samples, each by another measure.
+    The energy finds unknown inputs that resemble several classes. The other three find inputs whose
+    features are far from those of all training samples, each by a different measure.
 
     Returns
     -------
@@ -149,8 +149,8 @@ def split_held_out(
 ) -> tuple[AnySamples, TrainingSamples]:
     """Divide the held-out samples between the fusion and the threshold.
 
-    A threshold holds only on samples that the fusion was not fitted on. A single held-out sample
-    serves both.
+    The threshold is valid only if the fusion was not fitted on its samples. A single held-out
+    sample serves both.
 
     Parameters
     ----------
@@ -178,10 +178,10 @@ def split_held_out(
 class FusedOODDetector(BaseOODDetector):
     r"""Detect unknown classes by several scores at once, fused through their p-values.
 
-    No single score is best everywhere: the probabilities find unknown classes that resemble the
-    known ones, and distances in feature space find everything that resembles nothing. Scores of
-    one net are turned into p-values among held-out samples and combined, so that an input is
-    rejected if it is unusual for any of them.
+    No single score is best everywhere: the logits find unknown classes that resemble several known
+    ones, and distances in feature space find inputs that resemble none. The scores of one net are
+    turned into p-values among held-out samples and combined, so that an input is rejected if any of
+    them finds it unusual.
 
     Parameters
     ----------
@@ -318,11 +318,11 @@ class FusedOODDetector(BaseOODDetector):
         Raises
         ------
         ValueError
-            If the input isn't finite or has a wrong shape, labels are missing, name fewer than two
+            If the input is not finite or has a wrong shape, labels are missing, name fewer than two
             classes or are unknown to the fitted classifier, a parameter is out of range, or the
             outputs of the classifier are not those of a linear layer with one output per class.
         TypeError
-            If `detectors` contains something else than a post-hoc detector.
+            If `detectors` contains anything other than post-hoc detectors.
         """
         detectors = self._checked_detectors()
         samples, rng = self._start_fit(X, y)
@@ -347,7 +347,7 @@ class FusedOODDetector(BaseOODDetector):
         if self.detectors is None:
             return default_detectors()
         if not self.detectors:
-            raise ValueError("detectors must name at least one post-hoc detector, got none.")
+            raise ValueError("detectors must contain at least one post-hoc detector, got none.")
         for detector in self.detectors:
             if not isinstance(detector, BasePostHocDetector):
                 raise TypeError(

@@ -444,7 +444,7 @@ def test_regenerations_are_those_of_the_score(digits, detector):
     np.testing.assert_allclose(
         np.linalg.norm(moved, axis=-1).mean(axis=0), detector.disparities(X)["pixel"], rtol=1e-4
     )
-    with pytest.raises(ValueError, match="n_repeats must be from 1 to 4"):
+    with pytest.raises(ValueError, match="n_repeats must be between 1 and 4"):
         detector.regenerate(X, n_repeats=5)
 
 

@@ -17,7 +17,7 @@ def test_a_callable_may_have_its_own_schedule():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x_t, t, y: x_t[:, :2], r"returned shape \(7, 2\)"),
+        (lambda x_t, t, y: x_t[:, :2], r"got shape \(7, 2\)"),
         (lambda x_t, t, y: x_t + np.nan, "NaN or infinity"),
     ],
 )
