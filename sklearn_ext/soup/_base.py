@@ -28,7 +28,6 @@ from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
 from ..utils.compat import CallbackSupportMixin, with_callbacks
-from ._reporting import SoupProgress
 from .ingredients import (
     Evaluation,
     IngredientConfig,
@@ -51,7 +50,7 @@ from .recipes import by_quality
 
 _SUM_TOLERANCE = 1e-6
 _STATISTICS_BATCH = 128
-# Attributes that `save` writes, beside those of the class's own recipe.
+# Attributes that `save` writes, in addition to those of the class's own recipe.
 _SAVED_ATTRIBUTES = (
     "coef_",
     "groups_",
@@ -88,6 +87,44 @@ class Mixed:
     loss_of: Callable[..., torch.Tensor] | None = None
 
 
+class SoupProgress:
+    """Reports a fit to scikit-learn's callbacks: one task per ingredient, then one per step.
+
+    Parameters
+    ----------
+    soup : BaseSoup
+    data : dict of str to object
+        The samples that are passed to the callbacks.
+    """
+
+    def __init__(self, soup: Any, data: dict[str, Any]) -> None:
+        self._soup = soup
+        self._data = data
+        self._context = soup._init_callback_context(max_subtasks=None)
+        self._context.call_on_fit_task_begin(estimator=soup, **data)
+
+    def after_run(self) -> bool:
+        """Report that an ingredient is trained."""
+        return self._report("ingredient")
+
+    def after_step(self) -> bool:
+        """Report a step of mixing, and return whether a callback asks to stop."""
+        return self._report("step")
+
+    def end(self) -> None:
+        """Report the end of the fit."""
+        self._finish(self._context)
+
+    def _report(self, name: str) -> bool:
+        task = self._context.subcontext(name)
+        return self._finish(task.call_on_fit_task_begin(estimator=self._soup))
+
+    def _finish(self, context: Any) -> bool:
+        return context.call_on_fit_task_end(
+            estimator=self._soup, reconstruction_attributes=lambda: {}, **self._data
+        )
+
+
 def net_has(method: str) -> Callable[["BaseSoup"], bool]:
     """Return a check of whether the net of a soup has a method, for ``available_if``."""
 
@@ -105,10 +142,10 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
     """A network whose weights are a combination of the weights of trained networks.
 
     `fit` of this class trains or opens the ingredients, evaluates them, and sets all fitted
-    attributes. It calls the method `_mix` of the child, which builds the config of its recipe, runs
-    the recipe, and returns a `Mixed`; `_mix` sets no attributes. A child with further fitted
-    attributes returns them in `Mixed.fitted` and lists their names in `_recipe_attributes`, so that
-    `save` and `load` include them.
+    attributes. It calls the method `_mix` of the subclass, which builds the config of its recipe,
+    runs the recipe, and returns a `Mixed`; `_mix` sets no attributes. A subclass with further
+    fitted attributes returns them in `Mixed.fitted` and lists their names in `_recipe_attributes`,
+    so that `save` and `load` include them.
     """
 
     _recipe_attributes: tuple[str, ...] = ()
@@ -214,8 +251,8 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         X : array-like of shape (n_samples, ...), tensor, dict of arrays, or Dataset
             The mixing samples if `ingredients` are given. Otherwise, `fit` splits the samples into
             a training part and a mixing part. Arrays are cast to float32, and integers to int64.
-            Tensors, dicts and map-style datasets are passed to the net as they are, and each batch
-            moves to its device by itself.
+            Tensors, dicts and map-style datasets are passed to the net as they are, and batches
+            move to its device one by one.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Targets. None takes those inside a dataset.
 
@@ -524,8 +561,8 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         net = net_of(self.estimator, self.ingredients)
         if is_classifier(net) != ("classes_" in fitted):
             raise ValueError(
-                f"classes_ in {str(path)!r} must exist for a classifier, and for nothing else, but "
-                f"estimator is {net!r}."
+                f"classes_ in {str(path)!r} must exist if and only if estimator is a classifier, "
+                f"got estimator={net!r}."
             )
         self.estimator_ = net_with_weights(
             net,

@@ -18,7 +18,7 @@ class LayerwiseLinear(BaseSoup):
     r"""Linear merge: a combination of ingredients with given weights, which may differ by layer.
 
     The weights of the soup are :math:`w_g = \sum_i \alpha_{gi} w_{ig}` for the parameters g of each
-    group [1]_. :class:`MEHLSoup` learns such weights; this class takes those that you have.
+    group [1]_. Use this class if you know the weights; :class:`MEHLSoup` learns them.
 
     Parameters
     ----------
@@ -250,8 +250,9 @@ class LayerwiseLinear(BaseSoup):
         sums = coef.sum(axis=1, keepdims=True)
         usable = np.abs(sums) > 1e-8 if self.normalize else np.abs(sums - 1.0) <= 1e-6
         if not np.isfinite(coef).all() or not usable.all():
-            allowed = "not sum to 0" if self.normalize else "sum to 1 without normalize"
+            allowed = "not sum to 0" if self.normalize else "sum to 1"
             raise ValueError(
-                f"weights must be finite and must {allowed} in each group, got {self.weights!r}."
+                f"weights must be finite and must {allowed} in each group with "
+                f"normalize={self.normalize}, got {self.weights!r}."
             )
         return coef / sums if self.normalize else coef

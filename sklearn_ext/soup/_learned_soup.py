@@ -278,8 +278,8 @@ class LearnedSoup(BaseSoup):
     def from_paper(cls, **params: Any) -> Self:
         """Make a learned soup with the settings of the published code.
 
-        This sets ``min_iter=0``, so that there are exactly five passes over the mixing samples, and
-        takes all other settings from the defaults, which are those of the published code: AdamW
+        This sets ``min_iter=0``, so that the soup makes exactly five passes over the mixing
+        samples. All other settings are the defaults, which are those of the published code: AdamW
         with a learning rate of 0.05, batches of 256 samples, and a learned temperature. Pass
         ``layerwise=False`` for one coefficient per ingredient.
 

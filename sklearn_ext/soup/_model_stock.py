@@ -14,7 +14,7 @@ from .recipes import merge_model_stock
 
 
 class ModelStock(BaseSoup):
-    r"""Model Stock: the point between a base and an average that angles determine.
+    r"""Model Stock: a point between a base and an average, determined by angles.
 
     For each tensor, with the average :math:`\bar w` of N ingredients, the base :math:`w_0` and the
     mean cosine c of the angles between the differences :math:`w_i - w_0`, the soup is

@@ -144,7 +144,7 @@ def test_invalid_sources_are_rejected(modules, mixing, net):
         UniformSoup(net, ingredients=modules[0].state_dict()).fit(*mixing)
     with pytest.raises(TypeError, match="estimator must be None, a skorch net"):
         UniformSoup(UniformSoup(), ingredients=modules).fit(*mixing)
-    with pytest.raises(ValueError, match="either ingredients or param_grid"):
+    with pytest.raises(ValueError, match="param_grid must be None if ingredients are given, got"):
         UniformSoup(net, ingredients=modules, param_grid={"lr": [0.1]}).fit(*mixing)
 
 

@@ -250,7 +250,7 @@ def test_linear_weights_may_differ_by_group(tuned, mixing):
     ]:
         with pytest.raises(ValueError, match=message):
             LayerwiseLinear(net, ingredients=tuned, weights=weights).fit(*mixing)
-    with pytest.raises(ValueError, match="must sum to 1 without normalize"):
+    with pytest.raises(ValueError, match="must sum to 1 in each group with normalize=False"):
         LayerwiseLinear(net, ingredients=tuned, weights=[1, 1, 1], normalize=False).fit(*mixing)
 
 

@@ -68,7 +68,7 @@ class SoupNetwork:
         Raises
         ------
         ValueError
-            If they are unknown.
+            If these weights are unknown.
         """
         if self.base is None:
             raise ValueError(

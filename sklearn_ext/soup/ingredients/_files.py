@@ -106,7 +106,7 @@ def read_soup(
         raise ValueError(f"path must end with '.safetensors', got {str(path)!r}.")
     tensors, metadata = read_file(path)
     if _HEADER not in metadata:
-        raise ValueError(f"{source} must contain a soup, but its header has no {_HEADER!r}.")
+        raise ValueError(f"{source} must contain a soup, but its header lacks {_HEADER!r}.")
     stored = parse_json(metadata[_HEADER], f"The header of {source}")
     if isinstance(stored, dict) and stored.get("class") != class_name:
         raise ValueError(f"{source} must contain a {class_name}, got a {stored.get('class')}.")

@@ -115,7 +115,7 @@ def _initialized(net: skorch.NeuralNet, X: Any, y: Array, seed: int) -> skorch.N
 
 
 def _knows_targets(net: skorch.NeuralNet) -> bool:
-    """Return whether a net was fitted, rather than only initialized: then it knows its targets."""
+    """Return whether a net was fitted, and not only initialized, so that it knows its targets."""
     if isinstance(net, (NetClassifier, NetRegressor)):
         return hasattr(net, "n_outputs_")
     return not is_classifier(net) or hasattr(net, "classes_")
@@ -252,4 +252,4 @@ def load_weights_(
         own.copy_(tensors[name])
     bad = first_not_finite(layout)
     if bad is not None:
-        raise ValueError(f"{label} must have finite weights, but the tensor {bad!r} has not.")
+        raise ValueError(f"{label} must have finite weights, but the tensor {bad!r} is not finite.")

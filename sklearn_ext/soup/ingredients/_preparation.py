@@ -107,11 +107,13 @@ def prepared_ingredients(
     X = as_computed(net, X)
     if sources is not None:
         if config.param_grid is not None:
-            raise ValueError("Pass either ingredients or param_grid, not both.")
+            raise ValueError(
+                f"param_grid must be None if ingredients are given, got {config.param_grid!r}."
+            )
         _check_same_classes(sources, net)
-        everything = np.arange(n_samples_of(X))
+        all_samples = np.arange(n_samples_of(X))
         base = _base(config, net)
-        network = _network(config, net, sources, base, X, y, everything, everything)
+        network = _network(config, net, sources, base, X, y, all_samples, all_samples)
         params: list[dict[str, Any]] = [{} for _ in sources]
         yield PreparedIngredients(network, sources, _names_of(sources), params, kept=True)
         return

@@ -1,4 +1,4 @@
-"""Open anything that a user may pass as an ingredient as named tensors."""
+"""Open all kinds of ingredients that a user may pass, as named tensors."""
 
 import glob
 import os

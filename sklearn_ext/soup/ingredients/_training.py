@@ -179,7 +179,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _fingerprint(net: skorch.NeuralNet, X: Any, y: Array) -> str:
-    """Hash what all runs have in common: the net with its start, its code, and the data."""
+    """Hash everything that all runs share: the net with its start, its code, and the data."""
     settings = {
         name: value
         for name, value in vars(net).items()

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 
 CHUNK = 2**20  # entries; 4 MiB of float32 stay in the cache while other tensors are read
-
-
 SMALL_CHUNK = 2**16  # entries; a chunk of each of many tensors stays in the cache
 
 
@@ -50,7 +48,7 @@ def weighted_sum_(
 def add_parts_(
     target: torch.Tensor, parts: Sequence[torch.Tensor], weights: Sequence[float]
 ) -> None:
-    """Do what :func:`weighted_sum_` does, for one chunk of each tensor."""
+    """Write the weighted sum of one chunk of each tensor into `target`; see `weighted_sum_`."""
     exact = target.dtype in (torch.float32, torch.float64)
     total = target if exact else torch.empty_like(target, dtype=torch.float32)
     torch.mul(like(parts[0], total), weights[0], out=total)

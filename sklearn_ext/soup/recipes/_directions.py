@@ -54,8 +54,8 @@ def directions_of_block(
     coef : tensor of shape (G, N)
         Coefficients of the origin.
     kind : {"auto", "streamed", "stored"}
-        "auto" streams on the CPU, and stores the directions on other devices, which should not wait
-        for files, if they fit into memory.
+        "auto" streams on the CPU. On other devices, which should not wait for files, it stores the
+        directions if they fit into memory.
     """
     parameters, points = _parameters_and_points(store, mixed, block)
     if kind == "auto":
@@ -97,7 +97,7 @@ def n_directions_that_fit(
     Parameters
     ----------
     parameters : sequence of tensors
-        The tensors of one direction, of which the origin is another copy.
+        The tensors of one direction. The origin takes the memory of one more direction.
     free_memory : int or None, default=None
         Free memory in bytes. None asks the device of the parameters. A device that does not report
         its free memory counts as full.

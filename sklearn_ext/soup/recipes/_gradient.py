@@ -128,7 +128,7 @@ def coefficients_after_step(
 ) -> torch.Tensor:
     r"""Return the coefficients of a soup after a step from the soup that `coef` describes.
 
-    The origin of the step is a combination of the ingredients itself, so the result is exact:
+    The origin of the step is itself a combination of the ingredients, so the result is exact:
 
     .. math:: \alpha_g \leftarrow \bigl(1 - \textstyle\sum_{i \in B} y_{gi}\bigr) \alpha_g
         + \textstyle\sum_{i \in B} y_{gi} e_i .

@@ -119,7 +119,7 @@ def mixed_tensors(
 ) -> MixedTensors:
     """Find the tensors that differ between ingredients, and their groups.
 
-    Warns if there are more coefficients to learn than samples.
+    This function warns if it finds more coefficients to learn than samples.
     """
     index = {name: g for g, members in enumerate(groups.values()) for name in members}
     names = store.differing_parameters()

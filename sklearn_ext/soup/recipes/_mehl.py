@@ -227,7 +227,7 @@ def learn_mehl_coefficients(
             coef = coefficients_after_step(coef, block, step)
             if combinations is not None:  # without the rounding of half precision
                 store.combine_(weights_by_tensor(coef.numpy(), groups), range(n))
-            history += [{"outer": outer, "block": number, **step} for step in descent.history]
+            history += [{"outer": outer, "block": number, **record} for record in descent.history]
     return LearnedCoefficients(coef, groups, history)
 
 

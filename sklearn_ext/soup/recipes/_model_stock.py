@@ -1,4 +1,4 @@
-"""Model Stock: the point between a base and an average that angles determine."""
+"""Model Stock: a point between a base and an average, determined by angles."""
 
 from collections.abc import Mapping, Sequence
 
@@ -74,7 +74,7 @@ def merge_model_stock(
 
 
 def task_vector_cosines(tensors: list[torch.Tensor], base: torch.Tensor) -> torch.Tensor:
-    """Return the cosine of the angle between each two task vectors of one tensor.
+    """Return the cosine of the angle between each pair of task vectors of one tensor.
 
     Returns
     -------

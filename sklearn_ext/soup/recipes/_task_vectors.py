@@ -37,7 +37,7 @@ class TaskVectorConfig:
     density : float in (0, 1], default=1.0
         Fraction of the entries that are kept.
     elect_signs : bool, default=False
-        Whether only entries count whose sign agrees with that of the weighted sum.
+        Whether to count only entries whose sign agrees with that of the weighted sum.
     normalize : bool, default=False
         Whether each entry is divided by the sum of the weights that count.
 

@@ -27,8 +27,8 @@ _FACTORS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 class BaseTaskVectorSoup(BaseSoup):
     """A base network plus a scaled task vector, which is merged from those of the ingredients.
 
-    A child provides the settings of its rule. Children without `weights` weigh all ingredients
-    equally.
+    A subclass provides the settings of its rule. Without a parameter `weights`, all ingredients
+    have the same weight.
     """
 
     _parameter_constraints: dict[str, Any] = {
@@ -64,7 +64,7 @@ class BaseTaskVectorSoup(BaseSoup):
         self, network: SoupNetwork, evaluations: Sequence[Evaluation], rng: np.random.RandomState
     ) -> Mixed:
         base, store = network.required_base(), network.store
-        everyone = range(len(store))
+        members = range(len(store))
         config = self._config(merging_weights(getattr(self, "weights", 1.0), len(store)))
         total = config.weights.sum()
         if config.normalize and abs(total) < 1e-8:
@@ -79,7 +79,7 @@ class BaseTaskVectorSoup(BaseSoup):
         tried = []
         for scaling in scalings:
             add_task_vector_(store, base, vector, scaling)
-            network.refresh_buffers_(everyone)
+            network.refresh_buffers_(members)
             tried.append(network.evaluate())
             network.after_step()
         finite = [k for k, evaluation in enumerate(tried) if np.isfinite(evaluation.loss)]
@@ -89,7 +89,7 @@ class BaseTaskVectorSoup(BaseSoup):
             )
         best = finite[by_quality([tried[k] for k in finite])[0]]
         add_task_vector_(store, base, vector, scalings[best])
-        network.refresh_buffers_(everyone)
+        network.refresh_buffers_(members)
         history = [
             {"scaling": scaling, "score": evaluation.score, "loss": evaluation.loss}
             for scaling, evaluation in zip(scalings, tried, strict=True)
@@ -106,7 +106,7 @@ def merging_weights(weights: float | ArrayLike, n_ingredients: int) -> FloatArra
     Raises
     ------
     ValueError
-        If there is another number of weights, or a weight is not finite.
+        If the number of weights differs from that of the ingredients, or a weight is not finite.
     """
     array = np.asarray(weights, dtype=np.float64)
     if array.shape not in ((), (n_ingredients,)) or not np.isfinite(array).all():

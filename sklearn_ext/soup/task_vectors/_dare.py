@@ -59,12 +59,12 @@ class DARE(BaseTaskVectorSoup):
         Fraction of the entries of each tensor that are kept, drawn at random.
 
     elect_signs : bool, default=False
-        Whether only entries count whose sign agrees with that of the weighted sum.
+        Whether to count only entries whose sign agrees with that of the weighted sum.
 
     scaling : float or "auto", default="auto"
         Factor s of the merged task vector. "auto" tries several factors around the one that makes
-        the weights sum to 1, and takes the one with the best score on the mixing samples; equal
-        scores are decided by the loss.
+        the weights sum to 1, and takes the one with the best score on the mixing samples; the loss
+        breaks ties.
 
     normalize : bool, default=False
         Whether to divide by the sum of the weights that count.

@@ -57,8 +57,8 @@ class TaskArithmetic(BaseTaskVectorSoup):
 
     scaling : float or "auto", default="auto"
         Factor s of the merged task vector. "auto" tries several factors around the one that makes
-        the weights sum to 1, and takes the one with the best score on the mixing samples; equal
-        scores are decided by the loss.
+        the weights sum to 1, and takes the one with the best score on the mixing samples; the loss
+        breaks ties.
 
     normalize : bool, default=False
         Whether to divide by the sum of the weights.
@@ -227,10 +227,4 @@ class TaskArithmetic(BaseTaskVectorSoup):
         self.normalize = normalize
 
     def _config(self, weights: FloatArray) -> TaskVectorConfig:
-        return TaskVectorConfig(
-            weights=weights,
-            trim="none",
-            density=1.0,
-            elect_signs=False,
-            normalize=self.normalize,
-        )
+        return TaskVectorConfig(weights=weights, normalize=self.normalize)

@@ -1,4 +1,4 @@
-"""TIES: task vectors that are trimmed, and whose signs must agree."""
+"""TIES: trimmed task vectors whose signs must agree."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -60,8 +60,8 @@ class TIES(BaseTaskVectorSoup):
 
     scaling : float or "auto", default="auto"
         Factor s of the merged task vector. "auto" tries several factors around the one that makes
-        the weights sum to 1, and takes the one with the best score on the mixing samples; equal
-        scores are decided by the loss.
+        the weights sum to 1, and takes the one with the best score on the mixing samples; the loss
+        breaks ties.
 
     normalize : bool, default=True
         Whether to divide each entry by the sum of the weights that agree in sign.

@@ -14,9 +14,9 @@ class WiSEFT(BaseTaskVectorSoup):
     r"""WiSE-FT: the interpolation between a base and the average of fine-tuned networks.
 
     The weights of the soup are :math:`w = (1 - s)\, w_0 + s\, \bar w` with the base :math:`w_0`,
-    for example a pretrained network, and the average :math:`\bar w` of the ingredients, of which
-    there may be only one [1]_. Fine-tuned networks lose accuracy on shifted data; the interpolation
-    keeps much of the accuracy of the base there.
+    for example a pretrained network, and the average :math:`\bar w` of the ingredients; a single
+    ingredient is enough [1]_. Fine-tuned networks lose accuracy on shifted data, where the
+    interpolation keeps much of the accuracy of the base.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class WiSEFT(BaseTaskVectorSoup):
 
     scaling : float or "auto", default="auto"
         Coefficient s of the average. "auto" tries 0, 0.1, ..., 1 and takes the one with the best
-        score on the mixing samples; equal scores are decided by the loss.
+        score on the mixing samples; the loss breaks ties.
 
     validation_fraction : float in (0, 1) or cross-validation splitter, default=0.2
         Fraction of the samples to hold out from training, for mixing and evaluation. The first
@@ -216,10 +216,4 @@ class WiSEFT(BaseTaskVectorSoup):
         )
 
     def _config(self, weights: FloatArray) -> TaskVectorConfig:
-        return TaskVectorConfig(
-            weights=weights,
-            trim="none",
-            density=1.0,
-            elect_signs=False,
-            normalize=True,
-        )
+        return TaskVectorConfig(weights=weights, normalize=True)
