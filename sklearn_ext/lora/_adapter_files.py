@@ -43,7 +43,7 @@ CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 _METADATA_KEY = "sklearn_ext"
 _CONFIG_KEY = "sklearn_ext.adapter_config"
-# Initializations after which the weight is as before, or that peft does not repeat when it reads an
+# Initializations that leave the weight unchanged, or that peft does not repeat when it reads an
 # adapter. The factors in the file replace the initial ones.
 _STORED_METHODS = {"gaussian": True, "eva": True, "orthogonal": True, "lora_ga": True}
 # If biases are trained, peft writes those of a saved module a second time, under these names.
@@ -64,7 +64,7 @@ def lora_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
         The factors ``base_model.model.<layer>.lora_A.weight`` and ``.lora_B.weight``, the trained
         biases, and the state of `modules_to_save` and of layers whose running statistics have
         changed. The tensors share memory with the module, except factors whose initial product is
-        subtracted: they have twice the rank, so that they fit the weights before.
+        subtracted: these have twice the rank, so that they fit the original weights.
 
     Raises
     ------
@@ -174,8 +174,8 @@ def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:
     """Add the adapters in a folder to a plain network, in place.
 
     The folder may have been written by :func:`save_adapter` or by peft's ``save_pretrained``. If
-    the network was a part of another module then, the names of its layers had a prefix, which is
-    removed.
+    the network was part of another module at that time, the names of its layers have a prefix,
+    which is removed.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ class StoredAdapter:
     config : AdapterConfig
     tensors : dict of str to tensor
     attributes : dict of str to object or None
-        Fitted attributes of the estimator that saved the adapter. None if there are none.
+        Fitted attributes of the estimator that saved the adapter. None if the file has none.
     """
 
     config: AdapterConfig
@@ -370,6 +370,7 @@ def load_lora_state_dict(module: nn.Module, tensors: Mapping[str, torch.Tensor])
 
 
 def required_config(module: nn.Module) -> AdapterConfig:
+    """Return the configuration of a network's adapters; raise ValueError if it has none."""
     config = adapter_config_of(module)
     if config is None:
         raise ValueError(f"{type(module).__name__} has no adapters; add them with inject_lora.")

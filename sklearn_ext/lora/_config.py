@@ -15,7 +15,7 @@ _IGNORED_FIELDS = {
     "base_model_name_or_path",
     "corda_config",
     "eva_config",
-    "fan_in_fan_out",  # the type of a layer tells the layout of its weight
+    "fan_in_fan_out",  # the type of a layer determines the layout of its weight
     "inference_mode",
     "loftq_config",
     "lora_ga_config",
@@ -96,12 +96,13 @@ class AdapterConfig:
     init_lora_weights: bool | str = True
 
     def __post_init__(self) -> None:
-        for r in (self.r, *self.rank_pattern.values()):
+        for name, r in _with_patterns("r", self.r, "rank_pattern", self.rank_pattern):
             allowed = isinstance(r, Integral) and not isinstance(r, bool) and r >= 1
-            _require(allowed, "r", r, "a positive integer")
-        for alpha in (self.lora_alpha, *self.alpha_pattern.values()):
+            _require(allowed, name, r, "a positive integer")
+        alphas = _with_patterns("lora_alpha", self.lora_alpha, "alpha_pattern", self.alpha_pattern)
+        for name, alpha in alphas:
             allowed = isinstance(alpha, Real) and 0 < alpha < math.inf
-            _require(allowed, "lora_alpha", alpha, "a positive number")
+            _require(allowed, name, alpha, "a positive number")
         p = self.lora_dropout
         _require(isinstance(p, Real) and 0 <= p < 1, "lora_dropout", p, "in [0, 1)")
         _require(isinstance(self.use_rslora, bool), "use_rslora", self.use_rslora, "a bool")
@@ -230,6 +231,13 @@ class NoiseConfig:
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:
     if not condition:
         raise ValueError(f"{name} must be {allowed}, got {value!r}.")
+
+
+def _with_patterns(
+    name: str, value: Any, field: str, pattern: Mapping[str, Any]
+) -> list[tuple[str, Any]]:
+    """Return a value and those of a pattern for single layers, with their names in messages."""
+    return [(name, value), *((f"{field}[{key!r}]", each) for key, each in pattern.items())]
 
 
 def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:

@@ -590,7 +590,7 @@ class NextTokenLoss(nn.Module):
         logits = main_output(outputs)
         if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
             raise ValueError(
-                "tokens must have one token id for each position of the logits, of shape "
+                "tokens must have one token id for each position of the logits, which have shape "
                 f"{tuple(logits.shape)}, got shape {tuple(tokens.shape)}."
             )
         predicted, following = logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten().long()

@@ -103,8 +103,8 @@ def inject_lora(
     Raises
     ------
     ValueError
-        If no layer matches, if an entry of `target_modules` matches none, if the network already
-        has adapters, or if a value is out of range.
+        If no layer matches, if an entry of `target_modules` matches no layer, if the network
+        already has adapters, or if a value is out of range.
     TypeError
         If the weight of a layer is not floating-point and cannot be dequantized.
 
@@ -325,6 +325,7 @@ def initialize_from_gradients(module: nn.Module, backward: Callable[[], object])
     for name, gradient in gradients.items():
         if gradient is None or not bool(gradient.any()):
             raise ValueError(f"backward must give the layer {name!r} a gradient, got none.")
+    for name, gradient in gradients.items():
         layers[name].follow_gradient(gradient)
     return module
 

@@ -17,6 +17,7 @@ from ._config import AdapterConfig
 from ._injection import inject, lora_layers, unchanged_on_error
 
 _SMALLEST_SUM = 1e-8
+_FACTORS = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
 
 
 @torch.no_grad()
@@ -50,16 +51,16 @@ def merge_adapters(
     Returns
     -------
     dict of str to float
-        For each adapted layer, the Frobenius norm of what was cut off, divided by that of the whole
-        update.
+        For each adapted layer, the Frobenius norm of the part of the update that was cut off,
+        divided by that of the whole update.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If `weights` or `r` is invalid, or if an adapter does not fit the network, which then stays
-        as it is.
+        If `paths` is empty, if `weights` or `r` is invalid, or if an adapter does not fit the
+        network, which then stays as it is.
 
     See Also
     --------
@@ -81,8 +82,10 @@ def merge_adapters(
     (4, True)
     """
     n = len(paths)
-    given = np.full(n, 1.0 / max(n, 1)) if weights is None else np.asarray(weights, dtype=float)
-    if n == 0 or given.shape != (n,) or not np.isfinite(given).all():
+    if n == 0:
+        raise ValueError("paths must name at least one adapter, got none.")
+    given = np.full(n, 1.0 / n) if weights is None else np.asarray(weights, dtype=float)
+    if given.shape != (n,) or not np.isfinite(given).all():
         raise ValueError(f"weights must be {n} finite numbers, one per adapter, got {weights!r}.")
     if r is not None and (not isinstance(r, Integral) or isinstance(r, bool) or r < 1):
         raise ValueError(f"r must be a positive integer or None, got {r!r}.")
@@ -99,9 +102,7 @@ def merge_adapters(
             factors.setdefault(name, []).append((B * (weight * layer.scaling), A))
         share = _share(weight, given)
         for name, tensor in lora_state_dict(adapted).items():
-            if not {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"} & set(
-                name.split(".")
-            ):
+            if not _FACTORS & set(name.split(".")):
                 part = tensor.double() * share
                 others[name] = others[name] + part if name in others else part
     if any(config.use_dora for config in configs):

@@ -1,10 +1,10 @@
 """Methods of both Flat-LoRA nets, as functions of a net.
 
-The classes in `_estimators` assign these functions as their methods. There is no base class for
-them, so that each net has one ancestor in this package and it is explicit which attributes a method
-uses. The private functions turn the attributes of a net into arguments of the algorithms, which do
-not refer to nets: adapters are in `_injection`, the noise and the expected sharpness in
-`_noise_process`, pretrained weights in `_pretrained`, and stored adapters in `_adapter_files`.
+The classes in `_estimators` assign these functions as their methods. A common base class would give
+each net a second ancestor in this package. The private functions turn the attributes of a net into
+arguments of the algorithms, which do not refer to nets: adapters are in `_injection`, the noise and
+the expected sharpness in `_noise_process`, pretrained weights in `_pretrained`, and stored adapters
+in `_adapter_files`.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ _SHARPNESS_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def set_attribute(self: Any, name: str, value: Any) -> None:
-    """Set an attribute; skorch would take a module in `pretrained` for a part of the net."""
+    """Set an attribute; skorch would mistake a module in `pretrained` for a part of the net."""
     if name == "pretrained":
         object.__setattr__(self, name, value)
     else:
@@ -113,7 +113,7 @@ def set_params(self: Any, **params: Any) -> Any:
     -------
     self : object
     """
-    # skorch would take a name that begins with "module" for a parameter of the module.
+    # skorch would mistake a name that begins with "module" for a parameter of the module.
     if "modules_to_save" in params:
         self.modules_to_save = params.pop("modules_to_save")
     ConventionalNet.set_params(self, **params)
@@ -200,7 +200,7 @@ def get_params_for_optimizer(
 
 
 def on_train_begin(self: Any, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-    """Initialize the factors from the gradients of the first batches, if this is requested.
+    """Initialize the factors from the gradients of the first batches, if "lora_ga" is set.
 
     Parameters
     ----------
@@ -597,14 +597,13 @@ def _load_adapter(net: Any, path: str | os.PathLike, X: Any, y: Any) -> None:
     if X is not None:
         X, y = validate_input(net, X, y, reset=True, any_form=True)
         net._encode(y, True, None)
-    else:
-        if adapter.attributes is not None:
-            set_attributes(net, adapter.attributes)
-        elif not hasattr(net, "n_outputs_"):
-            raise ValueError(
-                f"{str(path)!r} does not contain the shape of the data, and the estimator is not "
-                "fitted. Pass some samples X and their y."
-            )
+    elif adapter.attributes is not None:
+        set_attributes(net, adapter.attributes)
+    elif not hasattr(net, "n_outputs_"):
+        raise ValueError(
+            f"{str(path)!r} does not contain the shape of the data, and the estimator is not "
+            "fitted. Pass some samples X and their y."
+        )
     seed, _ = _derived_seeds(net.random_state)
     with _config_for_initialize(net, adapter.config), seeded(seed, net.device):
         net.initialize()

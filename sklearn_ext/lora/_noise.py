@@ -27,7 +27,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
 }
 
-# The default strength grows with the number of epochs up to the first value, by 1 / the second.
+# The default strength is 1 / _EPOCHS for each epoch, but at most _LARGEST_SIGMA.
 _LARGEST_SIGMA, _EPOCHS = 0.1, 200
 
 _scratch = threading.local()
@@ -73,8 +73,8 @@ def noise_strength(
 def default_sigma(n_epochs: float) -> float:
     """Return the strength of the noise at the end of training that suits its length.
 
-    It is 0.1 for 20 epochs and more, and grows in proportion to the epochs before: noise keeps a
-    network from fitting its training data too closely, which short training does not do anyway.
+    The strength is 0.1 for 20 epochs and more, and proportionally less for fewer. Noise keeps a
+    network from fitting its training data too closely, and short training does not do so anyway.
 
     Parameters
     ----------
@@ -158,10 +158,10 @@ def squared_filter_norms(
 
     .. math::
         \lVert W'_i \rVert^2 = \lVert W_i \rVert^2 + 2 s\, B_i (W A^T)_i^T
-        + s^2 B_i (A A^T) B_i^T
+        + s^2 B_i (A A^T) B_i^T .
 
-    costs one product of shapes (m, n) and (n, r). Values that are negative due to rounding are set
-    to zero. The parameters are those of `noise_scale`; the result has shape (m,).
+    This costs one product of shapes (m, n) and (n, r). Values that are negative due to rounding are
+    set to zero. The parameters are those of `noise_scale`; the result has shape (m,).
     """
     if weight_norms is None:
         weight_norms = weight.square().sum(dim=1)

@@ -211,8 +211,7 @@ class NoiseProcess:
 
     def remove(self) -> None:
         """Remove the noise from the layers."""
-        for layer in self.layers:
-            layer.noise = None
+        _remove_noise(self.layers)
 
     @contextlib.contextmanager
     def applied(self, draw: int = 0) -> Iterator[None]:

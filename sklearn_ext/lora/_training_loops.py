@@ -1,6 +1,6 @@
 """The noise in training loops: your own, those of skorch nets, and the Trainer of transformers.
 
-The module has adapters of this package or of peft.
+The network may have adapters of this package or of peft.
 """
 
 import contextlib
@@ -48,8 +48,8 @@ def flat_lora(
     model : torch.nn.Module
         A network with adapters from :func:`inject_lora` or from peft. It may be compiled.
     optimizer : torch.optim.Optimizer
-        The optimizer of the adapters, whose updates are counted. Pass the one of torch if a library
-        wraps it.
+        The optimizer of the adapters, whose updates are counted. If a library wraps it, pass the
+        optimizer of torch inside.
     sigma : float
         Size of the noise relative to the merged weight at the end of training; see
         :func:`lora.default_sigma`.
@@ -380,7 +380,7 @@ class FlatLoRATrainerCallback:
         Parameters
         ----------
         args, state, control : object
-            Objects of the Trainer. `state` tells the number of updates.
+            Objects of the Trainer. `state` has the number of updates.
         model : torch.nn.Module
         optimizer : torch.optim.Optimizer
         **kwargs
@@ -444,7 +444,7 @@ def noisy_layers(module: nn.Module) -> list[NoisyLayer]:
         If no adapted layer can take noise.
     """
     own: list[NoisyLayer] = list(lora_layers(module).values())
-    if own:
+    if any(layer.takes_noise for layer in own):
         return own
     found = {name: PeftLayer(m) for name, m in module.named_modules() if is_peft_layer(m)}
     refused = [name for name, layer in found.items() if not layer.takes_noise]

@@ -150,7 +150,7 @@ def test_a_folder_of_peft_needs_both_files(plain, tmp_path):
         ({"modules_to_save": "head"}, "modules_to_save must be a list of strings"),
         ({"rank_pattern": [4]}, "rank_pattern must be a mapping"),
         ({"rank_pattern": {"(a|a)*(.+)+!": 2}}, "does not fit|lora_A"),
-        ({"alpha_pattern": {"body": "x"}}, "lora_alpha must be a positive number, got 'x'"),
+        ({"alpha_pattern": {"body": "x"}}, r"alpha_pattern\['body'\] must be a positive number"),
         ({"bias": ["none"]}, "train_bias must be one of"),
         ({"predict": 1}, r"not supported: \['predict'\]"),
         ({"peft_type": ["LORA"]}, "peft_type must be 'LORA'"),
@@ -285,6 +285,8 @@ def test_merged_adapters_must_fit_together(plain, tmp_path):
     ]:
         with pytest.raises(ValueError, match=message):
             merge_adapters(module, paths, **params)
+    with pytest.raises(ValueError, match="paths must name at least one adapter"):
+        merge_adapters(module, [])
     save_adapter(adapted(plain, target_modules=["body"]), tmp_path / "other")
     with pytest.raises(ValueError, match="must have the same modules_to_save"):
         merge_adapters(module, [*paths, tmp_path / "other"])

@@ -174,6 +174,11 @@ def test_gradients_are_required_for_their_initialization(net):
     inject_lora(net, r=2, random_state=0)
     with pytest.raises(ValueError, match="backward must give the layer 'first' a gradient"):
         initialize_from_gradients(net, lambda: None)
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    inject_lora(module, target_modules="all", r=2, init_lora_weights="lora_ga", random_state=0)
+    with pytest.raises(ValueError, match="backward must give the layer '1' a gradient"):
+        initialize_from_gradients(module, lambda: module[0](torch.eye(4)).sum().backward())
+    assert module[0].initial_a is None
 
 
 def test_factors_b_learn_faster_in_lora_plus(net):

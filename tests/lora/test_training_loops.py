@@ -103,6 +103,16 @@ def test_a_module_without_adapters_is_rejected():
         net.fit(X, y)
 
 
+def test_embeddings_alone_cannot_take_noise():
+    module = inject_lora(torch.nn.Sequential(torch.nn.Embedding(9, 5)), target_modules=["0"])
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad])
+    with (
+        pytest.raises(ValueError, match="Sequential has no adapted layer that takes noise"),
+        flat_lora(module, optimizer, sigma=0.1, total_steps=3),
+    ):
+        pass
+
+
 def test_parameters_out_of_range_are_named(module):
     for name, value in {"sigma": -1.0, "sigma_schedule": "square", "perturbation": "bias"}.items():
         net = NetClassifier(module, callbacks=[FlatLoRACallback(**{name: value})], max_epochs=1)

@@ -5,12 +5,9 @@ Names in this folder are for this package only.
 
 from ._frozen import (
     AdaptableLayer as AdaptableLayer,
-    dense as dense,
     is_linear as is_linear,
-    layer_type as layer_type,
     noisy_output as noisy_output,
 )
-from ._initialization import SUBTRACTED as SUBTRACTED
 from ._low_rank import (
     LoRAConv1d as LoRAConv1d,
     LoRAConv2d as LoRAConv2d,

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import nn
 
-# Initial values of factors whose product is not zero, and is subtracted from the weight.
-SUBTRACTED = ("pissa", "olora", "lora_ga")
+# Initializations whose product of factors is not zero, and is subtracted from the weight. LoRA-GA
+# subtracts it, too, when it replaces the factors.
+SUBTRACTED = ("pissa", "olora")
 _GAMMA = 16  # of LoRA-GA, as in its paper
 Factors = tuple[torch.Tensor, torch.Tensor]
 

@@ -52,7 +52,7 @@ class LoRALayer(nn.Module):
 
     An initial product :math:`s B_0 A_0` that is not zero is subtracted, so the update starts at
     zero. With `use_dora`, the filters of :math:`V = W + s B A` are scaled to norms that are trained
-    as `lora_magnitude_vector` [1]_; noise is added to V before.
+    as `lora_magnitude_vector` [1]_; noise is added to V before the scaling.
 
     The update is added to the output as s B (A x). If this is not cheaper, or if the layer's class
     overrides `forward`, the base layer is called with the merged weight instead, and the attribute
@@ -121,7 +121,7 @@ class LoRALayer(nn.Module):
         self.lora_B = LoRAFactor(B.to(dtype=weight.dtype, device=weight.device))
         self.register_buffer("initial_a", None)
         self.register_buffer("initial_b", None)
-        if init_lora_weights in SUBTRACTED[:2]:
+        if init_lora_weights in SUBTRACTED:
             self._subtract_product()
         self.lora_magnitude_vector: LoRAFactor | None = None
         if use_dora:
@@ -274,7 +274,7 @@ class LoRALinear(LoRALayer):
 
 
 class LoRAEmbedding(LoRALayer):
-    """A frozen embedding with the update k -> s B A[:, k], without dropout and noise.
+    """A frozen embedding with the update k -> s B A[:, k], without dropout or noise.
 
     As in peft, A starts at zero and B is normal.
     """

@@ -88,11 +88,10 @@ def check_names(
     targets = config.target_modules
     unmatched = [] if isinstance(targets, str) else [t for t in targets if not _any(layers, t)]
     if unmatched:
-        excluded = config.exclude_modules
         candidates = list(_candidates(module, config.modules_to_save))
         raise ValueError(
             f"target_modules contains {unmatched}, which match no layer that can be adapted "
-            f"(exclude_modules={excluded!r}); the candidates are {candidates}."
+            f"(exclude_modules={config.exclude_modules!r}); the candidates are {candidates}."
         )
     excluded = () if config.exclude_modules is None else config.exclude_modules
     names = [name for name, _ in module.named_modules()]
@@ -181,4 +180,5 @@ def _ends_with(name: str, suffix: str) -> bool:
 
 
 def is_within(name: str, part: str) -> bool:
+    """Return whether a name is that of a module, or of something inside it."""
     return name == part or name.startswith(f"{part}.")
