@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 METHOD ?= lab_rbf
-# One pytest worker per core and one thread per worker: with more threads than cores some tests
+# One pytest worker per core and one thread per worker: with more threads than cores, some tests
 # are a hundred times slower.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
