@@ -64,14 +64,14 @@ CLAIMS = {
          "its row of the last layer (neural collapse), which tells where outliers must not lie.",
          "Does not hold here as a premise, because the networks are small and trained briefly: the "
          "example on OrthLoss prints that more than half of the length of a digit's unit feature "
-         "lies outside the row space. The method works in spite of it."),
+         "lies outside the row space. The method works nevertheless."),
         ("The loss binds the features of outliers to a subspace orthogonal to that of the classes.",
          "Holds here: the example on OrthLoss asserts that the mean cosine of unknown inputs with "
          "the rows falls to less than half."),
         ("The method is the best on CIFAR, without further augmentation or sampling.",
          "Does not hold here, because a small network trained on 1,200 images does not separate "
-         "the classes: on *cifar* of {bench-ood-full}, nearest neighbors and Mahalanobis "
-         "are far above it."),
+         "the classes: on *cifar* of {bench-ood-full}, nearest neighbors and Mahalanobis are far "
+         "above it."),
     ),
     "Diffusion disparity (2409.10094)": (
         ("Comparing an image with its regeneration by a diffusion model detects unknown inputs.",
@@ -111,19 +111,19 @@ HEADER = """(paper_claims)=
 
 This page lists the claims of the ten abstracts, in our words, beside our own comparisons. Small
 networks and tables on one machine cannot refute a paper; they show what you may expect at this
-size. The answers are computed from the lines of the [scoreboard](#scoreboard): a claim *holds
-here* if some comparisons are better and none is worse or mixed, *holds in part* if some are better,
-and *does not hold here* otherwise.
+size. Where comparisons decide, the answer is computed from the lines of the
+[scoreboard](#scoreboard): a claim *holds here* if some comparisons are better and none is worse or
+mixed, *holds in part* if some are better, and *does not hold here* otherwise. Each comparison is
+with the best peer, in parentheses, which is not always the one that the claim names. LAB and the
+unlearners of networks were compared with earlier defaults.
 """
 
 
 def answer(lines: list[Line]) -> str:
     """Return the answer to a claim, with the comparisons behind it."""
     verdicts = [line.verdict for line in lines]
-    n_better, n_against = (
-        verdicts.count("better"),
-        verdicts.count("worse") + verdicts.count("mixed"),
-    )
+    n_better = verdicts.count("better")
+    n_against = verdicts.count("worse") + verdicts.count("mixed")
     if n_against == 0 and n_better:
         word = "Holds here"
     else:

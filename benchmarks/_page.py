@@ -26,6 +26,9 @@ methods with their peers.
   writes this page.
 - Sections on larger data have the latest figure of each contender and the day of its measurement;
   `python -m benchmarks METHOD --out benchmarks/records/full` adds to them.
+- Some rows are older than the present defaults: those of LAB and of the unlearners of networks,
+  two tables of exact_pipeline, and the times of exact forgetting. The user guide says what has
+  changed.
 - A star marks our estimators. The verdict compares each peer with our first row by all metrics that
   the scoreboard states for the method, with its tolerances; "mixed" means better in one and worse
   in another.
@@ -45,7 +48,7 @@ The quick runs were measured in this environment:
 def verdict(row: Row, ours: Sequence[Row], report: Report) -> str:
     """Compare a peer with our first contender by all metrics that the scoreboard states.
 
-    Benchmarks without a line on the scoreboard are compared by the peer's first metric.
+    In benchmarks without a line on the scoreboard, the peer's first metric decides.
     """
     name = next(iter(row["metrics"]))
     first = next((own for own in ours if name in own["metrics"]), None)
@@ -119,11 +122,12 @@ def full_section(reports: Sequence[Report]) -> str:
     name = f"{report['method']}_full"
     lines = [f"({anchor(name)})=", f"### {report['method']}, larger data", "", *table(report), ""]
     lines += [picture(name), ""]
-    lines += [
-        f"- Measured on {one['environment']['date'][:10]}: {one['environment']['cpu']}, "
-        f"{threads(one['environment'])}, load average {load(one['environment'])}"
-        for one in reports
-    ]
+    environments = [one["environment"] for one in reports]
+    lines += dict.fromkeys(  # several reports may come from one day and load
+        f"- Measured on {found['date'][:10]}: {found['cpu']}, {threads(found)}, "
+        f"load average {load(found)}"
+        for found in environments
+    )
     return "\n".join(lines + failures(report)).rstrip() + "\n"
 
 

@@ -1,5 +1,6 @@
 """The scoreboard: each method against its best peer, on all stated metrics, from the records."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the scoreboard: values that differ by less than `tolerance` are level."""
+    """A metric of the scoreboard: values that differ by less than `tolerance` are level.
+
+    Values below `floor` count as `floor`, the value of a model that has learned nothing: of two
+    useless models, neither is better.
+    """
 
     name: str
     tolerance: float
     higher_is_better: bool = True
+    floor: float = -math.inf
 
     def compare(self, ours: float, theirs: float) -> int:
         """Return 1 if ours is better, -1 if it is worse, and 0 if the two are level."""
+        ours, theirs = max(ours, self.floor), max(theirs, self.floor)
         difference = ours - theirs if self.higher_is_better else theirs - ours
         return 0 if abs(difference) < self.tolerance else 1 if difference > 0 else -1
 
@@ -40,7 +47,8 @@ class Entry:
     metrics : mapping of str to Metric
         Metrics of the verdict by their names in the report, the leading one first.
     not_peers : sequence of str
-        Contenders that are not alternatives, because they see more than the method may.
+        Contenders that are not alternatives, because they see more than the method may, or do not
+        do its task.
     peers : sequence of str
         Our own estimators that also count as peers: the methods of other papers, and other methods
         for the same task. The remaining ones are other forms of the method.
@@ -60,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """One comparison: values of the metrics of ours and of all peers, and the best peer."""
+    """One comparison: the metrics of our contender and of all peers, and the best peer."""
 
     entry: Entry
     data: str
@@ -97,10 +105,10 @@ class Line:
 
 ORDER = ("worse", "mixed", "level", "better")
 
-R2 = {"R2": Metric("R2", 0.002)}
+R2 = {"R2": Metric("R2", 0.002, floor=0.0)}
 ERROR = {"RSE": Metric("relative squared error", 0.002, higher_is_better=False)}
 DETECTION = {
-    "FPR95": Metric("false alarms at 95 % detection, %", 0.5, higher_is_better=False),
+    "FPR95": Metric("outliers that pass when 95 % of inliers do, %", 0.5, higher_is_better=False),
     "AUROC": Metric("AUROC, %", 0.1),
 }
 CLASSIFICATION = {
@@ -188,9 +196,9 @@ ENTRIES = (
         {
             "FA_in": Metric("forgotten class still drawn, fraction", 0.01, higher_is_better=False),
             "others": Metric("other classes drawn correctly, fraction", 0.01),
-            "FD others": Metric("Frechet distance of the others", 0.1, higher_is_better=False),
+            "FD others": Metric("Fréchet distance of the others", 0.1, higher_is_better=False),
         },
-        not_peers=("untouched",),
+        not_peers=("untouched", "repair only"),
     ),
     Entry(
         "ood",
@@ -221,7 +229,10 @@ ENTRIES = (
             "NLL": Metric("log loss", 0.005, higher_is_better=False),
         },
         not_peers=("mean of the singles", "ensemble"),
-        peers=("Learned+", "Learned", "greedy", "greedy, with ties", "uniform"),
+        peers=(
+            *("Learned+", "Learned", "greedy", "greedy, with ties", "uniform"),
+            *("WiSE-FT", "TIES", "Model Stock", "RegMean"),
+        ),
     ),
     Entry(
         "flat_lora",
@@ -234,7 +245,8 @@ ENTRIES = (
         not_peers=("full fine-tuning",),
     ),
 )
-# Lines of the README's table: task, estimator, paper, and the place of the figure in the lines.
+# Rows of the README's table: task, estimator, paper, and where the scoreboard has the figure, as
+# part of the title, data and metric.
 HEADLINES = (
     ("Delete rows from a fitted model, preprocessing included", "ForgettingPipeline", "2410.08557",
      "ForgettingPipeline", "sml", "ms/request"),
@@ -315,7 +327,7 @@ def verdict(method: str, row: Row, ours: Row) -> str | None:
 
 
 def entry_lines(entry: Entry, report: Report) -> Iterator[Line]:
-    """Yield a line per group of data sets, and per data set outside of groups."""
+    """Yield one line per group of data sets, and one per data set outside the groups."""
     measured: dict[str, dict[str, dict[str, float]]] = {}
     for row in report["summary"]:
         measured.setdefault(row["data"], {})[row["contender"]] = row["metrics"]
@@ -380,7 +392,7 @@ def table(every: Sequence[Line]) -> list[str]:
 
 
 def readme_table() -> str:
-    """Return the table of the README: one figure per method, beside that of its best peer."""
+    """Return the table of the README: one figure per method, and the peer best by this figure."""
     every = lines()
     cells = [["Your task", "Estimator", "Figure", "Ours", "Best peer", "Paper"], ["---"] * 6]
     for task, estimator, paper, title, data, metric in HEADLINES:
@@ -458,15 +470,16 @@ def section() -> str:
     head = f"""(scoreboard)=
 ## Scoreboard
 
-Every method against its best peer, losses first: {counts}. The lines are computed from the records
-of the tables below.
+Each line compares a method with its best peer. The losses come first: {counts}. The lines are
+computed from the records of the tables below.
 
-- *Best peer*: the contender with the best mean rank over the stated metrics that does the same job.
-  Other forms of our method are not peers, nor are references that see or train more: retraining,
-  pooled samples, ensembles, full fine-tuning.
+- *Best peer*: of the contenders for the same task, the one with the best mean rank over the stated
+  metrics. Other forms of our method are not peers, and neither are references that see or train
+  more (retraining, pooled samples, ensembles, full fine-tuning) or that forget nothing.
 - *Ours / theirs*: means over splits and seeds, and over the data sets of a group.
 - *Verdict*: "better" or "worse" if all metrics agree, apart from metrics that are level; "mixed" if
   one metric is better and another one worse; "level" if no metric differs by more than its
-  tolerance, for example 0.002 of R2 or half a percent of accuracy.
+  tolerance, for example 0.002 of R2 or half a percent of accuracy. A negative R2 counts as zero,
+  the score of a model that predicts the mean.
 """
     return "\n".join([head, *table(every)]) + "\n"

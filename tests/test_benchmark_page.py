@@ -105,6 +105,13 @@ def test_a_verdict_considers_every_stated_metric():
     assert compared(ours=(0.9, 1.0), peer=(0.95, 1.0), other_form=(1, 0)) == ("worse", "peer")
 
 
+def test_of_two_useless_models_neither_is_better():
+    metric = Metric("R2", 0.002, floor=0.0)
+    assert metric.compare(-1.2, -1.8) == 0
+    assert metric.compare(0.1, -1.8) == 1
+    assert metric.compare(-1.2, 0.1) == -1
+
+
 def test_a_peer_that_ruins_one_metric_is_not_the_best():
     rows = {"ours": (0.9, 1.0), "ruinous": (0.99, 50.0), "fair": (0.89, 1.2), "poor": (0.5, 3.0)}
     assert compared(**rows) == ("better", "fair")
