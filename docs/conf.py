@@ -49,7 +49,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     # DOCS_EXAMPLES=none or a pattern builds the pages without running all examples, which is quick.
     "filename_pattern": os.environ.get("DOCS_EXAMPLES", r"/plot_"),
-    "ignore_pattern": r"(__init__|quickstart|_figure|_sections/.*)\.py",
+    "ignore_pattern": r"(__init__|quickstart|_sections/.*)\.py",
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "generated/backreferences",
     "doc_module": "sklearn_ext",
@@ -81,7 +81,7 @@ html_sidebars = {
     )
 }
 
-# In the diagrams of estimators, the question mark leads to the page in the API reference.
+# In the diagrams of estimators, the question mark links to the page in the API reference.
 for _, estimator in all_estimators():
     estimator._doc_link_module = "sklearn_ext"
     estimator._doc_link_template = "../generated/sklearn_ext.{estimator_name}.html"

@@ -77,7 +77,7 @@ for name, model in {"alone": alone, "together": together}.items():
 # Functions of different random features agree everywhere only if they are zero. Too large a weight
 # therefore shrinks the model: the disagreement tends to zero, and the score falls. Choose the
 # weight by cross-validation. All candidates and folds together cost little more than one fit,
-# because a fold is held out by subtracting sums.
+# because a fold is held out by subtracting its sums.
 
 chosen = DecentralizedRFKRR(consensus_weight="cv", **parameters).fit(X, y, node=node)
 print(f"chosen: {chosen.consensus_weight_}")

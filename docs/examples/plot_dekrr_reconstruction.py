@@ -129,7 +129,7 @@ plt.show()
 #
 # A :class:`~sklearn_ext.decentralized.GaussianRelease` adds just enough noise for (epsilon,
 # delta)-differential privacy of everything that the clinic sends. The same attack, with the shared
-# map of the release, is then no better than a random guess. Its noise would have to be known.
+# map of the release, is then no better than a random guess.
 
 release = GaussianRelease(epsilon=3.0, delta=1e-5)
 z = shared_map(3, 21, 0.5, np.random.default_rng(0))
@@ -178,4 +178,4 @@ assert from_release > 0.9 * by_chance
 # the attack harder, but not impossible. With ``anchors``, a set of public inputs, nodes exchange
 # only the values of their functions at these inputs. This costs accuracy unless the anchors are
 # distributed like the samples, and a function still reveals something about the samples to which it
-# was fitted. Only the release with an epsilon gives a guarantee.
+# was fitted. Only a :class:`~sklearn_ext.decentralized.GaussianRelease` gives a guarantee.

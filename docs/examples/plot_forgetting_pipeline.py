@@ -5,7 +5,7 @@ A customer asks for deletion
 
 A bank predicts how much its customers will spend. One of them asks for her data to be deleted.
 :class:`~sklearn_ext.ForgettingPipeline` deletes her from the scaler, the encoder and the model, and
-certifies it.
+certifies the deletion.
 """
 
 # %%
@@ -54,7 +54,7 @@ print(f"R2 on test samples: {pipeline.score(X_test, y_test):.2f}")
 # -----------
 #
 # Saved pipelines are durable: each request is on disk when ``learn`` or ``forget`` returns. A new
-# customer arrives, the only one on an island, and asks for deletion a day later.
+# customer, the only one on an island, arrives and asks for deletion a day later.
 
 folder = tempfile.TemporaryDirectory()
 pipeline.save(folder.name)
@@ -73,7 +73,7 @@ assert certificate.audit["difference"] < 1e-9
 print(certificate)
 
 # %%
-# Until the files are compacted, they still contain the value.
+# Until the files are compacted, they still contain the value ``island``.
 
 
 def mentions(text):

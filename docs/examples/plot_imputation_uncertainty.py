@@ -59,8 +59,8 @@ plt.show()
 # A regression on many draws
 # --------------------------
 #
-# How does the progression of the disease depend on the three measurements? The target has to enter
-# the imputation, because the estimated dependence is too weak otherwise. We therefore impute by
+# How does the progression of the disease depend on the three measurements? The imputation must use
+# the target, because the estimated dependence is too weak otherwise. We therefore impute by
 # ``fit_transform(X, y)``. Rubin's rules combine the results of the draws: the variance of a
 # coefficient is its mean variance within draws plus the variance between draws.
 

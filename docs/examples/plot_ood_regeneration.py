@@ -74,8 +74,8 @@ for row, (kind, images) in zip(axes, kinds.items(), strict=True):
 plt.show()
 
 # %%
-# In which respect?
-# -----------------
+# In what respect?
+# ----------------
 #
 # ``disparities`` measures how far an image has moved in pixels, in features of the network, and in
 # the probabilities of its classes. The score adds up the logs of the first two, in units of their

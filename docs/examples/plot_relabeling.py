@@ -54,10 +54,10 @@ original = descend(zero, Z, T)
 retrained = descend(zero, Z[~forget], T[~forget])
 
 # %%
-# Three ways to go on
-# -------------------
+# Three ways to continue
+# ----------------------
 #
-# All start at the original weights. The first gives the samples to forget the scores of the
+# All three start at the original weights. The first gives the samples to forget the scores of the
 # retrained model, the second gives them random labels, and the third leaves them out.
 
 rng = np.random.RandomState(0)
@@ -79,13 +79,13 @@ plt.legend()
 plt.show()
 
 # %%
-# Why this is so
-# --------------
+# Why relabeling works
+# --------------------
 #
-# Gradient descent moves the weights only along the features of the samples that it sees. The
+# Gradient descent moves the weights only along the features of the samples that it uses. The
 # retrained weights, which started at zero, are a combination of the features of the retained
-# samples. The original weights are a combination of the features of all samples. So is every
-# point on the way, and only one such combination fits given scores of all samples. With the
+# samples. The original weights are a combination of the features of all samples, and so is every
+# point on the path from there. Only one such combination fits given scores of all samples. With the
 # scores of the retrained model, this is the retrained model itself.
 #
 # Random labels determine another combination. The retained samples are already fitted by the

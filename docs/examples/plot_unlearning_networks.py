@@ -92,10 +92,11 @@ plt.show()
 # How close do they come?
 # -----------------------
 #
-# The lines show the retrained network. It takes threes for other digits (FA). So do the networks
-# of MUSO and SFRon, and the two others nearly always. Even there, the attacker (MIA) takes some
-# threes for training images by chance. With random labels, it takes none: images that the network
-# was taught to classify wrongly look unlike all others, which reveals them as well.
+# The lines show the retrained network. It classifies threes as other digits (FA). So do the
+# networks of MUSO and SFRon, and nearly always the two others. Even for the retrained network, the
+# attacker (MIA) takes some threes for training images by chance. With random labels, it takes none:
+# images that the network was taught to classify wrongly look unlike all others, which reveals them
+# as well.
 
 report = unlearning_report(
     models, X, y, threes, X_test=X_test, y_test=y_test, retrained=retrained, random_state=0
@@ -131,8 +132,8 @@ plt.show()
 # ---------------------------------
 #
 # :class:`~sklearn_ext.SFRonUnlearner` alternates steps that climb the loss of the threes with steps
-# that repair the rest. It pauses whenever the accuracy on the threes has fallen to that of a model
-# of the other samples, here zero: continuing would forget more than retraining does.
+# that repair the rest. It stops climbing whenever the accuracy on the threes has fallen to that of
+# a model of the other samples, here zero: to climb further would forget more than retraining does.
 
 history = models["SFRon"].history_
 iterations = [record["iteration"] for record in history]

@@ -1,7 +1,7 @@
 """
-=======================================
-Start nodes that survive another's end
-=======================================
+=====================================================
+Start nodes that continue after the failure of others
+=====================================================
 
 ``torchrun`` ends all processes as soon as one of them fails. This launcher starts one process per
 node and leaves the others alone, so that they exclude a failed node and finish::

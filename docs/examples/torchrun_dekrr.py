@@ -34,7 +34,7 @@ PARAMETERS = {
 
 
 def read_samples(site):
-    """Draw what a site would read from a file; sites cover different parts of the input space."""
+    """Draw the samples of a site; sites cover different parts of the input space."""
     X, y = make_friedman1(1600, noise=0.5, random_state=0)
     order = np.argsort(X[:, 3] + np.random.default_rng(0).normal(scale=0.3, size=len(X)))
     rows = np.array_split(order, 4)[site]

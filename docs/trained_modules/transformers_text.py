@@ -18,7 +18,7 @@ model = BertForSequenceClassification(config)  # or `.from_pretrained(...)`
 rng = np.random.default_rng(0)
 names = np.array(["calm", "stormy"])
 label = rng.integers(2, size=120)
-words = rng.integers(2, 50, size=(120, 8)) + 50 * label[:, None] - label[:, None]  # token ids
+words = rng.integers(2, 50, size=(120, 8)) + 49 * label[:, None]  # token ids
 X = {"input_ids": words, "attention_mask": np.ones_like(words)}
 y = names[label]
 

@@ -12,7 +12,7 @@ FORGOTTEN = 3
 
 
 def run(figure):
-    """Train briefly, forget the 3 in fifty steps, and evaluate by more than a classifier."""
+    """Train briefly, forget the 3 in fifty steps, and evaluate the samples in several ways."""
     X, y = load_digits(return_X_y=True)
     X = X / 16
     times = {}

@@ -15,7 +15,7 @@ N_CLINICS = 10
 
 
 def run(figure):
-    """Fit ten clinics with 30 patients each, and test their models on new patients."""
+    """Fit models at ten clinics with 30 patients each, and test them on new patients."""
     X, y = load_diabetes(return_X_y=True)
     X, X_test, y, y_test = train_test_split(scale(X), scale(y), test_size=142, random_state=0)
     clinic = np.arange(len(X)) % N_CLINICS

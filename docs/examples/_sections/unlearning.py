@@ -25,6 +25,7 @@ METRICS = ("FA", "RA", "TA", "MIA")
 
 
 def run(figure):
+    """Forget digits exactly in a linear model, and approximately in networks."""
     X, y = load_digits(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X / 16, y, stratify=y, random_state=0)
     exactly(X, y)
@@ -32,7 +33,7 @@ def run(figure):
 
 
 def exactly(X, y):
-    """Forget 20 samples of a random-feature model, and compare with fitting it again."""
+    """Make a random-feature model forget 20 samples, and compare it with a new fit."""
     forget = np.arange(20)
     model = RandomFeatureClassifier(1000, random_state=0)
     fitted = clone(model).fit(X, y)
