@@ -164,7 +164,9 @@ def test_unseen_outputs_mix_the_label_model_and_the_network(digits, threes):
     assert unseen.memorized == pytest.approx(weight, abs=1e-5)
     labels = model.log_probabilities(data, data.forget).exp().numpy()
     own = restricted(net.predict_proba(X[y == 3]))
-    expected = weight * labels + (1 - weight) * own
+    expected = labels.clip(1e-12) ** weight * own.clip(1e-12) ** (1 - weight)
+    expected[:, 3] = 0.0
+    expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(unseen.probabilities(sharpen=False), expected, atol=1e-5)
     assert unseen.accuracy() == 0.0  # no retained sample is a three
 
@@ -207,7 +209,10 @@ def test_held_out_samples_set_weight_and_confidence(digits, threes):
     weight = 1 - losses[0] / losses[1]
     assert unseen.memorized == pytest.approx(weight, abs=1e-5)
     own = restricted(net.predict_proba(X[:400][y[:400] == 3]))
-    labels = (unseen.probabilities(sharpen=True).numpy() - (1 - weight) * own) / weight
+    labels = (unseen.probabilities(sharpen=True).numpy() / own.clip(1e-12) ** (1 - weight)) ** (
+        1 / weight
+    )
+    labels /= labels.sum(axis=1, keepdims=True)
     confidence = net.predict_proba(X[400:][known]).max(axis=1).mean()
     assert labels.max(axis=1).mean() == pytest.approx(confidence, abs=0.05)
     assert held_out_samples(data, X[400:][~known], y[400:][~known]) is None

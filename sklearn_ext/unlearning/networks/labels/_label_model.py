@@ -31,6 +31,7 @@ _N_WATCHED = 500  # retained samples whose loss shows what the network has memor
 _N_PATCHES, _N_FILTERS = 2000, 64
 _LARGEST_SIDE = 32  # of an image, in pixels; larger images are averaged first
 _SMALLEST_LOSS = 1e-12  # probabilities and losses are clipped from below at this value
+_SMALLEST_LOG = math.log(_SMALLEST_LOSS)
 _ALPHAS = 10.0 ** np.arange(-3.0, 1.5, 0.5)  # ridges, as multiples of the number of samples
 _POWERS = 2.0 ** np.arange(-2.0, 5.1, 0.25)  # of probabilities
 _TEMPERATURES = (1.0, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0, 12.0, 16.0, 24.0)
@@ -390,10 +391,12 @@ class UnseenOutputs:
     network on retained samples, and the loss :math:`L_u` on samples that it has not seen, the
     probabilities are
 
-    .. math:: m\, p_{\mathrm{label}}^s / Z + (1 - m)\, p_{\mathrm{net}},
+    .. math:: p_{\mathrm{label}}^{s m}\, p_{\mathrm{net}}^{1 - m} / Z,
         \qquad m = \max(0, 1 - L / L_u) ,
 
-    where Z normalizes the powers.
+    where Z makes their sum 1.
+
+    A weighted sum of both would never be confident where they disagree, as a network often is.
 
     Parameters
     ----------
@@ -441,8 +444,10 @@ class UnseenOutputs:
         """
         labels = self._model.log_probabilities(self._data, self._data.forget)
         power = self._power(labels) if sharpen else 1.0
-        mixed = self.memorized * (power * labels).softmax(dim=1)
-        return mixed + (1 - self.memorized) * self._own()
+        # A logarithm of zero would be lost if its weight is zero, too.
+        labels, own = (x.clamp_min(_SMALLEST_LOG) for x in (labels, self._own().log()))
+        mixed = self.memorized * power * labels + (1 - self.memorized) * own
+        return mixed.masked_fill(~self._data.present(), -torch.inf).softmax(dim=1)
 
     def accuracy(self) -> float:
         r"""Return the expected accuracy on the samples to forget.
