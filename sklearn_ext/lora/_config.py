@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ..neural.files import matches_name
 from ._noise import SCHEDULES
@@ -27,6 +27,7 @@ _IGNORED_FIELDS = {
     "runtime_config",
     "task_type",
 }
+_Number = TypeVar("_Number", int, float)
 _BIAS = ("none", "all", "lora_only")
 _PERTURBATIONS = ("weight", "local")
 INITIAL_WEIGHTS = (True, False, "gaussian", "pissa", "olora", "lora_ga")
@@ -234,10 +235,12 @@ def _require(condition: bool, name: str, value: object, allowed: str) -> None:
 
 
 def _with_patterns(
-    name: str, value: Any, field: str, pattern: Mapping[str, Any]
-) -> list[tuple[str, Any]]:
+    name: str, value: _Number, field: str, pattern: Mapping[str, _Number]
+) -> list[tuple[str, _Number]]:
     """Return a value and those of a pattern for single layers, with their names in messages."""
-    return [(name, value), *((f"{field}[{key!r}]", each) for key, each in pattern.items())]
+    named: list[tuple[str, _Number]] = [(name, value)]
+    named += [(f"{field}[{key!r}]", each) for key, each in pattern.items()]
+    return named
 
 
 def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:

@@ -322,11 +322,13 @@ def initialize_from_gradients(module: nn.Module, backward: Callable[[], object])
             weight.requires_grad_(False)
         for parameter, gradient in kept.items():
             parameter.grad = gradient
+    found: dict[str, torch.Tensor] = {}
     for name, gradient in gradients.items():
         if gradient is None or not bool(gradient.any()):
             raise ValueError(f"backward must give the layer {name!r} a gradient, got none.")
-    for name, gradient in gradients.items():
-        layers[name].follow_gradient(gradient)
+        found[name] = gradient
+    for name, layer in layers.items():
+        layer.follow_gradient(found[name])
     return module
 
 
