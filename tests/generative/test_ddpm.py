@@ -377,7 +377,7 @@ def test_verbose_prints_the_progress(iris, capsys):
 
 
 class Tied(nn.Module):
-    """A denoiser of vectors with four features, whose two inner layers share their weights."""
+    """A denoiser of vectors with four features, two of whose layers share their weights."""
 
     def __init__(self):
         super().__init__()
@@ -401,11 +401,11 @@ def test_checkpoints_of_tied_networks_are_loaded_and_continued(tmp_path):
     assert longer.n_iter_ == 25
 
 
-class Lazily(Dataset):
-    """Images as bytes that exist only one at a time, and their labels."""
+class LazyImages(Dataset):
+    """Images that are read one at a time, and their labels."""
 
     def __init__(self, X, y):
-        self.X, self.y, self.largest = X.astype(np.uint8), y, 0
+        self.X, self.y = X.astype(np.uint8), y
 
     def __len__(self):
         return len(self.y)
@@ -417,11 +417,11 @@ class Lazily(Dataset):
         raise AssertionError("a dataset must not become an array")
 
 
-def test_a_dataset_trains_as_its_array_does(images):
+def test_a_dataset_trains_like_its_array(images):
     X, y = images
     params = {"max_iter": 8, "width": 8, "random_state": 0}
     expected = ConditionalDDPM(**params).fit(X, y)
-    for data, labels in ((Lazily(X, y), None), (Lazily(X, 0 * y), y)):
+    for data, labels in ((LazyImages(X, y), None), (LazyImages(X, 0 * y), y)):
         actual = ConditionalDDPM(**params).fit(data, labels)
         assert_same_weights(actual, expected)
         np.testing.assert_array_equal(actual.classes_, expected.classes_)
@@ -435,10 +435,10 @@ def test_a_dataset_trains_as_its_array_does(images):
             actual.reconstruct(data, labels, **options), expected.reconstruct(X, y, **options)
         )
     flat = X.reshape(len(X), -1)
-    per_feature = ConditionalDDPM(**params).fit(Lazily(flat, y))
+    per_feature = ConditionalDDPM(**params).fit(LazyImages(flat, y))
     assert_same_weights(per_feature, ConditionalDDPM(**params).fit(flat, y))
     with pytest.raises(TypeError, match="must not be a DataLoader"):
-        ConditionalDDPM().fit(DataLoader(Lazily(X, y)))
+        ConditionalDDPM().fit(DataLoader(LazyImages(X, y)))
     with pytest.raises(ValueError, match="NaN or infinity"):
         ConditionalDDPM(**params).fit(TensorDataset(torch.full((9, 2), torch.nan), torch.zeros(9)))
 

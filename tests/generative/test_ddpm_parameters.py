@@ -18,7 +18,7 @@ from sklearn_ext.neural import torch_generator
 
 BASE = {"width": 8, "max_iter": 10, "batch_size": 16, "n_timesteps": 50, "random_state": 0}
 
-# A second value of each parameter that affects the fit.
+# A value other than that in BASE, or the default, for each parameter that affects the fit.
 FIT = {
     "module": lambda shape, n_classes: MLPDenoiser(shape, n_classes, width=8, n_blocks=1),
     "width": 12,
@@ -73,7 +73,7 @@ def flat_weights(model):
 
 
 def class_embedding(model):
-    """The learned vector of each class; that of "any class" is last."""
+    """Return the learned vector of each class; that of "any class" is last."""
     return model.diffusion_.module.condition.classes.weight.detach()
 
 
@@ -114,7 +114,7 @@ def test_method_parameters_change_the_result(trained, table, method, name, value
 
 
 def test_clip_norm_bounds_the_steps_of_adam(table):
-    """Adam divides by the size of the gradient plus 1e-8, which dominates if it is tiny."""
+    """Adam divides by the size of the gradient plus 1e-8; the constant dominates tiny gradients."""
     params = {"cond_drop_prob": 0.0, "ema_decay": 0.0}
     start = flat_weights(fit(table, learning_rate=1e-20, **params))
     bounded = flat_weights(fit(table, clip_norm=1e-12, **params))

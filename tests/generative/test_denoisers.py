@@ -13,9 +13,8 @@ SHAPES = [(MLPDenoiser, (5,)), (MLPDenoiser, (4, 3)), (UNetDenoiser, (8, 8)),
 @pytest.fixture(params=SHAPES, ids=lambda p: f"{p[0].__name__}{p[1]}")
 def case(request):
     Denoiser, shape = request.param
-    width = {"width": 16}
     torch.manual_seed(0)
-    module = Denoiser(shape, 3, **width)
+    module = Denoiser(shape, 3, width=16)
     return module, torch.randn(4, *shape), torch.rand(4), torch.tensor([0, 1, 2, 3])
 
 

@@ -30,6 +30,15 @@ def test_noise_and_clean_samples_determine_each_other(pair):
         torch.testing.assert_close(noise_from_clean(x_t, x, level), noise)
 
 
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.95])
+def test_arrays_stay_arrays_of_single_precision(pair, level):
+    x, noise = (tensor.float().numpy() for tensor in pair)
+    x_t = add_noise(x, noise, level)
+    np.testing.assert_allclose(clean_from_noise(x_t, noise, level), x, atol=1e-5)
+    np.testing.assert_allclose(noise_from_clean(x_t, x, level), noise, atol=1e-5)
+    assert x_t.dtype == np.float32
+
+
 def test_losses_sum_over_all_axes_but_the_first():
     noise, estimate = torch.zeros(2, 2, 3), torch.ones(2, 2, 3)
     estimate[1] = 2

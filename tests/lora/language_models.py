@@ -38,7 +38,7 @@ _T5 = {
 
 
 def model(kind, seed=0, **changes):
-    """Return a model with random weights: "bert", "gpt2", "llama", "t5" or one of the LMs."""
+    """Return a classifier with random weights, or a language model if the kind ends in "lm"."""
     common = _COMMON | changes
     builders = {
         "bert": lambda: transformers.BertForSequenceClassification(
@@ -66,7 +66,7 @@ def model(kind, seed=0, **changes):
 
 
 def tokens(n_samples=24, seed=0):
-    """Return token ids, an attention mask and the class: the one whose tokens are frequent."""
+    """Return token ids with an attention mask, and classes; each has a frequent token."""
     rng = np.random.RandomState(seed)
     y = np.arange(n_samples) % N_CLASSES
     ids = rng.randint(2, N_TOKENS, size=(n_samples, LENGTH))
@@ -75,5 +75,5 @@ def tokens(n_samples=24, seed=0):
     lengths = rng.randint(LENGTH // 2, LENGTH + 1, size=n_samples)
     mask = (np.arange(LENGTH) < lengths[:, None]).astype(np.int64)
     ids = np.where(mask == 1, ids, 0)
-    ids[np.arange(n_samples), lengths - 1] = 1  # the end of a sequence, as T5 wants it
+    ids[np.arange(n_samples), lengths - 1] = 1  # T5 requires the token that ends a sequence
     return {"input_ids": ids.astype(np.int64), "attention_mask": mask}, y

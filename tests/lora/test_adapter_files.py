@@ -157,7 +157,7 @@ def test_a_folder_of_peft_needs_both_files(plain, tmp_path):
     ],
 )
 def test_errors_name_the_field_of_a_configuration(plain, tmp_path, changes, message):
-    # The rank is smaller than that of the pattern, so the shapes tell whether it was used.
+    # The default rank is below that of the pattern, so the shapes tell which one was used.
     save_adapter(adapted(plain, target_modules=["body"], rank_pattern={"body": 6}), tmp_path)
     changed_config(written_by_peft(tmp_path), **changes)
     module = copy.deepcopy(plain)
@@ -214,7 +214,7 @@ def test_damaged_adapters_raise_or_have_the_right_content(plain, tmp_path):
         path.write_bytes(whole)
 
 
-def update_of(module):
+def adapted_weights(module):
     """Return the sum of the frozen weight and the update of each adapted layer."""
     return {name: layer.weight.detach() for name, layer in lora_layers(module).items()}
 
@@ -243,11 +243,11 @@ def test_adapters_are_merged_through_their_products(plain, tmp_path):
         "body": 5,
     }
     assert max(errors.values()) < 1e-6
-    for name, weight in update_of(merged).items():
+    for name, weight in adapted_weights(merged).items():
         base = plain.get_submodule(name).weight.detach()
         expected = base.clone()
         for module, factor in zip(modules, weights, strict=True):
-            expected += factor * (update_of(module).get(name, base) - base)
+            expected += factor * (adapted_weights(module).get(name, base) - base)
         torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-5)
     head = sum(w * m.head.weight for w, m in zip(weights, modules, strict=True)) / sum(weights)
     torch.testing.assert_close(merged.head.weight, head)
@@ -264,7 +264,7 @@ def test_a_given_rank_is_the_best_approximation(plain, tmp_path):
     errors = merge_adapters(cut, paths, r=2)
     for name, layer in lora_layers(cut).items():
         base = plain.get_submodule(name).weight.detach()
-        whole = (update_of(exact)[name] - base).flatten(1).double()
+        whole = (adapted_weights(exact)[name] - base).flatten(1).double()
         part = (layer.weight.detach() - base).flatten(1).double()
         values = torch.linalg.svdvals(whole)
         assert layer.r == 2

@@ -1,4 +1,4 @@
-"""More noise in training gives flatter results on digits under a shift, over three seeds."""
+"""More noise in training gives flatter minima on digits under a shift, over three splits."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ SIGMAS = (0.0, 0.1, 0.2, 0.4)
 
 @pytest.fixture(scope="module")
 def responses():
-    """Mean over seeds of each measure of the benchmark, as an array over the four strengths."""
+    """Return the mean over splits of each measure, as an array over the four strengths."""
     rows = []
     for split in range(3):
         task = flat_lora.load_task("digits transformer", split)

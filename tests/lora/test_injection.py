@@ -138,9 +138,6 @@ def test_pissa_begins_with_the_largest_part_of_the_weight(net):
 def test_the_first_update_of_lora_ga_follows_the_gradient(net):
     x, y = torch.randn(30, 8, 8), torch.arange(30) % 4
 
-    def backward():
-        nn.functional.cross_entropy(net(x), y).backward()
-
     plain = copy.deepcopy(net)
     nn.functional.cross_entropy(plain(x), y).backward()
     gradient = plain.body.weight.grad
@@ -333,7 +330,7 @@ def test_updates_reach_the_fused_paths_of_a_transformer(mode):
         output = module(x)
         merged = merge_lora(copy.deepcopy(module))
         expected = merged(x)
-        # Some tens of sums in a row, each of which is rounded.
+        # Dozens of successive sums are rounded.
         tolerance = 64 * torch.finfo(output.dtype).eps * float(expected.abs().max())
         torch.testing.assert_close(output, expected, rtol=0, atol=tolerance)
         assert (output - plain.train(mode == "train")(x)).abs().max() > 0.1

@@ -118,18 +118,21 @@ def test_twenty_updates_match_peft_without_noise(pair):
     assert (outputs[0] - before).abs().max() > 0.5
 
 
+def noisy_outputs(module):
+    """Return the outputs of a module with noise on its adapted layers."""
+    layers = noisy_layers(module)
+    for k, layer in enumerate(layers):
+        layer.noise = WeightNoise(scale_of(layer, 0.3), k)
+    outputs = module(X)
+    for layer in layers:
+        layer.noise = None
+    assert (module(X) - outputs).abs().max() > 1e-2
+    return outputs
+
+
 def test_the_noise_is_the_same_on_layers_of_peft(pair):
-    noisy = []
-    for module in pair:
-        randomize_updates(module).train()
-        layers = noisy_layers(module)
-        for k, layer in enumerate(layers):
-            layer.noise = WeightNoise(scale_of(layer, 0.3), k)
-        noisy.append(module(X))
-        for layer in layers:
-            layer.noise = None
-        assert (module(X) - noisy[-1]).abs().max() > 1e-2
-    torch.testing.assert_close(*noisy, rtol=0, atol=1e-5)
+    ours, theirs = (noisy_outputs(randomize_updates(module).train()) for module in pair)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_the_callback_trains_a_network_of_peft(pair):
@@ -247,7 +250,7 @@ def test_adapters_of_pissa_are_read_as_in_peft(tmp_path):
     theirs.save_pretrained(tmp_path)
     ours = load_adapter(copy.deepcopy(plain), tmp_path)
     torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)
-    # What a randomized decomposition subtracted from the weight is not in the file.
+    # The file lacks the part of the weight that a randomized decomposition subtracted.
     fields = json.loads((tmp_path / "adapter_config.json").read_text())
     fields["init_lora_weights"] = "pissa_niter_4"
     (tmp_path / "adapter_config.json").write_text(json.dumps(fields))
@@ -290,17 +293,9 @@ def test_the_noise_is_the_same_on_layers_of_dora(plain):
     theirs = peft.get_peft_model(plain, peft.LoraConfig(**PARAMS, use_dora=True))
     state = {name: tensor.clone() for name, tensor in lora_state_dict(ours).items()}
     peft.set_peft_model_state_dict(theirs, state)
-    noisy = []
     for module in (ours.train(), theirs.train()):
         module.apply(lambda part: part.eval() if isinstance(part, nn.BatchNorm2d) else None)
-        layers = noisy_layers(module)
-        for k, layer in enumerate(layers):
-            layer.noise = WeightNoise(scale_of(layer, 0.3), k)
-        noisy.append(module(X))
-        for layer in layers:
-            layer.noise = None
-        assert (module(X) - noisy[-1]).abs().max() > 1e-2
-    torch.testing.assert_close(*noisy, rtol=0, atol=1e-5)
+    torch.testing.assert_close(noisy_outputs(ours), noisy_outputs(theirs), rtol=0, atol=1e-5)
 
 
 def test_statistics_of_normalization_reach_peft(plain, tmp_path):

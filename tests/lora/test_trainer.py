@@ -1,4 +1,4 @@
-"""The noise in the Trainer of transformers, in a plain loop and in skorch: the same training."""
+"""The Trainer of transformers, a plain loop and skorch train equally under the noise."""
 
 import copy
 
@@ -20,7 +20,7 @@ SIGMA = 0.5
 
 
 class Tokens(torch.utils.data.Dataset):
-    """Items as the Trainer takes them."""
+    """Samples in the form that the Trainer expects."""
 
     def __len__(self):
         return len(y)
@@ -63,7 +63,7 @@ def trainer_for(model, folder, callback, **params):
 
 
 def plain_loop(model, accumulate=1, context=None, clip=None, sigma=SIGMA):
-    """Train in a loop as users write it, and return the strengths of the noise."""
+    """Train in a loop like those that users write, and return the strengths of the noise."""
     context = torch.enable_grad if context is None else context
     optimizer = optimizer_of(model)
     strengths = []

@@ -1,4 +1,4 @@
-"""The noise in loops: a plain one, and those of skorch nets."""
+"""The noise in plain training loops and in skorch nets."""
 
 import contextlib
 import copy
@@ -139,7 +139,7 @@ def adam(module):
     return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-2)
 
 
-def test_a_compiled_network_trains_as_an_eager_one(module):
+def test_a_compiled_network_trains_like_an_eager_one(module):
     other = copy.deepcopy(module)
     expected = steps_of(module, adam(module))
     torch._dynamo.reset()

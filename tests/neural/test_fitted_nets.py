@@ -137,7 +137,7 @@ def test_modules_given_as_instances_pass_through_skops():
 
 
 class Weighted(NetClassifier):
-    """A loss with the signature that skorch's documentation shows."""
+    """A net whose loss has the signature that skorch's documentation shows."""
 
     def get_loss(self, y_pred, y_true, X, *args, **kwargs):
         return super().get_loss(y_pred, y_true, X, *args, **kwargs) * X.abs().mean()
@@ -149,7 +149,7 @@ class Optional(NetClassifier):
 
 
 class OutputsOnly(NetClassifier):
-    """A loss that its own training step calls without the inputs."""
+    """A net whose training step calls the loss without the inputs."""
 
     def train_step_single(self, batch, **fit_params):
         X, y = batch

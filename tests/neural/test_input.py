@@ -26,7 +26,7 @@ def iris():
 
 
 class Pairs(Dataset):
-    """Samples in memory that nobody may convert to an array as a whole."""
+    """Samples in memory that must not be converted to an array as a whole."""
 
     def __init__(self, X, y):
         self.samples, self.labels = X, y
@@ -44,7 +44,7 @@ class Pairs(Dataset):
 
 
 class Dropping(nn.Sequential):
-    """A network whose result depends on torch's global generator, too."""
+    """A network whose training also depends on torch's global generator."""
 
     def __init__(self):
         super().__init__(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
@@ -191,7 +191,7 @@ class Stream(IterableDataset):
         yield from ()
 
 
-def test_what_has_no_index_is_refused_with_helpful_words(iris):
+def test_samples_without_an_index_are_refused_with_a_remedy(iris):
     X, y = iris
     net = NetClassifier(max_epochs=1).fit(X, y)
     for call in (net.fit, net.partial_fit, net.predict):
@@ -219,7 +219,7 @@ def test_bad_data_in_other_forms_are_refused(iris):
         net.predict(Pairs(X[:, :3], y))
 
 
-def test_a_reader_yields_the_batches_that_are_asked_for(iris):
+def test_a_reader_yields_the_requested_batches(iris):
     X, y = iris
     net = NetClassifier(max_epochs=0).fit(X, y)
     for data in (X, torch.from_numpy(X), Pairs(X, y), {"X": X}):

@@ -25,7 +25,7 @@ MOMENTS = (
 
 
 class Interrupt(Callback):
-    """Press Ctrl-C at a moment, the second time that it comes if it comes more than once."""
+    """Press Ctrl-C at the second occurrence of a moment, or at the only one."""
 
     def __init__(self, moment):
         self.moment = moment
@@ -118,7 +118,7 @@ def test_a_net_can_be_copied_while_it_trains(iris):
 
 
 class Exploding(nn.Linear):
-    """Outputs that are infinite from the third batch on."""
+    """A layer whose outputs become infinite in the second epoch."""
 
     def forward(self, X):
         self.n_calls = getattr(self, "n_calls", 0) + self.training

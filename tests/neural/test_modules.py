@@ -2,11 +2,7 @@
 
 import torch
 
-from sklearn_ext.neural import (
-    MLP,
-    SmallCNN,
-    default_module,
-)
+from sklearn_ext.neural import MLP, SmallCNN, default_module
 
 
 def test_default_modules_match_the_input_shape():

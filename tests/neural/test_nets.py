@@ -208,7 +208,7 @@ def test_squeezed_outputs_of_a_regressor_match_one_column(iris):
 
 
 class TwoInputs(nn.Module):
-    """A model that takes and returns what those of transformers do."""
+    """A model with the inputs and outputs of those in the transformers library."""
 
     def __init__(self):
         super().__init__()
@@ -319,7 +319,7 @@ def test_mixed_precision_keeps_the_weights_in_full_precision(iris):
 
 
 class Local:
-    """Makes modules that pickle cannot copy."""
+    """A namespace for a function that makes modules which cannot be pickled."""
 
     @staticmethod
     def module():

@@ -1,4 +1,4 @@
-"""The programs of the page on networks: modules of other libraries, and several processes."""
+"""The programs on the page about networks: modules of other libraries, and several processes."""
 
 import subprocess
 import sys

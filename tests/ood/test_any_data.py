@@ -33,7 +33,7 @@ every_detector = pytest.mark.parametrize("Detector", DETECTORS)
 
 
 class Images(Dataset):
-    """A map-style dataset that makes its samples when they are asked for."""
+    """A map-style dataset that makes its samples on request."""
 
     def __init__(self, X, y):
         self.pixels, self.labels = X, y
@@ -80,7 +80,7 @@ def test_all_forms_of_data_give_the_same_bits(Detector, net, digits):
 
 
 @every_detector
-def test_what_cannot_be_read_is_refused(Detector, net, digits):
+def test_unreadable_samples_are_refused(Detector, net, digits):
     X, y = digits
     with pytest.raises(TypeError, match="X must not be a DataLoader"):
         detector_of(Detector, net).fit(DataLoader(Images(X, y)))
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_refused(Detector, net, digits):
 @every_detector
 def test_labels_that_the_net_does_not_know_are_refused(Detector, net, digits):
     X, y = digits
-    for fraction in (0.1, 0.9):  # some of them are held out, others are not
+    for fraction in (0.1, 0.9):  # the unknown label is kept for training, and held out
         detector = detector_of(Detector, net, validation_fraction=fraction)
         with pytest.raises(ValueError, match=r"not among the classes .*: \[9\]"):
             detector.fit(X, np.where(np.arange(len(y)) == 17, 9, y))
@@ -147,12 +147,12 @@ def test_scores_are_those_of_the_outputs(name, net, digits):
     np.testing.assert_allclose(
         msp.score_samples(X), changed.predict_proba(X).max(axis=1), rtol=1e-5
     )
-    if name == "log-probabilities":  # whose logits are those of the head
+    if name == "log-probabilities":  # the detectors use the logits of the head
         changed = net
     outputs = raw_outputs(changed, X).double()
     largest = MaxLogitOODDetector(FrozenEstimator(changed)).fit(X, y)
     np.testing.assert_allclose(largest.score_samples(X), outputs.amax(dim=1), rtol=1e-4)
-    # A clipping value above all features changes none.
+    # A clipping value above all features changes no score.
     for Detector, extra in ((EnergyOODDetector, {}), (ReActOODDetector, {"clip_quantile": 1.0})):
         energy = Detector(FrozenEstimator(changed), validation_fraction=1e-6, **extra).fit(X, y)
         np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""The base of all detectors, tested on one that scores by the distance to the nearest mean."""
+"""The base class of detectors, tested on one that scores by the distance to the nearest mean."""
 
 import numpy as np
 import pytest
@@ -126,7 +126,7 @@ def test_scores_that_are_not_finite_raise(blobs):
 
 @pytest.mark.parametrize("value", [0.0, 1.0, "auto"])
 @pytest.mark.parametrize("name", ["id_rejection_rate", "validation_fraction"])
-def test_fraction_outside_of_zero_to_one_raises(blobs, name, value):
+def test_fractions_outside_zero_to_one_are_refused(blobs, name, value):
     with pytest.raises(ValueError, match=name):
         CentroidDetector(**{name: value}).fit(*blobs)
 

@@ -10,16 +10,6 @@ from sklearn_ext.ood.orthloss._feature_geometry import (
 )
 
 
-@pytest.fixture
-def draw():
-    generator = torch.Generator().manual_seed(1)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    return normal
-
-
 def assert_close(actual, expected):
     np.testing.assert_allclose(actual.numpy(), np.asarray(expected), rtol=1e-10, atol=1e-12)
 
@@ -49,7 +39,7 @@ def test_scores_of_unit_features_ignore_the_length(draw):
     assert_close(row_space_score(7.0 * Z, basis), row_space_score(Z, basis))
 
 
-def test_diagnostics_of_features_inside_and_outside_of_row_space():
+def test_diagnostics_tell_features_inside_from_outside():
     weight = torch.eye(6, dtype=torch.float64)[:3] * torch.tensor([[1.0], [2.0], [30.0]])
     bias = torch.zeros(3, dtype=torch.float64)
     inside = torch.eye(6, dtype=torch.float64)[:3]

@@ -101,7 +101,7 @@ def test_fusion_is_near_the_best_score_on_each_kind(digits):
     assert (gaps.max(axis=0) - gaps).max(axis=1).min() > 0.02
 
 
-def test_fusion_of_one_detector_ranks_as_it_does(digits):
+def test_fusion_of_one_detector_keeps_its_ranking(digits):
     net, data, X_unseen, _ = digits
     fused = FusedOODDetector(net, detectors=[KNNOODDetector(n_neighbors=3)], random_state=0)
     fused.fit(*data)

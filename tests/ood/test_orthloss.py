@@ -8,6 +8,7 @@ import pytest
 import skorch
 import torch
 from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
@@ -194,7 +195,7 @@ def test_optimizer_parameters_reach_both_trainings(digits):
 
 
 class TwoHeads(nn.Module):
-    """Returns probabilities, and its last linear layer is not the head."""
+    """A network that returns probabilities and whose last linear layer is not the head."""
 
     def __init__(self):
         super().__init__()
@@ -238,12 +239,11 @@ def test_unfitted_net_is_trained_with_its_own_settings(digits):
 
 def test_callbacks_follow_the_epochs_of_both_trainings(digits):
     X, y, X_known, _, X_unknown = digits
-    callbacks = pytest.importorskip("sklearn.callback")
 
     def score(detector, X, y):
         return auroc(detector, X_known, X_unknown)
 
-    monitor = callbacks.ScoringMonitor(scoring={"auroc": score})
+    monitor = ScoringMonitor(scoring={"auroc": score})
     detector = OrthLossOODDetector(pretrain_epochs=3, max_epochs=2, random_state=0)
     followed = clone(detector).set_callbacks(monitor).fit(X, y)
     rows = [row for row in monitor.get_logs().data if row["task_name"] != "fit"]
@@ -275,7 +275,6 @@ class Stop:
 
 
 def test_a_callback_may_end_the_trainings(digits, capsys):
-    pytest.importorskip("sklearn.callback")
     stop = Stop()
     detector = OrthLossOODDetector(pretrain_epochs=5, max_epochs=4, random_state=0, verbose=1)
     stopped = detector.set_callbacks(stop).fit(digits[0], digits[1])

@@ -1,4 +1,4 @@
-"""Results of OrthLoss on digits and clothes: means over three splits."""
+"""Results of OrthLoss on digits and clothes, as means over three splits."""
 
 import numpy as np
 import pytest

@@ -29,16 +29,6 @@ from sklearn_ext.ood._scores import (
 )
 
 
-@pytest.fixture
-def draw():
-    generator = torch.Generator().manual_seed(1)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    return normal
-
-
 def assert_close(actual, expected):
     np.testing.assert_allclose(actual.numpy(), np.asarray(expected), rtol=1e-10, atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Losses compared with autograd, closed forms and the predictions of neural collapse."""
+"""Gradients of the losses in closed form, and what neural collapse predicts."""
 
 import math
 
@@ -16,16 +16,6 @@ from sklearn_ext.ood import (
 )
 from sklearn_ext.ood.orthloss._feature_geometry import cosines, row_space_basis
 from sklearn_ext.ood.orthloss._separation_losses import energy_margin_loss
-
-
-@pytest.fixture
-def draw():
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    return normal
 
 
 def gradient(function, X):
@@ -63,8 +53,8 @@ def test_gradient_of_energy_margins(draw):
     logits, outlier_logits = 4.0 * draw(50, 5), 4.0 * draw(40, 5)
     m_in, m_out = -5.0, -3.0
 
-    def slope(E_minus_margin, share):
-        return 2.0 * torch.relu(E_minus_margin)[:, None] * share
+    def slope(excess, gradient_of_energy):
+        return 2.0 * torch.relu(excess)[:, None] * gradient_of_energy
 
     E, E_out = -torch.logsumexp(logits, 1), -torch.logsumexp(outlier_logits, 1)
     expected = slope(E - m_in, -torch.softmax(logits, 1)) / 50

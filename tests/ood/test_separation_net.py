@@ -1,4 +1,4 @@
-"""The training step, compared with a loop that is written out."""
+"""The training step, compared with an explicit loop."""
 
 import numpy as np
 import pytest

@@ -76,7 +76,7 @@ def test_files_written_by_skorch_are_read(modules, mixing, net, tmp_path):
     assert soup.ingredient_names_ == [str(tmp_path / "a.safetensors"), str(tmp_path / "b.pt")]
 
 
-def test_nothing_in_a_file_is_executed(mixing, net, tmp_path):
+def test_code_in_a_file_is_not_executed(mixing, net, tmp_path):
     class Trap:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "executed"),)
@@ -221,7 +221,7 @@ def test_basin_warning_starts_at_twice_the_mean_loss():
 
 
 def checkpoints(modules, folder):
-    """Write each module as a person may have it; return the sources."""
+    """Write each module in another form that people use, and return the folder."""
     states = [module.state_dict() for module in modules]
     names = list(states[0])
     for k in range(3):

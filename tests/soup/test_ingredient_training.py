@@ -8,6 +8,7 @@ import torch
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.model_selection import PredefinedSplit
+from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import PrintLog
 from torch import nn
 
@@ -26,7 +27,7 @@ class WithDropout(MLP):
 
 
 class Embedding(nn.Module):
-    """A network with two inputs, one of which is integers."""
+    """A network with two inputs, one of which consists of integers."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +145,6 @@ def test_parameter_points_of_grids_and_distributions():
 
 def test_module_parameters_are_set_before_the_weights():
     X, y = digits_parts()[0]
-
     soup = UniformSoup(
         NetClassifier(WithDropout, max_epochs=3, random_state=0),
         param_grid={"module__dropout": [0.0, 0.2]},
@@ -154,8 +154,6 @@ def test_module_parameters_are_set_before_the_weights():
 
 
 def test_regressors_and_plain_skorch_nets_are_mixed():
-    from skorch import NeuralNetClassifier, NeuralNetRegressor
-
     X, y = digits_parts()[0]
     plain = NeuralNetClassifier(
         small_mlp(), criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=3
@@ -176,8 +174,6 @@ def test_dict_of_tensors_is_passed_to_the_net():
     tokens = torch.as_tensor(rng.randint(20, size=(80, 5)))
     X = {"tokens": tokens, "length": torch.rand(80, 1)}
     y = (tokens[:, 0] > 10).numpy().astype(int)
-    from skorch import NeuralNetClassifier
-
     net = NeuralNetClassifier(
         Embedding, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0, max_epochs=2
     )
@@ -226,7 +222,7 @@ def with_factor(module, factor):
     return module
 
 
-def test_cache_dir_tells_apart_what_trains(tmp_path):
+def test_cache_dir_distinguishes_trainings(tmp_path):
     X, y = digits_parts()[0]
     start = nn.Linear(64, 10)
 
@@ -254,7 +250,7 @@ def test_cache_dir_tells_apart_what_trains(tmp_path):
     np.testing.assert_array_equal(fits[1].predict_proba(X), fresh.predict_proba(X))
 
 
-def test_cache_dir_refuses_what_it_cannot_recognize(net, tmp_path):
+def test_cache_dir_refuses_nets_that_it_cannot_recognize(net, tmp_path):
     X, y = digits_parts()[0]
     with (tmp_path / "log").open("w") as log:
         net.set_params(callbacks=[("printer", PrintLog(sink=log.write))])

@@ -223,7 +223,7 @@ def test_tensor_that_all_ingredients_share_is_unchanged(mlps, net, mixing, scale
 
 
 def test_ingredient_equal_to_the_origin_is_ignored(mlps, net, mixing):
-    # With one ingredient per block, the first one is the origin and its direction has length 0.
+    # With one ingredient per block, the first is the origin, and its direction has length 0.
     soup = MEHLSoup(
         net,
         ingredients=mlps[:1] * 2,

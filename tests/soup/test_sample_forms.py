@@ -35,7 +35,7 @@ from tests.soup.problems import QUICK, digits_parts, fitted_net, small_mlp
 
 
 class Rows(Dataset):
-    """Samples with their targets, which only a reader of single samples gets."""
+    """Samples and targets that must be read one by one."""
 
     def __init__(self, X, y):
         self.X, self.y = X, y
@@ -72,7 +72,7 @@ def plain_net(module=None, **params):
 
 
 def of_form(X, y, form):
-    """Return X, y and the y that `fit` gets."""
+    """Return the samples in a form, and the y to pass to `fit` with them."""
     if form == "tensor":
         return torch.as_tensor(X), y
     if form == "dataset":
@@ -89,7 +89,7 @@ def of_form(X, y, form):
 def test_every_form_gives_the_soup_of_an_array(form, kind):
     X, y = digits_parts()[0]
     with seeded(0):
-        net = NetClassifier(small_mlp(), max_epochs=2) if kind == "ours" else plain_net()
+        net = NetClassifier(small_mlp()) if kind == "ours" else plain_net()
     net.set_params(max_epochs=2)
     params = {"n_ingredients": 2, **QUICK}
     expected = MEHLSoup(net, **params).fit(X, y)
@@ -182,7 +182,7 @@ def test_a_reader_replaces_samples_and_targets(modules, mixing):
 
 
 class LargeRows(Dataset):
-    """10 GB of samples, which exist only while they are read."""
+    """10 GB of samples that exist only while they are read."""
 
     n_samples, n_features = 10_000, 2**18
 
@@ -259,7 +259,7 @@ class WithLambda(nn.Module):
 @pytest.mark.parametrize("kind", ["ours", "skorch"])
 def test_modules_that_cannot_be_pickled_are_copied(kind):
     X, y = digits_parts()[0]
-    net = NetClassifier(WithLambda, max_epochs=2) if kind == "ours" else plain_net(WithLambda())
+    net = NetClassifier(WithLambda) if kind == "ours" else plain_net(WithLambda())
     net = net.set_params(max_epochs=2).fit(X, y)
     before = net.module_.head.weight.detach().clone()
     soup = MEHLSoup(net, n_ingredients=2, **QUICK).fit(X, y)
@@ -358,5 +358,5 @@ def test_rules_keep_complex_weights(mixing, Rule):
     if Rule is TaskArithmetic:
         steps = sum(module.filter - base.filter for module in modules)
         torch.testing.assert_close(found, (base.filter + 0.5 * steps).detach())
-    if Rule is not GreedySoup:  # which may choose a single one
+    if Rule is not GreedySoup:  # it may choose a single ingredient
         assert found.imag.abs().mean() > 0.1

@@ -16,7 +16,14 @@ from sklearn.utils._testing import assert_docstring_consistency
 from torch.optim.swa_utils import AveragedModel
 
 from sklearn_ext import GreedySoup, LearnedSoup, MEHLSoup, UniformSoup
-from sklearn_ext.neural import MLP, NetClassifier, NetRegressor, parameter_dict, save_tensors
+from sklearn_ext.neural import (
+    MLP,
+    NetClassifier,
+    NetRegressor,
+    SmallCNN,
+    parameter_dict,
+    save_tensors,
+)
 from sklearn_ext.neural.files import read_file
 from tests.files import damaged, killed_at
 from tests.soup.problems import (
@@ -78,7 +85,7 @@ def test_load_restores_what_save_wrote(fitted, mixing, net, tmp_path, Soup):
     assert recipe["parameters"] == {"normalize": False}
     entry = recipe["models"][2]["parameters"]["weight"][-1]
     assert entry == {"filter": "3.bias", "value": soup.coef_[-1, 2]}
-    # skorch reads the file of the weights, too.
+    # skorch also reads the weights in the file.
     other = NetClassifier(small_mlp(), max_epochs=0).fit(*mixing)
     other.load_params(f_params=tmp_path / "soup.safetensors", use_safetensors=True)
     np.testing.assert_array_equal(other.predict_proba(X), soup.estimator_.predict_proba(X))
@@ -104,7 +111,7 @@ def test_load_rejects_files_that_do_not_fit(fitted, tmp_path):
 
 
 def rewritten(path, change):
-    """Change the fields in the header of a soup, and write the file anew with its checksum."""
+    """Change fields in the header of a stored soup, and write the file with a new checksum."""
     tensors, metadata = read_file(path)
     header = json.loads(metadata["sklearn_ext.soup"])
     change(header, tensors)
@@ -178,7 +185,7 @@ def test_a_killed_save_leaves_the_old_soup(fitted, tmp_path):
         assert killed_at(moment, lambda: second.save(path))
         again = UniformSoup(NetClassifier(small_mlp())).load(path)
         np.testing.assert_array_equal(again.coef_, first.coef_)
-    assert len(list(tmp_path.iterdir())) == 2  # the draft of the last one is left
+    assert len(list(tmp_path.iterdir())) == 2  # the last draft is left
     second.save(path)
     assert list(tmp_path.iterdir()) == [path]
     assert GreedySoup(NetClassifier(small_mlp())).load(path).selected_.tolist()
@@ -268,8 +275,6 @@ def test_verbose_prints_the_score_of_each_ingredient(modules, mixing, net, capsy
 
 
 def test_images_are_mixed_with_the_default_network():
-    from sklearn_ext.neural import SmallCNN
-
     X, y = digits_parts()[0]
     X = X.reshape(-1, 8, 8)
     net = NetClassifier(module__widths=(4, 8), max_epochs=2, random_state=0)

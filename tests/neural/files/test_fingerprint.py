@@ -1,4 +1,4 @@
-"""Fingerprints tell apart whatever changes a training."""
+"""Fingerprints distinguish all settings that change a training."""
 
 import functools
 import threading
@@ -68,7 +68,7 @@ def test_equal_values_have_equal_fingerprints():
     assert fingerprint(circle) == fingerprint(circle)
 
 
-def test_what_has_no_state_is_refused(tmp_path):
+def test_objects_without_a_state_are_refused(tmp_path):
     with (tmp_path / "file").open("w") as file:
         for value in (file, threading.Lock(), {"log": [file]}):
             with pytest.raises(ValueError, match="has no state that can be compared"):

@@ -1,4 +1,4 @@
-"""Regular expressions for names, compared with those of Python."""
+"""Regular expressions for names, compared with Python's."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Weights as people have them: folders, shards, training checkpoints, other names."""
+"""Weights in the forms that people have: folders, shards, training checkpoints, other names."""
 
 import argparse
 import json
@@ -217,12 +217,12 @@ def test_errors_name_up_to_five_tensors_and_the_nearest_match():
         (["model.safetensors", "config.json"], True),
         (["pytorch_model.bin", "config.json", "optimizer.pt"], True),
         (["model.safetensors.index.json"], True),
-        (["model.safetensors"], False),  # an ingredient among others, perhaps
+        (["model.safetensors"], False),  # perhaps one of several ingredients
         (["other.safetensors", "config.json"], False),
         (["config.json"], False),
     ],
 )
-def test_one_checkpoint_is_told_from_a_folder_of_several(tmp_path, names, is_one):
+def test_one_checkpoint_is_told_from_several_in_a_folder(tmp_path, names, is_one):
     for name in names:
         (tmp_path / name).touch()
     assert is_checkpoint_folder(str(tmp_path)) == is_one

@@ -364,7 +364,7 @@ def test_a_model_must_fit_the_samples_and_the_classes(digits, ddpm, logistic):
 def test_results_are_in_the_units_of_the_data(digits, scale):
     X_train, _, X_test, _, _ = digits
     detector = DiffusionOODDetector(scale=scale, noise_level=1e-3, random_state=0).fit(X_train)
-    # With hardly any noise a stored sample comes back as it is.
+    # With hardly any noise, a stored sample comes back unchanged.
     stored = detector.denoiser_.samples + detector.denoiser_.center
     samples = detector.scale_.from_path(stored)
     np.testing.assert_allclose(detector.regenerate(samples)[0], samples, atol=1e-3)
@@ -397,7 +397,7 @@ def test_the_units_of_features_do_not_matter():
     units = np.array([1e3, 1e-3, 1.0, 7.0])
     levels = [DiffusionOODDetector(random_state=0).fit(Z).noise_level_ for Z in (X, X * units)]
     assert levels[0] == levels[1]
-    # At lower levels, stored samples come back so exactly that the rounding shows in the logs.
+    # At lower levels, the distances of stored samples are mere rounding errors.
     plain = DiffusionOODDetector(noise_level=0.2, random_state=0).fit(X)
     scaled = DiffusionOODDetector(noise_level=0.2, random_state=0).fit(X * units)
     np.testing.assert_allclose(
@@ -654,7 +654,7 @@ def test_samples_that_are_not_single_arrays_are_refused(digits):
 
 
 class Recorder:
-    """A callback that records which tasks of which estimators end, also inside the detector."""
+    """A callback that records the end of each task, including those inside the detector."""
 
     max_propagation_depth = None
 
@@ -672,7 +672,6 @@ class Recorder:
 
 
 def test_steps_are_reported_to_callbacks_and_printed(digits, capsys):
-    pytest.importorskip("sklearn.callback")
     recorder = Recorder()
     ddpm = ConditionalDDPM(max_iter=3, width=16)
     detector = DiffusionOODDetector(diffusion=ddpm, random_state=0, verbose=1)

@@ -127,7 +127,7 @@ def test_a_single_stored_sample_is_always_returned(t, n_steps):
 
 def test_the_conditional_mean_mixes_samples_of_its_class():
     stored, codes = normal(0, 60, 8), np.random.RandomState(1).randint(3, size=60)
-    stored[:, 0] = codes  # a convex combination of a class has the class's first feature
+    stored[:, 0] = codes  # a convex combination of samples of a class keeps this feature
     x_t, y = normal(2, 200, 8), np.random.RandomState(3).randint(3, size=200)
     denoiser = EmpiricalDenoiser(stored, codes)
     mean = denoiser.posterior_mean(x_t, 0.4, y)
