@@ -133,6 +133,11 @@ FAMILIES = {
     "LAB": (["LABRidgelessRegressor", "LABRidgelessClassifier"], [], ()),
     "decentralized": (["DecentralizedRFKRR", "DecentralizedRFClassifier"], [], ()),
     "random features": (["RandomFeatureRegressor", "RandomFeatureClassifier"], [], ()),
+    "expected kernel": (
+        ["SupervisedKernelImputer", "SupervisedKernelClassifier"],
+        ["C", "kappa", "max_iter", "max_landmarks", "random_state", "tol"],
+        (),
+    ),
     "nets": (["NetClassifier", "NetRegressor"], ["criterion"], ()),
     "Flat-LoRA": (["FlatLoRAClassifier", "FlatLoRARegressor"], ["**params"], ()),
     "noise in loops": (["FlatLoRACallback", "FlatLoRATrainerCallback", "flat_lora"], ["sigma"], ()),

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
-from ..utils._random import local_random_state
+from ..utils._random import draw_seed, local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._warnings import warn_caller
 from ._config import (
@@ -39,7 +39,6 @@ from .network._network_fit import solve_dekrr_over_network
 from .network._transport import DTYPES, Network
 
 PAPER_CONSENSUS_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
-_SEED_BOUND = 2**31 - 1
 
 
 class BaseDecentralizedRF(BaseEstimator):
@@ -242,7 +241,7 @@ class BaseDecentralizedRF(BaseEstimator):
             self._check_update()
             memories = self._memories
         else:
-            seed = int(rng.randint(_SEED_BOUND))
+            seed = draw_seed(rng)
         nodes, samples = self._assign_samples(X, Y, weights, node, rng, update)
         config = self._config(nodes, X.shape[1], seed, update)
         # Threads process nodes in parallel. BLAS uses one thread so that the result does not depend
@@ -282,7 +281,7 @@ class BaseDecentralizedRF(BaseEstimator):
         self._warn(result)
 
     def _shared_settings(self) -> dict[str, Any]:
-        """Return what nodes must share besides the configuration."""
+        """Return the settings that nodes must share besides the configuration."""
         names, seed = getattr(self, "feature_names_in_", None), self.random_state
         return {
             "feature names": None if names is None else names.tolist(),
@@ -457,9 +456,8 @@ class BaseDecentralizedRF(BaseEstimator):
                 f"graph is disconnected: its {n_parts} components cannot exchange messages."
             )
         if result.failed:
-            names = ", ".join(repr(label) for label in self.failed_nodes_.tolist())
             warn_caller(
-                f"The fit lost the connection to node {names} and applied "
+                f"The nodes {self.failed_nodes_.tolist()} failed during the fit, which applied "
                 f"on_failure={self.on_failure!r}.",
                 ConvergenceWarning,
             )
@@ -477,7 +475,7 @@ class BaseDecentralizedRF(BaseEstimator):
         )
 
     def _values(self, X: Any, node: Any) -> FloatArray:
-        """Return the values for validated samples, (n, k), according to `aggregate` and `node`."""
+        """Return the values (n, k) for validated samples, according to `aggregate` and `node`."""
         return self._functions().values(X, node, self.aggregate)
 
     def _values_of_nodes(self, X: Any) -> FloatArray:

@@ -35,7 +35,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         ``feature_selection="auto"`` may make the kernel wider. "cv" chooses from `gamma_grid`, and
         with ``feature_selection="auto"`` also between "energy_pairs" and "plain".
     gamma_grid : array-like of float, default=(4, 1, 1/4, 1/16, 1/64)
-        Candidates for ``gamma="cv"``, as multiples of the coefficient by "median".
+        Candidates for ``gamma="cv"``, as multiples of the coefficient that "median" gives.
     alpha : float or "cv", default=1e-6
         Ridge per sample. The ridge of a node is `alpha` times the number of samples of the network,
         divided by the number of nodes. "cv" chooses it from `alpha_grid`.
@@ -51,7 +51,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         Folds for "cv". All nodes hold out their part of a fold at the same time, and every sample
         is predicted by its own node. Features are selected on all samples, once for each candidate
         of `gamma`. Width and ridge are chosen together, with a consensus weight of 0.5 if it is
-        "cv", too; the consensus weight follows.
+        "cv", too; the consensus weight is chosen afterward.
     n_nodes : int, default=10
         Number of nodes if `node` is None. Otherwise, the nodes are the labels in `node`.
     graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
@@ -95,8 +95,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         terms.
     message_dtype : {"float64", "float32", "bfloat16"}, default="float64"
         Precision of the messages of a network. With less than "float64", rounds carry differences
-        from what the neighbors know, which converge to the same solution; maps and Gram blocks are
-        then "float32".
+        from the values that the neighbors have, and converge to the same solution; maps and Gram
+        blocks are then "float32".
     censoring : float, default=0.0
         Over a network, a node sends an update only if its predictions have changed by more than
         this fraction of the targets since its last update. The fraction shrinks in every round, so
@@ -113,9 +113,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         How `predict` combines the functions of the nodes. "mean" averages over all nodes, or uses
         only the one given by `node`; "neighborhood" averages over a node and its neighbors.
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library for the computations; "auto" is numba on the CPU and torch on other devices.
+        Library for the computations; "auto" means numba on the CPU and torch on other devices.
     device : str, torch.device or None, default=None
-        Device of the torch engine; None is the CPU.
+        Device of the torch engine; None means the CPU.
     n_jobs : int, default=None
         Number of threads that process nodes in parallel if `network` is None. It does not affect
         the result.
@@ -150,7 +150,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     alpha_ : float
         Ridge per sample.
     feature_selection_ : str
-        How the nodes have selected their features.
+        How the nodes selected their features.
     intercept_ : float or ndarray of shape (n_outputs,)
         Mean that was subtracted from the targets; zero without `fit_intercept`.
     consensus_weight_ : float
@@ -159,9 +159,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         With ``consensus_weight="cv"``, the squared error on held-out samples divided by their
         variance.
     cv_results_ : dict of str to ndarray, or None
-        With "cv", the candidates, "feature_selection", "gamma", "alpha" and "consensus_weight",
-        their "errors" of shape (n_candidates, n_folds), squared errors on held-out samples divided
-        by their variance, and the "mean_error" over the folds.
+        With "cv", one entry per candidate: its "feature_selection", "gamma", "alpha" and
+        "consensus_weight"; the "errors" of shape (n_candidates, n_folds), which are squared errors
+        on held-out samples divided by their variance; and the "mean_error" over the folds.
     consensus_error_ : float
         Root mean square, over training samples, of the difference between a node and its neighbors,
         in units of the targets. It is also small if all functions are shrunk, so compare it with
@@ -408,8 +408,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
             )
         found = np.unique(y if given is None else given)
         if len(found) < 2:
+            name = "y" if given is None else "classes"
             raise ValueError(
-                f"y must have at least 2 classes, got {len(found)} class: {found.tolist()}."
+                f"{name} must contain at least 2 classes, got {len(found)}: {found.tolist()}."
             )
         return found
 
@@ -419,12 +420,12 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
     def _signs(self, y: Array, weights: FloatArray) -> FloatArray:
         """Return targets of 1 for the class of a sample and -1 for the others.
 
-        Samples of weight zero do not take part in the fit, so their labels may be unknown.
+        Samples of weight zero are not used in the fit, so their labels may be unknown.
         """
         unknown = np.setdiff1d(y[weights > 0], self.classes_)
         if len(unknown):
             raise ValueError(
-                f"y must contain labels of {self.classes_.tolist()} only, got "
+                f"y must contain only labels in {self.classes_.tolist()}, got "
                 f"{unknown.tolist()[0]!r}."
             )
         Y = np.where(y[:, None] == self.classes_, 1.0, -1.0)
@@ -495,8 +496,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         known = list(self._functions().known)
         if len(known) < len(self.nodes_):
             raise ValueError(
-                "predict_nodes needs the functions of all nodes, but this process has those of "
-                f"{self.nodes_[known].tolist()} only."
+                "predict_nodes needs the functions of all nodes, but this process has only those "
+                f"of {self.nodes_[known].tolist()}."
             )
         values = self._values_of_nodes(X)
         return self._labels(values[..., 0] if len(self.classes_) == 2 else values)

@@ -17,7 +17,7 @@ N_FLAGS = 1
 def passed_on(config: DeKRRConfig) -> IntArray:
     """Count the announcements that every node passes on to each neighbor.
 
-    Node j passes on to i those of the nodes from which i is not closer than j.
+    Node j passes on to neighbor i the announcements of the nodes that are no closer to i than to j.
     """
     graph = sparse.csr_matrix(config.adjacency)
     distances = shortest_path(graph, directed=False, unweighted=True)
@@ -30,11 +30,10 @@ def setup_floats(
 ) -> IntArray:
     """Count the floats that are sent before the first round.
 
-    Besides sums of the targets, a node announces `n_announced` numbers.
-
     Announcements flood the network: every node passes on those that are new to it, with the number
-    of the node that they belong to, to the neighbors from which it has not received them. Maps and
-    Gram blocks follow, unless there are anchors. The messages of "cv" are not counted.
+    of the node that they belong to, to the neighbors from which it has not received them. An
+    announcement contains sums of the targets and `n_announced` other numbers. Maps and Gram blocks
+    follow, unless there are anchors. The messages of "cv" are not counted.
 
     Returns
     -------

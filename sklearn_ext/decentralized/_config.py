@@ -12,7 +12,7 @@ from ..utils._typing import FloatArray, IntArray
 ALPHAS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 GAMMA_FACTORS = (4.0, 1.0, 1 / 4, 1 / 16, 1 / 64)
 CONSENSUS_WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-_FIRST_ALPHA = 1e-6  # until it is chosen
+_FIRST_ALPHA = 1e-6  # ridge per sample until one is chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class DeKRRConfig:
     gamma : {"median", "scale", "cv"} or float, default="median"
         Coefficient of the Gaussian kernel.
     gamma_grid : tuple of float, default=(4, 1, 1/4, 1/16, 1/64)
-        Candidates for "cv", as multiples of the coefficient by the rule "median".
+        Candidates for "cv", as multiples of the coefficient that the rule "median" gives.
     alpha : float or "cv", default=1e-6
         Ridge per sample of the network.
     alpha_grid : tuple of float, default=(1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -122,12 +122,12 @@ class DeKRRConfig:
 
     @property
     def width_rule(self) -> float | str:
-        """The coefficient of the kernel, or the rule by which it is set or its candidates are."""
+        """The coefficient of the kernel, or the rule that gives it or scales its candidates."""
         return "median" if self.gamma == "cv" else self.gamma
 
     @property
     def first_alpha(self) -> float:
-        """Ridge per sample with which features are selected."""
+        """Ridge per sample for selecting features."""
         return _FIRST_ALPHA if isinstance(self.alpha, str) else self.alpha
 
     @property
@@ -161,14 +161,14 @@ def check_n_components(n_components: int | ArrayLike, n_nodes: int) -> IntArray:
     Raises
     ------
     ValueError
-        If the numbers are not positive integers, one for all nodes or one for each.
+        If the numbers are not positive integers, or not one for all nodes or one for each.
     """
     components = np.atleast_1d(n_components)
     if not np.issubdtype(components.dtype, np.integer) or (components < 1).any():
-        raise ValueError(f"n_components must be positive integers, got {n_components!r}.")
+        raise ValueError(f"n_components must consist of positive integers, got {n_components!r}.")
     if components.shape not in ((1,), (n_nodes,)):
         raise ValueError(
-            f"n_components must be one number or one for each of {n_nodes} nodes, got "
+            f"n_components must be one number, or one for each of the {n_nodes} nodes, got "
             f"{n_components!r}."
         )
     return np.broadcast_to(components, n_nodes).astype(np.int64)
@@ -180,13 +180,15 @@ def check_anchors(anchors: Any, n_features: int) -> Any:
     Raises
     ------
     ValueError
-        If they do not have the features of X.
+        If the anchors do not have the features of X.
     """
     if anchors is None:
         return None
     checked = check_array(anchors, accept_sparse="csr", dtype=np.float64)
     if checked.shape[1] != n_features:
-        raise ValueError(f"anchors must have {n_features} features like X, got {checked.shape[1]}.")
+        raise ValueError(
+            f"anchors must have {n_features} features, as X has, got {checked.shape[1]}."
+        )
     return checked
 
 
@@ -196,7 +198,7 @@ def check_grid(name: str, grid: ArrayLike, is_positive: bool) -> tuple[float, ..
     Raises
     ------
     ValueError
-        If they are not finite and positive, or at least zero unless `is_positive`.
+        If a candidate is not finite, negative, or zero in spite of `is_positive`.
     """
     values = np.asarray(grid, dtype=np.float64)
     allowed = np.isfinite(values) & ((values > 0) if is_positive else (values >= 0))

@@ -24,7 +24,7 @@ from .math._statistics import (
     summarize,
 )
 
-# For "auto": selections, and factors of the kernel's coefficient.
+# Selections that "auto" compares, and factors of the kernel's coefficient.
 SELECTION_CANDIDATES = (
     ("energy_pairs", 1.0),
     *(("plain", 4.0**-power) for power in range(1, 5)),
@@ -39,8 +39,8 @@ class NodeSamples:
     """Distinct samples of one node.
 
     Identical samples are merged, and their weights are added. The order of the samples depends only
-    on their content. Random draws from them therefore depend neither on the order of the table nor
-    on whether a sample occurs twice or has the weight 2.
+    on their content. Random draws from the samples therefore depend neither on the order of the
+    table nor on whether a sample occurs twice or has the weight 2.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def deal_samples(
     Returns
     -------
     list of NodeSamples
-        One entry per node. With fewer distinct samples than nodes, there is one node per sample,
+        One entry per node. With fewer distinct samples than nodes, each sample gets its own node,
         unless `keep_empty` is True.
     """
     index, merged = distinct_samples(X, Y, weights)
@@ -258,11 +258,11 @@ def announce(
 def summarize_network(
     announced: FloatArray, config: DeKRRConfig, n_outputs: int
 ) -> tuple[NetworkSummary, DeKRRConfig]:
-    """Combine the announcements of all nodes; also settle how they select their features.
+    """Combine the announcements of all nodes, and settle how they select their features.
 
-    Features of wider kernels that are not selected replace the default only if they are clearly
-    better without any exchange, because the comparison favors smooth functions: every node is alone
-    and lacks the samples that it held out.
+    Unselected features of a wider kernel replace the default only if they are clearly better
+    without any exchange. The comparison favors smooth functions, because every node is alone and
+    lacks the samples that it held out.
     """
     summary = summarize(
         announced,
@@ -287,8 +287,8 @@ def held_out_errors(
 ) -> list[float]:
     """Return the squared error of every selection candidate on a third of the samples of node j.
 
-    Every candidate has its best ridge, so that the comparison is about features. The errors are NaN
-    if the node has too few samples, or if they do not vary.
+    Every candidate has its best ridge, so that only the features differ. The errors are NaN
+    if the node has too few samples, or if its samples do not vary.
     """
     chosen = rng.permutation(len(samples.index))[:_MOST_COMPARED]
     n_held_out = len(chosen) // 3

@@ -13,7 +13,7 @@ import numpy as np
 from ..utils._typing import FloatArray
 from ._config import DeKRRConfig
 
-_COMPARED_SELECTIONS = ("energy_pairs", "plain")  # by "auto", if gamma is chosen
+_COMPARED_SELECTIONS = ("energy_pairs", "plain")  # with "auto", if gamma is chosen
 _FIRST_WEIGHT = 0.5  # until the consensus weight is chosen
 
 State = TypeVar("State")
@@ -43,16 +43,16 @@ def choose_parameters(
     prepare: Callable[[DeKRRConfig], State],
     score: Callable[[State, Sequence[tuple[float, float]]], FloatArray],
 ) -> tuple[DeKRRConfig, State, list[Candidate]]:
-    """Choose the parameters that are "cv" by cross-validation.
+    """Choose by cross-validation the parameters that are set to "cv".
 
     The features, the width and the ridge are chosen together, with a consensus weight of 0.5 unless
-    it is given. The consensus weight follows.
+    it is given. The consensus weight is chosen afterward.
 
     Parameters
     ----------
     config : DeKRRConfig
     median_gamma : float
-        Coefficient of the kernel by its rule.
+        Coefficient that the rule gives.
     prepare : callable
         Selects the features of a configuration whose `gamma` is a number; returns the sums over
         every fold.
@@ -65,9 +65,9 @@ def choose_parameters(
     config : DeKRRConfig
         The configuration without "cv".
     state : object
-        What `prepare` has returned for it.
+        The result of `prepare` for this configuration.
     candidates : list of Candidate
-        All that were compared.
+        All parameters that were compared.
     """
     gammas = [median_gamma]
     selections: tuple[str, ...] = (config.feature_selection,)
@@ -83,7 +83,7 @@ def choose_parameters(
     def compare(
         trial: DeKRRConfig, state: State, pairs: Sequence[tuple[float, float]]
     ) -> tuple[float, DeKRRConfig, State]:
-        """Return the lowest error, and the configuration and the sums that have it."""
+        """Return the lowest error, and the configuration and the sums that attain it."""
         errors = score(state, pairs)
         for (alpha, c), row in zip(pairs, errors, strict=True):
             candidates.append(Candidate(trial.feature_selection, float(trial.gamma), alpha, c, row))
@@ -104,7 +104,7 @@ def choose_parameters(
         pairs = [(alpha, first_weight) for alpha in alphas]
         lowest: float | None = None
         for trial in trials:
-            # The sums of the best trial so far are kept, those of the others are not.
+            # Only the sums of the best trial so far stay in memory.
             found = compare(trial, prepare(trial), pairs)
             if lowest is None or found[0] < lowest:
                 lowest, chosen, state = found

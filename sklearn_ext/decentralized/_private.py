@@ -28,17 +28,17 @@ from .network._settings import check_settings, describe_settings
 from .network._transport import Network, Transport
 
 _N_FOLDS = 5
-_WEIGHTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the others' sums
+_WEIGHTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the sums of the other nodes
 _NOISE_RIDGES = (0.3, 1.0, 3.0)  # in units of the noise's spectral norm
 _RIDGES = (1e-6, 1e-5, 1e-4, 1e-3)  # per sample of the node
 
 
 @dataclass(frozen=True)
 class GaussianRelease:
-    r"""Release of every node's sums, once, by the Gaussian mechanism.
+    r"""A single release of every node's sums by the Gaussian mechanism.
 
-    What leaves a node is differentially private: adding or removing one of its samples changes the
-    probability of any set of messages by a factor of at most :math:`e^\epsilon`, up to
+    The messages of a node are differentially private: adding or removing one of its samples changes
+    the probability of any set of messages by a factor of at most :math:`e^\epsilon`, up to
     :math:`\delta`. The noise follows Balle and Wang's exact calibration [1]_.
 
     Parameters
@@ -46,11 +46,11 @@ class GaussianRelease:
     epsilon : float
         Privacy loss of one release.
     delta : float, default=1e-5
-        Probability with which the loss may be larger; choose it well below one over the number of
-        samples of a node.
+        Probability with which the loss may be larger; choose a value well below the reciprocal of
+        the number of samples of a node.
     target_range : tuple of float, default=(-1.0, 1.0)
-        Smallest and largest target, known without looking at the samples. Targets outside are
-        clipped.
+        Smallest and largest target, known without looking at the samples. Targets outside this
+        range are clipped.
     random_state : int or None, default=None
         Seeds the noise, for tests. **Whoever knows the seed can remove the noise**; None draws from
         the operating system.
@@ -117,9 +117,9 @@ def solve_dekrr_privately(
         \Big(G_j + w \big[\sum_{i \ne j} \tilde G_i\big]_+ + (\kappa + w\rho) I\Big)\theta_j
         = m_j + w \sum_{i \ne j} \tilde m_i .
 
-    It chooses :math:`w`, the ridge :math:`\kappa` and the ridge :math:`\rho` against the noise by
-    cross-validation on its own samples. The candidates include :math:`w = 0`, its own ridge
-    regression.
+    By cross-validation on its own samples, the node chooses :math:`w`, the ridge :math:`\kappa` and
+    the ridge :math:`\rho`, which counters the noise. The candidates include :math:`w = 0`, ridge
+    regression on its own samples.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def solve_dekrr_privately(
     seed : int, default=0
         Seed of the shared map, the same at every node.
     settings : dict of str to JSON values, default=None
-        What the nodes compare before the exchange, in addition to `config` and `release`.
+        Settings that the nodes compare before the exchange, in addition to `config` and `release`.
 
     Returns
     -------
@@ -162,8 +162,8 @@ def solve_dekrr_privately(
     >>> result.coefs[0].shape
     (21, 1)
     """
-    _check_private(config, next(iter(samples.values())))
     first = next(iter(samples.values()))
+    _check_private(config, first)
     z = shared_map(
         first.X.shape[1],
         int(config.sizes[0]),
@@ -231,7 +231,7 @@ def _check_private(config: DeKRRConfig, samples: NodeSamples) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _PrivateFit:
-    """Coefficients of a node, the weight that it has chosen, and its squared error."""
+    """Coefficients of a node, the weight that it chose, and its squared error."""
 
     theta: FloatArray
     weight: float
@@ -304,7 +304,7 @@ class _PrivateNode:
     ) -> float:
         """Return the squared error over all folds, up to a constant."""
         if len(self._folds) == 1:
-            return -weight  # a single sample cannot be held out, so the node trusts the others
+            return -weight  # a single sample cannot be held out, so the largest weight is chosen
         total = 0.0
         for part in self._folds:
             theta = self._coefs(
@@ -346,7 +346,7 @@ def _exchange(
     settings: Mapping[str, Any],
     transport: Transport,
 ) -> tuple[_PrivateFit, Any, Any, list[int]]:
-    """Flood the release of a node, and solve with those of the others."""
+    """Flood the network with the release of a node, and solve with those of the others."""
     rank = node.rank
     members = config.neighbors(rank)
     with Neighbors(transport, rank, members, config.n_nodes, network.timeout) as neighbors:

@@ -40,7 +40,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         ``feature_selection="auto"`` may make the kernel wider. "cv" chooses from `gamma_grid`, and
         with ``feature_selection="auto"`` also between "energy_pairs" and "plain".
     gamma_grid : array-like of float, default=(4, 1, 1/4, 1/16, 1/64)
-        Candidates for ``gamma="cv"``, as multiples of the coefficient by "median".
+        Candidates for ``gamma="cv"``, as multiples of the coefficient that "median" gives.
     alpha : float or "cv", default=1e-6
         Ridge per sample. The ridge of a node is `alpha` times the number of samples of the network,
         divided by the number of nodes. "cv" chooses it from `alpha_grid`.
@@ -56,7 +56,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         Folds for "cv". All nodes hold out their part of a fold at the same time, and every sample
         is predicted by its own node. Features are selected on all samples, once for each candidate
         of `gamma`. Width and ridge are chosen together, with a consensus weight of 0.5 if it is
-        "cv", too; the consensus weight follows.
+        "cv", too; the consensus weight is chosen afterward.
     n_nodes : int, default=10
         Number of nodes if `node` is None. Otherwise, the nodes are the labels in `node`.
     graph : str, array-like, sparse matrix, list of pairs or networkx graph, default="circulant"
@@ -100,8 +100,8 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         terms.
     message_dtype : {"float64", "float32", "bfloat16"}, default="float64"
         Precision of the messages of a network. With less than "float64", rounds carry differences
-        from what the neighbors know, which converge to the same solution; maps and Gram blocks are
-        then "float32".
+        from the values that the neighbors have, and converge to the same solution; maps and Gram
+        blocks are then "float32".
     censoring : float, default=0.0
         Over a network, a node sends an update only if its predictions have changed by more than
         this fraction of the targets since its last update. The fraction shrinks in every round, so
@@ -118,9 +118,9 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         How `predict` combines the functions of the nodes. "mean" averages over all nodes, or uses
         only the one given by `node`; "neighborhood" averages over a node and its neighbors.
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library for the computations; "auto" is numba on the CPU and torch on other devices.
+        Library for the computations; "auto" means numba on the CPU and torch on other devices.
     device : str, torch.device or None, default=None
-        Device of the torch engine; None is the CPU.
+        Device of the torch engine; None means the CPU.
     n_jobs : int, default=None
         Number of threads that process nodes in parallel if `network` is None. It does not affect
         the result.
@@ -150,7 +150,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     alpha_ : float
         Ridge per sample.
     feature_selection_ : str
-        How the nodes have selected their features.
+        How the nodes selected their features.
     intercept_ : float or ndarray of shape (n_outputs,)
         Mean that was subtracted from the targets; zero without `fit_intercept`.
     consensus_weight_ : float
@@ -159,9 +159,9 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
         With ``consensus_weight="cv"``, the squared error on held-out samples divided by their
         variance.
     cv_results_ : dict of str to ndarray, or None
-        With "cv", the candidates, "feature_selection", "gamma", "alpha" and "consensus_weight",
-        their "errors" of shape (n_candidates, n_folds), squared errors on held-out samples divided
-        by their variance, and the "mean_error" over the folds.
+        With "cv", one entry per candidate: its "feature_selection", "gamma", "alpha" and
+        "consensus_weight"; the "errors" of shape (n_candidates, n_folds), which are squared errors
+        on held-out samples divided by their variance; and the "mean_error" over the folds.
     consensus_error_ : float
         Root mean square, over training samples, of the difference between a node and its neighbors,
         in units of the targets. It is also small if all functions are shrunk, so compare it with

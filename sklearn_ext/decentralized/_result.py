@@ -16,7 +16,7 @@ from .math._statistics import NodeStatistics
 
 @dataclass(frozen=True, eq=False)
 class NodeMemory:
-    """State of a node, in numpy arrays, for adding samples later.
+    """State of a node, in NumPy arrays, for adding samples later.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class NodeMemory:
     shift : ndarray of shape (k,)
         Offset of the targets at the first fit.
     neighbor_maps : dict of int to FeatureMap
-        Maps that the neighbors have sent. Empty without a network.
+        Maps that the neighbors sent. Empty without a network.
     blocks : dict of int to (ndarray, ndarray)
         Sums over the samples of the neighbors. Empty without a network or with anchors.
     """
@@ -56,7 +56,7 @@ class DeKRRResult:
     alpha : float
         Ridge per sample.
     feature_selection : str
-        How the nodes have selected their features.
+        How the nodes selected their features.
     consensus_weight : float
         Weight of the disagreement.
     n_iter : int
@@ -72,7 +72,7 @@ class DeKRRResult:
     memories : dict of int to NodeMemory
         State of the nodes of this process, by index.
     candidates : list of Candidate
-        Parameters that cross-validation has compared.
+        Parameters that cross-validation compared.
     failed : tuple of int
         Indices of the nodes that failed during the fit.
     """

@@ -142,7 +142,7 @@ def _set_up(
     engine: DeKRREngine,
     parallel: Parallel,
 ) -> tuple[DeKRRConfig, _NetworkState, list[Candidate]]:
-    """Select a map at every node and sum over the samples; choose the parameters that are "cv"."""
+    """Select a map at every node, sum over the samples, and choose parameters set to "cv"."""
     rngs = [node_generator(seed, j) for j in range(config.n_nodes)]
     announced = parallel(
         delayed(announce)(part, config, j, rngs[j], engine) for j, part in enumerate(samples)

@@ -2,8 +2,8 @@ r"""Probabilities of missing categories.
 
 The Gaussian model treats the indicators of a categorical feature as numbers, which is enough to
 predict other features but gives no probabilities. Each categorical feature therefore has a
-multinomial logistic regression on the conditional means of all other columns given what is observed
-in a sample except the feature itself,
+multinomial logistic regression on the conditional means of all other columns, given the observed
+entries of a sample except the feature itself,
 
 .. math:: P(c \mid x_o) \propto \exp(w_c^T z_{-f} + b_c), \qquad
     z_{-f} = E[x_{-f} \mid x_{o \setminus f}] .

@@ -43,7 +43,8 @@ class CompletedTable(NamedTuple):
         Conditional means, or draws, and variances. Variances are NaN without a conditional
         distribution.
     codes, probabilities : dict of int to ndarray
-        For the missing entries of each categorical feature, values and probabilities of all values.
+        Chosen values for the missing entries of each categorical feature, and the probabilities of
+        all values.
     """
 
     Z: FloatArray
@@ -92,7 +93,7 @@ def complete_by_means(
 
 
 def complete_by_indicators(columns: ModelColumns, raw: FloatArray, Z: FloatArray) -> CompletedTable:
-    """Complete categories by their indicators, for a solver without a conditional distribution."""
+    """Complete categories by their indicators, without a conditional distribution."""
     codes = {}
     for category in columns.categories:
         at = np.isnan(raw[:, category.feature])

@@ -20,8 +20,8 @@ class LabelColumns(NamedTuple):
     ----------
     values : ndarray of shape (n, q)
         Indicators of all classes but the last, or targets; NaN where a label is missing. If there
-        are more than 101 classes, only the 100 most frequent ones have an indicator. There are no
-        columns if all labels are equal or missing.
+        are more than 101 classes, only the 100 most frequent ones have an indicator. The number of
+        columns q is 0 if all labels are equal or missing.
     classes : ndarray or None
         Class labels; None for targets.
     codes : int ndarray of shape (n,)
@@ -40,7 +40,7 @@ class LabelColumns(NamedTuple):
         return LabelColumns(self.values[indices], self.classes, self.codes[indices], self.kept)
 
     def encode(self, y: ArrayLike | None, n_samples: int) -> FloatArray:
-        """Return the same columns for other labels; a class that is not known is missing."""
+        """Return the same columns for other labels; unknown classes count as missing."""
         if y is None:
             return np.full((n_samples, len(self.kept)), np.nan)
         values, missing = _validated(y, n_samples)
@@ -93,7 +93,7 @@ def encode_labels(y: ArrayLike | None, n_samples: int, target_type: str = "auto"
 
 
 def _validated(y: ArrayLike, n_samples: int) -> tuple[Array, BoolArray]:
-    """Return labels as an array, and where they are missing."""
+    """Return labels as an array, and a mask of the missing ones."""
     values: Array = check_array(
         y,
         ensure_2d=False,
@@ -168,7 +168,7 @@ def _numbers(y: Array, missing: BoolArray) -> FloatArray:
     try:
         values = np.where(missing, np.nan, np.where(missing, 0, y).astype(float))
     except (TypeError, ValueError) as error:
-        raise ValueError("y must be numeric if its labels are targets.") from error
+        raise ValueError(f"y must contain numbers to be used as targets: {error}.") from error
     if np.isinf(values).any():
         raise ValueError("y must not contain infinite values.")
     return values
@@ -176,8 +176,6 @@ def _numbers(y: Array, missing: BoolArray) -> FloatArray:
 
 def _target_columns(y: Array, missing: BoolArray) -> LabelColumns:
     values, missing = _numbers(y, missing), missing.reshape(len(y), -1)
-    varies = np.nanmax(np.where(missing.all(axis=0), 0.0, values), axis=0) > np.nanmin(
-        np.where(missing.all(axis=0), 0.0, values), axis=0
-    )
-    kept = np.flatnonzero(varies)
+    known = np.where(missing.all(axis=0), 0.0, values)
+    kept = np.flatnonzero(np.nanmax(known, axis=0) > np.nanmin(known, axis=0))
     return LabelColumns(values[:, kept], None, np.zeros(len(y), dtype=int), kept)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..utils._typing import BoolArray, FloatArray, IntArray
 
-MAX_LEVELS = 30  # indicators of a categorical feature, plus one
+MAX_LEVELS = 30  # levels of a categorical feature, one more than its indicators
 
 
 class Category(NamedTuple):
@@ -26,7 +26,7 @@ class Category(NamedTuple):
     values : ndarray of shape (k,)
         Sorted values, or codes of values.
     levels : int ndarray of shape (k,)
-        Level of each value. The rare values of a feature with many share the last level.
+        Level of each value. The rare values of a feature with many values share the last level.
     shares : ndarray of shape (k,)
         Fraction of the samples of its level that have a value.
     prior : ndarray of shape (n_levels,)
@@ -98,7 +98,7 @@ class ModelColumns:
         return Z * self.units + self.low
 
     def limits(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return limits of features in model columns; indicators have none."""
+        """Convert limits of features to limits of model columns; indicators have none."""
         out = np.array([[-np.inf], [np.inf]]) * np.ones(len(self))
         k = len(self.numeric)
         for limit, given in zip(out, (low, high), strict=True):
@@ -114,7 +114,7 @@ class ModelColumns:
         high: FloatArray,
         is_integer: BoolArray,
     ) -> FloatArray:
-        """Fill the missing values of X from model columns Z; the rest stays bit-identical.
+        """Fill the missing values of X from model columns Z; other entries stay bit-identical.
 
         Parameters
         ----------

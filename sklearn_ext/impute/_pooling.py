@@ -27,7 +27,7 @@ class PooledEstimates:
     estimate : ndarray of shape (n_estimates,)
         Means of the estimates over the draws.
     within : ndarray of shape (n_estimates,)
-        Mean over the draws of the sampling variance of an estimate.
+        Mean over the draws of the sampling variance of each estimate.
     between : ndarray of shape (n_estimates,)
         Variance of the estimates over the draws.
     n_draws : int
@@ -96,7 +96,7 @@ class PooledEstimates:
     def predict(self, X: ArrayLike, *, return_std: bool = False) -> Any:
         """Predict new samples by the mean over the models of all draws.
 
-        Each model predicts the samples as its imputer draws their missing values.
+        Each model predicts the samples with missing values drawn by its own imputer.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class PooledEstimates:
         mean : ndarray of shape (n_samples,) or (n_samples, n_classes)
             Predicted targets, or class probabilities.
         std : ndarray of the same shape
-            Only if `return_std` is True.
+            Standard deviation over the draws. Only if `return_std` is True.
         """
         draws = []
         for model, imputer in zip(self.models, self.imputers, strict=True):
@@ -180,18 +180,18 @@ def pool_estimates(
         \bar q = \tfrac1m \sum_k q_k, \qquad
         \tfrac1m \sum_k u_k + \Bigl(1 + \tfrac1m\Bigr) \tfrac{1}{m - 1} \sum_k (q_k - \bar q)^2 .
 
-    The imputer of each draw is fitted to a bootstrap sample of the rows, so draws reflect that its
-    parameters are estimated, and draws the missing values of all samples given their labels.
-    Sampling variances come from the same bootstrap of the completed table.
+    For each draw, an imputer is fitted to a bootstrap sample of the rows, so that the draws reflect
+    the uncertainty of its parameters. It then draws the missing values of all samples given their
+    labels. Sampling variances come from bootstrap samples of the completed table.
 
     Parameters
     ----------
     estimator : estimator
-        A linear regressor or classifier with ``coef_`` and ``intercept_``. It is cloned. Scale
-        features yourself, as coefficients refer to the columns of the completed table.
+        A linear regressor or classifier with ``coef_`` and ``intercept_``. It is cloned. Its
+        coefficients refer to the columns of the completed table; scale these yourself if needed.
     imputer : estimator
         An imputer with the parameters ``sample_posterior`` and ``random_state``, such as
-        :class:`~sklearn_ext.SupervisedKernelImputer`. It is cloned, and draws.
+        :class:`~sklearn_ext.SupervisedKernelImputer`. Its clones draw missing values.
     X : array-like or data frame of shape (n_samples, n_features)
         Samples with missing values.
     y : array-like of shape (n_samples,)
@@ -211,7 +211,8 @@ def pool_estimates(
     Raises
     ------
     ValueError
-        If the imputer does not draw, or if the estimator has no ``coef_``.
+        If the imputer cannot draw, if the estimator has no ``coef_``, or if X and y differ in
+        length.
 
     References
     ----------
@@ -314,7 +315,7 @@ def _bootstrap_variance(
     found: list[FloatArray] = []
     while len(found) < n_resamples:
         rows = rng.randint(n, size=n)
-        # A sample without a class of the data would give other coefficients.
+        # A bootstrap sample that lacks a class would give other coefficients.
         if is_classifier(estimator) and len(np.unique(y[rows])) < len(np.unique(y)):
             continue
         model = clone(estimator).fit(_safe_indexing(X, rows), y[rows])

@@ -22,7 +22,7 @@ from .published import (
 )
 
 _BATCH = 4096  # samples whose kernel is in memory at once
-_MOST_MACHINES = 10  # with more classes, machines have the squared loss and share a factorization
+_MOST_MACHINES = 10  # more machines have the squared loss, to share a factorization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class KernelMachine(NamedTuple):
 
 
 def resolve_gamma(gamma: float | str, units: FloatArray) -> float:
-    """Return `gamma`, or for "scale" one over the number of columns times their mean variance."""
+    """Return `gamma`; for "scale", the reciprocal of the sum of the columns' variances."""
     if not isinstance(gamma, str):
         return gamma
     return float(1.0 / max(np.sum(1.0 / units**2), np.finfo(float).tiny)) if len(units) else 1.0
@@ -193,10 +193,10 @@ def fit_kernel_machine(
 ) -> KernelMachine:
     r"""Fit machines on the expected kernel between training samples and landmarks.
 
-    If all samples are landmarks, the kernel is corrected by labels. Otherwise the machines are
-    linear on the Nyström features :math:`K_{nm} K_{mm}^{-1/2}`, with the squared hinge loss, or the
-    squared loss for more than ten classes, without correction, and are expressed as dual
-    coefficients.
+    If all samples are landmarks, the kernel is corrected by labels. Otherwise, it is not corrected,
+    and the machines are linear on the Nyström features :math:`K_{nm} K_{mm}^{-1/2}`. Their loss is
+    the squared hinge loss, or the squared loss if there are more than ten classes. They are
+    expressed as dual coefficients.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
 
     A joint Gaussian model of features and labels gives each missing value a mean and a variance,
     from the observed entries of its sample. The machine uses the expectation of the Gaussian kernel
-    under this model, so a sample with few observed entries is not similar to any other. Labels then
+    under this model, so a sample with few observed entries is similar to no other. Labels then
     correct the kernel, entry by entry, to make the classes easier to separate. With more than ten
     classes, the machines minimize the squared loss, for which they share one factorization.
 
@@ -59,12 +59,12 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         the reciprocal of the product of the number of columns and their mean variance.
 
     class_weight : dict, "balanced" or None, default=None
-        Factor of `C` for the samples of each class; a class that the dict lacks has 1. "balanced"
-        weights classes by the reciprocal of their frequency in `fit`.
+        Factor of `C` for the samples of each class; the factor is 1 for a class that the dict
+        lacks. "balanced" weights classes by the reciprocal of their frequency in `fit`.
 
     kappa : float in [0, 1], default=0.1
         Largest relative change that the labels make to an entry of the kernel. 0 leaves the
-        expected kernel as it is. The kernel is corrected only if all training samples are
+        expected kernel unchanged. The kernel is corrected only if all training samples are
         landmarks.
 
     perturbation : float, default=0.0
@@ -91,10 +91,10 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Features whose values are categories. "from_dtype" selects columns of strings, categories
         and booleans. A mask, indices or feature names select other features, too, whose values are
-        codes. None refuses everything but numbers.
+        codes. None accepts only numbers.
 
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library that computes the Gaussian model and its kernels. "auto" is numba on the CPU and
+        Library that computes the Gaussian model and its kernels. "auto" means numba on the CPU and
         torch on other devices.
 
     device : str, torch.device or None, default=None
@@ -244,8 +244,8 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X contains infinite values, if y has only one class, or if a parameter is out of
-            range or `class_weight` names an unknown class.
+            If X contains infinite values, if y has only one class, if a parameter is out of range,
+            or if `class_weight` names an unknown class.
         TypeError
             If X contains anything but numbers, strings, categories and booleans.
         """

@@ -68,10 +68,10 @@ class SupervisedKernelImputer(_BaseImputer):
     are used in `fit` and `fit_transform`. `transform` neither takes nor needs them, so test labels
     cannot leak.
 
-    ``solver="two_stage"`` is the method of the paper [1]_: learn a kernel that separates the
-    classes, then find values whose Gaussian kernel is the learned one. :meth:`from_paper` sets it
-    up as published. It is kept for comparison; its errors exceed those of column means on most
-    data.
+    ``solver="two_stage"`` is the method of the paper [1]_: it learns a kernel that separates the
+    classes, and then finds values whose Gaussian kernel is the learned one. :meth:`from_paper` sets
+    it up as published. This solver is kept for comparison; its errors exceed those of column means
+    on most data.
 
     Parameters
     ----------
@@ -147,9 +147,9 @@ class SupervisedKernelImputer(_BaseImputer):
 
     clip : bool or (low, high), default=True
         Whether imputed values are clipped to the observed range of the feature in the training
-        samples. A pair of numbers, or of arrays of shape (n_features,), sets other limits. Draws of
-        ``sample_posterior=True`` are clipped for neither True nor False, because clipping would
-        bias their mean and spread; a pair makes them draws from the truncated Gaussian.
+        samples. A pair of numbers, or of arrays of shape (n_features,), sets other limits. Neither
+        True nor False clips the draws of ``sample_posterior=True``, because clipping would bias
+        their mean and spread; with a pair, they come from the truncated Gaussian.
 
     max_landmarks : int, default=1000
         Number of training samples that kernels and residual smoothing use.
@@ -157,7 +157,7 @@ class SupervisedKernelImputer(_BaseImputer):
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Features whose values are categories. "from_dtype" selects columns of strings, categories
         and booleans. A mask, indices or feature names select other features, too, whose values are
-        codes. None refuses everything but numbers.
+        codes. None accepts only numbers.
 
     integer_features : "from_dtype", array-like or None, default="from_dtype"
         Features whose imputed values are rounded to whole numbers. "from_dtype" selects columns of
@@ -170,7 +170,7 @@ class SupervisedKernelImputer(_BaseImputer):
         Whether to append a :class:`~sklearn.impute.MissingIndicator`.
 
     engine : {"auto", "numba", "torch"}, default="auto"
-        Library that computes the Gaussian model and its kernels. "auto" is numba on the CPU and
+        Library that computes the Gaussian model and its kernels. "auto" means numba on the CPU and
         torch on other devices.
 
     device : str, torch.device or None, default=None
@@ -213,7 +213,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
     kernel_initial_ : ndarray of shape (n_landmarks, n_landmarks)
         The kernel without correction: the expected kernel under the posterior of the missing
-        values, or what `center` selects.
+        values, or the kernel that `center` selects.
 
     kernel_factor_ : ndarray of shape (n_landmarks, n_landmarks)
         The correction, ``kernel_ / kernel_initial_``.
@@ -267,9 +267,9 @@ class SupervisedKernelImputer(_BaseImputer):
     ratio of actual to expected errors of its observed entries, each predicted from the rest of its
     sample.
 
-    Data frames of pandas and polars come back as data frames with the types that their columns had
-    in `fit`, unless all columns are floats of one type; such frames are returned as arrays, as by
-    other imputers of scikit-learn, unless `set_output` asks for frames. Columns may be numbers,
+    Data frames of pandas and polars are returned as data frames with the types that their columns
+    had in `fit`. If all columns are floats of one type, the result is an array, as from
+    scikit-learn's imputers, unless `set_output` asks for a frame. Columns may be numbers,
     strings, categories or booleans, nullable or not.
 
     The probabilities of a missing category come from a multinomial logistic regression on the
@@ -286,7 +286,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
     With more than 100 columns, and fewer samples than columns or much work for a full covariance,
     the covariance is that of at most 32 common factors and independent noise. The cost is then
-    linear in the number of columns. NumPy computes it, whatever `engine` is.
+    linear in the number of columns. NumPy computes it, regardless of `engine`.
 
     References
     ----------
@@ -466,7 +466,7 @@ class SupervisedKernelImputer(_BaseImputer):
         TypeError
             If X contains anything but numbers, strings, categories and booleans.
         """
-        self._forget_last_fit()
+        self._delete_fitted_attributes()
         self._table = InputTable.learn(self, X, self.missing_values)
         raw = self._table.encode(self, X)
         labels = encode_labels(y, len(raw), self.target_type)
@@ -480,7 +480,7 @@ class SupervisedKernelImputer(_BaseImputer):
                 len(raw),
                 center=self.center,
                 sample_posterior=self.sample_posterior,
-                **self._stopping(),
+                max_iter=TwoStageConfig.max_iter if self.max_iter is None else self.max_iter,
             )
         engine = self._engine()  # also validates the parameters engine and device
         gaussian, two_stage, categories = None, None, []
@@ -533,7 +533,7 @@ class SupervisedKernelImputer(_BaseImputer):
 
         The result differs from ``fit(X, y).transform(X)``, which does not use labels to impute,
         unless ``condition_on_y=False`` or y is None.
-        :class:`~sklearn.preprocessing.TargetEncoder` makes a similar difference.
+        :class:`~sklearn.preprocessing.TargetEncoder` also treats training samples differently.
 
         Parameters
         ----------
@@ -776,7 +776,7 @@ class SupervisedKernelImputer(_BaseImputer):
         return tags
 
     def _gaussian_config(self) -> GaussianImputerConfig:
-        # A base imputation keeps its default stopping rule: max_iter and tol are for stage I.
+        # max_iter and tol are for stage I, so a base imputation keeps its default stopping rule.
         stopping = self._stopping() if self.solver == "regression" else {}
         return GaussianImputerConfig(
             shrinkage=self.shrinkage,
@@ -816,7 +816,7 @@ class SupervisedKernelImputer(_BaseImputer):
     def _engine(self) -> GaussianEngine:
         return make_engine(self.engine, self.device, self.n_jobs)
 
-    def _forget_last_fit(self) -> None:
+    def _delete_fitted_attributes(self) -> None:
         """Delete fitted attributes, some of which only another solver would set again."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)

@@ -1,4 +1,4 @@
-"""The user's table as floats, and back: arrays of numbers, and tables whose columns have types."""
+"""Conversion of the user's table to floats and back; its columns may have types."""
 
 from typing import Any, NamedTuple, Self
 
@@ -27,7 +27,7 @@ from ..utils._typing import Array, BoolArray, FloatArray
 
 
 class InputTable(NamedTuple):
-    """What a table looked like in `fit`.
+    """The form of the table that was passed to `fit`.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class InputTable(NamedTuple):
         return np.column_stack(out)
 
     def decode(self, feature: int, values: FloatArray) -> Array:
-        """Return values of a feature as they are in the table."""
+        """Return values of a feature in the form that they have in the table."""
         if self.types is None or self.types[feature].kind != "category":
             return values
         return decode_values(values, self.types[feature])
@@ -126,7 +126,7 @@ class InputTable(NamedTuple):
         Parameters
         ----------
         estimator : transformer
-            Says by its output configuration and names of output features what to return.
+            Its output configuration and output feature names determine the library and the names.
         X : array-like or data frame of shape (n, n_features)
             The table as given.
         raw, filled : ndarray of shape (n, n_features)
@@ -195,7 +195,7 @@ def _validate_names(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
 
 
 def _number_type(X: Any) -> np.dtype[Any]:
-    """Return the type of a completed table of numbers: that of the input, or float64."""
+    """Return the type of a completed table: that of X if X holds numbers, or float64."""
     few = X[:1] if hasattr(X, "__getitem__") else X
     dtype: np.dtype[Any] = np.asarray(few).dtype
     return dtype if dtype.kind in "fiu" else np.dtype(np.float64)

@@ -23,7 +23,7 @@ def feature_mask(
     parameter : str
         Name of the parameter in messages.
     features : "from_dtype", array-like of bool, int or str, or None
-        Features to select beside those selected by their type. None selects none at all.
+        Features to select in addition to those selected by their type. None selects no feature.
     from_dtype : bool ndarray of shape (n_features,)
         Features that have the type.
     names : ndarray of str or None
@@ -43,7 +43,7 @@ def feature_mask(
         if parameter == "categorical_features" and from_dtype.any():
             found = int(np.flatnonzero(from_dtype)[0])
             raise ValueError(
-                f"categorical_features=None takes numbers only, got strings, categories or "
+                f"categorical_features=None accepts only numbers, got strings, categories or "
                 f"booleans in feature {found if names is None else names[found]!r}; use "
                 "categorical_features='from_dtype'."
             )
@@ -132,7 +132,7 @@ def truncate(
     Parameters
     ----------
     draws, mean, std : ndarray of shape (n, d)
-        Where `std` is 0, the entry is returned as it is.
+        Where `std` is 0, the entry is returned unchanged.
     low, high : ndarray of shape (d,)
 
     Returns
@@ -146,7 +146,7 @@ def truncate(
     return np.where(drawn, np.clip(mean + scale * ndtri(quantile), low, high), draws)
 
 
-# Multiplications in the eigendecompositions of stage I. So many take about ten minutes.
+# Multiplications in the eigendecompositions of stage I, which take about ten minutes.
 _MOST_WORK = 5e11
 
 
@@ -156,8 +156,7 @@ def check_two_stage_data(
     *,
     center: str,
     sample_posterior: bool,
-    max_iter: int = 10_000,
-    tol: float | None = None,
+    max_iter: int,
 ) -> None:
     """Check that ``solver="two_stage"`` can use the data and parameters.
 
@@ -167,10 +166,8 @@ def check_two_stage_data(
     n_samples : int
     center : {"observed", "base"}
     sample_posterior : bool
-    max_iter : int, default=10000
+    max_iter : int
         Iterations of stage I, if the kernel is not centered at a base imputation.
-    tol : float
-        Ignored.
 
     Raises
     ------
@@ -182,7 +179,7 @@ def check_two_stage_data(
         raise ValueError("sample_posterior=True requires solver='regression', got 'two_stage'.")
     if n_samples > MAX_SAMPLES:
         raise ValueError(
-            f"solver='two_stage' stores matrices between all samples and takes at most "
+            f"solver='two_stage' stores matrices between all samples and accepts at most "
             f"{MAX_SAMPLES} samples, got {n_samples}; use solver='regression'."
         )
     if center == "observed" and (labels.classes is None or len(labels.classes) != 2):
@@ -196,7 +193,7 @@ def check_two_stage_data(
         shorter = int(_MOST_WORK / n_samples**3)
         raise ValueError(
             f"solver='two_stage' with center='observed' decomposes two matrices between all "
-            f"samples in each of up to max_iter={max_iter} iterations and then takes at most "
-            f"{largest} samples, got {n_samples}; pass max_iter={shorter} or less, "
+            f"samples in each of up to max_iter={max_iter} iterations, and therefore accepts at "
+            f"most {largest} samples, got {n_samples}; pass max_iter={shorter} or less, "
             "center='base' or solver='regression'."
         )

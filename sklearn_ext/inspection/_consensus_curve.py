@@ -8,7 +8,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._typing import FloatArray
-from ..utils._validation import split_pipeline
+from ..utils._validation import check_axes, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,6 +95,8 @@ class ConsensusDisplay:
         ------
         NotFittedError
             If the estimator is not fitted.
+        ValueError
+            If `axes` does not have two entries.
         """
         _, estimator = split_pipeline(estimator)
         check_is_fitted(estimator, "objective_curve_")
@@ -118,13 +120,18 @@ class ConsensusDisplay:
         Returns
         -------
         ConsensusDisplay
+
+        Raises
+        ------
+        ValueError
+            If `axes` does not have two entries.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         if axes is None:
             _, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-        self.axes_ = np.asarray(axes)
+        self.axes_ = check_axes(axes, 2, "curve")
         shown = self.excess > 0  # a logarithmic axis cannot show the best value itself
         style = "o--" if len(self.floats) == 2 else "-"  # no rounds in between
         (objective,) = self.axes_[0].plot(

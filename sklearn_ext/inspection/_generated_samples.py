@@ -10,14 +10,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..utils._random import draw_seed
 from ..utils._typing import Array, RandomState
-from ..utils._validation import split_pipeline
+from ..utils._validation import check_axes, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GAP = 1  # pixels between two pictures
 _N_COLOR_CHANNELS = 3
-_MOST_TABLE_FEATURES = 30  # more features than this are taken for pixels without a shape
+_MOST_TABLE_FEATURES = 30  # more features than this must be the pixels of an image
 
 
 class GeneratedSamplesDisplay:
@@ -236,11 +236,7 @@ class GeneratedSamplesDisplay:
             if is_table:
                 size = (n_models * (1.5 + 0.5 * first.shape[2]), 3.2)
             _, axes = plt.subplots(1, n_models, figsize=size, layout="constrained", sharey=is_table)
-        self.axes_ = np.atleast_1d(np.asarray(axes))
-        if len(self.axes_) != n_models:
-            raise ValueError(
-                f"axes must have one entry per model, {n_models}, got {len(self.axes_)}."
-            )
+        self.axes_ = check_axes(axes, n_models, "model")
         self.figure_ = self.axes_[0].figure
         if is_table:
             for ax, (name, rows) in zip(self.axes_, self.images.items(), strict=True):

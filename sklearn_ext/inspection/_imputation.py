@@ -1,4 +1,4 @@
-"""True against imputed values."""
+"""Imputed values plotted against true values."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -40,8 +40,8 @@ class ImputationDisplay:
     feature_names : list of str
         Titles of the panels.
     categories : list of list of str, default=None
-        Categories of each feature, whose values are then indices into them; empty for numbers. None
-        means that all features are numbers.
+        Categories of each feature, of which its values are indices; an empty list for a numeric
+        feature. None means that all features are numeric.
 
     Attributes
     ----------
@@ -254,7 +254,7 @@ class ImputationDisplay:
 
 
 def _plot_counts(ax: "Axes", true: FloatArray, imputed: FloatArray, categories: list[str]) -> None:
-    """Show how often each true category was imputed as each other one."""
+    """Show how often each true category was imputed as each category."""
     k = len(categories)
     known = (true >= 0) & (imputed >= 0)
     counts = np.zeros((k, k), dtype=int)

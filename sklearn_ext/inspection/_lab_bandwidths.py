@@ -25,8 +25,8 @@ class LABBandwidthDisplay:
     ----------
     sensitivities : ndarray of shape (n_support, n_features)
         Change of the kernel's exponent for one standard deviation of the feature in the training
-        data, divided by a constant such that the importances are averages of the sensitivities,
-        weighted by the absolute coefficients of the support points.
+        data, scaled so that the importances are averages of the sensitivities, weighted by the
+        absolute coefficients of the support points.
     importances : ndarray of shape (n_features,)
         The estimator's ``feature_importances_``.
     feature_names : list of str

@@ -143,7 +143,7 @@ class LossCurveDisplay:
 
 
 def _recorded_losses(estimator: Any) -> tuple[FloatArray, str]:
-    """Return the losses of a fitted estimator, and whether each is of an iteration or an epoch."""
+    """Return the losses of a fitted estimator, and their unit: "iteration" or "epoch"."""
     if hasattr(estimator, "loss_curve_"):
         return np.asarray(estimator.loss_curve_, dtype=float), "iteration"
     is_net = hasattr(estimator, "history") and hasattr(estimator, "initialized_")
@@ -156,8 +156,8 @@ def _recorded_losses(estimator: Any) -> tuple[FloatArray, str]:
             per_epoch = is_net or ("iteration" not in history[0] and "step" not in history[0])
             return np.asarray(losses, dtype=float), "epoch" if per_epoch else "iteration"
     raise ValueError(
-        f"estimator must have recorded the losses of its training, got {type(estimator).__name__} "
-        "without any."
+        "estimator must have recorded the losses of its training, got "
+        f"{type(estimator).__name__} without losses."
     )
 
 

@@ -10,7 +10,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils._typing import Array, FloatArray
-from ..utils._validation import split_pipeline
+from ..utils._validation import check_axes, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,6 +120,8 @@ class NetworkDisplay:
         ------
         NotFittedError
             If an estimator is not fitted.
+        ValueError
+            If `axes` does not have one entry per panel.
         """
         panels = {} if baseline is None else {"before": baseline}
         panels["after"] = estimator
@@ -151,6 +153,11 @@ class NetworkDisplay:
         Returns
         -------
         NetworkDisplay
+
+        Raises
+        ------
+        ValueError
+            If `axes` does not have one entry per panel.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
@@ -160,7 +167,7 @@ class NetworkDisplay:
             _, axes = plt.subplots(
                 1, n_panels, figsize=(4 * n_panels + 0.8, 4), layout="constrained"
             )
-        self.axes_ = np.atleast_1d(np.asarray(axes))
+        self.axes_ = check_axes(axes, n_panels, "panel")
         values = np.concatenate(list(self.errors.values()))
         limits = {"vmin": np.nanmin(values), "vmax": np.nanmax(values)}
         edges = np.argwhere(np.triu(self.adjacency) > 0)

@@ -8,6 +8,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from ..metrics import UnlearningReport
 from ..metrics._unlearning import RETRAINED
+from ..utils._validation import check_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,8 @@ _LABELS = {
     "KL_t": "divergence, test samples",
     "gap": "average gap (points)",
     "AUC": "area of the audit's attack (%)",
+    "AUC_low": "area, lower limit (%)",
+    "AUC_high": "area, upper limit (%)",
     "TPR": "found by the audit (%)",
     "relearn": "steps to relearn",
 }
@@ -33,8 +36,8 @@ _LABELS = {
 class UnlearningReportDisplay:
     """Metrics of unlearned models and their distances from the retrained model.
 
-    There is one panel per metric and one dot per model. The retrained model is the vertical line: a
-    dot on either side of it is equally bad. Create a display with :meth:`from_report`.
+    Each metric has a panel, and each model a dot in it. The retrained model is the vertical line;
+    a dot on either side of it is equally bad. Create a display with :meth:`from_report`.
 
     Parameters
     ----------
@@ -130,11 +133,7 @@ class UnlearningReportDisplay:
             n = len(self.metrics)
             size = (1.2 + 2.3 * n, 1.0 + 0.35 * len(models))
             _, axes = plt.subplots(1, n, figsize=size, sharey=True, layout="constrained")
-        self.axes_ = np.atleast_1d(np.asarray(axes))
-        if len(self.axes_) != len(self.metrics):
-            raise ValueError(
-                f"axes must have one entry per metric, {len(self.metrics)}, got {len(self.axes_)}."
-            )
+        self.axes_ = check_axes(axes, len(self.metrics), "metric")
         places = np.arange(len(models))[::-1]
         self.lines_ = []
         for ax, name in zip(self.axes_, self.metrics, strict=True):
@@ -149,7 +148,7 @@ class UnlearningReportDisplay:
             ax.set_xlabel(_LABELS[name])
             ax.set_title(name)
             ax.margins(x=0.12)
-            if not name.startswith("KL"):  # percentages end at 0 and 100
+            if not name.startswith(("KL", "relearn")):  # percentages end at 0 and 100
                 low, high = ax.get_xlim()
                 ax.set_xlim(max(low, -3.0), min(high, 103.0))
             ax.spines[["top", "right"]].set_visible(False)

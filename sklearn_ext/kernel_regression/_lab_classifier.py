@@ -22,7 +22,7 @@ from .engines import make_engine
 from .selection import REFIT_ALPHAS, HeldOut, hold_out
 
 _LOG_TEMPERATURE_RANGE = (-5.0, 5.0)
-# The log loss of a few dozen labels is noisy, and equal bandwidths are hard to overfit.
+# The log loss of a few dozen labels is noisy, and equal bandwidths hardly overfit.
 _MIN_GAIN_OF_ALL = -0.1
 
 
@@ -42,7 +42,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         Number of support points, or the fraction of training samples that become support points.
         "auto" means one fifth of the samples, at least 50 and at most 200. Up to 2,000 samples, it
         can mean "all", as the notes explain, provided that `locality` is "auto" and `learn_targets`
-        is True; from 5,000 samples on, it means up to 2,000 support points if they lower the
+        is True; with 5,000 samples or more, it means up to 2,000 support points if they lower the
         squared error of held-out samples by a tenth. There are never more support points than
         distinct samples. With more than 1,000 support points and learned targets, bandwidths are
         learned on 200; the others get the mean bandwidths, and least squares over all samples fits
@@ -77,11 +77,11 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
 
     alpha : float, "auto" or "learn", default="auto"
         Ridge of the interpolation. "auto" chooses 1e-3, 1e-2, 0.1 or 1 on held-out samples. "learn"
-        trains the ridge with the bandwidths, starting from 1e-3.
+        trains the ridge together with the bandwidths, starting from 1e-3.
 
     refit_alpha : float, "auto" or None, default="auto"
         Ridge of a last fit of the coefficients: with the learned bandwidths, least squares over all
-        samples replaces the learned targets. None leaves it out. "auto" means None for regression;
+        samples replaces the learned targets. None omits this fit. "auto" means None for regression;
         for classification, it chooses between None and seven ridges from 1e-5 to 3e-2 on held-out
         samples, provided that `alpha` is "auto" and the targets are learned.
 
@@ -136,8 +136,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         means the CPU.
 
     n_jobs : int or None, default=None
-        Number of candidates that the selection trains at once, on threads. None means 1, -1 all
-        cores.
+        Number of candidates that the selection trains at once, on threads. None means 1, and -1
+        means all cores.
 
     random_state : int, RandomState instance or None, default=None
         Seed for choosing support points and batches. The same seed gives the same model regardless
@@ -230,13 +230,13 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
     -----
     `kernel`, `alpha` and `max_iter` are chosen together if they are "auto". Pairs of a kernel and a
     ridge race: each trains for a few steps with the final number of support points on all but the
-    held-out samples; those that are behind drop out, and the others train on. Below 2,000 samples,
+    held-out samples; those that are behind drop out, and the others continue. Below 2,000 samples,
     the last pairs train on two splits. Up to 2,000 samples, the winner is then compared with kernel
     ridge regression on all samples, with the mean of the learned bandwidths or with equal ones.
     Equal bandwidths are preferred unless learned ones lower the log loss of held-out samples by a
     tenth, because the log loss of a few labels is noisy. The model is then trained on all samples.
-    With fewer than 40 samples, nothing is held out: the kernel is "laplacian", and the ridge that
-    of kernel ridge regression with the smallest leave-one-out error.
+    With fewer than 40 samples, nothing is held out: the kernel is "laplacian", and the ridge is the
+    one with which kernel ridge regression has the smallest leave-one-out error.
 
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
     regardless of the number of samples. Far from all support points, the kernel vanishes and the
@@ -346,7 +346,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         )
         if selection is not None:
             config = selection.config
-        # The samples held out in the selection also serve the temperature.
+        # The samples held out in the selection also determine the temperature.
         is_settled = selection is not None and len(selection.held_out) > 0
         fraction = 0.0 if is_settled else self.validation_fraction
         n_held_out = hold_out(class_indices, counts, fraction, rng)
@@ -374,8 +374,8 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         if held_out.any():
             rows = np.flatnonzero(held_out)
             values = self._evaluate(features[samples[rows]], model, config.kernel)
-            shares = (weights * n_held_out / counts)[rows]
-            parts = [HeldOut(rows, shares, n_held_out.sum(), values)]
+            held_out_weights = (weights * n_held_out / counts)[rows]
+            parts = [HeldOut(rows, held_out_weights, n_held_out.sum(), values)]
         else:
             parts = selection.held_out if selection is not None else []
         if parts:
@@ -389,7 +389,7 @@ class LABRidgelessClassifier(ClassifierMixin, BaseLAB):
         return self
 
     def decision_function(self, X: ArrayLike) -> FloatArray:
-        """Return the scores of the classes: near 1 for the right class, near -1 for the others.
+        """Return the scores of the classes: near 1 for the correct class, near -1 for the others.
 
         Parameters
         ----------

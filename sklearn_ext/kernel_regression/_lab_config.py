@@ -1,4 +1,4 @@
-"""What a LAB model is: its settings, the stages of its training, and the result."""
+"""The settings of a LAB model, the stages of its training, and the result."""
 
 import math
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class LABConfig:
     scale_targets : bool, default=True
         Whether the columns of Y are scaled to variance 1. They are always centered.
     equal_bandwidths : bool, default=False
-        Whether all features have the same bandwidth, instead of learned ones, if `n_support` is
-        "all".
+        If `n_support` is "all", whether all features have the same bandwidth instead of learned
+        ones.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class LABExpansion:
     support_targets : ndarray of shape (n_support, n_outputs)
         The targets that they interpolate, up to alpha times their coefficients.
     bandwidths : ndarray of shape (n_support, n_features)
-        Bandwidths, that is theta squared.
+        Bandwidths, which are the squares of theta.
     dual_coef : ndarray of shape (n_support, n_outputs)
         Coefficients of the kernel expansion.
     intercept : ndarray of shape (n_outputs,)

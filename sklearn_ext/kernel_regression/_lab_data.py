@@ -17,8 +17,8 @@ CHUNK_SIZE = 4096  # samples that are standardized or evaluated at a time
 class TrainingSet:
     """Samples of (X, Y), standardized on demand, in batches.
 
-    Samples with equal features are merged into one with their mean target, which leaves the
-    gradient of a squared error as it is. The length is the number of distinct samples.
+    Samples with equal features are merged into one with their mean target, which does not change
+    the gradient of a squared error. The length is the number of distinct samples.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class TrainingSet:
     Attributes
     ----------
     n_samples : int
-        Number of samples that the weights stand for, as counted by :func:`count_samples`.
+        Number of samples that the weights represent, as counted by :func:`count_samples`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TrainingSet:
     ) -> None:
         self.X = X
         self.n_samples = int(count_samples(X, samples, weights).sum())
-        # The scaler takes features for constant if the sum of the weights is huge.
+        # With a huge sum of weights, the scaler would treat all features as constant.
         weights = weights / weights.max()
         weights /= weights.mean()
         Y = Y[samples]

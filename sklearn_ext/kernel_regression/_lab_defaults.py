@@ -46,15 +46,15 @@ def auto_support_dropout(n_support: int, n_features: int, n_samples: int) -> flo
 
 
 def auto_locality(alpha: float) -> float:
-    """Return 1 without noise and less with noise, which leaves many bandwidths undetermined."""
+    """Return 1 for a small ridge, and less for a large one, which indicates noise."""
     return 1.0 if alpha <= _FREE_ALPHA else _FREE_ALPHA / alpha
 
 
 def median_theta(X: FloatArray, kernel: str) -> float:
-    r"""Return the theta for which the median exponent over pairs of samples has a fixed value.
+    r"""Return the theta for which the median exponent over pairs of samples is `MEDIAN_EXPONENT`.
 
     The pairs are (X[0], X[1]), (X[2], X[3]), ... The starting scale must follow the number of
-    features: :math:`\theta = 1` suits eight features and is hopeless for a hundred.
+    features: :math:`\theta = 1` suits eight features but fails for a hundred.
     """
     gaps = np.abs(X[::2] - X[1::2])
     if kernel == "laplacian":

@@ -64,7 +64,7 @@ def normal_equations(
         K = engine.to_numpy(engine.kernel(kernel, engine.asarray(X), centers, theta)[0])
         roots = np.sqrt(weights)
         K = roots * K
-        gram += K.T @ K  # BLAS computes half of a product with the own transpose
+        gram += K.T @ K  # BLAS computes half of a matrix times its transpose
         moments += K.T @ (roots * Y)
         total += float(weights.sum())
     return gram / total, moments / total
@@ -89,7 +89,9 @@ def choose_ridge(
     Y: FloatArray,
     weights: FloatArray,
 ) -> HeldOutFit:
-    """Return the ridge that predicts held-out samples best, from large to small until it is worse.
+    """Return the ridge that predicts held-out samples best.
+
+    Ridges are tried from large to small until the error rises.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def choose_ridge(
 
 
 class SharedKernel(NamedTuple):
-    """Bandwidths and a ridge that all samples share, and the squared error of leaving one out.
+    """Bandwidths and a ridge that all samples share, and their leave-one-out squared error.
 
     ``theta`` is the row of square roots of the bandwidths, of shape (1, d).
     """

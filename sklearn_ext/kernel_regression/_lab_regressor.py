@@ -36,7 +36,7 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         Number of support points, or the fraction of training samples that become support points.
         "auto" means one fifth of the samples, at least 50 and at most 200. Up to 2,000 samples, it
         can mean "all", as the notes explain, provided that `locality` is "auto" and `learn_targets`
-        is True; from 5,000 samples on, it means up to 2,000 support points if they lower the
+        is True; with 5,000 samples or more, it means up to 2,000 support points if they lower the
         squared error of held-out samples by a tenth. There are never more support points than
         distinct samples. With more than 1,000 support points and learned targets, bandwidths are
         learned on 200; the others get the mean bandwidths, and least squares over all samples fits
@@ -71,11 +71,11 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
 
     alpha : float, "auto" or "learn", default="auto"
         Ridge of the interpolation. "auto" chooses 1e-3, 1e-2, 0.1 or 1 on held-out samples. "learn"
-        trains the ridge with the bandwidths, starting from 1e-3.
+        trains the ridge together with the bandwidths, starting from 1e-3.
 
     refit_alpha : float, "auto" or None, default="auto"
         Ridge of a last fit of the coefficients: with the learned bandwidths, least squares over all
-        samples replaces the learned targets. None leaves it out. "auto" means None for regression;
+        samples replaces the learned targets. None omits this fit. "auto" means None for regression;
         for classification, it chooses between None and seven ridges from 1e-5 to 3e-2 on held-out
         samples, provided that `alpha` is "auto" and the targets are learned.
 
@@ -130,8 +130,8 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
         means the CPU.
 
     n_jobs : int or None, default=None
-        Number of candidates that the selection trains at once, on threads. None means 1, -1 all
-        cores.
+        Number of candidates that the selection trains at once, on threads. None means 1, and -1
+        means all cores.
 
     random_state : int, RandomState instance or None, default=None
         Seed for choosing support points and batches. The same seed gives the same model regardless
@@ -218,13 +218,13 @@ class LABRidgelessRegressor(MultiOutputMixin, RegressorMixin, BaseLAB):
     -----
     `kernel`, `alpha` and `max_iter` are chosen together if they are "auto". Pairs of a kernel and a
     ridge race: each trains for a few steps with the final number of support points on all but the
-    held-out samples; those that are behind drop out, and the others train on. Below 2,000 samples,
+    held-out samples; those that are behind drop out, and the others continue. Below 2,000 samples,
     the last pairs train on two splits. Up to 2,000 samples, the winner is then compared with kernel
     ridge regression on all samples, with the mean of the learned bandwidths or with equal ones,
     which is often better on small or noisy tables: it is preferred if it lowers the loss of
     held-out samples by 3 %. The model is then trained on all samples. With fewer than 40 samples,
-    nothing is held out: the kernel is "laplacian", and the ridge that of kernel ridge regression
-    with the smallest leave-one-out error.
+    nothing is held out: the kernel is "laplacian", and the ridge is the one with which kernel ridge
+    regression has the smallest leave-one-out error.
 
     One step costs :math:`O((p + m) m d + m^3)` for batch size p, m support points and d features,
     regardless of the number of samples. Far from all support points, the kernel vanishes and the

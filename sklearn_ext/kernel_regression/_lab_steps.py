@@ -2,7 +2,7 @@ r"""The state of a LAB model in training, and the steps of Adam that change it.
 
 Rows of bandwidths are written :math:`\theta_i = s + \delta_i`: a shared row, and deviations from
 it that decay by :math:`\delta_i \leftarrow (1 - \eta \rho) \delta_i` in every step. With an
-infinite pull :math:`\rho` there are no deviations, and the model is a kernel with one bandwidth
+infinite pull :math:`\rho`, all deviations are zero, and the model is a kernel with one bandwidth
 per feature.
 """
 
@@ -33,15 +33,15 @@ _MAX_GRADIENT_NORM = 10.0  # of the gradient in theta
 _BETA_1 = 0.9  # decay of Adam's first moment
 MANY = 1000  # more support points than this share the mean bandwidths of the learned ones
 N_LEARNED = 200  # support points with bandwidths of their own if there are many
-_AUTO_MANY = 2000  # support points that "auto" adds at most, where they pay
-_MIN_SAMPLES_FOR_MANY = 5000  # distinct samples from which "auto" tries many support points
-_MAX_PRODUCTS = 2e11  # multiplications in a Gram matrix that "auto" spends at most: a few seconds
+_AUTO_MANY = 2000  # largest number of support points with "auto"
+_MIN_SAMPLES_FOR_MANY = 5000  # with fewer distinct samples, "auto" does not try many
+_MAX_PRODUCTS = 2e11  # multiplications in a Gram matrix with "auto": at most a few seconds
 _MIN_GAIN = 0.1  # relative fall of the squared error of held-out samples for which "auto" grows
 _N_TRIAL = 10_000  # samples of the least-squares fit that decides
 _MAX_HELD_OUT = 4000
 _N_LEFT_OUT = 250  # samples that are left out one by one to choose the kernel of all samples
-_SINGLE_PRECISION_ALPHA = 1e-3  # from this ridge on, the rounding of float32 does no harm
-_SINGLE_PRECISION_THETA = 1e12  # features of extreme units leave the range of float32
+_SINGLE_PRECISION_ALPHA = 1e-3  # with at least this ridge, rounding to float32 does no harm
+_SINGLE_PRECISION_THETA = 1e12  # features in extreme units would leave the range of float32
 
 
 class Adam:
@@ -108,7 +108,7 @@ class LABTrainer:
     Attributes
     ----------
     support : ndarray of shape (m,)
-        Indices of the support points in the data's X.
+        Indices of the support points in ``data.X``.
     vectors : ndarray of shape (m, d)
         The support points in the units of X.
     centers, targets : arrays of the engine, of shapes (m, d), (m, q)
@@ -241,7 +241,7 @@ class LABTrainer:
         Parameters
         ----------
         rate : float
-            Factor of the learning rates.
+            Factor that multiplies the learning rates.
         shared : bool
             Whether only the shared row of the bandwidths is trained.
 
@@ -356,9 +356,9 @@ class LABTrainer:
         self._set_coefficients(ridge_coefficients(gram, moments, ridge))
 
     def add_many_if_they_pay(self) -> bool:
-        """Add many support points if held-out samples of a first fit say that they pay.
+        """Add many support points if a first fit with them predicts held-out samples better.
 
-        The comparison is on the safe side: only the trained model has seen the held-out targets.
+        The comparison is conservative: only the trained model has seen the held-out targets.
         """
         data, config = self.data, self.config
         if config.n_support != "auto" or not config.learn_targets:

@@ -53,7 +53,7 @@ def train_lab(
     Y : ndarray of shape (n_samples, n_outputs)
         Targets.
     config : LABConfig
-        How to train.
+        Settings of the model and its training.
     rng : RandomState
         Random state for choosing support points and batches.
     samples : ndarray of int, shape (n_train,), default=None
@@ -95,8 +95,8 @@ def train_lab(
     weights = np.ones(len(samples)) if weights is None else weights
     data = TrainingSet(X, Y, samples, weights, config)
     losses: list[float] = []
-    # Factorizing a few hundred rows thousands of times is fastest, and reproducible, on one BLAS
-    # thread; other threads are better used for parallel fits.
+    # Factorizing a few hundred rows thousands of times is fastest on one BLAS thread, and
+    # reproducible; other threads are better used for parallel fits.
     with threadpool_limits(limits=1, user_api="blas"):
         trainer = prepare_trainer(engine, data, config, rng, start)
         n_support, n_learned = count_support(config, data), count_learned_support(config, data)
@@ -125,7 +125,7 @@ def train_lab(
 
 
 def count_support(config: LABConfig, data: TrainingSet) -> int:
-    """Return the number of support points for a training set, before "auto" adds many."""
+    """Return the number of support points for a training set, before "auto" may add many."""
     return min(resolve_n_support(config.n_support, data.n_samples), len(data))
 
 

@@ -21,8 +21,8 @@ from ._model_outputs import aligned_probabilities, joined, labels_of, selected
 from ._report import BaseReport
 
 _RELEARN_BATCH = 32
-_RELEARN_SAMPLES = 500  # on which the accuracy is watched
-_RELEARNED = 0.95  # of the accuracy on the retained set
+_RELEARN_SAMPLES = 500  # retained samples on which the accuracy is measured
+_RELEARNED = 0.95  # fraction of the accuracy on the retained set
 
 
 def logit_confidence(proba: FloatArray, codes: IntArray) -> FloatArray:
@@ -55,7 +55,7 @@ def logit_confidence(proba: FloatArray, codes: IntArray) -> FloatArray:
     rest = proba.copy()
     known = np.flatnonzero(codes >= 0)
     rest[known, codes[known]] = 0.0
-    # The sum of the others is exact where one minus the own probability would cancel.
+    # Summing the other probabilities avoids the cancellation of one minus the own.
     others = rest.sum(axis=1)
     return np.log(own.clip(SMALLEST_PROBABILITY)) - np.log(others.clip(SMALLEST_PROBABILITY))
 
@@ -63,9 +63,9 @@ def logit_confidence(proba: FloatArray, codes: IntArray) -> FloatArray:
 def likelihood_ratio(scores: FloatArray, shadows: FloatArray, inside: BoolArray) -> FloatArray:
     r"""Return the log-likelihood ratio of "was trained on" to "was never seen" of each sample [1]_.
 
-    The scores of a sample in shadow models with it, and in those without it, are modeled as normal
-    with means of its own. The two variances are pooled over the samples, because a handful of
-    shadow models does not determine them for each.
+    The scores of a sample in shadow models with it, and in those without it, are modeled as normal,
+    each with its own mean. The two variances are pooled over the samples, because a handful of
+    shadow models cannot determine them for each sample.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ def likelihood_ratio(scores: FloatArray, shadows: FloatArray, inside: BoolArray)
     shadows : ndarray of shape (n_shadows, n)
         Scores in the shadow models.
     inside : bool ndarray of shape (n_shadows, n)
-        Which shadow model was trained on which sample. Each sample needs one with it and one
-        without it.
+        Whether each shadow model was trained on each sample. Every sample needs at least one shadow
+        model with it and one without it.
 
     Returns
     -------
     ndarray of shape (n,)
-        Higher for samples that behave as training samples do.
+        Higher for samples that behave like training samples.
 
     References
     ----------
@@ -150,7 +150,7 @@ def auc_interval(
 
 
 class MembershipAudit(BaseReport):
-    """Result of :func:`membership_audit`: how much single samples give away.
+    """Success of attacks on single samples: the result of :func:`membership_audit`.
 
     Parameters
     ----------
@@ -222,9 +222,9 @@ def membership_audit(
 
     An average over samples hides those that are remembered. This audit attacks each sample by
     itself, in the manner of U-LiRA [1]_: shadow models are trained on the retained set and a random
-    half of a pool of forgotten and unseen samples, and unlearn that half as the audited model has
-    done. For each sample, the attack compares its confidence in the audited model with those in the
-    shadow models that have forgotten it, and in those that never saw it.
+    half of a pool of forgotten and unseen samples, and unlearn that half with the method of the
+    audited model. For each sample, the attack compares its confidence in the audited model with its
+    confidence in the shadow models that have forgotten it, and in those that never saw it.
 
     Parameters
     ----------
@@ -239,17 +239,17 @@ def membership_audit(
     forget : array-like of bool of shape (n_samples,) or array-like of int
         The forget set, as a mask or as indices into X.
     X_test : array-like of shape (n_test, ...), dict of arrays or torch.utils.data.Dataset
-        Samples that no model was trained on. Those of the classes in the forget set take part, with
-        the same frequency of the classes as far as possible.
+        Samples that no model was trained on. The audit uses those of the classes in the forget set,
+        as many of each class as it uses forgotten samples.
     y_test : array-like of shape (n_test,) or None
         Labels of the test samples. None reads them from a dataset.
     estimator : classifier, default=None
         Shadow models are clones of this classifier. None means the first of the models or, if it is
         an unlearner, its classifier.
     n_shadows : int, default=8
-        Number of shadow models, 1 or an even number. Each costs a training. With 1, a single model
-        of the retained set tells how confident a model without the sample is, and the
-        attack uses the difference (calibration by difficulty [2]_): it is cheap and weaker.
+        Number of shadow models, 1 or an even number. Each has to be trained. With 1, a single model
+        of the retained set shows how confident a model without the sample is, and the attack uses
+        the difference (calibration by difficulty [2]_), which is cheaper but weaker.
     max_samples : int, default=500
         Maximum number of forgotten samples, and of unseen samples, that are attacked.
     fpr : float in (0, 1), default=0.01
@@ -263,7 +263,7 @@ def membership_audit(
         Where the outputs of shadow models are cached, so that another audit of the same samples
         trains nothing. It needs an integer as `random_state`.
     n_jobs : int, default=None
-        Number of shadow models that are trained at a time, by joblib.
+        Number of shadow models that joblib trains at a time.
     random_state : int, RandomState instance or None, default=None
         Seed of all draws and of the training of shadow models.
 
@@ -380,7 +380,7 @@ def _pool(
     max_samples: int,
     rng: np.random.RandomState,
 ) -> tuple[IntArray, IntArray]:
-    """Choose forgotten and unseen samples, as many of both in each class as far as possible."""
+    """Choose forgotten and unseen samples, equally many in each class."""
     forgotten, unseen = [], []
     for label in np.unique(labels[mask]):
         first = rng.permutation(np.flatnonzero(mask & (labels == label)))
@@ -391,14 +391,14 @@ def _pool(
     order = rng.permutation(sum(map(len, forgotten)))[:max_samples]
     if len(order) < 2:
         raise ValueError(
-            "At least two forgotten samples and two test samples of their classes are needed, got "
-            f"{len(order)} of each."
+            "forget must contain at least two samples of classes that occur as often in y_test, "
+            f"got {len(order)}."
         )
     return np.concatenate(forgotten)[order], np.concatenate(unseen)[order]
 
 
 def _balanced_halves(n: int, n_shadows: int, rng: np.random.RandomState) -> BoolArray:
-    """Return which shadow model is trained on which sample: half of them, each in every other."""
+    """Draw the samples of each shadow model: half of all, and each in half of the models."""
     inside = np.zeros((n_shadows, n), dtype=bool)
     for k in range(0, n_shadows - 1, 2):
         inside[k, rng.permutation(n)[: n // 2]] = True
@@ -429,7 +429,7 @@ def _shadow_scores(
     classes: Array,
     seed: int,
 ) -> dict[str | None, FloatArray]:
-    """Train a shadow model; return the scores of the pool, after each unlearner and (None) before.
+    """Train a shadow model; return the scores of the pool before (None) and after each unlearner.
 
     Unlearners forget the part of the pool that the shadow model was trained on.
     """
@@ -475,7 +475,7 @@ def _steps_to_relearn(
     model: Any,
     of_forgotten: tuple[Any, Array],
     of_retained: tuple[Any, Array],
-    n_steps: int,
+    relearn_steps: int,
     seed: int,
 ) -> float:
     """Return the number of steps until the forget set is almost as accurate as the retained set."""
@@ -490,7 +490,7 @@ def _steps_to_relearn(
     target = _RELEARNED * np.mean(learner.predict(X_retained) == y_retained)
     rng = np.random.RandomState(seed)
     order = np.empty(0, dtype=np.intp)
-    for step in range(n_steps + 1):
+    for step in range(relearn_steps + 1):
         if np.mean(learner.predict(X) == y) >= target:
             return float(step)
         if len(order) < min(_RELEARN_BATCH, len(y)):

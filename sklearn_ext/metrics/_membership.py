@@ -91,8 +91,8 @@ def membership_inference_score(
     forgotten samples should be as hard to attack as one that was never trained on them, and not
     harder.
 
-    These attacks are weak, above all the entropy attack: one threshold serves all samples. Use
-    :func:`membership_audit` to find single samples that are remembered.
+    These attacks, above all the entropy attack, are weak, because one threshold serves all samples.
+    Use :func:`membership_audit` to find single samples that are remembered.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def membership_inference_score(
     Raises
     ------
     ValueError
-        If the arrays of probabilities have different columns, or labels are missing.
+        If the arrays of probabilities have different numbers of columns, or labels are missing.
 
     See Also
     --------
@@ -160,7 +160,8 @@ def membership_inference_score(
     widths = {width for _, width in groups}
     if len(widths) > 1:
         raise ValueError(
-            f"proba, proba_member and proba_nonmember must have the same columns, got {widths}."
+            "proba, proba_member and proba_nonmember must have the same number of columns, got "
+            f"{sorted(widths)}."
         )
     asked, members, others = (signal[:, None] for signal, _ in groups)
     if attack == "confidence":
@@ -184,13 +185,17 @@ def _signal(
 ) -> tuple[FloatArray, int]:
     """Return the number that the attack uses for each sample, and the number of classes."""
     proba = check_array(probabilities, dtype=np.float64, input_name=f"proba{name}")
-    if (proba < 0).any() or abs(proba.sum(axis=1) - 1.0).max() > 1e-3:
-        raise ValueError(f"proba{name} must have nonnegative rows that sum to one.")
+    sums = proba.sum(axis=1)
+    if (proba < 0).any() or abs(sums - 1.0).max() > 1e-3:
+        raise ValueError(
+            f"proba{name} must have nonnegative rows that sum to one, got entries from "
+            f"{proba.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}."
+        )
     n_classes = proba.shape[1]
     if attack == "entropy":
         return prediction_entropy(proba), n_classes
     if labels is None:
-        raise ValueError(f"attack={attack!r} needs y{name}.")
+        raise ValueError(f"y{name} must be given for attack={attack!r}, got None.")
     known = np.arange(n_classes) if classes is None else column_or_1d(classes)
     if len(known) != n_classes:
         raise ValueError(

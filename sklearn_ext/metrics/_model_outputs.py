@@ -13,7 +13,7 @@ from ..utils._typing import Array, FloatArray, IntArray
 
 def is_dataset(X: Any) -> bool:
     """Return whether X is a torch dataset."""
-    torch = sys.modules.get("torch")  # whoever has a dataset has imported it
+    torch = sys.modules.get("torch")  # without torch, X cannot be a dataset
     return torch is not None and isinstance(X, torch.utils.data.Dataset)
 
 
@@ -21,7 +21,10 @@ def labels_of(X: Any, y: ArrayLike | None, name: str) -> Array:
     """Return the labels as an array; those of a dataset may be inside it."""
     if y is None:
         if not is_dataset(X):
-            raise ValueError(f"{name} may be None only if the samples are a torch Dataset.")
+            raise ValueError(
+                f"{name} may be None only if the samples are a torch Dataset, got "
+                f"{type(X).__name__}."
+            )
         y = [label.item() if hasattr(label, "item") else label for _, label in _items(X)]
     labels = column_or_1d(y)
     for part in X.values() if isinstance(X, Mapping) else [X]:
@@ -64,8 +67,8 @@ def aligned_probabilities(model: Any, X: Any, classes: Array) -> FloatArray:
     unknown = np.setdiff1d(model.classes_, classes)
     if len(unknown):
         raise ValueError(
-            f"{type(model).__name__} has the class {unknown.tolist()[0]!r}, "
-            "which is neither in y nor in y_test."
+            f"y and y_test must contain all classes of {type(model).__name__}, but lack "
+            f"{unknown.tolist()[0]!r}."
         )
     out = np.zeros((len(given), len(classes)))
     out[:, np.searchsorted(classes, model.classes_)] = given

@@ -93,9 +93,9 @@ def fpr_at_tpr_score(
 def select_outliers(p_values: ArrayLike, *, fdr: float = 0.05) -> BoolArray:
     """Select outliers of a batch so that few of the selected are inliers.
 
-    The Benjamini-Hochberg procedure [1]_ on the p-values of a batch: among the selected samples,
-    the expected fraction of inliers is at most `fdr`. Conformal p-values, which share their
-    held-out samples, depend on each other in a way that the procedure allows [2]_.
+    This is the Benjamini-Hochberg procedure [1]_: among the selected samples, the expected fraction
+    of inliers is at most `fdr`. Conformal p-values, which share their held-out samples, depend on
+    each other in a way that the procedure allows [2]_.
 
     Parameters
     ----------
@@ -147,10 +147,10 @@ class OODReport(BaseReport):
         Scores by the name of the set of out-of-distribution (OOD) samples. All except the counts
         are in [0, 1]:
 
-        - ``fpr_id_positive``: fraction of the OOD samples that are accepted when a fraction `tpr`
-          of the in-distribution (ID) samples is;
-        - ``fpr_ood_positive``: fraction of the ID samples that are flagged when a fraction `tpr`
-          of the OOD samples is;
+        - ``fpr_id_positive``: fraction of the OOD samples that are accepted by a threshold that
+          accepts a fraction `tpr` of the in-distribution (ID) samples;
+        - ``fpr_ood_positive``: fraction of the ID samples that are flagged by a threshold that
+          flags a fraction `tpr` of the OOD samples;
         - ``auroc``: probability that a random ID sample scores above a random OOD sample, which
           is the same in both conventions;
         - ``aupr_id``, ``aupr_ood``: average precision with ID (OOD) samples as positives. A

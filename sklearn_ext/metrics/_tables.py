@@ -1,7 +1,7 @@
 """Tables whose columns have types: data frames, and arrays of objects or strings.
 
 A table is read into floats, with NaN for missing values and codes for categories, and filled column
-by column, so that observed entries and the types of columns stay as they are.
+by column, so that observed entries and the types of columns do not change.
 """
 
 import sys
@@ -20,7 +20,7 @@ _UNKNOWN = -1.0  # code of a category that was not seen in fit
 
 
 class ColumnType(NamedTuple):
-    """What the values of a column are.
+    """Kind and type of the values of a column.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ def has_typed_columns(X: Any) -> bool:
     if not isinstance(X, np.ndarray):
         if not isinstance(X, (list, tuple)):
             return False
-        X = _object_array(X)
+        X = np.array(X, dtype=object)
     if X.ndim != 2 or X.dtype.kind not in "OUS":
         return False
     return X.dtype.kind != "O" or any(_kind(column, "") == "category" for column in X.T)
@@ -75,18 +75,18 @@ def columns_of(X: Any) -> list[Any]:
         return [X.iloc[:, k] for k in range(X.shape[1])]
     if library_of(X) == "polars":
         return list(X.get_columns())
-    array = X if isinstance(X, np.ndarray) else _object_array(X)
+    array = X if isinstance(X, np.ndarray) else np.array(X, dtype=object)
     return [np.asarray(column, dtype=object) for column in array.T]
 
 
 def is_missing(column: Any, marker: Any = np.nan) -> BoolArray:
-    """Return where a column is missing.
+    """Return a mask of the missing values of a column.
 
     Parameters
     ----------
     column : series or ndarray of object
     marker : scalar
-        NaN, None or pandas' NA stand for each other. Any other value marks only entries that equal
+        NaN, None and pandas' NA are interchangeable. Any other value marks only entries that equal
         it.
 
     Raises
@@ -113,7 +113,7 @@ def is_missing(column: Any, marker: Any = np.nan) -> BoolArray:
 
 
 def column_type(column: Any, name: str, missing: BoolArray) -> ColumnType:
-    """Return what the observed values of a column are.
+    """Return the kind and type of the observed values of a column.
 
     Raises
     ------
@@ -178,9 +178,9 @@ def decode_values(values: FloatArray, kind: ColumnType) -> Array:
 
 
 def fill_column(column: Any, kind: ColumnType, missing: BoolArray, values: FloatArray) -> Any:
-    """Fill the missing values of a column; observed entries stay as they are.
+    """Fill the missing values of a column; observed entries do not change.
 
-    The column returned has the type that it had in fit, if this type can hold its observed values.
+    The result has the type that the column had in fit, if this type can hold its observed values.
 
     Parameters
     ----------
@@ -313,14 +313,6 @@ def _is_numpy_float(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.kind == "f"
 
 
-def _object_array(X: Any) -> Array:
-    """Return nested sequences as an array that keeps numbers and strings apart."""
-    array = np.array(X, dtype=object)
-    if array.ndim == 2 and not any(isinstance(v, (str, bytes)) for v in array.flat):
-        return np.asarray(array)
-    return array
-
-
 def _is_absent(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -402,7 +394,7 @@ def _polars_kind(column: Any, name: str, missing: BoolArray) -> str:
 
 
 def _declared_categories(column: Any) -> list[Any]:
-    """Return the categories of a categorical type in their order; none for other types."""
+    """Return the categories of a categorical type in order; an empty list for other types."""
     if isinstance(column, np.ndarray):
         return []
     if _is_polars(column):

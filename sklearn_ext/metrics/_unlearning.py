@@ -181,11 +181,11 @@ def unlearning_report(
     max_samples : int, default=2000
         Maximum number of members, and of nonmembers, for the confidence attack.
     audit : bool or dict, default=False
-        Whether to attack single samples with shadow models, see :func:`membership_audit`. True
-        trains one shadow model. A dictionary has parameters of the audit, such as
+        Whether to attack single samples with shadow models; see :func:`membership_audit`. True
+        trains one shadow model. A dictionary sets parameters of the audit, such as
         ``{"n_shadows": 8}``.
     random_state : int, RandomState instance or None, default=None
-        Seed for drawing these samples, and of the audit.
+        Seed for drawing these samples, and for the audit.
 
     Returns
     -------
@@ -196,7 +196,8 @@ def unlearning_report(
         - ``FA_t``: accuracy on the test samples that resemble the forget set;
         - ``RA``, ``TA``: accuracy on the retained set and on the other test samples;
         - ``MIA``: percentage of the forget set that the entropy attack classifies as training
-          samples. This attack is weak: one threshold for all samples, without their labels;
+          samples. This attack is weak, because it uses one threshold for all samples and does
+          not know their labels;
         - ``MIA_efficacy``: percentage that the confidence attack classifies as unseen samples;
         - ``KL_f``, ``KL_r``, ``KL_t``: mean divergence from the probabilities of the retrained
           model, in nats, on the forget set, the retained set and the test samples;
@@ -204,7 +205,7 @@ def unlearning_report(
           model;
         - ``AUC``, ``AUC_low``, ``AUC_high``, ``TPR``: area under the ROC curve of the audit's
           attack with its 95% confidence interval, and its true positive rate at a low false
-          positive rate, in percent; 50 is a guess for the area;
+          positive rate, in percent; an area of 50 means guessing;
         - ``relearn``: number of training steps until the audit finds the forget set relearned.
 
     Raises
@@ -276,8 +277,8 @@ def unlearning_report(
             )
     if gone.all():
         raise ValueError(
-            "All test samples resemble the forget set, so that TA is undefined. "
-            "Add test samples of retained classes."
+            "X_test must contain samples that do not resemble the forget set, because TA is their "
+            f"accuracy, got none among {len(gone)} test samples."
         )
     groups = {
         "f": (selected(X, np.flatnonzero(mask)), labels[mask]),

@@ -14,12 +14,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def inner(*, inline: bool = False, reassociate: bool = False) -> Callable[[Function], Function]:
-    """Compile a function that only compiled functions call, without an entry for Python.
+    """Compile a function that only compiled functions call, without an entry point for Python.
 
     Parameters
     ----------
     inline : bool, default=False
-        Whether every call is replaced by the code of the function: quick to run, slow to compile.
+        Whether every call is replaced by the code of the function, which runs faster but compiles
+        more slowly.
     reassociate : bool, default=False
         Whether sums may be reordered, which lets them vectorize.
 
@@ -30,7 +31,7 @@ def inner(*, inline: bool = False, reassociate: bool = False) -> Callable[[Funct
     """
     from numba import njit
 
-    compiler: Any = njit  # whose type hints lack some options
+    compiler: Any = njit  # its type hints lack some options
     return cast(
         Callable[[Function], Function],
         compiler(
@@ -51,7 +52,7 @@ def compiled(function: Function) -> Function:
     """
     from numba import njit
 
-    compiler: Any = njit  # whose type hints lack some options
+    compiler: Any = njit  # its type hints lack some options
     dispatcher = compiler(
         nogil=True, error_model="numpy", fastmath={"contract"}, no_cfunc_wrapper=True
     )(function)

@@ -29,9 +29,9 @@ def atomic_fit(fit: _Fit) -> _Fit:
 
 
 def working_copy(estimator: _Estimator) -> _Estimator:
-    """Return another estimator with the same attributes, to be changed in place of the given one.
+    """Return a shallow copy of an estimator, on which changes can be made safely.
 
-    Assigning its ``__dict__`` to the given estimator makes all changes in one step, which no
+    Assigning the ``__dict__`` of the copy to the original makes all changes in one step, which no
     exception can interrupt.
     """
     copied = object.__new__(type(estimator))

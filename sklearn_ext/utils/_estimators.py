@@ -66,8 +66,7 @@ def all_estimators(type_filter: str | None = None) -> list[tuple[str, type]]:
     )
 
 
-# The checks of scikit-learn's common tests that an estimator is expected to fail, as
-# {estimator name: {check name: reason}}. The documentation shows this table.
+# The documentation shows this table, whose form is {estimator name: {check name: reason}}.
 _SKORCH_NET = {
     "check_no_attributes_set_in_init": "skorch sets attributes of its own in the constructor",
 }
@@ -101,7 +100,7 @@ EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "ReActOODDetector": _FIT_WITHOUT_LABELS,
     "SCALEOODDetector": _FIT_WITHOUT_LABELS,
     "SFRonUnlearner": {
-        "check_non_transformer_estimators_n_iter": "the check forgets nothing, in no iteration",
+        "check_non_transformer_estimators_n_iter": "n_iter_ is 0 if nothing is forgotten",
     },
     "SeparationNet": {
         **_SKORCH_NET,

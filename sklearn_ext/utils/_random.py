@@ -1,4 +1,4 @@
-"""Random generators other than the global one, and random draws of samples and entries."""
+"""Random generators independent of the global one, and random draws of samples and entries."""
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -24,7 +24,7 @@ def draw_seed(random_state: RandomState) -> int:
     Parameters
     ----------
     random_state : int, RandomState instance or None
-        An integer gives the same seed in every call, and None a different one.
+        An integer gives the same seed in every call, and None gives a new one each time.
 
     Returns
     -------

@@ -40,9 +40,9 @@ def merge_duplicate_rows(X: Any, Y: FloatArray, weights: FloatArray) -> tuple[In
 def _sparse_sort_keys(X: Any) -> Iterator[Array]:
     """Yield columns that sort sparse rows in the lexicographic order of their dense form.
 
-    Two rows are compared at the first nonzero that they do not share. A positive value makes a row
-    larger the earlier it stands, a negative one smaller, and the end of the nonzeros stands for
-    zeros.
+    Two rows are compared at the first nonzero that they do not share. The earlier it occurs, the
+    larger a positive value makes its row, and the smaller a negative value does. The end of the
+    nonzeros counts as zeros.
     """
     X = X.tocsr(copy=True)
     X.sum_duplicates()
@@ -84,7 +84,7 @@ def _sort_by_columns(rows: IntArray, columns: Iterable[Array]) -> tuple[IntArray
 
 
 def group_equal_rows(X: FloatArray, rows: IntArray) -> IntArray:
-    """Return one number per row, which is the same for rows of X that are equal.
+    """Return one number per row, such that equal rows of X have the same number.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def count_samples(X: FloatArray, rows: IntArray, weights: FloatArray) -> FloatAr
     Counts matter where the same features come with several targets, as in tables of a few levels,
     whose rows repeat or carry their numbers as weights. The unit is the largest number of which
     all weights are multiples if they are integers, and the smallest weight otherwise. A row whose
-    features occur with one target only counts as one sample, whatever its weight, because nothing
-    tells repetition from importance.
+    features occur with only one target counts as one sample, whatever its weight, because a large
+    weight can mean importance as well as repetition.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ def count_samples(X: FloatArray, rows: IntArray, weights: FloatArray) -> FloatAr
 def draw_samples(counts: FloatArray, n_drawn: int, rng: np.random.RandomState) -> FloatArray:
     """Draw samples without replacement and return how many are drawn from each distinct row.
 
-    Rows are lined up in random order, each as long as its count, and drawn at equal distances, so
-    that each row is drawn in proportion to its count, up to one sample.
+    Rows are lined up in random order, each as long as its count, and drawn at equal distances.
+    The number drawn from each row is therefore proportional to its count, up to one sample.
 
     Parameters
     ----------

@@ -26,6 +26,6 @@ def cosine_decay(step: int, total_steps: int, *, warmup: int = 0, floor: float =
     """
     if step < warmup:
         return (step + 1) / warmup
-    n_steps = max(total_steps - warmup, 1)
-    angle = math.pi * min(step - warmup, n_steps) / n_steps
+    length = max(total_steps - warmup, 1)
+    angle = math.pi * min(step - warmup, length) / length
     return floor + (1 - floor) * (1 + math.cos(angle)) / 2

@@ -1,7 +1,7 @@
 r"""Cosines and sines of many angles, written so that LLVM vectorizes them.
 
-The C library's scalar functions take about 25 ns per angle, which would be nine tenths of the time
-of a fit. Here an angle is :math:`x = k\pi + r` with :math:`|r| \le \pi/2`, so that
+The C library's scalar functions take about 25 ns per angle, which would be nine tenths of the
+duration of a fit. Here an angle is :math:`x = k\pi + r` with :math:`|r| \le \pi/2`, so that
 :math:`\cos x = (-1)^k \cos r` and :math:`\sin x = (-1)^k \sin r`, and one polynomial is enough for
 each: plain arithmetic, twenty times faster, with an absolute error of a few units of 1e-16.
 """
@@ -19,7 +19,7 @@ INVERSE_PI = 1.0 / math.pi
 PI_HIGH = 3.14159265346825122833e00
 PI_MIDDLE = 1.21542010126079319532e-10
 PI_LOW = 4.04453249759190126308e-21
-LARGEST_ANGLE = 3e6  # above, the reduction loses digits, and the C library is used
+LARGEST_ANGLE = 3e6  # the reduction loses precision above, so the C library takes over
 
 # Taylor coefficients in r**2, highest order first: the remainders are below 2e-17 up to pi/2.
 _COS = tuple((-1.0) ** (k % 2) / math.factorial(2 * k) for k in range(10, -1, -1))
@@ -95,7 +95,7 @@ def cosines_and_sines(angles: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def scaled_pairs(Z: FloatArray, n_pairs: int, scale: float) -> FloatArray:
-    """Replace the angles in the first columns of Z by scaled cosines, the next columns by sines."""
+    """Overwrite the first columns of Z, angles, with scaled cosines, and the next with sines."""
     angles = Z[:, :n_pairs]
     if _is_small(angles):
         _scaled_pairs(Z, n_pairs, scale)

@@ -9,4 +9,4 @@ Array: TypeAlias = npt.NDArray[np.generic]
 FloatArray: TypeAlias = npt.NDArray[np.floating]
 IntArray: TypeAlias = npt.NDArray[np.integer]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-RandomState: TypeAlias = int | np.random.RandomState | None  # what a `random_state` may be
+RandomState: TypeAlias = int | np.random.RandomState | None  # allowed values of `random_state`

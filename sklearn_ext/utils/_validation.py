@@ -156,15 +156,37 @@ def computes_with_numba(engine: str, device: Any) -> bool:
     return engine == "numba" or (engine == "auto" and on_cpu)
 
 
+def check_axes(axes: Any, n_axes: int, kind: str) -> Array:
+    """Return the axes of a display as an array.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes or sequence of Axes
+    n_axes : int
+        Number of panels of the display.
+    kind : str
+        What each panel shows, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the number of axes is wrong.
+    """
+    checked = np.atleast_1d(np.asarray(axes))
+    if len(checked) != n_axes:
+        raise ValueError(f"axes must have one entry per {kind}, {n_axes}, got {len(checked)}.")
+    return checked
+
+
 def unfrozen(estimator: Any) -> Any:
     """Return the estimator inside a FrozenEstimator, or the estimator itself."""
     return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
 def split_pipeline(estimator: Any) -> tuple[Callable[[Any], Any], Any]:
-    """Return what a pipeline does to samples before its last step, and that step.
+    """Return the transformation that a pipeline applies before its last step, and that step.
 
-    Any other estimator does nothing to samples before it sees them. Frozen estimators are unfrozen.
+    For any other estimator, the transformation is the identity. Frozen estimators are unfrozen.
     """
     last = unfrozen(estimator)
     if not isinstance(last, Pipeline):
@@ -181,7 +203,7 @@ def named_as_in_fit(estimator: Any, X: Any) -> Any:
     """Return samples as a data frame with the feature names that an estimator was fitted with.
 
     A pipeline may select its columns by name. Without feature names, or without pandas, X is
-    returned as it is; scikit-learn then warns or raises an error.
+    returned unchanged; scikit-learn then warns or raises an error.
     """
     names = getattr(estimator, "feature_names_in_", None)
     if names is None or not isinstance(X, np.ndarray):

@@ -15,7 +15,7 @@ _PASSED_THROUGH = (
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
-    """Issue a warning at the user's line, whatever decorators and helpers lie in between.
+    """Issue a warning at the user's line, past all decorators and helpers in between.
 
     Parameters
     ----------

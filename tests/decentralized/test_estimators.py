@@ -198,9 +198,9 @@ def test_partial_fit_adds_samples():
     [
         ({"graph": "cube"}, "graph must be one of"),
         ({"graph": np.zeros((3, 3))}, r"\(4, 4\) for 4 nodes, got shape \(3, 3\)"),
-        ({"n_components": [4, 4]}, "one number or one for each of 4 nodes"),
-        ({"n_components": [4, 4, 4, 0]}, "must be positive integers"),
-        ({"anchors": X[:5, :3]}, "anchors must have 10 features like X, got 3"),
+        ({"n_components": [4, 4]}, "one number, or one for each of the 4 nodes"),
+        ({"n_components": [4, 4, 4, 0]}, "must consist of positive integers"),
+        ({"anchors": X[:5, :3]}, "anchors must have 10 features, as X has, got 3"),
         ({"engine": "numba", "device": "cuda"}, "computes on the CPU only"),
     ],
 )
@@ -258,8 +258,10 @@ def test_classifier_over_a_network_matches_the_joint_one():
 
 
 def test_single_class_is_rejected():
-    with pytest.raises(ValueError, match="at least 2 classes, got 1 class"):
+    with pytest.raises(ValueError, match=r"y must contain at least 2 classes, got 1: "):
         DecentralizedRFClassifier().fit(X[:20], np.zeros(20))
+    with pytest.raises(ValueError, match=r"classes must contain at least 2 classes, got 1: \[7\]"):
+        DecentralizedRFClassifier(classes=[7]).fit(X[:20], np.zeros(20))
 
 
 def test_torch_is_imported_only_where_it_is_used():

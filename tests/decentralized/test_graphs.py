@@ -73,7 +73,7 @@ def test_edge_weights_are_kept():
             "must be symmetric, got 1.0 from node 0 to node 1, but 0.0 from node 1 to node 0",
         ),
         (np.zeros((4, 4)), r"shape \(3, 3\) for 3 nodes, got shape \(4, 4\)"),
-        (-make_graph("ring", 3), "non-negative"),
+        (-make_graph("ring", 3), "finite, non-negative weights, got -1.0"),
         (np.ones(3), "must be a square matrix"),
         ([(0, 1), (1, 2), (2, 7)], "edge of node 7"),
         ([(0, 1), (1, 2), (2, 2)], "edge of node 2 with itself"),

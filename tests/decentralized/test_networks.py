@@ -136,7 +136,7 @@ def test_seed_determines_the_losses():
 @pytest.mark.parametrize("on_failure", ["freeze", "drop"])
 def test_failed_node_is_named_and_the_others_finish(on_failure, asynchronous):
     network = InProcessNetwork(failures={2: 6}, asynchronous=asynchronous)
-    with pytest.warns(ConvergenceWarning, match="node 'c'"):
+    with pytest.warns(ConvergenceWarning, match=r"nodes \['c'\] failed"):
         krr = fit(network=network, on_failure=on_failure, tol=1e-7)
     assert krr.failed_nodes_.tolist() == ["c"]
     others = NODE != "c"

@@ -324,7 +324,7 @@ def test_wrong_values_in_numeric_columns_are_refused():
     imputer = SupervisedKernelImputer(random_state=0).fit(frame)
     with pytest.raises(ValueError, match="Feature 'income' must be numeric, as in fit"):
         imputer.transform(frame.assign(income="much"))
-    with pytest.raises(ValueError, match=r"categorical_features=None takes numbers only.*'job'"):
+    with pytest.raises(ValueError, match=r"categorical_features=None accepts only numbers.*'job'"):
         SupervisedKernelImputer(categorical_features=None).fit(frame)
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         SupervisedKernelImputer().fit(frame[:0])

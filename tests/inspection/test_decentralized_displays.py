@@ -99,3 +99,13 @@ def test_a_pipeline_prepares_the_samples_of_the_nodes():
     scaled = pipeline[0].transform(10 * X)
     direct = NetworkDisplay.from_estimator(pipeline[-1], scaled, y, node=node)
     np.testing.assert_array_equal(display.errors["after"], direct.errors["after"])
+
+
+def test_displays_refuse_a_wrong_number_of_axes():
+    from matplotlib.figure import Figure
+
+    krr = fit(solver="jacobi")
+    with pytest.raises(ValueError, match="axes must have one entry per curve, 2, got 1"):
+        ConsensusDisplay.from_estimator(krr, axes=[Figure().subplots()])
+    with pytest.raises(ValueError, match="axes must have one entry per panel, 1, got 3"):
+        NetworkDisplay.from_estimator(krr, X, y, node=node, axes=Figure().subplots(3))

@@ -45,6 +45,14 @@ def test_given_axes_are_used(report):
         UnlearningReportDisplay.from_report(report, metrics=["TA"], axes=axes)
 
 
+def test_metrics_of_the_audit_are_plotted_uncut():
+    scores = {"AUC": 60.0, "AUC_low": 55.0, "AUC_high": 65.0, "TPR": 5.0, "relearn": 400.0}
+    report = UnlearningReport({"original": scores})
+    display = UnlearningReportDisplay.from_report(report, metrics=report.names)
+    assert list(display.metrics) == list(scores)
+    assert display.axes_[-1].get_xlim()[1] > scores["relearn"]
+
+
 def test_errors_name_a_metric_that_is_not_in_the_report(report):
     with pytest.raises(ValueError, match="got 'KL_f'"):
         UnlearningReportDisplay.from_report(report, metrics=["FA", "KL_f"])

@@ -226,7 +226,7 @@ def test_datasets_and_frames_give_the_same_audit(nets):
         ({"n_shadows": 3}, "n_shadows must be 1 or an even number, got 3"),
         ({"n_shadows": 0}, "'n_shadows' parameter"),
         ({"models": {}}, "models must contain at least one classifier"),
-        ({"forget": np.arange(1)}, "At least two forgotten samples and two test samples"),
+        ({"forget": np.arange(1)}, "forget must contain at least two samples of classes .*, got 1"),
         ({"y": None}, "y may be None only if"),
     ],
 )

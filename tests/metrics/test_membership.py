@@ -100,10 +100,10 @@ def test_a_forgotten_label_has_zero_confidence():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"proba": ASKED[:, :3]}, "proba must have nonnegative rows that sum to one"),
-        ({"proba_member": np.eye(3)}, "must have the same columns"),
-        ({"attack": "confidence"}, "attack='confidence' needs y"),
-        ({"attack": "confidence", "y": Y_ASKED}, "needs y_member"),
+        ({"proba": ASKED[:, :3]}, "proba must have nonnegative rows that sum to one, got entries"),
+        ({"proba_member": np.eye(3)}, r"same number of columns, got \[3, 4\]"),
+        ({"attack": "confidence"}, "y must be given for attack='confidence', got None"),
+        ({"attack": "confidence", "y": Y_ASKED}, "y_member must be given"),
         ({"attack": "confidence", "y": [0]}, "y must have 90 labels, got 1"),
         ({"attack": "confidence", "y": Y_ASKED, "classes": [1]}, "one label per column, 4, got 1"),
         ({"attack": "shadow"}, "attack"),

@@ -1,8 +1,8 @@
 r"""Cross-validation of the ridge and the consensus weight without refitting on each fold.
 
 A fit needs only sums over samples, so a fold is held out by subtracting its sums. The error on the
-held-out samples needs no features either: the squared error of a node on them is
-:math:`\theta^TG\theta - 2\theta^Tm + \lVert y \rVert^2`, in the sums of the fold.
+held-out samples needs no features either: in terms of the sums of the fold, the squared error of a
+node is :math:`\theta^TG\theta - 2\theta^Tm + \lVert y \rVert^2`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -54,8 +54,12 @@ def fold_numbers(cv: Any, index: IntArray, rng: np.random.Generator) -> IntArray
     folds = np.full(n_samples, -1)
     for number, members in enumerate(held_out):
         folds[members] = number
-    if sum(map(len, held_out)) != n_samples or (folds < 0).any():
-        raise ValueError("cv must hold out every sample exactly once.")
+    n_held_out, n_distinct = sum(map(len, held_out)), int((folds >= 0).sum())
+    if n_held_out != n_samples or n_distinct != n_samples:
+        raise ValueError(
+            f"cv must hold out every sample exactly once, got {n_held_out} held-out samples, "
+            f"{n_distinct} of them distinct, for a node with {n_samples} samples."
+        )
     return folds
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from ...utils._typing import FloatArray
 from ...utils._validation import computes_with_numba
 
-EngineArray: TypeAlias = Any  # a numpy array or a tensor, depending on the engine
+EngineArray: TypeAlias = Any  # a NumPy array or a tensor, depending on the engine
 Factor: TypeAlias = Any  # whatever `cholesky` returns
 Samples: TypeAlias = Any  # an ndarray or a CSR matrix of shape (n_samples, n_features)
 
@@ -25,7 +25,7 @@ class DeKRREngine(Protocol):
         """Convert numbers of the linear system to float64."""
 
     def to_numpy(self, x: EngineArray) -> FloatArray:
-        """Convert an array of the engine to float64 in numpy."""
+        """Convert an array of the engine to a NumPy array of float64."""
 
     def zeros(self, *shape: int) -> EngineArray:
         """Return float64 zeros."""

@@ -12,7 +12,7 @@ from ...utils._typing import FloatArray
 
 
 class DeKRRNumbaEngine(NumpyArrays):
-    """Arithmetic of the decentralized estimators on numpy arrays, in float64."""
+    """Arithmetic of the decentralized estimators on NumPy arrays, in float64."""
 
     chunk_elements = 2**19  # a temporary of this size stays near the second-level cache
 

@@ -37,7 +37,8 @@ def make_graph(
         Even number of neighbors in a circulant graph. With fewer than degree + 2 nodes, the graph
         is complete.
     edge_probability : float, default=None
-        Probability of an edge in a random graph; None is 2 log(n_nodes) / n_nodes, but at most 1.
+        Probability of an edge in a random graph; None means 2 log(n_nodes) / n_nodes, but at most
+        1.
     random_state : int, RandomState instance or None, default=None
         Seeds a random graph.
 
@@ -115,7 +116,7 @@ def connected_parts(adjacency: FloatArray) -> int:
 
 
 def connected_labels(adjacency: FloatArray) -> IntArray:
-    """Return the number of the connected component of every node."""
+    """Return the index of the connected component of every node."""
     return connected_components(sparse.csr_matrix(adjacency), directed=False)[1]
 
 
@@ -190,8 +191,8 @@ def _from_edges(edges: Iterable[Any], labels: Array) -> FloatArray:
         for label in (i, j):
             if label not in position:
                 raise ValueError(
-                    f"graph must join known nodes only, got an edge of node {label!r}; the nodes "
-                    f"are {list(position)}."
+                    f"graph must join only the nodes {list(position)}, got an edge of node "
+                    f"{label!r}."
                 )
         if i == j:
             raise ValueError(
@@ -208,8 +209,9 @@ def _check_matrix(array: Array, n_nodes: int) -> FloatArray:
             f"graph must have shape ({n_nodes}, {n_nodes}) for {n_nodes} nodes, got shape "
             f"{adjacency.shape}."
         )
-    if not np.isfinite(adjacency).all() or (adjacency < 0).any():
-        raise ValueError("graph must have finite, non-negative weights.")
+    wrong = adjacency[~((adjacency >= 0) & np.isfinite(adjacency))]
+    if len(wrong):
+        raise ValueError(f"graph must have finite, non-negative weights, got {wrong[0]}.")
     if not np.array_equal(adjacency, adjacency.T):
         i, j = np.argwhere(adjacency != adjacency.T)[0]
         raise ValueError(

@@ -15,7 +15,7 @@ standard deviation s then gives (epsilon, delta)-differential privacy if and onl
     \Phi\Big(\frac{\Delta}{2s} - \frac{\epsilon s}{\Delta}\Big)
     - e^\epsilon\, \Phi\Big(-\frac{\Delta}{2s} - \frac{\epsilon s}{\Delta}\Big) \le \delta .
 
-Whatever is computed from the release satisfies the same guarantee.
+Any result computed from the release satisfies the same guarantee.
 
 References
 ----------
@@ -92,7 +92,9 @@ def gaussian_noise_scale(epsilon: float, delta: float, sensitivity: float = 1.0)
     while excess(high) > 0:
         high += 1.0
     root = brentq(excess, low, high, xtol=1e-14)
-    return sensitivity * float(np.exp(root)) * (1.0 + 1e-12)  # on the safe side of rounding
+    return (
+        sensitivity * float(np.exp(root)) * (1.0 + 1e-12)
+    )  # so that rounding does not reduce the noise
 
 
 def shared_map(

@@ -59,7 +59,7 @@ class FeatureMap(NamedTuple):
         return len(self.phases)
 
     def to_message(self) -> FloatArray:
-        """Pack what a neighbor needs: pairs need half of the frequencies and no phases."""
+        """Pack the map for a neighbor; pairs need half of the frequencies and no phases."""
         if self.paired:
             return self.frequencies[:, : n_pairs(self.n_components)]
         return np.vstack((self.frequencies, self.phases))
@@ -78,7 +78,7 @@ def paired_map(frequencies: FloatArray, n_components: int) -> FeatureMap:
 
 
 def rounded_map(z: FeatureMap) -> FeatureMap:
-    """Round what a map sends to single precision."""
+    """Round the numbers that a map sends to single precision."""
     message = z.to_message().astype(np.float32).astype(np.float64)
     return map_from_message(message, z.n_components, z.paired)
 
@@ -96,7 +96,7 @@ def message_shape(n_features: int, n_components: int, paired: bool) -> tuple[int
 
 
 def chunks(n_samples: int, n_columns: int, engine: DeKRREngine) -> list[slice]:
-    """Return slices of samples whose features, `n_columns` wide, fit in one temporary."""
+    """Return slices of samples whose features, in `n_columns` columns, fit in one temporary."""
     step = max(64, engine.chunk_elements // max(1, n_columns))
     return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
 
@@ -107,7 +107,7 @@ def load_map(z: FeatureMap, engine: DeKRREngine) -> tuple[EngineArray, EngineArr
 
 
 def map_features(X: Samples, z: FeatureMap, engine: DeKRREngine) -> EngineArray:
-    """Compute the features of a few samples, such as the public anchors, in float64, (n, D)."""
+    """Compute the features (n, D) of a few samples, such as the public anchors, in float64."""
     return engine.asarray(engine.features(engine.samples(X), *load_map(z, engine)))
 
 
@@ -140,7 +140,7 @@ def evaluate(
 def mean_values(
     X: Samples, maps: Sequence[FeatureMap], coefs: Sequence[FloatArray], engine: DeKRREngine
 ) -> FloatArray:
-    """Average :func:`evaluate` over nodes, (n, k), with memory for one chunk of samples."""
+    """Average :func:`evaluate` over nodes to (n, k), in the memory of one chunk of samples."""
     out = np.empty((X.shape[0], coefs[0].shape[1]))
     for chunk in chunks(X.shape[0], sum(z.n_components for z in maps), engine):
         out[chunk] = evaluate(X[chunk], maps, coefs, engine).mean(axis=0)

@@ -5,8 +5,8 @@ Every solver takes a :class:`._consensus.ConsensusSystem` and returns a :class:`
 
 - ``jacobi`` adds g, where :math:`M_j = A_{jj} + s\,(c/d_j)\,G_{jj}`. Without damping (s = 0), this
   is block Jacobi; with s = 5, it is the scheme of Yang et al. It converges for every s;
-- ``gauss_seidel`` does the same for one color of the graph after the other, with the newest
-  coefficients of the neighbors;
+- ``gauss_seidel`` does the same for each color of the graph in turn, with the newest coefficients
+  of the neighbors;
 - ``chebyshev`` adds a fixed combination of g and the last step, which saves rounds if c is large;
 - ``cg`` takes a step of conjugate gradients, preconditioned with :math:`A_{jj}`. It needs two sums
   over the network in each round.
@@ -112,7 +112,7 @@ def chebyshev_coefficients(consensus_weight: float) -> Iterator[tuple[float, flo
 
 
 def greedy_colors(neighbors: Sequence[Sequence[int]]) -> list[int]:
-    """Color the nodes so that neighbors differ, with few colors but not always the minimum.
+    """Color the nodes so that neighbors differ, with few colors, though not always the fewest.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def solve_gauss_seidel(
     damping: float = 0.0,
     start: Coefs | None = None,
 ) -> Solution:
-    """Solve the blocks of all nodes of one color after another."""
+    """Solve the blocks of all nodes, one color of the graph after another."""
     thetas = _begin(system, start)
     factors, monitor = _factors(system, damping), _Monitor(system, tol)
     colors = greedy_colors([list(node.coupling) for node in system.nodes])
@@ -304,7 +304,7 @@ def _dots(left: Iterable[EngineArray], right: Iterable[EngineArray]) -> EngineAr
 
 
 def _ratio(numerator: EngineArray, denominator: EngineArray) -> EngineArray:
-    """Divide output by output; an output whose denominator is zero is solved and gives zero."""
+    """Divide the outputs; one whose denominator is zero has been solved and gives zero."""
     solved = denominator == 0
     return numerator * ~solved / (denominator + solved)
 

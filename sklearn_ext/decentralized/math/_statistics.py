@@ -231,7 +231,7 @@ def pack_announcement(
     width: float = np.nan,
     errors: Sequence[float] = (),
 ) -> FloatArray:
-    """Return the sum of the weights, of the squared targets, the width, the errors and `y_sum`."""
+    """Return the weight, the sum of squared targets, the width, the errors and `y_sum`."""
     return np.array([weight, y_square, width, *errors, *y_sum])
 
 
@@ -248,7 +248,7 @@ def summarize(
     Parameters
     ----------
     announcements : ndarray of shape (J, k + 3 + n_candidates)
-        The row is NaN for a node from which nothing has arrived.
+        A row is NaN if nothing has arrived from its node.
     n_outputs : int
         k.
     gamma : {"median", "scale"} or float

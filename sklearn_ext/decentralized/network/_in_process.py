@@ -14,11 +14,11 @@ from ._transport import Frame, Kind, NodeFailureError, Program, check_timeout
 
 
 class _CrashError(BaseException):
-    """Simulates the crash of a node, which says nothing to the others."""
+    """Simulates the crash of a node, which sends no notice to the others."""
 
 
 class InProcessNetwork:
-    """Run all nodes in this process, one thread each, and exchange real messages.
+    """Run all nodes in this process, with one thread per node, and exchange real messages.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class InProcessNetwork:
     delays : dict of int to float, default=None
         Seconds that a node takes to send each message of a round, by index of the node.
     failures : dict of int to int, default=None
-        Number of rounds after which a node stops without a word, by index of the node.
+        Number of rounds after which a node stops without notice, by index of the node.
     timeout : float, default=30.0
         Seconds after which a silent node counts as failed. Only that node is excluded: nodes that
         wait for it report to their neighbors.

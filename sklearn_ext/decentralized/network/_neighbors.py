@@ -1,9 +1,9 @@
 """Communication of a node with the others: messages, failures, and counts of what is sent.
 
-A node that waits for a message says so to its neighbors several times within `timeout`. A node that
-is silent is therefore busy, frozen or dead, and only that node is excluded: those that wait for it
-are not silent. Whoever notices a failure tells its neighbors, who pass it on, and tells the failed
-node, which may be alive but slow and then ends its fit with an error.
+A node that waits for a message reports this to its neighbors several times within `timeout`. A
+silent node is therefore busy, frozen or dead, and only that node is excluded: those that wait for
+it are not silent. A node that detects a failure notifies its neighbors, which pass the notice on,
+and the failed node itself, which may be alive but slow and then ends its fit with an error.
 """
 
 import json
@@ -68,7 +68,7 @@ class Neighbors:
         self._inbox: dict[int, deque[Frame]] = {i: deque() for i in others}
         self._ended: set[int] = set()
         # Only time spent listening counts as silence, so that a busy or suspended node does not
-        # accuse the others.
+        # exclude the others.
         self._silence = dict.fromkeys(others, 0.0)
         self._last_sent = dict.fromkeys(neighbors, time.monotonic())
         self._is_closing = False
@@ -76,7 +76,7 @@ class Neighbors:
     def introduce(self, settings: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         """Exchange the settings with all nodes, not only with neighbors.
 
-        Nodes may disagree on who is whose neighbor, which is noticed only if all meet once.
+        Nodes may disagree on the edges of the graph, which only an exchange among all reveals.
 
         Returns
         -------
@@ -122,9 +122,9 @@ class Neighbors:
     def flood(self, values: FloatArray) -> FloatArray:
         """Send values to all nodes through the neighbors, and return the values of all nodes.
 
-        Every node passes on what is new to it. There is one hop less than there are nodes, which is
-        enough for all survivors to know the same values whatever nodes fail meanwhile, as long as
-        the survivors are connected: a failure delays the news by at most one hop.
+        Every node passes on the values that are new to it, in one hop fewer than there are nodes.
+        All survivors then know the same values, whichever nodes fail meanwhile, as long as the
+        survivors are connected: each failure delays the values by at most one hop.
 
         Parameters
         ----------
@@ -161,14 +161,14 @@ class Neighbors:
     def send_round(
         self, neighbors: Collection[int], payload: Bytes, n_floats: int, last: bool
     ) -> None:
-        """Send the message of a round to some neighbors; the last one always arrives."""
+        """Send the message of a round to the given neighbors; the last one always arrives."""
         frame = Frame(Kind.DATA if last else Kind.ROUND, payload)
         for i in neighbors:
             if i not in self.failed:
                 self._post(i, frame, n_floats)
 
     def receive_round(self, neighbors: Collection[int]) -> dict[int, list[Bytes]]:
-        """Wait for one message of each of some neighbors; those that were lost are left out."""
+        """Wait for one message from each of the given neighbors; lost ones are left out."""
         received = {}
         for i in neighbors:
             frame = self._expect(i)
@@ -198,7 +198,7 @@ class Neighbors:
             self.open.remove(i)
 
     def reopen(self) -> None:
-        """Expect further messages of all neighbors that have not failed."""
+        """Expect further messages from all neighbors that have not failed."""
         self.open = [i for i in self._neighbors if i not in self.failed]
 
     def __enter__(self) -> Self:
@@ -210,7 +210,7 @@ class Neighbors:
             self.close()
 
     def close(self) -> None:
-        """Say goodbye, and wait until all others have, so that nobody is cut off."""
+        """Say goodbye, and wait until all others have, so that no node is cut off."""
         self._is_closing = True
         for i in self._neighbors:
             self._post(i, Frame(Kind.GOODBYE))
@@ -239,7 +239,7 @@ class Neighbors:
         return self._inbox[i].popleft()
 
     def _listen(self, patience: float) -> bool:
-        """Take the next frame that arrives, and return whether there was one."""
+        """Process the next frame, and return whether one has arrived."""
         start = time.monotonic()
         arrived = self._transport.receive(patience)
         now = time.monotonic()
@@ -262,14 +262,14 @@ class Neighbors:
         return True
 
     def _fail(self, i: int, by: int | None = None) -> None:
-        """Exclude a node, and tell the neighbors and the node itself."""
+        """Exclude a node, and notify the neighbors and the node itself."""
         if i == self._rank and self._is_closing:
             return
         if i == self._rank:
             raise NodeFailureError(
                 i,
-                f"Node {i}, which is this one, was excluded from the fit: node {by} had waited for "
-                f"it for longer than timeout={self._timeout} seconds or lost the connection.",
+                f"Node {i}, which is this one, was excluded from the fit: node {by} waited for it "
+                f"for longer than timeout={self._timeout} seconds or lost the connection.",
             )
         if i in self.failed:
             return

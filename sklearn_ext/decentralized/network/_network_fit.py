@@ -50,8 +50,8 @@ def solve_dekrr_over_network(
     engine : DeKRREngine, default=None
         Engine for the computations; None means the numba engine.
     settings : dict of str to JSON values, default=None
-        What the nodes compare before the first message, in addition to `config`; for example, the
-        names of the features.
+        Settings that the nodes compare before the first message, in addition to `config`; for
+        example, the names of the features.
 
     Returns
     -------
@@ -62,8 +62,8 @@ def solve_dekrr_over_network(
     ------
     ValueError
         If the configuration requires more than messages between neighbors, or if the nodes differ
-        in their settings. In that case, every node raises the same error, which names what differs
-        and where.
+        in their settings. In that case, every node raises the same error, which names the settings
+        and the nodes that differ.
     NodeFailureError
         If this node was excluded because it was silent for too long, if a node failed before the
         sums over the network were known to all nodes that it connects, or if all nodes failed.

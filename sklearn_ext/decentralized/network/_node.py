@@ -162,7 +162,7 @@ def run_node(
 
 
 class NodeState(NamedTuple):
-    """What a node knows before its first round.
+    """State of a node before its first round.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class NodeState(NamedTuple):
     folds : list of (NodeStatistics, dict of int to (array, array))
         Sums over the samples of every fold, and the blocks of the neighbors.
     candidates : list of Candidate
-        Parameters that cross-validation has compared.
+        Parameters that cross-validation compared.
     """
 
     summary: NetworkSummary
@@ -232,7 +232,7 @@ class NodeSetup:
         def prepare(trial: DeKRRConfig) -> NodeState:
             own = select_node_map(samples, trial, self.rank, float(trial.gamma), rng, self.engine)
             if trial.message_dtype != "float64":
-                own = rounded_map(own)  # so that the neighbors have the same
+                own = rounded_map(own)  # so that the neighbors have the same map
             neighbor_maps = {}
             if trial.anchors is None:
                 neighbor_maps = self._exchange_maps(own, samples.X.shape[1])
@@ -322,7 +322,7 @@ class NodeSetup:
         )
 
     def iterate(self, state: NodeState, parts: list[Part], tol: float) -> Rounds:
-        """Run the rounds of some problems, all at once."""
+        """Run the rounds of several problems at once."""
         # A neighbor may have failed after it sent its blocks.
         members = [
             i for i in self.neighbors.open if self.config.anchors is not None or i in state.blocks
@@ -443,12 +443,12 @@ def agree(
     Returns
     -------
     ndarray of shape (J, k)
-        NaN for nodes that have failed. All that are left know the same values.
+        NaN for nodes that have failed. All remaining nodes know the same values.
 
     Raises
     ------
     NodeFailureError
-        If a node has failed without which this node cannot reach some others.
+        If this node cannot reach some others without a node that has failed.
     """
     known = neighbors.flood(announced)
     components = connected_labels(adjacency)

@@ -128,7 +128,7 @@ class _Iterate:
         self._distances: deque[float] = deque(maxlen=_N_SMOOTHED + 1 if asynchronous else 2)
 
     def assemble(self, system: NodeSystem, engine: DeKRREngine, damping: float) -> None:
-        """Take the system of the neighbors that are left."""
+        """Use a system with the neighbors that are left."""
         self.system = system
         self._engine = engine
         self._factor = engine.cholesky(system.damped_matrix(damping))
@@ -149,8 +149,8 @@ class _Iterate:
     def error(self) -> float:
         """Estimate the error after a counted round, relative to the scale of the targets.
 
-        The estimate rests on the distances covered by the last counted rounds. In an asynchronous
-        network, rounds are irregular, so the contraction is averaged over several.
+        The estimate uses the distances covered in the last counted rounds. In an asynchronous
+        network, rounds are irregular, so the contraction is averaged over several of them.
         """
         self._distances.append(self.system.prediction_norm(self._moved))
         self._moved = self.theta * 0.0
@@ -172,8 +172,8 @@ class Rounds:
     last message accordingly and stops. A round counts only if every neighbor has sent a message
     since the last round that counted.
 
-    Messages with less than double precision contain differences from what the neighbors know, so
-    that rounding errors shrink with the steps.
+    Messages with less than double precision contain differences from the values that the neighbors
+    have, so that rounding errors shrink with the steps.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ class Rounds:
         return residual
 
     def _check_censoring(self) -> tuple[bool, list[float]]:
-        """Return whether this round's update is withheld, and the changes that it leaves unsent."""
+        """Return whether this round's update is withheld, and the changes that remain unsent."""
         level = self._config.censoring * self._config.censoring_decay**self.n_iter
         if level > 0.0:
             changes = [
@@ -289,7 +289,7 @@ class Rounds:
         return False, [0.0] * len(self._iterates)
 
     def _values(self) -> FloatArray:
-        """Return what neighbors receive, (n_parts, length, k)."""
+        """Return the values that neighbors receive, of shape (n_parts, length, k)."""
         values = [
             theta if self._anchors is None else self._anchors @ theta for theta in self.thetas
         ]

@@ -19,7 +19,7 @@ _LONGEST_VALUE = 80
 def describe_settings(
     config: DeKRRConfig, samples: NodeSamples, *, asynchronous: bool, update: bool
 ) -> dict[str, Any]:
-    """Return everything that the messages and the solution depend on, but no sample.
+    """Return all settings on which messages and solution depend, but no sample.
 
     Returns
     -------
@@ -81,7 +81,8 @@ def check_settings(settings: Mapping[int, Mapping[str, Any]]) -> None:
     Raises
     ------
     ValueError
-        If they differ. The message, which is the same at every node, names what differs and where.
+        If the settings differ. The message, which is the same at every node, names the settings and
+        the nodes that differ.
     """
     names = sorted({name for own in settings.values() for name in own})
     differences = []
@@ -90,7 +91,7 @@ def check_settings(settings: Mapping[int, Mapping[str, Any]]) -> None:
         for rank, own in settings.items():
             nodes[repr(own.get(name, "missing"))].append(rank)
         if len(nodes) > 1:
-            # The value of the majority comes first, as the one that the others differ from.
+            # The value of the majority comes first, because the others are likely to be wrong.
             groups = sorted(nodes.items(), key=lambda item: (-len(item[1]), item[1]))
             shown = "; ".join(f"{_shortened(value)} at {_names(at)}" for value, at in groups)
             differences.append(f"{name} is {shown}")

@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 
 from ._transport import Frame, Kind, Program, check_timeout
 
-_TAG = 7301  # keeps our frames apart from whatever else a program sends over the group
+_TAG = 7301  # keeps our frames apart from other messages of the process group
 _FOREVER = timedelta(days=365)
-# By process group: processes that have said no goodbye. Their connections are of no further use.
+# By process group, the processes that ended without a goodbye. Their connections stay broken.
 _LOST: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
 
 
@@ -49,7 +49,7 @@ class TorchDistributedNetwork:
     -----
     If ``torch.distributed`` has no process group yet, the first use creates one with gloo, from the
     environment variables that ``torchrun`` sets. A :class:`TimeoutError` names the processes that
-    have not joined within `timeout` seconds, for example because they refused their samples.
+    have not joined within `timeout` seconds, for example because their samples were invalid.
 
     ``torchrun`` ends all processes as soon as one fails. Start the processes one by one, with these
     variables set, if the others should finish (see :ref:`dekrr`). A process that was excluded
@@ -132,7 +132,7 @@ class TorchDistributedNetwork:
 
 
 def _process_group(timeout: float) -> Any:
-    """Return `torch.distributed`, after the processes have met."""
+    """Return `torch.distributed` after all processes have joined."""
     import torch.distributed as dist
 
     if not dist.is_initialized():
@@ -147,7 +147,7 @@ def _process_group(timeout: float) -> Any:
                 size,
                 holds_store,
                 limit,
-                wait_for_workers=False,  # so that those that are missing can be named
+                wait_for_workers=False,  # so that missing processes can be named
             )
         except RuntimeError as error:
             raise TimeoutError(
@@ -162,7 +162,7 @@ def _process_group(timeout: float) -> Any:
 
 
 def _variable(name: str) -> str:
-    """Return an environment variable that describes the meeting."""
+    """Return an environment variable that ``torchrun`` sets."""
     if name not in os.environ:
         raise ValueError(
             f"The environment variable {name} must be set in every process, as torchrun does."
@@ -180,8 +180,8 @@ def _meet(store: Any, rank: int, size: int, timeout: float) -> None:
             missing = [i for i in missing if not store.check([f"joined/{i}"])]
         except RuntimeError as error:
             raise TimeoutError(
-                f"The processes of the nodes {missing} have not joined, and the process that held "
-                "the meeting has ended."
+                f"The processes of the nodes {missing} have not joined, and the process with the "
+                "rendezvous store has ended."
             ) from error
         if missing and time.monotonic() > deadline:
             raise TimeoutError(
@@ -194,8 +194,8 @@ def _meet(store: Any, rank: int, size: int, timeout: float) -> None:
 class _GlooTransport:
     """Frames between this process and all others.
 
-    One thread per process receives, because a wait of gloo that expires closes the connection, and
-    gloo does not tell whether a message has arrived.
+    One thread per process receives, because gloo closes the connection when a wait expires, and
+    does not tell whether a message has arrived.
     """
 
     def __init__(self, rank: int, timeout: float):

@@ -14,14 +14,14 @@ DTYPES = ("float64", "float32", "bfloat16")
 
 
 class Kind(IntEnum):
-    """What a frame means."""
+    """Meaning of a frame."""
 
     DATA = 0  # always arrives
     ROUND = 1  # message of a round, which a network may lose
     LOST = 2  # stands for a message of a round that was lost
-    WAITING = 3  # the sender is alive and waits for somebody else
+    WAITING = 3  # the sender is alive and waits for another node
     FAILED = 4  # the payload names a node that has failed
-    GOODBYE = 5  # nothing follows
+    GOODBYE = 5  # no further frame follows
 
 
 class Frame(NamedTuple):
@@ -68,7 +68,7 @@ class NodeFailureError(RuntimeError):
     node : int
         Index of the node.
     message : str, default=None
-        What happened.
+        Description of the failure; None means "Node ... has failed."
 
     Examples
     --------

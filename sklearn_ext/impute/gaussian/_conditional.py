@@ -8,8 +8,8 @@ either from the covariance S or from the precision :math:`P = S^{-1}`,
     C = S_{mm} - S_{mo} S_{oo}^{-1} S_{om} = P_{mm}^{-1}.
 
 The first form factorizes a matrix of the size of o, the second form a matrix of the size of m. Each
-pattern of missing values uses the cheaper form. Patterns are divided into blocks that do not depend
-on the number of threads. Blocks are summed in order, so results do not depend on it either.
+pattern of missing values uses the cheaper form. Results do not depend on the number of threads,
+because patterns are divided into the same blocks, which are summed in order.
 """
 
 import math
@@ -141,7 +141,7 @@ def conditional_gaussian(
         )  # fmt: skip
         return covariance_sum
 
-    # The kernel fills the lower triangle only.
+    # The compiled function fills only the lower triangle.
     lower = sum(run_in_threads(complete_block, table.blocks, n_jobs), np.zeros(cov.shape))
     return ConditionalGaussian(Z, variances[patterns.of_sample], lower + np.tril(lower, -1).T)
 
@@ -166,14 +166,14 @@ def leave_one_out(
 
 
 def owned(A: Array) -> Any:
-    """Return an array as numba compiles it once: contiguous and writable."""
+    """Return a contiguous and writable array, so that numba compiles only one version."""
     return np.require(A, requirements=["C", "W"])
 
 
 def run_in_threads(
     task: Callable[[Item], Result], items: Sequence[Item], n_jobs: int | None
 ) -> Iterable[Result]:
-    """Apply a task to items and return the results in order; `n_jobs` is as in joblib."""
+    """Apply a task to items, by `n_jobs` threads as in joblib, and return results in order."""
     if len(items) < 2 or effective_n_jobs(n_jobs) == 1:
         return [task(item) for item in items]
     results: list[Result] = Parallel(n_jobs=n_jobs, require="sharedmem")(
@@ -234,7 +234,7 @@ def _gather(
 
 @inner()
 def _split(observed: BoolArray, g: int, o: IntArray, m: IntArray) -> int:
-    """List the observed columns of a pattern in o, the missing ones in m, and count the former."""
+    """Write the observed columns of a pattern to o and the missing ones to m; count the former."""
     n_observed, n_missing = 0, 0
     for p in range(observed.shape[1]):
         if observed[g, p]:

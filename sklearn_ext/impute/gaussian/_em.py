@@ -64,7 +64,7 @@ def fit_gaussian(
     table: Any = None,
     start: GaussianFit | None = None,
 ) -> GaussianFit:
-    """Fit mean and covariance to samples with missing values.
+    """Fit the mean and covariance to samples with missing values.
 
     Parameters
     ----------
@@ -131,8 +131,8 @@ def choose_shrinkage(
     nu : float
         The best of `SHRINKAGES`, or the strongest one if nothing is hidden.
     spread : float
-        Root mean square of the errors in units of their standard deviations, pulled to one as by
-        ten more errors; 1 if nothing is hidden.
+        Root mean square of the errors in units of their standard deviations, pulled toward one by
+        ten more errors of size one; 1 if nothing is hidden.
     """
     if not hidden.any():
         return SHRINKAGES[0], 1.0

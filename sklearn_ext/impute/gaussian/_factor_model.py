@@ -222,7 +222,7 @@ def choose_factors(
         Missing values are NaN. Label columns come last.
     hidden : bool ndarray of shape (n, d)
     nu : float or None
-        The shrinkage if it is given.
+        The given shrinkage, or None to choose it.
     tol : float
 
     Returns

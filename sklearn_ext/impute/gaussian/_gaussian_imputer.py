@@ -1,7 +1,7 @@
 """Imputation by a joint Gaussian of features and labels, with smoothed residuals."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ._residual_smoothing import Anchors, Smoothing, choose_smoothing, make_anch
 _HIDDEN_FRACTION = 0.2
 _FIT_SAMPLES = 20_000  # more samples do not improve the covariances noticeably
 _CHOICE_SAMPLES = 2_000
-_PRIOR_ERRORS = 10.0  # number of average errors that the spread of a column is pulled to
+_PRIOR_ERRORS = 10.0  # number of average errors that stabilize the error ratio of a column
 _MOST_COLUMNS = 100  # with more columns, the covariance has few factors if it pays
 _MOST_WORK = 2e8  # multiplications in an iteration with a full covariance
 
@@ -67,7 +67,7 @@ class Completion(NamedTuple):
     ----------
     columns : ndarray of shape (n, d) or (n, d + q)
         Conditional means or draws of the features, and of the label columns if they were used or
-        asked for. Observed entries are unchanged.
+        requested. Observed entries are unchanged.
     variances : ndarray of shape (n, d)
         Conditional variances of missing features, 0 at observed entries.
     shift : ndarray of shape (n, d) or float
@@ -125,7 +125,7 @@ class GaussianImputation:
 
     @property
     def n_noise(self) -> int:
-        """Number of random numbers that a draw of a sample takes."""
+        """Number of random numbers for drawing a sample."""
         if isinstance(self.cov, FactorCovariance):
             return len(self.mean) + self.cov.loadings.shape[1]
         return len(self.mean)
@@ -201,7 +201,7 @@ class GaussianImputation:
             cov = self.cov.leading(size)
             Z, V = factor_posterior(columns, mean, cov)
             drawn = Z if noise is None else factor_posterior(columns, mean, cov, noise)[0]
-            return Completion(self._spread(drawn, Z), V[:, :d] * self.spread**2, 0.0)
+            return Completion(self._scaled(drawn, Z), V[:, :d] * self.spread**2, 0.0)
         block = self.cov[:size, :size]
         table = engine.table(columns)
         Z, V = engine.posterior(table, mean, block)
@@ -210,9 +210,9 @@ class GaussianImputation:
             missing = np.isnan(X)
             shift = smooth(engine, Z[:, :d], V[:, :d], missing, anchors, self.smoothing, self.units)
         drawn = Z if noise is None else engine.draw(table, mean, block, noise)
-        return Completion(self._spread(drawn, Z), V[:, :d] * self.spread**2, shift)
+        return Completion(self._scaled(drawn, Z), V[:, :d] * self.spread**2, shift)
 
-    def _spread(self, drawn: FloatArray, mean: FloatArray) -> FloatArray:
+    def _scaled(self, drawn: FloatArray, mean: FloatArray) -> FloatArray:
         """Scale the deviations of draws of features from their means."""
         if drawn is mean:
             return mean
@@ -318,27 +318,29 @@ def fit_gaussian_imputer(
     first = hide_entries(landmarks[:, :d], _HIDDEN_FRACTION, rng)
     second = hide_entries(landmarks[:, :d], _HIDDEN_FRACTION, rng)
 
+    shared: dict[str, Any] = {
+        "label_mean": label_mean,
+        "label_scale": label_scale,
+        "units": units,
+        "landmarks": landmarks,
+        "landmark_indices": indices,
+    }
     given = None
     if not isinstance(config.shrinkage, str):
         given = config.shrinkage / (1.0 - config.shrinkage)
     if _is_wide(fit_samples):
         rank, nu = choose_factors(landmarks, first, given, tol=config.tol)
         factors = fit_factors(fit_samples, rank, max_iter=config.max_iter, tol=config.tol)
-        cov = factors.cov.shrunk(nu)
         return GaussianImputation(
             mean=factors.mean,
-            cov=cov,
+            cov=factors.cov.shrunk(nu),
             shrinkage=nu / (1.0 + nu),
             changes=factors.changes,
-            label_mean=label_mean,
-            label_scale=label_scale,
-            units=units,
-            landmarks=landmarks,
-            landmark_indices=indices,
             smoothing=None,
             anchors=None,
             labeled_anchors=None,
             spread=np.ones(d),
+            **shared,
         )
 
     of_hidden = None
@@ -367,7 +369,7 @@ def fit_gaussian_imputer(
             labeled_anchors = make_anchors(engine, landmarks, fit.mean, fit.cov, units)
     table = engine.table(landmarks[:, :d])
     left_out = engine.leave_one_out(table, fit.mean[:d], fit.cov[:d, :d])
-    spread = _spread(landmarks[:, :d], left_out, of_hidden)
+    spread = _error_ratios(landmarks[:, :d], left_out, of_hidden)
     if smoothing is not None:
         spread = spread * smoothing.error_ratio
     return GaussianImputation(
@@ -375,27 +377,23 @@ def fit_gaussian_imputer(
         cov=fit.cov,
         shrinkage=nu / (1.0 + nu),
         changes=fit.changes,
-        label_mean=label_mean,
-        label_scale=label_scale,
-        units=units,
-        landmarks=landmarks,
-        landmark_indices=indices,
         smoothing=smoothing,
         anchors=anchors,
         labeled_anchors=labeled_anchors,
         spread=spread,
+        **shared,
     )
 
 
-def _spread(
+def _error_ratios(
     X: FloatArray, left_out: tuple[FloatArray, FloatArray], of_hidden: float | None = None
 ) -> FloatArray:
     """Return the ratio of errors to standard deviations of each column.
 
-    Entries left out one by one, which were part of the fit, give the ratios of columns relative to
-    each other. Their errors are a little too small. Those of entries hidden from a fit are a little
-    too large, because it lacked a fifth of the entries. The ratio over all columns is the geometric
-    mean of both.
+    The errors of entries that are left out one by one give the ratios of the columns relative to
+    each other. These errors are a little too small, because the entries were part of the fit. The
+    errors of hidden entries are a little too large, because their fit lacked a fifth of the
+    entries. The ratio over all columns is the geometric mean of the two.
 
     Parameters
     ----------
@@ -431,7 +429,7 @@ def _uniform_sample(n: int, size: int, rng: np.random.RandomState) -> IntArray:
 
 
 def _stratified_sample(strata: IntArray, size: int, rng: np.random.RandomState) -> IntArray:
-    """Draw sorted indices of at most `size` samples, in proportion from every stratum."""
+    """Draw sorted indices of at most `size` samples, in proportion to the strata."""
     n = len(strata)
     if n <= size:
         return np.arange(n)

@@ -1,4 +1,4 @@
-"""Samples grouped by which of their entries are observed.
+"""Samples grouped by the pattern of their observed entries.
 
 Under a Gaussian model, the conditional covariance of a sample depends only on its pattern of
 missing values. Samples that share a pattern therefore share one factorization.

@@ -108,8 +108,8 @@ def choose_smoothing(
 ) -> Smoothing | None:
     """Choose the smoothing that best predicts entries hidden from the fit.
 
-    Residuals of observed entries cannot replace hidden entries here: the imputed coordinates of
-    neighbors already depend on the observed entries.
+    Residuals of observed entries cannot replace hidden entries here, because the imputed
+    coordinates of neighbors already depend on the observed entries.
 
     Parameters
     ----------

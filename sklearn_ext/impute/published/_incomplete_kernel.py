@@ -5,7 +5,7 @@ samples. It is indefinite and biased toward one, most strongly for samples with 
 entries. The bounds limit how far the missing entries can lower it if every feature has a known
 range.
 
-Notation: ``observed`` is the mask O. Missing values of X are NaN, 0 or any finite number.
+``observed`` is the mask O. Missing values of X may be NaN or any finite number.
 """
 
 import numpy as np

@@ -89,9 +89,9 @@ def correct_kernel(
         The kernel to correct, positive semidefinite with nonnegative entries.
     solve : callable or None
         Maps a kernel to signed dual coefficients of shape (n, c) and intercepts of shape (c,).
-        None, for samples without labels, leaves the kernel as it is.
+        None, for samples without labels, leaves the kernel unchanged.
     kappa : float in [0, 1]
-        Largest relative change of an entry in the first round. 0 leaves the kernel as it is.
+        Largest relative change of an entry in the first round. 0 leaves the kernel unchanged.
     gain : ndarray of shape (n, n), default=None
         Matrix that multiplies :math:`a a^T` in the factor. None means the base itself. If a kernel
         :math:`K_o` is corrected and the penalty is :math:`\lVert K_D - \bar K / K_o \rVert`, the

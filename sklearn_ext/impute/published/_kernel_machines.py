@@ -34,7 +34,7 @@ def svm_duals(
     ----------
     K : ndarray of shape (n, n)
     signs : ndarray of shape (n, c)
-        Targets +1 and -1. Samples whose signs are 0 have no label and get no weight. If a column
+        Targets +1 and -1. Samples whose signs are 0 have no label and are ignored. If a column
         has only one sign, which can happen for a rare class, its machine is constant.
     C : float
     tol : float
@@ -69,7 +69,7 @@ def ridge_duals(
 ) -> tuple[FloatArray, FloatArray]:
     r"""Solve kernel ridge regression, :math:`a = (K + I / 2C)^{-1} (y - \bar y)`.
 
-    Samples with a missing target (NaN) get no weight. Others may have `weights`, factors of C.
+    Samples with a missing target (NaN) are ignored. `weights` are factors of C for each sample.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def _newton(
         pull = 2.0 * C * _product(features, np.where(active, targets, 0.0))
         step = solve(np.diag(regularization) + 2.0 * C * gram, pull, assume_a="sym") - w
         ahead = y * (features @ step[:m] + step[m])
-        # The full step ends the iteration once the samples inside the margin are the right ones.
+        # The full step ends the iteration once the correct samples are inside the margin.
         length, before = 1.0, _loss(w, margins, penalties)
         while (
             length > 1e-6 and _loss(w + length * step, margins + length * ahead, penalties) > before

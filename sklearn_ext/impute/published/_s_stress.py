@@ -91,9 +91,8 @@ def fit_sample(
 ) -> FloatArray:
     """Complete one sample so that its squared distances to complete samples are close to T."""
     x = x.copy()
-    weights = np.ones(len(others))
     for _ in range(max_sweeps):
-        if _sweep_sample(x, missing, others, T, weights) <= tol:
+        if _sweep_sample(x, missing, others, T) <= tol:
             break
     return x
 
@@ -164,7 +163,6 @@ def _sweep_sample(
     missing: BoolArray,
     others: FloatArray,
     T: FloatArray,
-    weights: FloatArray,
 ) -> float:
     m, d = others.shape
     rest = np.empty(m)
@@ -178,12 +176,12 @@ def _sweep_sample(
             continue
         c3 = c2 = c1 = c0 = 0.0
         for j in range(m):
-            w, a = weights[j], others[j, p]
+            a = others[j, p]
             rest[j] -= (x[p] - a) ** 2
-            c3 += w
-            c2 -= 3.0 * w * a
-            c1 += w * (3.0 * a * a + rest[j])
-            c0 -= w * a * (a * a + rest[j])
+            c3 += 1.0
+            c2 -= 3.0 * a
+            c1 += 3.0 * a * a + rest[j]
+            c0 -= a * (a * a + rest[j])
         best = best_entry(c3, c2, c1, c0)
         largest = max(largest, abs(best - x[p]))
         x[p] = best
@@ -203,7 +201,7 @@ def best_entry(c3: float, c2: float, c1: float, c0: float) -> float:
         if n_roots <= k < 3:
             continue
         t = roots[k]
-        for _ in range(2):  # Newton's method restores the digits that the closed form lost
+        for _ in range(2):  # Newton's method restores the precision that is lost above
             slope = (3.0 * c3 * t + 2.0 * c2) * t + c1
             if k < 3 and slope > 0.0:
                 t -= (((c3 * t + c2) * t + c1) * t + c0) / slope

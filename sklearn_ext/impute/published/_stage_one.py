@@ -127,8 +127,8 @@ def project_alpha(x: FloatArray, y: FloatArray, C: float) -> FloatArray:
     r"""Project onto :math:`\{0 \leq \alpha \leq C,\ y^T \alpha = 0\}`.
 
     The projection is clip(x + t y, 0, C), where t is the root of the monotone, piecewise linear
-    function :math:`y^T \mathrm{clip}(x + t y, 0, C)`. A search over its sorted breaks finds the
-    linear piece that contains the root, on which the root is exact.
+    function :math:`y^T \mathrm{clip}(x + t y, 0, C)`. A search over its sorted breakpoints finds
+    the linear piece that contains the root, which is exact there.
     """
     signed = y != 0
     s, z = y[signed], x[signed]

@@ -191,8 +191,8 @@ def fit_centered_two_stage_imputer(
 ) -> TwoStageImputation:
     """Impute with two stages around a base imputation.
 
-    The penalty of stage I pulls the corrected kernel to the Gaussian kernel of the base, without
-    perturbation. Stage II starts from the base and weights pairs of samples by the kernel.
+    The penalty of stage I pulls the corrected kernel toward the Gaussian kernel of the base,
+    without perturbation. Stage II starts from the base and weights pairs of samples by the kernel.
 
     Parameters
     ----------
@@ -201,7 +201,8 @@ def fit_centered_two_stage_imputer(
     base : ndarray of shape (n, d)
         The same samples, completed.
     solve : callable or None
-        Maps a kernel to dual coefficients and intercepts. None, without labels, corrects nothing.
+        Maps a kernel to dual coefficients and intercepts. None, for samples without labels, leaves
+        the kernel uncorrected.
     config : TwoStageConfig
         Settings. Only ``gamma`` and ``kappa`` are used.
 

@@ -124,9 +124,9 @@ class LABNumbaEngine(NumpyArrays):
 
     Notes
     -----
-    The engine reuses the memory of the large matrices: what :meth:`kernel` and :meth:`factorize`
-    return is valid until they are called again. Page faults in newly allocated memory would take as
-    long as the arithmetic.
+    The engine reuses the memory of the large matrices: results of :meth:`kernel` and
+    :meth:`factorize` are valid until the next call. Page faults in newly allocated memory would
+    take as long as the arithmetic.
     """
 
     name = "numba"
@@ -255,7 +255,7 @@ def _kernel(
 ) -> None:
     """Write the kernels of padded points to ``K`` (n, m), and the exponents to ``D`` if needed.
 
-    ``group`` (4, m) is working memory, as it is below: numba takes long to compile allocations.
+    ``group`` (4, m) is working memory, passed in because allocations take long to compile.
     """
     n, m = K.shape
     for t in range(0, n, _GROUP):
@@ -294,7 +294,7 @@ def _bandwidth_gradient(
 ) -> None:
     """Add sum_t S_ti dK_ti / dB_ik to ``out`` (d, m), with S = left right^T and B = theta^2.
 
-    The points are padded.
+    The points are padded, and ``weights`` (4, m) is working memory.
     """
     n, m = K.shape
     for t in range(0, n, _GROUP):

@@ -1,7 +1,7 @@
 """LAB kernels on torch tensors, computed by matrix products that suit a GPU.
 
-The squared distance is expanded into matrix products. Where digits cancel, for points close to each
-other, the entry is recomputed from the difference itself, so that identical points are at distance
+The squared distance is expanded into matrix products. For points close to each other, where digits
+cancel, the entry is recomputed from the difference itself, so that identical points are at distance
 zero exactly and the gradient of the exponential kernel stays finite.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...neural import TorchArrays
 
-# Entries below this fraction of the subtracted terms have lost too many digits.
+# Entries below this fraction of the subtracted terms have lost too much precision.
 _CANCELLATION = {torch.float64: 1e-5, torch.float32: 1e-2}
 # Elements of the largest temporary of the laplacian kernel, which has no matrix-product form.
 _TILE = 2**24
@@ -87,7 +87,7 @@ class LABTorchEngine(TorchArrays):
         return 2.0 * theta * squares
 
     def _weighted_sqeuclidean(self, points: Tensor, centers: Tensor, bandwidths: Tensor) -> Tensor:
-        # Only differences matter: a common shift removes what the expansion would cancel.
+        # Only differences matter, and a common shift avoids cancellation in the expansion.
         shift = centers.mean(dim=0)
         points, centers = points - shift, centers - shift
         terms = points**2 @ bandwidths.T + (bandwidths * centers**2).sum(dim=1)

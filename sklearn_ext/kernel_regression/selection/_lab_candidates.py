@@ -62,7 +62,7 @@ class HeldOutLoss(Protocol):
         weights : ndarray of shape (n_rows,)
             Their weights.
         n_samples : float
-            Number of samples that the rows stand for.
+            Number of samples that the rows represent.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class HeldOut:
     weights : ndarray of shape (n_rows,)
         Their weights.
     n_samples : float
-        Number of samples that the rows stand for.
+        Number of samples that the rows represent.
     values : ndarray of shape (n_rows, n_outputs)
         Predictions in the units of Y.
 
@@ -123,7 +123,7 @@ class Split:
     X, Y, config, samples, weights
         As in :func:`select_lab`.
     counts, drawn : ndarrays of shape (n_train,)
-        Number of samples that each distinct row stands for, and how many of them are held out.
+        Number of samples that each distinct row represents, and how many of them are held out.
     rng : RandomState
 
     Attributes
@@ -133,7 +133,7 @@ class Split:
     weights : ndarray of shape (n_rows,)
         Their weights.
     n_samples : float
-        Number of samples that the rows stand for.
+        Number of samples that the rows represent.
     points : ndarray of shape (n_rows, n_features)
         Their standardized features.
     refit_rows : ndarray of int
@@ -186,7 +186,7 @@ class Candidate:
         return len(self._pilots)
 
     def train(self, splits: list[Split], length: int, make_engine: Callable[[], LABEngine]) -> None:
-        """Train up to some length of the last stage, and update the loss."""
+        """Train up to the given length of the last stage, and update the loss."""
         start = perf_counter()
         losses = np.full(len(self._refit_alphas), np.inf)
         try:
@@ -268,7 +268,7 @@ class Pilot:
         self._targets: EngineArray = None
 
     def advance(self, length: int) -> None:
-        """Train until the last stage has some length, and average its iterates."""
+        """Train until the last stage has the given length, and average its iterates."""
         trainer = self._trainer
         while self._next is not None:
             stage, _ = self._next

@@ -30,8 +30,8 @@ from ._lab_candidates import Candidate, HeldOut, HeldOutLoss, KernelRidgeCandida
 
 ALPHAS = (1e-3, 1e-2, 0.1, 1.0)
 REFIT_ALPHAS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-FULL_LENGTH = 2000  # of the last stage, unless longer training raises the loss
-FEWEST_SAMPLES = 40  # with fewer, the held-out part would decide nothing
+FULL_LENGTH = 2000  # steps of the last stage, unless a shorter one has a lower loss
+FEWEST_SAMPLES = 40  # the held-out part of fewer could not tell candidates apart
 _LEGS = (250, 500, 1000)  # lengths of the last stage at which candidates are compared
 _N_SEMIFINALISTS = 4
 _TWO_SPLITS_BELOW = 2000  # samples
@@ -40,13 +40,13 @@ _SHORT_GROWTH = 20
 _MAX_ALL = 2000  # distinct samples up to which all of them may become support points
 _STILL_FALLS = 0.975  # ratio of two losses, below which longer training would lower the loss
 _MIN_GAIN_OVER_LONG = 0.15  # relative fall below the loss that longer training would reach
-_LENGTH_FOR_ALL = 500  # steps of the last stage, which are enough for the mean bandwidths,
-_LENGTH_FOR_EQUAL = 100  # and steps if nothing depends on them
+_LENGTH_FOR_ALL = 500  # steps of the last stage that are enough for the mean bandwidths
+_LENGTH_FOR_EQUAL = 100  # steps of the last stage if no learned bandwidth is used
 
 
 @dataclass(frozen=True)
 class LABSelection:
-    """The settings that won, and how all candidates did.
+    """The winning settings, and the results of all candidates.
 
     Parameters
     ----------
@@ -126,11 +126,12 @@ def select_lab(
     strata : ndarray of int, shape (n_train,), default=None
         Groups of samples of which the same fraction is held out.
     refit_alphas : tuple of floats
-        Ridges of the last fit to compare with none, if both `alpha` and `refit_alpha` are "auto".
+        Ridges of the last fit that are compared with omitting it, if both `alpha` and `refit_alpha`
+        are "auto".
     min_gain_of_all : float, default=0.03
-        Relative fall of the loss for which all samples become support points. If it is negative,
-        they do unless the loss rises by more. By its absolute value, the mean of the learned
-        bandwidths must lower the loss of equal ones.
+        Relative fall of the loss above which all samples become support points. A negative value
+        makes them support points unless the loss rises by more than its absolute value. The mean
+        of the learned bandwidths must lower the loss of equal ones by the absolute value, too.
     validation_fraction : float, default=0.2
         Fraction of the samples that is held out.
     n_jobs : int, default=None
@@ -178,17 +179,7 @@ def select_lab(
     if not all(len(split.rows) for split in splits):
         return LABSelection(without_selection(config), {}, [])
 
-    ridges: tuple[float | None, ...] = (None,)
-    if not isinstance(config.refit_alpha, str):
-        ridges = (config.refit_alpha,)
-    elif config.alpha == "auto" and config.learn_targets:
-        ridges = (None, *refit_alphas)
-    pilot = _pilot_config(config)
-    candidates = [
-        Candidate(replace(pilot, kernel=kernel, alpha=alpha), ridges, loss)
-        for alpha in (ALPHAS if config.alpha == "auto" else (config.alpha,))
-        for kernel in (KERNELS if config.kernel == "auto" else (config.kernel,))
-    ]
+    candidates = _candidates(config, refit_alphas, loss)
     legs = _LEGS[: 4 - len(splits)]
     full = FULL_LENGTH if config.max_iter == "auto" else int(config.max_iter)
     legs = tuple(dict.fromkeys(min(leg, full) for leg in legs))
@@ -200,14 +191,7 @@ def select_lab(
         return sorted(racing, key=lambda c: c.loss)
 
     with threadpool_limits(limits=1, user_api="blas"):
-        ranked = run(candidates, splits[:1], 0)
-        finalists = run(_semifinalists(ranked), splits[:1], legs[0])[:2]
-        if len(splits) > 1:
-            finalists = run(finalists, splits, legs[0])[:1]
-        for length in legs[1:]:
-            finalists = run(finalists, splits, length)
-            if finalists[0].overfits():
-                break
+        finalists = _race(candidates, splits, legs, run)
         winner = finalists[0]
         ridge_models = []
         if len(samples) <= _MAX_ALL:
@@ -239,8 +223,43 @@ def select_lab(
     return LABSelection(chosen, _table([*ranked, *ridge_models]), winner.held_out())
 
 
+def _candidates(
+    config: LABConfig, refit_alphas: tuple[float, ...], loss: HeldOutLoss
+) -> list[Candidate]:
+    """Return one candidate per kernel and ridge, each with the ridges of its last fit."""
+    ridges: tuple[float | None, ...] = (None,)
+    if not isinstance(config.refit_alpha, str):
+        ridges = (config.refit_alpha,)
+    elif config.alpha == "auto" and config.learn_targets:
+        ridges = (None, *refit_alphas)
+    pilot = _pilot_config(config)
+    return [
+        Candidate(replace(pilot, kernel=kernel, alpha=alpha), ridges, loss)
+        for alpha in (ALPHAS if config.alpha == "auto" else (config.alpha,))
+        for kernel in (KERNELS if config.kernel == "auto" else (config.kernel,))
+    ]
+
+
+def _race(
+    candidates: list[Candidate],
+    splits: list[Split],
+    legs: tuple[int, ...],
+    run: Callable[[list[Candidate], list[Split], int], list[Candidate]],
+) -> list[Candidate]:
+    """Train candidates leg by leg, and return those that are left, the best first."""
+    ranked = run(candidates, splits[:1], 0)
+    finalists = run(_semifinalists(ranked), splits[:1], legs[0])[:2]
+    if len(splits) > 1:
+        finalists = run(finalists, splits, legs[0])[:1]
+    for length in legs[1:]:
+        finalists = run(finalists, splits, length)
+        if finalists[0].overfits():
+            break
+    return finalists
+
+
 def _pilot_config(config: LABConfig) -> LABConfig:
-    """Shorten the first stages; the last one is as long as it may become."""
+    """Shorten the first stages, and give the last one its largest possible length."""
     return replace(
         config,
         n_warmup=min(config.n_warmup, _SHORT_WARMUP),
@@ -251,9 +270,9 @@ def _pilot_config(config: LABConfig) -> LABConfig:
 
 
 def _loss_to_beat(winner: Candidate, length: int, min_gain: float) -> float:
-    """Return the loss to beat: what a longer training reaches if it falls as it did.
+    """Return the loss to beat, which training up to `length` would reach if it kept falling.
 
-    If all samples are preferred, by a negative gain, the loss counts as it is.
+    With a negative `min_gain`, which prefers all samples, the loss is not extrapolated.
     """
     lengths = sorted(winner.curve)[-2:]
     if min_gain < 0 or len(lengths) < 2 or lengths[0] == 0:
@@ -301,17 +320,18 @@ def _progress(candidate: Candidate) -> tuple[int, float]:
 
 
 def _semifinalists(ranked: list[Candidate]) -> list[Candidate]:
-    """Return the best ridge of each kernel, and the one below, which wins after longer training."""
+    """Return the best ridge of each kernel and the next smaller one, which may win later."""
     chosen = []
     for kernel in dict.fromkeys(c.config.kernel for c in ranked):
         ridges = [c for c in ranked if c.config.kernel == kernel]
         best = ridges[0]
-        below = [c for c in ridges[1:] if _number(c) < _number(best)]
-        chosen += [best, *sorted(below, key=_number)[-1:]]
+        below = [c for c in ridges[1:] if _ridge_of(c) < _ridge_of(best)]
+        chosen += [best, *sorted(below, key=_ridge_of)[-1:]]
     return sorted(chosen, key=lambda c: c.loss)[:_N_SEMIFINALISTS]
 
 
-def _number(candidate: Candidate) -> float:
+def _ridge_of(candidate: Candidate) -> float:
+    """Return the ridge as a number; a learned one counts as zero."""
     alpha = candidate.config.alpha
     return 0.0 if isinstance(alpha, str) else alpha
 

@@ -1,10 +1,12 @@
-"""What releases of scikit-learn before 1.9 lack: callbacks of fits.
+"""Callbacks of fits, which releases of scikit-learn before 1.9 lack.
 
-With an older release, estimators fit in the same way, and report to no callback.
+With an older release, estimators fit in the same way but report to no callback.
 """
 
 from contextlib import nullcontext
 from typing import Any, Self
+
+import sklearn
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -29,8 +31,10 @@ except ImportError:
         """Stands in for scikit-learn's class of the same name."""
 
         def set_callbacks(self, *callbacks: Any) -> Self:
-            """Raise an error, because callbacks need scikit-learn 1.9."""
-            raise RuntimeError("set_callbacks needs scikit-learn 1.9 or newer.")
+            """Raise an error, because callbacks require scikit-learn 1.9."""
+            raise RuntimeError(
+                f"set_callbacks requires scikit-learn 1.9 or newer, got {sklearn.__version__}."
+            )
 
         def _init_callback_context(self, *args: Any, **kwargs: Any) -> _NoContext:
             return _NoContext()
