@@ -152,9 +152,9 @@ def test_pandas_is_needed_for_the_frame_only(digits, original, monkeypatch):
         ({"forget": []}, "forget selects no sample"),
         ({"forget": None}, "at least one sample, but it selects none"),
         ({"forget_test": [0, 1]}, "forget_test must be a boolean mask of the 400 test samples"),
-        ({"forget_test": np.ones(400, dtype=bool)}, "TA is undefined"),
+        ({"forget_test": np.ones(400, dtype=bool)}, "because TA is their accuracy"),
         ({"y_test": np.zeros(3)}, "inconsistent numbers of samples"),
-        ({"y": np.zeros(500), "y_test": np.zeros(400)}, "has the class 1"),
+        ({"y": np.zeros(500), "y_test": np.zeros(400)}, "RandomFeatureClassifier, but lack 1"),
     ],
 )
 def test_inconsistent_arguments_are_refused(digits, original, change, message):
