@@ -1,6 +1,7 @@
 """Estimators as the common tests build them, and suitable data."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_outlier_detector, is_regressor
@@ -81,3 +82,12 @@ def sample(estimator, n_samples=90):
 def responses(estimator, X):
     """Return the outputs of a fitted estimator on X, by method."""
     return {name: getattr(estimator, name)(X) for name in RESPONSES if hasattr(estimator, name)}
+
+
+@cache
+def fitted(Estimator):
+    """Return an instance fitted to its sample, and its responses there; tests share both."""
+    estimator = instance(Estimator)
+    X, y = sample(estimator)
+    estimator.fit(X, y)
+    return estimator, responses(estimator, X)

@@ -10,7 +10,6 @@ import pandas as pd
 import polars as pl
 import pytest
 import skops.io
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
@@ -18,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ext.utils import all_estimators, expected_failed_checks
-from tests.instances import instance, instances, responses, sample
+from tests.instances import fitted, instance, instances, responses, sample
 
 every_estimator = pytest.mark.parametrize(
     "estimator", [pytest.param(est, id=type(est).__name__) for est in instances()]
@@ -56,11 +55,9 @@ def through_skops(estimator):
 @every_estimator
 @pytest.mark.parametrize("through", [through_pickle, through_joblib, through_skops])
 def test_a_stored_estimator_predicts_as_before(estimator, through):
-    X, y = sample(estimator)
-    fitted = clone(estimator).fit(X, y)
-    expected = responses(fitted, X)
+    original, expected = fitted(type(estimator))
     assert expected
-    actual = responses(through(fitted), X)
+    actual = responses(through(original), sample(estimator)[0])
     assert actual.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
@@ -72,10 +69,10 @@ def test_a_data_frame_gives_the_same_as_its_array(estimator, make_frame):
     X, y = sample(estimator)
     names = [f"feature {k}" for k in range(X.shape[1])]
     frame = make_frame(dict(zip(names, X.T, strict=True)))
-    fitted = clone(estimator).fit(frame, y)
-    assert fitted.feature_names_in_.tolist() == names
-    actual = responses(fitted, frame)
-    for name, expected in responses(clone(estimator).fit(X, y), X).items():
+    on_frame = clone(estimator).fit(frame, y)
+    assert on_frame.feature_names_in_.tolist() == names
+    actual = responses(on_frame, frame)
+    for name, expected in fitted(type(estimator))[1].items():
         np.testing.assert_array_equal(actual[name], expected, err_msg=name)
 
 
@@ -89,8 +86,7 @@ def test_transformers_follow_set_output(estimator, container, type_):
     out = transformer.fit(X, y).transform(X)
     assert isinstance(out, type_)
     assert list(out.columns) == transformer.get_feature_names_out().tolist()
-    with config_context(transform_output="default"):
-        np.testing.assert_array_equal(out, clone(estimator).fit(X, y).transform(X))
+    np.testing.assert_array_equal(out, fitted(type(estimator))[1]["transform"])
 
 
 def global_random_states():
@@ -102,7 +98,7 @@ def global_random_states():
 @every_estimator
 def test_a_seeded_fit_repeats_and_touches_no_global_generator(estimator):
     X, y = sample(estimator)
-    first = responses(clone(estimator).fit(X, y), X)
+    first = fitted(type(estimator))[1]
     before = global_random_states()
     second = responses(clone(estimator).fit(X, y), X)
     for state, state_before in zip(global_random_states(), before, strict=True):

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_ext import NetClassifier, UniformSoup
 from sklearn_ext.neural import MLP
-from tests.instances import instances, responses, sample
+from tests.instances import fitted, instances, responses, sample
 
 STATM = Path("/proc/self/statm")
 every_estimator = pytest.mark.parametrize(
@@ -27,11 +27,10 @@ every_estimator = pytest.mark.parametrize(
 
 @every_estimator
 def test_concurrent_threads_predict_what_one_thread_predicts(estimator):
-    X, y = sample(estimator)
-    estimator = clone(estimator).fit(X, y)
-    expected = responses(estimator, X)
+    shared, expected = fitted(type(estimator))
+    X, _ = sample(estimator)
     answers = Parallel(n_jobs=4, backend="threading")(
-        delayed(responses)(estimator, X) for _ in range(8)
+        delayed(responses)(shared, X) for _ in range(8)
     )
     for answer in answers:
         for name in expected:
@@ -41,11 +40,11 @@ def test_concurrent_threads_predict_what_one_thread_predicts(estimator):
 @every_estimator
 def test_concurrent_threads_fit_what_one_thread_fits(estimator):
     X, y = sample(estimator)
-    expected = responses(clone(estimator).fit(X, y), X)
-    fitted = Parallel(n_jobs=3, backend="threading")(
+    expected = fitted(type(estimator))[1]
+    fits = Parallel(n_jobs=3, backend="threading")(
         delayed(clone(estimator).fit)(X, y) for _ in range(3)
     )
-    for each in fitted:
+    for each in fits:
         answer = responses(each, X)
         for name in expected:
             np.testing.assert_array_equal(answer[name], expected[name], err_msg=name)
