@@ -100,7 +100,7 @@ EXPECTED_FAILED_CHECKS: dict[str, dict[str, str]] = {
     "ReActOODDetector": _FIT_WITHOUT_LABELS,
     "SCALEOODDetector": _FIT_WITHOUT_LABELS,
     "SFRonUnlearner": {
-        "check_non_transformer_estimators_n_iter": "n_iter_ is 0 if nothing is forgotten",
+        "check_non_transformer_estimators_n_iter": "``n_iter_`` is 0 if nothing is forgotten",
     },
     "SeparationNet": {
         **_SKORCH_NET,
