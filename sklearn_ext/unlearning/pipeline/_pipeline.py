@@ -2,6 +2,7 @@
 
 import copy
 import os
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from numbers import Real
@@ -84,8 +85,8 @@ class ForgettingPipeline(_BaseComposition):
 
     - *forgetting*: :class:`ForgettingScaler`, :class:`ForgettingImputer`,
       :class:`ForgettingOneHotEncoder`, or a ColumnTransformer of these;
-    - *fixed*: independent of the samples, like a step without a fit (hashing, normalization), or a
-      ``FrozenEstimator`` such as a pretrained network;
+    - *fixed*: independent of the samples, like a step without a fit (hashing, normalization),
+      ``PolynomialFeatures``, or a ``FrozenEstimator`` such as a pretrained network;
     - *learned*: any other transformer, such as :class:`LABRidgelessRegressor` or
       :class:`LearnedKernelFeatures`. It is fitted to *pinned* samples only, which may not be
       deleted, and so are all steps before it.
@@ -108,7 +109,7 @@ class ForgettingPipeline(_BaseComposition):
         Whether a request that names a pinned sample is refused, or fits everything again without
         the sample, which costs as much as a fit.
     random_state : int, RandomState instance or None, default=None
-        Seed for drawing pinned samples, and for the last step if it has none.
+        Seed for drawing pinned samples, and for the steps that have none.
 
     Attributes
     ----------
@@ -180,7 +181,7 @@ class ForgettingPipeline(_BaseComposition):
     _folder: RequestFolder  # while the pipeline is connected
     _config: PipelineConfig
     _model: PipelineModel
-    _pinned_hash: str | None  # of the pinned steps, once it is known
+    _constant_hash: str | None  # of the steps that requests do not change, once it is known
 
     def __init__(
         self,
@@ -309,7 +310,7 @@ class ForgettingPipeline(_BaseComposition):
             on_pinned=self.on_pinned,
             seed=draw_seed(self.random_state),
         )
-        self._model, self._pinned_hash = fit_pipeline(samples, config), None
+        self._model, self._constant_hash = fit_pipeline(samples, config), None
         self._config = config
         self.requests_: list[dict[str, Any]] = []
         return self
@@ -346,8 +347,10 @@ class ForgettingPipeline(_BaseComposition):
         check_is_fitted(self)
         positions = self._model.samples.positions(ids_or_mask)
         if len(positions):
+            start = time.perf_counter()
             ids = self._model.samples.ids[positions].tolist()
-            self._commit("forget", ids, *self._without(positions))
+            model, work = self._without(positions)
+            self._commit("forget", ids, model, work, time.perf_counter() - start)
         return self
 
     def learn(
@@ -400,8 +403,10 @@ class ForgettingPipeline(_BaseComposition):
         if len(kept) == 0:
             return self
         given = (_safe_indexing(X, kept), targets[kept], weights[kept], ids[kept])
+        start = time.perf_counter()
         model, work = learn_samples(self._model, *given, self._config)
-        self._commit("learn", ids[kept].tolist(), model, work, given=given)
+        seconds = time.perf_counter() - start
+        self._commit("learn", ids[kept].tolist(), model, work, seconds, given=given)
         return self
 
     def refitted(self) -> "ForgettingPipeline":
@@ -417,7 +422,7 @@ class ForgettingPipeline(_BaseComposition):
         fresh.__dict__.update({k: v for k, v in vars(self).items() if k in _FROM_INPUT})
         pinned_steps = self.steps_[: self._config.n_pinned]
         samples = self._model.samples.compressed()
-        fresh._config, fresh._pinned_hash = self._config, None
+        fresh._config, fresh._constant_hash = self._config, None
         fresh._model = fit_pipeline(samples, self._config, pinned_steps)
         fresh.requests_ = []
         return fresh
@@ -575,14 +580,16 @@ class ForgettingPipeline(_BaseComposition):
         NotFittedError
             If the pipeline is unfitted.
         ValueError
-            If `request` is not the index of a call to `forget`.
+            If there was no request, or if `request` is not the index of a call to `forget`.
         """
         check_is_fitted(self)
+        if not self.requests_:
+            raise ValueError("There is nothing to certify before the first call to forget.")
         try:
             record = self.requests_[request]
         except IndexError as error:
             raise ValueError(
-                f"request must be an index of one of the {len(self.requests_)} requests, got "
+                f"request must be the index of one of {len(self.requests_)} requests, got "
                 f"{request}."
             ) from error
         if record["verb"] != "forget":
@@ -824,34 +831,43 @@ class ForgettingPipeline(_BaseComposition):
 
     def _model_hash(self) -> str:
         """Hash everything on which predictions depend."""
-        n_pinned, head = self._config.n_pinned, self._head()
-        if self._pinned_hash is None:
-            self._pinned_hash = hash_of_steps(self.steps_[:n_pinned])
-        start = hash_of_steps(self.steps_[n_pinned:-1], self._pinned_hash)
+        n, head = self._config.n_constant, self._head()
+        if self._constant_hash is None:
+            self._constant_hash = hash_of_steps(self.steps_[:n])
+        start = hash_of_steps(self.steps_[n:-1], self._constant_hash)
         classes = getattr(head, "classes_", None)
         return hash_of_head(start, head.feature_coef_, head.intercept_, classes)
 
     def _commit(
-        self, verb: str, ids: list[Any], model: PipelineModel, work: list[str], given: Any = None
+        self,
+        verb: str,
+        ids: list[Any],
+        model: PipelineModel,
+        work: list[str],
+        seconds: float,
+        given: Any = None,
     ) -> None:
         """Take over the model after a request, and write the request to the log.
 
         The pipeline changes in two steps that no exception can interrupt. Between them, the request
         is complete, but the pipeline is disconnected from its folder.
         """
-        before, changed = self._model, working_copy(self)
+        before, hash_before = self._model, self._model_hash()
+        changed = working_copy(self)
         changed._model = model
-        if model.steps[: self._config.n_pinned] != before.steps[: self._config.n_pinned]:
-            changed._pinned_hash = None
+        n = self._config.n_constant
+        if model.steps[:n] != before.steps[:n]:
+            changed._constant_hash = None
         record = {
             "verb": verb,
             "request": len(self.requests_) + 1,
             "ids": ids,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "n_retained": changed.n_retained_,
-            "model_before": self._model_hash(),
+            "model_before": hash_before,
             "model_after": changed._model_hash(),
             "work": work,
+            "seconds": round(seconds, 6),
             "durable": False,
         }
         changed.requests_ = [*self.requests_, record]
@@ -879,7 +895,7 @@ class ForgettingPipeline(_BaseComposition):
         else:
             model, _ = self._without(self._model.samples.positions(as_ids(record["ids"])))
         overwrite_replaced(self._model, model)
-        self._model, self._pinned_hash = model, None
+        self._model, self._constant_hash = model, None
         self.requests_.append(record)
 
     def _audit(self) -> dict[str, float]:
@@ -930,7 +946,7 @@ class ForgettingPipeline(_BaseComposition):
             raise ValueError(
                 f"The file does not contain a ForgettingPipeline: {error!r}"
             ) from error
-        pipeline._config, pipeline._model, pipeline._pinned_hash = config, model, None
+        pipeline._config, pipeline._model, pipeline._constant_hash = config, model, None
         return pipeline
 
 
@@ -954,7 +970,7 @@ def make_forgetting_pipeline(
     on_pinned : {"raise", "relearn"}, default="raise"
         Whether a request that names a pinned sample is refused, or fits everything again.
     random_state : int, RandomState instance or None, default=None
-        Seed for drawing pinned samples, and for the last step if it has none.
+        Seed for drawing pinned samples, and for the steps that have none.
 
     Returns
     -------

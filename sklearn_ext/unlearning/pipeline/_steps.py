@@ -20,6 +20,15 @@ _QUANTILES = {
     "RobustScaler",
     "SplineTransformer",
 }
+# A fit of these learns the number of features only, and may draw random numbers.
+_OF_SHAPE = {
+    "GaussianRandomProjection",
+    "PolynomialCountSketch",
+    "PolynomialFeatures",
+    "RBFSampler",
+    "SkewedChi2Sampler",
+    "SparseRandomProjection",
+}
 
 
 def kind_of(step: Any) -> Kind:
@@ -33,8 +42,9 @@ def kind_of(step: Any) -> Kind:
     Returns
     -------
     {"fixed", "forgetting", "learned"}
-        "fixed" steps do not depend on samples: they are frozen, or need no fit. "forgetting" steps
-        have the methods `forget` and `learn`, or consist of such steps. All others are "learned".
+        "fixed" steps do not depend on samples: they are frozen, need no fit, or learn the number of
+        features only. "forgetting" steps have the methods `forget` and `learn`, or consist of such
+        steps. All others are "learned".
     """
     if step is None or isinstance(step, (str, FrozenEstimator)):
         return "fixed"
@@ -45,20 +55,26 @@ def kind_of(step: Any) -> Kind:
         return "learned" if "learned" in kinds else "forgetting" if "forgetting" in kinds else fixed
     if hasattr(step, "forget") and hasattr(step, "learn"):
         return "forgetting"
+    if type(step).__name__ in _OF_SHAPE and type(step).__module__.startswith("sklearn."):
+        given = step.get_params()
+        asks_samples = given.get("gamma") == "scale" or given.get("n_components") == "auto"
+        return "learned" if asks_samples else "fixed"
     return "learned" if get_tags(step).requires_fit else "fixed"
 
 
 def why_it_cannot_forget(name: str, step: Any) -> str:
     """Return the message for a learned step without pinned samples."""
+    part = _learned_part(step)
     reason = (
         "its quantiles are not functions of sums, so they cannot be updated"
-        if _has_quantiles(step)
+        if type(part).__name__ in _QUANTILES or getattr(part, "strategy", None) == "median"
         else "it learns from samples and has no method to forget them"
     )
+    where = "" if part is step else f" contains a {type(part).__name__}, which"
     return (
-        f"The step {name!r} ({type(step).__name__}) cannot forget: {reason}. Fit it to samples "
-        "that nobody may delete (pinned=mask in fit, or pinned_fraction=0.2), freeze it with "
-        "FrozenEstimator if it was fitted to other data, or use ForgettingScaler, "
+        f"The step {name!r} ({type(step).__name__}){where} cannot forget: {reason}. Fit it to "
+        "samples that nobody may delete (pinned=mask in fit, or pinned_fraction=0.2), freeze it "
+        "with FrozenEstimator if it was fitted to other data, or use ForgettingScaler, "
         "ForgettingImputer or ForgettingOneHotEncoder."
     )
 
@@ -71,10 +87,21 @@ def _members(step: Any) -> list[Any]:
     return [part for _, part in steps]
 
 
-def _has_quantiles(step: Any) -> bool:
+def _learned_part(step: Any) -> Any:
+    """Return the first transformer inside a learned step that is learned itself."""
     if isinstance(step, (ColumnTransformer, Pipeline, FeatureUnion)):
-        return any(map(_has_quantiles, _members(step)))
-    return type(step).__name__ in _QUANTILES or getattr(step, "strategy", None) == "median"
+        return _learned_part(next(part for part in _members(step) if kind_of(part) == "learned"))
+    return step
+
+
+def seeded(step: Any, seed: int) -> Any:
+    """Return a clone of a step that has a seed wherever it had none; frozen steps stay."""
+    if step is None or isinstance(step, (str, FrozenEstimator)):
+        return step
+    step = clone(step)
+    given = step.get_params()
+    names = [name for name in given if name == "random_state" or name.endswith("__random_state")]
+    return step.set_params(**{name: seed for name in names if given[name] is None})
 
 
 def fitted_step(step: Any, X: Any, y: Array, weights: FloatArray) -> Any:

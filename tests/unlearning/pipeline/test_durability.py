@@ -16,6 +16,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_approximation import Nystroem
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_ext import (
     ForgettingImputer,
@@ -105,11 +106,13 @@ def test_a_table_with_strings_is_stored(tmp_path):
             "age": np.where(rng.rand(60) < 0.1, np.nan, rng.normal(size=60)),
             "city": rng.choice(["Bonn", "Lyon", "Oslo"], 60),
             "member": rng.rand(60) < 0.5,
+            "plan": pd.Categorical(rng.choice(["S", "L"], 60)),
+            "since": pd.date_range("2020-01-01", periods=60),
         }
     )
     frame.loc[4, "city"] = "Zanzibar"
     columns = make_column_transformer(
-        (ForgettingScaler(), ["age"]), (ForgettingOneHotEncoder(), ["city", "member"])
+        (ForgettingScaler(), ["age"]), (ForgettingOneHotEncoder(), ["city", "member", "plan"])
     )
     pipeline = make_forgetting_pipeline(
         columns, ForgettingImputer(), RandomFeatureClassifier(20, random_state=0)
@@ -124,7 +127,25 @@ def test_a_table_with_strings_is_stored(tmp_path):
     np.testing.assert_array_equal(loaded.predict(frame), pipeline.predict(frame))
     loaded.learn(frame.iloc[:2], ["no", "yes"])
     assert loaded.sample_id_[-1] == 61
+    since = loaded._model.samples.X.since
+    np.testing.assert_array_equal(since[-2:], frame.since[:2])
     loaded.close()
+
+
+def test_fitting_again_draws_the_same_numbers_after_a_crash(tmp_path):
+    X, y = data()
+    pipeline = make_forgetting_pipeline(
+        Nystroem(n_components=10), head(feature_map="identity"), on_pinned="relearn"
+    ).fit(X, y, pinned=np.arange(40))
+    pipeline.save(tmp_path)
+    pipeline.forget([3, 90]).close()  # a pinned sample
+    loaded = ForgettingPipeline.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(X), pipeline.predict(X))
+    assert (
+        loaded.forget([95]).requests_[-1]["model_before"] == pipeline.requests_[-1]["model_after"]
+    )
+    loaded.close()
+    assert loaded.get_params()["nystroem__random_state"] is None
 
 
 @pytest.mark.parametrize("name", ["default", "dual", "primal", "learned"])
@@ -132,13 +153,16 @@ def test_compacted_files_contain_no_deleted_values(tmp_path, name):
     X, y = data()
     X[70], y[70] = 1234.5678 + np.arange(X.shape[1]), 8765.4321
     pipeline = PIPELINES[name]().fit(X, y, pinned=np.arange(40))
-    needles = [value.tobytes() for value in (*X[70], y[70])]
-    if name == "learned":  # the samples are stored after the pinned steps
-        Z = X[[70]]
+    Z = X[[70]]
+    if name != "default":  # samples are stored after the pinned steps
         for _, step in pipeline.steps_[:-1]:
             Z = step.transform(Z)
-        needles = [value.tobytes() for value in Z[0] if value > 1e-300] + [y[70].tobytes()]
+    needles = [value.tobytes() for value in Z[0] if abs(value) > 1e-300] + [y[70].tobytes()]
     pipeline.save(tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    assert all(needle in content for needle in needles)
+    features = [value for value in pipeline._head().transform(Z)[0] if abs(value) > 1e-300]
+    needles = [value.tobytes() for value in (*X[70], *features)] + needles
     added = X[:1] + 0.123456789
     pipeline.learn(added, y[:1] + 0.987654321, sample_id=[500])
     assert needles[-1] in (tmp_path / "model.safetensors").read_bytes()
@@ -254,6 +278,15 @@ def test_a_frozen_step_that_cannot_be_stored_is_given_again(tmp_path):
     learned = ForgettingPipeline([("own", OwnFeatures()), ("head", head())], pinned_fraction=0.5)
     with pytest.raises(NotStorableError, match="neither of scikit-learn nor of sklearn_ext"):
         learned.fit(X, y).save(tmp_path / "b")
+    function = FunctionTransformer(np.cbrt)
+    fixed = make_forgetting_pipeline(function, head()).fit(X, y)
+    with pytest.raises(NotStorableError, match="step 'functiontransformer' cannot be stored"):
+        fixed.save(tmp_path / "c")
+    fixed = make_forgetting_pipeline(FrozenEstimator(function), head()).fit(X, y)
+    fixed.save(tmp_path / "c")
+    fixed.close()
+    loaded = ForgettingPipeline.load(tmp_path / "c", frozen={"frozenestimator": function})
+    np.testing.assert_array_equal(loaded.predict(X), fixed.predict(X))
 
 
 def test_files_name_only_trusted_classes_and_attributes():

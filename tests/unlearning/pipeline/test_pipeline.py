@@ -13,10 +13,16 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.kernel_approximation import Nystroem
+from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, QuantileTransformer
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    Normalizer,
+    PolynomialFeatures,
+    QuantileTransformer,
+)
+from sklearn.random_projection import GaussianRandomProjection
 
 from sklearn_ext import (
     ForgettingImputer,
@@ -66,7 +72,10 @@ def mixed_columns(numbers):
 
 NUMBERS = {
     "updated": (ForgettingScaler(), ForgettingImputer()),
-    "fitted again": (make_pipeline(ForgettingImputer(), ForgettingScaler()), "passthrough"),
+    "fitted again to 145 samples": (
+        make_pipeline(ForgettingImputer(), ForgettingScaler()),
+        "passthrough",
+    ),
 }
 
 
@@ -193,7 +202,10 @@ def test_weights_and_several_outputs_are_kept(name):
     pipeline.forget(np.setdiff1d(GONE, pipeline.pinned_))
     expected = refit(pipeline, X, Y, ids, sample_weight=s)
     assert_same(pipeline, expected, X)
-    assert pipeline.predict(X).shape == Y.shape
+    lower, upper = pipeline.predict_interval(X)
+    assert lower.shape == upper.shape == Y.shape
+    np.testing.assert_allclose((lower, upper), expected.predict_interval(X), rtol=1e-7)
+    assert ((lower <= Y) & (upper >= Y)).mean(axis=0).min() > 0.8
 
 
 def test_a_last_step_without_a_seed_keeps_its_features():
@@ -228,14 +240,15 @@ def test_a_linear_last_step_is_fitted_from_sums(head, step):
     pipeline = make_forgetting_pipeline(step, head).fit(X, y, sample_weight=s)
     name = pipeline.steps[-1][0]
     pipeline.forget([9])
-    assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again"
+    why = "because its input has changed"
+    assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again to 199 samples, {why}"
     assert_same(pipeline, refit(pipeline, X, y, ids, sample_weight=s), X)
     for gone in GONE:
         pipeline.forget([gone])
-        assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again from sums"
+        assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again from sums, {why}"
     assert_same(pipeline, refit(pipeline, X, y, ids, sample_weight=s), X)
     pipeline.learn(X[GONE], y[GONE], sample_weight=s[GONE])
-    assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again from sums"
+    assert pipeline.requests_[-1]["work"][-1] == f"{name}: fitted again from sums, {why}"
     assert_same(pipeline, pipeline.refitted(), X)
 
 
@@ -287,8 +300,14 @@ def test_learned_steps_need_pinned_samples():
     for step, reason in (
         (Nystroem(), "it learns from samples and has no method"),
         (QuantileTransformer(n_quantiles=10), "its quantiles are not functions of sums"),
-        (make_column_transformer((QuantileTransformer(), [0])), "its quantiles"),
-        (make_pipeline(ForgettingScaler(), QuantileTransformer(n_quantiles=9)), "its quantiles"),
+        (
+            make_column_transformer((ForgettingScaler(), [1]), (QuantileTransformer(), [0])),
+            "contains a QuantileTransformer, which cannot forget: its quantiles",
+        ),
+        (
+            make_pipeline(ForgettingScaler(), QuantileTransformer(n_quantiles=9)),
+            "contains a QuantileTransformer, which cannot forget: its quantiles",
+        ),
     ):
         pipeline = make_forgetting_pipeline(step, regressor())
         with pytest.raises(ValueError, match=reason):
@@ -310,7 +329,12 @@ def test_pinned_samples_can_be_learned_again():
         on_pinned="relearn",
     )
     pipeline.fit(X, y, pinned=np.arange(40)).forget([3, 90])
-    assert all("learned again" in line for line in pipeline.requests_[-1]["work"])
+    assert pipeline.requests_[-1]["work"] == [
+        "forgettingscaler: fitted again to 39 pinned samples",
+        "nystroem: fitted again to 39 pinned samples",
+        "randomfeatureregressor: fitted again to 198 samples",
+    ]
+    assert pipeline.certificate().seconds > 0
     assert 3 not in pipeline.pinned_
     assert_same(pipeline, refit(pipeline, X, y, np.arange(200)), X)
     pipeline.forget([95])
@@ -329,13 +353,22 @@ def test_hashed_texts_and_a_frozen_network_are_forgotten():
     head = RandomFeatureClassifier(feature_map="identity", alpha=[0.01, 0.1, 1.0])
     hashing = FunctionTransformer(np.ravel), HashingVectorizer(n_features=256)
     for steps, X in ((hashing, texts), ((network,), images)):
-        pipeline = make_forgetting_pipeline(*steps, head).fit(X, y).forget([3, 4, 70])
+        pipeline = make_forgetting_pipeline(*steps, head).fit(X, y)
+        n_pickled = SmallNetwork.n_pickled
+        pipeline.forget([3, 4]).forget([70])
+        assert SmallNetwork.n_pickled - n_pickled <= 1  # to hash it, once for all requests
         assert pipeline.requests_[0]["work"] == ["randomfeatureclassifier: updated"]
         assert_same(pipeline, refit(pipeline, X, y, np.arange(80)), X)
 
 
 class SmallNetwork(TransformerMixin, BaseEstimator):
     """Features of images of 8 x 8 pixels from a convolution that was trained elsewhere."""
+
+    n_pickled = 0
+
+    def __getstate__(self):
+        SmallNetwork.n_pickled += 1
+        return super().__getstate__()
 
     def fit(self, X, y=None):
         raise AssertionError("A frozen network is not fitted.")
@@ -448,12 +481,14 @@ def test_intervals_cover_before_and_after_requests():
 def test_certificate_names_what_was_done_and_what_was_not():
     X, y = data()
     pipeline = REGRESSORS["learned features"]().fit(X, y)
-    with pytest.raises(ValueError, match="one of the 0 requests"):
+    with pytest.raises(ValueError, match="nothing to certify before the first call to forget"):
         pipeline.certificate()
     gone = np.setdiff1d(GONE, pipeline.pinned_)
     pipeline.forget(gone).learn(X[:1], y[:1])
     with pytest.raises(ValueError, match="got -1, which is a call to learn"):
         pipeline.certificate()
+    with pytest.raises(ValueError, match="index of one of 2 requests, got 2"):
+        pipeline.certificate(2)
     certificate = pipeline.certificate(0, audit=True)
     content = json.loads(certificate.to_json())
     assert content["ids"] == gone.tolist()
@@ -508,9 +543,17 @@ def test_deleted_samples_are_not_in_memory():
 
 def test_functions_of_a_sample_need_no_pinned_ones():
     X, y = data()
-    for function in (np.cbrt, lambda X: X + 1):
+    for step in (
+        FunctionTransformer(np.cbrt),
+        FunctionTransformer(lambda X: X + 1),
+        PolynomialFeatures(),
+        RBFSampler(gamma=0.01),
+    ):
         pipeline = make_forgetting_pipeline(
-            FunctionTransformer(function), make_pipeline(Normalizer(), "passthrough"), regressor()
+            step, make_pipeline(Normalizer(), "passthrough"), regressor()
         ).fit(X, y)
         assert_same(pipeline.forget(GONE), pipeline.refitted(), X)
         assert pipeline.requests_[0]["work"] == ["randomfeatureregressor: updated"]
+    for step in (RBFSampler(gamma="scale"), GaussianRandomProjection()):  # ask for samples
+        with pytest.raises(ValueError, match="cannot forget: it learns from samples"):
+            make_forgetting_pipeline(step, regressor()).fit(X, y)

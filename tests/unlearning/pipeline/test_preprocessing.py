@@ -110,7 +110,9 @@ def test_encoder_equals_one_hot_encoder_without_the_samples(as_frame):
         dtype=object,
     )
     X[10, 0] = "rare"
-    given = pd.DataFrame({"letter": X[:, 0], "number": X[:, 1].astype(float)}) if as_frame else X
+    # A categorical column cannot be combined with numbers in an array.
+    letter, number = pd.Categorical(X[:, 0]), X[:, 1].astype(float)
+    given = pd.DataFrame({"letter": letter, "number": number}) if as_frame else X
     take = (lambda rows: given.iloc[rows]) if as_frame else (lambda rows: given[rows])
     gone = np.concatenate(([10], rng.permutation(10)[:5]))
     rest = np.setdiff1d(np.arange(60), gone)
@@ -159,6 +161,10 @@ def test_imputer_takes_strings_and_refuses_medians():
     assert imputer.forget(X[[0]]).transform(X)[2, 0] == "b"
     with pytest.raises(ValueError, match="'a' more often than it was learned"):
         imputer.forget(X[[0, 4]])
+    columns = {"letter": pd.Categorical(["a", "b", None]), "number": [2, 1, 1]}
+    frame = pd.DataFrame(columns).astype({"number": "Int64"})
+    filled = imputer.fit(frame).transform(frame)
+    assert filled.tolist() == [["a", 2], ["b", 1], ["a", 1]]
     with pytest.raises(ValueError, match="a median cannot be updated from sums"):
         ForgettingImputer(strategy="median").fit([[1.0]])
 

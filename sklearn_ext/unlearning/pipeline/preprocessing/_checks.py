@@ -22,6 +22,20 @@ def validated_numbers(estimator: Any, X: Any, *, reset: bool) -> FloatArray:
     return X
 
 
+def plain_objects(X: Any) -> Any:
+    """Return a data frame that is not numeric with columns of plain objects; None is missing.
+
+    NumPy cannot combine a categorical column with one of numbers.
+    """
+    if (
+        hasattr(X, "columns")
+        and hasattr(X, "iloc")
+        and any(dtype.kind not in "biuf" for dtype in X.dtypes)
+    ):
+        return X.astype(object).where(X.notna(), None)
+    return X
+
+
 def checked_weights(sample_weight: ArrayLike | None, X: Any) -> FloatArray:
     """Return weights that are neither negative nor huge."""
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

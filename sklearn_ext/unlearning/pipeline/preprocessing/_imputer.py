@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from ....utils._atomic import atomic_fit
 from ....utils._typing import Array, FloatArray
 from ....utils._warnings import warn_caller
-from ._checks import checked_weights, n_left, validated_numbers
+from ._checks import checked_weights, n_left, plain_objects, validated_numbers
 from ._exact_sums import changed_moments, empty_moments, mean_and_variance
 
 _UNITS = 2**1074  # the number one in units of the smallest positive float
@@ -200,6 +200,7 @@ class ForgettingImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _validated(self, X: Any, *, reset: bool) -> Any:
         if self.strategy == "mean":
             return validated_numbers(self, X, reset=reset)
+        X = plain_objects(X)
         return validate_data(self, X, dtype=None, ensure_all_finite="allow-nan", reset=reset)
 
     def _set(self, sums: Any, X: Any, weights: FloatArray, n_before: int, sign: int) -> Self:

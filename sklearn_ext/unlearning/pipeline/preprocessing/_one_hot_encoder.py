@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from ....utils._atomic import atomic_fit
 from ....utils._typing import Array, FloatArray, IntArray
-from ._checks import n_left
+from ._checks import n_left, plain_objects
 
 
 class ForgettingOneHotEncoder(TransformerMixin, BaseEstimator):
@@ -214,7 +214,10 @@ class ForgettingOneHotEncoder(TransformerMixin, BaseEstimator):
 
     def _columns(self, X: Any, *, reset: bool) -> list[Array]:
         """Return the columns with the types that they have in a data frame."""
-        values = validate_data(self, X, dtype=None, ensure_all_finite="allow-nan", reset=reset)
+        objects = plain_objects(X)
+        values = validate_data(
+            self, objects, dtype=None, ensure_all_finite="allow-nan", reset=reset
+        )
         if hasattr(X, "iloc"):
             return [np.asarray(X.iloc[:, j]) for j in range(values.shape[1])]
         return list(values.T)

@@ -20,6 +20,7 @@ from ....utils._typing import Array
 Tensors = dict[str, Array]
 _TRUSTED = re.compile(r"(sklearn|sklearn_ext)(\.\w+)+")
 _NUMERIC = "biuf"
+_TIMES = "mM"  # durations and dates
 
 
 class NotStorableError(TypeError):
@@ -98,6 +99,9 @@ def _write_array(value: Array, tensors: Tensors, key: str) -> Any:
     if value.dtype.kind in _NUMERIC and value.dtype.itemsize <= 8:
         tensors[key] = np.ascontiguousarray(value)
         return {"tensor": key, "shape": list(value.shape)}
+    if value.dtype.kind in _TIMES:
+        tensors[key] = np.ascontiguousarray(value).view(np.int64)
+        return {"tensor": key, "shape": list(value.shape), "dtype": value.dtype.str}
     if value.dtype.kind in "OU":
         items = [encode(item, tensors, f"{key}.{i}") for i, item in enumerate(value.ravel())]
         return {"items": items, "dtype": value.dtype.str, "shape": list(value.shape)}
@@ -106,7 +110,9 @@ def _write_array(value: Array, tensors: Tensors, key: str) -> Any:
 
 def _read_array(data: Any, tensors: Tensors) -> Array:
     if "tensor" in data:
-        return tensors[data["tensor"]].reshape(data["shape"])
+        array = tensors[data["tensor"]].reshape(data["shape"])
+        is_time = "dtype" in data and np.dtype(data["dtype"]).kind in _TIMES
+        return array.view(data["dtype"]) if is_time else array
     out = np.empty(len(data["items"]), dtype=np.dtype(data["dtype"]))
     for i, item in enumerate(data["items"]):
         out[i] = decode(item, tensors)
@@ -123,7 +129,7 @@ def _write_frame(value: Any, tensors: Tensors, key: str) -> Any:
 
 def _column(column: Any, tensors: Tensors, key: str) -> Any:
     array = column.to_numpy()
-    if array.dtype.kind in _NUMERIC:
+    if array.dtype.kind in _NUMERIC + _TIMES:
         return encode(array, tensors, key)
     missing = column.isna().to_numpy()
     return encode(np.where(missing, None, array.astype(object)), tensors, key)
@@ -160,10 +166,10 @@ def _class_named(name: str, is_right: Callable[[Any], bool]) -> Any:
 
 
 def _write_estimator(value: Any, tensors: Tensors, key: str) -> Any:
-    state = value.__getstate__()
+    name, state = _name_of(value), value.__getstate__()
     state.pop("_sklearn_version", None)
     return {
-        "class": _name_of(value),
+        "class": name,
         "state": {k: encode(v, tensors, f"{key}.{k}") for k, v in state.items()},
     }
 

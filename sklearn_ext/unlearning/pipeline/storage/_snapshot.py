@@ -53,9 +53,7 @@ def encoded_model(
     }
     header: Any = {name: encode(value, tensors, name) for name, value in content.items()}
     for kind, steps in (("given", config.steps), ("steps", model.steps)):
-        header[kind] = [
-            [name, _encoded_step(f"{kind}.{name}", step, tensors)] for name, step in steps
-        ]
+        header[kind] = [[name, _encoded_step(kind, name, step, tensors)] for name, step in steps]
     return tensors, header
 
 
@@ -146,13 +144,16 @@ def hash_of_head(start: str, coef: FloatArray, intercept: FloatArray, classes: A
     return digest.hexdigest()
 
 
-def _encoded_step(name: str, step: Any, tensors: Tensors) -> Any:
+def _encoded_step(kind: str, name: str, step: Any, tensors: Tensors) -> Any:
     own: Tensors = {}
     try:
-        encoded = encode(step, own, name)
-    except NotStorableError:
+        encoded = encode(step, own, f"{kind}.{name}")
+    except NotStorableError as error:
         if not isinstance(step, FrozenEstimator):
-            raise
+            raise NotStorableError(
+                f"The step {name!r} cannot be stored: {error} If it needs no fit, or was fitted to "
+                "other data, put it into a FrozenEstimator, and give it to `load` as `frozen`."
+            ) from error
         return {"frozen": type(step.estimator).__name__}
     tensors.update(own)
     return encoded
