@@ -36,6 +36,11 @@ def wave_model(wave):
     return LABRidgelessRegressor(n_support=60, max_iter=600, random_state=0).fit(*wave)
 
 
+@pytest.fixture(scope="module")
+def quick_model(wave):
+    return LABRidgelessRegressor(**QUICK).fit(*wave)
+
+
 # Limits
 
 
@@ -102,20 +107,19 @@ def test_tiny_units_are_fitted_in_double_precision(wave, unit):
     assert model.fit(X * unit, np.sin(X[:, 0])).score(X * unit, np.sin(X[:, 0])) > 0.9
 
 
-def test_permuting_features_permutes_bandwidths(wave):
+def test_permuting_features_permutes_bandwidths(wave, quick_model):
     X, y = wave
     order = [2, 0, 3, 1]
-    a = LABRidgelessRegressor(**QUICK).fit(X, y)
-    b = LABRidgelessRegressor(**QUICK).fit(X[:, order], y)
-    np.testing.assert_allclose(b.bandwidths_, a.bandwidths_[:, order], rtol=1e-3, atol=1e-6)
+    permuted = LABRidgelessRegressor(**QUICK).fit(X[:, order], y).bandwidths_
+    expected = quick_model.bandwidths_[:, order]
+    np.testing.assert_allclose(permuted, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
-def test_huge_and_tiny_targets_give_the_same_model(wave, scale):
+def test_huge_and_tiny_targets_give_the_same_model(wave, quick_model, scale):
     X, y = wave
-    a = LABRidgelessRegressor(**QUICK).fit(X, y)
-    b = LABRidgelessRegressor(**QUICK).fit(X, y * scale)
-    np.testing.assert_allclose(b.predict(X), a.predict(X) * scale, rtol=1e-5)
+    scaled = LABRidgelessRegressor(**QUICK).fit(X, y * scale)
+    np.testing.assert_allclose(scaled.predict(X), quick_model.predict(X) * scale, rtol=1e-5)
 
 
 def test_weights_equal_copies_and_order_does_not_matter(wave):
@@ -204,17 +208,17 @@ def test_weights_of_distinct_samples_are_not_counts(wave):
     assert held_out == sum(round(0.2 * n) for n in np.bincount(y > 11))
 
 
-@pytest.mark.parametrize("scale", [1e-14, 1e14])
-def test_only_ratios_of_weights_matter(wave, scale):
+@pytest.mark.parametrize("Estimator", [LABRidgelessRegressor, LABRidgelessClassifier])
+def test_only_ratios_of_weights_matter(wave, Estimator):
     X, y = wave
+    target = y if Estimator is LABRidgelessRegressor else y > 11
     weights = np.linspace(1, 2, len(X))
-    for estimator, target in (
-        (LABRidgelessRegressor(**QUICK), y),
-        (LABRidgelessClassifier(**QUICK), y > 11),
-    ):
-        a = clone(estimator).fit(X, target, sample_weight=weights)
-        b = clone(estimator).fit(X, target, sample_weight=scale * weights)
-        np.testing.assert_allclose(b.transform(X), a.transform(X), rtol=1e-5, atol=1e-8)
+    expected, *features = (
+        Estimator(**QUICK).fit(X, target, sample_weight=scale * weights).transform(X)
+        for scale in (1.0, 1e-14, 1e14)
+    )
+    for transformed in features:
+        np.testing.assert_allclose(transformed, expected, rtol=1e-5, atol=1e-8)
 
 
 # Unusual data

@@ -12,7 +12,7 @@ from skrub import tabular_pipeline
 
 from sklearn_ext import LABRidgelessClassifier, LABRidgelessRegressor
 
-QUICK = {"n_warmup": 60, "growth_iter": 20, "max_iter": 200, "random_state": 0}
+QUICK = {"n_warmup": 30, "growth_iter": 10, "max_iter": 80, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
