@@ -4,6 +4,7 @@ A fit that is interrupted raises KeyboardInterrupt, leaves the estimator as it w
 nothing half-trained, and leaves the global generators alone.
 """
 
+import copy
 import inspect
 import sys
 from multiprocessing import parent_process
@@ -114,6 +115,80 @@ def cache_folders(tmp_path):
 def test_an_interrupted_fit_changes_nothing(name, cache_folders):
     estimator = instance(ESTIMATORS[name])
     interrupt_often(estimator, *sample(estimator, 60), (0.02, 0.4, 0.95), cache_folders)
+
+
+def partial_fit(estimator, X, y, path):
+    names = inspect.signature(estimator.partial_fit).parameters
+    node = {"node": np.arange(len(X)) % 10} if "node" in names else {}
+    estimator.partial_fit(X, y, **node)
+
+
+def fit_again(estimator, X, y, path):
+    estimator.set_params(warm_start=True)
+    if hasattr(estimator, "training_state_"):
+        estimator.set_params(max_iter=estimator.n_iter_ + 20)
+    fit(estimator, X, y)
+
+
+def load(what):
+    def call(estimator, X, y, path):
+        getattr(estimator, f"load{what}")(path)
+
+    return call
+
+
+# How a fitted estimator changes otherwise; tests/unlearning/test_interrupted_requests.py has more.
+CHANGES = {
+    "partial_fit": partial_fit,
+    "warm_start": fit_again,
+    **{f"load{what}": load(what) for what in ("", "_adapter", "_checkpoint")},
+}
+CHANGED = [
+    (name, change)
+    for name, Estimator in sorted(ESTIMATORS.items())
+    for change in CHANGES
+    if inspect.isfunction(getattr(Estimator, change, None))  # not a class method
+    or change in instance(Estimator).get_params(deep=False)
+]
+QUICK_CHANGES = ("UniformSoup", "load"), ("DecentralizedRFKRR", "partial_fit")
+
+
+def fitted(name, X, y, seed):
+    estimator = instance(ESTIMATORS[name]).set_params(random_state=seed)
+    if name == "ConditionalDDPM":
+        estimator.set_params(max_iter=30)
+    names = inspect.signature(estimator.fit).parameters
+    return estimator.fit(X, y, **({"node": np.arange(len(X)) % 10} if "node" in names else {}))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        pytest.param(*each, marks=() if each in QUICK_CHANGES else pytest.mark.slow)
+        for each in CHANGED
+    ],
+)
+def test_an_interrupted_change_leaves_the_fitted_state(name, change, tmp_path):
+    X, y = sample(instance(ESTIMATORS[name]), 60)
+    estimator, path = fitted(name, X, y, 0), tmp_path / "other.safetensors"
+    if change.startswith("load"):
+        getattr(fitted(name, X, y, 1), change.replace("load", "save"))(path)
+    expected, ctrl_c = responses(estimator, X), CtrlC()
+
+    def call(each):
+        CHANGES[change](each, X[:50], None if y is None else y[:50], path)
+
+    complete = copy.deepcopy(estimator)
+    ctrl_c.during(None, lambda: call(complete))
+    total = ctrl_c.n_calls
+    with pytest.raises(AssertionError):
+        assert_equal(responses(complete, X), expected)
+    for fraction in (0.02, 0.3, 0.6, 0.95):
+        interrupted = copy.deepcopy(estimator)
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c.during(1 + int(fraction * (total - 1)), lambda each=interrupted: call(each))
+        assert_equal(responses(interrupted, X), expected)
 
 
 class InterruptedWorker(Callback):

@@ -353,4 +353,5 @@ def _exchange(
         own = describe_settings(config, samples, asynchronous=network.asynchronous, update=False)
         check_settings(neighbors.introduce(own | {"method": "private fit"} | dict(settings)))
         known = agree(neighbors, rank, node.released, config.adjacency)
-    return node.solve(known), neighbors.floats_sent, neighbors.bytes_sent, neighbors.failed
+        failed = neighbors.missing(known)
+    return node.solve(known), neighbors.floats_sent, neighbors.bytes_sent, failed

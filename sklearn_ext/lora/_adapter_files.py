@@ -25,6 +25,7 @@ from ..neural.files import (
     parse_json,
     read_file,
     replacing,
+    synchronize,
     text,
     write_tensors,
 )
@@ -165,9 +166,29 @@ def save_adapter(
     ):
         write_tensors(weights_file, tensors, header)
         config_file.write(fields.encode() + b"\n")
+        for file in (weights_file, config_file):
+            synchronize(file)  # an error leaves the earlier adapter as it was
+        _complete_weights(path)
         # The weights are replaced first. If the process is killed before the configuration follows,
         # the folder has none, instead of that of the earlier adapter.
         (path / CONFIG_FILE).unlink(missing_ok=True)
+
+
+def _complete_weights(path: Path) -> None:
+    """Add the configuration of an adapter that peft wrote to the header of its weights.
+
+    They remain an adapter without the file of the configuration.
+    """
+    weights, config = path / WEIGHTS_FILE, path / CONFIG_FILE
+    if not (weights.is_file() and config.is_file()):
+        return
+    try:
+        tensors, fields = LazyTensors(weights), config.read_text(encoding="utf-8")
+    except ValueError:  # damaged, so that there is nothing to keep
+        return
+    if _CONFIG_KEY not in tensors.metadata:
+        with replacing(weights) as file:
+            write_tensors(file, tensors, tensors.metadata | {_CONFIG_KEY: fields})
 
 
 def load_adapter(module: nn.Module, path: str | os.PathLike) -> nn.Module:

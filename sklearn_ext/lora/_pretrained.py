@@ -30,10 +30,12 @@ def pretrained_state(pretrained: Any) -> Mapping[str, torch.Tensor]:
     TypeError
         If `pretrained` has another type.
     ValueError
-        If `pretrained` is an unfitted net.
+        If `pretrained` is an unfitted net or a damaged file.
     """
     if isinstance(pretrained, str | os.PathLike):
-        return LazyTensors(pretrained)
+        tensors = LazyTensors(pretrained)
+        tensors.verify()
+        return tensors
     if isinstance(pretrained, Mapping):
         return {name: torch.as_tensor(value) for name, value in pretrained.items()}
     if hasattr(pretrained, "initialized_"):

@@ -291,7 +291,10 @@ def test_bytes_are_measured_at_the_transport():
     cost, floats = krr.communication_cost_, krr.n_floats_sent_
     assert cost["total"] == cost["setup"] + cost["rounds"] == cost["by_edge"].sum()
     headers = 16 * krr.n_iter_ * 14
-    assert cost["rounds"] == 8 * krr.n_iter_ * floats["round"] + headers + 16 * 14  # goodbyes
+    # In six hops, each node learns that all have finished: numbers that others have announced,
+    # with their indices, then goodbyes.
+    closing = 14 * (6 * 16 + 4 * 2 * 8 + 16)
+    assert cost["rounds"] == 8 * krr.n_iter_ * floats["round"] + headers + closing
     # Beyond the numbers, the set-up carries headers and the settings of every node to all others.
     assert 0 < cost["setup"] - 8 * floats["setup"] < 42 * 1500 + 16 * 14 * 10
     assert fit().communication_cost_ is None

@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import json
+import os
+from itertools import count
 
 import numpy as np
 import pytest
@@ -185,20 +187,37 @@ def test_adapters_that_are_not_finite_are_refused(plain, tmp_path):
         load_adapter(copy.deepcopy(plain), tmp_path)
 
 
-@pytest.mark.parametrize("moment", ["flock", "fsync", "replace"])
-def test_a_killed_save_leaves_one_of_the_adapters(plain, tmp_path, moment):
+@pytest.mark.parametrize("moment", ["flock", "fsync", "unlink", "replace"])
+@pytest.mark.parametrize("writer", ["ours", "peft"])
+def test_a_killed_save_leaves_one_of_the_adapters(plain, tmp_path, writer, moment):
     first = adapted(plain, target_modules=["body"])
     second = adapted(plain, target_modules=["body", "second"], r=1)
-    save_adapter(first, tmp_path)
     x = torch.randn(5, 8, 8)
-    for n_calls in range(3):
+    for n_calls in count():
+        save_adapter(first, tmp_path)
+        if writer == "peft":
+            written_by_peft(tmp_path)
         if not killed_at(moment, lambda: save_adapter(second, tmp_path), n_calls=n_calls):
             break
         outputs = load_adapter(copy.deepcopy(plain), tmp_path).eval()(x)
         assert torch.equal(outputs, first(x)) or torch.equal(outputs, second(x))
+    assert n_calls >= 2
     save_adapter(second, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     assert torch.equal(load_adapter(copy.deepcopy(plain), tmp_path).eval()(x), second(x))
+
+
+def test_a_failed_save_leaves_the_earlier_adapter(plain, tmp_path, monkeypatch):
+    save_adapter(adapted(plain, target_modules=["body"]), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*args):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="full"):
+        save_adapter(adapted(plain, target_modules=["second"]), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_damaged_adapters_raise_or_have_the_right_content(plain, tmp_path):

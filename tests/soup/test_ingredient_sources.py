@@ -1,5 +1,6 @@
 """Sources of ingredients: nets, modules, state dicts and files."""
 
+import contextlib
 import copy
 import json
 import os
@@ -17,7 +18,8 @@ from torch import nn
 
 from sklearn_ext import MEHLSoup, UniformSoup
 from sklearn_ext.neural import NetClassifier, save_tensors
-from sklearn_ext.soup.ingredients import warn_of_separate_basins
+from sklearn_ext.soup.ingredients import open_ingredient, warn_of_separate_basins
+from tests.files import damaged
 from tests.soup.problems import QUICK, fitted_net, ingredients, small_mlp
 
 
@@ -85,6 +87,18 @@ def test_code_in_a_file_is_not_executed(mixing, net, tmp_path):
     with pytest.raises(ValueError, match=r"bad\.pt"):
         UniformSoup(net, ingredients=[tmp_path / "bad.pt"]).fit(*mixing)
     assert not (tmp_path / "executed").exists()
+
+
+def test_damaged_ingredients_raise_or_have_the_right_content(modules, tmp_path):
+    path, rng = tmp_path / "w.safetensors", np.random.default_rng(0)
+    tensors = modules[0].state_dict()
+    save_tensors(path, tensors)
+    whole = path.read_bytes()
+    for _ in range(100):
+        path.write_bytes(damaged(whole, rng))
+        with contextlib.suppress(ValueError):
+            read = open_ingredient(path, "ingredients[0]").tensors
+            assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
 
 
 def test_fit_does_not_change_ingredients_or_estimator(modules, mixing):

@@ -110,6 +110,19 @@ def test_cache_dir_is_used_again_if_nothing_has_changed(net, tmp_path):
         assert not set(other.fit(X, y).ingredients_) & set(soup.ingredients_)
 
 
+def test_cache_dir_trains_a_damaged_ingredient_again(net, tmp_path):
+    X, y = digits_parts()[0]
+    soup = UniformSoup(net, n_ingredients=2, cache_dir=tmp_path, random_state=0).fit(X, y)
+    path, expected = Path(soup.ingredients_[1]), soup.predict_proba(X)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] + b"\0" + whole[-2:])  # in a weight
+    assert path.read_bytes() != whole
+    with pytest.warns(UserWarning, match=r"is damaged .* Its ingredient is trained again"):
+        soup.fit(X, y)
+    np.testing.assert_array_equal(soup.predict_proba(X), expected)
+    assert path.read_bytes() == whole
+
+
 def test_splitter_selects_the_mixing_samples(net):
     X, y = digits_parts()[0]
     fold = np.where(np.arange(len(X)) < 60, 0, -1)

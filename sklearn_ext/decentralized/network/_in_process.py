@@ -156,10 +156,18 @@ class InProcessNetwork:
             threading.Thread(target=host, args=(rank, program, seed))
             for (rank, program), seed in zip(programs.items(), seeds, strict=True)
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:  # Ctrl-C ends the programs, too, which would run on unseen
+            for mailbox in mailboxes.values():
+                mailbox.put(None)
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join()
+            raise
         if errors:
             raise errors[0]
         return dict(sorted(results.items()))
@@ -170,7 +178,7 @@ class InProcessNetwork:
         return _QueueTransport(rank, mailboxes, self, rng)
 
 
-_Mailboxes = dict[int, "queue.SimpleQueue[tuple[int, Frame | None]]"]
+_Mailboxes = dict[int, "queue.SimpleQueue[tuple[int, Frame | None] | None]"]
 
 
 class _QueueTransport:
@@ -207,9 +215,12 @@ class _QueueTransport:
     def receive(self, patience: float) -> tuple[int, Frame | None] | None:
         """Return the next frame and its sender, or None if nothing has arrived in time."""
         try:
-            return self._mailboxes[self._rank].get(block=patience > 0, timeout=patience or None)
+            arrived = self._mailboxes[self._rank].get(block=patience > 0, timeout=patience or None)
         except queue.Empty:
             return None
+        if arrived is None:
+            raise _CrashError
+        return arrived
 
     def close(self) -> None:
         """Signal to all nodes that no further frame follows."""

@@ -19,6 +19,7 @@ from ._transport import Bytes, Frame, Kind, NodeFailureError, Transport, decode,
 
 Sizes = Mapping[int, int]
 Messages = dict[int, FloatArray]
+_Inbox = dict[int, deque[Frame]]
 
 _SIGNS_OF_LIFE = 4  # how often a waiting node reports within the timeout
 _PATIENCE = 0.02  # seconds for which an asynchronous round waits for a new message
@@ -65,7 +66,8 @@ class Neighbors:
         self.floats_sent = np.zeros(n_nodes, dtype=np.int64)
         self.bytes_sent = np.zeros(n_nodes, dtype=np.int64)
         others = [i for i in range(n_nodes) if i != rank]
-        self._inbox: dict[int, deque[Frame]] = {i: deque() for i in others}
+        self._inbox: _Inbox = {i: deque() for i in others}
+        self._closing: _Inbox = {i: deque() for i in others}
         self._ended: set[int] = set()
         # Only time spent listening counts as silence, so that a busy or suspended node does not
         # exclude the others.
@@ -119,7 +121,7 @@ class Neighbors:
             )
         return values
 
-    def flood(self, values: FloatArray) -> FloatArray:
+    def flood(self, values: FloatArray, *, closing: bool = False) -> FloatArray:
         """Send values to all nodes through the neighbors, and return the values of all nodes.
 
         Every node passes on the values that are new to it, in one hop fewer than there are nodes.
@@ -129,12 +131,15 @@ class Neighbors:
         Parameters
         ----------
         values : ndarray of shape (k,)
+        closing : bool, default=False
+            Whether the rounds are over, although messages of slower nodes may still arrive.
 
         Returns
         -------
         ndarray of shape (J, k)
             NaN for nodes from which nothing has arrived.
         """
+        kind, inbox = (Kind.CLOSING, self._closing) if closing else (Kind.DATA, self._inbox)
         n_nodes = len(self.floats_sent)
         known = np.full((n_nodes, len(values)), np.nan)
         known[self._rank] = values
@@ -144,10 +149,11 @@ class Neighbors:
         for _ in range(n_nodes - 1):
             for i in list(self.open):
                 rows = sorted(j for j, senders in new.items() if i not in senders)
-                self.send(i, np.column_stack((rows, known[rows])) if rows else np.empty(0))
+                message = np.column_stack((rows, known[rows])) if rows else np.empty(0)
+                self._post(i, Frame(kind, encode(message)), 0 if closing else message.size)
             new = {}
             for i in list(self.open):
-                frame = self._expect(i)
+                frame = self._expect(i, inbox)
                 if frame is None:
                     continue
                 for row in decode(frame.payload).reshape(-1, 1 + len(values)):
@@ -201,6 +207,20 @@ class Neighbors:
         """Expect further messages from all neighbors that have not failed."""
         self.open = [i for i in self._neighbors if i not in self.failed]
 
+    def agree_on_failures(self) -> list[int]:
+        """Return the nodes that have failed, the same at all nodes that can reach each other.
+
+        A node may die while it sends its last message, which some of its neighbors have then
+        received. Therefore all nodes that have finished their rounds announce it, and a node that
+        nobody has heard of has failed.
+        """
+        self.reopen()
+        return self.missing(self.flood(np.ones(1), closing=True))
+
+    def missing(self, known: FloatArray) -> list[int]:
+        """Return the failed nodes whose values have not been flooded, in the order of nodes."""
+        return [i for i in sorted(self.failed) if np.isnan(known[i]).all()]
+
     def __enter__(self) -> Self:
         return self
 
@@ -227,16 +247,17 @@ class Neighbors:
         self.floats_sent[i] += n_floats
         self.bytes_sent[i] += frame.n_bytes
 
-    def _expect(self, i: int) -> Frame | None:
+    def _expect(self, i: int, inbox: _Inbox | None = None) -> Frame | None:
         """Wait for the next frame of node i; None if it has failed."""
-        while not self._inbox[i]:
+        inbox = self._inbox if inbox is None else inbox
+        while not inbox[i]:
             if i in self.failed:
                 return None
             if i in self._ended or self._silence[i] > self._timeout:
                 self._fail(i)
                 return None
             self._listen(self._timeout / _SIGNS_OF_LIFE / 2)
-        return self._inbox[i].popleft()
+        return inbox[i].popleft()
 
     def _listen(self, patience: float) -> bool:
         """Process the next frame, and return whether one has arrived."""
@@ -258,7 +279,7 @@ class Neighbors:
         elif frame.kind == Kind.FAILED:
             self._fail(int(decode(frame.payload)[0]), by=i)
         elif frame.kind != Kind.WAITING:
-            self._inbox[i].append(frame)
+            (self._closing if frame.kind == Kind.CLOSING else self._inbox)[i].append(frame)
         return True
 
     def _fail(self, i: int, by: int | None = None) -> None:

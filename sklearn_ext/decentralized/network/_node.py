@@ -8,6 +8,7 @@
 5. Iterate: solve the node's own block with the last messages of the neighbors, and send the
    coefficients. With "cv", the folds and candidates iterate first, all at once; for every candidate
    of the width, steps 3 and 4 are repeated.
+6. Announce to the whole network that the rounds are over, so that all nodes know the same failures.
 
 With public anchors, steps 3 and 4 send nothing, and a round sends the values of the node's
 function at the anchors.
@@ -131,6 +132,7 @@ def run_node(
             state = setup.add(samples, memory)
         setup_floats, setup_bytes = neighbors.floats_sent.copy(), neighbors.bytes_sent.copy()
         rounds = setup.iterate(state, [setup.part(state, state.consensus_weight)], config.tol)
+        failed = neighbors.agree_on_failures()
     to_numpy = engine.to_numpy
     return NodeResult(
         memory=NodeMemory(
@@ -157,7 +159,7 @@ def run_node(
         rounds_floats=neighbors.floats_sent - setup_floats,
         setup_bytes=setup_bytes,
         rounds_bytes=neighbors.bytes_sent - setup_bytes,
-        failed=neighbors.failed,
+        failed=failed,
     )
 
 

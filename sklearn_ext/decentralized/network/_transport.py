@@ -22,6 +22,7 @@ class Kind(IntEnum):
     WAITING = 3  # the sender is alive and waits for another node
     FAILED = 4  # the payload names a node that has failed
     GOODBYE = 5  # no further frame follows
+    CLOSING = 6  # announces that the rounds are over, and may overtake those of slower nodes
 
 
 class Frame(NamedTuple):

@@ -1,6 +1,10 @@
 """Files: named tensors, their fields in JSON, and atomic writing."""
 
-from ._drafts import locked_folder as locked_folder, replacing as replacing
+from ._drafts import (
+    locked_folder as locked_folder,
+    replacing as replacing,
+    synchronize as synchronize,
+)
 from ._fields import (
     Check as Check,
     boolean as boolean,

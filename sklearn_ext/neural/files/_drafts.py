@@ -30,14 +30,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            synchronize(file)
             if fcntl is not None:
                 os.replace(draft, path)  # while the file is open, and its lock is held
         if fcntl is None:
             os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def synchronize(file: BinaryIO) -> None:
+    """Write what is buffered to the disk, which may turn out to be full."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

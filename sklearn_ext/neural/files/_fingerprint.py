@@ -143,10 +143,12 @@ class _Fingerprint:
 
     def _parts_of_function(self, function: types.FunctionType) -> Iterable[Any]:
         name = f"{function.__module__}.{function.__qualname__}"
-        if _is_library(function.__module__):
-            return ["function", name, _version_of(function.__module__)]
-        code = function.__code__
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        if _is_library(function.__module__):
+            # An inner function has captured arguments of the outer one, which may be the user's.
+            state = (function.__defaults__, cells) if "<locals>" in name else None
+            return ["function", name, _version_of(function.__module__), self.of(state)]
+        code = function.__code__
         names = sorted(_names_in(code) & function.__globals__.keys())
         used = {name: function.__globals__[name] for name in names}
         parts = (code, function.__defaults__, function.__kwdefaults__, cells, used)
@@ -160,7 +162,11 @@ class _Fingerprint:
         if isinstance(value, torch.nn.Module):
             # The attributes of a module include its parameters, buffers, children and hooks.
             return ["object", self.of(type(value)), self.of(dict(vars(value)))]
-        return ["object", *map(self.of, value.__reduce_ex__(4)[:5])]
+        reduced = value.__reduce_ex__(4)
+        if isinstance(reduced, str):  # the name of a global object, such as a cached function
+            wrapped = getattr(value, "__wrapped__", None)
+            return ["global", self.of(type(value)), reduced, self.of(wrapped)]
+        return ["object", *map(self.of, reduced[:5])]
 
 
 def _hash(*parts: Any) -> bytes:

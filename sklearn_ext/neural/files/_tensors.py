@@ -111,11 +111,8 @@ def load_tensors(path: str | os.PathLike, *, key: str | None = None) -> dict[str
     ['weight']
     """
     lazy = LazyTensors(path, key=key)
-    tensors = dict(lazy.items())
-    # A name that resembles that of the checksum is this name with damaged bytes.
-    if difflib.get_close_matches(_CHECKSUM, lazy.metadata, cutoff=0.7):
-        _verify(lazy, tensors)
-    return tensors
+    lazy.verify()
+    return dict(lazy.items())
 
 
 def read_file(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -129,9 +126,10 @@ def read_file(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[st
         If the file is damaged or its checksum is missing.
     """
     lazy = LazyTensors(path)
-    tensors = dict(lazy.items())
-    _verify(lazy, tensors)
-    return tensors, {name: text for name, text in lazy.metadata.items() if name != _CHECKSUM}
+    _verify(lazy)
+    return dict(lazy.items()), {
+        name: text for name, text in lazy.metadata.items() if name != _CHECKSUM
+    }
 
 
 class LazyTensors(Mapping[str, torch.Tensor]):
@@ -191,6 +189,20 @@ class LazyTensors(Mapping[str, torch.Tensor]):
     def __len__(self) -> int:
         return len(self._readers)
 
+    def verify(self) -> None:
+        """Read all tensors once, and compare them with the checksum of :func:`save_tensors`.
+
+        Files of other programs have no checksum, and are not read.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged.
+        """
+        # A name that resembles that of the checksum is this name with damaged bytes.
+        if difflib.get_close_matches(_CHECKSUM, self.metadata, cutoff=0.7):
+            _verify(self)
+
 
 def write_tensors(
     file: BinaryIO, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
@@ -233,9 +245,9 @@ def bytes_of(tensor: torch.Tensor) -> Any:
     return flat.view(torch.uint8).numpy().data
 
 
-def _verify(lazy: LazyTensors, tensors: Mapping[str, torch.Tensor]) -> None:
+def _verify(lazy: LazyTensors) -> None:
     others = {name: text for name, text in lazy.metadata.items() if name != _CHECKSUM}
-    if lazy.metadata.get(_CHECKSUM) != _checksum(tensors, others):
+    if lazy.metadata.get(_CHECKSUM) != _checksum(lazy, others):
         raise ValueError(
             f"{str(lazy.path)!r} is damaged or was written by another program: its content does "
             f"not have the checksum {_CHECKSUM!r} in its header."

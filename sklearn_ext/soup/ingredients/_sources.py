@@ -110,7 +110,9 @@ def open_ingredient(source: Any, label: str, key: str | None = None) -> Ingredie
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         is_plain = key is None or path.endswith(".safetensors") or os.path.isdir(path)
-        return Ingredient(path, LazyTensors(path, key=None if is_plain else key))
+        tensors = LazyTensors(path, key=None if is_plain else key)
+        tensors.verify()
+        return Ingredient(path, tensors)
     source = unfrozen(source)
     if isinstance(source, NeuralNet):
         if not source.initialized_:

@@ -14,6 +14,7 @@ import torch
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from ...neural import (
+    LazyTensors,
     copied_net,
     interrupts_raised,
     load_tensors,
@@ -22,6 +23,7 @@ from ...neural import (
 )
 from ...neural.files import fingerprint
 from ...utils._typing import Array
+from ...utils._warnings import warn_caller
 from ._layout import layout_of
 from ._networks import load_weights_
 
@@ -99,7 +101,7 @@ def train_ingredients(
         Folder for the weights.
     n_jobs : int or None
     resumable : bool
-        Whether to skip runs whose files exist already.
+        Whether to skip runs whose files exist already and are not damaged.
     after_run : callable
         Called without arguments for each ingredient that is ready.
 
@@ -127,7 +129,7 @@ def train_ingredients(
     start = folder / f"start-{common[:16]}.safetensors"
     save_tensors(start, layout_of(net.module_).own_tensors())
     runs = list(zip(points, seeds, paths, strict=True))
-    waiting = [(point, seed, path) for point, seed, path in runs if not path.exists()]
+    waiting = [(point, seed, path) for point, seed, path in runs if not _is_whole(path)]
     for _ in range(len(runs) - len(waiting)):
         after_run()
     trained = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(
@@ -165,6 +167,18 @@ def _train_one(
         with interrupts_raised(net):
             net.partial_fit(X, y)
         save_tensors(path, layout_of(net.module_).own_tensors())
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file of weights exists and is as it was written."""
+    if not path.exists():
+        return False
+    try:
+        LazyTensors(path).verify()
+    except ValueError as error:
+        warn_caller(f"{error} Its ingredient is trained again.")
+        return False
+    return True
 
 
 @contextlib.contextmanager

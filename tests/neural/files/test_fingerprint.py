@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sklearn_ext.neural.files import fingerprint
 
@@ -38,6 +39,8 @@ DIFFERENT = {
     "tensors": [torch.zeros(3), torch.zeros(3, dtype=torch.bfloat16), torch.ones(3)],
     "criteria": [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.9), nn.NLLLoss()],
     "functions": [lambda X: X, lambda X: X + 1, lambda X, a=1: X, lambda X, a=2: X],
+    "cached functions": [functools.cache(lambda X: X), functools.cache(lambda X: X + 1)],
+    "closures of a library": [get_ema_multi_avg_fn(0.9), get_ema_multi_avg_fn(0.99)],
     "partials": [functools.partial(np.add, 1), functools.partial(np.add, 2)],
     "classes": [scaled(1), scaled(2), nn.Linear],
     "attributes": [
