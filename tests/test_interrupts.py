@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
@@ -21,6 +21,7 @@ from skorch.callbacks import Callback
 import sklearn_ext
 from sklearn_ext.neural import NetClassifier
 from sklearn_ext.utils import all_estimators
+from sklearn_ext.utils._atomic import atomic_fit
 from tests.instances import instance, responses, sample
 
 PACKAGE = str(Path(sklearn_ext.__file__).parent)
@@ -189,6 +190,25 @@ def test_an_interrupted_change_leaves_the_fitted_state(name, change, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             ctrl_c.during(1 + int(fraction * (total - 1)), lambda each=interrupted: call(each))
         assert_equal(responses(interrupted, X), expected)
+
+
+class NoGradients(BaseEstimator):
+    """Is interrupted while it enters `torch.no_grad`, whose exit is then never called."""
+
+    @atomic_fit
+    def fit(self, X, y=None):
+        torch.no_grad().__enter__()
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_gradients_on():
+    with pytest.raises(KeyboardInterrupt):
+        NoGradients().fit(None)
+    assert torch.is_grad_enabled()
+    with torch.no_grad():
+        with pytest.raises(KeyboardInterrupt):
+            NoGradients().fit(None)
+        assert not torch.is_grad_enabled()
 
 
 class InterruptedWorker(Callback):
