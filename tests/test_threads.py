@@ -1,6 +1,8 @@
 """Results on one and on two threads: equal bit for bit, or up to rounding in a few estimators."""
 
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ ROUNDED = {
     "ViMOODDetector",
 }
 ESTIMATORS = dict(all_estimators())
+
+
+def test_the_guide_names_the_estimators_that_round():
+    page = (Path(__file__).parents[1] / "docs" / "scale.rst").read_text()
+    section = page.partition("- **Threads**")[2].partition("What does not scale")[0]
+    assert set(re.findall(r":class:`(\w+)`", section)) == ROUNDED
 
 
 @pytest.fixture(scope="module")
