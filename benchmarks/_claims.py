@@ -114,8 +114,7 @@ networks and tables on one machine cannot refute a paper; they show what you may
 size. Where comparisons decide, the answer is computed from the lines of the
 [scoreboard](#scoreboard): a claim *holds here* if some comparisons are better and none is worse or
 mixed, *holds in part* if some are better, and *does not hold here* otherwise. Each comparison is
-with the best peer, in parentheses, which is not always the one that the claim names. LAB was
-compared with earlier defaults.
+with the best peer, in parentheses, which is not always the one that the claim names.
 """
 
 
