@@ -145,7 +145,8 @@ def metrics(contender, output, task):
     kept, fitted = ~task.extra["forget"], contender.model_
     reference = fitted if not isinstance(fitted, Ridge) else contender.features.estimator
     expected = clone(reference).fit(task.X_train[kept], task.y_train[kept]).feature_coef_
-    error = abs(fitted.feature_coef_[:, : expected.shape[1]] - expected).max() / abs(expected).max()
+    coef = fitted.coef_ if isinstance(fitted, Ridge) else fitted.feature_coef_
+    error = abs(coef[:, : expected.shape[1]] - expected).max() / abs(expected).max()
     return {
         "digits": -np.log10(max(error, 1e-16)),
         "accuracy": float(np.mean(output == task.y_test)),

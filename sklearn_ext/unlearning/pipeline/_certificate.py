@@ -12,7 +12,7 @@ NOT_CLAIMED = (
     "are not chosen again.",
     "Predictions and intervals given out before the request are not recalled.",
 )
-_PINNED = "{} pinned samples may not be deleted: {} learned from them. The ids are in pinned_."
+_PINNED = "{} pinned samples stay: {} learned from them. Their ids are in pinned_."
 
 
 @dataclass(frozen=True)
