@@ -25,6 +25,7 @@ from ...utils._typing import Array, BoolArray, FloatArray, IntArray
 from ._missing_patterns import MissingPatterns, group_samples
 
 _BLOCK_COST = 2e7  # multiplications in a block, which take about ten milliseconds
+_MOST_NUMBERS = 2**21  # in a stack of matrices
 
 
 Item = TypeVar("Item")
@@ -156,12 +157,23 @@ def leave_one_out(
     .. math:: x_p - u_p / (S_{oo}^{-1})_{pp}, \qquad 1 / (S_{oo}^{-1})_{pp}, \qquad
         u = S_{oo}^{-1} (x_o - \mu_o).
     """
-    out, variances = np.full(table.Z.shape, np.nan), np.full(table.Z.shape, np.nan)
-    patterns = table.patterns
-    _leave_one_out(
-        table.Z, patterns.observed, patterns.order, patterns.starts, owned(mean), owned(cov),
-        out, variances,
-    )  # fmt: skip
+    patterns, d = table.patterns, len(mean)
+    out, variances = np.empty(table.Z.shape), np.empty(table.Z.shape)
+    size = max(1, _MOST_NUMBERS // max(1, d * d))
+    for first in range(0, len(out), size):
+        samples = patterns.order[first : first + size]
+        pattern = patterns.of_sample[samples]
+        observed = patterns.observed[pattern[0] : pattern[-1] + 1]
+        # Rows and columns of missing entries become those of the identity.
+        both = observed[:, :, None] & observed[:, None, :]
+        inverse = np.linalg.inv(np.where(both, cov, np.eye(d)))
+        of_sample = pattern - pattern[0]
+        given = observed[of_sample]
+        rest = np.where(given, table.Z[samples] - mean, 0.0)
+        u = (inverse[of_sample] @ rest[:, :, None])[:, :, 0]
+        diagonal = inverse.diagonal(axis1=1, axis2=2)[of_sample]
+        out[samples] = np.where(given, table.Z[samples] - u / diagonal, np.nan)
+        variances[samples] = np.where(given, 1.0 / diagonal, np.nan)
     return out, variances
 
 
@@ -319,37 +331,3 @@ def _complete(
             for s in range(starts[g], starts[g + 1]):
                 for i in range(n_missing):
                     Z[order[s], m[i]] += _dot(C, i, noise, order[s], i + 1)
-
-
-@compiled
-def _leave_one_out(
-    Z: FloatArray,
-    observed: BoolArray,
-    order: IntArray,
-    starts: IntArray,
-    mean: FloatArray,
-    cov: FloatArray,
-    out: FloatArray,
-    variances: FloatArray,
-) -> None:
-    size = mean.shape[0]
-    factor, inverse = np.empty((size, size)), np.empty((size, size))
-    o, m, rest = np.empty(size, np.int64), np.empty(size, np.int64), np.empty((2, size))
-    for g in range(observed.shape[0]):
-        n = _split(observed, g, o, m)
-        _gather(cov, o, n, o, n, factor)
-        _cholesky(factor, n)
-        _invert_lower(factor, n, inverse)
-        for s in range(starts[g], starts[g + 1]):
-            i_sample = order[s]
-            for i in range(n):
-                rest[0, i] = Z[i_sample, o[i]] - mean[o[i]]
-            for i in range(n):
-                rest[1, i] = _dot(inverse, i, rest, 0, i + 1)
-            for p in range(n):
-                u, diagonal = 0.0, 0.0
-                for k in range(p, n):
-                    u += inverse[k, p] * rest[1, k]
-                    diagonal += inverse[k, p] * inverse[k, p]
-                out[i_sample, o[p]] = Z[i_sample, o[p]] - u / diagonal
-                variances[i_sample, o[p]] = 1.0 / diagonal
