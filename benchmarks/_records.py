@@ -25,6 +25,7 @@ PROGRAMS = {
     "exact_pipeline_requests": ("-m", "benchmarks.exact_pipeline_requests"),
     "missing_accuracy": ("-m", "benchmarks.missing_accuracy"),
     "missingness": ("-m", "benchmarks.missingness"),
+    "mixed_tables": ("-m", "benchmarks.mixed_tables"),
     "scaling": ("-m", "benchmarks.scaling"),
     "soup_memory": ("-m", "benchmarks.soup_memory", "--n", "16"),
     "soup_time": ("-m", "benchmarks.soup_time", "--n", "72"),

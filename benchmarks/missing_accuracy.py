@@ -55,10 +55,11 @@ CONTENDERS = {
     "means, SVM": with_svm(SimpleImputer()),
     "boosting": directly(HistGradientBoostingClassifier(random_state=0)),
 }
+PEERS = [name for name in CONTENDERS if name != OURS]
 
 
-def accuracies(table, ratio, repetition):
-    """Return the accuracy of every contender on the same samples."""
+def accuracies(table, ratio, repetition, names):
+    """Return the accuracies of contenders on the same samples."""
     arrays = load(table)
     X, y = arrays["X"].astype(float), arrays["y"]
     half = len(y) // 2
@@ -74,7 +75,7 @@ def accuracies(table, ratio, repetition):
     # No contender can use a column that is constant in training.
     varies = [len(np.unique(x[~np.isnan(x)])) > 1 for x in X[train].T]
     X = X[:, varies]
-    return [np.mean(f(X[train], y[train], X[test]) == y[test]) for f in CONTENDERS.values()]
+    return [np.mean(CONTENDERS[name](X[train], y[train], X[test]) == y[test]) for name in names]
 
 
 def interval(differences):
@@ -89,14 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tables", nargs="+", default=TABLES, metavar="NAME")
     parser.add_argument("--repetitions", type=int, default=8, metavar="K")
+    parser.add_argument("--peers", nargs="+", default=PEERS, choices=PEERS, metavar="NAME")
     arguments = parser.parse_args(argv)
-    names = list(CONTENDERS)
-    print(f"Percent of right classes, and what {OURS} gains, with 95% intervals")
+    names = [OURS, *arguments.peers]
+    print(
+        f"Percent of right classes over {arguments.repetitions} draws, and what {OURS} gains, with "
+        "95% intervals"
+    )
     print(f"{'table, missing':28}{OURS:>12}" + "".join(f"{name:>16}" for name in names[1:]))
     better, worse = (dict.fromkeys(names[1:], 0) for _ in range(2))
     for table in arguments.tables:
         for ratio in RATIOS:
-            found = [accuracies(table, ratio, k) for k in range(arguments.repetitions)]
+            found = [accuracies(table, ratio, k, names) for k in range(arguments.repetitions)]
             found = 100.0 * np.array(found)
             line = (
                 f"{table.rpartition('/')[2]}, {ratio:.0%}".ljust(28) + f"{found[:, 0].mean():12.1f}"
