@@ -409,9 +409,8 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         found = np.unique(y if given is None else given)
         if len(found) < 2:
             name = "y" if given is None else "classes"
-            raise ValueError(
-                f"{name} must contain at least 2 classes, got {len(found)}: {found.tolist()}."
-            )
+            shown = f"one class: {found.tolist()[0]!r}" if len(found) else "none"
+            raise ValueError(f"{name} must contain at least two classes, got {shown}.")
         return found
 
     def _shared_settings(self) -> dict[str, Any]:

@@ -263,7 +263,7 @@ def test_given_classes_do_not_permute_labels_and_may_be_absent(iris):
     assert net.predict_proba(X).shape == (150, 4)
     with pytest.raises(ValueError, match="not among the classes"):
         NetClassifier(classes=["setosa", "virginica"]).fit(X, y)
-    with pytest.raises(ValueError, match="different labels"):
+    with pytest.raises(ValueError, match="distinct labels"):
         net_from_module(nn.Linear(4, 3), classes=["a", "b", "b"])
 
 
