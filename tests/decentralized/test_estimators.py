@@ -260,7 +260,9 @@ def test_classifier_over_a_network_matches_the_joint_one():
 def test_single_class_is_rejected():
     with pytest.raises(ValueError, match="y must contain at least two classes, got one class: "):
         DecentralizedRFClassifier().fit(X[:20], np.zeros(20))
-    with pytest.raises(ValueError, match="classes must contain at least two classes, got one class: 7"):
+    with pytest.raises(
+        ValueError, match="classes must contain at least two classes, got one class: 7"
+    ):
         DecentralizedRFClassifier(classes=[7]).fit(X[:20], np.zeros(20))
 
 
