@@ -177,14 +177,14 @@ def save_adapter(
 def _complete_weights(path: Path) -> None:
     """Add the configuration of an adapter that peft wrote to the header of its weights.
 
-    They remain an adapter without the file of the configuration.
+    The weights then remain a readable adapter if the configuration file is lost.
     """
     weights, config = path / WEIGHTS_FILE, path / CONFIG_FILE
     if not (weights.is_file() and config.is_file()):
         return
     try:
         tensors, fields = LazyTensors(weights), config.read_text(encoding="utf-8")
-    except ValueError:  # damaged, so that there is nothing to keep
+    except ValueError:  # The earlier adapter is damaged, so nothing is lost with it.
         return
     if _CONFIG_KEY not in tensors.metadata:
         with replacing(weights) as file:
