@@ -3,14 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
+from scipy.spatial.distance import pdist
 from sklearn.metrics.pairwise import rbf_kernel
 
 from sklearn_ext.decentralized.math import SELECTIONS, evaluate, mean_values, select_map
 from sklearn_ext.decentralized.math._engine_torch import DeKRRTorchEngine
-from sklearn_ext.decentralized.math._random_features import map_from_message, message_shape
+from sklearn_ext.decentralized.math._random_features import (
+    local_width,
+    map_from_message,
+    message_shape,
+)
 from tests.decentralized.problems import ENGINE, random_map
 
 ENGINES = [ENGINE, DeKRRTorchEngine("cpu")]
+WIDTHS = ["median", "scale"]
 PARAMETERS = {"gamma": 2.0, "n_components": 12, "oversampling": 5, "ridge": 1e-3}
 
 
@@ -30,6 +37,15 @@ def test_inner_products_estimate_the_kernel():
     z = select("plain", X, Y, weights, n_components=20_000, oversampling=1)
     Z = ENGINE.features(X, z.frequencies, z.phases)
     np.testing.assert_allclose(Z @ Z.T, rbf_kernel(X, gamma=2.0), atol=0.04)
+
+
+def test_the_width_is_that_of_its_definition_for_sparse_samples_too():
+    """A width of "scale" gives scikit-learn's gamma="scale", which is 1 / (d Var(X))."""
+    X = np.random.default_rng(0).exponential(3.0, (80, 4)) * [0.0, 1.0, 2.0, 9.0]
+    for samples_ in (X, sparse.csr_matrix(X)):
+        width = {kind: local_width(kind, samples_, np.random.default_rng(0)) for kind in WIDTHS}
+        assert 0.5 / width["scale"] ** 2 == pytest.approx(1.0 / (4 * X.var()))
+        assert width["median"] == pytest.approx(np.median(pdist(X)))
 
 
 def test_pairs_give_every_sample_unit_length():

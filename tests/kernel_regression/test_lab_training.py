@@ -109,6 +109,16 @@ def test_locality_sets_the_spread_of_the_bandwidths(wave):
     assert spread[0.0] < 1e-14 < spread[0.02] < spread[1.0]
 
 
+@pytest.mark.parametrize("locality", [1.0, 0.25])
+def test_a_step_of_adam_is_followed_by_the_pull_to_the_mean(wave, locality):
+    """The first direction of Adam has entries of size 1, whatever the gradient."""
+    machine = trainer(*wave, locality=locality, learning_rate=0.02)
+    machine.grow(30)
+    machine.step(0.5, shared=False)
+    expected = 0.01 * (1.0 - 0.01 * (1.0 / locality - 1.0))
+    assert abs(machine.deviations).max() == pytest.approx(expected, rel=1e-5)
+
+
 def test_training_lowers_the_loss_and_moves_what_is_learned(wave):
     X, y = wave
     machine = trainer(X, y, learn_targets=False)

@@ -22,7 +22,7 @@ from sklearn_ext.neural import NetClassifier, save_tensors, seeded
 from sklearn_ext.soup import TaskVectorConfig, merge_model_stock, merge_reg_mean, merged_task_vector
 from sklearn_ext.soup.ingredients import IngredientStore
 from sklearn_ext.soup.recipes import add_task_vector_
-from tests.soup.problems import fitted_net, small_mlp, train
+from tests.soup.problems import BatchNormNet, fitted_net, small_mlp, train
 
 RULES = [WiSEFT, TaskArithmetic, TIES, DARE, ModelStock, RegMean, LayerwiseLinear]
 WITH_BASE = [WiSEFT, TaskArithmetic, TIES, DARE, ModelStock]
@@ -205,6 +205,21 @@ def test_the_base_may_be_a_file_or_the_estimator(start, tuned, mixing, tmp_path,
     np.testing.assert_array_equal(probabilities[0], probabilities[2])
     with pytest.raises(ValueError, match=r"base must be the weights from which .* got None"):
         Rule(plain, ingredients=tuned).fit(*mixing)
+
+
+@pytest.mark.parametrize("Rule", [WiSEFT, TaskArithmetic, TIES, DARE])
+def test_changed_weights_of_one_ingredient_need_new_statistics(mixing, Rule):
+    X, y = mixing
+    with seeded(0):
+        base = BatchNormNet()
+    model = train(copy.deepcopy(base), X, y, seed=0, n_epochs=2)
+    net = NetClassifier(BatchNormNet, batch_size=len(X), random_state=0)
+    soup = Rule(net, ingredients=[model], base=base, scaling=0.5, random_state=0).fit(X, y)
+    module = soup.estimator_.module_
+    activations = module.body[0](torch.as_tensor(X)).detach()
+    torch.testing.assert_close(module.body[1].running_mean, activations.mean(dim=0))
+    torch.testing.assert_close(module.body[1].running_var, activations.var(dim=0))
+    assert not torch.allclose(module.body[1].running_var, model.body[1].running_var, rtol=1e-3)
 
 
 def weight_of(soup):

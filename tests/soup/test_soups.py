@@ -224,6 +224,14 @@ def test_combine_estimates_statistics_on_lists_and_arrays(mixing):
     torch.testing.assert_close(*statistics, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("Soup", ALL)
+def test_a_single_ingredient_keeps_its_running_statistics(mixing, Soup):
+    models = ingredients(BatchNormNet, 1, n_epochs=2)
+    soup = Soup(NetClassifier(BatchNormNet), ingredients=models, random_state=0).fit(*mixing)
+    for name, buffer in models[0].named_buffers():
+        assert torch.equal(soup.estimator_.module_.get_buffer(name), buffer), name
+
+
 def test_combine_needs_kept_ingredients(net):
     X, y = digits_parts()[0]
     soup = UniformSoup(net, n_ingredients=2, random_state=0).fit(X, y)

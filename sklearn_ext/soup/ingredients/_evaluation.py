@@ -113,10 +113,11 @@ class SoupNetwork:
     def refresh_buffers_(self, members: Sequence[int]) -> None:
         """Average the buffers of some ingredients, and re-estimate running statistics.
 
-        A single member keeps its own statistics, which fit its weights.
+        A single member keeps its own statistics, which fit its weights, unless these were changed.
         """
         self.store.average_buffers_(members)
-        if self.refresh_bn and len(members) > 1:
+        is_member = len(members) == 1 and self.store.is_loaded(members[0])
+        if self.refresh_bn and not is_member:
             batches = inputs_for_statistics(self.statistics, self.batch_size())
             estimate_running_statistics(self.net.module_, self.net.infer, batches)
 

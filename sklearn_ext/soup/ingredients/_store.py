@@ -88,6 +88,12 @@ class IngredientStore:
         for name, own in self.layout.own_tensors().items():
             own.copy_(self.tensor(k, name))
 
+    def is_loaded(self, k: int) -> bool:
+        """Return whether the parameters of the module are those of ingredient k."""
+        return all(
+            torch.equal(own, self.tensor(k, name).to(own)) for name, own in self.parameters.items()
+        )
+
     def combine_(self, weights: Mapping[str, Sequence[float]], members: Sequence[int]) -> None:
         """Set the parameters of the module to weighted sums over some ingredients.
 

@@ -8,6 +8,8 @@ from sklearn.datasets import load_digits
 
 from sklearn_ext import SFRonUnlearner
 from sklearn_ext.neural import NetClassifier
+from sklearn_ext.unlearning.networks import SFRonConfig
+from sklearn_ext.unlearning.networks._sfron_algorithm import _warn_of_clipping
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,17 @@ def test_clipped_steps_raise_a_warning(net, train, forget):
     with pytest.warns(UserWarning, match="forget steps were clipped to clip_norm=0.01") as record:
         unlearner.fit(*train, forget=forget)
     assert record[0].filename == __file__
+
+
+@pytest.mark.parametrize(("n_clipped", "message"), [(19, "95% of the forget steps"), (18, None)])
+def test_the_warning_says_what_fraction_of_steps_was_clipped(n_clipped, message):
+    config = SFRonConfig(learning_rate=0.1, batch_size=8, forget_step="clip", clip_norm=0.5)
+    norms = [0.6] * n_clipped + [0.5] * (20 - n_clipped) + [np.nan] * 7  # NaN: no forget step
+    history = [{"forget_norm": norm} for norm in norms]
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        _warn_of_clipping(config, history)
+    assert [str(each.message)[:23] for each in record] == ([message] if message else [])
 
 
 def test_damage_to_retained_samples_is_taken_back(net, train, forget):
