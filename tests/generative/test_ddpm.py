@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from sklearn_ext import ConditionalDDPM
 from sklearn_ext.generative import MLPDenoiser
 from sklearn_ext.neural import load_tensors, save_tensors
-from tests.files import damaged
+from tests.files import damaged, killed_at
 
 QUICK = {"max_iter": 20, "width": 16, "random_state": 0}
 
@@ -527,6 +527,18 @@ def test_load_checkpoint_names_the_field_that_is_invalid(trained, tmp_path, fiel
         model.load_checkpoint(path)
     with pytest.raises(NotFittedError):
         model.sample()
+
+
+def test_a_killed_save_leaves_the_old_checkpoint(trained, tmp_path):
+    path = tmp_path / "model.safetensors"
+    other = ConditionalDDPM(width=64, max_iter=1, random_state=1).fit(np.zeros((4, 2)))
+    other.save_checkpoint(path)
+    for moment in ("fsync", "replace"):
+        assert killed_at(moment, lambda: trained.save_checkpoint(path))
+        assert_same_weights(ConditionalDDPM(width=64).load_checkpoint(path), other)
+    trained.save_checkpoint(path)
+    assert_same_weights(ConditionalDDPM(width=64).load_checkpoint(path), trained)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_damaged_checkpoints_raise_or_have_the_right_content(trained, tmp_path):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -121,6 +122,19 @@ def test_cache_dir_trains_a_damaged_ingredient_again(net, tmp_path):
         soup.fit(X, y)
     np.testing.assert_array_equal(soup.predict_proba(X), expected)
     assert path.read_bytes() == whole
+
+
+def test_concurrent_fits_share_one_cache_dir(net, tmp_path):
+    X, y = digits_parts()[0]
+    soup = UniformSoup(net, n_ingredients=2, random_state=0, cache_dir=tmp_path)
+    soup.set_params(estimator__max_epochs=1)
+    fits = joblib.Parallel(n_jobs=4, backend="threading")(
+        joblib.delayed(clone(soup).fit)(X, y) for _ in range(8)
+    )
+    expected = soup.set_params(cache_dir=None).fit(X, y).predict_proba(X)
+    for each in fits:
+        np.testing.assert_array_equal(each.predict_proba(X), expected)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}  # and no draft
 
 
 def test_splitter_selects_the_mixing_samples(net):

@@ -119,15 +119,19 @@ def test_damaged_files_raise_or_have_the_right_content(tmp_path):
     assert n_loaded < 30
 
 
+def write_and_read(path, k):
+    for _ in range(20):
+        save_tensors(path, {"a": torch.full((1000,), float(k))})
+        (value,) = load_tensors(path)["a"].unique().tolist()
+        assert value in range(4)
+
+
 def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path):
     path, errors = tmp_path / "w.safetensors", []
 
     def write(k):
         try:
-            for _ in range(20):
-                save_tensors(path, {"a": torch.full((1000,), float(k))})
-                (value,) = load_tensors(path)["a"].unique().tolist()
-                assert value in range(4)
+            write_and_read(path, k)
         except BaseException as error:
             errors.append(error)
 
@@ -137,6 +141,22 @@ def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path):
     for thread in threads:
         thread.join()
     assert errors == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_processes_that_write_one_file_do_not_disturb_each_other(tmp_path):
+    path, children = tmp_path / "w.safetensors", []
+    for k in range(4):
+        children.append(os.fork())
+        if children[-1] == 0:
+            status = 1
+            try:
+                write_and_read(path, k)
+                status = 0
+            finally:
+                os._exit(status)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert list(tmp_path.iterdir()) == [path]
 
 

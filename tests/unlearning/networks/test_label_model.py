@@ -14,6 +14,7 @@ from sklearn_ext.unlearning.networks.labels._label_model import (
     UnseenOutputs,
     accuracy_of,
     fit_label_model,
+    fourier_features,
     held_out_samples,
     network_features,
     patch_features,
@@ -31,6 +32,17 @@ def digits():
 def fitted(X, y, module, rng=0, **options):
     data = NetData(module, X, y, ForgetRequest.from_user(FORGET, len(y)))
     return fit_label_model(data, np.random.RandomState(rng), **options), data
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+@pytest.mark.parametrize("n", [2, 41])
+def test_the_kernel_is_that_of_the_median_distance(n, scale):
+    """The kernel of two samples at the median distance of all pairs is exp(-1)."""
+    sample = scale * torch.randn(n, 3, generator=torch.Generator().manual_seed(0))
+    distances = torch.pdist(sample)
+    close = distances.median() * torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    first, second = fourier_features(sample, np.random.RandomState(0))(close)
+    assert float(first @ second / (first @ first)) == pytest.approx(np.exp(-1), abs=0.1)
 
 
 @pytest.mark.parametrize("kind", ["patches", "random_features"])
