@@ -39,7 +39,7 @@ def test_inner_products_estimate_the_kernel():
     np.testing.assert_allclose(Z @ Z.T, rbf_kernel(X, gamma=2.0), atol=0.04)
 
 
-def test_the_width_is_that_of_its_definition_for_sparse_samples_too():
+def test_the_width_is_that_of_its_definition():
     """A width of "scale" gives scikit-learn's gamma="scale", which is 1 / (d Var(X))."""
     X = np.random.default_rng(0).exponential(3.0, (80, 4)) * [0.0, 1.0, 2.0, 9.0]
     for samples_ in (X, sparse.csr_matrix(X)):

@@ -126,7 +126,7 @@ def write_and_read(path, k):
         assert value in range(4)
 
 
-def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path):
+def test_threads_that_write_one_file_do_not_interfere(tmp_path):
     path, errors = tmp_path / "w.safetensors", []
 
     def write(k):
@@ -145,7 +145,7 @@ def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-def test_processes_that_write_one_file_do_not_disturb_each_other(tmp_path):
+def test_processes_that_write_one_file_do_not_interfere(tmp_path):
     path, children = tmp_path / "w.safetensors", []
     for k in range(4):
         children.append(os.fork())
