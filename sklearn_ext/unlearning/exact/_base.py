@@ -31,6 +31,8 @@ from ._solver import (
     fit_ridge,
     forget_samples,
     learn_samples,
+    needs_refinement,
+    refine,
     relabel_samples,
     rescale_features,
     warn_if_imprecise,
@@ -154,7 +156,6 @@ class BaseRandomFeature(
             )
         features, config, stored = self._stored_features(), self._request_config(), self._samples
         solution = forget_samples(self._solution, features, request, config, stored=stored)
-        warn_if_imprecise(solution, config)
         if stored is not None and request.positions is not None:
             stored = stored.without(request.positions)
         if not lazy:
@@ -192,7 +193,6 @@ class BaseRandomFeature(
         )
         if solution is None:
             return None
-        warn_if_imprecise(solution, config)
         changed = working_copy(self)
         changed._set_model(solution, None, None, samples[:0], 1)
         return changed
@@ -243,6 +243,18 @@ class BaseRandomFeature(
         return self._outputs(
             relabel_samples(self._solution, features, request, config, stored=self._samples)
         )
+
+    def _needs_refinement(self) -> bool:
+        """Whether the model stores no samples and needs them to be exact to 1e-9."""
+        return self._samples is None and needs_refinement(self._solution)
+
+    def _refining(self, X: Any, y: ArrayLike, sample_weight: ArrayLike) -> Self:
+        """Return the model with refined coefficients, given all its samples."""
+        samples, _ = self._checked_samples(X, y, sample_weight)
+        changed = working_copy(self)
+        solution = refine(self._solution, self._features(), samples)
+        changed._set_model(solution, None, None, samples[:0], 1)
+        return changed
 
     def transform(self, X: Any) -> FloatArray:
         """Compute the features of samples, without the constant feature.
@@ -306,7 +318,6 @@ class BaseRandomFeature(
         self._stores_features = stored == "features"
         samples = self._as_stored(samples)
         solution = fit_ridge(self._stored_features(), samples, config)
-        warn_if_imprecise(solution, config)
         if stored is None:
             self._set_model(solution, None, None, samples, 1)
         else:
@@ -335,7 +346,6 @@ class BaseRandomFeature(
         added = self._as_stored(added)
         features, config = self._stored_features(), self._request_config()
         solution = learn_samples(solution, features, added, config, stored=stored)
-        warn_if_imprecise(solution, config)
         stored = None if stored is None else stored.extended(added)
         self._set_model(solution, stored, retained, added, 1)
         return self
@@ -369,6 +379,8 @@ class BaseRandomFeature(
 
     def _become(self, changed: Self) -> None:
         """Take over the attributes of another model in one step, and overwrite those replaced."""
+        if changed._samples is None:
+            warn_if_imprecise(changed._solution, changed._config)
         before = self._matrices()
         self.__dict__ = changed.__dict__
         overwrite_memory(before, self._matrices())

@@ -47,7 +47,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         Whether to add a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix that has one row per sample, "primal" with one row per feature;
-        "auto" chooses the smaller matrix. The larger one loses precision if `alpha` is small.
+        "auto" chooses the smaller matrix.
     store : bool, "features" or "auto", default="auto"
         Whether the model stores its training samples, so that you can refer to them by index.
         "features" stores their features instead, which takes more memory but saves computing them

@@ -45,7 +45,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         Whether to add a constant feature.
     solver : {"auto", "dual", "primal"}, default="auto"
         "dual" works with a matrix that has one row per sample, "primal" with one row per feature;
-        "auto" chooses the smaller matrix. The larger one loses precision if `alpha` is small.
+        "auto" chooses the smaller matrix.
     store : bool, "features" or "auto", default="auto"
         Whether the model stores its training samples, so that you can refer to them by index.
         "features" stores their features instead, which takes more memory but saves computing them
@@ -102,16 +102,19 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
     :math:`O(n^2 p + n^3)` operations to fit and :math:`O(n^2 m + n p)` to forget; the primal
     solver takes :math:`O(n p^2 + p^3)` to fit and :math:`O(p^2 m)` to forget.
 
-    "Exact" means equal in exact arithmetic. In float64, the coefficients agree with those of a new
-    fit to about 1e-11, and to 1e-9 after outliers were forgotten (a target of 1e12, a weight of
-    1e14). This does not certify deletion: rounding errors remain, and so do copies of the model
-    that were made before.
+    "Exact" means equal in exact arithmetic. In float64, the predictions agree with those of a new
+    fit to 1e-9 of their size, and usually to 1e-11, even after outliers were forgotten (a target of
+    1e12, a weight of 1e14). If `alpha` is tiny beside the features, this takes corrections that are
+    computed from the samples [3]_; a request to a model that stores none issues a warning.
+    Exactness does not certify deletion: rounding errors remain, and so do copies of the model that
+    were made before.
 
     References
     ----------
     .. [1] R. Yang, M. He, Z. He, Y. Qiu, X. Huang, "MUSO: Achieving Exact Machine Unlearning in
        Over-Parameterized Regimes", arXiv:2410.08557, 2024.
     .. [2] A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 2007.
+    .. [3] Å. Björck, "Numerical Methods for Least Squares Problems", SIAM 1996, section 6.6.5.
 
     Examples
     --------

@@ -20,9 +20,21 @@ the model of the samples r from the model of all samples:
 The new model predicts :math:`\hat Y_u` for the samples u. If you train the old model further with
 these labels, it converges to the new one. Learning uses the same formulas with reversed signs.
 
+Rounding errors of the Gram matrix limit the precision of predictions. `refined` computes the
+residual from the samples instead and solves for a correction [1]_, until only rounding errors of
+the residual are left. The correction is :math:`P (Z^T (Y - Z w) - \lambda w)` in the primal form.
+In the dual form, :math:`G (Y - Z w - \lambda \alpha / s)` corrects :math:`\alpha`, and w with it.
+
 The functions take an engine and arrays of that engine. Only the lower triangle of the symmetric
 matrices G, P and :math:`Z^T Z` is valid.
+
+References
+----------
+.. [1] Å. Björck, "Numerical Methods for Least Squares Problems", SIAM 1996, section 6.6.5
+   (corrected seminormal equations).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,11 +54,30 @@ LARGEST_AMPLIFIED_CONDITION = 1e9
 LARGEST_HARMLESS_GROWTH = 100.0  # below this, a new factorization is not more exact than an update
 SINGULAR_CONDITION = 1e16
 EPSILON = float(np.finfo(np.float64).eps)
+SMALLEST_CORRECTION = 1e-13  # of the size of the predictions
+_LARGEST_N_CORRECTIONS = 5
 
 
 def condition(A: EngineArray, inverse: EngineArray) -> float:
     """Estimate the condition number of a positive definite matrix, up to a factor of its size."""
     return float(A.diagonal().sum() * inverse.diagonal().max())
+
+
+def scaled_condition(diagonal: EngineArray, inverse_diagonal: EngineArray) -> float:
+    """Bound the condition number of a positive definite matrix that is scaled to a unit diagonal.
+
+    Cholesky factorization does not depend on the units of the rows, and neither does this number.
+
+    Parameters
+    ----------
+    diagonal, inverse_diagonal : array of shape (n,)
+        Diagonals of the matrix and of its inverse.
+
+    Returns
+    -------
+    float
+    """
+    return len(diagonal) * float((diagonal * inverse_diagonal).max())
 
 
 def _factor(
@@ -73,21 +104,56 @@ def _largest(engine: RidgeEngine, w: EngineArray) -> FloatArray:
 
 def _solution_and_inverse(
     engine: RidgeEngine, A: EngineArray, B: EngineArray
-) -> tuple[EngineArray, EngineArray, float]:
-    """Solve A x = B, invert A, which is overwritten, and estimate its condition number."""
+) -> tuple[EngineArray, EngineArray]:
+    """Solve A x = B, and invert A, which is overwritten."""
     diagonal = engine.copy(A.diagonal())
     factor = engine.cholesky(A, overwrite=True)
     solution = engine.solve(factor, B)
     inverse = engine.inverse(factor)
-    # Cholesky factorization does not depend on the units of the rows.
-    if not len(A) * float((diagonal * inverse.diagonal()).max()) < SINGULAR_CONDITION:
+    if not scaled_condition(diagonal, inverse.diagonal()) < SINGULAR_CONDITION:
         raise IllConditionedError("The matrix is singular in float64.")
-    return solution, inverse, float(diagonal.sum() * inverse.diagonal().max())
+    return solution, inverse
+
+
+def refined(
+    correction: Callable[..., tuple[tuple[EngineArray, ...], FloatArray]],
+    solution: tuple[EngineArray, ...],
+) -> tuple[tuple[EngineArray, ...], float]:
+    """Refine a solution iteratively.
+
+    Parameters
+    ----------
+    correction : callable
+        Takes the arrays of a solution; returns the changes of these arrays, and the size of the
+        change of each column of targets, relative to the solution.
+    solution : tuple of array
+        Arrays of the solution.
+
+    Returns
+    -------
+    solution : tuple of array
+        The refined arrays.
+    error : float
+        Bound of their error, relative to the solution.
+    """
+    before = np.inf
+    for k in range(_LARGEST_N_CORRECTIONS):
+        changes, sizes = correction(*solution)
+        size = float(sizes.max())
+        if not size < 0.5 * before:  # only rounding errors are left, or the inverse is too inexact
+            return solution, size
+        solution = tuple(x + change for x, change in zip(solution, changes, strict=True))
+        # From the second correction on, the next one is known to be smaller by this factor.
+        error = size * (size / before if k > 0 else 1.0)
+        if error < SMALLEST_CORRECTION:
+            break
+        before = size
+    return solution, error
 
 
 def dual_fit(
     engine: RidgeEngine, Z: EngineArray, Y: EngineArray, ridge: EngineArray
-) -> tuple[EngineArray, EngineArray, float]:
+) -> tuple[EngineArray, EngineArray]:
     r"""Solve a ridge regression in the dual form.
 
     Parameters
@@ -107,8 +173,6 @@ def dual_fit(
         Dual coefficients.
     G : array of shape (n, n)
         Inverse of the regularized Gram matrix, in the lower triangle.
-    condition : float
-        Estimate of the condition number of that matrix.
 
     Raises
     ------
@@ -120,7 +184,7 @@ def dual_fit(
     >>> import numpy as np
     >>> from sklearn_ext.unlearning.exact import RidgeScipyEngine, dual_fit
     >>> Z, Y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0], [2.0]])
-    >>> alpha, G, _ = dual_fit(RidgeScipyEngine(), Z, Y, np.array([1.0, 1.0]))
+    >>> alpha, G = dual_fit(RidgeScipyEngine(), Z, Y, np.array([1.0, 1.0]))
     >>> Z.T @ alpha
     array([[0.5],
            [0.8]])
@@ -174,7 +238,7 @@ def dual_elimination(
     >>> from sklearn_ext.unlearning.exact import RidgeScipyEngine, dual_elimination, dual_fit
     >>> engine, rng = RidgeScipyEngine(), np.random.default_rng(0)
     >>> Z, Y, ridge = rng.normal(size=(6, 9)), rng.normal(size=(6, 1)), np.full(6, 0.1)
-    >>> alpha, G, _ = dual_fit(engine, Z, Y, ridge)
+    >>> alpha, G = dual_fit(engine, Z, Y, ridge)
     >>> V, c, S = dual_elimination(engine, G, alpha, np.array([0, 1]))
     >>> retrained = dual_fit(engine, Z[2:], Y[2:], ridge[2:])[0]
     >>> bool(np.allclose((alpha - V @ c)[2:], retrained))
@@ -253,7 +317,7 @@ def dual_bordering(
 
 def primal_fit(
     engine: RidgeEngine, A: EngineArray, B: EngineArray, *, overwrite: bool = False
-) -> tuple[EngineArray, EngineArray, float]:
+) -> tuple[EngineArray, EngineArray]:
     r"""Solve a ridge regression in the primal form.
 
     Parameters
@@ -273,8 +337,6 @@ def primal_fit(
         Coefficients.
     P : array of shape (p, p)
         Inverse of A, in the lower triangle.
-    condition : float
-        Estimate of the condition number of A.
 
     Raises
     ------
@@ -312,7 +374,7 @@ def primal_elimination(
     engine : RidgeEngine
         Does the arithmetic.
     condition : float
-        Condition number of the matrix A before the change, as from `primal_fit`.
+        Condition number of the matrix A before the change, as from `condition`.
     P : array of shape (p, p)
         Inverse of A.
     w : array of shape (p, k)
@@ -343,12 +405,13 @@ def primal_elimination(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_ext.unlearning.exact import RidgeScipyEngine, primal_elimination, primal_fit
+    >>> from sklearn_ext.unlearning.exact import (
+    ...     RidgeScipyEngine, condition, primal_elimination, primal_fit)
     >>> engine, rng = RidgeScipyEngine(), np.random.default_rng(0)
     >>> Z, Y = rng.normal(size=(9, 4)), rng.normal(size=(9, 1))
     >>> A = Z.T @ Z + 0.1 * np.eye(4)
-    >>> w, P, condition = primal_fit(engine, A, Z.T @ Y)
-    >>> V, forgotten = primal_elimination(engine, condition, P, w, Z[:2], Y[:2], -1.0)
+    >>> w, P = primal_fit(engine, A, Z.T @ Y)
+    >>> V, forgotten = primal_elimination(engine, condition(A, P), P, w, Z[:2], Y[:2], -1.0)
     >>> retrained = primal_fit(engine, A - Z[:2].T @ Z[:2], Z[2:].T @ Y[2:])[0]
     >>> bool(np.allclose(forgotten, retrained))
     True

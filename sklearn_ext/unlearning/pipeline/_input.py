@@ -118,16 +118,21 @@ def as_ids(values: ArrayLike) -> Array:
     ids = np.asarray(values)
     if ids.dtype.kind in "iu":
         return ids.astype(np.int64)
-    if ids.dtype.kind == "U" or all(isinstance(key, str) for key in ids.ravel()):
-        return ids.astype(object)
-    raise ValueError(f"sample_id must contain integers or strings, got the type {ids.dtype}.")
+    keys = np.asarray(values, dtype=object)  # NumPy would turn 1 into "1" beside strings
+    for key in keys.ravel():
+        if not isinstance(key, str):
+            raise ValueError(
+                "sample_id must contain integers, or strings, got "
+                f"{key!r} in an array of type {ids.dtype}."
+            )
+    return keys
 
 
 def checked_ids(sample_id: ArrayLike | None, n: int, first: Callable[[], int]) -> Array:
     """Return n unique ids; None numbers the samples from `first`."""
     if sample_id is None:
         return first() + np.arange(n)
-    ids = as_ids(column_or_1d(sample_id))
+    ids = column_or_1d(as_ids(sample_id))
     if len(ids) != n:
         raise ValueError(
             f"sample_id must have one entry for each of the {n} samples, got {len(ids)}."

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...utils._typing import Array, FloatArray, IntArray
-from ..exact import overwrite_memory
+from ..exact import IllConditionedError, overwrite_memory
 from ._samples import StoredSamples
 from ._steps import (
     affine_change,
@@ -170,8 +170,9 @@ def forget_positions(
         request = head._request(None, X, y, weights)
     else:
         request = head._request(samples.head_index[positions], None, None, None)
-    steps[-1] = (steps[-1][0], head._forgetting(request))
-    return PipelineModel(steps, samples.deleted(positions)), [*work, _head_work(steps)]
+    left = samples.deleted(positions)
+    steps[-1] = (steps[-1][0], _refined_head(head._forgetting(request), steps, left, config))
+    return PipelineModel(steps, left), [*work, _head_work(steps)]
 
 
 def relearn(
@@ -208,12 +209,18 @@ def learn_samples(
             rescaled = _rescaled_head(head, model, steps, model.samples.compressed(), config)
             if rescaled is not None:
                 Z = transformed(steps[first - 1][1], Z)
-                return _with_head(steps, rescaled._learning(Z, y, weights), extended, work)
+                learned = rescaled._learning(Z, y, weights)
+                return _with_head(
+                    steps, _refined_head(learned, steps, extended, config), extended, work
+                )
         return _refitted_from(first, steps, extended, work, config), work
     n_seen = 0 if head.retained_ is None else len(head.retained_)
     added.head_index = n_seen + np.arange(len(ids))
     extended = model.samples.extended(added)
-    steps[-1] = (steps[-1][0], head._learning(Z, y, weights))
+    steps[-1] = (
+        steps[-1][0],
+        _refined_head(head._learning(Z, y, weights), steps, extended, config),
+    )
     return PipelineModel(steps, extended), [*work, _head_work(steps)]
 
 
@@ -268,6 +275,20 @@ def _rescaled_head(
         X = transformed(step, X)
     old, new = transformed(before, X), transformed(after, X)
     return head._rescaling(old, new, samples.y, samples.weights, *change)
+
+
+def _refined_head(head: Any, steps: Steps, samples: StoredSamples, config: PipelineConfig) -> Any:
+    """Refine a last step that stores no samples, if rounding has changed it noticeably."""
+    if not head._needs_refinement():
+        return head
+    rows = samples.rows()
+    X = samples.take(rows)
+    for _, step in steps[config.n_stored : -1]:
+        X = transformed(step, X)
+    try:
+        return head._refining(X, samples.y[rows], samples.weights[rows])
+    except IllConditionedError:
+        return fitted_step(config.new_step(-1), X, samples.y[rows], samples.weights[rows])
 
 
 def _with_head(

@@ -336,6 +336,8 @@ class ForgettingPipeline(_BaseComposition):
         ValueError
             If an id is unknown or given twice, if a sample is pinned and ``on_pinned="raise"``, or
             if no sample would be left. The pipeline then stays unchanged.
+        TypeError
+            If `ids_or_mask` is not an array-like, for example a set.
         OSError
             If the request cannot be written. It is then made in memory only, and the pipeline is no
             longer connected to its folder.
@@ -385,12 +387,16 @@ class ForgettingPipeline(_BaseComposition):
             If the pipeline is unfitted.
         ValueError
             If the input has the wrong shape or values, or if an id is already in the model.
+        TypeError
+            If the pipeline was fitted to a data frame, and X is none.
         OSError
             As in `forget`.
         """
         check_is_fitted(self)
         X, targets, weights = self._validated(X, y, sample_weight, reset=False)
         samples = self._model.samples
+        if self._config.n_stored == 0 and hasattr(samples.X, "iloc") and not hasattr(X, "iloc"):
+            raise TypeError("X must be a data frame, as in fit, got an array.")
         ids = checked_ids(sample_id, len(targets), self._next_id)
         known = [key for key in ids.tolist() if key in samples]
         if known:

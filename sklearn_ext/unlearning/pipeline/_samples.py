@@ -53,6 +53,8 @@ class StoredSamples:
     def positions(self, ids_or_mask: ArrayLike, *, name: str = "ids_or_mask") -> IntArray:
         """Look up samples by their ids, or by a mask over the samples that are left."""
         chosen = np.asarray(ids_or_mask)
+        if chosen.dtype == object and chosen.ndim == 0:
+            raise TypeError(f"{name} must be an array-like of ids, or a mask, got {ids_or_mask!r}.")
         if chosen.size == 0:
             return np.empty(0, dtype=np.int64)
         chosen = np.atleast_1d(chosen)

@@ -185,6 +185,11 @@ def test_a_table_with_categories_is_forgotten(n_components, work):
     assert pipeline.score(frame, y) > 0.75
     assert pipeline.predict_proba(frame).shape == (150, 2)
     assert pipeline.classes_.tolist() == ["no", "yes"]
+    with (
+        pytest.warns(UserWarning, match="valid feature names"),
+        pytest.raises(TypeError, match="X must be a data frame, as in fit"),
+    ):
+        pipeline.learn(frame.iloc[GONE].to_numpy(), y[GONE])
     pipeline.learn(frame.iloc[GONE], y[GONE], sample_id=GONE)
     order = np.concatenate((np.setdiff1d(ids, GONE), GONE))
     expected = clone(pipeline).fit(frame.iloc[order], y[order], sample_id=order)
@@ -252,6 +257,27 @@ def test_a_linear_last_step_is_fitted_from_sums(head, step):
     assert_same(pipeline, pipeline.refitted(), X)
 
 
+@pytest.mark.parametrize("alpha", [1e-8, [1e-8, 1e-7]])
+def test_a_small_ridge_is_exact(alpha, tmp_path):
+    X, y = data()
+    pipeline = make_forgetting_pipeline(
+        ForgettingScaler(),
+        Nystroem(n_components=50, gamma=1e-3, random_state=0),
+        regressor(feature_map="identity", alpha=alpha),
+        pinned_fraction=0.3,
+        random_state=0,
+    ).fit(X, y)
+    head = pipeline.steps_[-1][1]
+    assert head.retained_ is None
+    assert head._needs_refinement()
+    pipeline.save(tmp_path)
+    gone = np.setdiff1d(pipeline.sample_id_, pipeline.pinned_)
+    pipeline.forget(gone[:5]).learn(X[gone[:2]], y[gone[:2]]).forget(gone[5:9])
+    pipeline.close()
+    for each in (pipeline, ForgettingPipeline.load(tmp_path)):
+        assert_same(each, pipeline.refitted(), X)
+
+
 def test_requests_by_mask_and_in_any_order():
     X, y = data()
     pipeline = REGRESSORS["scaler, linear"]().fit(X, y)
@@ -280,6 +306,9 @@ def test_invalid_requests_change_nothing():
         ([[1]], "one dimension"),
     ):
         with pytest.raises(ValueError, match=message):
+            pipeline.forget(request)
+    for request in (None, {4, 5}):
+        with pytest.raises(TypeError, match="must be an array-like of ids, or a mask, got "):
             pipeline.forget(request)
     with pytest.raises(ValueError, match="already in the model"):
         pipeline.learn(X[:1], y[:1], sample_id=[5])
@@ -532,6 +561,8 @@ def test_default_ids_are_never_used_twice():
     named = ForgettingPipeline().fit(X, y, sample_id=[f"n{k}" for k in range(20)])
     with pytest.raises(ValueError, match="sample_id must be given"):
         named.learn(X[:2], y[:2])
+    with pytest.raises(ValueError, match="integers, or strings, got 1 in an array"):
+        named.learn(X[:2], y[:2], sample_id=["n20", 1])
 
 
 def test_deleted_samples_are_not_in_memory():

@@ -8,9 +8,16 @@ import numpy as np
 from ....utils._typing import FloatArray, IntArray
 from .._engine import EngineArray, RidgeEngine
 from .._feature_map import FeatureMap
-from .._ridge import dual_bordering, dual_downdate, dual_elimination, dual_fit
+from .._ridge import (
+    dual_bordering,
+    dual_downdate,
+    dual_elimination,
+    dual_fit,
+    refined,
+    scaled_condition,
+)
 from .._training_samples import Request, TrainingSamples, complement
-from ._errors import accumulated
+from ._errors import accumulated, relative_size
 
 T = TypeVar("T")
 
@@ -30,10 +37,10 @@ class DualSolution:
         Primal coefficients.
     ridge : float
         Penalty.
-    condition : float
-        Estimate of the condition number of the last matrix that was factored.
+    diagonal : ndarray of shape (n,)
+        Diagonal of the regularized Gram matrix, of the samples in `inverse`.
     n_factored : int
-        Number of samples in that matrix.
+        Number of samples in the last matrix that was factored.
     error : ndarray of shape (k,)
         Estimate of the errors of `alpha` that updates have added since then.
     n_changed : int
@@ -46,7 +53,7 @@ class DualSolution:
     inverse: FloatArray
     coef: FloatArray
     ridge: float
-    condition: float
+    diagonal: FloatArray
     n_factored: int
     error: FloatArray
     n_changed: int = 0
@@ -88,10 +95,57 @@ class DualSolution:
         """
         engine = features.engine
         Z, Y = features.matrix(samples.X), engine.asarray(samples.Y)
-        alpha, G, condition = dual_fit(engine, Z, Y, engine.asarray(ridge / samples.weights))
+        ridges = ridge / samples.weights
+        alpha, G = dual_fit(engine, Z, Y, engine.asarray(ridges))
         alpha, G, coef = map(engine.to_numpy, (alpha, G, Z.T @ alpha))
+        diagonal = engine.to_numpy((Z**2).sum(1)) + ridges
         error = np.zeros(alpha.shape[1])
-        return cls(alpha, G, coef, ridge, condition, n_factored=len(samples), error=error)
+        return cls(alpha, G, coef, ridge, diagonal, n_factored=len(samples), error=error)
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the regularized Gram matrix, as from `scaled_condition`.
+
+        Pending samples are included.
+        """
+        return scaled_condition(self.diagonal, self.inverse.diagonal())
+
+    def refined(
+        self, features: FeatureMap, samples: TrainingSamples
+    ) -> tuple["DualSolution", float]:
+        """Refine the coefficients of a solution without a pending change.
+
+        Parameters
+        ----------
+        features : FeatureMap
+            Maps samples to features.
+        samples : TrainingSamples
+            All samples in the model.
+
+        Returns
+        -------
+        solution : DualSolution
+        error : float
+            Estimate of the errors that are left, relative to the predictions.
+        """
+        engine = features.engine
+        inverse, Y = engine.asarray(self.inverse), engine.asarray(samples.Y)
+        ridge = engine.asarray((self.ridge / samples.weights)[:, None])
+
+        def correction(
+            alpha: EngineArray, coef: EngineArray
+        ) -> tuple[tuple[EngineArray, EngineArray], FloatArray]:
+            residual = Y - ridge * alpha
+            for block in features.blocks(len(samples)):
+                residual[block] -= features(samples.X[block]) @ coef
+            change = engine.product(inverse, residual)
+            predicted = residual - ridge * change, Y - ridge * alpha  # changes and predictions
+            size = relative_size(engine, *((each**2).sum(0) for each in predicted))
+            return (change, features.expansion(samples.X, change)), size
+
+        start = engine.asarray(self.alpha), engine.asarray(self.coef)
+        (alpha, coef), error = refined(correction, start)
+        return replace(self, alpha=engine.to_numpy(alpha), coef=engine.to_numpy(coef)), error
 
     def labels(self, features: FeatureMap, request: Request) -> FloatArray:
         """Predict samples with the model that excludes them.
@@ -178,6 +232,7 @@ class DualSolution:
             self,
             alpha=extended,
             error=accumulated(self.error, self.alpha, extended),
+            diagonal=np.append(self.diagonal, engine.to_numpy(own.diagonal())),
             inverse=engine.to_numpy(inverse),
             coef=engine.to_numpy(features.expansion(samples.extended(added).X, alpha)),
             n_changed=self.n_changed + len(added),
@@ -198,8 +253,13 @@ class DualSolution:
             return self
         inverse = engine.asarray(self.inverse)
         V, *_ = dual_elimination(engine, inverse, inverse[:, :0], self.pending)
-        inverse = dual_downdate(engine, inverse, V, complement(self.pending, len(inverse)))
-        return replace(self, inverse=engine.to_numpy(inverse), pending=None)
+        retained = complement(self.pending, len(inverse))
+        return replace(
+            self,
+            diagonal=self.diagonal[retained],
+            inverse=engine.to_numpy(dual_downdate(engine, inverse, V, retained)),
+            pending=None,
+        )
 
     def _arrays(self, engine: RidgeEngine) -> tuple[EngineArray, EngineArray]:
         return engine.asarray(self.inverse), engine.asarray(self.alpha)

@@ -1,7 +1,9 @@
-"""The error that updates have added to coefficients."""
+"""Errors of coefficients, relative to their size."""
+
+import numpy as np
 
 from ....utils._typing import FloatArray
-from .._engine import IllConditionedError
+from .._engine import EngineArray, IllConditionedError, RidgeEngine
 from .._ridge import EPSILON
 
 # Estimated error, relative to the largest coefficient, at which a matrix is factored again.
@@ -27,3 +29,12 @@ def accumulated(error: FloatArray, before: FloatArray, after: FloatArray) -> Flo
     if not (error <= _TOLERANCE * abs(after).max(axis=0, initial=0.0)).all():
         raise IllConditionedError("An update would lose too much precision.")
     return error
+
+
+def relative_size(engine: RidgeEngine, change: EngineArray, reference: EngineArray) -> FloatArray:
+    """Return the square roots of the quotients of two squared norms per column.
+
+    A column whose reference is zero, because its targets are zero, has a size of zero.
+    """
+    above, below = engine.to_numpy(change), engine.to_numpy(reference)
+    return np.sqrt(np.divide(above, below, out=np.zeros(len(below)), where=below > 0.0).clip(0.0))

@@ -104,7 +104,7 @@ class RidgePath:
 
     @property
     def condition(self) -> float:
-        """Estimate of the condition number of the last matrix that was factored."""
+        """Condition number of the matrix of the chosen solution."""
         return self.chosen.condition
 
     @property
@@ -167,6 +167,12 @@ class RidgePath:
         others = [_with_ridge(engine, first, c.ridge) for c in self.candidates[1:]]
         known = known.changed(samples.Y, samples.weights, int(sign))
         return self._chosen(engine, (first, *others), known)
+
+    def refined(self, features: FeatureMap, samples: TrainingSamples) -> tuple["RidgePath", float]:
+        """Refine the chosen solution, as `DualSolution.refined` does."""
+        chosen, error = self.chosen.refined(features, samples)
+        candidates = tuple(chosen if c is self.chosen else c for c in self.candidates)
+        return replace(self, candidates=candidates), error
 
     @property
     def n_rescaled(self) -> int:

@@ -8,9 +8,9 @@ import numpy as np
 from ....utils._typing import FloatArray, IntArray
 from .._engine import EngineArray, RidgeEngine
 from .._feature_map import FeatureMap
-from .._ridge import primal_elimination, primal_fit, primal_update
+from .._ridge import primal_elimination, primal_fit, primal_update, refined, scaled_condition
 from .._training_samples import Request, TrainingSamples
-from ._errors import accumulated
+from ._errors import accumulated, relative_size
 from ._sums import Sums, TargetSums, change_level
 
 _SMALLEST_BLOCK = 512  # samples: each block makes one pass over the whole Gram matrix
@@ -46,14 +46,12 @@ class PrimalSolution:
         Sums of the products of features with each other and with targets.
     ridge : float
         Penalty.
-    trace : float
-        Trace of the Gram matrix plus the ridge.
+    diagonal : ndarray of shape (p,)
+        Diagonal of the Gram matrix plus the ridge.
     inverse : ndarray of shape (p, p)
         Inverse of the Gram matrix plus the ridge, in the lower triangle.
     coef : ndarray of shape (p, k)
         Coefficients.
-    condition : float
-        Estimate of the condition number of the last matrix that was factored.
     n_samples : int
         Number of samples in the model.
     n_factored : int
@@ -70,10 +68,9 @@ class PrimalSolution:
 
     sums: Sums
     ridge: float
-    trace: float
+    diagonal: FloatArray
     inverse: FloatArray
     coef: FloatArray
-    condition: float
     n_samples: int
     n_factored: int
     error: FloatArray
@@ -98,15 +95,14 @@ class PrimalSolution:
     ) -> "PrimalSolution":
         """Factor the sums over some samples, for coefficients of a given shape."""
         gram, moment = sums.total(engine, ridge, *shape)
-        trace = float(gram.diagonal().sum())
-        coef, inverse, condition = primal_fit(engine, gram, moment, overwrite=True)
+        diagonal = engine.to_numpy(engine.copy(gram.diagonal()))
+        coef, inverse = primal_fit(engine, gram, moment, overwrite=True)
         return cls(
             sums,
             ridge,
-            trace,
+            diagonal,
             engine.to_numpy(inverse),
             engine.to_numpy(coef),
-            condition,
             n_samples,
             n_factored=n_samples,
             error=np.zeros(shape[1]),
@@ -117,6 +113,11 @@ class PrimalSolution:
         """Arrays that contain information about each sample, and that no attribute shares."""
         changed = [] if self.pending is None else [self.pending.Z, self.pending.V]
         return [self.inverse, *self.sums.gram.values(), *self.sums.moment.values(), *changed]
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the Gram matrix plus the ridge, as from `scaled_condition`."""
+        return scaled_condition(self.diagonal, self._inverse_diagonal())
 
     def labels(self, features: FeatureMap, request: Request) -> FloatArray:
         """Predict samples with the model that excludes them, as `DualSolution.labels` does."""
@@ -194,6 +195,27 @@ class PrimalSolution:
         solution = self.from_sums(engine, sums, self.ridge, self.coef.shape, self.n_samples)
         return replace(solution, n_rescaled=self.n_rescaled + 1)
 
+    def refined(
+        self, features: FeatureMap, samples: TrainingSamples
+    ) -> tuple["PrimalSolution", float]:
+        """Refine the coefficients, as `DualSolution.refined` does."""
+        engine = features.engine
+        inverse = engine.asarray(self.inverse)
+
+        def correction(coef: EngineArray) -> tuple[tuple[EngineArray], FloatArray]:
+            gradient, scale = -self.ridge * coef, 0.0
+            for block in features.blocks(len(samples), _SMALLEST_BLOCK):
+                Z, Y = _weighted(features, samples[block])
+                predicted = Z @ coef
+                gradient = gradient + Z.T @ (Y - predicted)
+                scale = scale + (predicted**2).sum(0)
+            change = engine.product(inverse, gradient)
+            return (change,), relative_size(engine, (gradient * change).sum(0), scale)
+
+        start = (engine.asarray(self.coef),)
+        (coef,), error = refined(correction, start)
+        return replace(self, coef=engine.to_numpy(coef)), error
+
     def with_columns(self, columns: IntArray) -> "PrimalSolution":
         """Return the solution for some columns of the targets, which may be repeated."""
         return replace(
@@ -227,7 +249,7 @@ class PrimalSolution:
         return replace(
             self,
             sums=self.sums.with_moment(engine, Z, Y, sign),
-            trace=self.trace + sign * float((Z**2).sum()),
+            diagonal=self.diagonal + sign * engine.to_numpy((Z**2).sum(0)),
             coef=coef,
             n_samples=self.n_samples + int(sign) * len(samples),
             error=accumulated(self.error, self.coef, coef),
@@ -239,7 +261,7 @@ class PrimalSolution:
         self, engine: RidgeEngine, Z: EngineArray, Y: EngineArray, sign: float
     ) -> tuple[EngineArray, EngineArray]:
         inverse, coef = engine.asarray(self.inverse), engine.asarray(self.coef)
-        condition = self.trace * float(inverse.diagonal().max())
+        condition = float(self.diagonal.sum()) * float(inverse.diagonal().max())
         return primal_elimination(engine, condition, inverse, coef, Z, Y, sign)
 
     def residual(self, targets: TargetSums) -> tuple[FloatArray, float]:
@@ -258,10 +280,14 @@ class PrimalSolution:
         """
         moment = sum(self.sums.moment[level] for level in sorted(self.sums.moment))
         errors = targets.total() - (self.coef * (moment + self.ridge * self.coef)).sum(axis=0)
-        trace = float(self.inverse.diagonal().sum())
-        if self.pending is not None:
-            trace -= self.pending.sign * float((self.pending.V**2).sum())
+        trace = float(self._inverse_diagonal().sum())
         return np.maximum(errors, 0.0), len(self.coef) - self.ridge * trace
+
+    def _inverse_diagonal(self) -> FloatArray:
+        diagonal = self.inverse.diagonal()
+        if self.pending is None:
+            return diagonal
+        return diagonal - self.pending.sign * (self.pending.V**2).sum(axis=1)
 
 
 def _weighted(features: FeatureMap, samples: TrainingSamples) -> tuple[EngineArray, EngineArray]:
