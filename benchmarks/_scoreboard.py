@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import _records
+from . import _records, lab_rbf_classification
 from ._report import Report, Row, number
 
 if TYPE_CHECKING:
@@ -124,6 +124,10 @@ FORGETTING = {
     "gap": Metric("distance from retraining, points", 0.2, higher_is_better=False),
     "KL_f": Metric("divergence from retraining", 0.02, higher_is_better=False),
 }
+RANKING = {
+    "AUC": Metric("area under the ROC curve", 0.005),
+    "log loss": Metric("log loss", 0.01, higher_is_better=False),
+}
 TABLES = ("australian", "banknote", "breast", "heart", "ionosphere", "parkinsons", "pima")
 IMAGES = ("digits", "fashion14", "fashion28")
 UNLEARNERS = ("MUSO", "NatMU", "SFRon")
@@ -137,6 +141,13 @@ ENTRIES = (
         "Regression (LAB)",
         "LAB",
         R2,
+    ),
+    Entry(
+        "lab_rbf_classification",
+        "Classification (LAB)",
+        "LAB",
+        RANKING,
+        groups={"20 public tables": lab_rbf_classification.TABLES},
     ),
     Entry(
         "dekrr",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..neural import draw_seed, torch_generator
 from ..utils._typing import RandomState
@@ -104,7 +105,7 @@ def inject_lora(
     ------
     ValueError
         If no layer matches, if an entry of `target_modules` matches no layer, if the network
-        already has adapters, or if a value is out of range.
+        already has adapters or has lazy layers without sizes, or if a value is out of range.
     TypeError
         If the weight of a layer is not floating-point and cannot be dequantized.
 
@@ -166,6 +167,11 @@ def inject(
     """
     if lora_layers(module):
         raise ValueError("module already has adapters; merge them with merge_lora first.")
+    if lazy := [name for name, weight in module.named_parameters() if is_lazy(weight)]:
+        raise ValueError(
+            f"module must not have lazy layers without sizes, got {lazy}; pass a batch through it "
+            "first."
+        )
     if train_norm:
         norms = tuple(name for name, _ in norm_layers(module))
         config = dataclasses.replace(config, modules_to_save=(*config.modules_to_save, *norms))

@@ -69,6 +69,7 @@ from ._outputs import (
     checked_head,
     head_of as head_of,
     head_parameters as head_parameters,
+    in_single_precision as in_single_precision,
     infer_with_features as infer_with_features,
     log_probabilities as log_probabilities,
     main_output as main_output,

@@ -56,6 +56,13 @@ def auroc(detector, X_id, X_ood):
     return roc_auc_score(y, detector.score_samples(np.concatenate([X_id, X_ood])))
 
 
+def test_the_fusion_includes_the_score_that_training_makes(fitted):
+    reference = fitted.fused_score_.fusion.reference
+    assert reference.shape[1] == 5
+    in_row_space = reference[:, -1]  # lengths of projections of unit features
+    assert 0.5 < np.median(in_row_space) < in_row_space.max() <= 1 + 1e-12
+
+
 def test_detector_predicts_classes_and_detects_unknown_ones(digits, fitted):
     _, _, X_known, y_known, X_unknown = digits
     assert fitted.classes_.tolist() == list(range(8))

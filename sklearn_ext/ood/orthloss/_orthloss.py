@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...neural import (
     AnySamples,
+    Head,
     class_labels,
     concatenated,
     copied_net,
@@ -31,8 +32,14 @@ from ...utils._warnings import warn_caller
 from ...utils.compat import CallbackSupportMixin, with_callbacks
 from .._classifier_outputs import features_of, tensor_like
 from .._detector import BaseOODDetector, TrainingSamples
-from ..post_hoc import FusedScore, default_detectors, known_codes, split_held_out
-from ._feature_geometry import SCORE_NAMES, named_score
+from ..post_hoc import (
+    BasePostHocDetector,
+    FusedScore,
+    default_detectors,
+    known_codes,
+    split_held_out,
+)
+from ._feature_geometry import SCORE_NAMES, named_score, row_space_basis, row_space_score
 from ._fine_tuning import (
     AfterEpoch,
     OrthLossConfig,
@@ -133,7 +140,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
         reports that they are used. None raises an error instead.
 
     ood_score : str, default="fused"
-        Score that `score_samples` returns. "fused" combines the scores of
+        Score that `score_samples` returns. "fused" combines "rowspace" and the scores of
         :func:`~sklearn_ext.ood.default_detectors` on the fine-tuned net through their p-values, as
         :class:`FusedOODDetector` does. The single scores are "rowspace" (the length of the unit
         feature's projection onto the row space of the head), "msp" (the largest probability),
@@ -453,7 +460,7 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
         if self.ood_score == "fused":
             X_reference, samples = split_held_out(samples, rng)
             self.fused_score_ = FusedScore.fit(
-                default_detectors(),
+                [*default_detectors(), _RowSpaceDetector()],
                 features_of(net, samples.X, self.head_.name),
                 cast(Tensor, known_codes(net, samples)),
                 features_of(net, X_reference, self.head_.name),
@@ -560,6 +567,14 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
             return self.fused_score_(features)
         basis = tensor_like(features, self.row_basis_)
         return named_score(self.ood_score, features, self.head_, basis).cpu().numpy()
+
+
+class _RowSpaceDetector(BasePostHocDetector):
+    """The score that the separation loss trains, as a member of the fusion."""
+
+    def _score(self, features: Tensor, head: Head) -> Tensor:
+        weight, _ = head.tensors(features.device)
+        return row_space_score(features, row_space_basis(weight))
 
 
 def _n_epochs(asked: int | str, n_batches: int, limit: int) -> int:

@@ -451,7 +451,7 @@ class SeparationNet(NetClassifier):
             codes[inside],
             logits[~inside],
             features[~inside],
-            _weight_of(head),
+            _weight_of(head).to(features),
             oe_weight=self.oe_weight,
             sep_weight=self.sep_weight if stage_two else 0.0,
             clu_weight=self.clu_weight if stage_two else 0.0,
@@ -492,4 +492,4 @@ def _weight_of(head: nn.Module) -> Tensor:
     if isinstance(head, nn.Linear):
         return head.weight
     weight, _ = head_parameters(head)
-    return weight.to(next(head.parameters()))
+    return weight

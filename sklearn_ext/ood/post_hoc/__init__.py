@@ -21,7 +21,7 @@ from ._activation_detectors import (
     SCALEOODDetector as SCALEOODDetector,
     ViMOODDetector as ViMOODDetector,
 )
-from ._base import known_codes as known_codes
+from ._base import BasePostHocDetector as BasePostHocDetector, known_codes as known_codes
 from ._distance_detectors import (
     KNNOODDetector as KNNOODDetector,
     MahalanobisOODDetector as MahalanobisOODDetector,

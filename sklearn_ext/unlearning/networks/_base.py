@@ -13,6 +13,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ...neural import (
     AnySamples,
@@ -35,7 +36,7 @@ from ...utils._random import draw_seed, local_random_state
 from ...utils._typing import Array, FloatArray, IntArray
 from ...utils.compat import CallbackSupportMixin
 from .._forget_request import ForgetRequest
-from ..steps import OPTIMIZERS, FineTuneConfig, Record
+from ..steps import OPTIMIZERS, FineTuneConfig, Record, forward
 from ._net_data import Loss, loss_of
 from ._trust_region import RetainedLimit
 
@@ -115,8 +116,12 @@ class FitMonitor:
         }
 
 
-def untrained_module(net: skorch.NeuralNetClassifier, seed: int) -> nn.Module | None:
+def untrained_module(
+    net: skorch.NeuralNetClassifier, seed: int, inputs: Any = None
+) -> nn.Module | None:
     """Return the module of a net as it was before training, with new random weights if it has any.
+
+    Lazy layers learn their sizes from `inputs`, a batch on the device of the net.
 
     A module with pretrained weights has these weights. None is returned if the module cannot be
     built again, or if a net was put around a trained module, whose earlier weights are unknown.
@@ -129,6 +134,9 @@ def untrained_module(net: skorch.NeuralNetClassifier, seed: int) -> nn.Module | 
             module = default_module(net.input_shape_, net.n_outputs_, **params)
         else:
             module = net.initialized_instance(net.module, params)
+        if any(map(is_lazy, module.parameters())):
+            with torch.no_grad():
+                forward(module.to(device_of(net.module_)).eval(), inputs)
     now = dict(uncompiled(net.module_).named_parameters())
     before = dict(uncompiled(module).named_parameters())
     if now.keys() != before.keys() or any(now[k].shape != before[k].shape for k in now):
@@ -176,7 +184,8 @@ class Task:
     @property
     def initial(self) -> nn.Module | None:
         """The module before it was trained, if it can be built again."""
-        return untrained_module(self.original, draw_seed(self.rng))
+        inputs, _ = self.X.take(torch.arange(min(2, len(self.X))))
+        return untrained_module(self.original, draw_seed(self.rng), inputs)
 
     def batch_size(self, requested: int | None) -> int:
         """Return the batch size, which is that of the net if None is requested."""

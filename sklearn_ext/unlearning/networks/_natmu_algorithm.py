@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ...neural import device_of, head_of
+from ...neural import device_of, head_of, in_single_precision
 from ...utils._typing import FloatArray, IntArray
 from ...utils._warnings import warn_caller
 from .._forget_request import ForgetRequest
@@ -175,14 +175,14 @@ def natmu(
         data = NetData(module, X, codes, request, loss)
         present = data.present()
         forget_codes = data.codes[data.forget]
-        scores = data.outputs(data.forget)
+        scores = in_single_precision(data.outputs(data.forget))  # NumPy has no bfloat16
         ranking = rank_classes(
             scores.cpu().numpy(), forget_codes.cpu().numpy(), present.cpu().numpy()
         )
         n_blends = _n_blends(config, ranking)
         sample = _blendable(data.inputs(data.forget[:1]))[0]
         masks = _masks(config, n_blends, tuple(sample.shape))
-        mask_tensor = torch.as_tensor(masks.astype(np.float32), device=data.device)
+        mask_tensor = torch.as_tensor(masks.astype(np.float32)).to(sample)
         limits = _limits(config, data)
         retained_codes = data.codes[data.retain].cpu().numpy()
         reinit_head = config.reinit_head

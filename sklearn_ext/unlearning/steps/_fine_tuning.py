@@ -28,6 +28,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
 }
+_HALF_PRECISION_EPS = 1e-4  # the default of Adam, 1e-8, is zero in half precision
 _AUTO_EPOCHS = 5
 _AUTO_SAMPLE_VISITS = 50_000
 
@@ -320,7 +321,10 @@ def make_optimizer(
     if optimizer == "sgd":
         options = {"momentum": SGD_MOMENTUM}
     else:  # on small networks, one kernel for all weights saves a third of a step
-        options = {"fused": all(weight.device.type in ("cpu", "cuda") for weight in weights)}
+        fits = [w.is_floating_point() and w.device.type in ("cpu", "cuda") for w in weights]
+        options = {"fused": all(fits)}
+        if any(weight.dtype == torch.float16 for weight in weights):
+            options["eps"] = _HALF_PRECISION_EPS
     make: Callable[..., torch.optim.Optimizer] = OPTIMIZERS[optimizer]
     return make(weights, lr=learning_rate, weight_decay=weight_decay, **options)
 

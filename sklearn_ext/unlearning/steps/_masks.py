@@ -53,7 +53,7 @@ def summed_gradients(
     -------
     dict of str to tensor
     """
-    total = _zeros_like(parameters)
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for batch in batches:
         for name, gradient in gradients(mean_loss(batch), parameters).items():
             total[name] += gradient
@@ -83,11 +83,11 @@ def squared_batch_gradients(
     -------
     dict of str to tensor
     """
-    total = _zeros_like(parameters)
+    total = {name: _squared_length(torch.zeros_like(p)) for name, p in parameters.items()}
     n_batches = 0
     for batch in batches:
         for name, gradient in gradients(mean_loss(batch), parameters).items():
-            total[name] += gradient**2
+            total[name] += _squared_length(gradient)
         n_batches += 1
     return {name: value / n_batches for name, value in total.items()}
 
@@ -121,12 +121,12 @@ def squared_sample_gradients(
     def sample_gradient(*sample: torch.Tensor) -> Tensors:
         return gradient_of_sample(detached, *sample)
 
-    total = _zeros_like(detached)
+    total = {name: _squared_length(torch.zeros_like(p)) for name, p in detached.items()}
     n_samples = 0
     for batch in batches:
         per_sample = torch.func.vmap(sample_gradient)(*batch)
         for name, gradient in per_sample.items():
-            total[name] += (gradient**2).sum(dim=0)
+            total[name] += _squared_length(gradient).sum(dim=0)
         n_samples += len(batch[0])
     return {name: value / n_samples for name, value in total.items()}
 
@@ -200,5 +200,7 @@ def density(mask: Mapping[str, torch.Tensor]) -> float:
     return selected / sum(value.numel() for value in mask.values())
 
 
-def _zeros_like(parameters: Mapping[str, torch.Tensor]) -> Tensors:
-    return {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+def _squared_length(gradient: torch.Tensor) -> torch.Tensor:
+    """Return the squares of real or complex entries; those of half precision would underflow."""
+    length = gradient.abs()
+    return (length.float() if length.dtype.itemsize < 4 else length) ** 2

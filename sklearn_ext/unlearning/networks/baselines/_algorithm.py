@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ....neural import device_of
+from ....neural import device_of, main_output
 from ....utils._typing import IntArray
 from ..._forget_request import ForgetRequest
 from ...steps import (
@@ -282,7 +282,8 @@ def teacher_loss(
     log_probabilities: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """Return the mean divergence of a batch from the teachers."""
-    return distillation(log_probabilities(outputs), targets, temperature)
+    log_p = log_probabilities(main_output(outputs))
+    return distillation(log_p, targets, temperature)
 
 
 def distillation(log_p: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:

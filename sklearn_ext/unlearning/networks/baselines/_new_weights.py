@@ -73,12 +73,11 @@ def renew_small_gradients(
 
 def _trainable_weights(module: nn.Module, kind: type[nn.Module]) -> dict[str, nn.Parameter]:
     """Return the weights of the layers of a kind that are not frozen, by parameter name."""
-    found = {f"{name}.weight": layer for name, layer in module.named_modules()}
-    weights = {name: layer.weight for name, layer in found.items() if isinstance(layer, kind)}
+    of_kind = {id(layer.weight) for layer in module.modules() if isinstance(layer, kind)}
     return {
         name: weight
-        for name, weight in weights.items()
-        if isinstance(weight, nn.Parameter) and weight.requires_grad
+        for name, weight in module.named_parameters()
+        if id(weight) in of_kind and weight.requires_grad
     }
 
 
