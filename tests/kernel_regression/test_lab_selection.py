@@ -15,7 +15,8 @@ from sklearn_ext.kernel_regression._lab_refit import (
     ridge_coefficients,
     shared_kernel_coefficients,
 )
-from sklearn_ext.kernel_regression.selection._lab_race import ALPHAS
+from sklearn_ext.kernel_regression.selection._lab_candidates import Candidate
+from sklearn_ext.kernel_regression.selection._lab_race import ALPHAS, _race
 
 QUICK = {"n_support": 40, "n_warmup": 30, "growth_iter": 10, "max_iter": 60, "random_state": 0}
 
@@ -318,3 +319,56 @@ def test_a_warm_start_keeps_all_samples():
     model.fit(X[:150], y[:150])
     assert model.n_support_ == 150
     assert (model.kernel_, model.alpha_) == (kernel, pytest.approx(alpha, rel=1e-12))
+
+
+class Runner:
+    """A candidate whose loss at each length of training is known."""
+
+    def __init__(self, name, *losses):
+        self.name = name
+        self.losses = dict(zip((0, 125, 250, 500, 1000), losses, strict=True))
+        self.curve, self.loss = {}, np.inf
+
+    outlook, overfits = Candidate.outlook, Candidate.overfits
+
+    def run(self, length):
+        self.loss = self.curve[length] = self.losses[length]
+
+
+def race(*runners):
+    def run(racing, splits, length):
+        for runner in racing:
+            runner.run(length)
+        return sorted(racing, key=lambda runner: runner.loss)
+
+    legs = (125, 250, 500, 1000)
+    return _race(list(runners), [None], legs, run)
+
+
+def test_a_slow_starter_that_falls_steadily_wins_the_race():
+    fast = [Runner(str(k), 0.50, 0.40, 0.38, 0.37, 0.365) for k in range(8)]
+    steady = Runner("steady", 0.65, 0.45, 0.39, 0.34, 0.30)
+    assert race(*fast, steady)[0].name == "steady"
+    assert sum(max(runner.curve) == 1000 for runner in (*fast, steady)) == 2
+
+
+def test_a_race_ends_where_its_leader_overfits():
+    noisy = Runner("noisy", 0.50, 0.40, 0.35, 0.36, 0.90)
+    worse = Runner("worse", 0.90, 0.80, 0.70, 0.65, 0.60)
+    finalists = race(noisy, worse)
+    assert [runner.name for runner in finalists] == ["noisy", "worse"]
+    assert max(noisy.curve) == 500
+
+
+def test_the_outlook_of_a_diverging_loss_is_the_loss():
+    def outlook(*losses):
+        runner = Runner("", *losses, 0, 0, 0)
+        runner.run(0)
+        runner.run(125)
+        return runner.outlook()
+
+    assert outlook(0.4, 0.2) == pytest.approx(0.1)
+    assert outlook(0.4, 0.5) == 0.5
+    assert outlook(0.4, np.inf) == outlook(np.inf, np.inf) == np.inf
+    assert outlook(np.inf, 0.5) == 0.5
+    assert outlook(0.0, 0.0) == 0.0

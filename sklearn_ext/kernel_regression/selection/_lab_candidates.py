@@ -216,6 +216,14 @@ class Candidate:
         before, after = ([np.inf] * 2 + list(self.curve.values()))[-2:]
         return after > before
 
+    def outlook(self) -> float:
+        """Return the loss after another leg that lowers it by the same factor as the last one.
+
+        Large ridges and smooth kernels learn fast at first and are overtaken later.
+        """
+        before, after = list(self.curve.values())[-2:]
+        return after**2 / before if 0.0 < after < before < np.inf else after
+
     def kernel_ridge(self, alphas: tuple[float, ...]) -> "list[KernelRidgeCandidate]":
         """Return kernel ridge regressions with the bandwidths of the first pilot and equal ones."""
         pilot, kernel = self._pilots[0], self.config.kernel

@@ -3,10 +3,11 @@
 Candidates, which are pairs of a kernel and a ridge, race. All train at a constant learning rate on
 the same samples, support points and batches. They are compared on held-out samples by the average
 of their latest iterates, which is as good as a model whose learning rate has decayed to zero. After
-each leg of the race, the candidates that are behind drop out, and the others train on. The winner
-also determines the length of training, and the ridge of the last least-squares fit, which takes
-one solve per ridge. On small tables, it then meets kernel ridge regression on all samples, both
-with the bandwidths that the race has learned and with equal ones.
+each leg of the race, the candidates that are behind drop out, and the others train on. From 2,000
+samples on, what counts is where the loss would be after the next leg. The winner also determines
+the length of training, and the ridge of the last least-squares fit, which takes one solve per
+ridge. On small tables, it then meets kernel ridge regression on all samples, both with the
+bandwidths that the race has learned and with equal ones.
 
 The constants were chosen by the error on samples held out from the training samples of public
 tables: eleven for regression, and thirteen for the margin of the classifier.
@@ -32,9 +33,17 @@ ALPHAS = (1e-3, 1e-2, 0.1, 1.0)
 REFIT_ALPHAS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 FULL_LENGTH = 2000  # steps of the last stage, unless a shorter one has a lower loss
 FEWEST_SAMPLES = 40  # the held-out part of fewer could not tell candidates apart
-_LEGS = (250, 500, 1000)  # lengths of the last stage at which candidates are compared
-_N_SEMIFINALISTS = 4
+_LEGS: tuple[int, ...] = (
+    125,
+    250,
+    500,
+    1000,
+)  # lengths of the last stage at which candidates are compared
+_N_FINALISTS = 2
+_N_LEFT = (4, 3, _N_FINALISTS, _N_FINALISTS)  # candidates that are left after each leg
 _TWO_SPLITS_BELOW = 2000  # samples
+_LEGS_OF_TWO_SPLITS: tuple[int, ...] = (250, 500)
+_N_SEMIFINALISTS = 4
 _SHORT_WARMUP = 60
 _SHORT_GROWTH = 20
 _MAX_ALL = 2000  # distinct samples up to which all of them may become support points
@@ -180,7 +189,7 @@ def select_lab(
         return LABSelection(without_selection(config), {}, [])
 
     candidates = _candidates(config, refit_alphas, loss)
-    legs = _LEGS[: 4 - len(splits)]
+    legs = _LEGS if len(splits) == 1 else _LEGS_OF_TWO_SPLITS
     full = FULL_LENGTH if config.max_iter == "auto" else int(config.max_iter)
     legs = tuple(dict.fromkeys(min(leg, full) for leg in legs))
     parallel = Parallel(n_jobs=n_jobs, require="sharedmem")
@@ -247,14 +256,18 @@ def _race(
     run: Callable[[list[Candidate], list[Split], int], list[Candidate]],
 ) -> list[Candidate]:
     """Train candidates leg by leg, and return those that are left, the best first."""
-    ranked = run(candidates, splits[:1], 0)
-    finalists = run(_semifinalists(ranked), splits[:1], legs[0])[:2]
-    if len(splits) > 1:
-        finalists = run(finalists, splits, legs[0])[:1]
+    racing = run(candidates, splits[:1], 0)
+    if len(splits) == 1:
+        for length, n_left in zip(legs, _N_LEFT, strict=False):
+            racing = run(racing, splits, length)
+            if n_left == _N_FINALISTS and racing[0].overfits():
+                break
+            racing = sorted(racing, key=Candidate.outlook)[:n_left]
+        return sorted(racing, key=lambda c: c.loss)
+    racing = run(_semifinalists(racing), splits[:1], legs[0])[:2]
+    finalists = run(racing, splits, legs[0])[:1]
     for length in legs[1:]:
-        finalists = run(finalists, splits, length)
-        if finalists[0].overfits():
-            break
+        run(finalists, splits, length)
     return finalists
 
 
