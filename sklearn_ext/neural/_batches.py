@@ -23,6 +23,7 @@ from ._input import (
     select_samples,
 )
 
+_MOST_BYTES = 2**25  # of the inputs in a batch that is only evaluated
 _SAMPLING_PARAMS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "generator")
 
 
@@ -349,8 +350,16 @@ class NetSamples:
         yield from self.batches(minibatches(len(self), batch_size, generator))
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Any, Any]]:
-        """Yield batches of all samples in their original order."""
+        """Yield batches of all samples in their original order, smaller ones of large samples."""
+        if len(self):
+            batch_size = min(batch_size, max(1, _MOST_BYTES // self._bytes_of_a_sample()))
         yield from self.batches(torch.arange(len(self)).split(batch_size))
+
+    def _bytes_of_a_sample(self) -> int:
+        with torch.random.fork_rng(devices=[]):  # augmentation may draw random numbers
+            inputs, _ = self.take(torch.arange(1))
+        parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+        return max(1, sum(part.numel() * part.element_size() for part in parts))
 
     def _on_device(self, inputs: Any, index: torch.Tensor) -> tuple[Any, Any]:
         device = self.net.device

@@ -26,7 +26,6 @@ from ._net_data import Loss, NetData, retained_targets
 from ._trust_region import DEFAULT_LIMIT, RetainedLimit, TrustRegion
 
 _N_BLENDS = 4
-_RANGE_BATCH = 1024
 _MAX_STORED_BYTES = 2**26  # larger sets of blends are computed batch by batch
 
 
@@ -289,7 +288,7 @@ def _limits(config: NatMUConfig, data: NetData) -> tuple[float, float] | None:
     if limits is None:
         return None
     if isinstance(limits, str):
-        ranges = [data.inputs(batch).aminmax() for batch in data.retain.split(_RANGE_BATCH)]
+        ranges = [data.inputs(batch).aminmax() for batch in data.retain.split(data.batch_size)]
         return min(low.item() for low, _ in ranges), max(high.item() for _, high in ranges)
     if len(limits) != 2 or not limits[0] < limits[1]:
         raise ValueError(

@@ -124,19 +124,23 @@ class NetData:
         self.forget = torch.as_tensor(request.forget)
         self.retain = torch.as_tensor(request.retain)
         self.loss = loss
-        self.batch_size = self._evaluation_batch_size()
+        self._sample_bytes = self._bytes_of_a_sample()
+        largest = _CPU_BATCH if self.device.type == "cpu" else _ACCELERATOR_BATCH
+        self.batch_size = min(self.most_samples(_EVALUATION_BYTES), largest)
         self.n_classes: int = self.outputs(torch.arange(min(2, len(codes)))).shape[1]
 
     def present(self) -> torch.Tensor:
         """Return a mask of the classes that have retained samples, of shape (n_classes,)."""
         return torch.bincount(self.codes[self.retain], minlength=self.n_classes) > 0
 
-    def _evaluation_batch_size(self) -> int:
+    def _bytes_of_a_sample(self) -> int:
         sample = self.inputs(torch.arange(1))
         parts = sample.values() if isinstance(sample, Mapping) else [sample]
-        n_bytes = sum(part.numel() * part.element_size() for part in parts)
-        largest = _CPU_BATCH if self.device.type == "cpu" else _ACCELERATOR_BATCH
-        return min(max(_EVALUATION_BYTES // max(n_bytes, 1), 1), largest)
+        return max(1, sum(part.numel() * part.element_size() for part in parts))
+
+    def most_samples(self, n_bytes: int) -> int:
+        """Return how many samples fit into some memory, but at least one."""
+        return max(1, n_bytes // self._sample_bytes)
 
     def inputs(self, index: torch.Tensor) -> Any:
         """Return samples on the device of the module, in the form that it takes.

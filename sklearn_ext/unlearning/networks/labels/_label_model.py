@@ -27,6 +27,7 @@ _BLOCK = 512  # samples whose features are in double precision together
 _N_COMPARED = 1000  # retained samples that decide between the kinds of features
 _N_COMPONENTS = 500
 _N_PAIRED_SAMPLES = 500  # samples whose distances determine the width of the kernel
+_MOST_BYTES = 2**26  # of these samples
 _N_WATCHED = 500  # retained samples whose loss shows what the network has memorized
 _N_PATCHES, _N_FILTERS = 2000, 64
 _LARGEST_SIDE = 32  # of an image, in pixels; larger images are averaged first
@@ -256,7 +257,8 @@ def fit_label_model(
     LabelModel
     """
     index = draw_samples(data.retain, _MAX_SAMPLES, rng)
-    sample = data.inputs(draw_samples(index, _N_PAIRED_SAMPLES, rng))
+    n_drawn = min(_N_PAIRED_SAMPLES, data.most_samples(_MOST_BYTES))
+    sample = data.inputs(draw_samples(index, n_drawn, rng))
     is_array = isinstance(sample, torch.Tensor) and sample.is_floating_point()
     candidates: dict[str, Callable[[], Features]] = {}
     if initial is not None:
