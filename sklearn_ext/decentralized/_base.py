@@ -1,6 +1,7 @@
 """Parameters, fitting and prediction that the decentralized regressor and classifier share."""
 
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from ..utils._random import draw_seed, local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._warnings import warn_caller
+from ..utils.compat import CallbackSupportMixin, FitTasks
 from ._config import (
     ALPHAS,
     CONSENSUS_WEIGHTS,
@@ -41,7 +43,7 @@ from .network._transport import DTYPES, Network
 PAPER_CONSENSUS_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-class BaseDecentralizedRF(BaseEstimator):
+class BaseDecentralizedRF(CallbackSupportMixin, BaseEstimator):
     """Random-feature ridge regression at the nodes of a network."""
 
     # Cross-validation and pipelines route node labels without a metadata request by the user.
@@ -214,6 +216,7 @@ class BaseDecentralizedRF(BaseEstimator):
         Y: FloatArray,
         weights: FloatArray,
         node: ArrayLike | None,
+        tasks: FitTasks,
         *,
         update: bool,
         squeeze: bool,
@@ -224,6 +227,8 @@ class BaseDecentralizedRF(BaseEstimator):
         ----------
         X, Y, weights, node
             Validated samples, with targets of shape (n, k).
+        tasks : FitTasks
+            Takes the reports to callbacks.
         update : bool
             Whether the samples are added to fitted nodes, whose maps do not change.
         squeeze : bool
@@ -264,6 +269,7 @@ class BaseDecentralizedRF(BaseEstimator):
                     memories=memories,
                     engine=engine,
                     n_jobs=self.n_jobs,
+                    after_task=tasks,
                 )
             else:
                 result = solve_dekrr_over_network(
@@ -274,11 +280,13 @@ class BaseDecentralizedRF(BaseEstimator):
                     memories=memories,
                     engine=engine,
                     settings=self._shared_settings(),
+                    after_round=partial(tasks, "round"),
                 )
         if not update:
             self._set_scores(result.candidates)
         self._set_fitted(result, nodes, list(samples), config.adjacency, squeeze)
         self._warn(result)
+        tasks.end()
 
     def _shared_settings(self) -> dict[str, Any]:
         """Return the settings that nodes must share besides the configuration."""
@@ -461,7 +469,7 @@ class BaseDecentralizedRF(BaseEstimator):
                 f"on_failure={self.on_failure!r}.",
                 ConvergenceWarning,
             )
-        if not result.converged:
+        if not result.converged and result.n_iter == self.max_iter:  # and no callback stopped it
             warn_caller(
                 f"The nodes have not converged to tol={self.tol} within max_iter={self.max_iter} "
                 "rounds.",

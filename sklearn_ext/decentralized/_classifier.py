@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score
 from ..utils._atomic import atomic_fit
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
+from ..utils.compat import FitTasks, with_callbacks
 from ._base import BaseDecentralizedRF
 from ._config import ALPHAS, CONSENSUS_WEIGHTS, GAMMA_FACTORS
 from ._private import GaussianRelease
@@ -295,6 +296,7 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         self.classes = classes
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -333,12 +335,13 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
         """
         X, y, weights = self._check_input(X, y, sample_weight, reset=True)
         self.classes_ = self._all_classes(y[weights > 0])
-        self._fit_nodes(
-            X, self._signs(y, weights), weights, node, update=False, squeeze=len(self.classes_) == 2
-        )
+        tasks = FitTasks(self, None, X, y, sample_weight)
+        Y, squeeze = self._signs(y, weights), len(self.classes_) == 2
+        self._fit_nodes(X, Y, weights, node, tasks, update=False, squeeze=squeeze)
         return self
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,
@@ -383,14 +386,9 @@ class DecentralizedRFClassifier(ClassifierMixin, BaseDecentralizedRF):
             raise ValueError(
                 f"classes must be {self.classes_.tolist()} as in the first call, got {classes!r}."
             )
-        self._fit_nodes(
-            X,
-            self._signs(y, weights),
-            weights,
-            node,
-            update=update,
-            squeeze=len(self.classes_) == 2,
-        )
+        tasks = FitTasks(self, None, X, y, sample_weight)
+        Y, squeeze = self._signs(y, weights), len(self.classes_) == 2
+        self._fit_nodes(X, Y, weights, node, tasks, update=update, squeeze=squeeze)
         return self
 
     def _check_input(

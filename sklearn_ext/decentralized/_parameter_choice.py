@@ -42,6 +42,8 @@ def choose_parameters(
     median_gamma: float,
     prepare: Callable[[DeKRRConfig], State],
     score: Callable[[State, Sequence[tuple[float, float]]], FloatArray],
+    *,
+    after_trial: Callable[[], bool] = bool,
 ) -> tuple[DeKRRConfig, State, list[Candidate]]:
     """Choose by cross-validation the parameters that are set to "cv".
 
@@ -59,6 +61,8 @@ def choose_parameters(
     score : callable
         Takes such sums and pairs of a ridge and a consensus weight; returns the error of every pair
         on every fold, of shape (n_pairs, n_folds).
+    after_trial : callable, default=bool
+        Called after each width and kind of features; returns whether to compare no others.
 
     Returns
     -------
@@ -108,6 +112,8 @@ def choose_parameters(
             found = compare(trial, prepare(trial), pairs)
             if lowest is None or found[0] < lowest:
                 lowest, chosen, state = found
+            if after_trial():
+                break
     if isinstance(weight, str):
         pairs = [(float(chosen.alpha), c) for c in config.consensus_weight_grid]
         _, chosen, state = compare(chosen, state, pairs)

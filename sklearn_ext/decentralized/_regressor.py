@@ -10,6 +10,7 @@ from sklearn.metrics import r2_score
 from ..utils._atomic import atomic_fit
 from ..utils._typing import FloatArray
 from ..utils._validation import check_magnitude, check_numbers, own_constructor
+from ..utils.compat import FitTasks, with_callbacks
 from ._base import BaseDecentralizedRF
 
 
@@ -233,6 +234,7 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
     """
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -269,10 +271,12 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
             graph does not match the nodes, or a node has no sample.
         """
         X, Y, weights = self._check_input(X, y, sample_weight, reset=True)
-        self._fit_nodes(X, Y, weights, node, update=False, squeeze=self._single_output)
+        tasks = FitTasks(self, None, X, Y, sample_weight)
+        self._fit_nodes(X, Y, weights, node, tasks, update=False, squeeze=self._single_output)
         return self
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,
@@ -312,7 +316,8 @@ class DecentralizedRFKRR(MultiOutputMixin, RegressorMixin, BaseDecentralizedRF):
             raise ValueError(
                 f"y must have {self._n_outputs} outputs as in the first call, got {Y.shape[1]}."
             )
-        self._fit_nodes(X, Y, weights, node, update=update, squeeze=self._single_output)
+        tasks = FitTasks(self, None, X, Y, sample_weight)
+        self._fit_nodes(X, Y, weights, node, tasks, update=update, squeeze=self._single_output)
         return self
 
     def _check_input(

@@ -1,12 +1,14 @@
 """The algorithm in one process, which computes the network's solution without messages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from ..utils._typing import FloatArray, IntArray
+from ..utils.compat import never_stop
 from ._communication import simulated_cost
 from ._config import DeKRRConfig, node_generator
 from ._node_samples import (
@@ -35,6 +37,7 @@ def solve_dekrr(
     memories: Mapping[int, NodeMemory] | None = None,
     engine: DeKRREngine | None = None,
     n_jobs: int | None = None,
+    after_task: Callable[[str], bool] = never_stop,
 ) -> DeKRRResult:
     """Fit the nodes of a network in one process.
 
@@ -57,6 +60,10 @@ def solve_dekrr(
         Engine for the computations; None uses the numba engine.
     n_jobs : int, default=None
         Number of threads that process nodes in parallel. It does not affect the result.
+    after_task : callable, default=never_stop
+        Called with "trial" after each width and kind of features that cross-validation compares,
+        and with "round" after each round of the solver. If it returns True, no further trials or
+        rounds follow.
 
     Returns
     -------
@@ -86,7 +93,9 @@ def solve_dekrr(
     n_announced = 4 + len(SELECTION_CANDIDATES) * (config.compares_selections and memories is None)
     candidates: list[Candidate] = []
     if memories is None:
-        config, state, candidates = _set_up(samples, config, seed, engine, parallel)
+        config, state, candidates = _set_up(
+            samples, config, seed, engine, parallel, partial(after_task, "trial")
+        )
     else:
         state = _add_samples(samples, config, memories, engine, parallel)
     statistics = state.statistics
@@ -101,7 +110,11 @@ def solve_dekrr(
         engine=engine,
     )
     solution = SOLVERS[config.solver](
-        system, tol=config.tol, max_iter=config.max_iter, damping=config.damping
+        system,
+        tol=config.tol,
+        max_iter=config.max_iter,
+        damping=config.damping,
+        after_round=partial(after_task, "round"),
     )
     return DeKRRResult(
         maps=list(state.maps),
@@ -141,6 +154,7 @@ def _set_up(
     seed: int,
     engine: DeKRREngine,
     parallel: Parallel,
+    after_trial: Callable[[], bool],
 ) -> tuple[DeKRRConfig, _NetworkState, list[Candidate]]:
     """Select a map at every node, sum over the samples, and choose parameters set to "cv"."""
     rngs = [node_generator(seed, j) for j in range(config.n_nodes)]
@@ -187,7 +201,7 @@ def _set_up(
 
         return cross_validate(state.folds, assemble, pairs, fit_intercept=config.fit_intercept)
 
-    return choose_parameters(config, summary.gamma, prepare, score)
+    return choose_parameters(config, summary.gamma, prepare, score, after_trial=after_trial)
 
 
 def _anchor_features(

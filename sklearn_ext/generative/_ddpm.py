@@ -392,7 +392,7 @@ class ConditionalDDPM(CallbackSupportMixin, BaseDiffusionModel):
             step, last = training.step, training.step == config.max_iter
             if self.verbose > 0 and (last or step % _VERBOSE_EVERY == 0):
                 recent = np.mean(losses[-_VERBOSE_EVERY:])
-                print(f"{type(self).__name__}: step {step}/{config.max_iter}, loss {recent:.4f}")
+                print(f"[{type(self).__name__}] step {step}/{config.max_iter}, loss {recent:.4f}")
             if self.checkpoint is not None and (last or step % self.checkpoint_interval == 0):
                 write_checkpoint(self.checkpoint, _as_checkpoint(vars(self) | learned(training)))
             task = context.subcontext("step").call_on_fit_task_begin(estimator=self)

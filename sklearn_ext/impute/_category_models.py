@@ -12,6 +12,7 @@ It is fitted to samples in which the feature is observed. For a sample in which 
 conditional means are those of the imputation.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,7 @@ def fit_category_models(
     X: FloatArray,
     rng: np.random.RandomState,
     engine: GaussianEngine,
+    after_feature: Callable[[], object] = bool,
 ) -> list[CategoryModel]:
     """Fit a logistic regression for every categorical feature.
 
@@ -90,6 +92,8 @@ def fit_category_models(
     rng : RandomState
         Draws the samples of each fit.
     engine : GaussianEngine
+    after_feature : callable, default=bool
+        Called after each feature.
 
     Returns
     -------
@@ -105,6 +109,7 @@ def fit_category_models(
         used = np.ones(Z.shape[1], dtype=bool)
         used[category.columns] = False
         models.append(_fit(category, Z, levels[rows], used))
+        after_feature()
     return models
 
 

@@ -21,6 +21,7 @@ from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
 from ..utils._warnings import warn_caller
+from ..utils.compat import CallbackSupportMixin, FitTasks, with_callbacks
 from ._label_columns import LabelColumns, encode_labels
 from ._model_columns import learn_columns
 from ._supervised_kernel import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
+class SupervisedKernelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""Support vector machine on the expected kernel of samples with missing values.
 
     A joint Gaussian model of features and labels gives each missing value a mean and a variance,
@@ -225,6 +226,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit the Gaussian model, then the machine on its expected kernel.
@@ -281,6 +283,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
             perturbation=self.perturbation,
             class_weight=self._check_class_weight(labels),
         )
+        tasks = FitTasks(self, None, X, y)
         with threadpool_limits(limits=1, user_api="blas"):
             model = fit_gaussian_imputer(
                 samples,
@@ -296,6 +299,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
                 strata=labels.codes,
                 units=columns.units,
                 engine=engine,
+                after_task=tasks,
             )
             machine = fit_kernel_machine(model, samples, labels, config, engine)
         self._table, self._columns, self._model = table, columns, model
@@ -306,6 +310,7 @@ class SupervisedKernelClassifier(ClassifierMixin, BaseEstimator):
         self.landmark_indices_ = model.landmark_indices
         self.shrinkage_ = model.shrinkage
         self.n_iter_ = len(model.changes)
+        tasks.end()
         return self
 
     def decision_function(self, X: ArrayLike) -> FloatArray:

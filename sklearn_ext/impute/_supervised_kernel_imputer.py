@@ -1,5 +1,6 @@
 """Imputation guided by labels."""
 
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._warnings import warn_caller
+from ..utils.compat import CallbackSupportMixin, FitTasks, with_callbacks
 from ._category_models import fit_category_models
 from ._completion import (
     CompletedTable,
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class SupervisedKernelImputer(_BaseImputer):
+class SupervisedKernelImputer(CallbackSupportMixin, _BaseImputer):
     r"""Impute missing values with a joint Gaussian model of features and labels.
 
     The default solver fits the mean and covariance of features and labels together by expectation
@@ -442,6 +444,7 @@ class SupervisedKernelImputer(_BaseImputer):
         return cls(**(paper | params))
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the model of features and labels.
@@ -483,6 +486,7 @@ class SupervisedKernelImputer(_BaseImputer):
                 max_iter=TwoStageConfig.max_iter if self.max_iter is None else self.max_iter,
             )
         engine = self._engine()  # also validates the parameters engine and device
+        tasks = FitTasks(self, None, X, y)
         gaussian, two_stage, categories = None, None, []
         rng = local_random_state(self.random_state)
         with threadpool_limits(limits=1, user_api="blas"):
@@ -495,12 +499,14 @@ class SupervisedKernelImputer(_BaseImputer):
                     strata=labels.codes,
                     units=columns.units,
                     engine=engine,
+                    after_task=tasks,
                 )
             if self.solver == "two_stage":
-                two_stage = self._fit_two_stage(samples, labels, columns, gaussian)
+                two_stage = self._fit_two_stage(samples, labels, columns, gaussian, tasks)
             elif gaussian is not None:
+                after = partial(tasks, "category")
                 categories = fit_category_models(
-                    gaussian, samples, labels.values, columns, raw, rng, engine
+                    gaussian, samples, labels.values, columns, raw, rng, engine, after
                 )
 
         self._columns, self._limits = columns, limits
@@ -524,6 +530,7 @@ class SupervisedKernelImputer(_BaseImputer):
                 f"[SupervisedKernelImputer] {self.n_iter_} iterations, "
                 f"{missing.mean():.1%} of {missing.size} entries missing"
             )
+        tasks.end()
         return self
 
     @atomic_fit
@@ -791,6 +798,7 @@ class SupervisedKernelImputer(_BaseImputer):
         labels: LabelColumns,
         columns: ModelColumns,
         gaussian: GaussianImputation | None,
+        tasks: FitTasks,
     ) -> TwoStageImputation:
         config = TwoStageConfig(
             gamma=resolve_gamma(self.gamma, columns.units),
@@ -803,7 +811,9 @@ class SupervisedKernelImputer(_BaseImputer):
         )
         unit_samples = np.clip(columns.to_unit_interval(samples), 0.0, 1.0)
         if gaussian is None:
-            return fit_two_stage_imputer(unit_samples, labels.signs()[:, 0], config)
+            after = partial(tasks, "iteration")
+            signs = labels.signs()[:, 0]
+            return fit_two_stage_imputer(unit_samples, signs, config, after_iteration=after)
         base, _ = gaussian.transform(samples, labels.values, engine=self._engine())
         return fit_centered_two_stage_imputer(
             unit_samples, columns.to_unit_interval(base), dual_solver(labels, self.C), config

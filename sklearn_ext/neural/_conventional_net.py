@@ -24,6 +24,7 @@ from ..utils._atomic import atomic_fit
 from ..utils._random import draw_seed
 from ..utils._typing import Array, FloatArray
 from ..utils._warnings import warn_caller
+from ..utils.compat import CallbackSupportMixin, FitTasks, with_callbacks
 from ._batches import NetSamples
 from ._device import PRECISIONS, mixed_precision, resolve_device, seeded
 from ._input import (
@@ -42,10 +43,13 @@ from ._outputs import in_single_precision, main_output
 AUTO = "auto"
 ON_INTERRUPT = ("raise", "keep")
 # Attributes that exist during training only. Copies of the net that a callback makes lack them.
-_TRANSIENT = ("is_training_", "fit_loop")
+_TRANSIENT = (
+    *("is_training_", "fit_loop", "_after_epoch"),
+    *("_callback_fit_ctx", "_parent_callback_ctx", "_skl_callbacks_to_teardown"),
+)
 
 
-class ConventionalNet(skorch.NeuralNet):
+class ConventionalNet(CallbackSupportMixin, skorch.NeuralNet):
     """Base class of the two nets: validation, seeding, the default module, and errors.
 
     Everything else is skorch's. Data in any form go through skorch's `dataset` and iterators.
@@ -130,6 +134,7 @@ class ConventionalNet(skorch.NeuralNet):
         return self
 
     @atomic_fit
+    @with_callbacks
     def fit(self, X: AnySamples, y: ArrayLike | None = None, **fit_params: Any) -> Self:
         """Train the network from its initial weights.
 
@@ -162,11 +167,11 @@ class ConventionalNet(skorch.NeuralNet):
             weight is not finite.
         """
         afresh = not (self.warm_start and self.initialized_)
-        with self.prepare_training(X, y, afresh=afresh) as (X, y):
-            self.fit_loop(X, y, _routing_method="fit", **fit_params)
+        self._train("fit", X, y, afresh, None, fit_params)
         return self
 
     @atomic_fit
+    @with_callbacks
     def partial_fit(
         self,
         X: AnySamples,
@@ -194,9 +199,46 @@ class ConventionalNet(skorch.NeuralNet):
         """
         afresh = not self.initialized_
         classes = None if classes is None else np.unique(classes)
-        with self.prepare_training(X, y, afresh=afresh, classes=classes) as (X, y):
-            self.fit_loop(X, y, _routing_method="partial_fit", **fit_params)
+        self._train("partial_fit", X, y, afresh, classes, fit_params)
         return self
+
+    def _train(
+        self,
+        method: str,
+        X: AnySamples,
+        y: ArrayLike | None,
+        afresh: bool,
+        classes: ArrayLike | None,
+        fit_params: dict[str, Any],
+    ) -> None:
+        """Run skorch's loop, and report each epoch to scikit-learn's callbacks."""
+        epochs = fit_params.get("epochs")
+        tasks = FitTasks(self, self.max_epochs if epochs is None else epochs, X, y)
+        self._after_epoch = lambda: tasks("epoch", dict)
+        try:
+            with self.prepare_training(X, y, afresh=afresh, classes=classes) as (X, y):
+                self.fit_loop(X, y, _routing_method=method, **fit_params)
+        finally:
+            del self._after_epoch
+        tasks.end()
+
+    def notify(self, method_name: str, **data: Any) -> None:
+        """Notify the callbacks of skorch and, at the end of an epoch, those of scikit-learn.
+
+        Parameters
+        ----------
+        method_name : str
+        **data
+            Passed on.
+
+        Raises
+        ------
+        StopTraining
+            If a callback of scikit-learn asks to stop; skorch's loop then ends without an error.
+        """
+        super().notify(method_name, **data)
+        if method_name == "on_epoch_end" and hasattr(self, "_after_epoch") and self._after_epoch():
+            raise StopTraining
 
     @contextlib.contextmanager
     def prepare_training(
@@ -444,6 +486,9 @@ class ConventionalNet(skorch.NeuralNet):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return copied_net(self, memo)
 
+    def __copy__(self) -> Self:
+        return copied_net(self)  # skorch would pickle the net
+
     def __getstate__(self) -> dict[str, Any]:
         # skorch stores the parts that it initializes as bytes. Module instances that the user has
         # passed are stored in the same way, because skops does not accept tensors.
@@ -482,6 +527,8 @@ def copied_net(net: Any, memo: dict[int, Any] | None = None) -> Any:
     copied = object.__new__(type(net))
     memo[id(net)] = copied
     state = {name: value for name, value in vars(net).items() if name not in _TRANSIENT}
+    for callback in state.get("_skl_callbacks", []):
+        memo[id(callback)] = callback  # shared, as by scikit-learn's clone
     # Modules come first, because only `copied_module` can copy a compiled one.
     for value in state.values():
         if isinstance(value, nn.Module) and id(value) not in memo:

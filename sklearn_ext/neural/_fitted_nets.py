@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,12 @@ def is_fitted_net(estimator: Any) -> bool:
 
 
 def fitted_copy(
-    estimator: Any, X: AnySamples, y: ArrayLike, *, random_state: RandomState = None
+    estimator: Any,
+    X: AnySamples,
+    y: ArrayLike,
+    *,
+    random_state: RandomState = None,
+    training: Callable[[Any], AbstractContextManager[None]] = nullcontext,
 ) -> skorch.NeuralNetClassifier:
     """Return a fitted net that shares no state with the user's estimator.
 
@@ -42,6 +48,8 @@ def fitted_copy(
     y : array-like of shape (n_samples,)
     random_state : int, RandomState instance or None, default=None
         Seeds the fit. A net whose own `random_state` is not None uses it instead.
+    training : callable, default=nullcontext
+        Context of the fit of a net that supports scikit-learn's callbacks.
 
     Returns
     -------
@@ -73,7 +81,8 @@ def fitted_copy(
     if isinstance(net, NetClassifier):
         if net.random_state is None:
             net.set_params(random_state=seed)
-        return net.fit(X, y)
+        with training(net):
+            return net.fit(X, y)
     with seeded(seed, net.device), interrupts_raised(net):
         labels = _check_plain_labels(y)
         # skorch trains on the labels inside a dataset.

@@ -26,6 +26,7 @@ from ..neural import (
 from ..utils._random import held_out_mask, local_random_state
 from ..utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
 from ..utils._validation import check_class_labels, named_as_in_fit
+from ..utils.compat import CallbackSupportMixin
 from ._classifier_outputs import pad_last_batch
 
 _ROUNDING = 1 + 1e-12  # a product of a rate and a count may fall below the whole number it equals
@@ -67,7 +68,7 @@ def _has_classes(detector: "BaseOODDetector") -> bool:
     return getattr(detector, "classifier_", "unfitted") is not None
 
 
-class BaseOODDetector(OutlierMixin, BaseEstimator, ABC):
+class BaseOODDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator, ABC):
     """Base of the detectors: outlier detectors as in scikit-learn that also predict classes.
 
     A subclass defines ``fit`` and ``_score_samples``. Its ``fit`` calls ``_start_fit`` first and

@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -27,7 +28,7 @@ from ..utils._estimators import one_line
 from ..utils._random import local_random_state
 from ..utils._typing import Array, FloatArray, RandomState
 from ..utils._validation import check_class_labels
-from ..utils.compat import CallbackSupportMixin, with_callbacks
+from ..utils.compat import CallbackSupportMixin, FitTasks, with_callbacks
 from .ingredients import (
     Evaluation,
     IngredientConfig,
@@ -85,44 +86,6 @@ class Mixed:
     groups: dict[str, list[str]]
     fitted: dict[str, Any] = field(default_factory=dict)
     loss_of: Callable[..., torch.Tensor] | None = None
-
-
-class SoupProgress:
-    """Reports a fit to scikit-learn's callbacks: one task per ingredient, then one per step.
-
-    Parameters
-    ----------
-    soup : BaseSoup
-    data : dict of str to object
-        The samples that are passed to the callbacks.
-    """
-
-    def __init__(self, soup: Any, data: dict[str, Any]) -> None:
-        self._soup = soup
-        self._data = data
-        self._context = soup._init_callback_context(max_subtasks=None)
-        self._context.call_on_fit_task_begin(estimator=soup, **data)
-
-    def after_run(self) -> bool:
-        """Report that an ingredient is trained."""
-        return self._report("ingredient")
-
-    def after_step(self) -> bool:
-        """Report a step of mixing, and return whether a callback asks to stop."""
-        return self._report("step")
-
-    def end(self) -> None:
-        """Report the end of the fit."""
-        self._finish(self._context)
-
-    def _report(self, name: str) -> bool:
-        task = self._context.subcontext(name)
-        return self._finish(task.call_on_fit_task_begin(estimator=self._soup))
-
-    def _finish(self, context: Any) -> bool:
-        return context.call_on_fit_task_end(
-            estimator=self._soup, reconstruction_attributes=lambda: {}, **self._data
-        )
 
 
 def net_has(method: str) -> Callable[["BaseSoup"], bool]:
@@ -271,16 +234,15 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         NotFittedError
             If an ingredient is an unfitted net.
         """
-        data = {"X": X, "y": y, "metadata": None}
+        tasks = FitTasks(self, None, X, y)
         X, y = self._checked_samples(X, y)
         rng = local_random_state(self.random_state)
-        progress = SoupProgress(self, data)
         config = self._ingredient_config()
-        with prepared_ingredients(config, X, y, rng, progress.after_run) as prepared:
+        with prepared_ingredients(config, X, y, rng, partial(tasks, "ingredient")) as prepared:
             prepared, evaluations = evaluated_ingredients(prepared)
             for name, evaluation in zip(prepared.names, evaluations, strict=True):
                 self._print(name, evaluation)
-            network = replace(prepared.network, after_step=progress.after_step)
+            network = replace(prepared.network, after_step=partial(tasks, "step"))
             network.average_(range(len(evaluations)))
             uniform = network.evaluate()
             warn_of_separate_basins(uniform.loss, np.mean([e.loss for e in evaluations]).item())
@@ -304,7 +266,7 @@ class BaseSoup(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         self.ingredient_losses_ = np.array([evaluation.loss for evaluation in evaluations])
         self.soup_scores_ = {name: evaluation.score for name, evaluation in summary.items()}
         self.soup_losses_ = {name: evaluation.loss for name, evaluation in summary.items()}
-        progress.end()
+        tasks.end()
         return self
 
     def _checked_samples(self, X: AnySamples, y: ArrayLike | None) -> tuple[AnySamples, Array]:

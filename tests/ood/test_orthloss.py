@@ -290,7 +290,7 @@ def test_a_callback_may_end_the_trainings(digits, capsys):
     assert np.isfinite(stopped.score_samples(digits[2])).all()
     lines = capsys.readouterr().out.splitlines()
     assert [line.rsplit(" ", 1)[0] for line in lines] == [
-        f"OrthLossOODDetector: {name}, loss"
+        f"[OrthLossOODDetector] {name}, loss"
         for name in (
             "pretraining epoch 1/5",
             "pretraining epoch 2/5",

@@ -17,7 +17,7 @@ Chebyshev's iteration are chosen for a quarter of that; components with smaller 
 converge, but more slowly.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Protocol
@@ -64,8 +64,12 @@ class Solver(Protocol):
         max_iter: int = 500,
         damping: float = 0.0,
         start: Coefs | None = None,
+        after_round: Callable[[], bool] = bool,
     ) -> Solution:
-        """Solve the system, starting from `start` or from zero."""
+        """Solve the system, starting from `start` or from zero.
+
+        `after_round` is called after each round, and returns whether to stop.
+        """
 
 
 def remaining_error(step: float, previous: float, contraction: float | None = None) -> float:
@@ -178,12 +182,14 @@ def solve_direct(
     max_iter: int = 500,
     damping: float = 0.0,
     start: Coefs | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> Solution:
-    """Factorize A; `tol`, `max_iter`, `damping` and `start` have no effect."""
+    """Factorize A, which is a single round; the keyword arguments have no effect."""
     A, r, blocks = system.dense()
     theta = system.engine.solve(system.engine.cholesky(A), r)
     monitor = _Monitor(system, tol)
     monitor.record_at(system.zeros())
+    after_round()
     return monitor.solution([theta[rows] for rows in blocks], 1, True)
 
 
@@ -194,10 +200,13 @@ def solve_jacobi(
     max_iter: int = 500,
     damping: float = 0.0,
     start: Coefs | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> Solution:
     """Solve every node's own block with the last coefficients of its neighbors."""
     factors, monitor = _factors(system, damping), _Monitor(system, tol)
-    return _iterate_jacobi(system, factors, monitor, repeat((0.0, 1.0)), max_iter, start)
+    return _iterate_jacobi(
+        system, factors, monitor, repeat((0.0, 1.0)), max_iter, start, after_round
+    )
 
 
 def _iterate_jacobi(
@@ -207,6 +216,7 @@ def _iterate_jacobi(
     coefficients: Iterable[tuple[float, float]],
     max_iter: int,
     start: Coefs | None,
+    after_round: Callable[[], bool],
 ) -> Solution:
     """Add momentum times the last step plus gain times the step of block Jacobi."""
     thetas, steps = _begin(system, start), system.zeros()
@@ -217,8 +227,9 @@ def _iterate_jacobi(
         own = map(system.engine.solve, factors, residuals)
         steps = [momentum * d + gain * g for d, g in zip(steps, own, strict=True)]
         thetas = [theta + d for theta, d in zip(thetas, steps, strict=True)]
-        if monitor.is_done(steps):
-            return monitor.solution(thetas, n_iter, True)
+        is_done = monitor.is_done(steps)
+        if after_round() or is_done:
+            return monitor.solution(thetas, n_iter, is_done)
     return monitor.solution(thetas, max_iter, False)
 
 
@@ -229,6 +240,7 @@ def solve_gauss_seidel(
     max_iter: int = 500,
     damping: float = 0.0,
     start: Coefs | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> Solution:
     """Solve the blocks of all nodes, one color of the graph after another."""
     thetas = _begin(system, start)
@@ -243,8 +255,9 @@ def solve_gauss_seidel(
             residual = node.residual(thetas[j], node.pull(thetas))
             steps[j] = system.engine.solve(factors[j], residual)
             thetas[j] = thetas[j] + steps[j]
-        if monitor.is_done(steps):
-            return monitor.solution(thetas, n_iter, True)
+        is_done = monitor.is_done(steps)
+        if after_round() or is_done:
+            return monitor.solution(thetas, n_iter, is_done)
     return monitor.solution(thetas, max_iter, False)
 
 
@@ -255,11 +268,13 @@ def solve_chebyshev(
     max_iter: int = 500,
     damping: float = 0.0,
     start: Coefs | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> Solution:
     """Accelerate block Jacobi by Chebyshev's semi-iteration."""
     c = system.consensus_weight
     factors, monitor = _factors(system, damping), _Monitor(system, tol, chebyshev_contraction(c))
-    return _iterate_jacobi(system, factors, monitor, chebyshev_coefficients(c), max_iter, start)
+    coefficients = chebyshev_coefficients(c)
+    return _iterate_jacobi(system, factors, monitor, coefficients, max_iter, start, after_round)
 
 
 def solve_cg(
@@ -269,6 +284,7 @@ def solve_cg(
     max_iter: int = 500,
     damping: float = 0.0,
     start: Coefs | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> Solution:
     """Run conjugate gradients for every output, preconditioned with the nodes' own blocks."""
     thetas = _begin(system, start)
@@ -294,8 +310,9 @@ def solve_cg(
         thetas = [theta + step for theta, step in zip(thetas, steps, strict=True)]
         pulls = system.pulls(thetas)
         residuals = system.residuals(thetas, pulls)
-        if monitor.is_done(steps):
-            return monitor.solution(thetas, n_iter, True)
+        is_done = monitor.is_done(steps)
+        if after_round() or is_done:
+            return monitor.solution(thetas, n_iter, is_done)
     return monitor.solution(thetas, max_iter, False)
 
 
@@ -316,11 +333,19 @@ def solve_jointly(
     max_iter: int = 500,
     damping: float = 0.0,
     start: Coefs | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> Solution:
     """Factorize A if it is small enough, and run conjugate gradients otherwise."""
     n_unknowns = sum(len(node.target) for node in system.nodes)
     solve = solve_direct if n_unknowns <= _LARGEST_DIRECT else solve_cg
-    return solve(system, tol=tol, max_iter=max_iter, damping=damping, start=start)
+    return solve(
+        system,
+        tol=tol,
+        max_iter=max_iter,
+        damping=damping,
+        start=start,
+        after_round=after_round,
+    )
 
 
 SOLVERS: dict[str, Solver] = {

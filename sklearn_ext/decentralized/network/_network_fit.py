@@ -1,6 +1,7 @@
 """The algorithm over a network: every node runs its program, and the results are combined."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,7 @@ def solve_dekrr_over_network(
     memories: Mapping[int, NodeMemory] | None = None,
     engine: DeKRREngine | None = None,
     settings: Mapping[str, Any] | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> DeKRRResult:
     """Fit the nodes that this process holds, with messages between neighbors.
 
@@ -52,6 +54,9 @@ def solve_dekrr_over_network(
     settings : dict of str to JSON values, default=None
         Settings that the nodes compare before the first message, in addition to `config`; for
         example, the names of the features.
+    after_round : callable, default=bool
+        Called after each round of the first node that this process holds. If it returns True, the
+        nodes of this process stop after their round, and the others keep their last messages.
 
     Returns
     -------
@@ -87,6 +92,13 @@ def solve_dekrr_over_network(
     """
     _check_messages_suffice(config, network)
     engine = make_engine() if engine is None else engine
+    first, stop = min(samples), threading.Event()
+
+    def report() -> bool:
+        if after_round():
+            stop.set()
+        return stop.is_set()
+
     programs = {
         rank: partial(
             run_node,
@@ -99,6 +111,7 @@ def solve_dekrr_over_network(
             timeout=network.timeout,
             memory=None if memories is None else memories[rank],
             settings=settings,
+            after_round=report if rank == first else stop.is_set,
         )
         for rank, part in samples.items()
     }

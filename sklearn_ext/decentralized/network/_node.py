@@ -17,7 +17,7 @@ function at the anchors.
 a neighbor can compute the samples from the blocks that it receives.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -85,6 +85,7 @@ def run_node(
     timeout: float,
     memory: NodeMemory | None = None,
     settings: Mapping[str, Any] | None = None,
+    after_round: Callable[[], bool] = bool,
 ) -> NodeResult:
     """Run the program of one node.
 
@@ -107,6 +108,8 @@ def run_node(
         State of the node after an earlier fit, to which the samples are added.
     settings : dict, default=None
         Further settings that all nodes must share.
+    after_round : callable, default=bool
+        Called after each round, except those that choose parameters; returns whether to stop.
 
     Returns
     -------
@@ -131,7 +134,8 @@ def run_node(
         else:
             state = setup.add(samples, memory)
         setup_floats, setup_bytes = neighbors.floats_sent.copy(), neighbors.bytes_sent.copy()
-        rounds = setup.iterate(state, [setup.part(state, state.consensus_weight)], config.tol)
+        part = setup.part(state, state.consensus_weight)
+        rounds = setup.iterate(state, [part], config.tol, after_round)
         failed = neighbors.agree_on_failures()
     to_numpy = engine.to_numpy
     return NodeResult(
@@ -323,7 +327,13 @@ class NodeSetup:
             scale=(state.summary.energy / self.config.n_nodes) ** 0.5,
         )
 
-    def iterate(self, state: NodeState, parts: list[Part], tol: float) -> Rounds:
+    def iterate(
+        self,
+        state: NodeState,
+        parts: list[Part],
+        tol: float,
+        after_round: Callable[[], bool] = bool,
+    ) -> Rounds:
         """Run the rounds of several problems at once."""
         # A neighbor may have failed after it sent its blocks.
         members = [
@@ -338,7 +348,7 @@ class NodeSetup:
             parts=parts,
         )
         rounds = Rounds(problem, self.neighbors, asynchronous=self.asynchronous, tol=tol)
-        rounds.run()
+        rounds.run(after_round)
         return rounds
 
     def _score(self, state: NodeState, pairs: Sequence[tuple[float, float]]) -> FloatArray:

@@ -1,7 +1,7 @@
 """The problem of one node, and its rounds: receive, solve, send, until the network has settled."""
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,8 +235,8 @@ class Rounds:
             system = self._problem.system(iterate.part, self._members, self._anchors)
             iterate.assemble(system, self._engine, self._damping)
 
-    def run(self) -> None:
-        """Iterate until the network has settled or `max_iter` is reached."""
+    def run(self, after_round: Callable[[], bool] = bool) -> None:
+        """Iterate until the network has settled, `max_iter` is reached or `after_round` stops."""
         age, fresh, last = 0.0, set[int](), False
         while not last:
             self.n_iter += 1
@@ -256,7 +256,8 @@ class Rounds:
                 age = 1 + min(around) if all(settled) else 0.0
                 fresh = set()
             self.converged = age > self._n_hops
-            last = self.converged or self.n_iter == self._config.max_iter
+            stop = after_round()
+            last = self.converged or self.n_iter == self._config.max_iter or stop
             self._send(listeners, _FINISHED if last else age, last, is_censored and not last)
             if not (last and self._asynchronous):
                 fresh |= self._receive(set(self._neighbors.open) - self._earlier)

@@ -194,9 +194,9 @@ def run_in_threads(
     return results
 
 
-# The functions below compile within seconds on first use because they are kept simple: arrays have
-# one type each (contiguous, two-dimensional), rows are given by their indices instead of slices,
-# and arrays are filled by loops.
+# The functions below compile within two seconds on first use because they are kept simple: arrays
+# have one type each (contiguous, two-dimensional), rows are given by their indices, which are never
+# constants, instead of slices, and arrays are filled by loops.
 
 
 @inner(inline=True, reassociate=True)  # a sum vectorizes only if reordered
@@ -273,9 +273,10 @@ def _complete(
 ) -> None:
     """Complete the samples of some patterns in Z; add the lower triangle of each C to the sum."""
     size = mean.shape[0]
-    C, factor = np.empty((size, size)), np.empty((size, size))
-    inverse, cross = np.empty((size, size)), np.empty((size, size))
-    o, m, rest = np.empty(size, np.int64), np.empty(size, np.int64), np.empty((2, size))
+    C, factor, inverse = np.empty((size, size)), np.empty((size, size)), np.empty((size, size))
+    # The last two rows are those of a sample: a constant as a row would be a type of its own.
+    cross, given, result = np.empty((size + 2, size)), size, size + 1
+    o, m = np.empty(size, np.int64), np.empty(size, np.int64)
     for g in range(observed.shape[0]):
         n_observed = _split(observed, g, o, m)
         n_missing = size - n_observed
@@ -312,20 +313,22 @@ def _complete(
         for s in range(starts[g], starts[g + 1]):
             i_sample = order[s]
             for i in range(n_observed):
-                rest[0, i] = Z[i_sample, o[i]] - mean[o[i]]
+                cross[given, i] = Z[i_sample, o[i]] - mean[o[i]]
             if by_precision:
                 for i in range(n_missing):
-                    rest[1, i] = _dot(cross, i, rest, 0, n_observed)
+                    cross[result, i] = _dot(cross, i, cross, given, n_observed)
                 for i in range(n_missing):
-                    Z[i_sample, m[i]] = mean[m[i]] - _dot(C, i, rest, 1, n_missing)
+                    Z[i_sample, m[i]] = mean[m[i]] - _dot(C, i, cross, result, n_missing)
             else:
                 for i in range(n_missing):
-                    rest[1, i] = mean[m[i]]
+                    cross[result, i] = mean[m[i]]
                 for i in range(n_observed):
-                    rest[0, i] = (rest[0, i] - _dot(factor, i, rest, 0, i)) / factor[i, i]
-                    _subtract(rest, 1, -rest[0, i], cross, i, n_missing)
+                    cross[given, i] = (cross[given, i] - _dot(factor, i, cross, given, i)) / factor[
+                        i, i
+                    ]
+                    _subtract(cross, result, -cross[given, i], cross, i, n_missing)
                 for i in range(n_missing):
-                    Z[i_sample, m[i]] = rest[1, i]
+                    Z[i_sample, m[i]] = cross[result, i]
         if noise.shape[0] > 0:
             _cholesky(C, n_missing)
             for s in range(starts[g], starts[g + 1]):

@@ -13,6 +13,7 @@ the variances would shrink at each iteration. For :math:`\nu \to \infty` the col
 independent, and missing values are replaced by column means.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,7 @@ def fit_gaussian(
     tol: float = 1e-3,
     table: Any = None,
     start: GaussianFit | None = None,
+    after_iteration: Callable[[], bool] = bool,
 ) -> GaussianFit:
     """Fit the mean and covariance to samples with missing values.
 
@@ -81,6 +83,8 @@ def fit_gaussian(
         The engine's table of X, if it already exists.
     start : GaussianFit, default=None
         Fit to start from. None starts from independent columns.
+    after_iteration : callable, default=bool
+        Called after each iteration; returns whether to stop.
 
     Returns
     -------
@@ -99,6 +103,8 @@ def fit_gaussian(
         new = shrink(second / n - np.outer(step, step), nu, variances)
         changes.append(np.abs(new - cov).max() / np.diag(new).max())
         mean, cov = mean + step, new
+        if after_iteration():
+            break
     return GaussianFit(mean, cov, changes)
 
 
@@ -110,7 +116,13 @@ def hide(X: FloatArray, hidden: BoolArray) -> FloatArray:
 
 
 def choose_shrinkage(
-    engine: GaussianEngine, X: FloatArray, hidden: BoolArray, *, max_iter: int, tol: float
+    engine: GaussianEngine,
+    X: FloatArray,
+    hidden: BoolArray,
+    *,
+    max_iter: int,
+    tol: float,
+    after_candidate: Callable[[], bool] = bool,
 ) -> tuple[float, float]:
     """Choose the shrinkage whose fit predicts hidden entries best.
 
@@ -125,6 +137,8 @@ def choose_shrinkage(
     max_iter : int
     tol : float
         As in :func:`fit_gaussian`.
+    after_candidate : callable, default=bool
+        Called after each candidate; returns whether to compare no others.
 
     Returns
     -------
@@ -151,5 +165,7 @@ def choose_shrinkage(
         spreads.append(
             float(np.sqrt((relative.sum() + _PRIOR_ERRORS) / (relative.size + _PRIOR_ERRORS)))
         )
+        if after_candidate():
+            break
     best = int(np.argmin(errors))
     return SHRINKAGES[best], spreads[best]

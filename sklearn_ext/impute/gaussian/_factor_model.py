@@ -19,6 +19,7 @@ Shrinking all covariances by :math:`1 + \nu` at fixed variances keeps the form:
 :math:`W / \sqrt{1 + \nu}` and :math:`\psi + \nu / (1 + \nu)\, \mathrm{diag}(W W^T)`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +149,14 @@ def factor_leave_one_out(
     return out, variances
 
 
-def fit_factors(X: FloatArray, rank: int, *, max_iter: int = 30, tol: float = 1e-3) -> FactorFit:
+def fit_factors(
+    X: FloatArray,
+    rank: int,
+    *,
+    max_iter: int = 30,
+    tol: float = 1e-3,
+    after_iteration: Callable[[], bool] = bool,
+) -> FactorFit:
     """Fit mean, loadings and noise by expectation maximization, from principal components.
 
     Parameters
@@ -160,6 +168,8 @@ def fit_factors(X: FloatArray, rank: int, *, max_iter: int = 30, tol: float = 1e
     max_iter : int
     tol : float
         Iterations stop when the common part of the covariance changes by less than this fraction.
+    after_iteration : callable, default=bool
+        Called after each iteration; returns whether to stop.
 
     Returns
     -------
@@ -200,6 +210,8 @@ def fit_factors(X: FloatArray, rank: int, *, max_iter: int = 30, tol: float = 1e
         changes.append(_change(S.loadings, new.loadings))
         S = new
         mean, centered = mean + coef[:, r], np.where(observed, centered - coef[:, r], 0.0)
+        if after_iteration():
+            break
     return FactorFit(mean, S, changes)
 
 
@@ -212,7 +224,12 @@ def _change(before: FloatArray, after: FloatArray) -> float:
 
 
 def choose_factors(
-    X: FloatArray, hidden: BoolArray, nu: float | None, *, tol: float
+    X: FloatArray,
+    hidden: BoolArray,
+    nu: float | None,
+    *,
+    tol: float,
+    after_candidate: Callable[[], bool] = bool,
 ) -> tuple[int, float]:
     """Choose the rank and the shrinkage that best predict hidden entries.
 
@@ -224,6 +241,8 @@ def choose_factors(
     nu : float or None
         The given shrinkage, or None to choose it.
     tol : float
+    after_candidate : callable, default=bool
+        Called after each rank; returns whether to compare no others.
 
     Returns
     -------
@@ -245,7 +264,7 @@ def choose_factors(
             Z, _ = factor_posterior(visible, fit.mean, fit.cov.shrunk(nu))
             errors[rank, nu] = float(np.mean((Z[:, :d] - X[:, :d])[hidden] ** 2))
         lowest = min(errors[rank, nu] for nu in nus)
-        if lowest > best:
+        if after_candidate() or lowest > best:
             break
         best = lowest
     return min(errors, key=lambda key: errors[key])

@@ -1,12 +1,15 @@
 """Imputation by a joint Gaussian of features and labels, with smoothed residuals."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...utils._random import hide_entries
 from ...utils._typing import FloatArray, IntArray
+from ...utils.compat import never_stop
 from ._em import choose_shrinkage, fit_gaussian, observed_moments
 from ._engine import GaussianEngine, make_engine
 from ._factor_model import (
@@ -253,6 +256,7 @@ def fit_gaussian_imputer(
     strata: IntArray | None = None,
     units: FloatArray | None = None,
     engine: GaussianEngine | None = None,
+    after_task: Callable[[str], bool] = never_stop,
 ) -> GaussianImputation:
     r"""Fit a joint Gaussian of features and labels to samples with missing values.
 
@@ -283,6 +287,10 @@ def fit_gaussian_imputer(
         Range of each feature, the unit of distances between samples. None uses the observed range.
     engine : GaussianEngine, default=None
         Engine that does the computations. None means the numba engine.
+    after_task : callable, default=never_stop
+        Called with "candidate" after each shrinkage or number of factors that is compared, with
+        "iteration" after each iteration of the final fit, and with "smoothing" after the choice of
+        the smoothing. If it returns True, no further candidates or iterations follow.
 
     Returns
     -------
@@ -325,12 +333,20 @@ def fit_gaussian_imputer(
         "landmarks": landmarks,
         "landmark_indices": indices,
     }
+    after_candidate = partial(after_task, "candidate")
+    stopping: dict[str, Any] = {
+        "max_iter": config.max_iter,
+        "tol": config.tol,
+        "after_iteration": partial(after_task, "iteration"),
+    }
     given = None
     if not isinstance(config.shrinkage, str):
         given = config.shrinkage / (1.0 - config.shrinkage)
     if _is_wide(fit_samples):
-        rank, nu = choose_factors(landmarks, first, given, tol=config.tol)
-        factors = fit_factors(fit_samples, rank, max_iter=config.max_iter, tol=config.tol)
+        rank, nu = choose_factors(
+            landmarks, first, given, tol=config.tol, after_candidate=after_candidate
+        )
+        factors = fit_factors(fit_samples, rank, **stopping)
         return GaussianImputation(
             mean=factors.mean,
             cov=factors.cov.shrunk(nu),
@@ -350,17 +366,23 @@ def fit_gaussian_imputer(
             choice = samples[_uniform_sample(len(samples), _CHOICE_SAMPLES, rng)]
             hidden = hide_entries(choice[:, :d], _HIDDEN_FRACTION, rng)
         nu, of_hidden = choose_shrinkage(
-            engine, choice, hidden, max_iter=config.max_iter, tol=config.tol
+            engine,
+            choice,
+            hidden,
+            max_iter=config.max_iter,
+            tol=config.tol,
+            after_candidate=after_candidate,
         )
     else:
         nu = given
-    fit = fit_gaussian(engine, fit_samples, nu, max_iter=config.max_iter, tol=config.tol)
+    fit = fit_gaussian(engine, fit_samples, nu, **stopping)
 
     smoothing = anchors = labeled_anchors = None
     if config.residual_smoothing and first.any() and second.any():
         smoothing = choose_smoothing(
             engine, landmarks, nu, (first, second), units, max_iter=config.max_iter, tol=config.tol
         )
+        after_task("smoothing")
     if smoothing is not None:
         anchors = labeled_anchors = make_anchors(
             engine, landmarks[:, :d], fit.mean[:d], fit.cov[:d, :d], units

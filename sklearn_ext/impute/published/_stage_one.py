@@ -24,6 +24,7 @@ Source: R. Yang, F. He, M. He, K. Wang, X. Huang, "Data Imputation by Pursuing B
 Classification: A Supervised Kernel-Based Method", arXiv:2405.07800.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -161,6 +162,7 @@ def run_stage_one(
     radius: float,
     max_iter: int = 10_000,
     tol: float = 1e-4,
+    after_iteration: Callable[[], bool] = bool,
 ) -> StageOne:
     """Iterate until alpha moves by less than `tol`, then solve the dual exactly.
 
@@ -180,6 +182,8 @@ def run_stage_one(
         Radius of the perturbation E.
     max_iter : int
     tol : float
+    after_iteration : callable, default=bool
+        Called after each iteration; returns whether to stop.
 
     Returns
     -------
@@ -207,7 +211,7 @@ def run_stage_one(
         before = alpha
         alpha = project_alpha(alpha + adam_alpha.step(1.0 - y * (K @ a)), y, C)
         values.append(objective(common, factor, perturbation, alpha, y, eta))
-        if t >= 2 and np.linalg.norm(alpha - before) < tol:
+        if after_iteration() or (t >= 2 and np.linalg.norm(alpha - before) < tol):
             break
 
     K = clip_spectrum(K, _SMALLEST_ENTRY)

@@ -1,5 +1,6 @@
 """Two-stage imputation: learn the kernel of the samples, then find samples with that kernel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +112,11 @@ class TwoStageImputation:
 
 
 def fit_two_stage_imputer(
-    X: FloatArray, y: FloatArray, config: TwoStageConfig
+    X: FloatArray,
+    y: FloatArray,
+    config: TwoStageConfig,
+    *,
+    after_iteration: Callable[[], bool] = bool,
 ) -> TwoStageImputation:
     r"""Impute with the two stages of the paper.
 
@@ -138,6 +143,8 @@ def fit_two_stage_imputer(
         +1 or -1, and 0 for a sample without a label.
     config : TwoStageConfig
         Settings of both stages.
+    after_iteration : callable, default=bool
+        Called after each iteration of stage I; returns whether to stop.
 
     Returns
     -------
@@ -176,6 +183,7 @@ def fit_two_stage_imputer(
         radius=config.perturbation * X.shape[0] * np.mean(~observed),
         max_iter=config.max_iter,
         tol=config.tol,
+        after_iteration=after_iteration,
     )
     completed, _, _ = fit_by_adam(filled, ~observed, target_sqdist(stage.kernel, config.gamma))
     kernel = CorrectedKernel(

@@ -75,7 +75,7 @@ def _exp_in_the_precision_of(x: Any) -> Callable:
 
 
 def _exp_double(x: float) -> float:
-    x = max(x, SMALLEST_ARGUMENT)
+    x = x if x > SMALLEST_ARGUMENT else SMALLEST_ARGUMENT  # max takes longer to compile
     k = math.floor(x * LOG2_E + 0.5)
     r = (x - k * LN2_HIGH) - k * LN2_LOW
     # Horner's scheme for the Taylor polynomial of degree 12: its remainder is below 2e-16.
@@ -95,7 +95,7 @@ def _exp_double(x: float) -> float:
 
 
 def _exp_single(x: np.float32) -> np.float32:
-    x = max(x, SMALLEST_ARGUMENT_SINGLE)
+    x = x if x > SMALLEST_ARGUMENT_SINGLE else SMALLEST_ARGUMENT_SINGLE
     k = np.floor(x * LOG2_E_SINGLE + HALF)
     r = (x - k * LN2_HIGH_SINGLE) - k * LN2_LOW_SINGLE
     # The remainder of degree 7 is below 6e-9.
@@ -272,7 +272,7 @@ def _kernel(
                 group[1, i] += b * _gap(code, x1, c)
                 group[2, i] += b * _gap(code, x2, c)
                 group[3, i] += b * _gap(code, x3, c)
-        for s in range(min(_GROUP, n - t)):
+        for s in range(_GROUP if t + _GROUP <= n else n - t):
             if code == _EXPONENTIAL:
                 for i in range(m):
                     group[s, i] = D[t + s, i] = math.sqrt(group[s, i])
@@ -301,7 +301,7 @@ def _bandwidth_gradient(
         for s in range(_GROUP):
             for i in range(m):
                 weights[s, i] = 0.0
-        for s in range(min(_GROUP, n - t)):
+        for s in range(_GROUP if t + _GROUP <= n else n - t):
             for j in range(left.shape[1]):
                 for i in range(m):
                     weights[s, i] -= left[t + s, j] * right[j, i]

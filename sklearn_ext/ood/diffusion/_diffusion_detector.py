@@ -30,7 +30,7 @@ from ...neural import (
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import FloatArray, RandomState
-from ...utils.compat import CallbackSupportMixin, with_callbacks
+from ...utils.compat import with_callbacks
 from .._classifier_outputs import ClassifierOutputs, fitted_outputs, is_fitted
 from .._detector import BaseOODDetector, TrainingSamples
 from ._diffusion_disparities import (
@@ -56,7 +56,7 @@ _PAPER = {
 }
 
 
-class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
+class DiffusionOODDetector(BaseOODDetector):
     r"""Out-of-distribution detector that compares a sample with its regeneration (DDoS).
 
     Noise is added to a sample, and a diffusion model of the training samples removes it again. An
@@ -438,7 +438,7 @@ class DiffusionOODDetector(CallbackSupportMixin, BaseOODDetector):
         """Report the beginning of a step to callbacks, print it, and return its context."""
         if self.verbose:
             number = f"{1 + _STEPS.index(step)}/{len(_STEPS)}"
-            print(f"{type(self).__name__}: step {number}, {step}")
+            print(f"[{type(self).__name__}] step {number}, {step}")
         return context.subcontext(step).call_on_fit_task_begin(estimator=self)
 
     def _check_samples(self, X: AnySamples, y: Any = "no_validation", *, reset: bool) -> Any:

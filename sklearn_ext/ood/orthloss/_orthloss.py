@@ -29,7 +29,7 @@ from ...neural import (
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, RandomState
 from ...utils._warnings import warn_caller
-from ...utils.compat import CallbackSupportMixin, with_callbacks
+from ...utils.compat import with_callbacks
 from .._classifier_outputs import features_of, tensor_like
 from .._detector import BaseOODDetector, TrainingSamples
 from ..post_hoc import (
@@ -58,7 +58,7 @@ _MOST_PRETRAIN_EPOCHS = 40
 _MOST_EPOCHS = 20
 
 
-class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
+class OrthLossOODDetector(BaseOODDetector):
     r"""Detect unknown classes by features that are orthogonal to all known classes (OrthLoss).
 
     A classifier is fine-tuned with outliers. The features of samples of a class are pulled toward
@@ -483,10 +483,8 @@ class OrthLossOODDetector(CallbackSupportMixin, BaseOODDetector):
 
     def _print(self, training: str, net: skorch.NeuralNetClassifier) -> None:
         if self.verbose:
-            loss, epoch = net.history[-1, "train_loss"], len(net.history)
-            print(
-                f"{type(self).__name__}: {training} epoch {epoch}/{net.max_epochs}, loss {loss:.4g}"
-            )
+            loss, epoch = net.history[-1, "train_loss"], f"{len(net.history)}/{net.max_epochs}"
+            print(f"[{type(self).__name__}] {training} epoch {epoch}, loss {loss:.4g}")
 
     def _config(self, n_samples: int) -> OrthLossConfig:
         """Return the settings of the fit, with a number for each "auto"."""

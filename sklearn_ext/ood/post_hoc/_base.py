@@ -1,6 +1,7 @@
 """Common base of the detectors that score the outputs of a trained classifier."""
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import skorch
@@ -20,6 +21,7 @@ from ...neural import (
 )
 from ...utils._atomic import atomic_fit
 from ...utils._typing import FloatArray, RandomState
+from ...utils.compat import FitTasks, with_callbacks
 from .._classifier_outputs import features_of, head_of_classes
 from .._detector import BaseOODDetector, TrainingSamples
 
@@ -61,6 +63,7 @@ class BasePostHocDetector(BaseOODDetector):
         self.head = head
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: AnySamples, y: ArrayLike | None = None) -> Self:
         """Fit the classifier if it is unfitted, learn from its features, and set the threshold.
@@ -89,14 +92,24 @@ class BasePostHocDetector(BaseOODDetector):
         """
         samples, rng = self._start_fit(X, y)
         labels: Any = samples.y  # None only for a fitted net, which needs no labels
-        net = fitted_copy(self.estimator, samples.X, labels, random_state=draw_seed(rng))
+        tasks = FitTasks(self, None, X, y)
+        net = fitted_copy(
+            self.estimator,
+            samples.X,
+            labels,
+            random_state=draw_seed(rng),
+            training=partial(tasks.fit_of, "classifier"),
+        )
         self.classifier_, self.classes_ = net, class_labels(net)
         self.head_ = head_of_classes(net, samples.larger_part, self.classes_, self.head)
         codes = known_codes(net, samples)
         if self._learns:
             features = features_of(net, samples.X, self.head_.name)
+            tasks("features")
             self._learn(features, None if codes is None else codes.to(features.device), self.head_)
-        return self._set_offset(samples)
+        self._set_offset(samples)
+        tasks.end()
+        return self
 
     @abstractmethod
     def _score(self, features: Tensor, head: Head) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from ...neural import (
 )
 from ...utils._atomic import atomic_fit
 from ...utils._typing import Array, FloatArray, RandomState
+from ...utils.compat import FitTasks, with_callbacks
 from .._classifier_outputs import features_of, head_of_classes
 from .._detector import BaseOODDetector, TrainingSamples
 from .._fusion import FUSION_METHODS, FusionMethod, ScoreFusion
@@ -297,6 +299,7 @@ class FusedOODDetector(BaseOODDetector):
         self.head = head
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: AnySamples, y: ArrayLike | None = None) -> Self:
         """Fit the classifier if it is unfitted, learn from its features, and set the threshold.
@@ -327,7 +330,14 @@ class FusedOODDetector(BaseOODDetector):
         detectors = self._checked_detectors()
         samples, rng = self._start_fit(X, y)
         labels = cast(Array, samples.y)  # not None, because this detector needs labels
-        net = fitted_copy(self.estimator, samples.X, labels, random_state=draw_seed(rng))
+        tasks = FitTasks(self, None, X, y)
+        net = fitted_copy(
+            self.estimator,
+            samples.X,
+            labels,
+            random_state=draw_seed(rng),
+            training=partial(tasks.fit_of, "classifier"),
+        )
         self.classifier_, self.classes_ = net, class_labels(net)
         head = head_of_classes(net, samples.larger_part, self.classes_, self.head)
         codes = cast(Tensor, known_codes(net, samples))
@@ -341,7 +351,9 @@ class FusedOODDetector(BaseOODDetector):
             classes=self.classes_,
             method=self.method,
         )
-        return self._set_offset(samples)
+        self._set_offset(samples)
+        tasks.end()
+        return self
 
     def _checked_detectors(self) -> Sequence[BasePostHocDetector]:
         if self.detectors is None:

@@ -475,7 +475,8 @@ class SFRonClassForgetter(CallbackSupportMixin, DensityMixin, BaseEstimator):
     def _report(self, context: Any, record: Record) -> bool:
         """Report an iteration, and return whether a callback asks to stop."""
         if self.verbose > 0:
-            print(f"{type(self).__name__}: " + ", ".join(f"{k} {v:.4g}" for k, v in record.items()))
+            values = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
+            print(f"[{type(self).__name__}] {values}")
         step = context.subcontext("step").call_on_fit_task_begin(estimator=self)
         return step.call_on_fit_task_end(estimator=self)
 

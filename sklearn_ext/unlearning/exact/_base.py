@@ -24,6 +24,7 @@ from ...utils._atomic import working_copy
 from ...utils._random import local_random_state
 from ...utils._typing import Array, BoolArray, FloatArray, RandomState
 from ...utils._validation import check_magnitude, named_as_in_fit
+from ...utils.compat import CallbackSupportMixin, FitTasks
 from ._engine import EngineArray, RidgeEngine, RidgeScipyEngine, with_ones
 from ._feature_map import FeatureMap, draw_frequencies
 from ._solver import (
@@ -43,7 +44,11 @@ from .solutions import DualSolution, OneRidge, RidgePath, Solution
 
 
 class BaseRandomFeature(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    CallbackSupportMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Ridge regression on features that do not depend on the training samples.
 
@@ -306,8 +311,12 @@ class BaseRandomFeature(
     def _outputs(self, values: FloatArray) -> FloatArray:
         """Convert columns of values (n, k) to predictions."""
 
-    def _fit_targets(self, X: Any, Y: FloatArray, weights: FloatArray) -> Self:
-        """Draw the features, and fit to the samples of positive weight."""
+    def _fit_targets(self, X: Any, Y: FloatArray, weights: FloatArray, tasks: FitTasks) -> Self:
+        """Draw the features, and fit to the samples of positive weight.
+
+        Each block of samples is a task. Callbacks cannot end the fit before the last one, because
+        every sample counts.
+        """
         config = self._config = self._new_config(X.shape[1])
         self._set_feature_map(X, config)
         kept = weights > 0
@@ -316,13 +325,14 @@ class BaseRandomFeature(
         self._n_columns = first.shape[1] + config.fit_intercept
         stored = what_to_store(config, len(samples), self._n_columns)
         self._stores_features = stored == "features"
-        samples = self._as_stored(samples)
-        solution = fit_ridge(self._stored_features(), samples, config)
+        samples = self._as_stored(samples, _reporting(self._features(), tasks))
+        solution = fit_ridge(_reporting(self._stored_features(), tasks), samples, config)
         if stored is None:
             self._set_model(solution, None, None, samples, 1)
         else:
             self._set_model(solution, samples, kept, samples, 1)
         self.refitted_ = False
+        tasks.end()
         return self
 
     def _learn_targets(
@@ -343,7 +353,7 @@ class BaseRandomFeature(
         if len(added) == 0:
             self.retained_ = retained
             return self
-        added = self._as_stored(added)
+        added = self._as_stored(added, self._features())
         features, config = self._stored_features(), self._request_config()
         solution = learn_samples(solution, features, added, config, stored=stored)
         stored = None if stored is None else stored.extended(added)
@@ -483,11 +493,10 @@ class BaseRandomFeature(
         transform = partial(self._transform, engine, constant=self._config.fit_intercept)
         return FeatureMap(engine, transform, self._n_columns)
 
-    def _as_stored(self, samples: TrainingSamples) -> TrainingSamples:
+    def _as_stored(self, samples: TrainingSamples, features: FeatureMap) -> TrainingSamples:
         """Replace samples by their features if the model stores features."""
         if not self._stores_features:
             return samples
-        features = self._features()
         return replace(samples, X=features.engine.to_numpy(features.matrix(samples.X)))
 
     def _stored_features(self) -> FeatureMap:
@@ -506,6 +515,17 @@ class BaseRandomFeature(
             Z = self.feature_map_.transform(named_as_in_fit(self, X))
         Z = engine.asarray(Z.toarray() if sp.issparse(Z) else np.asarray(Z))
         return with_ones(engine, Z) if constant else Z
+
+
+def _reporting(features: FeatureMap, tasks: FitTasks) -> FeatureMap:
+    """Return a feature map that reports each block of samples."""
+
+    def transform(X: Any) -> EngineArray:
+        Z = features.transform(X)
+        tasks("block")
+        return Z
+
+    return replace(features, transform=transform)
 
 
 def overwrite_memory(before: list[FloatArray], after: list[FloatArray]) -> None:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ...utils._atomic import atomic_fit, working_copy
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray
 from ...utils._validation import check_class_labels, own_constructor
+from ...utils.compat import FitTasks, with_callbacks
 from ._base import BaseRandomFeature, checked_magnitude
 from ._training_samples import TrainingSamples
 from .solutions import Solution
@@ -123,6 +124,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
     """
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the coefficients.
@@ -151,7 +153,8 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         self.classes_ = np.unique(labels[weights > 0])
         self._class_counts: IntArray = np.zeros(len(self.classes_), dtype=np.int64)
-        return self._fit_targets(X, _signs(labels, self.classes_), weights)
+        tasks = FitTasks(self, None, X, labels, sample_weight)
+        return self._fit_targets(X, _signs(labels, self.classes_), weights, tasks)
 
     def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn more samples, as if they had been given to `fit`.

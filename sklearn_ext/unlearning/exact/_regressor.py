@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ...utils._atomic import atomic_fit, working_copy
 from ...utils._typing import FloatArray
 from ...utils._validation import check_magnitude, check_numbers, own_constructor
+from ...utils.compat import FitTasks, with_callbacks
 from ._base import BaseRandomFeature, checked_magnitude
 
 
@@ -132,6 +133,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
     """
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the coefficients.
@@ -159,7 +161,8 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         X, Y = self._validated_pair(X, y, reset=True)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         self._is_flat = Y.ndim == 1
-        return self._fit_targets(X, Y.reshape(len(Y), -1), weights)
+        tasks = FitTasks(self, None, X, Y, sample_weight)
+        return self._fit_targets(X, Y.reshape(len(Y), -1), weights, tasks)
 
     def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn more samples, as if they had been given to `fit`.

@@ -89,7 +89,7 @@ class FitMonitor:
         """Report an epoch or iteration, and return whether a callback asks to stop."""
         if self._estimator.verbose:
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.items())
-            print(f"{type(self._estimator).__name__}: {values}")
+            print(f"[{type(self._estimator).__name__}] {values}")
         step = self._context.subcontext("step")
         step.call_on_fit_task_begin(estimator=self._estimator)
         return self._end(step)

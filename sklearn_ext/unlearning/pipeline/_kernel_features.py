@@ -19,11 +19,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ...utils._atomic import atomic_fit
 from ...utils._random import local_random_state
 from ...utils._typing import FloatArray, RandomState
+from ...utils.compat import CallbackSupportMixin, FitTasks, with_callbacks
 
 _BLOCK_ELEMENTS = 2**22
 
 
-class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LearnedKernelFeatures(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CallbackSupportMixin, BaseEstimator
+):
     r"""Kernel features with bandwidths that a model has learned from few samples.
 
     A :class:`LABRidgelessRegressor` learns bandwidths :math:`b_{ik}` for a few hundred support
@@ -99,6 +102,7 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.random_state = random_state
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit the kernel model, and draw the centers.
@@ -122,7 +126,9 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         """
         samples, targets = validate_data(self, X, y, multi_output=True, dtype=np.float64, order="C")
         rng = local_random_state(self.random_state)
-        model = clone(self.estimator).fit(samples, targets)
+        model, tasks = clone(self.estimator), FitTasks(self, 1, samples, targets)
+        with tasks.fit_of("kernel model", model):
+            model.fit(samples, targets)
         missing = [n for n in ("support_vectors_", "bandwidths_") if not hasattr(model, n)]
         if missing or getattr(model, "kernel_", None) not in _KERNELS:
             raise ValueError(
@@ -132,6 +138,7 @@ class LearnedKernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.estimator_ = model
         self.bandwidth_ = np.asarray(model.bandwidths_, dtype=np.float64).mean(axis=0)
         self.centers_ = samples[rng.permutation(len(samples))[: self.n_centers]]
+        tasks.end()
         return self
 
     def transform(self, X: ArrayLike) -> FloatArray:

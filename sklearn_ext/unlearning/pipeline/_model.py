@@ -1,7 +1,7 @@
 """The algorithm: fit the steps of a pipeline, and let them forget and learn samples."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,7 +91,10 @@ class PipelineModel:
 
 
 def fit_pipeline(
-    samples: StoredSamples, config: PipelineConfig, pinned_steps: Sequence[tuple[str, Any]] = ()
+    samples: StoredSamples,
+    config: PipelineConfig,
+    pinned_steps: Sequence[tuple[str, Any]] = (),
+    after_step: Callable[[], object] = bool,
 ) -> PipelineModel:
     """Fit all steps, or those that follow `pinned_steps`.
 
@@ -103,6 +106,8 @@ def fit_pipeline(
         Settings of the pipeline.
     pinned_steps : list of (str, estimator), default=()
         All steps fitted to pinned samples, if they are known.
+    after_step : callable, default=bool
+        Called after each step that is fitted.
 
     Returns
     -------
@@ -113,6 +118,7 @@ def fit_pipeline(
     X, y, weights = samples.take(rows), samples.y[rows], samples.weights[rows]
     for k in range(len(fitted), n_pinned):
         fitted.append((config.steps[k][0], fitted_step(config.new_step(k), X, y, weights)))
+        after_step()
         X = transformed(fitted[-1][1], X)
     for _, step in fitted[len(pinned_steps) : n_stored]:
         samples.X = transformed(step, samples.X)
@@ -123,6 +129,7 @@ def fit_pipeline(
         fitted.append(
             (config.steps[k][0], fitted_step(config.new_step(k), X, samples.y, samples.weights))
         )
+        after_step()
         if k < len(config.steps) - 1:
             X = transformed(fitted[-1][1], X)
     samples.head_index = np.arange(len(samples.alive))

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...utils._atomic import atomic_fit, working_copy
 from ...utils._random import draw_seed
 from ...utils._typing import Array, BoolArray, FloatArray, IntArray, RandomState
+from ...utils.compat import CallbackSupportMixin, FitTasks, with_callbacks
 from ..exact import RandomFeatureRegressor
 from ._certificate import DeletionCertificate, not_claimed
 from ._input import (
@@ -74,7 +76,7 @@ def _is_regression(self: "ForgettingPipeline") -> bool:
     return is_regressor(self._given_steps()[-1][1])
 
 
-class ForgettingPipeline(_BaseComposition):
+class ForgettingPipeline(CallbackSupportMixin, _BaseComposition):
     r"""A pipeline from which samples can be deleted as from a database.
 
     After :meth:`forget`, preprocessing, features and model equal those of a pipeline that was never
@@ -249,6 +251,7 @@ class ForgettingPipeline(_BaseComposition):
     # ---------------------------------------------------------------- fit and change
 
     @atomic_fit
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
@@ -310,9 +313,11 @@ class ForgettingPipeline(_BaseComposition):
             on_pinned=self.on_pinned,
             seed=draw_seed(self.random_state),
         )
-        self._model, self._constant_hash = fit_pipeline(samples, config), None
-        self._config = config
+        tasks = FitTasks(self, len(steps), X, targets, sample_weight)
+        self._model = fit_pipeline(samples, config, after_step=partial(tasks, "step"))
+        self._config, self._constant_hash = config, None
         self.requests_: list[dict[str, Any]] = []
+        tasks.end()
         return self
 
     def forget(self, ids_or_mask: ArrayLike) -> Self:

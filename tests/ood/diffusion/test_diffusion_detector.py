@@ -681,7 +681,7 @@ def test_steps_are_reported_to_callbacks_and_printed(digits, capsys):
     steps = [task for name, task in recorder.ended if name == "ConditionalDDPM"]
     assert steps == ["step", "step", "step", "fit"]
     assert capsys.readouterr().out.splitlines() == [
-        "DiffusionOODDetector: step 1/3, classifier",
-        "DiffusionOODDetector: step 2/3, diffusion model",
-        "DiffusionOODDetector: step 3/3, calibration",
+        "[DiffusionOODDetector] step 1/3, classifier",
+        "[DiffusionOODDetector] step 2/3, diffusion model",
+        "[DiffusionOODDetector] step 3/3, calibration",
     ]

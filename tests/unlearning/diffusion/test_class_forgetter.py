@@ -269,7 +269,7 @@ def test_the_algorithm_leaves_the_given_module_unchanged(model, blobs):
 
 def test_verbose_prints_the_records(model, blobs, capsys):
     SFRonClassForgetter(model, max_iter=1, verbose=1).fit(*blobs, forget_class="left")
-    assert "SFRonClassForgetter: iteration 1, forget_loss" in capsys.readouterr().out
+    assert "[SFRonClassForgetter] iteration 1, forget_loss" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

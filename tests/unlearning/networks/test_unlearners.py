@@ -433,7 +433,7 @@ def test_progress_is_printed_on_request(Unlearner, net, digits, forget, capsys):
     make(Unlearner, net, verbose=1).fit(*digits, forget=forget)
     lines = capsys.readouterr().out.splitlines()
     assert lines
-    assert all(line.startswith(Unlearner.__name__) and "loss" in line for line in lines)
+    assert all(line.startswith(f"[{Unlearner.__name__}] ") and "loss" in line for line in lines)
 
 
 @pytest.mark.parametrize(
