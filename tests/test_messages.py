@@ -79,3 +79,10 @@ def test_an_unknown_class_is_blamed_on_its_parameter(parameters, forget_class, m
     model = ConditionalDDPM(max_iter=2, width=8, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match=message):
         SFRonClassForgetter(model, **parameters).fit(X, y, forget_class=forget_class)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in all_estimators()])
+def test_fit_of_a_class_asks_for_an_instance(name):
+    Estimator = dict(all_estimators())[name]
+    with pytest.raises(TypeError, match=r"^fit must be called on an estimator, .* got ndarray"):
+        Estimator.fit(np.zeros((3, 2)), np.zeros(3))

@@ -20,6 +20,11 @@ def atomic_fit(fit: _Fit) -> _Fit:
 
     @functools.wraps(fit)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(self, "__dict__"):  # called on the class, with the first argument as self
+            raise TypeError(
+                f"{fit.__name__} must be called on an estimator, as in "
+                f"Estimator(...).{fit.__name__}(...), got {type(self).__name__}."
+            )
         before, torch = dict(vars(self)), sys.modules.get("torch")
         has_gradients = torch.is_grad_enabled() if torch is not None else True
         try:
