@@ -15,9 +15,9 @@ from sklearn_ext import (
     SupervisedKernelImputer,
 )
 from sklearn_ext.utils import all_estimators
-from tests.instances import fitted, responses, sample
+from tests.instances import fitted, instance, responses, sample
 
-pytest.importorskip("sklearn.callback")
+ScoringMonitor = pytest.importorskip("sklearn.callback").ScoringMonitor
 
 ESTIMATORS = dict(all_estimators())
 # Fits that only compute sums of columns.
@@ -88,6 +88,15 @@ def test_a_callback_ends_the_epochs_of_a_net(iris):
     assert recorder.seen == ["epoch", "fit"]
     assert len(net.history) == 1
     assert np.isfinite(net.predict_proba(iris[0])).all()
+
+
+@pytest.mark.parametrize("name", ["NetClassifier", "FlatLoRAClassifier"])
+def test_epochs_are_scored_by_a_copy_of_the_net(iris, name):
+    monitor = ScoringMonitor(scoring="accuracy")
+    net = instance(ESTIMATORS[name]).set_params(max_epochs=3).set_callbacks(monitor).fit(*iris)
+    scores = [row["accuracy"] for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(scores) == 3
+    assert scores[-1] == net.score(*iris)
 
 
 @pytest.mark.parametrize("network", [None, InProcessNetwork()])
