@@ -252,6 +252,22 @@ def miss_forest(task, seed, n_threads):
     return Imputed(Forest())
 
 
+def hyper_impute(task, seed, n_threads):
+    import pandas as pd
+    from hyperimpute.plugins.imputers import Imputers
+
+    if int(pd.__version__.split(".")[0]) > 2:
+        # Its chained assignments have no effect there, so that it returns column means.
+        raise ImportError("HyperImpute 0.1.17 needs pandas 2")
+
+    class Hyper(BaseEstimator):
+        def fit_transform(self, X, y):
+            self.imputer_ = Imputers().get("hyperimpute", random_state=seed)
+            return self.imputer_.fit_transform(pd.DataFrame(X)).to_numpy()
+
+    return Imputed(Hyper())
+
+
 def hist_gradient_boosting(grid):
     def build(task, seed, n_threads):
         from sklearn.ensemble import HistGradientBoostingClassifier

@@ -14,6 +14,7 @@ import numpy as np
 from ..utils._typing import BoolArray, FloatArray, IntArray
 
 MAX_LEVELS = 30  # levels of a categorical feature, one more than its indicators
+_PRIOR_SAMPLES = 10.0  # number of average samples that stabilize the means of a category
 
 
 class Category(NamedTuple):
@@ -71,6 +72,8 @@ class ModelColumns:
         Mean and standard deviation of each column.
     low, units : ndarray of shape (n_columns,)
         Smallest value and range of each standardized column.
+    reliability : ndarray of shape (n_columns,)
+        k / (k + 10) for an indicator that separates k samples from the others, and 1 for a number.
     """
 
     feature_range: FloatArray
@@ -81,6 +84,7 @@ class ModelColumns:
     scale: FloatArray
     low: FloatArray
     units: FloatArray
+    reliability: FloatArray
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -242,6 +246,8 @@ def learn_columns(X: FloatArray, is_categorical: BoolArray) -> ModelColumns:
     lows, ranges = np.zeros(raw.shape[1]), np.ones(raw.shape[1])
     lows[: len(numeric)] = low[numeric]
     ranges[: len(numeric)] = (high - low)[numeric]
+    n_ones = (raw[:, len(numeric) :] == 1.0).sum(axis=0)
+    n_rarer = np.minimum(n_ones, counts[len(numeric) :] - n_ones)
     return ModelColumns(
         feature_range=np.where(empty, np.nan, [low, high]),
         numeric=numeric,
@@ -251,6 +257,7 @@ def learn_columns(X: FloatArray, is_categorical: BoolArray) -> ModelColumns:
         scale=scale,
         low=(lows - mean) / scale,
         units=ranges / scale,
+        reliability=np.append(np.ones(len(numeric)), n_rarer / (n_rarer + _PRIOR_SAMPLES)),
     )
 
 

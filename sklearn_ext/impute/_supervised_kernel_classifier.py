@@ -298,6 +298,7 @@ class SupervisedKernelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEsti
                 local_random_state(self.random_state),
                 strata=labels.codes,
                 units=columns.units,
+                reliability=columns.reliability,
                 engine=engine,
                 after_task=tasks,
             )

@@ -498,6 +498,7 @@ class SupervisedKernelImputer(CallbackSupportMixin, _BaseImputer):
                     rng,
                     strata=labels.codes,
                     units=columns.units,
+                    reliability=columns.reliability,
                     engine=engine,
                     after_task=tasks,
                 )

@@ -48,9 +48,16 @@ def observed_moments(X: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean, np.where(variance > 0.0, variance, 1.0)
 
 
-def shrink(cov: FloatArray, nu: float, variances: FloatArray) -> FloatArray:
-    """Divide covariances by 1 + nu, keep variances, and add the small ridge."""
+def shrink(
+    cov: FloatArray, nu: float, variances: FloatArray, reliability: FloatArray | None = None
+) -> FloatArray:
+    """Divide covariances by 1 + nu, keep variances, and add the small ridge.
+
+    The covariances of each column are also multiplied by its reliability in [0, 1], if given.
+    """
     out = cov / (1.0 + nu)
+    if reliability is not None:
+        out *= np.outer(reliability, reliability)
     np.fill_diagonal(out, np.diag(cov) + _RIDGE * variances)
     return out
 
@@ -62,6 +69,7 @@ def fit_gaussian(
     *,
     max_iter: int = 30,
     tol: float = 1e-3,
+    reliability: FloatArray | None = None,
     table: Any = None,
     start: GaussianFit | None = None,
     after_iteration: Callable[[], bool] = bool,
@@ -79,6 +87,9 @@ def fit_gaussian(
     tol : float
         Iterations stop when every entry of the covariance changes by less than this fraction of
         the largest variance.
+    reliability : ndarray of shape (d,), default=None
+        Factor in [0, 1] of the covariances of each column, in addition to the shrinkage. None means
+        1.
     table : default=None
         The engine's table of X, if it already exists.
     start : GaussianFit, default=None
@@ -100,7 +111,7 @@ def fit_gaussian(
     while cov.size and len(changes) < max_iter and (not changes or changes[-1] >= tol):
         first, second = engine.moments(table, mean, cov)
         step = first / n
-        new = shrink(second / n - np.outer(step, step), nu, variances)
+        new = shrink(second / n - np.outer(step, step), nu, variances, reliability)
         changes.append(np.abs(new - cov).max() / np.diag(new).max())
         mean, cov = mean + step, new
         if after_iteration():
@@ -122,6 +133,7 @@ def choose_shrinkage(
     *,
     max_iter: int,
     tol: float,
+    reliability: FloatArray | None = None,
     after_candidate: Callable[[], bool] = bool,
 ) -> tuple[float, float]:
     """Choose the shrinkage whose fit predicts hidden entries best.
@@ -134,8 +146,7 @@ def choose_shrinkage(
     hidden : bool ndarray of shape (n, d)
         Entries to hide from the fit. Labels are not hidden, because the samples to impute also have
         labels.
-    max_iter : int
-    tol : float
+    max_iter, tol, reliability
         As in :func:`fit_gaussian`.
     after_candidate : callable, default=bool
         Called after each candidate; returns whether to compare no others.
@@ -154,9 +165,10 @@ def choose_shrinkage(
     table = engine.table(visible)
     errors: list[float] = []
     spreads: list[float] = []
+    options: dict[str, Any] = {"max_iter": max_iter, "tol": tol, "reliability": reliability}
     fit = None
     for nu in SHRINKAGES:
-        fit = fit_gaussian(engine, visible, nu, max_iter=max_iter, tol=tol, table=table, start=fit)
+        fit = fit_gaussian(engine, visible, nu, table=table, start=fit, **options)
         Z, V = engine.posterior(table, fit.mean, fit.cov)
         d = hidden.shape[1]
         squares = (Z[:, :d] - X[:, :d])[hidden] ** 2

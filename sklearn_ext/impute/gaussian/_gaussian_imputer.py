@@ -255,6 +255,7 @@ def fit_gaussian_imputer(
     *,
     strata: IntArray | None = None,
     units: FloatArray | None = None,
+    reliability: FloatArray | None = None,
     engine: GaussianEngine | None = None,
     after_task: Callable[[str], bool] = never_stop,
 ) -> GaussianImputation:
@@ -285,6 +286,9 @@ def fit_gaussian_imputer(
         Classes by which landmarks are stratified. None draws them uniformly.
     units : ndarray of shape (d,), default=None
         Range of each feature, the unit of distances between samples. None uses the observed range.
+    reliability : ndarray of shape (d,), default=None
+        Factor in [0, 1] by which the covariances of each column are multiplied before they are
+        shrunk, for columns that few samples determine. None means 1. A factor model ignores it.
     engine : GaussianEngine, default=None
         Engine that does the computations. None means the numba engine.
     after_task : callable, default=never_stop
@@ -334,11 +338,8 @@ def fit_gaussian_imputer(
         "landmark_indices": indices,
     }
     after_candidate = partial(after_task, "candidate")
-    stopping: dict[str, Any] = {
-        "max_iter": config.max_iter,
-        "tol": config.tol,
-        "after_iteration": partial(after_task, "iteration"),
-    }
+    after_iteration = partial(after_task, "iteration")
+    stopping: dict[str, Any] = {"max_iter": config.max_iter, "tol": config.tol}
     given = None
     if not isinstance(config.shrinkage, str):
         given = config.shrinkage / (1.0 - config.shrinkage)
@@ -346,7 +347,7 @@ def fit_gaussian_imputer(
         rank, nu = choose_factors(
             landmarks, first, given, tol=config.tol, after_candidate=after_candidate
         )
-        factors = fit_factors(fit_samples, rank, **stopping)
+        factors = fit_factors(fit_samples, rank, **stopping, after_iteration=after_iteration)
         return GaussianImputation(
             mean=factors.mean,
             cov=factors.cov.shrunk(nu),
@@ -359,6 +360,9 @@ def fit_gaussian_imputer(
             **shared,
         )
 
+    if reliability is not None:
+        reliability = np.append(reliability, np.ones(labels.shape[1]))
+    options = stopping | {"reliability": reliability}
     of_hidden = None
     if given is None:
         choice, hidden = landmarks, first
@@ -366,22 +370,15 @@ def fit_gaussian_imputer(
             choice = samples[_uniform_sample(len(samples), _CHOICE_SAMPLES, rng)]
             hidden = hide_entries(choice[:, :d], _HIDDEN_FRACTION, rng)
         nu, of_hidden = choose_shrinkage(
-            engine,
-            choice,
-            hidden,
-            max_iter=config.max_iter,
-            tol=config.tol,
-            after_candidate=after_candidate,
+            engine, choice, hidden, **options, after_candidate=after_candidate
         )
     else:
         nu = given
-    fit = fit_gaussian(engine, fit_samples, nu, **stopping)
+    fit = fit_gaussian(engine, fit_samples, nu, **options, after_iteration=after_iteration)
 
     smoothing = anchors = labeled_anchors = None
     if config.residual_smoothing and first.any() and second.any():
-        smoothing = choose_smoothing(
-            engine, landmarks, nu, (first, second), units, max_iter=config.max_iter, tol=config.tol
-        )
+        smoothing = choose_smoothing(engine, landmarks, nu, (first, second), units, **options)
         after_task("smoothing")
     if smoothing is not None:
         anchors = labeled_anchors = make_anchors(

@@ -105,6 +105,7 @@ def choose_smoothing(
     *,
     max_iter: int,
     tol: float,
+    reliability: FloatArray | None = None,
 ) -> Smoothing | None:
     """Choose the smoothing that best predicts entries hidden from the fit.
 
@@ -121,8 +122,7 @@ def choose_smoothing(
     hidden_sets : iterable of bool ndarrays of shape (m, d)
     units : ndarray of shape (d,)
         Range of each feature.
-    max_iter : int
-    tol : float
+    max_iter, tol, reliability
         As in :func:`fit_gaussian`.
 
     Returns
@@ -134,7 +134,9 @@ def choose_smoothing(
     before, after = 0.0, np.zeros((len(_GAMMAS), len(_PRIOR_MASSES)))
     for hidden in hidden_sets:
         visible = hide(X, hidden)
-        fit = fit_gaussian(engine, visible, nu, max_iter=max_iter, tol=tol)
+        fit = fit_gaussian(
+            engine, visible, nu, max_iter=max_iter, tol=tol, reliability=reliability
+        )
         mean, cov = fit.mean[:d], fit.cov[:d, :d]
         anchors = make_anchors(engine, visible[:, :d], mean, cov, units)
         error = (X[:, :d] / units - anchors.Z)[hidden]
