@@ -281,6 +281,10 @@ class SupervisedKernelImputer(CallbackSupportMixin, _BaseImputer):
     that was not seen in `fit` is kept, and the other features of the sample are imputed as if it
     were missing.
 
+    Few samples say little about the effect of a category on other features. In addition to the
+    common shrinkage, the covariances of the indicator of k samples are therefore multiplied by
+    k / (k + 10), as if ten more samples of the category were average.
+
     An iteration costs :math:`O(\sum_i \min(m_i^3, o_i^3 + d^2 o_i))` for samples with m missing and
     o observed entries; samples with the same pattern of missing values share it. Covariances are
     fitted to at most 20,000 random samples, so time and memory of `fit` are linear in the number of

@@ -285,6 +285,18 @@ def test_draws_keep_mean_and_spread_of_a_skewed_column():
     assert len(np.unique(limited)) == len(limited)  # no mass at a limit
 
 
+def test_means_of_rare_categories_are_pulled_to_the_overall_mean():
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame({"kind": np.repeat(["rare", "often"], [5, 95]), "amount": rng.randn(100)})
+    frame.loc[0, "amount"] = 60.0
+    imputer = SupervisedKernelImputer(shrinkage=0.0, residual_smoothing=False).fit(frame)
+    filled = imputer.transform(frame.assign(amount=np.nan))["amount"]
+    mean, means = frame["amount"].mean(), frame.groupby("kind")["amount"].mean()
+    # As if ten more samples had the overall mean.
+    assert filled[0] == pytest.approx(mean + 5 / 15 * (means["rare"] - mean), rel=1e-4)
+    assert filled[99] == pytest.approx(mean + 5 / 15 * (means["often"] - mean), rel=1e-4)
+
+
 def test_many_categories_share_an_indicator():
     rng = np.random.RandomState(0)
     z = rng.randn(1500)

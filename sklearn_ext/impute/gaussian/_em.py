@@ -6,11 +6,12 @@ conditional covariance of its missing values, with zeros elsewhere. One iteratio
 .. math::
     \mu \leftarrow \tfrac1n \sum_i z_i, \qquad
     S_{ml} \leftarrow \tfrac1n \sum_i \bigl[(z_i - \mu)(z_i - \mu)^T + C_i\bigr], \qquad
-    S_{pq} \leftarrow \frac{(S_{ml})_{pq}}{1 + \nu}\ (p \neq q),
+    S_{pq} \leftarrow \frac{g_p g_q (S_{ml})_{pq}}{1 + \nu}\ (p \neq q),
 
-and :math:`10^{-6}` of the observed variances is added to the diagonal. Without :math:`\sum_i C_i`
-the variances would shrink at each iteration. For :math:`\nu \to \infty` the columns are
-independent, and missing values are replaced by column means.
+and :math:`10^{-6}` of the observed variances is added to the diagonal. The reliability g of a
+column is 1, except for the indicators of rare categories. Without :math:`\sum_i C_i` the variances
+would shrink at each iteration. For :math:`\nu \to \infty` the columns are independent, and missing
+values are replaced by column means.
 """
 
 from collections.abc import Callable

@@ -134,9 +134,7 @@ def choose_smoothing(
     before, after = 0.0, np.zeros((len(_GAMMAS), len(_PRIOR_MASSES)))
     for hidden in hidden_sets:
         visible = hide(X, hidden)
-        fit = fit_gaussian(
-            engine, visible, nu, max_iter=max_iter, tol=tol, reliability=reliability
-        )
+        fit = fit_gaussian(engine, visible, nu, max_iter=max_iter, tol=tol, reliability=reliability)
         mean, cov = fit.mean[:d], fit.cov[:d, :d]
         anchors = make_anchors(engine, visible[:, :d], mean, cov, units)
         error = (X[:, :d] / units - anchors.Z)[hidden]

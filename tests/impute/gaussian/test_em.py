@@ -63,6 +63,16 @@ def test_shrinkage_divides_covariances_and_keeps_variances():
     np.testing.assert_allclose(np.diag(out), np.diag(cov) + 1e-6)
 
 
+def test_covariances_are_multiplied_by_the_reliability_of_columns():
+    _, cov = covariance(4, 11)
+    reliability = np.array([1.0, 0.5, 0.2, 1.0])
+    out = shrink(cov, 0.25, np.ones(4), reliability)
+    assert out[0, 3] == pytest.approx(cov[0, 3] / 1.25)
+    assert out[1, 2] == pytest.approx(0.1 * cov[1, 2] / 1.25)
+    np.testing.assert_allclose(np.diag(out), np.diag(cov) + 1e-6)
+    assert np.linalg.eigvalsh(out).min() > 0.0
+
+
 def test_constant_and_empty_columns_start_from_variance_one():
     X = np.array([[1.0, np.nan, 2.0], [1.0, np.nan, 4.0]])
     mean, variance = observed_moments(X)
