@@ -63,7 +63,7 @@ def test_shrinkage_divides_covariances_and_keeps_variances():
     np.testing.assert_allclose(np.diag(out), np.diag(cov) + 1e-6)
 
 
-def test_covariances_are_multiplied_by_the_reliability_of_columns():
+def test_covariances_are_multiplied_by_the_reliability():
     _, cov = covariance(4, 11)
     reliability = np.array([1.0, 0.5, 0.2, 1.0])
     out = shrink(cov, 0.25, np.ones(4), reliability)
