@@ -13,6 +13,7 @@ safetensors file holds only the weights of a network, as plain numbers.
 # ----------------------
 
 import tempfile
+import textwrap
 from pathlib import Path
 
 import joblib
@@ -77,5 +78,5 @@ torch.save({"weight": Payload()}, folder / "from_a_stranger.pt")
 try:
     load_tensors(folder / "from_a_stranger.pt")
 except ValueError as error:
-    print(str(error).replace(str(folder), "..."))
+    print(textwrap.fill(str(error).replace(str(folder), "..."), 90))
 temporary.cleanup()
