@@ -117,6 +117,7 @@ with tempfile.TemporaryDirectory() as folder:
         callbacks=[FlatLoRATrainerCallback(SIGMA, random_state=0)],
         optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)),
     )
+    trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
 
 pairs = zip(in_loop.parameters(), in_trainer.parameters(), strict=True)
