@@ -26,8 +26,8 @@ methods with their peers.
   writes this page.
 - Sections on larger data have the latest figure of each contender and the day of its measurement;
   `python -m benchmarks METHOD --out benchmarks/records/full` adds to them.
-- Some rows are older than the present defaults: two tables of exact_pipeline, and the
-  times of exact forgetting. The user guide says what has changed.
+- Some rows are older than the present defaults: the times of exact forgetting. The user guide says
+  what has changed.
 - A star marks our estimators. The verdict compares each peer with our first row by all metrics that
   the scoreboard states for the method, with its tolerances; "mixed" means better in one and worse
   in another.

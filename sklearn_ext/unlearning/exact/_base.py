@@ -253,9 +253,14 @@ class BaseRandomFeature(
         """Whether the model stores no samples and needs them to be exact to 1e-9."""
         return self._samples is None and needs_refinement(self._solution)
 
-    def _refining(self, X: Any, y: ArrayLike, sample_weight: ArrayLike) -> Self:
-        """Return the model with refined coefficients, given all its samples."""
-        samples, _ = self._checked_samples(X, y, sample_weight)
+    def _refining(self, X: Any, y: Array, weights: FloatArray) -> Self:
+        """Return the model with refined coefficients, given all its samples.
+
+        Samples of weight zero are ignored. An array of floats is not checked again.
+        """
+        is_checked = isinstance(X, np.ndarray) and X.dtype == np.float64
+        X = X if is_checked else self._validated(X)
+        samples = TrainingSamples(X, self._target_columns(y), weights)
         changed = working_copy(self)
         solution = refine(self._solution, self._features(), samples)
         changed._set_model(solution, None, None, samples[:0], 1)
@@ -302,6 +307,10 @@ class BaseRandomFeature(
     @abstractmethod
     def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:
         """Validate samples given after `fit`; return them and their columns of targets."""
+
+    @abstractmethod
+    def _target_columns(self, y: Array) -> FloatArray:
+        """Convert validated targets to columns (n, k)."""
 
     @abstractmethod
     def _learning(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:

@@ -154,7 +154,7 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
         self.classes_ = np.unique(labels[weights > 0])
         self._class_counts: IntArray = np.zeros(len(self.classes_), dtype=np.int64)
         tasks = FitTasks(self, None, X, labels, sample_weight)
-        return self._fit_targets(X, _signs(labels, self.classes_), weights, tasks)
+        return self._fit_targets(X, self._target_columns(labels), weights, tasks)
 
     def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn more samples, as if they had been given to `fit`.
@@ -269,7 +269,10 @@ class RandomFeatureClassifier(ClassifierMixin, BaseRandomFeature):
                 f"y contains the label {unknown.tolist()[0]!r}, but the model has only the classes "
                 f"{self.classes_.tolist()}."
             )
-        return X, _signs(labels, self.classes_)
+        return X, self._target_columns(labels)
+
+    def _target_columns(self, y: Array) -> FloatArray:
+        return _signs(y, self.classes_)
 
     def _checked_samples(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None

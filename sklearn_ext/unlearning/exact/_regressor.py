@@ -8,7 +8,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...utils._atomic import atomic_fit, working_copy
-from ...utils._typing import FloatArray
+from ...utils._typing import Array, FloatArray
 from ...utils._validation import check_magnitude, check_numbers, own_constructor
 from ...utils.compat import FitTasks, with_callbacks
 from ._base import BaseRandomFeature, checked_magnitude
@@ -162,7 +162,7 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         self._is_flat = Y.ndim == 1
         tasks = FitTasks(self, None, X, Y, sample_weight)
-        return self._fit_targets(X, Y.reshape(len(Y), -1), weights, tasks)
+        return self._fit_targets(X, self._target_columns(Y), weights, tasks)
 
     def learn(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn more samples, as if they had been given to `fit`.
@@ -230,11 +230,14 @@ class RandomFeatureRegressor(MultiOutputMixin, RegressorMixin, BaseRandomFeature
 
     def _validated_targets(self, X: Any, y: ArrayLike | None) -> tuple[Any, FloatArray]:
         X, Y = self._validated_pair(X, y, reset=False)
-        Y = Y.reshape(len(Y), -1)
+        Y = self._target_columns(Y)
         n_outputs = self._solution.coef.shape[1]
         if Y.shape[1] != n_outputs:
             raise ValueError(f"y must have {n_outputs} outputs as in fit, got {Y.shape[1]}.")
         return X, Y
+
+    def _target_columns(self, y: Array) -> FloatArray:
+        return y.astype(np.float64, copy=False).reshape(len(y), -1)
 
     def _outputs(self, values: FloatArray) -> FloatArray:
         return values[:, 0] if self._is_flat else values

@@ -288,14 +288,21 @@ def _refined_head(head: Any, steps: Steps, samples: StoredSamples, config: Pipel
     """Refine a last step that stores no samples, if rounding has changed it noticeably."""
     if not head._needs_refinement():
         return head
-    rows = samples.rows()
-    X = samples.take(rows)
+    left = samples.rows()
+    if config.n_stored == len(steps) - 1 and isinstance(samples.X, np.ndarray):
+        # Deleted samples stay, with a weight of zero and the target of another one: no copy of X.
+        rows = np.where(samples.alive, np.arange(len(samples.alive)), left[0])
+        X, weights = samples.X, np.where(samples.alive, samples.weights, 0.0)
+    else:
+        rows, X, weights = left, samples.take(left), samples.weights[left]
     for _, step in steps[config.n_stored : -1]:
         X = transformed(step, X)
     try:
-        return head._refining(X, samples.y[rows], samples.weights[rows])
+        return head._refining(X, samples.y[rows], weights)
     except IllConditionedError:
-        return fitted_step(config.new_step(-1), X, samples.y[rows], samples.weights[rows])
+        kept = weights > 0
+        samples.head_index = np.cumsum(samples.alive) - 1  # in case the new fit stores samples
+        return fitted_step(config.new_step(-1), X[kept], samples.y[rows][kept], weights[kept])
 
 
 def _with_head(

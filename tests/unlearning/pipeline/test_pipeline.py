@@ -35,6 +35,7 @@ from sklearn_ext import (
     RandomFeatureRegressor,
     make_forgetting_pipeline,
 )
+from sklearn_ext.unlearning.exact import IllConditionedError, _base
 from sklearn_ext.unlearning.pipeline import leave_one_out, local_kernel
 
 GONE = np.array([3, 50, 7, 120, 121])
@@ -276,6 +277,23 @@ def test_a_small_ridge_is_exact(alpha, tmp_path):
     pipeline.close()
     for each in (pipeline, ForgettingPipeline.load(tmp_path)):
         assert_same(each, pipeline.refitted(), X)
+
+
+def test_an_inverse_that_is_too_inexact_is_fitted_again(monkeypatch):
+    X, y = data(130)
+    pipeline = make_forgetting_pipeline(regressor(n_components=30, gamma=1e-4, alpha=1e-8))
+    pipeline.fit(X, y)
+    assert pipeline.steps_[-1][1].solver_ == "primal"
+
+    def fail(*args):
+        raise IllConditionedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_base, "refine", fail)
+        pipeline.forget(np.arange(40, 125))
+    assert pipeline.steps_[-1][1].solver_ == "dual"  # as a new fit to 45 samples
+    pipeline.forget([127])
+    assert_same(pipeline, pipeline.refitted(), X)
 
 
 def test_requests_by_mask_and_in_any_order():

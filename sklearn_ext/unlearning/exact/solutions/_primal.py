@@ -204,7 +204,7 @@ class PrimalSolution:
 
         def correction(coef: EngineArray) -> tuple[tuple[EngineArray], FloatArray]:
             gradient, scale = -self.ridge * coef, 0.0
-            for block in features.blocks(len(samples), _SMALLEST_BLOCK):
+            for block in features.blocks(len(samples)):
                 Z, Y = _weighted(features, samples[block])
                 predicted = Z @ coef
                 gradient = gradient + Z.T @ (Y - predicted)
