@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import functools
 import json
 import pickle
@@ -299,6 +300,8 @@ def test_warm_start_counts_the_steps_of_all_fits(iris):
     assert model.n_iter_ == len(model.loss_curve_) == 30
     with pytest.raises(AssertionError):
         assert_same_weights(model, before)
+    longer = copy.deepcopy(model)
+    assert_same_weights(model.fit(X, y), longer)  # all steps have been made
     with pytest.raises(ValueError, match=r"at least n_iter_=30, got 10"):
         model.set_params(max_iter=10).fit(X, y)
     with pytest.raises(ValueError, match="warm_start=True requires y"):
@@ -373,7 +376,7 @@ def test_callbacks_are_called_at_each_step(iris):
 
 def test_verbose_prints_the_progress(iris, capsys):
     ConditionalDDPM(**QUICK, verbose=1).fit(*iris)
-    assert "[ConditionalDDPM] step 20/20, loss" in capsys.readouterr().out
+    assert "ConditionalDDPM: step 20/20, loss" in capsys.readouterr().out
 
 
 class Tied(nn.Module):
@@ -527,6 +530,15 @@ def test_load_checkpoint_names_the_field_that_is_invalid(trained, tmp_path, fiel
         model.load_checkpoint(path)
     with pytest.raises(NotFittedError):
         model.sample()
+
+
+def test_checkpoints_that_are_not_finite_are_refused(trained, tmp_path):
+    path = tmp_path / "model.safetensors"
+    trained.save_checkpoint(path)
+    name = next(name for name in load_tensors(path) if name.startswith("module."))
+    changed_checkpoint(path, name, load_tensors(path)[name] * float("nan"))
+    with pytest.raises(ValueError, match=rf"{name} in .* must contain finite numbers only"):
+        ConditionalDDPM(width=64).load_checkpoint(path)
 
 
 def test_a_killed_save_leaves_the_old_checkpoint(trained, tmp_path):

@@ -394,6 +394,8 @@ def test_expected_sharpness_grows_with_the_noise(module):
     small, large = (net.expected_sharpness(X, y, sigma=sigma) for sigma in (0.1, 0.3))
     assert 0 < small < large
     assert net.expected_sharpness(X, y) == small
+    net.set_params(batch_size=50)  # the last batch is smaller
+    assert net.expected_sharpness(X, y) == pytest.approx(small, rel=1e-4)
     net.merge()
     assert net.expected_sharpness(X, y) == pytest.approx(small, rel=1e-4)
     with pytest.raises(ValueError, match="The 'n_draws' parameter of FlatLoRAClassifier"):
