@@ -376,7 +376,7 @@ def test_callbacks_are_called_at_each_step(iris):
 
 def test_verbose_prints_the_progress(iris, capsys):
     ConditionalDDPM(**QUICK, verbose=1).fit(*iris)
-    assert "ConditionalDDPM: step 20/20, loss" in capsys.readouterr().out
+    assert "[ConditionalDDPM] step 20/20, loss" in capsys.readouterr().out
 
 
 class Tied(nn.Module):

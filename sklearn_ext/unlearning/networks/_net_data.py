@@ -139,7 +139,18 @@ class NetData:
         return max(1, sum(part.numel() * part.element_size() for part in parts))
 
     def most_samples(self, n_bytes: int) -> int:
-        """Return how many samples fit into some memory, but at least one."""
+        """Return how many samples fit into some memory.
+
+        Parameters
+        ----------
+        n_bytes : int
+            The memory in bytes.
+
+        Returns
+        -------
+        int
+            At least 1.
+        """
         return max(1, n_bytes // self._sample_bytes)
 
     def inputs(self, index: torch.Tensor) -> Any:
