@@ -317,8 +317,9 @@ class NetSamples:
         if self._held is not None:
             return self._on_device(_sliced(self._held[0], index), index)
         collate = self._loader.get("collate_fn") or default_collate
-        items = [self._dataset[k] for k in index.tolist()]
-        return self._on_device(unpack_data(collate(items))[0], index)
+        items = [self._dataset[k] for k in index.tolist() or [0]]  # no item has no shape
+        inputs = unpack_data(collate(items))[0]
+        return self._on_device(inputs if len(index) else _sliced(inputs, index), index)
 
     def batches(self, indices: Iterable[torch.Tensor]) -> Iterator[tuple[Any, Any]]:
         """Yield the inputs and targets of each batch, as `take` returns them.

@@ -231,6 +231,9 @@ def test_a_reader_yields_the_requested_batches(iris):
         inputs = inputs["X"] if isinstance(inputs, dict) else inputs
         np.testing.assert_array_equal(inputs, X[[21, 0]])
         assert targets.tolist() == y[[21, 0]].tolist()
+        nothing, _ = chosen.take(index[:0])
+        nothing = nothing["X"] if isinstance(nothing, dict) else nothing
+        assert nothing.shape == (0, 4)
         sizes = [len(t) for _, t in samples.shuffled(40, torch.Generator())]
         assert sizes == [40, 40, 40, 30]
         seen = torch.cat([t for _, t in samples.in_order(64)])
