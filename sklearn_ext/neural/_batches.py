@@ -357,8 +357,7 @@ class NetSamples:
         yield from self.batches(torch.arange(len(self)).split(batch_size))
 
     def _bytes_of_a_sample(self) -> int:
-        with torch.random.fork_rng(devices=[]):  # augmentation may draw random numbers
-            inputs, _ = self.take(torch.arange(1))
+        inputs, _ = self.take(torch.arange(1))
         parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
         return max(1, sum(part.numel() * part.element_size() for part in parts))
 
