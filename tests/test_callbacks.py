@@ -1,5 +1,6 @@
 """scikit-learn's callbacks follow every long fit, may end it, and change nothing otherwise."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -69,6 +70,10 @@ def followed(estimator, X, y, *last):
         return clone(estimator).set_callbacks(recorder).fit(X, y), recorder
 
 
+def takes_requests(estimator):
+    return {"forget", "forget_class"} & inspect.signature(estimator.fit).parameters.keys()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_long_fit_reports_its_tasks(name):
     estimator, expected = fitted(ESTIMATORS[name])
@@ -76,7 +81,8 @@ def test_a_long_fit_reports_its_tasks(name):
     again, recorder = followed(estimator, X, y)
     assert recorder.n_open == 0
     assert recorder.seen[-1] == "fit"
-    assert len(recorder.seen) > 1
+    if not takes_requests(estimator):  # without a request, nothing is trained
+        assert len(recorder.seen) > 1
     found = responses(again, X)
     assert found.keys() == expected.keys()
     for method, values in expected.items():
